@@ -1,7 +1,6 @@
-"""A history of a model as a file, and the same again from the file. Rule EXPLORE-6
-(spec/explorer.md).
+"""Writes and reads histories of a model. Rule EXPLORE-6 (spec/explorer.md).
 
-The first line names the model, every other is one action, in the words of
+The first line of a file names the model. Every other line is one action, in the format of
 refk8s/checking/actions_file.py.
 """
 
@@ -23,15 +22,15 @@ FORMAT = "refk8s-explored-1"
 
 
 class BadFile(Exception):
-    """Why a file is no explored history, in one line."""
+    """The file is not a history of a model; the message is the reason, in one line."""
 
 
 class Outdated(Exception):
-    """A history that the code does not allow any more."""
+    """The current code does not allow this history."""
 
 
 def write(path: Path, model: str, actions: list[Action], because: str) -> None:
-    """Write a history of a model. `because`: what is wrong with it."""
+    """Write a history of a model. `because`: the rule that it breaks."""
     head = {"format": FORMAT, "model": model, "because": because}
     path.write_text(
         "\n".join([json.dumps(head), *[json.dumps(to_tree(action)) for action in actions]]) + "\n"
@@ -39,7 +38,7 @@ def write(path: Path, model: str, actions: list[Action], because: str) -> None:
 
 
 def read(path: Path) -> tuple[str, list[Action]]:
-    """The name of the model, and the actions. BadFile says what is wrong, and in which line."""
+    """The name of the model and the actions. Raises BadFile with the line and the reason."""
     number = 1
     try:
         lines = path.read_text().splitlines()
@@ -59,8 +58,7 @@ def read(path: Path) -> tuple[str, list[Action]]:
 
 
 def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
-    """The real cluster after these actions, and every rule that broke on the way or is broken by
-    its coming to rest there."""
+    """The real cluster after these actions, and the rules broken by a step or by rest there."""
     cluster = begin_model(model)
     broken: list[Broken] = []
     for number, action in enumerate(actions, 1):
@@ -82,8 +80,10 @@ def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
 
 
 def at_rest(model: Model, cluster: Cluster) -> list[Broken]:
-    """What is wrong with a cluster that has come to rest, once what the explorer leaves out
-    (EXPLORE-11) has arrived as well."""
+    """The rules that a cluster at rest breaks.
+
+    Deliveries that the explorer leaves out (EXPLORE-11) are made first.
+    """
     for _ in range(1_000):
         action = next(iter(enabled(cluster)), None)
         if action is None or type(action).__name__ == "Elapse":

@@ -1,10 +1,9 @@
-"""What goes round for ever: fair cycles in what has been explored. Rule EXPLORE-10
-(spec/explorer.md).
+"""Finds fair cycles in the explored graph. Rule EXPLORE-10 (spec/explorer.md).
 
-A run that never rests comes back, once quiet resources are counted anew, to a state in which it
-was. So it is a cycle of the explored graph, without faults and without the user (of whom there is
-finitely much), and it counts against the rules if it is fair: whatever can happen in all of its
-states happens in it. Here one looks for strongly connected parts that have such a cycle.
+After the renumbering of quiet resources, a run that never comes to rest visits a state again. So it
+is a cycle of the explored graph, without faults and user requests, which are finite in number. The
+cycle breaks the rule if it is fair: every move that is enabled in all of its states is taken in it.
+This module searches for strongly connected components with such a cycle.
 """
 
 from array import array
@@ -16,15 +15,14 @@ from refk8s.checking.explorer.transitions import Transitions
 
 
 class Graph:
-    """The states by number, and from each those that free moves lead to. States come in the order
-    of their numbers."""
+    """The explored graph: for each state, in the order of numbers, the successors by free moves."""
 
     def __init__(self) -> None:
         self.starts = array("l", [0])
         self.targets = array("l")
 
     def close(self) -> None:
-        """All moves of the next state have been added."""
+        """End the successors of the current state."""
         self.starts.append(len(self.targets))
 
     def of(self, number: int) -> Sequence[int]:
@@ -32,8 +30,10 @@ class Graph:
 
 
 def components(graph: Graph) -> list[list[int]]:
-    """The strongly connected parts that have a cycle, each sorted (Tarjan's algorithm, without
-    recursion). O(states + moves)."""
+    """The strongly connected components with a cycle, each sorted. O(states + moves).
+
+    Tarjan's algorithm without recursion.
+    """
     size = len(graph.starts) - 1
     index, low = array("l", [-1]) * size, array("l", [0]) * size
     on_stack = bytearray(size)
@@ -80,7 +80,7 @@ def components(graph: Graph) -> list[list[int]]:
 
 
 def fair_cycle(moves: Transitions, order: Sequence[State], graph: Graph) -> list[int] | None:
-    """A strongly connected part in which a fair run can stay for ever; None where there is none."""
+    """A strongly connected component in which a fair run can stay for ever, or None."""
     numbers: dict[State, int] | None = None
     for part in components(graph):
         inside = set(part)
@@ -108,7 +108,7 @@ def fair_cycle(moves: Transitions, order: Sequence[State], graph: Graph) -> list
 def round_trip(
     moves: Transitions, order: Sequence[State], part: list[int]
 ) -> list[tuple[State, Move]]:
-    """Moves from the first state of a part back to it, within it: a shortest way."""
+    """The moves of a shortest cycle through the first state of a component."""
     inside = {order[number] for number in part}
     first = order[part[0]]
     before: dict[State, tuple[State, Move]] = {}

@@ -1,9 +1,8 @@
-"""Small clusters for the explorer, by name: which machines there are, what is stored at first, what
-a user does. Spec: spec/explorer.md.
+"""Small clusters for the explorer, by name: machines, first objects and requests of a user.
 
-Everything that decides is the real code (refk8s/core). What a model leaves out (kubelets, say) is
-either silent or played by its `environment`: requests that are sent as long as they
-change something.
+Spec: spec/explorer.md. All decisions are made by the real code (refk8s/core). A component that a
+model leaves out, such as the kubelet, sends nothing or is simulated by the model's `environment`:
+requests that are sent as long as they change something.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -55,8 +54,11 @@ def _nothing(reader: Reader, now: Instant) -> Iterable[Request]:
 
 
 class Model(Value, frozen=True, eq=False):
-    """A cluster to explore. `script`: what a user does, in this order, each at any moment.
-    `horizon_seconds`: how long time goes on."""
+    """A cluster to explore.
+
+    `script`: the user's requests, in this order, each at any moment. `horizon_seconds`: the bound
+    of virtual time.
+    """
 
     name: str
     summary: str
@@ -69,13 +71,13 @@ class Model(Value, frozen=True, eq=False):
     laws: tuple[Law, ...] = ()  # of changes, besides those that hold of every cluster
     laws_of_rest: tuple[Law, ...] = ()
     one_revision: bool = False  # whether revisions of different resources are compared
-    rests_first: bool = True  # whether the machines have come to rest before the user does anything
+    rests_first: bool = True  # whether the machines come to rest before the user's first request
     horizon_seconds: int = 120
     start: Instant = START
 
 
 def create(resource: Resource, tree: dict[str, Any], namespace: str = "default") -> Request:
-    """The request that creates what this manifest says."""
+    """The request that creates the object of this manifest."""
     obj = codec.from_tree(resource.type, tree)
     return Request(
         "create",
@@ -102,7 +104,7 @@ def patch(
 
 
 def delete(resource: Resource, name: str, namespace: str = "default", **options: Any) -> Request:
-    """Ask for an object to go."""
+    """The request that deletes an object."""
     return Request(
         "delete",
         resource,
@@ -124,7 +126,7 @@ NAMESPACE = Request(
 
 
 def pod_template(labels: dict[str, str], cpu: str = "") -> dict[str, Any]:
-    """The least that a template says."""
+    """A minimal pod template."""
     container: dict[str, Any] = {"name": "main", "image": "app:1"}
     if cpu:
         container["resources"] = {"requests": {"cpu": cpu}}
@@ -135,7 +137,7 @@ def pod_template(labels: dict[str, str], cpu: str = "") -> dict[str, Any]:
 
 
 def replica_set(name: str, replicas: int) -> dict[str, Any]:
-    """A ReplicaSet as a manifest has it."""
+    """The manifest of a ReplicaSet."""
     labels = {"app": name}
     return {
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name},
@@ -144,8 +146,7 @@ def replica_set(name: str, replicas: int) -> dict[str, Any]:
 
 
 def pods_become_ready(reader: Reader, now: Instant) -> Iterable[Request]:
-    """What kubelets would write: every pod runs and is ready, in whatever order; one that is going
-    is gone."""
+    """The writes of kubelets: each pod becomes ready, and each terminating pod is deleted."""
     for record in reader.list(PODS.prefix).records:
         pod = record.value
         metadata = pod.metadata
@@ -185,9 +186,10 @@ def _active(cluster: Any) -> list[Any]:
 
 
 def never_outside(fewest: int, most: int) -> Law:
-    """RS-2, of what is stored: where at least `fewest` and at most `most` replicas were ever asked
-    for, no write of a controller leaves fewer active pods or makes more; but what is under way when
-    the controller crashes may come on top (one for each further life).
+    """RS-2 for stored objects, if `replicas` was always from `fewest` to `most`.
+
+    No write of a controller leaves fewer active pods or creates more. Requests in transit at a
+    crash of the controller may create more (one for each further life).
     """
 
     def check(change: Change[Any], before: Any, after: Any) -> Iterable[str] | None:
@@ -274,7 +276,7 @@ def _node(name: str, cpu: str) -> tuple[Request, Request]:
 
 
 def pod(name: str, cpu: str = "", node: str = "") -> dict[str, Any]:
-    """A pod as a manifest has it."""
+    """The manifest of a pod."""
     tree: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **pod_template({"app": name}, cpu)}
     tree["metadata"]["name"] = name
     if node:

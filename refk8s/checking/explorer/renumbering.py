@@ -1,12 +1,12 @@
-"""Changes that every watcher has received need no order: revisions are renumbered in every state.
+"""Renumbers the revisions of changes that every watcher has received.
+
 Rule EXPLORE-8 (spec/explorer.md).
 
-Of each resource there is a revision up to which every machine that watches it has received all there
-is. What the numbers up to there still say is one thing only: which version of an object it was, and
-that is asked of each object by itself (an update's precondition). So those versions are counted
-anew in the order of their names, older ones become one, `OLD`, and what came later is counted on in
-its order. Histories that differ in how often or in which order things were written then lead to the
-same state, and one that goes round in circles comes back to where it was.
+For each resource there is a revision up to which all its watchers have received every change. Only
+the precondition of an update still compares such revisions, for one object at a time. So the
+current versions are renumbered in the order of their names, older versions become one, `OLD`, and
+later changes keep their order. Histories that differ only in the number or order of earlier writes
+then lead to the same state, and an endless loop returns to an earlier state.
 """
 
 from bisect import bisect_right
@@ -41,7 +41,7 @@ renamed one is known by its revision."""
 
 @cache
 def _prefix_of(cls: type) -> str | None:
-    """Where objects of this type are kept; None for what is no API object."""
+    """The resource of this type; None if it is not an API object."""
     if not issubclass(cls, Struct) or not {"metadata", "kind", "api_version"} <= set(
         cls.__struct_fields__
     ):
@@ -78,7 +78,7 @@ class Renaming:
         return self.new[at] if at >= 0 else OLD
 
     def of(self, value: Any) -> Any:
-        """The value with its revisions renamed; itself where there are none in it."""
+        """The value with its revisions renamed; the same object if it has none."""
         cls = value.__class__
         if cls in _LEAVES:
             return value
@@ -220,7 +220,7 @@ class Quiet:
         self._bundles: dict[tuple[int, int, int], int] = {}
 
     def of_shelf(self, place: int, shelf: int) -> tuple[Renaming, int] | None:
-        """What to rename, and the shelf after it; None where nothing is new since the last time."""
+        """The renaming and the shelf after it; None if nothing changed since the last one."""
         if shelf not in self._renamings:
             self._renamings[shelf] = self._make(place, shelf)
         return self._renamings[shelf]

@@ -1,9 +1,8 @@
-"""An explored history on the reference: the actions of refk8s/core/actions.py that it consists of.
-Rules EXPLORE-2, EXPLORE-6.
+"""Replays an explored history on the reference, as actions of refk8s/core/actions.py.
 
-The explorer counts ids anew in every state (EXPLORE-3); here each is found again in the real
-cluster by what it is about. `differences` compares a state of the explorer with a real one in all
-that can be observed.
+Rules EXPLORE-2, EXPLORE-6. The explorer renumbers ids in every state (EXPLORE-3); this module
+finds the real id by the request, watch or operation. `differences` compares all observable parts
+of a state of the explorer with those of the real cluster.
 """
 
 import re
@@ -36,8 +35,10 @@ from refk8s.core.value import evolve, field
 
 
 class ModelCluster(Cluster, frozen=True, eq=False):
-    """A cluster whose chance is the explorer's (EXPLORE-4): a uid follows from the name, a
-    container's id from the operation."""
+    """A cluster with the explorer's random values (EXPLORE-4).
+
+    A uid is computed from the name, and a container's id from the operation.
+    """
 
     graves: Map[str, int] = field(default_factory=Map)
     name: bytes = b""  # what the uid follows from that the next write gives
@@ -55,7 +56,7 @@ class ModelCluster(Cluster, frozen=True, eq=False):
 
 
 def take(cluster: Cluster, action: Action) -> Cluster:
-    """`step`, with the explorer's chance."""
+    """`step`, with the explorer's random values."""
     assert isinstance(cluster, ModelCluster)
     match action:
         case Submit(request):
@@ -80,7 +81,7 @@ def _name(cluster: ModelCluster, request: Request) -> bytes:
 
 
 def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
-    """The model's cluster when its machines have just started."""
+    """The model's cluster after the start of its machines."""
     cluster: Cluster = ModelCluster(
         machines=dict(model.machines()), worlds=Map(model.worlds()), seed=seed, now=model.start
     )
@@ -90,8 +91,7 @@ def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
 
 
 def prologue(cluster: Cluster) -> Iterator[Action]:
-    """What happens until the machines have come to rest for the first time, and all that they
-    wrote then."""
+    """The actions until the machines first come to rest, and the writes in them."""
     while True:
         action = next(enabled(cluster), None)
         if action is None or isinstance(action, Elapse):
@@ -101,8 +101,10 @@ def prologue(cluster: Cluster) -> Iterator[Action]:
 
 
 def history_actions(moves: Transitions, history: list[tuple[State, Move | None]]) -> list[Action]:
-    """A whole history as actions, the prologue among them. Raises Impossible where the reference
-    cannot follow."""
+    """A whole history as actions, including the prologue.
+
+    Raises Impossible if the reference does not allow one of them.
+    """
     cluster = begin_model(moves.model, moves.parts.seed)
     found: list[Action] = []
     for action in prologue(cluster):
@@ -116,7 +118,7 @@ def history_actions(moves: Transitions, history: list[tuple[State, Move | None]]
 
 
 def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]:
-    """The actions that this move is, in the reference's words."""
+    """The reference's actions for this move."""
     action = to_action(move, _RealNames(moves, cluster))
     if not isinstance(move, Compact):
         return [action]
@@ -192,8 +194,7 @@ _REVISION = re.compile(r'"resourceVersion":"\d*"|resource_version=\'\d*\'|resour
 
 
 def _words(value: Any) -> str:
-    """A value as text without uids, container ids and revisions, which are other ones in the
-    explorer."""
+    """A value as text, without uids, container ids and revisions: the explorer's differ."""
     text = (
         codec.encode(value).decode()
         if hasattr(value, "metadata") and hasattr(value, "kind")
@@ -203,8 +204,7 @@ def _words(value: Any) -> str:
 
 
 def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]:
-    """What can be observed in one and not in the other: nothing, if the explorer is right
-    (EXPLORE-2)."""
+    """The observable differences of the two states: none if the explorer is correct (EXPLORE-2)."""
     found: list[str] = []
 
     def same(what: str, ours: Any, real: Any) -> None:
@@ -284,7 +284,7 @@ def _code(answer: Any) -> int:
 
 
 def _knowledge(state: Any) -> Any:
-    """What a loop has in its tables, and what it waits for."""
+    """A loop's tables, and the answers that it waits for."""
     if not isinstance(state, LoopState):
         return None
     state, _ = canonical(state)

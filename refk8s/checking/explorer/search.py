@@ -1,12 +1,13 @@
-"""Every history of a small cluster, in the order of their length. Rules EXPLORE-1 ... EXPLORE-11
-(spec/explorer.md).
+"""Explores every history of a small cluster, shortest first.
 
-A breadth-first search over the states of refk8s/checking/explorer/moves.py, judged at every step.
-Its outcome is one of three:
+Rules EXPLORE-1 ... EXPLORE-11 (spec/explorer.md).
 
-    HELD           every state within the model's bounds has been seen, and every rule held
+A breadth-first search over the states of refk8s/checking/explorer/moves.py, which evaluates the
+laws in every step. It has one of three outcomes:
+
+    HELD           every state within the model's bounds was visited, and every rule held
     BROKE          a rule broke; the history is a shortest one
-    UNDETERMINED   the search stopped before the end
+    UNDETERMINED   the search stopped before it had visited every state
 """
 
 import gc
@@ -29,8 +30,7 @@ HELD, BROKE, UNDETERMINED = "held", "broke", "UNDETERMINED"
 
 @frozen
 class Bounds:
-    """How far to look: faults by name with their budgets, steps from the start, states, seconds.
-    None: as far as there is anything."""
+    """The bounds of a search: faults with budgets, steps, states and seconds; None: no bound."""
 
     faults: dict[str, int] = field(factory=dict)
     depth: int | None = None
@@ -40,7 +40,7 @@ class Bounds:
 
 @define
 class Result:
-    """What a search has found."""
+    """The result of a search."""
 
     model: Model
     bounds: Bounds
@@ -52,14 +52,14 @@ class Result:
     depth: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    resting: int = 0  # states in which nothing moves any more
+    resting: int = 0  # states without a move before the horizon
     rests: list[State] = field(factory=list)
-    at_horizon: int = 0  # states beyond which only time was left, more than the model's
+    at_horizon: int = 0  # states in which only time beyond the model's horizon could pass
     unanswered: int = 0  # questions at rest about a past that is forgotten here
     taken: Counter[str] = field(factory=Counter)
     tested: Counter[str] = field(factory=Counter)
     broken: list[Broken] = field(factory=list)
-    # each move with the state that it was made in
+    # each move with the state before it
     history: list[tuple[State, Move | None]] = field(factory=list)
     moves: Transitions | None = None
 
@@ -70,14 +70,14 @@ def explore(
     progress: Callable[[Result], None] = lambda result: None,
     reduced: bool = True,
 ) -> Result:
-    """Search until everything has been seen, a rule breaks, or a bound is met.
+    """Search until every state is visited, a rule breaks, or a bound is reached.
 
-    `progress` is called about ten times a second. Not `reduced`: without EXPLORE-8 and EXPLORE-9,
-    to compare.
+    `progress` is called about ten times a second. If not `reduced`, EXPLORE-8 and EXPLORE-9 are
+    disabled, for comparison.
     """
     gc.collect()
-    # what a search makes are values, which it keeps: the collector would look through them again
-    # and again, and find nothing
+    # a search keeps the values that it creates: the garbage collector would scan them again and
+    # again without effect
     gc.disable()
     try:
         return _explore(model, bounds, progress, reduced)
@@ -93,7 +93,7 @@ def _explore(
     judge = Judge(moves)
     result = Result(model, bounds, moves=moves, tested=judge.tested)
     first = moves.first()
-    order: list[State] = [first]  # in the order of their discovery, which is that of their depth
+    order: list[State] = [first]  # in the order of discovery, so by depth
     seen: dict[State, int] = {first: 0}
     parents = array("l", [-1])
     level_ends, shown = 1, began
@@ -176,7 +176,7 @@ def _explore(
 def _path(
     moves: Transitions, order: list[State], parents: "array[int]", at: int
 ) -> list[tuple[State, Move]]:
-    """The moves that led to a state, each with the state that it was made in."""
+    """The moves that led to a state, each with the state before it."""
     found: list[tuple[State, Move]] = []
     while parents[at] >= 0:
         before = order[parents[at]]

@@ -1,9 +1,8 @@
-"""The connection to the engine: the only file that knows the client library. It takes a seventh of
-a second to import, so import this late.
+"""The connection to the engine; no other module uses the client library.
 
-Errors: what the engine refuses is `Refused` with its HTTP status and words; `Unreachable` where no
-engine answers. Rule STREAM-2: the library puts names and ids into paths as they are, so they are
-checked before.
+Importing the library takes 140 ms, so import this module late. An error of the engine raises
+`Refused` with its HTTP status and message; `Unreachable` means that no engine answers. Rule
+STREAM-2: the library puts names and ids into paths without escaping, so they are checked first.
 """
 
 import re
@@ -25,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
 
 
 class Refused(Exception):
-    """The engine said no."""
+    """The engine answered with an error."""
 
     def __init__(self, code: int, words: str) -> None:
         super().__init__(words)
@@ -47,7 +46,7 @@ class Unreachable(Exception):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """The library's many exceptions as our two."""
+    """Turn the library's exceptions into `Refused` and `Unreachable`."""
     try:
         yield
     except APIError as error:
@@ -84,12 +83,14 @@ class Engine:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """The version of the API that is spoken with it."""
+        """The version of the engine's API that is used."""
         return tuple(int(part) for part in str(self._api.api_version).split(".") if part.isdigit())
 
     def call(self, method: str, *arguments: Any, **more: Any) -> Any:
-        """One call, answered. Raises Refused or Unreachable. Arguments by position are ids and
-        names, which become part of a path."""
+        """One call. Raises Refused or Unreachable.
+
+        Positional arguments are ids and names, which become part of a path.
+        """
         for argument in arguments:
             if isinstance(argument, str) and (not _NAME.fullmatch(argument) or ".." in argument):
                 raise Refused(400, "the name is not one of the container engine's")
@@ -97,7 +98,7 @@ class Engine:
             return getattr(self._api, method)(*arguments, **more)
 
     def found(self, method: str, *arguments: Any, **more: Any) -> Any:
-        """The same, with None where the engine does not have it."""
+        """The same; None if the engine answers 404."""
         try:
             return self.call(method, *arguments, **more)
         except Refused as error:
@@ -106,7 +107,6 @@ class Engine:
             raise
 
     def stream(self, open: Callable[[Any], Any]) -> Any:
-        """What the library makes of a connection of its own, on which nothing may come for as long
-        as it takes."""
+        """A stream of the library over its own connection, without a read timeout."""
         with translated():
             return open(self._client(None))

@@ -1,5 +1,7 @@
-"""What the engine says by itself: containers of ours that end or are started by somebody else. One
-thread, which reconnects. Rule RT-2."""
+"""The engine's event stream: the cluster's containers that end or are started elsewhere.
+
+Rule RT-2. One thread reads the events and reconnects.
+"""
 
 import logging
 import threading
@@ -38,7 +40,7 @@ class EventStream:
         self._thread.start()
 
     def close(self) -> None:
-        """Follow no longer; call nothing any more."""
+        """Stop reading events; no function is called afterwards."""
         self._closed.set()
         stream = self._stream
         if stream is not None:
@@ -60,7 +62,7 @@ class EventStream:
                 if lost:
                     log.warning("the engine answers again")
                 lost, delay = False, BACKOFF_SECONDS
-                self._reconnected()  # What happened before this moment was missed.
+                self._reconnected()  # Earlier events may have been missed.
                 for event in self._stream:
                     actor = event.get("Actor") or {}
                     self._on_event(

@@ -1,5 +1,6 @@
-"""Where the engine is, and whether one answers: without the engine's client library, so that a
-machine without Docker is told at once.
+"""Finds the engine and checks whether it answers, without the engine's client library.
+
+So the error on a machine without Docker appears at once.
 
 DOCKER_HOST is respected: unix://PATH, or tcp://HOST:PORT (with DOCKER_TLS_VERIFY only the
 connection itself is tried).
@@ -15,12 +16,12 @@ PING_SECONDS_MAX = 2.0
 
 
 def engine_host(environment: Mapping[str, str]) -> str:
-    """The engine's address as the environment has it."""
+    """The engine's address from the environment."""
     return environment.get("DOCKER_HOST", "").strip() or DEFAULT_HOST
 
 
 def why_not(environment: Mapping[str, str], timeout_seconds: float = PING_SECONDS_MAX) -> str:
-    """Why no engine can be used, in a few words; empty where one answers."""
+    """Why no engine can be used; empty if one answers."""
     host = engine_host(environment)
     kind, _, place = host.partition("://")
     if kind not in ("unix", "tcp", "http", "https"):
@@ -72,8 +73,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def engine_process() -> int:
-    """The process that listens at the engine's socket of this machine, or 0 where that is not to be
-    known."""
+    """The process that listens at the engine's socket on this machine, or 0 if unknown."""
     kind, _, place = engine_host(os.environ).partition("://")
     if kind != "unix" or not hasattr(socket, "SO_PEERCRED"):
         return 0
@@ -88,13 +88,12 @@ def engine_process() -> int:
 
 
 def sees_this_process() -> bool:
-    """Whether the engine has this process under the number that it has here, so that /proc/PID
-    names the same to both."""
+    """Whether this process has the same process id for the engine, as needed for /proc/PID."""
     engine = engine_process()
     try:
         with open(f"/proc/{engine}/status") as status:
             numbers = [line.split()[1:] for line in status if line.startswith("NSpid:")]
     except OSError:
         return False
-    # In a namespace of processes of its own it would have a second number.
+    # In its own PID namespace it would have a second process id.
     return numbers == [[str(engine)]]
