@@ -1,5 +1,4 @@
-"""The one node of `refk8s run --adapter docker`: this machine, its engine, and the rules of its
-services."""
+"""The node of `refk8s run --adapter docker`: this machine, its engine and its service rules."""
 
 import asyncio
 import logging
@@ -18,12 +17,14 @@ log = logging.getLogger("refk8s")
 
 
 class NoEngine(Exception):
-    """Why no Docker engine can be used, in one line."""
+    """No Docker engine can be used; the message is the reason, in one line."""
 
 
 class DockerNodes:
-    """Makes this machine a node. Raises NoEngine where no engine answers; touches nothing before
-    `start` is called."""
+    """Makes this machine a node.
+
+    Raises NoEngine if no engine answers. Changes nothing before `start`.
+    """
 
     def __init__(self, data_dir: Path, node_name: str) -> None:
         problem = why_not(os.environ)
@@ -37,7 +38,7 @@ class DockerNodes:
         self.words = f"the Docker engine at {engine_host(os.environ)}"
 
     def start(self, cluster_id: str) -> list[Node]:
-        """The node. By the cluster id, what an earlier process left is known for ours (RT-1)."""
+        """Start the node; the cluster id identifies containers of an earlier process (RT-1)."""
         from refk8s.adapters.docker.runtime import DockerRuntime
         from refk8s.adapters.docker.streams.containers import DockerContainers
         from refk8s.adapters.linux.service_rules import ServiceRules
@@ -52,8 +53,10 @@ class DockerNodes:
         return self._containers if node_name == self._node_name else None
 
     async def bridge(self) -> tuple[str, str]:
-        """The address of this machine in the network of the pods, and that network's device. Raises
-        OSError where it is not known."""
+        """This machine's address in the pods' network, and the device of that network.
+
+        Raises OSError if they are unknown.
+        """
         if self._runtime is None:
             raise OSError("the node has not been started")
         address, device, problem = await asyncio.to_thread(self._runtime.pods_bridge)
@@ -62,8 +65,7 @@ class DockerNodes:
         return address, device
 
     async def close(self, keep: bool) -> None:
-        """Let go of everything. Unless it is to be kept, take away the containers, networks and
-        rules of this cluster (RT-8)."""
+        """Stop; unless `keep`, remove the cluster's containers, networks and rules (RT-8)."""
         if self._runtime is None or self._rules is None:
             return
         self._runtime.close()

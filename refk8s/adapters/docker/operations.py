@@ -1,7 +1,7 @@
-"""Carries out one operation against the engine, whole or not at all. Called from worker threads;
-knows nothing of the event loop.
+"""Executes operations on the engine. Called in worker threads, independent of the event loop.
 
-Every operation may be repeated: what runs is left to run, what is gone is gone (RT-3).
+Every operation is idempotent (RT-3): a running container is left running, and the removal of a
+missing one succeeds.
 """
 
 import os
@@ -47,7 +47,7 @@ Answer = TypeVar("Answer")
 
 
 class Operations:
-    """All that one node does with its engine."""
+    """The operations of one node on its engine."""
 
     def __init__(
         self, cluster: str, data: Path, node_name: str, engine: Engine | None = None
@@ -83,11 +83,11 @@ class Operations:
         }
 
     def carry_out(self, operation: Operation) -> Result:
-        """The result of an operation; what goes wrong is a result too."""
+        """Execute an operation; an error is a result too."""
         return self.answer(operation, self._handlers[type(operation)])
 
     def answer(self, operation: Operation, handler: Callable[[Any], Answer]) -> Answer | Failed:
-        """What this handler answers to the operation; what goes wrong is an answer too."""
+        """Call this handler with the operation; an error is an answer too."""
         try:
             return handler(operation)
         except Refused as error:
@@ -106,15 +106,15 @@ class Operations:
         return describe(self.engine, self.images, self._node_name, self.node_ip, self._data)
 
     def terminate(self, id: str) -> ContainerStatus | Failed | None:
-        """Ask a container to end (StopContainer begins with this)."""
+        """Send the stop signal to a container, as the first step of StopContainer."""
         return self._status(self.containers.terminate, id)
 
     def kill(self, id: str) -> ContainerStatus | Failed | None:
-        """End a container at once."""
+        """Kill a container."""
         return self._status(self.containers.kill, id)
 
     def status(self, id: str) -> ContainerStatus | Failed | None:
-        """What the engine says of a container; None where it is gone."""
+        """The status of a container; None if it does not exist."""
         return self._status(self.containers.status, id)
 
     def _status(
@@ -127,11 +127,13 @@ class Operations:
         except Unreachable as error:
             return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
 
-    # --- taking everything down -------------------------------------------------------------------
+    # --- removing everything ----------------------------------------------------------------------
 
     def remove_everything(self, grace_seconds: float, threads: int = 8) -> None:
-        """End and remove every container of ours, sandboxes last, then the network and the volumes
-        (RT-8)."""
+        """Stop and remove all containers of the cluster, then its network and volumes (RT-8).
+
+        Sandboxes are removed after the other containers.
+        """
         found = self.engine.call(
             "containers", all=True, filters={"label": f"{labels.CLUSTER}={self.cluster}"}
         )
@@ -151,7 +153,7 @@ class Operations:
         self.volumes.remove_all()
 
     def _wait_for(self, ids: list[str], seconds: float) -> None:
-        """Until none of these runs, or the time is over."""
+        """Wait until none of these runs, or until the timeout."""
         wait = threading.Event()
         wanted = {"label": f"{labels.CLUSTER}={self.cluster}", "status": "running"}
         for _ in range(int(seconds / WAIT_SECONDS)):

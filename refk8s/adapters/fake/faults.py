@@ -1,5 +1,4 @@
-"""What is broken on a simulated node, by force: images, sandboxes, containers, the machine. Each is
-a function of the state."""
+"""Injected failures of a simulated node, each a function of its state."""
 
 from collections.abc import Callable
 
@@ -12,8 +11,7 @@ from refk8s.core.value import evolve
 
 
 def break_image(world: S, image: str, message: str = "not found") -> S:
-    """From now on this image cannot be pulled (an empty message mends it); it is forgotten if it
-    was there."""
+    """Remove this image and let its pulls fail; an empty message repairs it."""
     broken = world.faults.images
     images = (
         broken.set(image, message)
@@ -27,13 +25,15 @@ def break_image(world: S, image: str, message: str = "not found") -> S:
 
 
 def set_faults(world: S, **faults: str) -> S:
-    """Break (or, with empty words, mend) by name: sandbox_error, create_error, start_error,
-    stop_error, down."""
+    """Set or (with an empty text) clear a failure.
+
+    Its name: sandbox_error, create_error, start_error, stop_error, down.
+    """
     return replace(world, faults=replace(world.faults, **faults))
 
 
 def crash_container(world: S, id: str, exit_code: int, now: Instant) -> Changed[S]:
-    """A running container ends, just so."""
+    """A running container terminates."""
     fake = world.containers.get(id)
     if fake is None or fake.status.state != RUNNING:
         return world, ()
@@ -41,7 +41,7 @@ def crash_container(world: S, id: str, exit_code: int, now: Instant) -> Changed[
 
 
 def crash_sandbox(world: S, pod_uid: str, now: Instant) -> Changed[S]:
-    """A pod's pause container ends; what runs in its network runs on."""
+    """A pod's pause container terminates; the pod's other containers continue to run."""
     pod = world.pods.get(pod_uid)
     if pod is None:
         return world, ()
@@ -52,7 +52,7 @@ def crash_sandbox(world: S, pod_uid: str, now: Instant) -> Changed[S]:
 
 
 def crash_node(world: S, now: Instant) -> Changed[S]:
-    """The machine restarts: everything that ran has ended, images and records stay."""
+    """The machine restarts: all containers terminate, images and records stay."""
     for id in sorted(world.containers):
         if world.containers[id].status.state == RUNNING:
             world = end(world, world.containers[id], KILLED, now)
@@ -95,4 +95,4 @@ DISTURBANCES: dict[str, Callable[[State, str, Instant], Changed[State]]] = {
         (),
     ),
 }
-"""What a simulator does to a node by force, by the words that its story uses."""
+"""The failures that the simulator injects, by their names in the story."""

@@ -1,8 +1,7 @@
-"""The simulated runtime on a real clock: what `refk8s run --adapter fake` drives. It holds one
-`World` and moves it.
+"""The simulated runtime of `refk8s run --adapter fake`: one `World` on the system clock.
 
-Operations are answered at once, except what the world says takes time (a slow pull, a container
-that is slow to stop).
+Operations are answered at once, except those to which the world assigns a duration (a slow pull, a
+container that stops slowly).
 """
 
 import asyncio
@@ -14,8 +13,7 @@ from refk8s.core.ports import RUNNING, Later, Operation, Result
 
 
 class FakeRuntime:
-    """One simulated node. `now` reads the clock; it must be made and used inside a running event
-    loop."""
+    """One simulated node; `now` reads the clock. Create and use it in a running event loop."""
 
     def __init__(self, world: World, now: Callable[[], Instant], chance: Chance) -> None:
         self.world = world
@@ -25,7 +23,7 @@ class FakeRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
         self._closed = False
-        self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits for a container's end
+        self._ends: dict[str, set[asyncio.Future[None]]] = {}  # by container, done at its end
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
         """Call this with pod uids when containers end by themselves."""
@@ -78,7 +76,7 @@ class FakeRuntime:
             self._changed(changed)
 
     def close(self) -> None:
-        """Nothing more happens."""
+        """Stop the node and its timer."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,5 +1,7 @@
-"""A pod's containers: made in the network of their sandbox, started, ended, removed. Rules RT-1,
-RT-3, RT-4, RT-9, RT-34, RT-35."""
+"""Creates, starts, stops and removes the containers of pods.
+
+Rules RT-1, RT-3, RT-4, RT-9, RT-34, RT-35.
+"""
 
 import os
 from contextlib import suppress
@@ -38,10 +40,10 @@ NODE_HOSTS = "/etc/hosts"
 HOSTS_BYTES_MAX = 1 << 20
 PROFILE_BYTES_MAX = 1 << 20
 PROPAGATIONS = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
-# of the engine's API; earlier ones overlook what they do not know
+# of the engine's API; earlier versions ignore unknown fields
 RECURSIVE_READ_ONLY_VERSION = (1, 44)
 LOG_OPTIONS = {"max-size": "10m", "max-file": "5"}
-"""A container's log is turned over at this size, as the kubelet's defaults have it."""
+"""A container's log is rotated at this size, the kubelet's default."""
 
 
 class Containers:
@@ -66,8 +68,7 @@ class Containers:
         self._abilities = abilities
 
     def create(self, operation: CreateContainer) -> Result:
-        """Make the container. The same one again is taken as it is, unless it has been started
-        already (RT-3)."""
+        """Create the container; an existing one is reused unless it was started (RT-3)."""
         config = operation.config
         sandbox = self._engine.found("inspect_container", operation.sandbox_id)
         if sandbox is None or sandbox["State"]["Status"] != "running":
@@ -102,8 +103,7 @@ class Containers:
         )
 
     def _own(self, id: str, pod_uid: str = "") -> dict[str, Any] | None:
-        """A container of this cluster (and pod) as the engine sees it; None for any other
-        (STREAM-1).
+        """Inspect a container of this cluster (and pod); None for any other (STREAM-1).
 
         A restarted kubelet reads ids from the status of its pods, which clients can write.
         """
@@ -115,12 +115,12 @@ class Containers:
         return found if is_own else None
 
     def status(self, id: str, pod_uid: str = "") -> ContainerStatus | None:
-        """What the engine says of it, or None where it has none of this cluster (and pod)."""
+        """The status of a container of this cluster (and pod), or None."""
         found = self._own(id, pod_uid)
         return self._messages.status(found) if found is not None else None
 
     def start(self, operation: StartContainer) -> Result:
-        """Start it. One that runs or has ended is not started again (RT-3)."""
+        """Start the container, unless it runs or has ended (RT-3)."""
         status = self.status(operation.container_id, operation.pod_uid)
         if status is None:
             return Failed("RunContainerError", "no such container")
@@ -140,8 +140,7 @@ class Containers:
         return Done(status)
 
     def terminate(self, id: str) -> ContainerStatus | None:
-        """Ask it to end, by the signal that its image wants; what it is now, None where it is gone.
-        Does not wait."""
+        """Send the stop signal of its image, without waiting; returns the status, or None."""
         found = self._own(id)
         if found is None:
             return None
@@ -152,7 +151,7 @@ class Containers:
         return self.status(id)
 
     def kill(self, id: str) -> ContainerStatus | None:
-        """End it at once."""
+        """Kill the container; returns its status, or None."""
         if self._own(id) is None:
             return None
         self._signal(id, "SIGKILL")
@@ -166,7 +165,7 @@ class Containers:
                 raise
 
     def remove(self, operation: RemoveContainer) -> Result:
-        """Remove it with its log."""
+        """Remove the container with its log."""
         found = self._own(operation.container_id, operation.pod_uid)
         if found is None:
             return Done()
@@ -176,7 +175,7 @@ class Containers:
         self._engine_volumes.remove_of(found)
         return Done()
 
-    # --- what the engine is told to make ----------------------------------------------------------
+    # --- the request to the engine ----------------------------------------------------------------
 
     def _body(self, operation: CreateContainer, sandbox: dict[str, Any]) -> dict[str, Any]:
         config = operation.config
@@ -257,8 +256,10 @@ class Containers:
         return mounts
 
     def _bind_options(self, mount: Mount, is_bind: bool) -> dict[str, Any]:
-        """Which mounts made elsewhere are seen, and whether those below are read-only (RT-35).
-        LeadsOut where that cannot be had."""
+        """Mount propagation, and whether submounts are read-only (RT-35).
+
+        Raises LeadsOut for an unsupported or contradictory combination.
+        """
         options: dict[str, Any] = {}
         if mount.propagation:
             if mount.propagation not in PROPAGATIONS:
@@ -295,8 +296,7 @@ class Containers:
         )
 
     def _rights(self, config: ContainerConfig) -> dict[str, Any]:
-        """Groups, capabilities and profiles; capabilities as far as this machine can give them
-        (RT-9, RT-35)."""
+        """Groups, profiles, and the capabilities that this machine can give (RT-9, RT-35)."""
         confined = self._security_options(config)
         rights: dict[str, Any] = {
             "GroupAdd": [str(group) for group in config.groups],
@@ -309,8 +309,7 @@ class Containers:
         return rights
 
     def _security_options(self, config: ContainerConfig) -> list[str]:
-        """What the engine is to confine the container by (RT-35). BadProfile where a profile is not
-        on this node."""
+        """The engine's security options (RT-35). Raises BadProfile for a missing profile."""
         options = ["no-new-privileges"] if config.no_new_privileges else []
         if config.seccomp == "Unconfined":
             options.append("seccomp=unconfined")
@@ -363,8 +362,7 @@ class Containers:
 
 
 def compute_limits(resources: Resources) -> dict[str, int]:
-    """Limits and shares as the kernel wants them: a thousand milli-CPUs are 1024 shares, or one
-    whole period of time in each period."""
+    """The kernel's limits and shares: 1000 milli-CPUs are 1024 shares or a quota of one period."""
     limits = {"CpuShares": max(CPU_SHARES_MIN, resources.cpu_request_milli * 1024 // 1000)}
     if resources.cpu_limit_milli:
         limits |= {

@@ -1,7 +1,7 @@
-"""What of ours there is on the engine. Rule RT-2.
+"""Lists the cluster's containers on the engine. Rule RT-2.
 
-One question lists everything; what a listing does not tell (exit codes, exact times) is asked for
-container by container and remembered while the engine reports no change of it.
+One request lists all containers. Exit codes and exact times are not in the list, so each container
+is inspected for them. The result is cached until the engine reports a change of the container.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ class Listing:
             self._known.clear()
 
     def list(self, operation: ListPods) -> PodsListed:
-        """Everything of ours, or of these pods (RT-2)."""
+        """The containers of the cluster, or of these pods (RT-2)."""
         uids = set(operation.pod_uids)
         wanted = [f"{labels.CLUSTER}={self._cluster}"]
         if len(uids) == 1:
@@ -68,8 +68,10 @@ class Listing:
         return PodsListed(tuple(sandboxes), tuple(containers))
 
     def _state(self, entry: dict[str, Any]) -> str:
-        """The engine tells that a sandbox has died while its listing still shows it running, until
-        its network is taken down: so ask it."""
+        """The state of a sandbox, inspected after the engine has reported a change.
+
+        A list shows a dead sandbox as running until the engine has removed its network.
+        """
         id = entry["Id"]
         if id not in self._doubtful:
             return str(entry["State"])

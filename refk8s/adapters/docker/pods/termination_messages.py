@@ -1,5 +1,4 @@
-"""What a container has to say about its end: a file on this machine, seen in the container at the
-path that the pod names. Rule RT-16.
+"""Termination messages of containers: a file of this machine at the pod's path. Rule RT-16.
 
 | the file | the policy is FallbackToLogsOnError, and it failed | the message |
 |---|---|---|
@@ -38,13 +37,13 @@ class Messages:
         return f"{container}.{attempt}.message"
 
     def prepare(self, config: ContainerConfig) -> Path:
-        """An empty file that anybody in the container may write."""
+        """Create an empty file that every user in the container may write."""
         return self._volumes.write_file(
             config.pod_uid, self._name(config.name, config.attempt), b"", 0o666
         )
 
     def status(self, inspected: Mapping[str, Any]) -> ContainerStatus:
-        """The container's status, with its message where it has ended (RT-16)."""
+        """The container's status, with its message after its end (RT-16)."""
         status = labels.container_status(inspected)
         if status.state != EXITED or status.message:
             return status
@@ -56,7 +55,7 @@ class Messages:
                 status.pod_uid, self._name(status.name, status.attempt), FILE_BYTES_MAX
             )
         except LeadsOut:
-            return ""  # Labels that no agent wrote.
+            return ""  # These labels are not written by refk8s.
         return (found or b"").decode("utf-8", "replace")
 
     def _log(self, status: ContainerStatus, config: Mapping[str, Any]) -> str:

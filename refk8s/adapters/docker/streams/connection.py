@@ -1,11 +1,11 @@
-"""Streams of the engine inside the event loop: logs, commands in containers, attached containers.
-No thread waits for any of them.
+"""Streams of the engine in the event loop: logs, exec and attach, without a thread for each.
 
-The client library's streams block a thread each, and may lose what comes together with the headers;
-so this speaks HTTP itself. An answer is read by httptools; a connection that the engine hands over
-("101 Switching Protocols") is then bytes both ways. Rule STREAM-2: what stands in a path is an id
-of hexadecimal digits or percent-encoded, so a path names what it was meant to name. Source: Docker
-Engine API, "Attach to a container" (hijacking, stream format).
+The client library's streams block a thread each, and can lose data that arrives with the headers.
+So this module is its own HTTP client. httptools parses the answers; after "101 Switching Protocols"
+a connection has raw bytes in both directions. Rule STREAM-2: the variable parts of a path are ids
+of hexadecimal digits or are percent-encoded, so they cannot change the path.
+
+Source: Docker Engine API, "Attach to a container" (hijacking, stream format).
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from refk8s.adapters.docker.engine.location import engine_host
 STDOUT, STDERR = 1, 2
 CHUNK_BYTES = 1 << 16
 ANSWER_BYTES_MAX = 1 << 24
-"""So long an answer in JSON, or the words of a refusal, may be."""
+"""The longest JSON answer or error message."""
 
 
 class StreamRefused(Exception):
-    """The engine said no to a stream."""
+    """The engine rejected a stream."""
 
     def __init__(self, code: int, words: str) -> None:
         super().__init__(words)
@@ -59,7 +59,7 @@ class EngineSilent(OSError):
 
 
 class _Answer:
-    """What httptools finds in an answer."""
+    """Receives the parts of an answer from httptools."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
@@ -94,7 +94,7 @@ class Streams:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
         self._host = engine_host(self._environment)
-        self._prefix: str | None = None  # "/v1.41": what the engine speaks
+        self._prefix: str | None = None  # the API version, such as "/v1.41"
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         kind, _, place = self._host.partition("://")
@@ -118,8 +118,10 @@ class Streams:
         return context
 
     async def _version(self) -> str:
-        """What every path begins with: an engine refuses versions that are too old for it, so it is
-        asked once for its own."""
+        """The API version as the prefix of every path.
+
+        An engine rejects versions that are too old, so its own version is requested once.
+        """
         if self._prefix is None:
             reader, writer = await self._connect()
             try:
@@ -144,7 +146,7 @@ class Streams:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One question with a JSON answer. StreamRefused with the engine's words."""
+        """One request with a JSON answer. Raises StreamRefused with the engine's message."""
         data = b""
         async with contextlib.aclosing(await self.read(method, path, body)) as parts:
             async for part in parts:
@@ -213,7 +215,7 @@ async def _body(
 
 
 def words_of(data: bytes) -> str:
-    """The engine's message in the body of a refusal."""
+    """The message in the body of an error."""
     try:
         return str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
@@ -250,12 +252,12 @@ class Conversation:
                 return
 
     async def write(self, data: bytes) -> None:
-        """To its stdin."""
+        """Write to its stdin."""
         self._writer.write(data)
         await self._writer.drain()
 
     def end_input(self) -> None:
-        """Nothing more will be said."""
+        """Close the input."""
         if self._writer.can_write_eof():
             with contextlib.suppress(OSError):
                 self._writer.write_eof()

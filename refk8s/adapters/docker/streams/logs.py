@@ -13,10 +13,10 @@ from refk8s.core.ports import LogOptions
 async def open_log(
     streams: Streams, container_id: str, options: LogOptions
 ) -> AsyncGenerator[bytes, None]:
-    """The part of the log that is asked for, as it comes; with `follow` until the container ends.
+    """Stream the requested part of the log; with `follow` until the container ends.
 
-    Returns when the engine has accepted the request, also while the log is still empty.
-    StreamRefused with its words.
+    Returns after the engine has accepted the request, even if the log is still empty. Raises
+    StreamRefused with the engine's message.
     """
     inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
     query = {
@@ -38,7 +38,7 @@ async def open_log(
 async def _pieces(
     body: AsyncGenerator[bytes, None], frames: Frames | None
 ) -> AsyncGenerator[bytes, None]:
-    """What the frames hold, or everything from a terminal."""
+    """The data of the frames; all bytes if the container has a terminal."""
     async with contextlib.aclosing(body):
         async for data in body:
             for piece in [data] if frames is None else [part for _, part in frames.take(data)]:

@@ -1,8 +1,7 @@
-"""Connections into a pod's network, for port forwarding: to its own loopback, as if from inside.
-Rule RT-15.
+"""Connections to the loopback address in a pod's network, for port forwarding. Rule RT-15.
 
-Where this process may not enter the pod's network namespace, it connects to the pod's address:
-then servers on the pod's loopback are not reached.
+If this process may not enter the pod's network namespace, it connects to the pod's address. Servers
+that listen only on the pod's loopback address are then not reachable.
 """
 
 import asyncio

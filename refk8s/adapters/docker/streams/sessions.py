@@ -1,5 +1,4 @@
-"""Commands and attached containers as sessions: bytes both ways, a terminal's size, an end. Rule
-RT-14."""
+"""Sessions of exec and attach: input, output, terminal size, exit code. Rule RT-14."""
 
 from collections.abc import AsyncIterator
 
@@ -26,22 +25,22 @@ class ContainerSession:
             yield kind, data
 
     async def write(self, data: bytes) -> None:
-        """To its stdin."""
+        """Write to its stdin."""
         await self._conversation.write(data)
 
     def end_input(self) -> None:
-        """Its stdin is at its end."""
+        """Close its stdin."""
         self._conversation.end_input()
 
     async def resize(self, columns: int, rows: int) -> None:
-        """Its terminal has this size now. One that has no terminal, or has ended, has no size."""
+        """Resize its terminal; no effect without a terminal or after its end."""
         try:
             await self._streams.ask("POST", f"{self._path}/resize?h={rows}&w={columns}")
         except StreamRefused:
             return
 
     async def exit_code(self) -> int:
-        """How it ended; 0 where the program still runs, from which we only let go."""
+        """The exit code; 0 if the program still runs after a detach."""
         found = await self._streams.ask("GET", f"{self._path}/json")
         state = found.get("State", found)
         return int(state.get("ExitCode") or 0)

@@ -33,14 +33,14 @@ def is_known(shell: Shell, name: str) -> bool:
 
 
 def forever(shell: Shell, words: list[str]) -> Program:
-    """It runs on."""
+    """It never ends."""
     yield Forever()
     yield Pause(SLEEP_SECONDS_MAX * SECOND)
     return 0
 
 
 def moment(shell: Shell, words: list[str]) -> Program:
-    """It does its work in a second."""
+    """It succeeds after a second."""
     yield Pause(SECOND)
     return 0
 
@@ -52,6 +52,6 @@ def not_found(shell: Shell, words: list[str]) -> Program:
 
 
 def succeeds(shell: Shell, words: list[str]) -> Program:
-    """A probe or hook is well."""
+    """A probe or hook succeeds."""
     return 0
     yield
