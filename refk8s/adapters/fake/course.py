@@ -1,5 +1,6 @@
-"""What the program of a simulated container does, in virtual time: when it ends and how, what it
-writes and where. Rule SHELL-6.
+"""The course of a simulated container's program in virtual time: its end and its file writes.
+
+Rule SHELL-6.
 
 A course is computed when the container starts, from the files as they are then; files that the
 program writes later are kept with their instants and appear when the files are read. What it prints
@@ -34,10 +35,10 @@ from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports import ContainerConfig, WriteVolume
 
 STEPS_MAX = 2000
-"""A program that has not ended after so many commands is taken to run for ever."""
+"""A program that has not ended after this many commands counts as one that never ends."""
 LOG_STEPS_MAX = 20_000
 LOG_BYTES_MAX = 1 << 20
-"""So many commands, and so much of what they print, a log shows."""
+"""The most commands, and the most bytes of their output, in a log."""
 WORK_FACTOR = 8
 """Work beyond a single command counts so much more in a log, which is computed while other requests
 wait."""

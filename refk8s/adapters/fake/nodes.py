@@ -7,7 +7,7 @@ from refk8s.core.ports import Containers, Node, RuleSet
 
 
 class FakeNodes:
-    """So many nodes, node-1 ... node-N."""
+    """The nodes node-1 ... node-N."""
 
     def __init__(self, count: int, now: Callable[[], Instant], chance: Chance) -> None:
         self._count = count
@@ -43,7 +43,7 @@ class FakeNodes:
 
 
 class NoRules:
-    """Simulated nodes have no kernel: the rules are taken and that is all."""
+    """Accepts rules without effect, since simulated nodes have no kernel."""
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
         """Accept the rules."""

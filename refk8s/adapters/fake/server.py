@@ -25,7 +25,7 @@ async def serve(
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, facts: str) -> None:
-    """Requests one after another, until the other side closes or says what is no HTTP."""
+    """Answer requests in order, until the client closes or sends invalid HTTP."""
     with contextlib.suppress(
         OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError
     ):
