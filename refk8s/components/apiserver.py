@@ -174,7 +174,7 @@ class ApiServer:
             outcome = handle(self.exchange(request))
         except Exception:
             log.exception(
-                "a request met a bug of ours: %s %s", request.verb, request.resource.plural
+                "a request failed with an internal error: %s %s", request.verb, request.resource.plural
             )
             answer(INTERNAL)
             return

@@ -175,7 +175,7 @@ class Front:
         except Exception:
             # Our own mistake: it must not take the connection along, and must not show the client
             # our inside.
-            log.exception("a request met a bug of ours: %s %s", method, scope["path"])
+            log.exception("a request failed with an internal error: %s %s", method, scope["path"])
             await self._send(
                 send,
                 failure(ApiError(status.internal_error("the server has logged it"))),

@@ -69,7 +69,7 @@ class Program(Value, frozen=True):
 
 
 class Problem(Value, frozen=True, eq=False):
-    """The reconciler raised an exception about this key, which is a bug of ours: report it.
+    """The reconciler raised an exception about this key, which is an internal error: report it.
 
     The machine itself continues (LOOP-10).
     """
