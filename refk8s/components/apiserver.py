@@ -1,9 +1,9 @@
-"""The API server's engine room: handles requests, commits in groups, answers when durable, tells
-the watchers. Rules API-9, STORE-12.
+"""Handles requests, commits them in batches, then answers them and sends the watch events. Rules
+API-9, STORE-12.
 
 Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become
-one batch with one synchronisation of the disk; nobody (no answer, no reader, no watcher) sees any
-of it before that. A request whose transaction met a conflict is handled again.
+one batch with one synchronisation of the disk. No response, reader or watcher shows any of it
+before that. A request whose transaction conflicts with another is handled again.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Dispatcher:
     there are.
 
     A watch whose field selector wants one value of an indexed field (a kubelet's spec.nodeName, a
-    wait's metadata.name) stands under that value; any other hears of every change of its resource.
+    wait's metadata.name) is indexed by that value; any other receives every change of its resource.
     """
 
     def __init__(self) -> None:
@@ -174,7 +174,9 @@ class ApiServer:
             outcome = handle(self.exchange(request))
         except Exception:
             log.exception(
-                "a request failed with an internal error: %s %s", request.verb, request.resource.plural
+                "a request failed with an internal error: %s %s",
+                request.verb,
+                request.resource.plural,
             )
             answer(INTERNAL)
             return

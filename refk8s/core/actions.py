@@ -83,8 +83,10 @@ class Submit(Value, frozen=True):
 
 
 class Crash(Value, frozen=True, order=True):
-    """A component loses its state and starts again; what it had sent is still on its way, what
-    comes back is for nobody (CLUSTER-3)."""
+    """A component loses its state and starts again.
+
+    Its requests stay in transit, and the responses to them are dropped (CLUSTER-3).
+    """
 
     machine: str
 
@@ -115,14 +117,16 @@ class LoseAnswer(Value, frozen=True, order=True):
 
 
 class GiveUp(Value, frozen=True, order=True):
-    """Whoever sent a request stops waiting for it (unknown), while it is still on its way and may
-    take effect later."""
+    """The sender of a request stops waiting for it: the outcome is unknown.
+
+    The request is still in transit and may take effect later.
+    """
 
     flying: Channel
 
 
 class Duplicate(Value, frozen=True, order=True):
-    """A request arrives once more than it was sent; the answer to the surplus one is for nobody
+    """A request arrives once more than it was sent; the response to the duplicate is dropped
     (CLUSTER-7)."""
 
     flying: Channel

@@ -104,8 +104,7 @@ def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -
     """The record of a request body, normalised (OBJ-4), with its unknown and repeated fields
     (OBJ-7). DecodeError as in `decode`.
 
-    With `field_validation` off (fieldValidation=Ignore) nobody asks for repeated fields, and they
-    are not looked for.
+    With `field_validation` off (fieldValidation=Ignore) repeated fields are not looked for.
     """
     # `false` in the text may be a plain boolean that must become absent; the types alone cannot
     # keep that out of the fast way.
