@@ -17,7 +17,7 @@ from refk8s.components.clock import CHANCE, Clock
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.apiserver import watch as watching
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream

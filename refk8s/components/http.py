@@ -36,9 +36,9 @@ from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
 from refk8s.core.apiserver.handle import decide
+from refk8s.core.apiserver.http import Received, WireRequest, failure, receive, reply_to, user_of
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
-from refk8s.core.apiserver.wire import Received, WireRequest, failure, receive, reply_to, user_of
 
 if TYPE_CHECKING:
     from refk8s.core.api.yaml_text import YamlDocument

@@ -11,10 +11,10 @@ from attrs import evolve, frozen
 
 from refk8s.core.api.request import Response
 from refk8s.core.apiserver.accept import PLAIN_JSON
+from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.list_text import ListText, keep, recall
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply, compressed
-from refk8s.core.apiserver.wire import Received
 from refk8s.core.value import evolve as changed
 
 LISTS_MAX = 16

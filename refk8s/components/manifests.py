@@ -16,7 +16,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN
 from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import YAML
-from refk8s.core.apiserver.wire import Received, WireRequest, receive
+from refk8s.core.apiserver.http import Received, WireRequest, receive
 from refk8s.core.value import Value, evolve
 
 BYTES_MAX = 64 << 20

@@ -191,7 +191,7 @@ def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
 
 
 async def _run(options: RunOptions, out: Output) -> int:
-    from refk8s.components.cluster import RunningCluster
+    from refk8s.components.running_cluster import RunningCluster
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

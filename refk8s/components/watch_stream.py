@@ -15,9 +15,9 @@ from refk8s.components.clock import Clock
 from refk8s.components.connection import Connection
 from refk8s.core.api import status
 from refk8s.core.api.request import WatchEvent
+from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.apiserver.respond import write_error, write_events
-from refk8s.core.apiserver.wire import Received
 
 Events = tuple[WatchEvent, ...]
 

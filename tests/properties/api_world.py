@@ -25,13 +25,13 @@ from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import watch
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG
+from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.http import WireRequest, receive, reply_to
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import Reply, write_events
-from refk8s.core.apiserver.wire import WireRequest, receive, reply_to
 from refk8s.core.context import SECOND, Context, SeededChance
 from refk8s.core.store import EMPTY, Committed, Conflict, History, commit
 from refk8s.core.value import evolve

@@ -15,7 +15,7 @@ from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
-from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp

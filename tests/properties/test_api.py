@@ -37,7 +37,8 @@ from refk8s.core.api.policy_v1 import (
 )
 from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, authenticate
+from refk8s.core.apiserver.authenticate import authenticate
+from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp

@@ -21,9 +21,9 @@ from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import list_text
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.http import WireRequest, receive, reply_to
 from refk8s.core.apiserver.lifecycle import GRACE_SECONDS_MAX, stamp
 from refk8s.core.apiserver.outcome import Commit
-from refk8s.core.apiserver.wire import WireRequest, receive, reply_to
 from refk8s.core.context import Context, SeededChance, micro_timestamp, parse_timestamp, timestamp
 from refk8s.core.loop.plan import Note
 from refk8s.core.loop.recorder import Recorder, record

@@ -23,13 +23,14 @@ from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import delete as deleting
-from refk8s.core.apiserver.authenticate import Config, authenticate
+from refk8s.core.apiserver.authenticate import authenticate
+from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.http import WireRequest, receive, user_of
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.wire import WireRequest, receive, user_of
 from refk8s.core.context import Context
 from refk8s.core.store import Committed, commit
 

@@ -15,10 +15,11 @@ from refk8s.core.api import resources
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import protobuf
 from refk8s.core.apiserver.accept import accept
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, authenticate
+from refk8s.core.apiserver.authenticate import authenticate
+from refk8s.core.apiserver.config import DEFAULT_CONFIG
+from refk8s.core.apiserver.http import Connection
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.route import Plain, route
-from refk8s.core.apiserver.wire import Connection
 
 # --- who asks, and for what
 

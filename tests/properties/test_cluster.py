@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refk8s.adapters.fake.world import make_world
-from refk8s.core import assembly
+from refk8s.core import components
 from refk8s.core.actions import (
     Answer,
     Arrive,
@@ -543,9 +543,9 @@ def test_cluster_3_a_stopped_component_hears_nothing_and_starts_at_its_instant()
 def whole_run(steps: int = 3_000) -> str:
     """The digest of what the store has seen after so many steps of a whole cluster, in an order
     drawn from a fixed hash, with faults."""
-    machines = assembly.machines([(name, KubeletConfig()) for name in ("node-1", "node-2")])
+    machines = components.machines([(name, KubeletConfig()) for name in ("node-1", "node-2")])
     worlds = {
-        assembly.kubelet_name(name): make_world(name, i)
+        components.kubelet_name(name): make_world(name, i)
         for i, name in enumerate(("node-1", "node-2"))
     }
     cluster = begin(machines, worlds, b"replay", START)

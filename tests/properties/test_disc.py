@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from refk8s.core.api.resources import ALL, GROUPS, PODS, ROLES, Resource, type_of_kind
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.discovery import AGGREGATED, JSON, discover, is_aggregated, versions
+from refk8s.core.apiserver.http import WireRequest, plain
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.apiserver.route import Plain
-from refk8s.core.apiserver.wire import WireRequest, plain
 
 
 def group_root(group: str) -> str:

@@ -14,7 +14,7 @@ from sched_worlds import a_node, a_pod
 
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
-from refk8s.core import assembly, ports
+from refk8s.core import components, ports
 from refk8s.core.api.core_v1 import ContainerImage, NodeStatus, Taint, Toleration
 from refk8s.core.api.resources import (
     ALL,
@@ -304,7 +304,7 @@ def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints():
 
 
 def test_d_49_d_50_d_52_these_are_all_the_controllers_that_there_are():
-    assert sorted(assembly.controller_manager().reconcilers) == sorted(
+    assert sorted(components.controller_manager().reconcilers) == sorted(
         [
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",

@@ -41,7 +41,7 @@ CORE_LAYERS = {
     "loop": 2,
     "pods": 3,
     "apiserver": 4, "controllers": 4, "scheduler": 4, "kubelet": 4, "network": 4, "faults": 4,
-    "actions": 4, "assembly": 5, "cluster": 5,
+    "actions": 4, "components": 5, "cluster": 5,
     "properties": 6,
 }  # fmt: skip
 SIBLINGS = {"apiserver", "controllers", "scheduler", "kubelet", "network", "faults"}
@@ -50,7 +50,7 @@ ADAPTERS = {"docker", "fake", "linux"}
 STRANGERS = {(a, b) for a in ADAPTERS for b in ADAPTERS if a != b} - {("docker", "linux")}
 """(an adapter, one that it must not import)."""
 CHOOSERS = {
-    "refk8s.components.cluster",
+    "refk8s.components.running_cluster",
     "refk8s.checking.explorer.models",
     "refk8s.checking.simulator.scenario",
 }

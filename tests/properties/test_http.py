@@ -35,7 +35,8 @@ from refk8s.core.api.core_v1 import ConfigMap, Namespace, Pod, PodSpec
 from refk8s.core.api.meta_v1 import ObjectMeta, StatusCause, StatusDetails
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN, User
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, check_token, make_token
+from refk8s.core.apiserver.authenticate import check_token, make_token
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.health import health
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, shown_warnings
@@ -535,7 +536,7 @@ async def a_watch(
     """A watch of config maps that has started."""
     from refk8s.core.apiserver.exchange import Exchange
     from refk8s.core.apiserver.handle import handle
-    from refk8s.core.apiserver.wire import Received, WireRequest, receive
+    from refk8s.core.apiserver.http import Received, WireRequest, receive
 
     received = receive(WireRequest("GET", CONFIG_MAPS, f"watch=true&{query.decode()}"), USER)
     assert isinstance(received, Received)

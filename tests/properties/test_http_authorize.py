@@ -14,11 +14,11 @@ from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.authenticate import Attributes, Config
+from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.http import Received, WireRequest, receive
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.wire import Received, WireRequest, receive
 from refk8s.core.context import Context, SeededChance
 
 EVE = User("eve", groups=("system:authenticated",))

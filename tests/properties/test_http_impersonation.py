@@ -11,7 +11,7 @@ from test_http import TOKEN, USER, a_server, asked, in_loop
 from refk8s.components.http import Front
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Attributes, Config
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Attributes, Config
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.store import EMPTY
 

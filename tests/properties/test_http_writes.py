@@ -14,7 +14,7 @@ from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.connection import Connection
 from refk8s.components.http import Front
 from refk8s.components.joined_writes import HELD_BYTES_MAX, JoinedWrites
-from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.config import Config
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"x-one", b"1")]}
 

@@ -12,8 +12,8 @@ from refk8s.components.yaml_reader import BadYaml, read_yaml, read_yaml_document
 from refk8s.core.api.codec import encode
 from refk8s.core.api.user import User
 from refk8s.core.api.yaml_text import write_yaml
+from refk8s.core.apiserver.http import Received, WireRequest, receive
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.wire import Received, WireRequest, receive
 
 ME = User("me")
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"

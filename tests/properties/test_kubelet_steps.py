@@ -21,6 +21,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.draft import Draft, Facts
 from refk8s.core.kubelet.lifecycle import is_stray, stop
 from refk8s.core.kubelet.memory import (
     LOST_EXIT_CODE,
@@ -33,7 +34,6 @@ from refk8s.core.kubelet.memory import (
 )
 from refk8s.core.kubelet.objects import Library
 from refk8s.core.kubelet.status import compute_pod_status
-from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.ports import ContainerStatus as Found
 from refk8s.core.ports import NodeDescribed, RunHook, SandboxStatus, StopContainer
 
@@ -56,9 +56,9 @@ RUNS = Found(
 PRE_STOP = Lifecycle(pre_stop=LifecycleHandler(sleep=SleepAction(seconds=9)))
 
 
-def a_sync(held: ContainerMemory, spec=None, **memory) -> Sync:
+def a_draft(held: ContainerMemory, spec=None, **memory) -> Draft:
     pod = make_pod("p", (spec or container("c"),))
-    return Sync(
+    return Draft(
         FACTS,
         pod,
         PodMemory("u", "default", "p", pod=pod, containers={"c": held}, **memory),
@@ -91,33 +91,33 @@ def test_pod_3_pod_7_the_next_step_of_ending_a_container(
         grace_until=grace_until,
         retry_at=rests,
     )
-    sync = a_sync(held, spec)
-    stop(sync, spec, seconds, message)
-    after = sync.memory.container("c")
+    draft = a_draft(held, spec)
+    stop(draft, spec, seconds, message)
+    after = draft.memory.container("c")
     if state != "running" or doing in ("create", "start") or rests > NOW:
-        assert (sync.operations, after, sync.memory.notes) == ([], held, ())
-        assert sync.wake_at == (
+        assert (draft.operations, after, draft.memory.notes) == ([], held, ())
+        assert draft.wake_at == (
             rests if state == "running" and doing not in ("create", "start") else None
         )
         return
-    assert sync.wake_at is None
+    assert draft.wake_at is None
     told = Note("Killing", message, "Normal", "spec.containers{c}")
-    assert sync.memory.notes == ((told,) if message and left is None else ())
+    assert draft.memory.notes == ((told,) if message and left is None else ())
     until = min(NOW + seconds * SECOND, grace_until)
     if doing == "" and has_hook and not hooked and left is None:
-        assert sync.operations == [
+        assert draft.operations == [
             RunHook("u", "c-2", "sleep" if has_hook else "", seconds, seconds=9)
         ]
         assert after == replace(held, doing="preStop", grace_until=until)
     elif doing in ("", "postStart"):
         whole = -((NOW - until) // SECOND)
-        assert sync.operations == [StopContainer("u", "c-2", max(whole, 2 if hooked else 1))]
+        assert draft.operations == [StopContainer("u", "c-2", max(whole, 2 if hooked else 1))]
         assert after == replace(held, doing="stop", grace_until=until)
     elif doing in ("preStop", "stop", "pull") and NOW + seconds * SECOND < grace_until:
-        assert sync.operations == [StopContainer("u", "c-2", seconds)]
+        assert draft.operations == [StopContainer("u", "c-2", seconds)]
         assert after == replace(held, doing="stop", grace_until=until)
     else:
-        assert (sync.operations, after) == ([], held)
+        assert (draft.operations, after) == ([], held)
 
 
 @given(
@@ -126,9 +126,9 @@ def test_pod_3_pod_7_the_next_step_of_ending_a_container(
 )
 def test_kubelet_2_what_runs_in_another_sandbox_or_a_dead_one_is_a_stray(state, sandbox):
     newest = SandboxStatus(sandbox[0], "u", "default", "p", 0, sandbox[1]) if sandbox else None
-    sync = a_sync(ContainerMemory(replace(RUNS, state=state)), sandbox=newest)
-    assert is_stray(sync, "c") == (state == "running" and sandbox != ("s-1", True))
-    assert not is_stray(sync, "nobody")
+    draft = a_draft(ContainerMemory(replace(RUNS, state=state)), sandbox=newest)
+    assert is_stray(draft, "c") == (state == "running" and sandbox != ("s-1", True))
+    assert not is_stray(draft, "nobody")
 
 
 # --- what the API is told of one container
@@ -144,11 +144,12 @@ TOLD_ENDED = ContainerStateTerminated(
 
 
 def told(held: ContainerMemory, before: ContainerStatus | None = None, **memory) -> ContainerStatus:
-    sync = a_sync(held, **memory)
+    draft = a_draft(held, **memory)
     pod = replace(
-        sync.pod, status=replace(sync.pod.status, container_statuses=(before,) if before else None)
+        draft.pod,
+        status=replace(draft.pod.status, container_statuses=(before,) if before else None),
     )
-    (status,) = compute_pod_status(FACTS, pod, sync.memory, NOW).container_statuses
+    (status,) = compute_pod_status(FACTS, pod, draft.memory, NOW).container_statuses
     return status
 
 

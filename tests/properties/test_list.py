@@ -17,8 +17,8 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import list_text
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.http import WireRequest, receive, reply_to
 from refk8s.core.apiserver.read import make_continue, parse_continue
-from refk8s.core.apiserver.wire import WireRequest, receive, reply_to
 from refk8s.core.context import Context, SeededChance
 from refk8s.core.store import compact
 

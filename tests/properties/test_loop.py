@@ -5,7 +5,7 @@ from hypothesis import given
 from runs import choices, faults, run, settle
 
 from refk8s.checking.simulator import scenario
-from refk8s.core import assembly
+from refk8s.core import components
 from refk8s.core.actions import Answer, Arrive, Duplicate, LoseAnswer, Notify, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
@@ -283,7 +283,7 @@ def expected_user(machine: str, request: Request) -> User:
         component = {"proxy": "kube-proxy"}.get(component, component)
         return User(f"system:{component}", groups=(AUTHENTICATED,))
     controller = request.user.name.removeprefix("system:serviceaccount:kube-system:")
-    assert controller in {one.name for one in assembly.controllers()}
+    assert controller in {one.name for one in components.controllers()}
     groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", AUTHENTICATED)
     return User(f"system:serviceaccount:kube-system:{controller}", groups=groups)
 

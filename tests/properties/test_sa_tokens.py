@@ -16,7 +16,8 @@ from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.api.status import not_found
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, check_token
+from refk8s.core.apiserver.authenticate import check_token
+from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.token_secrets import (
     ACCOUNT_NAME,

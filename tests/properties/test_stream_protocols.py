@@ -22,6 +22,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import PODS
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN
+from refk8s.core.apiserver.http import Connection
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.pod_exec import (
     SPDY,
@@ -39,7 +40,6 @@ from refk8s.core.apiserver.pod_exec import (
 )
 from refk8s.core.apiserver.pod_forward import CHANNELS, PORTS_MAX, compute_ports
 from refk8s.core.apiserver.spdy import Data, Spdy
-from refk8s.core.apiserver.wire import Connection
 from refk8s.core.ports import RUNNING, ContainerStatus, PodsListed, SandboxStatus
 
 VERSIONS = st.sampled_from(list(WEBSOCKET.values()))

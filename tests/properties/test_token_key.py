@@ -23,7 +23,8 @@ from test_http import NOW, TOKEN, USER, a_bound_token, a_server
 from refk8s.components.http import Front
 from refk8s.components.token_signer import token_signer
 from refk8s.core.apiserver import p256
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config, authenticate, check_token
+from refk8s.core.apiserver.authenticate import authenticate, check_token
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.issuer import issuer_document
 from refk8s.core.apiserver.token_key import (
     BadKey,
@@ -399,7 +400,7 @@ def test_http_19_the_library_is_not_loaded_before_the_first_token(tmp_path: Path
     program = """
 import sys
 from pathlib import Path
-import refk8s.components.cluster
+import refk8s.components.running_cluster
 from refk8s.components.token_signer import token_signer
 from refk8s.core.apiserver.token_key import parse_key
 signer = token_signer(parse_key(Path(sys.argv[1]).read_bytes()))

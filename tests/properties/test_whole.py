@@ -17,7 +17,7 @@ from told import Life
 
 from refk8s.checking import actions_file
 from refk8s.checking.simulator.simulate import Setup, replay
-from refk8s.core import assembly
+from refk8s.core import components
 from refk8s.core.actions import Disturb, Submit
 from refk8s.core.api import codec, quantity
 from refk8s.core.api.apps_v1 import Deployment
@@ -274,7 +274,9 @@ def live(life: Life, drawn, replicas: int, cpu: str, bounds: tuple[int, int]) ->
                 )
         else:
             life.take(
-                Disturb(assembly.kubelet_name(NODE_NAMES[which % 2]), "container dies", str(which)),
+                Disturb(
+                    components.kubelet_name(NODE_NAMES[which % 2]), "container dies", str(which)
+                ),
                 laws,
             )
             count += 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from refk8s.adapters.fake.world import make_world
-from refk8s.core import assembly
+from refk8s.core import components
 from refk8s.core.actions import Submit
 from refk8s.core.api import codec
 from refk8s.core.api.request import Request
@@ -33,9 +33,9 @@ def node_names(count: int) -> tuple[str, ...]:
 def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit."""
     names = node_names(nodes)
-    machines = assembly.machines([(name, KubeletConfig()) for name in names])
+    machines = components.machines([(name, KubeletConfig()) for name in names])
     worlds = {
-        assembly.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
+        components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)
     }
     cluster = begin(machines, worlds, seed, START)

@@ -11,7 +11,7 @@ from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError, failure
 from refk8s.core.api.user import UNAUTHENTICATED, User
-from refk8s.core.apiserver.authenticate import Attributes, Config
+from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.route import Target
 

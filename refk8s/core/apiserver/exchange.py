@@ -1,7 +1,7 @@
 """One request on its way through the stages, with everything that a stage may read."""
 
 from refk8s.core.api.request import Request
-from refk8s.core.apiserver.authenticate import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 from refk8s.core.value import Value

@@ -1,7 +1,7 @@
 """One request, from asked to answered: the page to read first. Rules API-1 ... API-28, DEL-
 (spec/api.md), LIST-, WATCHAPI-.
 
-    request -> authorize -> decode the body (wire.py) -> by verb:
+    request -> authorize -> decode the body (http.py) -> by verb:
         get, list        read.py                                                                 -> Response
         watch            watch.py                                                                -> Stream
         create           identify -> begin -> default -> admit -> validate -> conclude           -> Commit
@@ -10,7 +10,7 @@
         connect          (exec, attach, port-forward, log, proxy)                                -> Connect
 
 Every stage gets the same value, an `Exchange`. A request that comes over the wire is authorized
-before its body is read (wire.py), and goes on with `decide`.
+before its body is read (http.py), and goes on with `decide`.
 
 Nothing here changes anything: a `Commit` says what is to be written if the store is still as it was
 read, and how to answer then. Where it is not, the same request is handled again on the newer state
@@ -58,7 +58,7 @@ def handle(exchange: Exchange) -> Outcome:
 
 
 def decide(exchange: Exchange) -> Outcome:
-    """The stages after `authorize`: for what `wire.receive` has authorized before it read the
+    """The stages after `authorize`: for what `http.receive` has authorized before it read the
     body."""
     request = exchange.request
     try:

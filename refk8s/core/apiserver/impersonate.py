@@ -20,8 +20,8 @@ from refk8s.core.api.user import (
     User,
     service_account_groups,
 )
-from refk8s.core.apiserver.authenticate import Attributes, Config
 from refk8s.core.apiserver.authorize import require
+from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 

@@ -5,7 +5,7 @@ OpenID Connect Discovery 1.0.
 """
 
 from refk8s.core.api.codec import encode
-from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.apiserver.token_key import algorithm, key_set
 

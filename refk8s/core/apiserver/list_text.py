@@ -11,9 +11,9 @@ from attrs import frozen
 
 from refk8s.core.api.request import Response
 from refk8s.core.apiserver.accept import PLAIN_JSON
+from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply
-from refk8s.core.apiserver.wire import Received
 from refk8s.core.store import Revision
 
 

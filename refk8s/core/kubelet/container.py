@@ -11,9 +11,9 @@ from hashlib import blake2b
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet import security
+from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.sync import Facts, Sync, bounded_grace
 from refk8s.core.kubelet.volumes import is_lasting
 from refk8s.core.pods.containers import is_init, is_sidecar, long_running
 from refk8s.core.ports import (
@@ -178,19 +178,19 @@ def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def compute_container_config(
-    sync: Sync, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus
+    draft: Draft, pod: Pod, container: Container, attempt: int, sandbox: SandboxStatus
 ) -> ContainerConfig:
     """The complete request to the runtime to create the container.
 
     BadConfig where it cannot be created, NotYet where an object has not been read.
     """
     security.check_enforceable(pod, container)
-    image = sync.memory.container(container.name)
-    facts, metadata, spec = sync.facts, pod.metadata, pod.spec
+    image = draft.memory.container(container.name)
+    facts, metadata, spec = draft.facts, pod.metadata, pod.spec
     services = facts.services(metadata.namespace or "", spec.enable_service_links is not False)
     host_ip = facts.config.node_ip or facts.node.internal_ip
     ips = (host_ip,) if spec.host_network else sandbox.ips
-    env = compute_environment(pod, container, sync.library, services, facts.node, host_ip, ips)
+    env = compute_environment(pod, container, draft.library, services, facts.node, host_ip, ips)
     known = dict(env)
     context = container.security_context
     capabilities = context.capabilities if context is not None else None

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.context import SECOND
 from refk8s.core.kubelet import probes
+from refk8s.core.kubelet.draft import GRACE_SECONDS_MIN, Draft, bounded_grace
 from refk8s.core.kubelet.memory import (
     CREATE,
     NEVER,
@@ -30,7 +31,6 @@ from refk8s.core.kubelet.memory import (
     START,
     STOP,
 )
-from refk8s.core.kubelet.sync import GRACE_SECONDS_MIN, Sync, bounded_grace
 from refk8s.core.pods.containers import every_container, is_sidecar, sidecars
 from refk8s.core.pods.status import is_finished
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
@@ -39,12 +39,12 @@ GRACE_AFTER_HOOK_SECONDS_MIN = 2
 """The minimum time of a container between SIGTERM and SIGKILL, even after a long preStop hook."""
 
 
-def why_ending(sync: Sync) -> str:
+def why_ending(draft: Draft) -> str:
     """The reason to end the pod, or "".
 
     A pod that is ending never runs again (POD-2); a deletion replaces every other reason.
     """
-    pod, memory = sync.pod, sync.memory
+    pod, memory = draft.pod, draft.memory
     if pod is None:
         return "gone"  # KUBELET-42: a pod that the API server does not have is ended
     if pod.metadata.deletion_timestamp is not None:
@@ -55,28 +55,28 @@ def why_ending(sync: Sync) -> str:
         return "terminal"
     if memory.rejected is not None:
         return "rejected"
-    if deadline(sync) is not None and sync.now >= deadline(sync):  # type: ignore[operator]
+    if deadline(draft) is not None and draft.now >= deadline(draft):  # type: ignore[operator]
         return "deadline"
     return ""
 
 
-def deadline(sync: Sync) -> int | None:
+def deadline(draft: Draft) -> int | None:
     """When the pod will have been active for spec.activeDeadlineSeconds (POD-5)."""
-    pod = sync.pod
+    pod = draft.pod
     if pod is None or pod.spec.active_deadline_seconds is None:
         return None
-    return sync.memory.started_at + pod.spec.active_deadline_seconds * SECOND
+    return draft.memory.started_at + pod.spec.active_deadline_seconds * SECOND
 
 
-def watch_deadline(sync: Sync) -> None:
-    at = deadline(sync)
+def watch_deadline(draft: Draft) -> None:
+    at = deadline(draft)
     if at is not None:
-        sync.wake(at)
+        draft.wake(at)
 
 
-def grace_seconds(sync: Sync, why: str) -> int:
+def grace_seconds(draft: Draft, why: str) -> int:
     """The current grace period, from one second to SECONDS_MAX (POD-3)."""
-    pod = sync.pod or sync.memory.pod
+    pod = draft.pod or draft.memory.pod
     if pod is None:
         return GRACE_SECONDS_MIN
     seconds = pod.spec.termination_grace_period_seconds
@@ -85,87 +85,87 @@ def grace_seconds(sync: Sync, why: str) -> int:
     return bounded_grace(seconds)
 
 
-def end(sync: Sync, why: str) -> None:
+def end(draft: Draft, why: str) -> None:
     """Stop the containers in order, then the sandbox (POD-4).
 
     After a deletion everything of the pod is removed from the node (POD-6).
     """
-    if sync.memory.ending != why:
-        sync.remember(ending=why, ending_at=sync.now)
-    memory = sync.memory
+    if draft.memory.ending != why:
+        draft.remember(ending=why, ending_at=draft.now)
+    memory = draft.memory
     if memory.listing:
         return
-    pod = sync.pod or memory.pod
-    seconds = grace_seconds(sync, why)
-    begin = memory.ending_at + sync.facts.config.stop_delay
-    if why == "deleted" and sync.now < begin and seconds > GRACE_SECONDS_MIN:  # POD-8
-        sync.wake(begin)
+    pod = draft.pod or memory.pod
+    seconds = grace_seconds(draft, why)
+    begin = memory.ending_at + draft.facts.config.stop_delay
+    if why == "deleted" and draft.now < begin and seconds > GRACE_SECONDS_MIN:  # POD-8
+        draft.wake(begin)
         return
-    if not end_containers(sync, pod, seconds):
+    if not end_containers(draft, pod, seconds):
         return
     if memory.sandbox_doing or memory.volumes_doing:
         return
-    if sync.now < memory.end_retry_at:
-        sync.wake(memory.end_retry_at)
+    if draft.now < memory.end_retry_at:
+        draft.wake(memory.end_retry_at)
         return
     if not memory.ended:
         if memory.sandbox is not None:
-            sync.operations.append(StopPodSandbox(memory.uid, memory.sandbox.id))
-            sync.remember(sandbox_doing=STOP)
+            draft.operations.append(StopPodSandbox(memory.uid, memory.sandbox.id))
+            draft.remember(sandbox_doing=STOP)
             return
-        sync.remember(ended=True)
+        draft.remember(ended=True)
     if why in ("deleted", "gone") and not memory.removed:
-        remove_all(sync)
+        remove_all(draft)
 
 
-def end_containers(sync: Sync, pod: Pod | None, seconds: int) -> bool:
+def end_containers(draft: Draft, pod: Pod | None, seconds: int) -> bool:
     """Whether every container has exited; stops those that are next. Sidecars are last (POD-4)."""
     if pod is None:
-        return end_unknown(sync, seconds)
-    running = [c for c in pod.spec.containers if is_alive(sync, c.name)]
+        return end_unknown(draft, seconds)
+    running = [c for c in pod.spec.containers if is_alive(draft, c.name)]
     running += [
-        c for c in pod.spec.init_containers or () if not is_sidecar(c) and is_alive(sync, c.name)
+        c for c in pod.spec.init_containers or () if not is_sidecar(c) and is_alive(draft, c.name)
     ]
     if not running:
-        running = [c for c in sidecars(pod.spec) if is_alive(sync, c.name)][-1:]
+        running = [c for c in sidecars(pod.spec) if is_alive(draft, c.name)][-1:]
     known = {container.name for container in every_container(pod.spec)}
     for container in running:
-        stop(sync, container, seconds, "Stopping container " + container.name)
-    return end_unknown(sync, seconds, known) and not running
+        stop(draft, container, seconds, "Stopping container " + container.name)
+    return end_unknown(draft, seconds, known) and not running
 
 
-def is_alive(sync: Sync, name: str) -> bool:
+def is_alive(draft: Draft, name: str) -> bool:
     """Whether it runs, or a running operation may start it."""
-    memory = sync.memory.container(name)
+    memory = draft.memory.container(name)
     return memory.running or memory.doing not in ("", PULL)
 
 
-def end_unknown(sync: Sync, seconds: int, known: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
+def end_unknown(draft: Draft, seconds: int, known: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
     """The same for containers without a known pod."""
     quiet = True
-    for name in sorted(sync.memory.containers):
-        if name not in known and is_alive(sync, name):
-            stop(sync, Container(name=name), seconds)
+    for name in sorted(draft.memory.containers):
+        if name not in known and is_alive(draft, name):
+            stop(draft, Container(name=name), seconds)
             quiet = False
     return quiet
 
 
-def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> None:
+def stop(draft: Draft, container: Container, seconds: int, message: str = "") -> None:
     """The next step to stop a container: preStop, SIGTERM, SIGKILL after the grace period (POD-3).
 
     A period shorter than the current one takes effect at once.
     """
     name = container.name
-    memory = sync.memory.container(name)
+    memory = draft.memory.container(name)
     current = memory.current
     if current is None or not memory.running or memory.doing in (CREATE, START):
         return  # The result will show whether it runs.
-    if sync.now < memory.retry_at:
-        sync.wake(memory.retry_at)
+    if draft.now < memory.retry_at:
+        draft.wake(memory.retry_at)
         return
-    until = min(sync.now + seconds * SECOND, memory.grace_until)
+    until = min(draft.now + seconds * SECOND, memory.grace_until)
     if memory.grace_until == NEVER and message:
-        sync.note("Killing", message, container=container)
+        draft.note("Killing", message, container=container)
     hook = container.lifecycle.pre_stop if container.lifecycle is not None else None
     if (
         memory.doing == ""
@@ -173,66 +173,66 @@ def stop(sync: Sync, container: Container, seconds: int, message: str = "") -> N
         and not memory.hooked
         and memory.grace_until == NEVER
     ):
-        sync.operations.append(probes.compute_hook(container, hook, current, seconds))
-        sync.set_container(name, replace(memory, doing=PRE_STOP, grace_until=until))
+        draft.operations.append(probes.compute_hook(container, hook, current, seconds))
+        draft.set_container(name, replace(memory, doing=PRE_STOP, grace_until=until))
     elif memory.doing in ("", POST_START):
-        left = -(-(until - sync.now) // SECOND)
+        left = -(-(until - draft.now) // SECOND)
         least = GRACE_AFTER_HOOK_SECONDS_MIN if memory.hooked else GRACE_SECONDS_MIN
-        sync.operations.append(StopContainer(sync.memory.uid, current.id, max(left, least)))
-        sync.set_container(name, replace(memory, doing=STOP, grace_until=until))
+        draft.operations.append(StopContainer(draft.memory.uid, current.id, max(left, least)))
+        draft.set_container(name, replace(memory, doing=STOP, grace_until=until))
     elif until < memory.grace_until:  # POD-7
-        sync.operations.append(StopContainer(sync.memory.uid, current.id, seconds))
-        sync.set_container(name, replace(memory, doing=STOP, grace_until=until))
+        draft.operations.append(StopContainer(draft.memory.uid, current.id, seconds))
+        draft.set_container(name, replace(memory, doing=STOP, grace_until=until))
 
 
-def take_down_dead_sandbox(sync: Sync, pod: Pod) -> bool:
+def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
     """Whether the newest sandbox, if any, is alive.
 
     Otherwise its running containers are stopped, then the sandbox; the next reconcile creates a new
     one.
     """
-    sandbox = sync.memory.sandbox
-    if sync.memory.sandbox_doing:
-        return sync.memory.sandbox_doing != STOP
+    sandbox = draft.memory.sandbox
+    if draft.memory.sandbox_doing:
+        return draft.memory.sandbox_doing != STOP
     strays = [
         container
         for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
-        if is_stray(sync, container.name)
+        if is_stray(draft, container.name)
     ]
     for container in strays:
-        memory = sync.memory.container(container.name)
+        memory = draft.memory.container(container.name)
         if not memory.doomed:
-            sync.set_container(container.name, replace(memory, doomed=SANDBOX))
-        stop(sync, container, grace_seconds(sync, ""))
+            draft.set_container(container.name, replace(memory, doomed=SANDBOX))
+        stop(draft, container, grace_seconds(draft, ""))
     if sandbox is None or sandbox.ready:
         return not strays
-    if not strays and sync.now >= sync.memory.end_retry_at:
-        sync.operations.append(StopPodSandbox(sync.memory.uid, sandbox.id))
-        sync.remember(sandbox_doing=STOP)
+    if not strays and draft.now >= draft.memory.end_retry_at:
+        draft.operations.append(StopPodSandbox(draft.memory.uid, sandbox.id))
+        draft.remember(sandbox_doing=STOP)
     elif not strays:
-        sync.wake(sync.memory.end_retry_at)
+        draft.wake(draft.memory.end_retry_at)
     return False
 
 
-def is_stray(sync: Sync, name: str) -> bool:
+def is_stray(draft: Draft, name: str) -> bool:
     """Whether it runs in a sandbox that is no longer the pod's."""
-    memory, sandbox = sync.memory.container(name), sync.memory.sandbox
+    memory, sandbox = draft.memory.container(name), draft.memory.sandbox
     if not memory.running or memory.current is None:
         return False
     return sandbox is None or not sandbox.ready or memory.current.sandbox_id != sandbox.id
 
 
-def remove_sandbox(sync: Sync, id: str) -> None:
-    sync.operations.append(RemovePodSandbox(sync.memory.uid, id))
-    sync.remember(sandbox_doing=REMOVE)
+def remove_sandbox(draft: Draft, id: str) -> None:
+    draft.operations.append(RemovePodSandbox(draft.memory.uid, id))
+    draft.remember(sandbox_doing=REMOVE)
 
 
-def remove_all(sync: Sync) -> None:
+def remove_all(draft: Draft) -> None:
     """Remove every sandbox with its containers and, with the last, the volumes (POD-6)."""
-    memory = sync.memory
+    memory = draft.memory
     if memory.dead_sandboxes:
-        remove_sandbox(sync, memory.dead_sandboxes[0].id)
+        remove_sandbox(draft, memory.dead_sandboxes[0].id)
     elif memory.volumes:
-        remove_sandbox(sync, "")  # There is no sandbox, but there are volumes.
+        remove_sandbox(draft, "")  # There is no sandbox, but there are volumes.
     else:
-        sync.remember(removed=True)
+        draft.remember(removed=True)

@@ -21,6 +21,7 @@ from refk8s.core.context import Instant
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.draft import Draft, Facts
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.node_status import compute_labels
@@ -35,7 +36,6 @@ from refk8s.core.kubelet.objects import (
     taken_in,
 )
 from refk8s.core.kubelet.results import listed, recalled, took
-from refk8s.core.kubelet.sync import Facts, Sync
 from refk8s.core.kubelet.sync_pod import sync_pod
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -130,14 +130,14 @@ class PodWorker(Reconciler):
         # Decide
         node, memory = self._admit(view, node, pod, memory, now)
         library = Library(node.objects, now, memory.since)
-        sync = Sync(self._facts(view, node), pod, memory, library, now)
+        draft = Draft(self._facts(view, node), pod, memory, library, now)
         if memory.dirty and not memory.listing and not memory.busy:
-            sync.operations.append(ListPods((uid,)))
-            sync.remember(dirty=False, listing=True)
-        sync_pod(sync)
+            draft.operations.append(ListPods((uid,)))
+            draft.remember(dirty=False, listing=True)
+        sync_pod(draft)
 
         # Act
-        memory = sync.memory
+        memory = draft.memory
         notes = (
             tuple(
                 [Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]
@@ -167,14 +167,14 @@ class PodWorker(Reconciler):
 
         # Report
         if library.wake_at is not None:
-            sync.wake(library.wake_at)
+            draft.wake(library.wake_at)
         report = ((STATUS, key),) if pod is not None else ()
         return Plan(
-            runs=tuple(sync.operations),
+            runs=tuple(draft.operations),
             asks=asks,
             notes=notes,
             memory=node,
-            wake_at=sync.wake_at,
+            wake_at=draft.wake_at,
             enqueue=report,
         )
 

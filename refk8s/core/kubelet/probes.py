@@ -20,8 +20,8 @@ from refk8s.core.api import core_v1
 from refk8s.core.api.core_v1 import Container, HTTPGetAction, LifecycleHandler, Pod
 from refk8s.core.api.integer import int64
 from refk8s.core.context import SECOND, Instant
+from refk8s.core.kubelet.draft import Draft, bounded_grace
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
-from refk8s.core.kubelet.sync import Sync, bounded_grace
 from refk8s.core.pods.containers import find_container, is_sidecar
 from refk8s.core.ports import ContainerStatus, Probe, Probed, Result, RunHook
 from refk8s.core.value import evolve
@@ -42,23 +42,23 @@ def probes_of(container: Container) -> tuple[tuple[str, core_v1.Probe], ...]:
     return tuple([(kind, probe) for kind, probe in found if probe is not None])
 
 
-def plan_probes(sync: Sync) -> None:
+def plan_probes(draft: Draft) -> None:
     """Run the due probes, and reconcile again for the next (PROBE-1, PROBE-2). O(containers)."""
-    pod = sync.pod
+    pod = draft.pod
     if pod is None:
         return
     for container in pod.spec.containers:
-        plan_container_probes(sync, container)
+        plan_container_probes(draft, container)
     for container in pod.spec.init_containers or ():
         if is_sidecar(container):
-            plan_container_probes(sync, container)
+            plan_container_probes(draft, container)
 
 
-def plan_container_probes(sync: Sync, container: Container) -> None:
+def plan_container_probes(draft: Draft, container: Container) -> None:
     found = probes_of(container)
     if not found:
         return
-    memory = sync.memory.container(container.name)
+    memory = draft.memory.container(container.name)
     current = memory.current
     if current is None or not memory.running:
         return
@@ -71,22 +71,22 @@ def plan_container_probes(sync: Sync, container: Container) -> None:
             begin = current.started_at + (probe.initial_delay_seconds or 0) * SECOND
             state = held[kind] = ProbeMemory(current.id, None, due=begin)
         if (
-            not is_asked(kind, state, started, memory, sync.memory.ending != "")
+            not is_asked(kind, state, started, memory, draft.memory.ending != "")
             or state.asking is not None
         ):
             continue
-        if sync.now < state.due:
-            sync.wake(state.due)
+        if draft.now < state.due:
+            draft.wake(state.due)
             continue
         operation = compute_probe(container, probe, current)
         if operation is None:
             continue
-        sync.operations.append(operation)
+        draft.operations.append(operation)
         period = (probe.period_seconds or 10) * SECOND
-        due = state.due + period if state.due + period > sync.now else sync.now + period
+        due = state.due + period if state.due + period > draft.now else draft.now + period
         held[kind] = replace(state, asking=operation, due=due)
     if held != memory.probes:
-        sync.set_container(container.name, replace(memory, probes=held))
+        draft.set_container(container.name, replace(memory, probes=held))
 
 
 def is_asked(

@@ -37,6 +37,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.conditions import compute_conditions
+from refk8s.core.kubelet.draft import Facts
 from refk8s.core.kubelet.memory import (
     LOST_EXIT_CODE,
     LOST_MESSAGE,
@@ -44,7 +45,6 @@ from refk8s.core.kubelet.memory import (
     ContainerMemory,
     PodMemory,
 )
-from refk8s.core.kubelet.sync import Facts
 from refk8s.core.kubelet.sync_pod import restarts
 from refk8s.core.pods.containers import is_init, is_sidecar
 from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED

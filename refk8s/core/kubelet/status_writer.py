@@ -18,10 +18,10 @@ from refk8s.core.api.resources import PODS
 from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.draft import Facts
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.pod_worker import STATUS, pod_key, pod_of
 from refk8s.core.kubelet.status import compute_pod_status
-from refk8s.core.kubelet.sync import Facts
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View

@@ -28,6 +28,7 @@ from refk8s.core.kubelet.container import (
     compute_sandbox_config,
     spec_hash,
 )
+from refk8s.core.kubelet.draft import Draft
 from refk8s.core.kubelet.memory import (
     BLAMELESS,
     CHANGED,
@@ -43,7 +44,6 @@ from refk8s.core.kubelet.memory import (
 )
 from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.sync import Sync
 from refk8s.core.kubelet.volumes import plan_volumes
 from refk8s.core.pods.containers import is_init, is_sidecar
 from refk8s.core.ports import (
@@ -59,56 +59,56 @@ from refk8s.core.ports import (
 IMMEDIATE_OPERATIONS = (CREATE, START, POST_START)
 
 
-def sync_pod(sync: Sync) -> None:
+def sync_pod(draft: Draft) -> None:
     """Add the next operations of a running or ending pod to the draft. O(containers)."""
-    why = lifecycle.why_ending(sync)
+    why = lifecycle.why_ending(draft)
     if why:
-        lifecycle.end(sync, why)
-        probes.plan_probes(sync)
+        lifecycle.end(draft, why)
+        probes.plan_probes(draft)
         return
-    assert sync.pod is not None
-    lifecycle.watch_deadline(sync)
-    if sync.memory.listing:
+    assert draft.pod is not None
+    lifecycle.watch_deadline(draft)
+    if draft.memory.listing:
         return
-    stage = plan_containers(sync, sync.pod)
+    stage = plan_containers(draft, draft.pod)
     if stage == FINISHED:
-        lifecycle.end(sync, "finished")
-    probes.plan_probes(sync)
+        lifecycle.end(draft, "finished")
+    probes.plan_probes(draft)
 
 
 RUNNING_STAGE, FINISHED = "running", "finished"
 
 
-def plan_containers(sync: Sync, pod: Pod) -> str:
+def plan_containers(draft: Draft, pod: Pod) -> str:
     """Start what is missing and stop what differs from the spec, in order.
 
     FINISHED when no container runs and none will be started again (POD-1).
     """
-    if not lifecycle.take_down_dead_sandbox(sync, pod):
+    if not lifecycle.take_down_dead_sandbox(draft, pod):
         return RUNNING_STAGE
-    alive = any(sync.memory.container(container.name).running for container in pod.spec.containers)
+    alive = any(draft.memory.container(container.name).running for container in pod.spec.containers)
     wanted = [
         container
         for container in pod.spec.containers
-        if is_wanted(pod, container, sync.memory.container(container.name))
+        if is_wanted(pod, container, draft.memory.container(container.name))
     ]
-    if not alive and not wanted and not sync.memory.busy:
+    if not alive and not wanted and not draft.memory.busy:
         return FINISHED  # KUBELET-10, POD-1: with nothing to run, no sandbox and no init container.
-    starts, regular, failed = init_starts(sync, pod)
+    starts, regular, failed = init_starts(draft, pod)
     if failed:
         return FINISHED
     if regular:
         starts += wanted
     for container in pod.spec.init_containers or ():
         if is_sidecar(container):
-            check_running(sync, pod, container)
+            check_running(draft, pod, container)
     for container in pod.spec.containers:
-        check_running(sync, pod, container)
-    ready = bring_up(sync, pod) if starts or alive else False
+        check_running(draft, pod, container)
+    ready = bring_up(draft, pod) if starts or alive else False
     for container in starts:
-        advance(sync, pod, container, ready)
-    for name in sorted(sync.memory.containers):
-        remove_stale(sync, name)
+        advance(draft, pod, container, ready)
+    for name in sorted(draft.memory.containers):
+        remove_stale(draft, name)
     return RUNNING_STAGE
 
 
@@ -117,9 +117,9 @@ def is_wanted(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
     return not memory.running and (not memory.exited or restarts(pod, container, memory))
 
 
-def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
+def in_sandbox(draft: Draft, memory: ContainerMemory) -> bool:
     """The newest attempt, if in the newest sandbox; one in an older sandbox counts as exited."""
-    sandbox = sync.memory.sandbox
+    sandbox = draft.memory.sandbox
     return (
         sandbox is not None
         and memory.current is not None
@@ -128,7 +128,7 @@ def in_sandbox(sync: Sync, memory: ContainerMemory) -> bool:
     )
 
 
-def init_starts(sync: Sync, pod: Pod) -> tuple[list[Container], bool, bool]:
+def init_starts(draft: Draft, pod: Pod) -> tuple[list[Container], bool, bool]:
     """The state of the init containers (KUBELET-12).
 
     Returned are the init containers to start now, whether the regular ones may start, and whether
@@ -137,12 +137,13 @@ def init_starts(sync: Sync, pod: Pod) -> tuple[list[Container], bool, bool]:
     sandbox, initialization is complete, and only sidecars are started again.
     """
     over = any(
-        in_sandbox(sync, sync.memory.container(container.name)) for container in pod.spec.containers
+        in_sandbox(draft, draft.memory.container(container.name))
+        for container in pod.spec.containers
     )
     starts: list[Container] = []
     for container in pod.spec.init_containers or ():
-        memory = sync.memory.container(container.name)
-        here = memory.current if in_sandbox(sync, memory) else None
+        memory = draft.memory.container(container.name)
+        here = memory.current if in_sandbox(draft, memory) else None
         if is_sidecar(container):
             if here is None or here.state != RUNNING:
                 starts.append(container)
@@ -188,28 +189,28 @@ def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
 # --- the sandbox ----------------------------------------------------------------------------------
 
 
-def bring_up(sync: Sync, pod: Pod) -> bool:
+def bring_up(draft: Draft, pod: Pod) -> bool:
     """Create a sandbox and volumes; whether containers may follow (KUBELET-10, KUBELET-11)."""
-    mounted = plan_volumes(sync, pod)
-    memory = sync.memory
+    mounted = plan_volumes(draft, pod)
+    memory = draft.memory
     if memory.sandbox_doing:
         return False
     if memory.sandbox is None:  # KUBELET-2: a new one only after that
-        if sync.now < memory.sandbox_retry_at:
-            sync.wake(memory.sandbox_retry_at)
+        if draft.now < memory.sandbox_retry_at:
+            draft.wake(memory.sandbox_retry_at)
         else:
             try:
-                config = compute_sandbox_config(sync.facts, pod, memory.sandbox_attempt)
+                config = compute_sandbox_config(draft.facts, pod, memory.sandbox_attempt)
             except BadConfig as problem:
-                sync.note(problem.reason, f"Failed to create pod sandbox: {problem}", "Warning")
-                sync.remember(sandbox_retry_at=sync.now + sync.facts.config.retry_after)
-                sync.wake(sync.memory.sandbox_retry_at)
+                draft.note(problem.reason, f"Failed to create pod sandbox: {problem}", "Warning")
+                draft.remember(sandbox_retry_at=draft.now + draft.facts.config.retry_after)
+                draft.wake(draft.memory.sandbox_retry_at)
                 return False
-            sync.operations.append(RunPodSandbox(config))
-            sync.remember(sandbox_doing=RUN)
+            draft.operations.append(RunPodSandbox(config))
+            draft.remember(sandbox_doing=RUN)
         return False
-    if memory.dead_sandboxes and sync.now >= memory.end_retry_at:
-        lifecycle.remove_sandbox(sync, memory.dead_sandboxes[0].id)
+    if memory.dead_sandboxes and draft.now >= memory.end_retry_at:
+        lifecycle.remove_sandbox(draft, memory.dead_sandboxes[0].id)
         return False
     return mounted
 
@@ -217,90 +218,90 @@ def bring_up(sync: Sync, pod: Pod) -> bool:
 # --- one container --------------------------------------------------------------------------------
 
 
-def check_running(sync: Sync, pod: Pod, container: Container) -> None:
+def check_running(draft: Draft, pod: Pod, container: Container) -> None:
     """Stop a container that differs from its spec or failed a probe (KUBELET-15, PROBE-5)."""
-    memory = sync.memory.container(container.name)
+    memory = draft.memory.container(container.name)
     current = memory.current
     if current is None or current.state != RUNNING:
         return
     if memory.hook and not memory.doing:
-        start_hook(sync, container, memory)
+        start_hook(draft, container, memory)
         return
     if not memory.doomed:
         if current.spec_hash and current.spec_hash != spec_hash(container):
             memory = replace(memory, doomed=CHANGED)
-            sync.set_container(container.name, memory)
-            sync.note(
+            draft.set_container(container.name, memory)
+            draft.note(
                 "Killing",
                 f"Container {container.name} definition changed, will be restarted",
                 container=container,
             )
         elif probes.is_failing(memory, "startup"):
             memory = replace(memory, doomed=STARTUP)
-            sync.set_container(container.name, memory)
-            sync.note(
+            draft.set_container(container.name, memory)
+            draft.note(
                 "Killing",
                 f"Container {container.name} failed startup probe, will be restarted",
                 container=container,
             )
         elif probes.is_failing(memory, "liveness"):
             memory = replace(memory, doomed=LIVENESS)
-            sync.set_container(container.name, memory)
-            sync.note(
+            draft.set_container(container.name, memory)
+            draft.note(
                 "Killing",
                 f"Container {container.name} failed liveness probe, will be restarted",
                 container=container,
             )
     if memory.doomed:
-        lifecycle.stop(sync, container, probes.grace_seconds(pod, container, memory.doomed))
+        lifecycle.stop(draft, container, probes.grace_seconds(pod, container, memory.doomed))
 
 
-def advance(sync: Sync, pod: Pod, container: Container, ready: bool) -> None:
+def advance(draft: Draft, pod: Pod, container: Container, ready: bool) -> None:
     """The next operation towards a running container: wait, pull, create or start.
 
     KUBELET-14, KUBELET-20 ... KUBELET-22.
     """
     name = container.name
-    memory = sync.memory.container(name)
+    memory = draft.memory.container(name)
     if memory.doing:
         return
-    if memory.created and in_sandbox(sync, memory):
-        if ready and not is_held_up(sync):
+    if memory.created and in_sandbox(draft, memory):
+        if ready and not is_held_up(draft):
             assert memory.current is not None
-            sync.operations.append(StartContainer(sync.memory.uid, memory.current.id))
-            sync.set_container(name, replace(memory, doing=START))
+            draft.operations.append(StartContainer(draft.memory.uid, memory.current.id))
+            draft.set_container(name, replace(memory, doing=START))
         return
     if memory.exited and not memory.image_id and memory.doomed not in BLAMELESS:
         assert memory.current is not None
         at = restart_at(memory.crash_backoff, memory.current.finished_at)
-        if sync.now < at:  # KUBELET-20
+        if draft.now < at:  # KUBELET-20
             if memory.reason != "CrashLoopBackOff":
                 assert memory.crash_backoff is not None
                 seconds = memory.crash_backoff.delay // 1_000_000
                 where = (
                     f"{name} pod={pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
                 )
-                sync.note(
+                draft.note(
                     "BackOff",
                     f"Back-off restarting failed container {name} in pod {where.partition('=')[2]}",
                     "Warning",
                     container,
                 )
                 message = f"back-off {_duration(seconds)} restarting failed container={where}"
-                sync.set_container(
+                draft.set_container(
                     name, replace(memory, reason="CrashLoopBackOff", message=message)
                 )
-            sync.wake(at)
+            draft.wake(at)
             return
     if not memory.image_id:
-        pull(sync, container, memory)
+        pull(draft, container, memory)
         return
-    if not ready or is_held_up(sync):
+    if not ready or is_held_up(draft):
         return
-    if sync.now < memory.retry_at:
-        sync.wake(memory.retry_at)
+    if draft.now < memory.retry_at:
+        draft.wake(memory.retry_at)
         return
-    create(sync, pod, container, memory)
+    create(draft, pod, container, memory)
 
 
 def _duration(seconds: int) -> str:
@@ -309,41 +310,41 @@ def _duration(seconds: int) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def is_held_up(sync: Sync) -> bool:
+def is_held_up(draft: Draft) -> bool:
     """Whether a container of the pod is being started: the next one waits (KUBELET-14)."""
-    return any(memory.doing in IMMEDIATE_OPERATIONS for memory in sync.memory.containers.values())
+    return any(memory.doing in IMMEDIATE_OPERATIONS for memory in draft.memory.containers.values())
 
 
-def pull(sync: Sync, container: Container, memory: ContainerMemory) -> None:
+def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     """Pull the image to the node, with a back-off after failures (KUBELET-21)."""
     image = container.image or ""
     if not _REFERENCE.fullmatch(image):
         if memory.reason != "InvalidImageName":
             words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
-            sync.note("InspectFailed", words, "Warning", container)
-            sync.note("Failed", "Error: InvalidImageName", "Warning", container)
-            sync.set_container(
+            draft.note("InspectFailed", words, "Warning", container)
+            draft.note("Failed", "Error: InvalidImageName", "Warning", container)
+            draft.set_container(
                 container.name, replace(memory, reason="InvalidImageName", message=words)
             )
         return
     at = pull_at(memory.pull_backoff)
-    if sync.now < at:
+    if draft.now < at:
         shown = memory.pull_backoff.tried_at + ERROR_SHOWN if memory.pull_backoff is not None else 0
-        if memory.reason in PULL_ERRORS and sync.now >= shown:
-            sync.note("BackOff", f'Back-off pulling image "{image}"', container=container)
-            sync.note("Failed", "Error: ImagePullBackOff", "Warning", container)
+        if memory.reason in PULL_ERRORS and draft.now >= shown:
+            draft.note("BackOff", f'Back-off pulling image "{image}"', container=container)
+            draft.note("Failed", "Error: ImagePullBackOff", "Warning", container)
             message = f'Back-off pulling image "{image}": {memory.reason}: {memory.message}'
-            sync.set_container(
+            draft.set_container(
                 container.name, replace(memory, reason="ImagePullBackOff", message=message)
             )
         elif memory.reason in PULL_ERRORS:
-            sync.wake(shown)
-        sync.wake(at)
+            draft.wake(shown)
+        draft.wake(at)
         return
-    sync.operations.append(
-        PullImage(sync.memory.uid, image, container.image_pull_policy or "IfNotPresent")
+    draft.operations.append(
+        PullImage(draft.memory.uid, image, container.image_pull_policy or "IfNotPresent")
     )
-    sync.set_container(container.name, replace(memory, doing=PULL))
+    draft.set_container(container.name, replace(memory, doing=PULL))
 
 
 _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
@@ -359,34 +360,34 @@ ERROR_SHOWN = 2_000_000
 PULL_ERRORS = ("ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed")
 
 
-def create(sync: Sync, pod: Pod, container: Container, memory: ContainerMemory) -> None:
+def create(draft: Draft, pod: Pod, container: Container, memory: ContainerMemory) -> None:
     """Create the next attempt of the container in the sandbox."""
-    sandbox = live_sandbox(sync.memory)
+    sandbox = live_sandbox(draft.memory)
     assert sandbox is not None
     attempt = next_attempt(memory)
     try:
-        config = compute_container_config(sync, pod, container, attempt, sandbox)
+        config = compute_container_config(draft, pod, container, attempt, sandbox)
     except NotYet:
         return  # KUBELET-70: the response makes the pod due.
     except BadConfig as problem:  # KUBELET-22
         if memory.message != str(problem):
-            sync.note("Failed", f"Error: {problem}", "Warning", container)
-        sync.set_container(
+            draft.note("Failed", f"Error: {problem}", "Warning", container)
+        draft.set_container(
             container.name,
             replace(
                 memory,
                 reason=problem.reason,
                 message=str(problem),
-                retry_at=sync.now + sync.facts.config.retry_after,
+                retry_at=draft.now + draft.facts.config.retry_after,
             ),
         )
-        sync.wake(sync.now + sync.facts.config.retry_after)
+        draft.wake(draft.now + draft.facts.config.retry_after)
         return
-    sync.operations.append(CreateContainer(sandbox.id, config))
+    draft.operations.append(CreateContainer(sandbox.id, config))
     backoff = memory.crash_backoff
     if memory.current is not None and memory.exited and memory.doomed not in BLAMELESS:
-        backoff = restarted(backoff, memory.current.finished_at, sync.now)
-    sync.set_container(
+        backoff = restarted(backoff, memory.current.finished_at, draft.now)
+    draft.set_container(
         container.name,
         replace(
             memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)
@@ -402,7 +403,7 @@ def next_attempt(memory: ContainerMemory) -> int:
     return memory.current.attempt + 1 if memory.current is not None else 0
 
 
-def start_hook(sync: Sync, container: Container, memory: ContainerMemory) -> None:
+def start_hook(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     """Run postStart after the start; the containers after this one wait for it (KUBELET-17)."""
     assert (
         memory.current is not None
@@ -410,10 +411,10 @@ def start_hook(sync: Sync, container: Container, memory: ContainerMemory) -> Non
         and container.lifecycle.post_start is not None
     )
     handler = container.lifecycle.post_start
-    sync.operations.append(
+    draft.operations.append(
         probes.compute_hook(container, handler, memory.current, HOOK_SECONDS_MAX)
     )
-    sync.set_container(container.name, replace(memory, doing=POST_START, hook=False))
+    draft.set_container(container.name, replace(memory, doing=POST_START, hook=False))
 
 
 def has_post_start(container: Container) -> bool:
@@ -423,13 +424,13 @@ def has_post_start(container: Container) -> bool:
 HOOK_SECONDS_MAX = 3600
 
 
-def remove_stale(sync: Sync, name: str) -> None:
+def remove_stale(draft: Draft, name: str) -> None:
     """Remove the attempts before the last, whose logs users may still read (KUBELET-18)."""
-    memory = sync.memory.containers[name]
+    memory = draft.memory.containers[name]
     if not memory.stale or memory.removing:
         return
-    if sync.now < memory.retry_at:
-        sync.wake(memory.retry_at)
+    if draft.now < memory.retry_at:
+        draft.wake(memory.retry_at)
     else:
-        sync.operations.append(RemoveContainer(sync.memory.uid, memory.stale[0]))
-        sync.set_container(name, replace(memory, removing=True))
+        draft.operations.append(RemoveContainer(draft.memory.uid, memory.stale[0]))
+        draft.set_container(name, replace(memory, removing=True))

@@ -20,12 +20,12 @@ from typing import Any
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection
+from refk8s.core.kubelet.draft import Draft
 from refk8s.core.kubelet.environment import field_value, resource_value
 from refk8s.core.kubelet.memory import NEVER, live_sandbox
 from refk8s.core.kubelet.objects import TOKEN_SECONDS, NotYet, config_map_key, secret_key, token_key
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.security import compute_run_as
-from refk8s.core.kubelet.sync import Sync
 from refk8s.core.pods.containers import every_container
 from refk8s.core.ports import WriteVolume
 from refk8s.core.value import Value
@@ -36,23 +36,23 @@ MEMORY = "Memory"
 PRESENT = "present"
 
 
-def plan_volumes(sync: Sync, pod: Pod) -> bool:
+def plan_volumes(draft: Draft, pod: Pod) -> bool:
     """Write missing and changed volumes; whether all of them exist (KUBELET-56)."""
     volumes = pod.spec.volumes
     if not volumes:
         return True
-    if sync.memory.volumes_doing:
+    if draft.memory.volumes_doing:
         return False
-    if sync.now < sync.memory.volumes_due:
-        sync.wake(sync.memory.volumes_due)
+    if draft.now < draft.memory.volumes_due:
+        draft.wake(draft.memory.volumes_due)
         return True
-    if sync.now < sync.memory.volumes_retry_at:
-        sync.wake(sync.memory.volumes_retry_at)
-        return all(volume.name in sync.memory.volumes for volume in volumes)
+    if draft.now < draft.memory.volumes_retry_at:
+        draft.wake(draft.memory.volumes_retry_at)
+        return all(volume.name in draft.memory.volumes for volume in volumes)
     made_before = any(
-        c.current is not None or c.last is not None for c in sync.memory.containers.values()
+        c.current is not None or c.last is not None for c in draft.memory.containers.values()
     )
-    held = dict(sync.memory.volumes)
+    held = dict(draft.memory.volumes)
     complete = settled = True
     doing = 0
     for volume in volumes:
@@ -63,7 +63,7 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
             held.setdefault(volume.name, PRESENT)
             continue
         try:
-            operation, fingerprint = compute_volume(sync, pod, volume)
+            operation, fingerprint = compute_volume(draft, pod, volume)
         except NotYet:
             settled = False
             complete = complete and volume.name in held
@@ -71,35 +71,35 @@ def plan_volumes(sync: Sync, pod: Pod) -> bool:
         except BadConfig as problem:
             settled = False
             complete = complete and volume.name in held
-            _complain(sync, volume, str(problem))
+            _complain(draft, volume, str(problem))
             continue
         if held.get(volume.name) != fingerprint:
             complete = complete and volume.name in held
             held[volume.name] = fingerprint
-            sync.operations.append(operation)
+            draft.operations.append(operation)
             doing += 1
     # Without a change only the renewal of a token needs another check.
-    due = 0 if doing or not settled else sync.library.wake_at or NEVER
-    sync.remember(volumes=held, volumes_doing=doing, volumes_due=due)
+    due = 0 if doing or not settled else draft.library.wake_at or NEVER
+    draft.remember(volumes=held, volumes_doing=doing, volumes_due=due)
     if due:
-        sync.wake(due)  # With NEVER there is none.
+        draft.wake(due)  # With NEVER there is none.
     return complete
 
 
-def _complain(sync: Sync, volume: Volume, message: str) -> None:
+def _complain(draft: Draft, volume: Volume, message: str) -> None:
     """Record the Event once in a while; reconcile again when the retry is due."""
-    if sync.now >= sync.memory.complained_at + sync.facts.config.retry_after:
-        sync.remember(complained_at=sync.now)
-        sync.note(
+    if draft.now >= draft.memory.complained_at + draft.facts.config.retry_after:
+        draft.remember(complained_at=draft.now)
+        draft.note(
             "FailedMount",
             f'MountVolume.SetUp failed for volume "{volume.name}" : {message}',
             "Warning",
         )
 
 
-def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
+def compute_volume(draft: Draft, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
     """The operation that writes the volume, and a fingerprint of its content."""
-    uid, name, group = sync.memory.uid, volume.name, fs_group(pod)
+    uid, name, group = draft.memory.uid, volume.name, fs_group(pod)
     if (empty := volume.empty_dir) is not None:
         in_memory = empty.medium == MEMORY
         if empty.medium and not in_memory:
@@ -110,7 +110,7 @@ def compute_volume(sync: Sync, pod: Pod, volume: Volume) -> tuple[WriteVolume, s
         ), PRESENT
     if (host := volume.host_path) is not None:
         return WriteVolume(uid, name, host_path=host.path, host_path_type=host.type or ""), PRESENT
-    files, mode = compute_files(sync, pod, volume)
+    files, mode = compute_files(draft, pod, volume)
     digest = blake2b(digest_size=16)
     for path, file in sorted(files.items()):
         digest.update(
@@ -160,24 +160,24 @@ class File(Value, frozen=True):
 Files = dict[str, File]
 
 
-def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[Files, int | None]:
+def compute_files(draft: Draft, pod: Pod, volume: Volume) -> tuple[Files, int | None]:
     """(path -> file, mode) of a volume made of files."""
     if (config_map := volume.config_map) is not None:
         return _config_map(
-            sync, pod, config_map.name or "", config_map.items, config_map.optional
+            draft, pod, config_map.name or "", config_map.items, config_map.optional
         ), config_map.default_mode
     if (secret := volume.secret) is not None:
         return _secret(
-            sync, pod, secret.secret_name or "", secret.items, secret.optional
+            draft, pod, secret.secret_name or "", secret.items, secret.optional
         ), secret.default_mode
     if (downward := volume.downward_api) is not None:
-        return _downward(sync, pod, downward.items), downward.default_mode
+        return _downward(draft, pod, downward.items), downward.default_mode
     if (projected := volume.projected) is not None:
         files: Files = {}
         waits: NotYet | None = None
         for source in projected.sources or ():
             try:
-                files.update(_projected(sync, pod, source))
+                files.update(_projected(draft, pod, source))
             except NotYet as missing:
                 waits = missing  # the other sources are requested at the same time
         if waits is not None:
@@ -186,15 +186,15 @@ def compute_files(sync: Sync, pod: Pod, volume: Volume) -> tuple[Files, int | No
     raise BadConfig("this kind of volume is not supported")
 
 
-def _projected(sync: Sync, pod: Pod, source: VolumeProjection) -> Files:
+def _projected(draft: Draft, pod: Pod, source: VolumeProjection) -> Files:
     if (config_map := source.config_map) is not None:
-        return _config_map(sync, pod, config_map.name or "", config_map.items, config_map.optional)
+        return _config_map(draft, pod, config_map.name or "", config_map.items, config_map.optional)
     if (secret := source.secret) is not None:
-        return _secret(sync, pod, secret.name or "", secret.items, secret.optional)
+        return _secret(draft, pod, secret.name or "", secret.items, secret.optional)
     if (downward := source.downward_api) is not None:
-        return _downward(sync, pod, downward.items)
+        return _downward(draft, pod, downward.items)
     if (token := source.service_account_token) is not None:
-        held = sync.library.show(
+        held = draft.library.show(
             token_key(pod, token.audience or "", token.expiration_seconds or TOKEN_SECONDS)
         )
         if held is None:
@@ -215,9 +215,9 @@ def common_user(pod: Pod) -> int:
 
 
 def _config_map(
-    sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None
+    draft: Draft, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None
 ) -> Files:
-    found: Any = sync.library.show(config_map_key(pod.metadata.namespace or "", name))
+    found: Any = draft.library.show(config_map_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
             return {}
@@ -228,9 +228,9 @@ def _config_map(
 
 
 def _secret(
-    sync: Sync, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None
+    draft: Draft, pod: Pod, name: str, items: tuple[KeyToPath, ...] | None, optional: bool | None
 ) -> Files:
-    found: Any = sync.library.show(secret_key(pod.metadata.namespace or "", name))
+    found: Any = draft.library.show(secret_key(pod.metadata.namespace or "", name))
     if found is None:
         if optional:
             return {}
@@ -252,10 +252,10 @@ def _chosen(
     return {item.path: File(data[item.key], item.mode) for item in items if item.key in data}
 
 
-def _downward(sync: Sync, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | None) -> Files:
+def _downward(draft: Draft, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | None) -> Files:
     files: Files = {}
-    sandbox = live_sandbox(sync.memory)
-    host_ip = sync.facts.config.node_ip or sync.facts.node.internal_ip
+    sandbox = live_sandbox(draft.memory)
+    host_ip = draft.facts.config.node_ip or draft.facts.node.internal_ip
     for item in items or ():
         if item.field_ref is not None:
             text = field_value(
@@ -270,7 +270,7 @@ def _downward(sync: Sync, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | N
                 ),
                 pod.spec.containers[0],
             )
-            text = resource_value(pod, named, item.resource_field_ref, sync.facts.node)
+            text = resource_value(pod, named, item.resource_field_ref, draft.facts.node)
         else:
             continue
         files[item.path] = File(text.encode(), item.mode)

@@ -21,12 +21,9 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import TABLE, Form, accept
-from refk8s.core.apiserver.authenticate import (
-    DEFAULT_CONFIG,
-    Config,
-    authenticate,
-)
+from refk8s.core.apiserver.authenticate import authenticate
 from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_path, is_open
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover, paths
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health

@@ -30,7 +30,7 @@ class Facts(Value, frozen=True):
     services: Callable[[str, bool], Sequence[Service]] = lambda namespace, linked: ()
 
 
-class Sync:
+class Draft:
     """The draft: the new memory, the operations to run, and the time of the next reconcile.
 
     `library` has the objects that pods need.

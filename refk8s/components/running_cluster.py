@@ -37,7 +37,7 @@ from refk8s.core.api import codec, resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
-from refk8s.core.apiserver.authenticate import Config
+from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import Context
 from refk8s.core.kubelet.config import KubeletConfig
@@ -178,7 +178,7 @@ class RunningCluster:
     async def _start_components(self, credentials: Credentials) -> None:
         assert self.api is not None and self.nodes is not None
         # The API is served already, so the modules of the components are loaded meanwhile.
-        assembly = await asyncio.to_thread(import_module, "refk8s.core.assembly")
+        components = await asyncio.to_thread(import_module, "refk8s.core.components")
         api, clock = self.api, self.clock
         nodes = self.nodes.start(self._cluster_id)
         assert self.front is not None
@@ -188,11 +188,11 @@ class RunningCluster:
             api.listeners.append(teller.committed)
         self.drivers += [
             Driver(machine, api, clock)
-            for machine in assembly.control_plane(credentials.authority.read_text()).values()
+            for machine in components.control_plane(credentials.authority.read_text()).values()
         ]
         for node in nodes:
-            for machine in assembly.node_machines(node.name, KubeletConfig()):
-                if machine.name == assembly.kubelet_name(node.name):
+            for machine in components.node_machines(node.name, KubeletConfig()):
+                if machine.name == components.kubelet_name(node.name):
                     driver = Driver(machine, api, clock, runtime=node.runtime)
                     if teller is not None:
                         driver.on_run = partial(teller.operated, node.name)

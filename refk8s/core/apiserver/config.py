@@ -1,0 +1,59 @@
+"""The configuration of one API server: its key for tokens, its users, its authorizer and its
+admission plugins. Rules API-13, API-15, API-16."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from refk8s.core.api.user import User
+from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.apiserver.token_key import RsaKey, TokenKey
+from refk8s.core.value import Value, field
+
+TEST_KEY: Final = RsaKey(
+    p=101402628834225542234238117639832549262060538178373027534501833011942772434781,
+    q=106120685253266813644376167414603136550518703637353323082256951950028664619221,
+    exponent=65537,
+    private_exponent=int(
+        "8114568737853111006636837742908298491168730315345212833413226499415300990778"
+        "168274201069350336104213558988801845783499072804914309237263705733327467729473"
+    ),
+)
+"""A public key, for tests and simulations, which have no clients. A running cluster has its own."""
+
+
+class Attributes(Value, frozen=True):
+    """What a user asks for, as authorizers see it. `path` is set where it is no resource."""
+
+    user: User
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+
+class Config(Value, frozen=True):
+    """What this API server has of its own: the key that signs tokens, its name in them, for whom
+    they are by default; the tokens that it was given; who decides what users may; and what
+    addresses and ports it gives to services.
+
+    `sign` makes a signature by `token_key`, and `verify` says whether (data, signature) is one;
+    without them the plain arithmetic of an RSA key does, in tests and simulations.
+    `authorizer` says whether a user may, on this state of the store; without it every authenticated
+    user may do everything (API-13).
+    """
+
+    token_key: TokenKey = TEST_KEY
+    sign: Callable[[bytes], bytes] | None = None
+    verify: Callable[[bytes, bytes], bool] | None = None
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
+    users: Mapping[str, User] = field(default_factory=dict)
+    authorizer: Callable[[Attributes, Reader], bool] | None = None
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+
+
+DEFAULT_CONFIG = Config()
