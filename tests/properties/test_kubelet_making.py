@@ -63,7 +63,7 @@ from refk8s.core.api.resources import (
     SERVICES,
 )
 from refk8s.core.context import SECOND, parse_timestamp
-from refk8s.core.kubelet.admission import requests_of
+from refk8s.core.kubelet.admission import requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.environment import expand
 from refk8s.core.kubelet.node_status import compute_node
@@ -782,6 +782,22 @@ def test_kubelet_81_a_node_takes_no_more_than_it_has(pods, restart):
         elif fate == "run":
             cpu, memory, count = cpu - 1000 * wanted, memory - size, count - 1
     assert not [op for _, op in bench.did(StopContainer) if op.container_id == ""]
+
+
+@given(
+    st.dictionaries(st.sampled_from(["example.com/gpu", "vendor/fpga"]), st.integers(0, 4)),
+    st.dictionaries(st.sampled_from(["example.com/gpu", "vendor/fpga"]), st.integers(0, 4)),
+)
+def test_kubelet_81_only_extended_resources_that_the_node_announces_are_checked(wanted, announced):
+    limits = {name: str(number) for name, number in wanted.items()}
+    container = replace(
+        shell("c", "true"), resources=ResourceRequirements(requests=limits, limits=limits)
+    )
+    capacity = {"cpu": 4000, "memory": 1 << 30, "pods": 10, **announced}
+    pod = make_pod("p", (container,))
+    rejected = why_rejected(pod, requests_of(pod), {}, capacity, {}, ())
+    lacking = [name for name in sorted(wanted) if wanted[name] > announced.get(name, 4)]
+    assert (rejected[0] if rejected else "") == (f"OutOf{lacking[0]}" if lacking else "")
 
 
 def test_kubelet_81_a_host_port_is_taken_once():

@@ -23,6 +23,11 @@ Requests = Mapping[str, str] | None
 _NONE: Amounts = {}
 
 
+def is_native(resource: str) -> bool:
+    """True for a resource of Kubernetes itself: its name has no domain, or kubernetes.io."""
+    return "/" not in resource or "kubernetes.io/" in resource
+
+
 @remember(4096)
 def amount(resource: str, text: str) -> int:
     """A quantity as a number: milli-CPUs for cpu, else whole units, rounded up."""

@@ -19,6 +19,7 @@ from refk8s.core.apiserver.validation.field import (
 )
 from refk8s.core.apiserver.validation.names import dns_label, qualified_name
 from refk8s.core.memo import remember
+from refk8s.core.pods.resources import is_native
 
 CONTAINER_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 POD_RESOURCES = ("cpu", "memory")
@@ -215,11 +216,6 @@ def _is_quota_of_pages(name: str) -> bool:
 def is_whole(name: str) -> bool:
     """Whether a fraction of it makes no sense."""
     return name in WHOLE_RESOURCES or is_extended(name)
-
-
-def is_native(name: str) -> bool:
-    """Kubernetes' own: without a domain, or below kubernetes.io."""
-    return "/" not in name or "kubernetes.io/" in name
 
 
 def is_extended(name: str) -> bool:
