@@ -24,7 +24,7 @@ from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.strategy import index_values
 from refk8s.core.context import Context
 from refk8s.core.store import Change, Committed, Compacted, Conflict, Engine
-from refk8s.store.errors import StoreUnavailable
+from refk8s.core.store_port import StoreUnavailable
 
 log = logging.getLogger("refk8s")
 

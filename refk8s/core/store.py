@@ -171,9 +171,9 @@ def unstamped(value: V, revision: Revision) -> V:
     return value
 
 
-class Engine(Protocol[V]):
-    """A store that runs: whatever is asked of it in whatever order, it answers as `History` would.
-    One caller at a time."""
+class Reader(Protocol[V]):
+    """What can be read of a store: `History`, every engine and `core/store_port.Store` offer it.
+    The methods are described at `History`."""
 
     @property
     def revision(self) -> Revision: ...
@@ -196,6 +196,11 @@ class Engine(Protocol[V]):
     ) -> tuple[Change[V], ...]: ...
 
     def prefix_revision(self, prefix: str) -> Revision: ...
+
+
+class Engine(Reader[V], Protocol[V]):
+    """A store that runs: whatever is asked of it in whatever order, it answers as `History` would.
+    One caller at a time."""
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
         """Commit each as `commit` would, one after the other, and return when all are durable

@@ -1,15 +1,6 @@
-"""Errors of durable engines. Each message names the file and the next step."""
+"""Errors of opening a store. Each message names the file and the next step."""
 
 from __future__ import annotations
-
-
-class StoreUnavailable(Exception):
-    """The batch could not be made durable (disk full, input/output error), and none of its
-    transactions is in effect (STORE-15). The caller may try again later.
-
-    Until then the outcome is unknown, not failed: after a crash some of the transactions may be on
-    disk.
-    """
 
 
 class StoreRefused(Exception):

@@ -47,12 +47,12 @@ from refk8s.core.store import (
     Txn,
     unstamped,
 )
+from refk8s.core.store_port import StoreUnavailable
 from refk8s.store.errors import (
     OtherCluster,
     OtherSchema,
     StoreCorrupt,
     StoreInUse,
-    StoreUnavailable,
     StoreUnwritable,
 )
 from refk8s.store.memory import Batch, MemoryEngine

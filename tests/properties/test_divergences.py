@@ -89,7 +89,7 @@ def test_d_22_a_pod_that_nothing_holds_goes_in_one_write():
 
 
 def test_d_90_a_store_has_prefixes_and_no_leases():
-    asked = {name for name in vars(Engine) if not name.startswith("_")}
+    asked = {name for name in dir(Engine) if not name.startswith("_")}
     reading = {"revision", "compacted", "get", "list", "changes", "prefix_revision"}
     assert reading <= asked and not {"lease", "grant", "range"} & asked
     assert fields(Put) == {"key", "value"} and fields(Txn) == {"compares", "writes"}

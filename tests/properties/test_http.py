@@ -44,8 +44,8 @@ from refk8s.core.apiserver.route import route
 from refk8s.core.context import SECOND, Context, SeededChance
 from refk8s.core.memo import TEXT_LENGTH_MAX
 from refk8s.core.store import EMPTY, Put, Txn, commit
+from refk8s.core.store_port import StoreUnavailable
 from refk8s.core.value import evolve
-from refk8s.store.errors import StoreUnavailable
 from refk8s.store.memory import MemoryEngine
 from refk8s.store.sqlite import WRITES_MAX, SqliteEngine
 

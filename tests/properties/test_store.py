@@ -49,7 +49,7 @@ from refk8s.core.store import (
     compact,
     resource_prefix,
 )
-from refk8s.store.errors import StoreUnavailable
+from refk8s.core.store_port import StoreUnavailable
 from refk8s.store.memory import MemoryEngine
 from refk8s.store.sqlite import SqliteEngine
 

@@ -7,39 +7,17 @@ newer state, as upstream retries an update (API-9).
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
+from refk8s.core import store
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.selector import FieldSelector, Selector
-from refk8s.core.store import Change, Committed, Page, Record, Revision, Txn
+from refk8s.core.store import Committed, Record, Txn
 from refk8s.core.value import Value
 
-
-class Reader(Protocol):
-    """What a decision may ask the store: `History` and every engine offer it."""
-
-    @property
-    def revision(self) -> Revision: ...
-
-    @property
-    def compacted(self) -> Revision: ...
-
-    def get(self, key: str, at: Revision | None = None) -> Record[Any] | None: ...
-
-    def list(
-        self,
-        prefix: str,
-        at: Revision | None = None,
-        after: str | None = None,
-        limit: int | None = None,
-    ) -> Page[Any]: ...
-
-    def changes(
-        self, prefix: str, after: Revision, limit: int | None = None
-    ) -> tuple[Change[Any], ...]: ...
-
-    def prefix_revision(self, prefix: str) -> Revision: ...
+Reader: TypeAlias = store.Reader[Any]
+"""What a decision may ask the store."""
 
 
 class Commit(Value, frozen=True):

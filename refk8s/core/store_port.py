@@ -1,0 +1,88 @@
+"""The port of the store: what the API server asks of it.
+
+One process on SQLite, several API servers and etcd look the same through it. Reads are answered
+from memory at once. A transaction is submitted, and its outcome is known later. Other processes may
+write to the same store, so the reads here may be older than the store itself: `refresh` ends that,
+and a transaction on an older state is a conflict.
+
+    submit ──> the store (a disk, other machines) ──> the reads here ──> listeners ──> done
+                        ^
+    another API server ─┘
+
+All calls are made in the event loop's thread, and all callbacks run there, never inside the call
+that they belong to. A callback that raises is logged, and affects no other callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, TypeVar
+
+from refk8s.core.store import Change, Committed, Conflict, Reader, Revision, Txn
+
+V = TypeVar("V")
+
+
+class StoreUnavailable(Exception):
+    """The store could not do it now (disk full, input/output error, no quorum), and nothing of it
+    is in effect (STORE-15). The caller may try again later.
+
+    If the process dies before the store has taken a later transaction, the outcome becomes unknown:
+    the next process may find the transaction done.
+    """
+
+
+class StoreUnknown(Exception):
+    """The answer of the store was lost: it is not known whether the transaction took effect or will
+    . The reads and the listeners show it if it did."""
+
+
+class TxnRefused(Exception):
+    """The store can never take this transaction (it is too large, say). Nothing of it is in effect,
+    and other transactions are not affected."""
+
+
+Failed: TypeAlias = StoreUnavailable | StoreUnknown | TxnRefused
+"""Why a transaction is neither committed nor a conflict. A value here: it is passed, not raised."""
+
+
+class Store(Reader[V], Protocol[V]):
+    """The store as an API server uses it. Its reads show the state at `revision`, which may be
+    older than the store."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the reads here are never older than the store, because no other process writes to
+        it. Then `refresh` has nothing to wait for."""
+
+    def submit(self, txn: Txn[V], done: Callable[[Committed[V] | Conflict | Failed], None]) -> None:
+        """Commit the transaction. `done` is called once, in a later turn of the event loop
+        :
+
+         - Committed: the changes are durable, and the reads here show them;
+         - Conflict: the reads here show a state on which a compare fails;
+         - Failed: see above.
+
+         Many transactions may be in flight. Those of one turn may be committed together; they take
+         effect in any order.
+        """
+
+    def listen(self, changed: Callable[[Sequence[Change[V]]], None]) -> None:
+        """Call `changed` with every later change, whoever made it: each once, in the order of
+        STORE-6, whole revisions, once the reads here show them and before `done` of their
+        transaction is called."""
+
+    def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
+        """Call `done` with None once the reads here are at least as new as the store was when this
+        was called, or with the reason why that cannot be known."""
+
+    async def compact(self, revision: Revision) -> None:
+        """Forget what is older than `revision`, and free its room, in portions between which the
+        store serves requests (STORE-22). A store that others use too may keep more, or have
+        forgotten more. Raises StoreUnavailable; what is forgotten by then stays forgotten."""
+
+    async def probe(self) -> None:
+        """Return if the store could commit a transaction now. Raises StoreUnavailable."""
+
+    async def close(self) -> None:
+        """Wait for what is in flight, call its `done`, and close."""
