@@ -11,13 +11,25 @@ from hypothesis import strategies as st
 from museum.change import Change, applied
 
 from refk8s.checking.explorer import history_file
+from refk8s.checking.explorer import moves as explorer_moves
+from refk8s.checking.explorer.compare import differences
 from refk8s.checking.explorer.interning import Interner
+from refk8s.checking.explorer.judge import Judge
 from refk8s.checking.explorer.liveness import Graph, components
 from refk8s.checking.explorer.models import MODELS
-from refk8s.checking.explorer.moves import ACTIONS, ROW, Move
+from refk8s.checking.explorer.moves import (
+    ACTIONS,
+    FIRST,
+    ROW,
+    Crash,
+    Move,
+    Notify,
+    OpenWatch,
+    Operate,
+    User,
+)
 from refk8s.checking.explorer.replay import (
     begin_model,
-    differences,
     history_actions,
     prologue,
     take,
@@ -31,6 +43,7 @@ from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import EVENTS, PODS
+from refk8s.core.cluster.enabled import pod_of
 from refk8s.core.controllers import replica_set
 from refk8s.core.loop import turn
 from refk8s.core.properties.law import Law
@@ -70,8 +83,8 @@ def test_explore_1_a_small_model_is_exhausted_and_every_rule_holds(name):
 def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_values(
     name, choices, with_faults, reduced
 ):
-    """Also EXPLORE-3, EXPLORE-4, EXPLORE-6: ids counted anew, a revision for each resource, every
-    move an action."""
+    """Also EXPLORE-3, EXPLORE-4, EXPLORE-6 and EXPLORE-12: `differences` compares the possible
+    actions too."""
     model = MODELS[name]()
     moves = Transitions(model, dict.fromkeys(FAULTS, 2 * with_faults), reduced=reduced)
     state, cluster = moves.first(), begin_model(model)
@@ -87,6 +100,59 @@ def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_value
             cluster = take(cluster, action)
         state = moves.normal(after)
         assert differences(moves, state, cluster) == [], f"after {move}"
+
+
+def walk(moves, state, cluster, is_wanted, most=1_000):
+    """Take the first possible move that is wanted, until there is none; compare after each."""
+    for _ in range(most):
+        wanted = [(move, after) for move, after in moves.of(state) if is_wanted(move)]
+        if not wanted:
+            break
+        move, after = wanted[0]
+        for action in to_actions(moves, move, cluster):
+            cluster = take(cluster, action)
+        state = moves.normal(after)
+        assert differences(moves, state, cluster) == []
+    return state, cluster
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_explore_12_operations_on_a_pod_begin_in_the_order_of_the_kubelets_lives(crashes):
+    """CLUSTER-13: while an operation of an earlier life has not begun, those of later lives on the
+    same pod are no moves."""
+    model = MODELS["kubelet"]()
+    moves = Transitions(model, {"crash": crashes})
+    parts = moves.parts
+    state, cluster = moves.first(), begin_model(model)
+    for action in prologue(cluster):
+        cluster = take(cluster, action)
+
+    def begins_on_a_pod(move):
+        return (
+            isinstance(move, Operate)
+            and move.job[2] == 0
+            and bool(pod_of(parts.values[move.job[1]]))
+        )
+
+    def is_about_no_pod(move):
+        kinds = OpenWatch | explorer_moves.Arrive | explorer_moves.Answer | Notify | Operate
+        return isinstance(move, kinds) and not begins_on_a_pod(move)
+
+    def is_kind(kind):
+        return lambda move: isinstance(move, kind)
+
+    for kind in (User, *[Crash] * crashes):
+        state, cluster = walk(moves, state, cluster, is_kind(kind), most=1)
+        state, cluster = walk(moves, state, cluster, is_about_no_pod)
+    jobs = parts.bundles[state[FIRST]].jobs
+    assert len(Judge(moves).whole(state).operations) == len(jobs)
+    lives = {job[3] for job in jobs}
+    assert lives == set(range(1, crashes + 2))
+    for life in sorted(lives):
+        for _ in range(2):  # the pull of the image and the sandbox
+            begun = [move for move in moves.happenings(state) if begins_on_a_pod(move)]
+            assert {move.job[3] for move in begun} == {life}
+            state, cluster = walk(moves, state, cluster, begins_on_a_pod, most=1)
 
 
 def test_explore_6_every_kind_of_move_is_an_action_and_what_is_left_out_is_known():

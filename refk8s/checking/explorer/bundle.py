@@ -19,7 +19,8 @@ SILENT = (EVENTS.prefix, EVENTS_V1.prefix)
 
 Flight = tuple[int, bool, int, int]  # id, whether it is a watch, request, answer (-1: not arrived)
 Open = tuple[int, int, int, int]  # id, stream, revision, initial events (-1: none)
-Job = tuple[int, int, Instant]  # id (0: the machine does not wait for it), operation, due
+# id (0: the machine does not wait for it), operation, due, the instance that requested it
+Job = tuple[int, int, Instant, int]
 
 
 class Bundle(Value, frozen=True, eq=False):
@@ -51,7 +52,7 @@ class Turn(Value, frozen=True, eq=False):
     state: int
     ids: dict[int, int]
     calls: tuple[Flight, ...]
-    jobs: tuple[Job, ...]
+    operations: tuple[tuple[int, int], ...]  # id, operation
     wakes: bool
     wake_at: Instant | None
     rules: int

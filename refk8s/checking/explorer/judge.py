@@ -407,8 +407,10 @@ class Judge:
             ),
             "operations": Map(
                 {
-                    (name, life, ids.get(j[0], j[0])): Pending(values[j[1]], j[2])
-                    for j in bundle.jobs
+                    (name, job[3], ids.get(job[0], job[0]) or -place): Pending(
+                        values[job[1]], job[2]
+                    )
+                    for place, job in enumerate(bundle.jobs)
                 }
             ),
             "worlds": Map({name: values[bundle.world]}) if bundle.world >= 0 else Map(),
@@ -438,7 +440,8 @@ class _OwnNames:
         return self.machine(machine), 0, orphans.index(request)
 
     def left_job(self, machine: int, job: Job) -> Channel:
-        return self.channel(machine, job[0])
+        jobs = self.parts.bundles[self.state[FIRST + machine]].jobs
+        return self.machine(machine), job[3], -jobs.index(job)
 
     def request(self, request: int) -> Request:
         found: Request = self.parts.values[request]

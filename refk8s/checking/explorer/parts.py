@@ -162,7 +162,7 @@ class Parts:
                 for _, is_watch, request, answer in left.flying
                 if answer < 0 and self._is_write(request)
             ]
-            jobs = tuple(sorted([(0, operation, due) for _, operation, due in left.jobs]))
+            jobs = tuple(sorted([(0, *job[1:]) for job in left.jobs]))
             bundle = evolve(left, state=-1, life=life, wake_at=None, flying=(), watches=(), jobs=jobs,
                             orphans=tuple(sorted((*left.orphans, *sent))))  # fmt: skip
         return self.keep_bundle(self._apply(bundle, self._turn(machine, state, effects, now)))
@@ -202,9 +202,7 @@ class Parts:
                     if id in ids
                 ]
             ),
-            tuple(
-                [(ids[id], self.keep(operation), 0) for id, operation in asked.jobs if id in ids]
-            ),
+            tuple([(ids[id], self.keep(operation)) for id, operation in asked.jobs if id in ids]),
             asked.is_timer_set,
             asked.timer,
             -1 if asked.rules is None else self.keep(asked.rules),
@@ -227,7 +225,14 @@ class Parts:
             tuple(sorted([*flying, *turn.calls])),
             orphans,
             tuple(sorted([(ids[w[0]], w[1], w[2], w[3]) for w in bundle.watches if w[0] in ids])),
-            tuple(sorted([*[(ids.get(j[0], 0), j[1], j[2]) for j in bundle.jobs], *turn.jobs])),
+            tuple(
+                sorted(
+                    [
+                        *[(ids.get(job[0], 0), *job[1:]) for job in bundle.jobs],
+                        *[(id, operation, 0, bundle.life) for id, operation in turn.operations],
+                    ]
+                )
+            ),
             bundle.world,
             turn.rules if turn.rules >= 0 else bundle.rules,
         )
@@ -389,7 +394,7 @@ class Parts:
         chance = SeededChance(chance_of_operation(self.seed, operation, world.started))
         world, result = world.carry_out(operation, now, chance)
         if isinstance(result, Later):
-            jobs = tuple(sorted((*rest, (job[0], job[1], result.at))))
+            jobs = tuple(sorted((*rest, (job[0], job[1], result.at, job[3]))))
             return self.keep_bundle(evolve(bundle, world=self.keep(world), jobs=jobs))
         bundle = evolve(bundle, world=self.keep(world), jobs=tuple(rest))
         if job[0]:

@@ -307,7 +307,7 @@ class Quiet:
                 flying=tuple(flying),
                 orphans=tuple(sorted([of(request) for request in bundle.orphans])),
                 watches=tuple(watches),
-                jobs=tuple([(id, of(operation), due) for id, operation, due in bundle.jobs]),
+                jobs=tuple([(job[0], of(job[1]), *job[2:]) for job in bundle.jobs]),
                 world=of(bundle.world),
                 rules=of(bundle.rules),
             )

@@ -11,25 +11,32 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.checking.explorer.bundle import READS, SILENT, Job
+from refk8s.checking.explorer.bundle import Job
 from refk8s.checking.explorer.ids import canonical, live_ids
 from refk8s.checking.explorer.models import Model
-from refk8s.checking.explorer.moves import FIRST, NOW, ROW, Compact, Move, State, to_action
+from refk8s.checking.explorer.moves import Compact, Move, State, to_action
 from refk8s.checking.explorer.parts import chance_of_operation
 from refk8s.checking.explorer.store import chance_of_name
 from refk8s.checking.explorer.transitions import Transitions
-from refk8s.core.actions import Action, Arrive, Channel, Duplicate, Elapse, Submit
+from refk8s.core.actions import (
+    Action,
+    Arrive,
+    Channel,
+    Duplicate,
+    Elapse,
+    Operate,
+    Submit,
+)
 from refk8s.core.api import codec
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.rbac_v1 import ClusterRole
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CLUSTER_ROLES
 from refk8s.core.api.user import ADMIN
-from refk8s.core.cluster.enabled import enabled
+from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import Chance, Context, SeededChance
-from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import Impossible
 from refk8s.core.value import evolve, field
 
@@ -56,8 +63,13 @@ class ModelCluster(Cluster, frozen=True, eq=False):
 
 
 def take(cluster: Cluster, action: Action) -> Cluster:
-    """`step`, with the explorer's random values."""
+    """`step`, with the explorer's random values. Raises Impossible if the action is not enabled.
+
+    Time may pass although an Event is still in transit (EXPLORE-11), or by the fault `slow`.
+    """
     assert isinstance(cluster, ModelCluster)
+    if not isinstance(action, Elapse) and not is_enabled(cluster, action):
+        raise Impossible(f"{action} is not enabled")
     match action:
         case Submit(request):
             cluster = evolve(cluster, name=_name(cluster, request))
@@ -119,7 +131,7 @@ def history_actions(moves: Transitions, history: list[tuple[State, Move | None]]
 
 def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]:
     """The reference's actions for this move."""
-    action = to_action(move, _RealNames(moves, cluster))
+    action = to_action(move, RealNames(moves, cluster))
     if not isinstance(move, Compact):
         return [action]
     elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
@@ -127,7 +139,7 @@ def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]
     return [Submit(Request("create", CLUSTER_ROLES, "", name, body=elsewhere, user=ADMIN)), action]
 
 
-class _RealNames:
+class RealNames:
     """What the numbers of moves are called in the reference: found by what they are about."""
 
     def __init__(self, moves: Transitions, cluster: Cluster) -> None:
@@ -154,29 +166,47 @@ class _RealNames:
         return name, component.life, real
 
     def orphan(self, machine: int, request: int) -> Channel:
-        name, wanted = self.machine(machine), _about(self.parts.values[request])
+        return self._orphan(self.machine(machine), describe_request(self.parts.values[request]))
+
+    def _orphan(self, name: str, wanted: tuple[str, ...]) -> Channel:
         life = self.cluster.components[name].life
         for channel, flying in sorted(self.cluster.flying.items(), key=_channel_of):
             is_orphan = channel[0] == name and (channel[1] != life or flying.given_up)
-            if is_orphan and flying.answer is None and _about(flying.request) == wanted:
+            if is_orphan and flying.answer is None and describe_request(flying.request) == wanted:
                 return channel
         raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
 
+    def first_of(self, action: Action) -> Action:
+        """The same action on the first of all equal requests or operations (as `orphan` and
+        `left_job` find them)."""
+        match action:
+            case Arrive(channel) if not is_awaited(self.cluster, channel):
+                return Arrive(
+                    self._orphan(channel[0], describe_request(self.cluster.flying[channel].request))
+                )
+            case Operate(channel) if channel[1] != self.cluster.components[channel[0]].life:
+                pending = self.cluster.operations[channel]
+                return Operate(
+                    self._left_job(channel[:2], (describe(pending.operation), pending.due))
+                )
+        return action
+
     def left_job(self, machine: int, job: Job) -> Channel:
-        name, wanted = self.machine(machine), _words(self.parts.values[job[1]])
-        life = self.cluster.components[name].life
+        about = (describe(self.parts.values[job[1]]), job[2])
+        return self._left_job((self.machine(machine), job[3]), about)
+
+    def _left_job(self, instance: tuple[str, int], about: tuple[str, int]) -> Channel:
         for channel, pending in sorted(self.cluster.operations.items(), key=_channel_of):
-            is_old = channel[0] == name and channel[1] != life
-            if is_old and _words(pending.operation) == wanted:
+            if channel[:2] == instance and (describe(pending.operation), pending.due) == about:
                 return channel
-        raise Impossible(f"no such operation of an earlier life of {name}")
+        raise Impossible(f"no such operation of an earlier life of {instance[0]}")
 
 
 def _channel_of(entry: tuple[Channel, Any]) -> Channel:
     return entry[0]
 
 
-def _about(request: Any) -> tuple[str, ...]:
+def describe_request(request: Any) -> tuple[str, ...]:
     return (
         request.verb,
         request.resource.prefix,
@@ -186,14 +216,18 @@ def _about(request: Any) -> tuple[str, ...]:
     )
 
 
-# --- comparing ------------------------------------------------------------------------------------
+def is_awaited(cluster: Cluster, channel: Channel) -> bool:
+    """Whether a machine waits for the answer to this request."""
+    name, life, id = channel
+    component, flying = cluster.components[name], cluster.flying[channel]
+    return life == component.life and not flying.given_up and id in live_ids(component.state)
 
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{64}")
 _REVISION = re.compile(r'"resourceVersion":"\d*"|resource_version=\'\d*\'|resourceVersion \d+')
 
 
-def _words(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value as text, without uids, container ids and revisions: the explorer's differ."""
     text = (
         codec.encode(value).decode()
@@ -201,103 +235,3 @@ def _words(value: Any) -> str:
         else repr(value)
     )
     return _REVISION.sub("", _UID.sub("uid", text))
-
-
-def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]:
-    """The observable differences of the two states: none if the explorer is correct (EXPLORE-2)."""
-    found: list[str] = []
-
-    def same(what: str, ours: Any, real: Any) -> None:
-        if ours != real:
-            found.append(f"{what}: the explorer has {ours}, the cluster {real}")
-
-    parts = moves.parts
-    same("now", state[NOW], cluster.now)
-    reader = parts.reader(state[ROW])
-    for prefix in parts.book.prefixes:
-        if prefix not in SILENT:
-            ours = {record.key: _words(record.value) for record in reader.list(prefix).records}
-            real = {
-                record.key: _words(record.value)
-                for record in cluster.history.list(prefix).records
-                if "/elsewhere-" not in record.key
-            }
-            same(prefix, ours, real)
-    for machine, name in enumerate(parts.names):
-        bundle, component = parts.bundles[state[FIRST + machine]], cluster.components[name]
-        same(
-            f"{name}: life and timer",
-            (bundle.life, bundle.wake_at),
-            (component.life, component.wake_at),
-        )
-        mine = {
-            c: f
-            for c, f in cluster.flying.items()
-            if c[0] == name and f.request.resource.prefix not in SILENT
-        }
-        current = [
-            f
-            for c, f in mine.items()
-            if c[1] == component.life and not f.given_up and c[2] in live_ids(component.state)
-        ]
-        same(f"{name}: on the way", sorted([(f[1], _about(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
-             sorted([(f.watch, _about(f.request), _code(f.answer)) for f in current]))  # fmt: skip
-        lost = [
-            f
-            for c, f in mine.items()
-            if (c[1] != component.life or f.given_up)
-            and f.answer is None
-            and f.request.verb not in READS
-        ]
-        orphans = sorted([_about(parts.values[number]) for number in bundle.orphans])
-        same(f"{name}: orphans", orphans, sorted([_about(f.request) for f in lost]))
-        lags = []
-        for opened in bundle.watches:
-            place = parts.book.place(parts.values[opened[1]].resource.prefix)
-            lags.append(
-                (
-                    parts.book.prefixes[place],
-                    parts.lag(opened, parts.book.shelf(parts.rows[state[ROW]], place)),
-                )
-            )
-        real_lags = []
-        for channel, cursor in cluster.watches.items():
-            if channel[:2] == (name, component.life):
-                behind = -1
-                if cursor.revision >= cluster.history.compacted:
-                    behind = len(cluster.history.changes(cursor.stream.prefix, cursor.revision))
-                real_lags.append((cursor.stream.resource.prefix, behind))
-        same(f"{name}: watches", sorted(lags), sorted(real_lags))
-        same(
-            f"{name}: view and waits",
-            _knowledge(parts.values.get(bundle.state)),
-            _knowledge(component.state),
-        )
-        if bundle.world >= 0:
-            same(f"{name}: what runs", _words(sorted(parts.values[bundle.world].running(), key=_words)), _words(
-                sorted(cluster.worlds[name].running(), key=_words)))  # fmt: skip
-    return found
-
-
-def _code(answer: Any) -> int:
-    return 0 if answer is None else answer.code
-
-
-def _knowledge(state: Any) -> Any:
-    """A loop's tables, and the answers that it waits for."""
-    if not isinstance(state, LoopState):
-        return None
-    state, _ = canonical(state)
-    tables = {
-        p: (t.synced, {key: _words(obj) for key, obj in sorted(t.objects.items())})
-        for p, t in sorted(state.view.tables.items())
-    }
-    busy = {
-        item: (b.outstanding, b.due, len(b.waves), len(b.last))
-        for item, b in sorted(state.busy.items())
-    }
-    waits = sorted([(about[0], str(about[1:-1])) for about in live_ids(state).values()])
-    return tables, busy, waits, sorted(state.timers.items()), sorted(state.due), state.names
-
-
-__all__ = ["begin_model", "differences", "history_actions", "prologue", "take", "to_actions"]

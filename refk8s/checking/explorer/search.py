@@ -1,6 +1,6 @@
 """Explores every history of a small cluster, shortest first.
 
-Rules EXPLORE-1 ... EXPLORE-11 (spec/explorer.md).
+Rules EXPLORE-1 ... EXPLORE-12 (spec/explorer.md).
 
 A breadth-first search over the states of refk8s/checking/explorer/moves.py, which evaluates the
 laws in every step. It has one of three outcomes:

@@ -42,7 +42,8 @@ from refk8s.checking.explorer.moves import (
 )
 from refk8s.checking.explorer.parts import Parts
 from refk8s.checking.explorer.renumbering import Quiet
-from refk8s.core.cluster.enabled import is_due
+from refk8s.core.cluster.enabled import is_due, is_in_order
+from refk8s.core.cluster.state import Pending
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.properties.law import Decision
 
@@ -90,7 +91,12 @@ class Menu:
         self.writes = [move.flight for move in self.arrivals if _is_write(parts, move.flight)]
         self.orphans = [ArriveOrphan(machine, each) for each in sorted(set(bundle.orphans))]
         self.watches = [OpenedWatch(parts, machine, opened) for opened in bundle.watches]
-        self.operations = [Operate(machine, job) for job in bundle.jobs]
+        pending = [(job[3], Pending(parts.values[job[1]], job[2])) for job in bundle.jobs]
+        self.operations = [
+            Operate(machine, job)
+            for job, (life, own) in zip(bundle.jobs, pending, strict=True)
+            if is_in_order(life, own, pending)
+        ]
         self.wake = Wake(machine)
         self.crash = Crash(machine)
         self.wake_at = bundle.wake_at
@@ -208,7 +214,7 @@ class Transitions:
             yield opening, opening.after(self, state)
             return
         is_quiet = True
-        for move in self._happenings(state):
+        for move in self.happenings(state):
             is_quiet = False
             yield move, move.after(self, state)
         if prologue:
@@ -232,11 +238,12 @@ class Transitions:
 
     def is_quiet(self, state: State) -> bool:
         """Whether nothing can happen here but time, the user and faults."""
-        return next(self._happenings(state), None) is None and not self._environment(
+        return next(self.happenings(state), None) is None and not self._environment(
             state[ROW], state[NOW]
         )
 
-    def _happenings(self, state: State) -> Iterator[Move]:
+    def happenings(self, state: State) -> Iterator[Move]:
+        """The moves that `happenings` of the reference has as actions (EXPLORE-12), in a fixed order."""
         parts, now = self.parts, state[NOW]
         shelves = parts.rows[state[ROW]]
         for number in state[FIRST:]:

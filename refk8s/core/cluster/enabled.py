@@ -31,7 +31,15 @@ from refk8s.core.actions import (
     Wake,
 )
 from refk8s.core.apiserver import watch as watching
-from refk8s.core.cluster.state import Cluster, Component, Cursor, clock_skew, is_up, known_to
+from refk8s.core.cluster.state import (
+    Cluster,
+    Component,
+    Cursor,
+    Pending,
+    clock_skew,
+    is_up,
+    known_to,
+)
 from refk8s.core.context import Instant
 from refk8s.core.ports import Operation
 
@@ -208,24 +216,29 @@ def is_held(cluster: Cluster, channel: Channel) -> bool:
 
 
 def is_operable(cluster: Cluster, channel: Channel) -> bool:
-    """Whether a runtime may carry out this operation now (CLUSTER-13).
-
-    The operations of an earlier instance on the same pod must have begun.
-    """
+    """Whether a runtime may carry out this operation now."""
     pending, now = cluster.operations[channel], cluster.now
-    if pending.due > now or cluster.held.get(channel, 0) > now:
+    if not is_due(pending.due, now) or cluster.held.get(channel, 0) > now:
         return False
     if len(cluster.operations) == 1 or channel[1] == 1:
         return True
-    pod = pod_of(pending.operation)
-    earlier = (
-        [other for other in cluster.operations if other[0] == channel[0] and other[1] < channel[1]]
-        if pod
-        else []
+    name, life, _ = channel
+    return is_in_order(
+        life,
+        pending,
+        [(other[1], each) for other, each in cluster.operations.items() if other[0] == name],
     )
-    return not any(
-        cluster.operations[other].due == 0 and pod_of(cluster.operations[other].operation) == pod
-        for other in earlier
+
+
+def is_in_order(life: int, pending: Pending, all_pending: Iterable[tuple[int, Pending]]) -> bool:
+    """CLUSTER-13: whether every operation of an earlier instance on the same pod has begun.
+
+    `all_pending`: the operations of the machine, each with the instance that requested it.
+    """
+    pod = pod_of(pending.operation)
+    return not pod or not any(
+        earlier < life and other.due == 0 and pod_of(other.operation) == pod
+        for earlier, other in all_pending
     )
 
 
