@@ -88,7 +88,7 @@ def from_tree(tree: list[Any]) -> Entry:
         return Fairly(int(rest[0]))
     kind = getattr(alphabet, name)
     if not all(isinstance(each, (str, int, list)) for each in rest):
-        raise ValueError(f"{name} is about words, numbers and channels")
+        raise ValueError(f"the fields of {name} are strings, numbers and channels")
     fields = [
         (str(each[0]), int(each[1]), int(each[2])) if isinstance(each, list) else each
         for each in rest
@@ -111,15 +111,13 @@ def _request(request: Request) -> dict[str, Any]:
 def _submitted(tree: dict[str, Any]) -> Request:
     resource = by_kind(tree["apiVersion"], tree["kind"])
     if resource is None:
-        raise ValueError(f"{tree['apiVersion']} {tree['kind']} is not served here")
+        raise ValueError(f"{tree['apiVersion']} {tree['kind']} is not a known kind")
     body: Any = None
     if "patch" in tree:
         body = Patch(*tree["patch"])
     elif "body" in tree:
-        body = codec.from_tree(
-            DeleteOptions if tree["verb"] == "delete" else resource.type, tree["body"]
-        )
-    who = User(tree["user"], groups=tuple(tree["groups"]))
+        is_delete = tree["verb"] in ("delete", "deletecollection")
+        body = codec.from_tree(DeleteOptions if is_delete else resource.type, tree["body"])
     return Request(
         tree["verb"],
         resource,
@@ -127,5 +125,5 @@ def _submitted(tree: dict[str, Any]) -> Request:
         tree["name"],
         tree["subresource"],
         body=body,
-        user=who,
+        user=User(tree["user"], groups=tuple(tree["groups"])),
     )
