@@ -1,6 +1,7 @@
 """What containers are made from, the node, and what it takes: KUBELET-50 to KUBELET-82
 (spec/kubelet.md)."""
 
+import gc
 import random
 import re
 from base64 import b64encode
@@ -652,6 +653,25 @@ def test_kubelet_70_a_projected_volume_asks_for_all_its_sources_at_once():
     assert sorted(call.request.name for _, call in bench.calls) == ["a", "b", "c"]
     bench.settle()
     assert running(bench)
+
+
+def test_kubelet_70_a_pod_that_waits_for_objects_leaves_nothing_for_the_collector():
+    """A cycle through one exception would keep the whole step, 42 objects of each new pod."""
+    sources = tuple(
+        VolumeProjection(config_map=ConfigMapProjection(name=name)) for name in ("a", "b")
+    )
+    bench = Bench().start().settle()
+    for name in ("a", "b"):
+        bench.put(*config_map(name, **{name: "1"}))
+    bench.add(mounted(Volume(name="v", projected=ProjectedVolumeSource(sources=sources))))
+    gc.collect()
+    gc.disable()
+    try:
+        bench.settle()
+        assert running(bench)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @settings(max_examples=20, deadline=None)

@@ -174,14 +174,16 @@ def compute_files(draft: Draft, pod: Pod, volume: Volume) -> tuple[Files, int | 
         return _downward(draft, pod, downward.items), downward.default_mode
     if (projected := volume.projected) is not None:
         files: Files = {}
-        waits: NotYet | None = None
+        # The exception itself is not kept: it would refer to this frame, and the frame to it, so that
+        # only the interpreter's collector could free both and the whole step.
+        missing = ""
         for source in projected.sources or ():
             try:
                 files.update(_projected(draft, pod, source))
-            except NotYet as missing:
-                waits = missing  # the other sources are requested at the same time
-        if waits is not None:
-            raise waits
+            except NotYet as waits:
+                missing = str(waits)  # the other sources are requested at the same time
+        if missing:
+            raise NotYet(missing)
         return files, projected.default_mode
     raise BadConfig("this kind of volume is not supported")
 
