@@ -437,14 +437,14 @@ def import_text(module: str, names: set[str]) -> str:
 
 
 OBJECT_TEXT = '''class Object(Record, frozen=True, kw_only=True):
-    """What every object has: kind, apiVersion and metadata."""
+    """The fields of every object: kind, apiVersion and metadata."""
 
     kind: str = field(default_factory=str)
     api_version: str = field(default_factory=str)
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
 '''
 LIST_OBJECT_TEXT = '''class ListObject(Record, frozen=True, kw_only=True):
-    """What every list of objects has; `items` is a tuple of that list's kind."""
+    """The fields of every list of objects; `items` is a tuple of objects of its kind."""
 
     kind: str = field(default_factory=str)
     api_version: str = field(default_factory=str)

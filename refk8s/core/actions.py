@@ -1,9 +1,9 @@
-"""The alphabet of a cluster: everything that can happen, as data. Rules CLUSTER-1 ... CLUSTER-12
+"""The actions of a cluster: everything that can happen, as data. Rules CLUSTER-1 to CLUSTER-12
 (spec/cluster.md).
 
-Three kinds: what happens by itself, what somebody outside asks for, and faults. An action names
-what it is about by words that do not depend on what else has happened (a `Channel`), so the same
-list means the same after one action has been taken out of it, and can be written to a file.
+There are three kinds: ordinary actions, requests from outside the cluster, and faults. An action
+names its request, watch or operation by a `Channel`, which does not depend on other actions. So a
+list of actions keeps its meaning when one is removed, and can be written to a file.
 """
 
 from typing import TypeAlias
@@ -13,53 +13,53 @@ from refk8s.core.context import Instant
 from refk8s.core.value import Value
 
 Channel: TypeAlias = tuple[str, int, int]
-"""A request, a watch or an operation: (the machine that began it, in which life, under which
-id)."""
+"""A request, a watch or an operation: (the machine that began it, the machine's life, a number)."""
 
 
-# --- what happens by itself -----------------------------------------------------------------------
+# --- ordinary actions -----------------------------------------------------------------------------
 
 
 class Arrive(Value, frozen=True, order=True):
-    """A request reaches the API server and takes effect (or is refused); its answer sets out."""
+    """A request reaches the API server, which carries it out or refuses it; the response is in
+    transit."""
 
     flying: Channel
 
 
 class Answer(Value, frozen=True, order=True):
-    """An answer reaches the component that asked."""
+    """A response reaches the component that sent the request."""
 
     flying: Channel
 
 
 class Notify(Value, frozen=True, order=True):
-    """A watch delivers its next changes (CLUSTER-2), up to `limit` of them (or a bookmark where
-    there are none that match)."""
+    """A watch delivers its next changes, at most `limit`; a bookmark if none of them match
+    (CLUSTER-2)."""
 
     watch: Channel
     limit: int = 1_000_000
 
 
 class Operate(Value, frozen=True, order=True):
-    """A node's runtime carries out an operation and answers."""
+    """The container runtime of a node executes an operation and returns its result."""
 
     operation: Channel
 
 
 class Wake(Value, frozen=True, order=True):
-    """A component's timer goes off."""
+    """The timer of a component fires."""
 
     machine: str
 
 
 class Start(Value, frozen=True, order=True):
-    """A component that was stopped starts again."""
+    """A stopped component starts again."""
 
     machine: str
 
 
 class CatchUp(Value, frozen=True, order=True):
-    """A stale API server's cache has everything again that the store has."""
+    """The stale cache of an API server catches up with the store."""
 
     server: int
 
@@ -70,11 +70,11 @@ class Elapse(Value, frozen=True, order=True):
     to: Instant
 
 
-# --- what somebody outside does -------------------------------------------------------------------
+# --- requests from outside the cluster ------------------------------------------------------------
 
 
 class Submit(Value, frozen=True):
-    """Somebody outside (a user, a test) sends a request; it takes effect at once."""
+    """A user, a test or another program sends a request; it takes effect immediately."""
 
     request: Request
 
@@ -99,19 +99,21 @@ class Stop(Value, frozen=True, order=True):
 
 
 class CutWatch(Value, frozen=True, order=True):
-    """A watch stream breaks off."""
+    """A watch is cut."""
 
     watch: Channel
 
 
 class LoseRequest(Value, frozen=True, order=True):
-    """A request never arrives; whoever sent it hears nothing (unknown, CLUSTER-5)."""
+    """A request never arrives. The sender gets no response, so the outcome is unknown
+    (CLUSTER-5)."""
 
     flying: Channel
 
 
 class LoseAnswer(Value, frozen=True, order=True):
-    """An answer never arrives: the request took effect, and whoever sent it does not know."""
+    """The request has taken effect, but its response never arrives: unknown to the sender
+    (CLUSTER-5)."""
 
     flying: Channel
 
@@ -133,22 +135,22 @@ class Duplicate(Value, frozen=True, order=True):
 
 
 class Refuse(Value, frozen=True, order=True):
-    """The API server cannot do what a request asks for (its store does not answer): nothing
-    happens, and it says so."""
+    """The API server answers a request with a 5xx, because its store does not respond. Nothing
+    changes (CLUSTER-7)."""
 
     flying: Channel
     code: int = 500
 
 
 class Delay(Value, frozen=True, order=True):
-    """What this channel carries stays where it is until that instant (CLUSTER-8)."""
+    """Nothing in this channel is delivered before that instant (CLUSTER-8)."""
 
     channel: Channel
     until: Instant
 
 
 class Partition(Value, frozen=True, order=True):
-    """Nothing passes between a component and the API server, either way, until that instant
+    """Nothing is delivered between a component and the API server before that instant
     (CLUSTER-8)."""
 
     machine: str
@@ -156,42 +158,42 @@ class Partition(Value, frozen=True, order=True):
 
 
 class RestartServer(Value, frozen=True, order=True):
-    """The API server starts again: every connection breaks. Requests are lost or done and
-    unanswered, watches are cut (CLUSTER-9)."""
+    """The API server restarts, which breaks every connection. Requests in transit are lost,
+    responses in transit too, and watches are cut (CLUSTER-9)."""
 
 
 class Stale(Value, frozen=True, order=True):
-    """An API server's cache stops following the store, until that instant (CLUSTER-10). Server 0 is
-    the one that all begin with."""
+    """The cache of an API server stops following the store until that instant (CLUSTER-10). At the
+    start every component uses server 0."""
 
     server: int
     until: Instant
 
 
 class Switch(Value, frozen=True, order=True):
-    """A component's connections break, and it goes on with another API server (CLUSTER-10)."""
+    """The connections of a component break, and it switches to another API server (CLUSTER-10)."""
 
     machine: str
     server: int
 
 
 class Skew(Value, frozen=True, order=True):
-    """From now on a component's clock (and its node's) shows so many microseconds more than the API
-    server's (CLUSTER-11)."""
+    """From now on the clock of a component, and of its node, is so many microseconds ahead of the
+    API server's (CLUSTER-11)."""
 
     machine: str
     by: Instant
 
 
 class Compact(Value, frozen=True, order=True):
-    """The store forgets the changes up to this revision."""
+    """The store discards the changes up to this revision."""
 
     revision: int
 
 
 class Disturb(Value, frozen=True, order=True):
-    """A node's world changes by force: `what` is one of the words that it knows, `which` says of
-    which container, image or pod."""
+    """A fault of a node. `what` is one of the faults that its runtime supports; `which` names the
+    container, image or pod."""
 
     machine: str
     what: str

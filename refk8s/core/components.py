@@ -1,5 +1,5 @@
-"""Which deciders make up which component: the one list that `refk8s run`, the simulator and the
-tests all start from."""
+"""Which reconcilers each component consists of. `refk8s run`, the simulator and the tests all use
+this list."""
 
 from collections.abc import Iterable
 
@@ -35,7 +35,8 @@ SCHEDULER = "kube-scheduler"
 
 
 def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
-    """Every controller of the controller manager. `certificate`: of the authority, as PEM text."""
+    """Every controller of the controller manager. `certificate`: the cluster's authority, in
+    PEM."""
     return (
         DeploymentReconciler(),
         ReplicaSetReconciler(),
@@ -59,7 +60,7 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
 
 
 def controller_manager(certificate: str = "") -> Loop:
-    """The controllers share one loop, one view and one crash, as upstream's do."""
+    """One component with all controllers. As upstream, they share one view, and crash together."""
     return Loop(CONTROLLER_MANAGER, controllers(certificate), component="controllermanager")
 
 
@@ -69,17 +70,17 @@ def kubelet_name(node: str) -> str:
 
 
 def control_plane(certificate: str = "") -> dict[str, AnyMachine]:
-    """The components besides the API server that a cluster has once, by name."""
+    """The components, besides the API server, of which a cluster has one each, by name."""
     return {CONTROLLER_MANAGER: controller_manager(certificate), SCHEDULER: scheduler()}
 
 
 def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
-    """The components that each node has."""
+    """The components of one node, by name."""
     return (kubelet(name, config), proxy(name))
 
 
 def machines(nodes: Iterable[tuple[str, KubeletConfig]]) -> dict[str, AnyMachine]:
-    """The components of a cluster with these nodes, by name."""
+    """All components of a cluster with these nodes, by name."""
     found = control_plane()
     for name, config in nodes:
         found |= {machine.name: machine for machine in node_machines(name, config)}

@@ -1,8 +1,8 @@
-"""Time, chance and identity: the only doors through which they enter the core.
+"""Time, randomness and generated identities: their only source in the core.
 
-Nothing in `refk8s/core` reads a clock or draws a random number. A driver hands in the instant and a
-`Chance`; a simulator hands in virtual time and a `SeededChance`, and so gets the same history twice
-from the same seed.
+Nothing in `refk8s/core` reads a clock or draws a random number. A driver passes the current instant
+and a `Chance`. A simulator passes virtual time and a `SeededChance`, so the same seed gives the
+same history.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ SECOND: Instant = 1_000_000
 MINUTE: Instant = 60 * SECOND
 
 SECONDS_MAX = 2**31 - 1
-"""The longest duration that an adapter is handed, about 68 years: engines and timers take no more
-than 32 or 64 bits of some unit."""
+"""The longest duration that is passed to an adapter, about 68 years. Container engines and timers
+use 32 or 64 bits for a duration, in different units."""
 
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# The alphabet of generated names: no vowels and no look-alikes, so that no word and no misreading
-# arises.
+# The alphabet of generated names: without vowels, so that no words arise, and without characters
+# that look alike.
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 SUFFIX_LENGTH = 5
 
@@ -41,15 +41,15 @@ _SECOND_MAX = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 @lru_cache(maxsize=64)
 def _second_text(second: int) -> str:
-    """The second in RFC 3339, which has four digits for a year: what is beyond is told as its first
-    or last second."""
+    """The second in RFC 3339, which has four digits for a year. A time outside the years 1 to 9999
+    becomes the first or last second of them."""
     second = min(max(second, _SECOND_MIN), _SECOND_MAX)
     return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
 
 
 @lru_cache(maxsize=64)
 def _second_in_utc(second: int) -> str:
-    """One text for all objects that are written in a second: a pod has twenty of them."""
+    """The text of a second. It is cached, since one pod has twenty times of the same second."""
     return _second_text(second) + "Z"
 
 
@@ -69,7 +69,7 @@ def micro_timestamp(now: Instant) -> str:
 
 @remember(4096)
 def parse_timestamp(text: str) -> Instant:
-    """The instant of an RFC 3339 text; ValueError where it is none."""
+    """The instant of an RFC 3339 text. Raises ValueError for any other text."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no zone")
@@ -78,14 +78,14 @@ def parse_timestamp(text: str) -> Instant:
 
 
 class Chance(Protocol):
-    """Where random bytes come from."""
+    """A source of random bytes."""
 
     def draw(self, count: int) -> bytes:
-        """So many bytes, never the same again."""
+        """So many random bytes; each call returns other ones."""
 
 
 class SeededChance:
-    """Chance that is a function of its seed: the n-th draw of one seed is always the same."""
+    """Random bytes from a seed: the n-th draw for a seed is always the same."""
 
     __slots__ = ("_count", "_seed")
 
@@ -99,21 +99,22 @@ class SeededChance:
 
 
 class Context(Value, frozen=True):
-    """What a decision may know besides its inputs: the instant, and chance."""
+    """The inputs of a decision besides its arguments: the current instant, and random bytes."""
 
     now: Instant
     chance: Chance
 
     def uid(self) -> str:
-        """A fresh UUID, version 4: never used before and never again."""
+        """A new UUID of version 4."""
         return format_uid(self.chance.draw(16))
 
     def suffix(self) -> str:
-        """What generateName appends: five letters or digits of Kubernetes' safe alphabet."""
+        """The suffix that generateName appends: five letters or digits of Kubernetes' safe
+        alphabet."""
         return format_suffix(self.chance.draw(SUFFIX_LENGTH))
 
     def choose(self, options: Sequence[T]) -> T:
-        """One of the options, each as likely as any other (to within 2**-32)."""
+        """One of the options, each with the same probability (to within 2**-32)."""
         return options[int.from_bytes(self.chance.draw(8), "big") % len(options)]
 
     def below(self, bound: int) -> int:

@@ -1,4 +1,4 @@
-"""A memory of functions of texts, bounded in bytes. Rule HTTP-7."""
+"""A cache for functions of strings, bounded in bytes. Rule HTTP-7."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -10,8 +10,7 @@ TEXT_LENGTH_MAX = 512
 
 
 def remember(maxsize: int) -> Callable[[F], F]:
-    """As `lru_cache(maxsize)`, but that the results for long strings are computed anew each
-    time."""
+    """As `lru_cache(maxsize)`, except that results for long strings are not cached."""
 
     def decorate(function: F) -> F:
         remembered = lru_cache(maxsize)(function)
@@ -28,7 +27,7 @@ def remember(maxsize: int) -> Callable[[F], F]:
                     length += len(argument)
             return remembered(*arguments) if length <= TEXT_LENGTH_MAX else function(*arguments)
 
-        # most have one argument, and are called for every name of every object
+        # Most of these functions have one argument and are called for every name of every object.
         found = wraps(function)(call_with_one if function.__code__.co_argcount == 1 else call)
         found.cache_info = remembered.cache_info  # type: ignore[attr-defined]
         return found  # type: ignore[return-value]

@@ -1,10 +1,10 @@
 """The store: every object of the cluster with its whole recent past. Rules STORE-1 ... STORE-16
 (spec/store.md).
 
-Decides what a transaction does to the state, which revision it gets, and what a reader at any
-revision sees. `History` and `commit` are the specification in code: a value, never changed in
-place, so that a fork, a crash or a look at the past costs nothing. An `Engine` is anything that
-cannot be told apart from it and may be durable; `refk8s.store` has them.
+This file defines what a transaction does to the state, which revision it gets, and what a read at
+any revision returns. `History` and `commit` are the specification in code. A history is a value
+that is never changed in place, so a fork, a crash and a read of the past need no copy. An `Engine`
+gives the same answers and may be durable; the engines are in `refk8s.store`.
 
     revision    1           2              3              4
                 (empty)     put a, put b   put a          delete b
@@ -12,13 +12,14 @@ cannot be told apart from it and may be durable; `refk8s.store` has them.
     changes                 a: -> a2       a: a2 -> a3    b: b2 -> gone
                             b: -> b2
 
-The present state is kept, and the changes that led to it, each with what it replaced. An older
-state is the present one with the later changes undone, so a revision costs one entry in a log and
-no copy. Compaction forgets the changes up to a revision, and with them every state before it.
+A history has the present state and the changes that led to it, each with the record that it
+replaced. An older state is the present one with the later changes undone. So a revision costs one
+entry in a log and no copy. Compaction discards the changes up to a revision, and with them every
+state before it.
 
 Source: etcd documentation, "KV API guarantees" and "Data model"; Kubernetes documentation,
 "Kubernetes API Concepts" (resource versions). Left out: leases (time to live) and nested
-transactions, which Kubernetes' own resources do not need; ranges that are no prefix.
+transactions, which Kubernetes' own resources do not need; ranges that are not prefixes.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ from msgspec import Struct
 V = TypeVar("V")
 
 Revision: TypeAlias = int
-"""The number of a state of the whole store. It counts mutating transactions, starting after
-`FIRST_REVISION`."""
+"""The number of a state of the whole store. It counts the transactions that change something,
+starting after `FIRST_REVISION`."""
 
 FIRST_REVISION: Final = 1
-"""The revision of a store that nobody has written to: the first write has revision 2, as in etcd
-(STORE-1)."""
+"""The revision of an empty store: the first write has revision 2, as in etcd (STORE-1)."""
 
 ABSENT: Final = 0
 """As the expected `mod_revision` of a `Compare`: the key does not exist (STORE-2)."""
 
 
-# These are msgspec structs and not attrs classes because a commit makes several of them and a store
-# keeps many: 0.1 against 0.9 microseconds to make, and the collector need not visit them
-# (`gc=False`: values are trees, which cannot refer back to their keeper).
+# These are msgspec structs and not attrs classes, because a commit creates several of them and a
+# store keeps many. Creating one takes 0.1 instead of 0.9 microseconds, and the garbage collector
+# does not track it (`gc=False` is safe, because values have no cycles).
 
 
 class Record(Struct, Generic[V], eq=False, gc=False):
-    """What one key holds at some revision. Not to be changed, except `wire`.
+    """The value of one key at some revision, with its revisions. Only `wire` may be changed.
 
-    `create_revision`: of the write that made the key exist; `mod_revision`: of the last write;
-    `version`: writes since creation, from 1. `wire`: the value's encoded form, kept from
-    the first response or watch that needs it until the next write. A cache: no part of equality.
+    `create_revision`: of the write that created the key; `mod_revision`: of the last write;
+    `version`: the number of writes since the creation, from 1. `wire`: the encoded value, a cache
+    that is filled by the first response or watch that needs it and dropped by the next write. It
+    does not count for equality.
     """
 
     key: str
@@ -79,14 +80,14 @@ class Record(Struct, Generic[V], eq=False, gc=False):
 
 
 class Put(Struct, Generic[V], frozen=True, gc=False):
-    """Let the key hold the value."""
+    """Set the value of the key."""
 
     key: str
     value: V
 
 
 class Delete(Struct, frozen=True, gc=False):
-    """Let the key not exist. Of a key that does not, it is no change (STORE-4)."""
+    """Delete the key. Deleting an absent key changes nothing (STORE-4)."""
 
     key: str
 
@@ -100,7 +101,7 @@ class Compare(Struct, frozen=True, gc=False):
 
 
 class Txn(Struct, Generic[V], frozen=True, gc=False):
-    """All the writes if all the compares hold, else nothing (STORE-2, STORE-3). A key stands at
+    """All writes take effect if all compares hold, else none (STORE-2, STORE-3). A key occurs at
     most once among the writes."""
 
     compares: tuple[Compare, ...]
@@ -108,7 +109,7 @@ class Txn(Struct, Generic[V], frozen=True, gc=False):
 
 
 class Change(Struct, Generic[V], frozen=True, gc=False):
-    """What a transaction did to one key. `record` is None when it was deleted, `previous` when it
+    """What a transaction did to one key. `record` is None if the key was deleted, `previous` if it
     was created."""
 
     revision: Revision
@@ -118,23 +119,24 @@ class Change(Struct, Generic[V], frozen=True, gc=False):
 
 
 class Committed(Struct, Generic[V], frozen=True, gc=False):
-    """The transaction took effect at `revision`. Without changes (no writes, or only deletes of
-    absent keys) that is the present one."""
+    """The transaction took effect at `revision`. If it changed nothing (no writes, or only deletes
+    of absent keys), that is the present revision."""
 
     revision: Revision
     changes: tuple[Change[V], ...]
 
 
 class Conflict(Struct, frozen=True, gc=False):
-    """The transaction changed nothing: at `revision` the keys in `failed` were not as compared."""
+    """The transaction changed nothing: at `revision` the compares of the keys in `failed` did not
+    hold."""
 
     revision: Revision
     failed: tuple[str, ...]
 
 
 class Page(Struct, Generic[V], frozen=True, gc=False):
-    """Part of a list: records in the order of their keys, as of `revision`. `remaining` of them
-    follow the last; `more`: any do."""
+    """A part of a list: records in the order of their keys, at `revision`. `remaining` records
+    follow the last one; `more`: whether any do."""
 
     records: tuple[Record[V], ...]
     revision: Revision
@@ -143,8 +145,8 @@ class Page(Struct, Generic[V], frozen=True, gc=False):
 
 
 class Compacted(Exception):
-    """The past asked for has been forgotten; what is known begins with the state at
-    `compact_revision` (STORE-8)."""
+    """The requested revision is compacted; `compact_revision` is the oldest that can be read
+    (STORE-8)."""
 
     def __init__(self, compact_revision: Revision) -> None:
         super().__init__(f"the store has been compacted up to revision {compact_revision}")
@@ -152,28 +154,28 @@ class Compacted(Exception):
 
 
 class FutureRevision(Exception):
-    """The revision asked for has not been reached; the present one is `revision` (STORE-9)."""
+    """The requested revision has not been reached; the present one is `revision` (STORE-9)."""
 
     def __init__(self, revision: Revision) -> None:
         super().__init__(
-            f"the store is at revision {revision} and has not reached the one asked for"
+            f"the store is at revision {revision} and has not reached the requested one"
         )
         self.revision = revision
 
 
 Stamp: TypeAlias = Callable[[V, Revision], V]
-"""Writes into a value the revision that it is committed at (STORE-5): `metadata.resourceVersion`,
-for API objects."""
+"""Writes the revision of the commit into a value (STORE-5): `metadata.resourceVersion` of an API
+object."""
 
 
 def unstamped(value: V, revision: Revision) -> V:
-    """The stamp of values that do not know their revision."""
+    """The stamp for values that do not contain their revision."""
     return value
 
 
 class Reader(Protocol[V]):
-    """What can be read of a store: `History`, every engine and `core/store_port.Store` offer it.
-    The methods are described at `History`."""
+    """The reads of a store: `History`, every engine and `core/store_port.Store` provide them.
+    `History` describes the methods."""
 
     @property
     def revision(self) -> Revision: ...
@@ -199,23 +201,23 @@ class Reader(Protocol[V]):
 
 
 class Engine(Reader[V], Protocol[V]):
-    """A store that runs: whatever is asked of it in whatever order, it answers as `History` would.
-    One caller at a time."""
+    """A store that runs. Given the same calls in the same order, it returns the same as `History`.
+    Only one thread may call it at a time."""
 
     def commit_batch(self, txns: Sequence[Txn[V]]) -> Sequence[Committed[V] | Conflict]:
-        """Commit each as `commit` would, one after the other, and return when all are durable
-        (STORE-14)."""
+        """Commit the transactions one after the other, each as `commit` does, and return when all
+        are durable (STORE-14)."""
 
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
-        """Forget what is older than `revision`, or only its oldest part of about so many changes;
-        whether all is forgotten."""
+        """Discard the history before `revision`, or only its oldest part of about `changes_max`
+        changes. Returns whether all of it is discarded."""
 
     def probe(self) -> None:
-        """Raises StoreUnavailable where the store could not write now."""
+        """Raise StoreUnavailable if the store could not be written now."""
 
     def shrink(self) -> bool:
-        """Give a portion of the room that compaction freed back; whether there is more. Raises
-        StoreUnavailable."""
+        """Return a portion of the space that compaction has freed. Returns whether there is more.
+        Raises StoreUnavailable."""
 
     def close(self) -> None: ...
 
@@ -227,7 +229,7 @@ def resource_prefix(key: str) -> str:
     """The part of a key or of a longer prefix that names its resource: "/core/pods/" of
     "/core/pods/default/web-1".
 
-    Raises ValueError when there are no two segments.
+    Raises ValueError if it does not have two segments.
     """
     end = key.find("/", key.find("/", 1) + 1)
     if end <= 1 or key[0] != "/":
@@ -238,11 +240,11 @@ def resource_prefix(key: str) -> str:
 def evaluate(
     txn: Txn[V], look_up: Callable[[str], Record[V] | None], revision: Revision, stamp: Stamp[V]
 ) -> Committed[V] | Conflict:
-    """What `txn` does to the state that `look_up` shows at `revision`. The one place where a
-    transaction is decided (STORE-1 ... STORE-5).
+    """What `txn` does to the state at `revision`, which `look_up` reads. Every transaction is
+    decided here (STORE-1 to STORE-5).
 
-    Raises ValueError when a key stands twice among the writes: which of two would win is not for a
-    reader to guess.
+    Raises ValueError if a key occurs twice among the writes, because the result would depend on
+    their order.
     """
     # STORE-2
     failed = [
@@ -251,15 +253,15 @@ def evaluate(
         if _mod_revision(look_up(compare.key)) != compare.mod_revision
     ]
     if failed:
-        return Conflict(revision, tuple(failed))  # STORE-3: nothing of it happens
+        return Conflict(revision, tuple(failed))  # STORE-3: nothing changes
     writes: Sequence[Put[V] | Delete] = txn.writes
     if len(writes) > 1:
-        # STORE-6: the order of changes does not depend on how the writes were listed
+        # STORE-6: the order of changes does not depend on the order of the writes
         writes = sorted(writes, key=_key_of)
         for one, other in pairwise(writes):
             if one.key == other.key:
                 raise ValueError(
-                    f"key {one.key!r} stands twice among the writes of one transaction"
+                    f"key {one.key!r} occurs twice among the writes of one transaction"
                 )
     coming = revision + 1  # STORE-1: one more, whatever the number of writes
     changes: list[Change[V]] = []
@@ -291,10 +293,10 @@ def _mod_revision(record: Record[Any] | None) -> Revision:
 
 class _Log(Generic[V]):
     """An append-only sequence of changes that forks share: the first `length` entries of a list
-    that others may have lengthened.
+    that another fork may have extended.
 
-    Appending is O(1) for the newest holder of the list and a copy for a fork that was left behind,
-    which therefore never sees what another appended (STORE-13).
+    Appending costs O(1) for the fork that extended the list last. For any other fork it copies the
+    list, so no fork sees the changes of another (STORE-13).
     """
 
     __slots__ = ("_entries", "_length")
@@ -305,7 +307,7 @@ class _Log(Generic[V]):
 
     def append(self, change: Change[V]) -> _Log[V]:
         entries = self._entries
-        if len(entries) != self._length:  # another fork has gone on from here
+        if len(entries) != self._length:  # another fork has extended the list
             entries = entries[: self._length]
         entries.append(change)
         return _Log(entries, self._length + 1)
@@ -316,8 +318,8 @@ class _Log(Generic[V]):
         return self._entries[start : self._length]
 
     def last(self, prefix: str) -> Revision:
-        """The revision of the last change below `prefix`, 0 without one. O(changes since), so at
-        once for a whole resource."""
+        """The revision of the last change below `prefix`; 0 without one. O(changes since), so O(1)
+        for a whole resource."""
         for position in range(self._length - 1, -1, -1):
             if self._entries[position].key.startswith(prefix):
                 return self._entries[position].revision
@@ -325,17 +327,15 @@ class _Log(Generic[V]):
 
 
 class _Shelf(Struct, Generic[V], frozen=True, gc=False):
-    """All of one resource: its present records and its past changes."""
+    """The data of one resource: its present records and its changes."""
 
     records: Map[str, Record[V]]
     log: _Log[V]
 
 
 class History(Generic[V]):
-    """The state of the store at `revision`, and every earlier one down to `compacted`.
-
-    A value: methods read, `commit` makes the next and leaves this one as it is (STORE-13).
-    """
+    """The state of the store at `revision`, and every earlier one down to `compacted`. An immutable
+    value: methods read, and `commit` returns the next history (STORE-13)."""
 
     __slots__ = ("_shelves", "compacted", "revision")
 
@@ -347,8 +347,8 @@ class History(Generic[V]):
         self._shelves: Final = shelves
 
     def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
-        """The record of `key` as of revision `at` (None: the present), None if it did not exist
-        then (STORE-7)."""
+        """The record of `key` at revision `at` (None: the present one); None if the key did not
+        exist then (STORE-7)."""
         self._check(at)
         shelf = self._shelves.get(resource_prefix(key))
         if shelf is None:
@@ -366,17 +366,19 @@ class History(Generic[V]):
         after: str | None = None,
         limit: int | None = None,
     ) -> Page[V]:
-        """The records whose key begins with `prefix` as of `at`, in the order of keys (STORE-7).
+        """The records whose key begins with `prefix` at revision `at`, in the order of keys
+        (STORE-7).
 
-        With `after` only those with a greater key, with `limit` at most so many: pages of one chain
-        pass the last key and the same `at` (STORE-10). O(n log n) in the size of the resource.
+        `after`: only records with a greater key; `limit`: at most so many. The pages of a list are
+        read with the last key of the page before, and the same `at` (STORE-10). O(n log n) in the
+        size of the resource.
         """
         self._check(at)
         state: dict[str, Record[V]] = {}
         for shelf in self._below(prefix):
             state.update(shelf.records)
             if at is not None:
-                for change in reversed(shelf.log.after(at)):  # undo, the latest first
+                for change in reversed(shelf.log.after(at)):  # undone, the latest first
                     if change.previous is None:
                         del state[change.key]
                     else:
@@ -396,11 +398,11 @@ class History(Generic[V]):
     def changes(
         self, prefix: str, after: Revision, limit: int | None = None
     ) -> tuple[Change[V], ...]:
-        """What happened below `prefix` later than revision `after`, in the order of (revision, key)
+        """The changes below `prefix` after revision `after`, in the order of (revision, key)
         (STORE-6, STORE-11).
 
-        With `limit`, about so many: a revision is never split, so that the last one's revision is
-        where to go on.
+        `limit`: return about so many. A revision is never split, so a reader continues after the
+        revision of the last change.
         """
         self._check(after)
         found = [
@@ -413,15 +415,15 @@ class History(Generic[V]):
         return tuple(found if limit is None else whole_revisions(found, limit))
 
     def prefix_revision(self, prefix: str) -> Revision:
-        """The revision of the last change below `prefix`, or `compacted` when none is known: what
-        was read then is still so (STORE-12)."""
+        """The revision of the last change below `prefix`, or `compacted` if that is greater. A
+        cache filled at this revision or later is current (STORE-12)."""
         last = 0
         for shelf in self._below(prefix):
             last = max(last, shelf.log.last(prefix))
         return last or self.compacted
 
     def _below(self, prefix: str) -> Iterable[_Shelf[V]]:
-        """The shelves on which keys with this prefix can lie: one at most, where it names a
+        """The resources that can have keys with this prefix: at most one if the prefix names a
         resource."""
         if prefix.count("/") < 3:
             return [
@@ -435,7 +437,7 @@ class History(Generic[V]):
             check_revision(at, self.compacted, self.revision)
 
     def __eq__(self, other: object) -> bool:
-        """Equal when no reader can tell them apart."""
+        """Whether every read returns the same from both."""
         return isinstance(other, History) and (
             (self.revision, self.compacted) == (other.revision, other.compacted)
             and self.list("/") == other.list("/")
@@ -449,13 +451,13 @@ class History(Generic[V]):
 
 
 EMPTY: Final[History[Any]] = History(FIRST_REVISION, 0, Map())
-"""The store that nobody has written to."""
+"""The empty store."""
 
 
 def commit(
     history: History[V], txn: Txn[V], stamp: Stamp[V] = unstamped
 ) -> tuple[History[V], Committed[V] | Conflict]:
-    """The state after `txn`, and what became of it. O(writes · log n)."""
+    """The history after `txn`, and the outcome. O(writes · log n)."""
     outcome = evaluate(txn, history.get, history.revision, stamp)
     if isinstance(outcome, Conflict) or not outcome.changes:
         return history, outcome
@@ -475,10 +477,11 @@ def commit(
 
 
 def compact(history: History[V], revision: Revision) -> History[V]:
-    """Forget the changes up to and including `revision`: states from there on stay readable
-    (STORE-8). Never goes back; O(changes kept).
+    """Discard the changes up to and including `revision`; states from there on can still be read
+    (STORE-8).
 
-    Raises FutureRevision for one that has not been reached.
+    A compaction below the last one does nothing. O(changes kept). Raises FutureRevision for a
+    revision that has not been reached.
     """
     if revision > history.revision:
         raise FutureRevision(history.revision)
@@ -510,8 +513,8 @@ def order_of_change(change: Change[Any]) -> tuple[Revision, str]:
 
 
 def whole_revisions(changes: Sequence[Change[V]], limit: int) -> Sequence[Change[V]]:
-    """The first `limit` of `changes`, and the rest of the revision that the cut would fall into
-    (STORE-11)."""
+    """The first `limit` of `changes`, and the rest of the last revision among them, which is not
+    split (STORE-11)."""
     end = max(limit, 1)
     while 0 < end < len(changes) and changes[end].revision == changes[end - 1].revision:
         end += 1

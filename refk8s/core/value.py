@@ -1,9 +1,8 @@
-"""Values: the records of the machines' own domain (states, events, effects, requests, rules),
-frozen and cheap.
+"""Values: immutable records for states, events, effects, requests and rules.
 
-They are msgspec structs: a step of a machine makes many of them, at a tenth of the cost of an
-ordinary class, and the collector need not look at them, because values are trees. `evolve` makes a
-changed copy.
+They are msgspec structs. A step of a machine creates many of them, at a tenth of the cost of an
+ordinary class. The garbage collector does not track them, because values have no cycles. `evolve`
+returns a changed copy.
 """
 
 from typing import Any, TypeVar

@@ -1,13 +1,12 @@
-"""The ground all API records stand on: the record base classes and the scalar types of the wire.
+"""The base class of all API records, and the scalar types of the wire.
 
 Rules OBJ-1 to OBJ-4 (spec/object_model.md). The modules named like `core_v1` are generated from the
-published definitions by `tools/generate_api.py`; this file is written by hand and holds what they
-share.
+published definitions by `tools/generate_api.py`; this file is written by hand and has the types
+that they share.
 
-The types here describe the *canonical* form of a value: a time in UTC and whole seconds, a quantity
-without a form that would be written differently. What is right but not canonical is refused by the
-fast decoder and then turned into the canonical form by the slow one (`codec.py`), so that typed
-code meets one form only (OBJ-4).
+The types accept only the *canonical* form of a value: a time in UTC and whole seconds, a quantity
+as it would be written. The fast decoder rejects a valid value in another form, and the slow one
+(`codec.py`) converts it. So typed code handles one form only (OBJ-4).
 """
 
 from __future__ import annotations
@@ -55,22 +54,21 @@ class Record(
 ):
     """A JSON object of the Kubernetes API as an immutable value (OBJ-1).
 
-    Attributes are the wire's names in snake_case; an absent optional field is None and is not
-    written (OBJ-2); a required field is always there and always written (OBJ-3). Lists are tuples;
-    maps are dicts that nobody may change.
+    Attributes are the wire's names in snake_case. An absent optional field is None and is not
+    written (OBJ-2). A required field is always present and always written (OBJ-3). Lists are
+    tuples; maps are dicts that must not be changed.
     """
 
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Float = int | float
-"""A number; a whole one is an int, so that 9 is written back as 9."""
+"""A number. A whole one is an int, so that 9 is written as 9 and not as 9.0."""
 
 IntOrString = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | str
 
-# Optional fields whose zero value means "not there" (OBJ-4). The bounds keep the zero out of the
-# fast decoder; the slow one drops it. A number below zero is right but rare, and takes the slow way
-# too.
+# Optional fields whose zero value means absent (OBJ-4). The bounds make the fast decoder reject a
+# zero, and the slow one drops it. A negative number is valid but rare, and is decoded slowly too.
 ZERO_IS_ABSENT = "zero is absent"
 SOME = Meta(min_length=1)
 Text = Annotated[str, SOME]
@@ -86,39 +84,39 @@ Time = Annotated[str, Meta(pattern=_SECOND + r"Z\Z")]
 MicroTime = Annotated[str, Meta(pattern=_SECOND + r"\.\d{6}Z\Z")]
 """An instant in UTC, exactly six decimals: `2026-01-31T23:59:59.000000Z`."""
 
-# Mantissas that surely cannot be written with the next larger unit: no three zeros at the end; not
+# Mantissas that cannot be written with the next larger unit: without three zeros at the end; not
 # divisible by four.
 _DECIMAL = r"-?[1-9]\d{0,12}(?<!000)[num]?|-?[1-9]\d{0,2}[kMGTP]"
 _BINARY = r"-?[1-9]\d{0,2}[KMGTP]i|-?[1-9]\d{0,7}(?:\d[13579]|[02468][26]|[13579][048])[KMG]i"
 Quantity = Annotated[str, Meta(pattern=rf"\A(?:0|{_DECIMAL}|{_BINARY})\Z")]
-"""A number with a unit, in canonical form: `500m`, `1Gi` (see `quantity.py`). The pattern admits
-the common canonical forms; the rest of them go the slow way and come out the same."""
+"""A number with a unit, in canonical form: `500m`, `1Gi` (see `quantity.py`). The pattern accepts
+the common canonical forms; the others are decoded slowly, with the same result."""
 
 _BASE64 = r"\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?\Z"
 Base64 = Annotated[str, Meta(pattern=_BASE64)]
 """Bytes in standard base64 with padding."""
 
 Bytes = Annotated[str, Meta(pattern=_BASE64, min_length=1)]
-"""The same, where no bytes means not there."""
+"""Bytes as above; empty bytes mean absent."""
 
 Json = Any
-"""Any JSON tree. Lists stay lists; nobody may change it."""
+"""Any JSON tree. Lists are lists; nothing in it may be changed."""
 
 
 def empty_tuple() -> tuple[Any, ...]:
-    """The default of a required list. A plain `tuple` or `list` default would not be written; see
-    OBJ-3."""
+    """The default of a required list. A plain `tuple` or `list` as default would not be written
+    (OBJ-3)."""
     return ()
 
 
 def empty_map() -> dict[str, Any]:
-    """The default of a required map: a new one each time, since a dict could be changed by
-    mistake."""
+    """The default of a required map: a new one each time, so that a mistaken change has no further
+    effect."""
     return {}
 
 
 def null() -> Any:
-    """The default of a required time or JSON value: Go writes its zero value as null."""
+    """The default of a required time or JSON value, whose zero value Go writes as null."""
     return None
 
 

@@ -1,12 +1,13 @@
-"""JSON to records and back. Rules OBJ-1 to OBJ-4, OBJ-7, OBJ-8 and OBJ-10 (spec/object_model.md).
+"""Decodes JSON to records, and encodes records. Rules OBJ-1 to OBJ-4, OBJ-7, OBJ-8 and OBJ-10
+(spec/object_model.md).
 
-Two ways lead from JSON to a record. The fast one takes canonical input and nothing else: a known
-field, no null, a time in UTC, a quantity as it would be written, no optional zero that means
-"absent". All else goes the slow way, field by field (`convert.py`), which turns into the canonical
-form what upstream accepts, names what upstream ignores, and words what upstream refuses. So the
-fast way is an optimisation only: whatever it accepts, the slow way makes the same record of
-(OBJ-4). Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API
-conventions.
+There are two decoders. The fast one accepts only canonical input: known fields, no null, times in
+UTC, quantities as they would be written, no optional zero that means absent. Any other input is
+decoded by the slow one, field by field (`convert.py`). It converts everything that upstream accepts
+to the canonical form, reports the fields that upstream ignores, and rejects the rest with
+upstream's messages. The fast decoder is only an optimisation: the slow one makes the same record of
+everything that the fast one accepts (OBJ-4). Source: Kubernetes documentation, "Kubernetes API
+Concepts", "Field validation"; API conventions.
 """
 
 from __future__ import annotations
@@ -37,19 +38,17 @@ __all__ = [
 
 T = TypeVar("T")
 
-# What msgspec raises for input that is not what the type says; the slow way then finds out what to
-# think of it.
+# The errors of msgspec for input that does not match the type; it is then decoded slowly.
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.json.Encoder()
 
 
 class DecodeError(ValueError):
-    """The input is no value of the type. `str` is upstream's message without the part that names
-    the kind.
+    """The input is not a value of the type.
 
-    `malformed` is whether the bytes were no JSON at all. `full(kind, version)` is the whole message
-    of a 400 answer.
+    `str` is upstream's message without the part that names the kind. `malformed`: the bytes are not
+    JSON. `full(kind, version)`: the complete message of a 400 answer.
     """
 
     def __init__(self, message: str, *, malformed: bool = False) -> None:
@@ -62,10 +61,11 @@ class DecodeError(ValueError):
 
 @frozen
 class Decoded:
-    """A record, and what the input had besides it.
+    """A record, and the problems of its input that are not errors.
 
     `warnings` are messages such as `unknown field "spec.foo"` and `duplicate field
-    "spec.replicas"`, in order of appearance: what fieldValidation Warn tells and Strict refuses.
+    "spec.replicas"`, in order of appearance: with fieldValidation Warn they are warnings, with
+    Strict errors.
     """
 
     object: Any
@@ -73,11 +73,11 @@ class Decoded:
 
     @property
     def strict_error(self) -> str:
-        """The message with which Strict refuses; empty when there is nothing to refuse."""
+        """The message of the rejection with Strict; empty if there is no problem."""
         return "strict decoding error: " + ", ".join(self.warnings) if self.warnings else ""
 
 
-# One decoder per type, made at the first use: that takes half a millisecond for a pod.
+# One decoder per type, created at the first use: that takes half a millisecond for a pod.
 _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
 
 
@@ -88,8 +88,8 @@ def encode(value: Any) -> bytes:
 
 
 def decode(type_: type[T], data: bytes) -> T:
-    """The record of JSON that one of us or another API server wrote. DecodeError for what is none,
-    unknown fields included."""
+    """The record of JSON that this project or another API server wrote. Raises DecodeError for
+    other bytes, and for unknown fields."""
     try:
         made: T = _decoder(type_).decode(data)
     except _REFUSED:
@@ -102,12 +102,12 @@ def decode(type_: type[T], data: bytes) -> T:
 
 def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -> Decoded:
     """The record of a request body, normalised (OBJ-4), with its unknown and repeated fields
-    (OBJ-7). DecodeError as in `decode`.
+    (OBJ-7). Raises DecodeError as `decode`.
 
-    With `field_validation` off (fieldValidation=Ignore) repeated fields are not looked for.
+    With `field_validation` off (fieldValidation=Ignore), repeated fields are not searched for.
     """
-    # `false` in the text may be a plain boolean that must become absent; the types alone cannot
-    # keep that out of the fast way.
+    # A `false` in the text may be a boolean that must become absent. The types alone cannot make
+    # the fast decoder reject it.
     if not (b"false" in data and has_plain_booleans(type_)):
         try:
             made = _decoder(type_).decode(data)
@@ -120,8 +120,8 @@ def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -
 
 
 def decode_tree(type_: type, tree: Any) -> Decoded:
-    """As `decode_request`, of a JSON tree that has been read from another text: the same record and
-    the same problems as of the tree written as JSON."""
+    """As `decode_request`, for a JSON tree that was read from another format: the record and the
+    problems are those of the tree written as JSON."""
     if not (_holds_false(tree) and has_plain_booleans(type_)):
         try:
             return Decoded(msgspec.convert(tree, type_))
@@ -140,21 +140,21 @@ def _holds_false(tree: Any) -> bool:
 
 def decode_tolerant(type_: type[T], tree: Any) -> tuple[T, tuple[str, ...]]:
     """The record of a JSON tree, and `unknown field "..."` for each field that the type does not
-    have. DecodeError as in `decode`."""
+    have. Raises DecodeError as `decode`."""
     decoded = _convert(type_, tree)
     return decoded.object, decoded.warnings
 
 
 def to_tree(value: Any) -> Any:
-    """The JSON tree (dicts, lists, scalars) of a record: what patches work on. The tree is the
-    caller's to change."""
-    # By way of the text: twice as fast as walking the record, and a tuple becomes the list that it
-    # is in JSON.
+    """The JSON tree (dicts, lists, scalars) of a record, for patches. The caller may change the
+    tree."""
+    # Through its text, which is twice as fast as a walk over the record, and makes lists of tuples.
     return msgspec.json.decode(_encoder.encode(value))
 
 
 def from_tree(type_: type[T], tree: Any) -> T:
-    """The normalised record of a tree. DecodeError for what is none, unknown fields included."""
+    """The normalised record of a tree. Raises DecodeError for an invalid tree, and for unknown
+    fields."""
     record, unknown = decode_tolerant(type_, tree)
     if unknown:
         raise DecodeError("strict decoding error: " + ", ".join(unknown))
@@ -162,8 +162,8 @@ def from_tree(type_: type[T], tree: Any) -> T:
 
 
 def _has_no_repetition(data: bytes) -> bool:
-    """Whether surely no object has a key twice: writing what was read gives the same bytes. False
-    says nothing."""
+    """True only if no object has a repeated key: encoding the decoded value gives the same bytes.
+    False is no statement."""
     return _encoder.encode(msgspec.json.decode(data)) == data
 
 

@@ -1,10 +1,11 @@
-"""A JSON tree to a record, field by field, as upstream's decoder does it: the slow way of
+"""Converts a JSON tree to a record, field by field, as upstream's decoder does: the slow decoder of
 `codec.py`.
 
 Rules OBJ-4, OBJ-7, OBJ-8 and OBJ-10 (spec/object_model.md). A converter is made once per type from
-the record's annotations. Null is absent; an optional zero that is no pointer upstream is absent; a
-number is a quantity too; the first value of a wrong type ends the matter with upstream's message.
-Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation"; API conventions.
+the record's annotations. Null is absent. An optional zero that is not a pointer upstream is absent.
+A number is accepted as a quantity. The first value of a wrong type ends the conversion with
+upstream's message. Source: Kubernetes documentation, "Kubernetes API Concepts", "Field validation";
+API conventions.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from refk8s.core.api.moment import TimeError, canonical_micro_time, canonical_ti
 from refk8s.core.api.quantity import QuantityError, canonical
 
 Path = tuple[Any, str | int, str] | None
-"""Where a value lies: the place around it, its field, key or index, and the record that has the
-field ("" for a key or an index)."""
+"""The position of a value: that of the value around it; its field, key or index; and the record
+that has the field ("" for a key or an index)."""
 
 Converter = Callable[[Any, Path, list[str]], Any]
-"""(value, where, unknown and repeated fields so far) -> the converted value. The value is never
+"""(value, position, unknown and repeated fields so far) -> the converted value. The value is never
 null."""
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]", re.ASCII)
@@ -47,7 +48,7 @@ def converter_of(type_: Any) -> Converter:
 
 @cache
 def has_plain_booleans(type_: Any) -> bool:
-    """Whether a record can hold, at any depth, a boolean whose false means absent."""
+    """Whether a record can contain, at any depth, a boolean whose false means absent."""
     return _mentions_flag(type_, set())
 
 
@@ -66,12 +67,12 @@ def _mentions_flag(annotation: Any, seen: set[type]) -> bool:
 
 
 def _converter(annotation: Any) -> tuple[Converter, Any, str]:
-    """For a type without `None`: its converter, its zero value (what null is inside a list or map),
-    and its name upstream."""
+    """For a type without `None`: its converter, its zero value (which replaces null in a list or
+    map), and its name upstream."""
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        # Looked up at the first use: a record may hold itself.
+        # Looked up at the first use, because a record may contain itself.
         return (
             lambda value, path, problems: converter_of(annotation)(value, path, problems),
             annotation(),
@@ -256,7 +257,7 @@ def _base64(value: Any, path: Path, _problems: list[str]) -> str:
 
 
 def _index_in(value: str, index: int) -> int:
-    """Where in a text with line breaks that character is which is the index-th without them."""
+    """The index, in a text with line breaks, of the character that has this index without them."""
     for position, character in enumerate(value):
         if character not in "\r\n":
             if index == 0:
@@ -293,7 +294,7 @@ _SCALARS: dict[Any, tuple[Converter, Any, str]] = {
 
 
 def _without_none(annotation: Any) -> Any:
-    """`T` of `T | None`; IntOrString is a union too and stays one."""
+    """`T` of `T | None`. IntOrString is a union too and stays one."""
     if get_origin(annotation) not in (Union, UnionType) or annotation in _SCALARS:
         return annotation
     rest = tuple(part for part in get_args(annotation) if part is not type(None))
@@ -310,8 +311,8 @@ def _is_absent_when_zero(annotation: Any) -> bool:
 
 
 def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarshal:
-    """Upstream's message for a value of the wrong type: which record, which fields down to it, and
-    what would be right."""
+    """Upstream's message for a value of the wrong type: the record, the fields down to the value,
+    and the expected type."""
     found = found or _kind_of(value)
     fields: list[str] = []
     owner = ""
@@ -328,7 +329,7 @@ def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarsh
 
 
 def text_of(path: Path) -> str:
-    """A place as field validation names it: spec.containers[0].image."""
+    """A position as field validation names it: spec.containers[0].image."""
     parts: list[str] = []
     while path is not None:
         path, part, _ = path
@@ -347,8 +348,8 @@ def _kind_of(value: Any) -> str:
 
 
 def _number_text(value: float) -> str:
-    """A number in positional digits where they are few, so that a quantity given as a number keeps
-    the decimal style."""
+    """A number in positional notation if it has few digits, so that a quantity given as a number
+    keeps the decimal style."""
     return (
         f"{value:.12f}".rstrip("0").rstrip(".")
         if isinstance(value, float) and 1e-12 < abs(value) < 1e16

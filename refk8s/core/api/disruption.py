@@ -1,8 +1,7 @@
-"""What the status of a PodDisruptionBudget says in its condition. Rule PDB-1
-(spec/workloads/disruption.md).
+"""The condition in the status of a PodDisruptionBudget. Rule PDB-1 (spec/workloads/disruption.md).
 
-The disruption controller computes the status; an eviction takes one disruption off it. Both write
-the same condition. Source: Kubernetes documentation, "Specifying a Disruption Budget for your
+The disruption controller computes the status; an eviction lowers `disruptionsAllowed` by one. Both
+write the same condition. Source: Kubernetes documentation, "Specifying a Disruption Budget for your
 Application"; API reference, "PodDisruptionBudget".
 """
 
@@ -22,10 +21,11 @@ SYNC_FAILED: Final = "SyncFailed"
 def with_allowed(
     status: PodDisruptionBudgetStatus, allowed: int, now: str, failure: str = ""
 ) -> PodDisruptionBudgetStatus:
-    """The status with so many disruptions allowed, and the condition that says so since `now`.
+    """The status with this number of allowed disruptions, and the condition DisruptionAllowed that
+    follows.
 
-    `failure`: why nothing could be computed. The time of the condition changes with its status
-    only.
+    `failure`: why the number could not be computed. The time of the condition changes only with its
+    status.
     """
     is_allowed = "True" if allowed > 0 else "False"
     known = next((c for c in status.conditions or () if c.type == DISRUPTION_ALLOWED), None)

@@ -13,7 +13,7 @@ _PERCENT: Final = re.compile(r"([+-]?[0-9]{1,18})%", re.ASCII)
 
 
 class IntOrStringError(ValueError):
-    """The string is no percentage. The message is Kubernetes' own."""
+    """The string is not a percentage. The message is Kubernetes' own."""
 
 
 def is_percent(value: int | str) -> bool:
@@ -21,10 +21,10 @@ def is_percent(value: int | str) -> bool:
 
 
 def scaled(value: int | str, total: int, *, round_up: bool) -> int:
-    """The count itself, or that percentage of the total, rounded up or down to a whole number.
-    IntOrStringError for any other string.
+    """The count itself, or the percentage of the total, rounded up or down to a whole number.
 
-    maxSurge rounds up and maxUnavailable down: `scaled("25%", 10, round_up=True)` is 3.
+    Raises IntOrStringError for any other string. maxSurge rounds up and maxUnavailable down:
+    `scaled("25%", 10, round_up=True)` is 3.
     """
     if isinstance(value, int):
         return value

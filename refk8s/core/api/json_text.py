@@ -1,8 +1,8 @@
-"""JSON text to a tree, with all that a fast decoder leaves out: keys given twice, upstream's words
-for what is malformed, and bounds.
+"""Parses JSON text to a tree, with everything that a fast decoder omits: repeated keys, upstream's
+error messages, and bounds.
 
-Rules OBJ-7 and OBJ-10 (spec/object_model.md). Whatever the bytes are, the result is a tree or a
-`MalformedJson`, in time and stack that the length bounds. Source: RFC 8259; Kubernetes
+Rules OBJ-7 and OBJ-10 (spec/object_model.md). For any bytes the result is a tree or a
+`MalformedJson`, in time and stack bounded by their length. Source: RFC 8259; Kubernetes
 documentation, "Kubernetes API Concepts", "Field validation".
 """
 
@@ -14,8 +14,8 @@ import re
 from typing import Any, Final
 
 DEPTH_MAX: Final = 256
-"""How deep arrays and objects may lie in each other. Upstream's bound is 10,000; no API type needs
-more than a few dozen."""
+"""The greatest nesting of arrays and objects. Upstream's bound is 10,000; no API type needs more
+than a few dozen."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -23,20 +23,20 @@ _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class MalformedJson(ValueError):
-    """The bytes are no JSON document. The message is upstream's."""
+    """The bytes are not a JSON document. The message is upstream's."""
 
 
 class Repeated(dict[str, Any]):
-    """A JSON object in which a key was given more than once; the last value counts. `keys_repeated`
-    is in order of appearance."""
+    """A JSON object in which keys are repeated; the last value counts. `keys_repeated` is in order
+    of appearance."""
 
     __slots__ = ("keys_repeated",)
     keys_repeated: tuple[str, ...]
 
 
 def parse(data: bytes) -> Any:
-    """The tree; objects with repeated keys are `Repeated`. MalformedJson for everything that is no
-    JSON document. O(len(data))."""
+    """The tree; objects with repeated keys are `Repeated`. Raises MalformedJson for any other
+    bytes. O(len(data))."""
     check_depth(data)
     text = data.decode("utf-8", "replace")
     try:
@@ -51,14 +51,14 @@ def parse(data: bytes) -> Any:
         raise MalformedJson(str(error)) from None
     except ValueError:
         raise MalformedJson("a number has too many digits") from None
-    # A lone half of a surrogate pair is a legal escape but no character: upstream reads it as the
+    # An unpaired surrogate is a valid escape but not a character: upstream reads it as the
     # replacement character.
     return _without_surrogates(tree) if _ESCAPED_SURROGATE.search(data) else tree
 
 
 def check_depth(data: bytes) -> None:
-    """MalformedJson when the document nests deeper than DEPTH_MAX. Only a document with that many
-    brackets is looked at twice."""
+    """Raise MalformedJson if the document nests deeper than DEPTH_MAX. Only a document with that
+    many brackets is examined."""
     if data.count(b"[") + data.count(b"{") <= DEPTH_MAX:
         return
     depth = 0
@@ -85,11 +85,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _NotANumber(ValueError):
-    """A number that JSON or a 64-bit float does not have."""
+    """A number that JSON or a 64-bit float cannot represent."""
 
 
 def _no_constant(word: str) -> Any:
-    # NaN, Infinity and -Infinity are not JSON, though Python's parser would take them.
+    # NaN, Infinity and -Infinity are not JSON, but Python's parser accepts them.
     at = 1 if word.startswith("-") else 0
     where = "in numeric literal" if at else "looking for beginning of value"
     raise _NotANumber(f"invalid character {_character(word[at])} {where}")
@@ -120,7 +120,7 @@ def _without_surrogates(tree: Any) -> Any:
 
 
 def _explain(error: json.JSONDecodeError, text: str) -> str:
-    """The parser's complaint in upstream's words."""
+    """The parser's error as upstream's message."""
     at = error.pos
     if error.msg.startswith("Unterminated string") or not text[at:].strip(" \t\r\n"):
         return "unexpected end of JSON input"
@@ -148,7 +148,7 @@ def _explain(error: json.JSONDecodeError, text: str) -> str:
 
 
 def _innermost(before: str) -> str:
-    """The bracket that is open at the end of this text, which is the beginning of a JSON
+    """The innermost bracket that is open at the end of this text, which is the beginning of a
     document."""
     brackets: list[str] = []
     for token in _TOKEN.finditer(before.encode("utf-8", "replace")):
@@ -161,8 +161,8 @@ def _innermost(before: str) -> str:
 
 
 def _character(character: str) -> str:
-    """One character in single quotes; of one outside ASCII its first byte, since upstream reads
-    byte by byte."""
+    """A character in single quotes. Of a character outside ASCII, its first byte, since upstream
+    reads byte by byte."""
     first = chr(character.encode("utf-8", "replace")[0])
     special = {
         "'": "\\'",

@@ -1,5 +1,5 @@
-"""RFC 3339 as upstream reads it: the canonical text of a time on the wire, or upstream's words for
-what is wrong with it.
+"""Reads RFC 3339 as upstream does: to the canonical text of a time, or an error with upstream's
+message.
 
 Rule OBJ-8 (spec/object_model.md). A time is kept in UTC; `Time` in whole seconds (a fraction is cut
 off), `MicroTime` in exactly six decimals. Source: Kubernetes documentation, API reference, "Time"
@@ -16,7 +16,7 @@ LAYOUT: Final = "2006-01-02T15:04:05Z07:00"
 MICRO_LAYOUT: Final = "2006-01-02T15:04:05.000000Z07:00"
 
 # The parts of a time in the order in which they are read: a pattern, the part's name in the layout,
-# and what it may be at most.
+# and its greatest value.
 _PARTS: Final = (
     (r"\d{4}", "2006"),
     ("-", "-"),
@@ -42,7 +42,7 @@ _MICRO_FRACTION: Final = re.compile(r"\.\d{6}", re.ASCII)
 _ZONE: Final = re.compile(r"Z|([+-])(\d{2}):(\d{2})", re.ASCII)
 
 
-# Nearly every time that is read is canonical already: one match and one call in C.
+# Nearly every time is canonical already: one match and one call in C.
 _CANONICAL: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII).fullmatch
 _CANONICAL_MICRO: Final = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII
@@ -52,12 +52,12 @@ MICRO_ZERO: Final = "0001-01-01T00:00:00.000000Z"
 
 
 class TimeError(ValueError):
-    """The text is no time. The message is upstream's."""
+    """The text is not a time. The message is upstream's."""
 
 
 def canonical_time(text: str) -> str | None:
-    """The time in UTC and whole seconds; None for the zero time, which is written as null.
-    TimeError where it is no time."""
+    """The time in UTC and whole seconds; None for the zero time, which is written as null. Raises
+    TimeError for any other text."""
     if _CANONICAL(text) and _is_date(text):
         return text if text != ZERO else None
     moment = _parse(text, LAYOUT, micro=False)
@@ -65,7 +65,8 @@ def canonical_time(text: str) -> str | None:
 
 
 def canonical_micro_time(text: str) -> str | None:
-    """The time in UTC with six decimals; None for the zero time. TimeError where it is no time."""
+    """The time in UTC with six decimals; None for the zero time. Raises TimeError for any other
+    text."""
     if _CANONICAL_MICRO(text) and _is_date(text):
         return text if text != MICRO_ZERO else None
     moment = _parse(text, MICRO_LAYOUT, micro=True)
@@ -137,5 +138,5 @@ def _parse(text: str, layout: str, *, micro: bool) -> datetime | None:
 
 
 def _quoted(text: str) -> str:
-    """The text in double quotes, as upstream quotes it in such messages."""
+    """The text in double quotes, as in upstream's message."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

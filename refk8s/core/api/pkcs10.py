@@ -1,9 +1,9 @@
-"""Certificate requests (PKCS #10) read from PEM, as far as an API server must: is it one, and which
-organizations does it name?
+"""Reads certificate requests (PKCS #10) from PEM, as far as an API server needs it: whether a text
+is one, and the organizations of its subject.
 
-A small reader of DER, the one encoding of ASN.1 that certificates use. Every step takes bytes away
-from a bounded text, so hostile input costs time in proportion to its length. Signatures and keys
-are not checked: signers do that. Source: RFC 2986 (PKCS #10), RFC 7468 (PEM), ITU-T X.690 (DER).
+A small parser of DER, the encoding of ASN.1 that certificates use. Every step consumes bytes of a
+bounded text, so hostile input costs time in proportion to its length. Signatures and keys are
+checked by signers, not here. Source: RFC 2986 (PKCS #10), RFC 7468 (PEM), ITU-T X.690 (DER).
 """
 
 import binascii
@@ -18,17 +18,17 @@ WRONG_BLOCK = "PEM block type must be CERTIFICATE REQUEST"
 
 
 class CertificateRequest(Value, frozen=True):
-    """What a request says of its subject."""
+    """The fields of a request's subject."""
 
     organizations: tuple[str, ...]
 
 
 class NoRequest(ValueError):
-    """The bytes are no certificate request; the message says what is wrong with them."""
+    """The bytes are not a certificate request; the message has the reason."""
 
 
 def read_request(text: str) -> CertificateRequest:
-    """The request in `text`, which is the base64 of a PEM file. NoRequest where there is none.
+    """The request in `text`, which is a PEM file in base64. Raises NoRequest if there is none.
     O(length)."""
     try:
         pem = b64decode(text)
@@ -55,7 +55,7 @@ def read_request(text: str) -> CertificateRequest:
 
 
 def _block(pem: bytes) -> tuple[bytes, bytes]:
-    """The label and the bytes of the first PEM block; an empty label where there is none."""
+    """The label and the bytes of the first PEM block; the label is empty if there is no block."""
     begin = pem.find(_BEGIN)
     line, newline, rest = (
         pem[begin + len(_BEGIN) :].partition(b"\n") if begin >= 0 else (b"", b"", b"")
@@ -76,7 +76,7 @@ def _block(pem: bytes) -> tuple[bytes, bytes]:
 
 
 def _take(der: bytes, tag: int) -> tuple[bytes, bytes]:
-    """The content of the first element, which must have this tag, and what follows it."""
+    """The content of the first element, which must have this tag, and the bytes after it."""
     if len(der) < 2 or der[0] != tag:
         raise NoRequest("asn1: structure error: tags don't match")
     length, begin = der[1], 2

@@ -1,11 +1,11 @@
-"""Quantities: exact numbers with a unit, and the one text each is written as. Rules QTY-1 to QTY-6
+"""Quantities: exact numbers with a unit, and the canonical text of each. Rules QTY-1 to QTY-6
 (spec/object_model.md).
 
-On the wire, in records and in requests a quantity is text: `100m`, `1Gi`, `1e3`. `parse` gives the
-number behind it as a whole count of nano units, so that sums and comparisons are exact; `str` of
-that is the canonical text. The unit's style is kept: what came with a binary suffix is written with
-one where that loses nothing. Source: Kubernetes documentation, "Quantity" (API reference, common
-definitions) and "Resource Management for Pods and Containers".
+On the wire, in records and in requests a quantity is text: `100m`, `1Gi`, `1e3`. `parse` returns
+its number as a whole count of nano units, so that sums and comparisons are exact; `str` of that is
+the canonical text. The style is kept: a quantity read with a binary suffix is written with one if
+that is exact. Source: Kubernetes documentation, "Quantity" (API reference, common definitions) and
+"Resource Management for Pods and Containers".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from refk8s.core.memo import remember
 NANO: Final = 10**9
 """Nano units in one."""
 LARGEST: Final = (2**63 - 1) * NANO
-"""No quantity is larger than 2**63 - 1; what is larger counts as this (QTY-4)."""
+"""The largest quantity, 2**63 - 1; a larger one counts as this (QTY-4)."""
 
 DECIMAL_SI: Final = "DecimalSI"
 BINARY_SI: Final = "BinarySI"
@@ -46,8 +46,7 @@ _FORM: Final = re.compile(
 )
 _EXPONENT: Final = re.compile(r"[eE]([+-]?[0-9]+)", re.ASCII)
 
-# Beyond these a digit or an exponent cannot change the result any more, only the time to compute
-# it.
+# Beyond these, a digit or an exponent does not change the result, only the time to compute it.
 _DIGITS_MAX: Final = 120
 _MAGNITUDE_MAX: Final = 40
 
@@ -58,24 +57,25 @@ WRONG_SUFFIX: Final = "unable to parse quantity's suffix"
 
 
 class QuantityError(ValueError):
-    """The text is no quantity. The message is Kubernetes' own."""
+    """The text is not a quantity. The message is Kubernetes' own."""
 
 
 @frozen(order=False)
 class Amount:
-    """A quantity as a number: `nano` units, and the style in which it is written. Equal when number
-    and style are."""
+    """A quantity as a number: `nano` units, and the style in which it is written. Two are equal if
+    number and style are."""
 
     nano: int
     format: str = DECIMAL_SI
 
     def __str__(self) -> str:
-        """The canonical text (QTY-2): the largest unit that leaves a whole number. O(digits)."""
+        """The canonical text (QTY-2): with the largest unit that gives a whole number.
+        O(digits)."""
         if self.nano == 0:
             return "0"
-        # A binary style is kept where a binary suffix fits; else decimals say it without rounding.
-        # A number without any suffix would be read back in the decimal style, and must therefore be
-        # written in it (2000 as 2k).
+        # The binary style is kept if a binary suffix fits; else the decimal style is exact. A
+        # number without a suffix is read back in the decimal style, so it must be written in it
+        # (2000 as 2k).
         if self.format == BINARY_SI and self.nano % (1024 * NANO) == 0:
             number, steps = self.nano // (1024 * NANO), 1
             while number % 1024 == 0 and steps < 6:
@@ -99,7 +99,7 @@ class Amount:
         return _round_up(self.nano, NANO // 1000)
 
     def __add__(self, other: Amount) -> Amount:
-        """The exact sum, in this one's style; in the other's where this is zero (QTY-5)."""
+        """The exact sum, in the style of this one, or of the other if this is zero (QTY-5)."""
         return Amount(self.nano + other.nano, self.format if self.nano else other.format)
 
     def __sub__(self, other: Amount) -> Amount:
@@ -116,10 +116,10 @@ def _round_up(nano: int, unit: int) -> int:
 
 @remember(8192)
 def parse(text: str) -> Amount:
-    """The number that the text says. QuantityError where it says none (QTY-1).
+    """The number of the text. Raises QuantityError for any other text (QTY-1).
 
-    What is finer than a nano unit is rounded up, away from zero: who asks for something gets
-    something (QTY-4).
+    A number finer than a nano unit is rounded up, away from zero, so that a request that is not
+    zero never becomes zero (QTY-4).
     """
     form = _FORM.fullmatch(text)
     if form is None or not text:
@@ -140,8 +140,8 @@ def parse(text: str) -> Amount:
     if not digits:
         return Amount(0, style)
 
-    # The number is below 10 ** magnitude. Where that alone decides, the digits are not looked at:
-    # they could be millions.
+    # The number is below 10 ** magnitude. If that decides already, the digits are not read: there
+    # could be millions.
     magnitude = len(digits) - len(fraction) + power
     places = len(fraction) - power - 9
     if magnitude > _MAGNITUDE_MAX:
@@ -151,7 +151,7 @@ def parse(text: str) -> Amount:
     else:
         number = int(digits[:_DIGITS_MAX])
         if len(digits) > _DIGITS_MAX:
-            # Below a nano unit only whether anything is left matters: it rounds up all the same.
+            # Below a nano unit it only matters whether a digit is not zero: then it is rounded up.
             number, places = (
                 number + bool(digits[_DIGITS_MAX:].strip("0")),
                 places - len(digits) + _DIGITS_MAX,
@@ -165,8 +165,8 @@ def parse(text: str) -> Amount:
 
 
 def canonical(text: str) -> str:
-    """The text as the API server writes it: `1000m` -> `1`, `1024Mi` -> `1Gi` (QTY-2).
-    QuantityError where it is no quantity."""
+    """The text as the API server writes it: `1000m` -> `1`, `1024Mi` -> `1Gi` (QTY-2). Raises
+    QuantityError if it is not a quantity."""
     return str(parse(text))
 
 
@@ -189,7 +189,7 @@ def milli_value(text: str) -> int:
 
 
 def compare(left: str, right: str) -> int:
-    """-1, 0 or 1: the order of the numbers, whatever they are written as (QTY-3)."""
+    """-1, 0 or 1: the order of the numbers, whatever their styles (QTY-3)."""
     difference = parse(left).nano - parse(right).nano
     return (difference > 0) - (difference < 0)
 

@@ -28,7 +28,7 @@ _HUB = "docker.io"
 
 @frozen
 class Reference:
-    """An image's name, completed: a registry is always there. Tag and digest are empty where the
+    """The complete name of an image: the registry is always set. Tag and digest are empty if the
     text has none."""
 
     domain: str
@@ -39,7 +39,7 @@ class Reference:
 
 @remember(1024)
 def parse(text: str) -> Reference | None:
-    """The reference that a text is, or None. O(text)."""
+    """The reference in this text; None for any other text. O(text)."""
     if not text or len(text) > 2 * NAME_MAX + 300 or _is_identifier(text):
         return None
     name, at, digest = text.partition("@")

@@ -1,8 +1,8 @@
-"""A request to the API server and its answer, as the core sees them: no bytes, no sockets.
+"""A request to the API server and its answer, without bytes and sockets.
 
-Components in the same process hand over objects; what comes by HTTP is first a `WireRequest` and
-becomes a `Request` by `core/apiserver`. Both are then the same thing to every later stage. Source:
-Kubernetes documentation, "Kubernetes API Concepts".
+Components in the same process pass a `Request` directly. A request over HTTP is a `WireRequest`
+first, and `core/apiserver` converts it to a `Request`. Every later stage handles both in the same
+way. Source: Kubernetes documentation, "Kubernetes API Concepts".
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from refk8s.core.value import Value
 
 
 class Options(Value, frozen=True):
-    """The query parameters of ListOptions, CreateOptions, UpdateOptions and PatchOptions. Those of
-    a delete are its body (DEL-10)."""
+    """The query parameters of ListOptions, CreateOptions, UpdateOptions and PatchOptions. The
+    options of a delete are in its body (DEL-10)."""
 
     label_selector: str = ""
     field_selector: str = ""
@@ -35,8 +35,8 @@ NO_OPTIONS = Options()
 
 
 class Patch(Value, frozen=True):
-    """A patch body: its media type (without parameters) and its document, still as bytes or already
-    as a JSON tree."""
+    """A patch body: its media type (without parameters) and its document, as bytes or as a JSON
+    tree."""
 
     media_type: str
     document: Any
@@ -47,11 +47,11 @@ class Request(Value, frozen=True):
 
     `verb` is one of get, list, watch, create, update, patch, delete, deletecollection, connect.
     `body` is an API object (create, update), a `Patch` (patch), or a DeleteOptions or None
-    (delete). A request that names no user is anonymous. `because` says in a few words why a component sends it; it is told in the story and
-    never leaves the process. `note` is what a component wants recorded once the request has taken
-    effect (a `Note` of core/loop/plan, in whose message "{name}" stands for the object's name).
-    `asked` is the resource in the version that the client wrote, where another version is stored
-    (API-28).
+    (delete). A request without a user is anonymous. `because`: the component's reason in a few
+    words, for the story; it never leaves the process. `note`: an Event to record once the request
+    has taken effect (a `Note` of core/loop/plan; "{name}" in its message is replaced by the
+    object's name). `asked`: the resource in the version of the client, if objects are stored in
+    another version (API-28).
     """
 
     verb: str
@@ -68,16 +68,16 @@ class Request(Value, frozen=True):
 
     @property
     def key(self) -> str:
-        """The object that the path names: "namespace/name", or the name alone."""
+        """The key of the object in the path: "namespace/name", or the name alone."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 class Response(Value, frozen=True):
-    """The answer: an HTTP status code and an API object (on failure a Status).
+    """The answer: an HTTP status code and an API object (a Status on failure).
 
-    `records` are the store's records behind the body, for whoever writes it as bytes: their encoded
-    form is kept there. `warnings` are for the person at the client; they become Warning headers.
-    `prefix`: of a list, what the keys of all that it can hold begin with.
+    `records`: the store's records of the body, in which the encoder keeps their encoded form.
+    `warnings`: texts for the user; they become Warning headers. `prefix`: for a list, the prefix of
+    the keys of all objects that it can contain.
     """
 
     code: int
@@ -94,9 +94,9 @@ class Response(Value, frozen=True):
 class WatchEvent(Value, frozen=True):
     """ADDED, MODIFIED, DELETED or BOOKMARK, with the object and the store revision of the change.
 
-    The object of a DELETED event is the last state with the revision of the deletion. A BOOKMARK
-    has no object. `record` is the store's record of the object, if it is one, for whoever writes it
-    as bytes.
+    The object of a DELETED event is the last state, with the revision of the deletion. A BOOKMARK
+    has no object. `record`: the store's record of the object, if any, in which the encoder keeps
+    its encoded form.
     """
 
     type: str

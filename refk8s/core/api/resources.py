@@ -1,12 +1,10 @@
-"""The one table of served resources: what may be asked for under /api and /apis, and of what type
-it is.
+"""The table of served resources: the paths under /api and /apis, and the types of their objects.
 
 Rules OBJ-5 and OBJ-6 (spec/object_model.md). Names, short names, categories, scopes, verbs and
 subresources are those that an API server of v1.37 lists in discovery. Source: Kubernetes
 documentation, "Kubernetes API Concepts" and "API Overview". The table imports no record: a type is
-loaded when it is first asked for, so that starting does not pay for what is not used. Left out:
-alpha and beta versions; resources that a CustomResourceDefinition adds (those are made with
-`Resource(...)` at run time).
+loaded at its first use, so unused types do not delay the start. Left out: alpha and beta versions;
+resources of CustomResourceDefinitions (they are created with `Resource(...)` at run time).
 """
 
 from __future__ import annotations
@@ -27,9 +25,10 @@ PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
 @frozen
 class Subresource:
-    """A part of an object, or an act on it, with a path of its own: pods/status, deployments/scale.
+    """A part of an object, or an operation on it, with a path of its own: pods/status,
+    deployments/scale.
 
-    `kind` is the kind of its body; `group` and `version` are empty where the body belongs to the
+    `kind` is the kind of its body; `group` and `version` are empty if the body belongs to the
     resource's own group.
     """
 
@@ -42,8 +41,7 @@ class Subresource:
 
 @frozen(cache_hash=True, repr=False)
 class Resource:
-    """One resource in one version of its group. Two are equal when group, version and plural
-    are."""
+    """One resource in one version of its group. Two are equal if group, version and plural are."""
 
     group: str
     version: str
@@ -56,22 +54,22 @@ class Resource:
     verbs: tuple[str, ...] = field(default=EVERY_VERB, eq=False)
     subresources: tuple[Subresource, ...] = field(default=(), eq=False)
     module: str = field(default="", eq=False)
-    """The generated module that holds the kind; empty for a custom resource, whose objects are
-    plain JSON trees."""
+    """The generated module that has the kind; empty for a custom resource, whose objects are JSON
+    trees."""
     storage_api_version: str = field(default="", eq=False)
-    """The group version in which objects are kept, where it is not this one: events.k8s.io/v1 is
-    kept as v1 (OBJ-6)."""
+    """The group version in which objects are stored, if not this one: events.k8s.io/v1 is stored as
+    v1 (OBJ-6)."""
 
     api_version: str = field(init=False, eq=False)
-    """`v1` for the core group, else `group/version`: what objects carry in apiVersion."""
+    """`v1` for the core group, else `group/version`: the apiVersion of its objects."""
     prefix: str = field(init=False, eq=False)
-    """What every store key of this resource begins with; ends with a slash. Versions of one
-    resource share it (OBJ-6)."""
+    """The prefix of every store key of this resource; it ends with a slash. Versions of one
+    resource have the same (OBJ-6)."""
 
     has_status: bool = field(init=False, eq=False)
     _parts: dict[str, Subresource] = field(init=False, eq=False)
 
-    # Asked for at every turn, so computed once.
+    # Used very often, so computed once.
     @api_version.default
     def _api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
@@ -99,8 +97,7 @@ class Resource:
         return self.kind + "List"
 
     def key(self, namespace: str, name: str) -> str:
-        """The store key of one object. The namespace is ignored for a resource that lies in
-        none."""
+        """The store key of one object. The namespace is ignored for a cluster-scoped resource."""
         return f"{self.prefix}{namespace}/{name}" if self.namespaced else f"{self.prefix}{name}"
 
     @property
@@ -496,12 +493,11 @@ RESOURCE_SLICES = _resource(*_DEVICES, "ResourceSlice", "resourceslices", scope=
 ALL: tuple[Resource, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Resource)
 )
-"""Every built-in resource, group after group in the order in which discovery lists the groups, the
-preferred version first."""
+"""Every built-in resource, in the order of groups in discovery, the preferred version first."""
 
 _BY_PATH = {(resource.group, resource.version, resource.plural): resource for resource in ALL}
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in ALL}
-# The bodies that are no resource of their own: kind -> module.
+# Bodies that are not resources: kind -> module.
 _BODIES = {
     ("autoscaling/v1", "Scale"): "autoscaling_v1",
     ("policy/v1", "Eviction"): "policy_v1",
@@ -512,18 +508,18 @@ _BODIES = {
 
 def by_path(group: str, version: str, plural: str) -> Resource | None:
     """The resource served under /apis/GROUP/VERSION/.../PLURAL (the core group is "", under /api);
-    None when there is none."""
+    None if there is none."""
     return _BY_PATH.get((group, version, plural))
 
 
 def by_kind(api_version: str, kind: str) -> Resource | None:
-    """The resource whose objects say so of themselves; None when there is none."""
+    """The resource whose objects have this apiVersion and kind; None if there is none."""
     return _BY_KIND.get((api_version, kind))
 
 
 def type_of_kind(api_version: str, kind: str) -> type | None:
-    """The record class of any kind that can stand alone in a body, resources and subresource bodies
-    and their lists alike."""
+    """The record class of any kind that can be a whole body: resources, bodies of subresources, and
+    lists of them."""
     if (module := _BODIES.get((api_version, kind))) is not None:
         return load(module, kind)
     if (resource := by_kind(api_version, kind)) is not None:

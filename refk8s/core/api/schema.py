@@ -1,10 +1,10 @@
-"""What the definitions say of a field besides its type: merge keys, list types, required marks.
-Rule OBJ-9 (spec/object_model.md).
+"""The facts about a field besides its type: merge keys, list types, required marks. Rule OBJ-9
+(spec/object_model.md).
 
-Strategic merge patch, server-side apply and OpenAPI go by these facts. They are constants in the
-generated modules, kept out of the classes so that importing those stays cheap. Source: Kubernetes
-documentation, "Update API Objects in Place Using kubectl patch" and "Server-Side Apply", section
-"Merge strategy".
+Strategic merge patch, server-side apply and OpenAPI use these facts. They are constants in the
+generated modules and not in the classes, so that importing the classes stays cheap. Source:
+Kubernetes documentation, "Update API Objects in Place Using kubectl patch" and "Server-Side Apply",
+section "Merge strategy".
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from attrs import frozen
 
 @frozen
 class Facts:
-    """One field of one record.
+    """The facts about one field of one record.
 
-    `element` is the record class of the value, of the list's items or of the map's values; None
-    where those are no records. `patch_strategy` holds `merge`, `replace`, `retainKeys` or several
-    of them, as strategic merge patch reads them; empty means replace. `list_type` is atomic, set,
-    map or empty; `map_type` is atomic, granular or empty.
+    `element` is the record class of the value, of the list's items or of the map's values; None if
+    those are not records. `patch_strategy` is `merge`, `replace`, `retainKeys` or several of them,
+    for strategic merge patch; empty means replace. `list_type` is atomic, set, map or empty;
+    `map_type` is atomic, granular or empty.
     """
 
     wire_name: str
@@ -69,13 +69,13 @@ def fields_of(type_: Any) -> dict[str, Facts]:
 
 
 def field_facts(type_: Any, wire_name: str) -> Facts | None:
-    """The facts of one field; None when the record has no such field."""
+    """The facts of one field; None if the record has no such field."""
     return fields_of(type_).get(wire_name)
 
 
 def _facts_of(type_: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
-    """What the generated module says of a record class: by wire name, and under "" of the class
-    itself."""
+    """The facts in the generated module about a record class: by wire name, and under "" about the
+    class."""
     every: dict[str, dict[str, dict[str, Any]]] = getattr(
         import_module(type_.__module__), "FACTS", {}
     )
@@ -83,14 +83,14 @@ def _facts_of(type_: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
 
 
 def _own_facts(element: type[msgspec.Struct] | None) -> str:
-    """The map type that a record class has wherever it is used: a reference is atomic."""
+    """The map type that a record class has in every field: a reference is atomic."""
     if element is None:
         return ""
     return str(_facts_of(element).get("", {}).get("map-type", ""))
 
 
 def _element(annotation: Any) -> tuple[type[msgspec.Struct] | None, type | None]:
-    """The record class inside a field's type, and whether it lies in a tuple or a dict."""
+    """The record class inside a field's type, and whether it is inside a tuple or a dict."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _element(get_args(annotation)[0])

@@ -1,9 +1,8 @@
-"""Label selectors and field selectors: text to a small value, and whether labels or fields match
-it.
+"""Label selectors and field selectors: parsed to a value, and matched against labels or fields.
 
 Rules SEL-1 to SEL-7 (spec/object_model.md). `parse` reads the query parameter,
-`from_label_selector` the LabelSelector object, `from_map` the plain map of a Service; all give the
-same `Selector`. Its commonest form, a few equalities, costs one dictionary look-up each. Source:
+`from_label_selector` the LabelSelector object, `from_map` the plain map of a Service; all return a
+`Selector`. In its most common form, a few equalities, each costs one dictionary look-up. Source:
 Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 """
 
@@ -47,7 +46,7 @@ _SUBDOMAIN_ERROR: Final = (
 
 
 class SelectorError(ValueError):
-    """The text or object is no selector. The message is Kubernetes' own."""
+    """The text or object is not a selector. The message is Kubernetes' own."""
 
 
 @frozen
@@ -59,7 +58,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """SEL-2: a label that is not there satisfies `!=`, `notin` and `!`, and nothing else."""
+        """SEL-2: a missing label satisfies `!=`, `notin` and `!`, and no other operator."""
         value = labels.get(self.key)
         match self.operator:
             case "=" | "in":
@@ -95,8 +94,8 @@ class Requirement:
 
 @frozen
 class Selector:
-    """All of these requirements, in order of key; without any, everything. `is_nothing` matches no
-    object at all."""
+    """All of these requirements, in order of key; without any, it matches everything. `is_nothing`:
+    it matches no object."""
 
     requirements: tuple[Requirement, ...] = ()
     is_nothing: bool = False
@@ -104,7 +103,7 @@ class Selector:
     _others: tuple[Requirement, ...] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        # The equalities are taken out once, so that the common selector is a loop of look-ups.
+        # The equalities are extracted once, so that the common selector is a loop of look-ups.
         equal = tuple(
             (one.key, one.values[0])
             for one in self.requirements
@@ -119,8 +118,7 @@ class Selector:
         object.__setattr__(self, "_others", others)
 
     def matches(self, labels: Mapping[str, str] | None) -> bool:
-        """Whether labels (None is the same as none) satisfy every requirement (SEL-1).
-        O(requirements)."""
+        """Whether labels (None: no labels) satisfy every requirement (SEL-1). O(requirements)."""
         if self.is_nothing:
             return False
         if labels is None:
@@ -135,7 +133,7 @@ class Selector:
         return not self.requirements and not self.is_nothing
 
     def __str__(self) -> str:
-        """The canonical text; `parse` of it gives this selector back (SEL-4)."""
+        """The canonical text; `parse` of it returns this selector (SEL-4)."""
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
@@ -180,8 +178,8 @@ def _invalid(path: str, value: str, problems: tuple[str, ...]) -> str:
 
 @remember(65536)
 def label_key_problems(key: str) -> tuple[str, ...]:
-    """What is wrong with a label's key (a qualified name), in Kubernetes' words; empty when nothing
-    is."""
+    """Why a label's key (a qualified name) is invalid, as Kubernetes' messages; empty if it is
+    valid."""
     problems: list[str] = []
     prefix, slash, name = key.rpartition("/")
     if slash:
@@ -209,7 +207,7 @@ def label_key_problems(key: str) -> tuple[str, ...]:
 
 @remember(65536)
 def label_value_problems(value: str) -> tuple[str, ...]:
-    """What is wrong with a label's value, in Kubernetes' words; empty when nothing is."""
+    """Why a label's value is invalid, as Kubernetes' messages; empty if it is valid."""
     problems: list[str] = []
     if len(value.encode()) > NAME_LENGTH_MAX:
         problems.append(f"must be no more than {NAME_LENGTH_MAX} bytes")
@@ -230,8 +228,8 @@ _OBJECT_OPERATORS: Final[dict[str, Operator]] = {
 
 
 def from_label_selector(selector: LabelSelector | None) -> Selector:
-    """What a LabelSelector means: absent selects nothing, empty everything (SEL-5). SelectorError
-    for what it cannot be."""
+    """The selector of a LabelSelector: an absent one selects nothing, an empty one everything
+    (SEL-5). Raises SelectorError for an invalid one."""
     if selector is None:
         return NOTHING
     requirements = [
@@ -246,11 +244,11 @@ def from_label_selector(selector: LabelSelector | None) -> Selector:
 
 
 def from_map(labels: Mapping[str, str] | None) -> Selector:
-    """What the plain map of a Service or ReplicationController means: each of these labels; absent
-    or empty selects everything.
+    """The selector of the plain map of a Service or ReplicationController: each of these labels; an
+    absent or empty map selects everything.
 
-    Whoever takes a missing selector for "nothing" (a Service without one) says so itself. Values
-    are not checked: they were validated.
+    Callers for which a missing selector selects nothing (a Service without one) check that
+    themselves. Values are not checked: they were validated.
     """
     return _selector(Requirement(key, "=", (value,)) for key, value in (labels or {}).items())
 
@@ -293,7 +291,7 @@ def _tokens(text: str) -> list[str]:
 
 
 class _Reader:
-    """A place in the tokens of a selector."""
+    """A position in the tokens of a selector."""
 
     def __init__(self, text: str) -> None:
         self.tokens = _tokens(text)
@@ -315,7 +313,7 @@ class _Reader:
         if key in _NON_WORDS:
             raise SelectorError(f"found '{key}', expected: identifier")
         if problems := label_key_problems(key):
-            # upstream has no name for this place
+            # upstream has no name for this position
             raise SelectorError(_invalid("<nil>", key, problems))
         if negated:
             return _requirement(key, "!", ())
@@ -329,7 +327,7 @@ class _Reader:
         return _requirement(key, _TEXT_OPERATORS[operator], (self.exact_value(),))
 
     def exact_value(self) -> str:
-        """A word, or nothing at all: `a=` asks for the empty value."""
+        """A word, or nothing: `a=` requires the empty value."""
         if self.peek() in ("", ","):
             return ""
         value = self.take()
@@ -350,7 +348,7 @@ class _Reader:
         while True:
             token = self.take()
             if token == ",":
-                # A comma with nothing before, after or between asks for the empty value.
+                # A comma with nothing before or after it stands for the empty value.
                 if not found or self.peek() in (",", ")"):
                     found.append("")
                 if self.peek() == ",":
@@ -368,8 +366,8 @@ class _Reader:
 
 @remember(4096)
 def parse(text: str) -> Selector:
-    """The selector that a labelSelector parameter or a Scale's status says. SelectorError where it
-    says none. O(len(text))."""
+    """The selector of a labelSelector parameter or of a Scale's status. Raises SelectorError for
+    any other text. O(len(text))."""
     reader = _Reader(text)
     requirements: list[Requirement] = []
     while reader.peek() != "":
@@ -406,12 +404,12 @@ class FieldRequirement:
 
 @frozen
 class FieldSelector:
-    """All of these conditions, in order of their texts; without any, everything."""
+    """All of these conditions, in order of their texts; without any, it matches everything."""
 
     requirements: tuple[FieldRequirement, ...] = ()
 
     def matches(self, get: Mapping[str, str] | Callable[[str], str]) -> bool:
-        """Whether an object's fields satisfy every condition (SEL-6). `get` gives the value of a
+        """Whether an object's fields satisfy every condition (SEL-6). `get` returns the value of a
         key; a missing one counts as empty."""
         for one in self.requirements:
             value = get.get(one.key, "") if isinstance(get, Mapping) else get(one.key)
@@ -424,22 +422,22 @@ class FieldSelector:
         return not self.requirements
 
     def value_of(self, key: str) -> str | None:
-        """The one value that a match must have in this field; None when the selector does not
-        say."""
+        """The value that a match must have in this field; None if the selector does not require
+        one."""
         return next(
             (one.value for one in self.requirements if one.key == key and one.operator == "="), None
         )
 
     def __str__(self) -> str:
-        """The canonical text; `parse_fields` of it gives this selector back (SEL-7)."""
+        """The canonical text; `parse_fields` of it returns this selector (SEL-7)."""
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
 @remember(4096)
 def parse_fields(text: str) -> FieldSelector:
-    """The selector that a fieldSelector parameter says. SelectorError where it says none.
+    """The selector of a fieldSelector parameter. Raises SelectorError for any other text.
 
-    Backslash, comma and equals sign in a value are written with a backslash before them.
+    A backslash, comma or equals sign in a value is written with a backslash before it.
     """
     requirements: list[FieldRequirement] = []
     for term in _terms(text):
@@ -454,7 +452,7 @@ def parse_fields(text: str) -> FieldSelector:
 
 
 def _terms(text: str) -> list[str]:
-    """The text cut at commas that have no backslash before them."""
+    """The text, split at commas without a backslash before them."""
     terms: list[str] = []
     start, escaped = 0, False
     for at, character in enumerate(text):
@@ -469,7 +467,7 @@ def _terms(text: str) -> list[str]:
 
 
 def _split(term: str) -> tuple[str, Literal["=", "!="], str] | None:
-    """Key, operator and raw value: at the first operator in the term."""
+    """Key, operator and raw value, split at the first operator in the term."""
     for at in range(len(term)):
         for operator in ("!=", "==", "="):
             if term.startswith(operator, at):

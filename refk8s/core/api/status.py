@@ -1,5 +1,5 @@
-"""Status: how the API says no. One constructor a reason; `ApiError` carries a Status up through the
-stages of a request.
+"""Status: the answer to a request that fails. There is one constructor for each reason. `ApiError`
+carries a Status through the stages of a request.
 
 Source: Kubernetes documentation, "Kubernetes API Concepts"; API conventions, "Response Status
 Kind".
@@ -39,8 +39,8 @@ _WORDS = {
 
 @frozen
 class Cause:
-    """One thing wrong with one field. `detail` may be empty; `value` is shown in the message unless
-    it is `SECRET`."""
+    """One violation of one field. `detail` may be empty; `value` is in the message unless it is
+    `SECRET`."""
 
     reason: str
     field: str  # "spec.containers[0].name"
@@ -64,8 +64,8 @@ class Cause:
 
 
 def show(value: Any) -> str:
-    """A value as Kubernetes shows it in messages: text in quotes, numbers bare, the rest as JSON;
-    long ones cut."""
+    """A value as in Kubernetes' messages: strings in quotes, numbers plain, other values as JSON;
+    long ones are cut."""
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError, UnicodeEncodeError):
@@ -74,7 +74,7 @@ def show(value: Any) -> str:
 
 
 class ApiError(Exception):
-    """What the client did wrong, as the Status to answer with."""
+    """The client's mistake, as the Status to answer with."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.message or "")
@@ -106,7 +106,7 @@ def qualified(resource: Resource) -> str:
 
 
 def qualified_name(group: str, plural: str) -> str:
-    """The plural with its group, where it has one."""
+    """The plural with its group, if it has one."""
     return f"{plural}.{group}" if group else plural
 
 
@@ -154,11 +154,11 @@ def forbidden(
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> Status:
-    """422: the object is understood and not acceptable. The details bear the kind, not the plural,
-    as upstream's do."""
+    """422: the object was decoded and is not valid. As upstream, the details have the kind and not
+    the plural."""
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    # An update is checked by the general rules and by those of its kind, which share some: the
-    # causes stand there twice, the text once.
+    # An update is checked by the general rules and by those of its kind, which overlap: a cause may
+    # occur twice, its text once.
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     details = StatusDetails(
@@ -214,7 +214,7 @@ def too_many_requests(message: str) -> Status:
 
 
 def request_timeout(message: str) -> Status:
-    """408: the request did not arrive within the time that a client has for it."""
+    """408: the request did not arrive in time."""
     return failure(408, "RequestTimeout", message)
 
 
@@ -229,13 +229,13 @@ def header_fields_too_large() -> Status:
 
 
 def expired(message: str) -> Status:
-    """410: the revision asked for is compacted."""
+    """410: the requested revision is compacted."""
     return failure(410, "Expired", message)
 
 
 def unexplained(message: str) -> Status:
-    """500 without a reason: an error of the storage that upstream passes on as it is. Only where a
-    rule says so (API-14)."""
+    """500 without a reason: an error of the storage that upstream returns unchanged. Only if a rule
+    requires it (API-14)."""
     return Status(metadata=ListMeta(), status="Failure", message=message, code=500)
 
 

@@ -1,7 +1,6 @@
-"""The names of the time zones of the IANA database, as of 2025b: what a CronJob's timeZone may be.
-
-The rules of the zones are not here: who computes with them reads them from the system.
-"""
+"""The names of the time zones of the IANA database, as of 2025b: the valid values of a CronJob's
+timeZone. The rules of the zones are not here; code that computes with them reads them from the
+system."""
 
 from typing import Final
 

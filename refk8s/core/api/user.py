@@ -16,12 +16,12 @@ SERVICE_ACCOUNTS: Final = "system:serviceaccounts"
 
 
 class User(Value, frozen=True):
-    """Who asks. Source: Kubernetes documentation, "Authenticating"."""
+    """The user that sends a request. Source: Kubernetes documentation, "Authenticating"."""
 
     name: str
     uid: str = ""
     groups: tuple[str, ...] = ()
-    # what else the authenticator says, in the order of its keys
+    # further attributes from the authenticator, sorted by key
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -31,7 +31,8 @@ API_SERVER: Final = User("system:apiserver", groups=(MASTERS, AUTHENTICATED))
 
 
 def component_user(name: str) -> User:
-    """The user of a component that a cluster has once, such as kube-scheduler, or of kube-proxy."""
+    """The user of a component of which a cluster has one, such as kube-scheduler, or of
+    kube-proxy."""
     return User(f"system:{name}", groups=(AUTHENTICATED,))
 
 
@@ -41,7 +42,7 @@ def node_user(node_name: str) -> User:
 
 
 def service_account_groups(namespace: str) -> tuple[str, ...]:
-    """The groups of every service account in this namespace, but for system:authenticated."""
+    """The groups of every service account in this namespace, except system:authenticated."""
     return (SERVICE_ACCOUNTS, f"{SERVICE_ACCOUNTS}:{namespace}")
 
 

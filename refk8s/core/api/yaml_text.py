@@ -1,10 +1,10 @@
-"""What a YAML scalar means and how a JSON tree is written as YAML. Rules HTTP-20 and HTTP-22
+"""Interprets YAML scalars, and writes a JSON tree as YAML. Rules HTTP-20 and HTTP-22
 (spec/http.md).
 
-Kubernetes reads YAML by way of JSON, with the types of YAML 1.1 but for two: dates and numbers to
-the base 60 are strings. Everything here is decided by the text of one scalar; the reader that takes
-a document apart is `components/yaml_reader.py`, because its parser is a library. Source: YAML 1.1,
-"Type repository"; the documentation of sigs.k8s.io/yaml. O(length of the text).
+Kubernetes converts YAML to JSON, with the types of YAML 1.1 except two: dates and numbers in base
+60 are strings. Each function here depends on the text of one scalar. `components/yaml_reader.py`
+reads documents, because it needs a library. Source: YAML 1.1, "Type repository"; the documentation
+of sigs.k8s.io/yaml. O(length of the text).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BINARY, MERGE, TIMESTAMP = (_TAG + name for name in ("binary", "merge", "timesta
 _TYPED: Final = frozenset((BOOLEAN, INTEGER, FLOAT, NULL, TIMESTAMP))
 
 DIGITS_MAX: Final = 1_000
-"""The most digits of a number: no field holds more than 20, and converting them takes quadratic
+"""The most digits of a number: no field has more than 20, and converting them takes quadratic
 time."""
 
 
@@ -59,12 +59,13 @@ class YamlDocument(Value, frozen=True):
 
 
 class BadScalar(ValueError):
-    """The text is no value of the type that its tag names, or a number that JSON cannot have."""
+    """The text is not a value of the type that its tag names, or is a number that JSON cannot
+    represent."""
 
 
 def resolve(text: str, tag: str = "") -> Any:
-    """The value of a plain scalar (`tag` empty) or of one with an explicit tag. BadScalar where
-    they disagree."""
+    """The value of a plain scalar (`tag` empty) or of one with an explicit tag. Raises BadScalar if
+    the text does not match the tag."""
     if tag and tag not in _TYPED:
         return text
     value = _plain(text)
@@ -83,7 +84,7 @@ def _plain(text: str) -> Any:
         return _WORDS.get(text, text) if len(text) <= 5 else text
     if text in _WORDS:
         return _WORDS[text]
-    # Underscores may part the digits of an integer, not those of a number that begins with a point.
+    # Underscores may separate the digits of an integer, not of a number that begins with a point.
     plain = text.replace("_", "") if first != "." else text
     if (found := _INTEGER.fullmatch(plain)) is not None:
         return _integer(*found.groups())
@@ -116,7 +117,7 @@ def _short(tag: str) -> str:
 
 
 def key_text(key: Any) -> str:
-    """The JSON key of a YAML key. BadScalar for null, which has none."""
+    """The JSON key of a YAML key. Raises BadScalar for null, which is not a key."""
     if type(key) is str:
         return key
     if type(key) is bool:
@@ -132,7 +133,7 @@ def key_text(key: Any) -> str:
 
 
 def _short_float(number: float) -> str:
-    """The shortest decimal text that reads back as the same 32-bit float, as Go writes it."""
+    """The shortest decimal text that is read back as the same 32-bit float, as Go writes it."""
     try:
         (narrow,) = struct.unpack("f", struct.pack("f", number))
     except OverflowError:
@@ -152,8 +153,8 @@ def _short_float(number: float) -> str:
 
 
 def number_for_json(number: float) -> int | float:
-    """A float as JSON writes it: whole ones without a point. BadScalar for what JSON does not
-    have."""
+    """A float as JSON writes it, whole ones without a point. Raises BadScalar for values that JSON
+    cannot represent."""
     if math.isnan(number):
         raise BadScalar("json: unsupported value: NaN")
     if math.isinf(number):
@@ -184,8 +185,7 @@ def write_yaml(tree: Any) -> bytes:
 
 
 def _write(tree: Any, head: str, indent: str, lines: list[str]) -> None:
-    """Append the tree. `head` is what stands before its first line, `indent` what stands before
-    each of its later lines."""
+    """Append the tree. `head` precedes its first line, `indent` each later line."""
     if isinstance(tree, dict) and tree:
         for key in sorted(tree):
             _write_entry(f"{head}{_string(key)}:", tree[key], indent, lines)
@@ -248,7 +248,7 @@ def _string(text: str) -> str:
 
 
 def resolve_or_none(text: str) -> Any:
-    """As `resolve` without a tag; None for a number that has too many digits."""
+    """As `resolve` without a tag; None for a number with too many digits."""
     try:
         return resolve(text)
     except BadScalar:

@@ -1,12 +1,12 @@
-"""The ports: what the drivers and the API server's front ask of the adapters.
+"""The ports: the interfaces of the adapters to the drivers and to the HTTP front of the API server.
 
     Nodes ─┬─ start ──> Node: a Runtime for its kubelet, Rules for its proxy, its Containers
            └─ containers_of(node name) ──> Containers: streams to what runs on that node
 
-An adapter makes no decisions. It carries out each operation whole or not at all and answers it
-exactly once. It carries out operations of one pod in the order given; those of different pods may
-run at the same time. The values that pass through the ports are in `operations.py`,
-`service_rules.py` and `streams.py`.
+An adapter makes no decisions. It carries out each operation completely or not at all, and answers
+it exactly once. Operations of one pod are carried out in the order given, those of different pods
+may run in parallel. The parameters and results are in `operations.py`, `service_rules.py` and
+`streams.py`.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ if TYPE_CHECKING:
     from refk8s.core.api.request import Request, Response, WatchEvent
 
 
-# --- what a driver asks ---------------------------------------------------------------------------
+# --- for drivers ----------------------------------------------------------------------------------
 
 
 class Api(Protocol):
-    """Where a component sends its requests: the API server in this process, or a client of another
-    one."""
+    """The destination of a component's requests: the API server in this process, or a client of
+    another one."""
 
     def submit(
         self, request: Request, answer: Callable[[Response | None], None], background: bool = False
     ) -> None:
-        """Send the request; `answer` gets the response, or None where it is not known whether the
-        request took effect. A request in the background waits for the others."""
+        """Send the request; `answer` gets the response, or None if it is unknown whether the
+        request took effect. A background request waits until no others are in progress."""
 
     def watch(
         self,
@@ -81,8 +81,8 @@ class Api(Protocol):
         deliver: Callable[[tuple[WatchEvent, ...]], None],
         ended: Callable[[int], None],
     ) -> Callable[[], None]:
-        """Open a watch; `ended` gets the code with which the server ends it. Returns what closes
-        it."""
+        """Open a watch; `ended` gets the code with which the server ends it. Returns a function
+        that closes the watch."""
 
 
 class Runtime(Protocol):
@@ -92,39 +92,40 @@ class Runtime(Protocol):
         """Carry out the operation; `done` gets its result, once, in the event loop's thread."""
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
-        """Call `changed` with pod uids when containers start or end without an operation; with
-        none where any may have."""
+        """Call `changed` with pod uids when containers start or exit without an operation, and
+        without uids if the pods are unknown."""
 
 
 class Rules(Protocol):
     """The service rules of one node."""
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
-        """Replace the node's rules by these; `done` gets "" or why they could not be programmed, in
-        the event loop's thread."""
+        """Replace the node's rules; `done` gets "", or the reason of a failure, in the event loop's
+        thread."""
 
 
-# --- what the API server's front asks -------------------------------------------------------------
+# --- for the HTTP front of the API server ---------------------------------------------------------
 
 
 class StreamFailed(Exception):
-    """Why a stream to a container cannot be had, in words for a user."""
+    """A stream to a container cannot be opened; the message is for the user."""
 
 
 class Session(Protocol):
-    """A command in a container, or the container's own program, with a client."""
+    """A running command in a container, or its main program, with a client attached."""
 
     def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(1 for stdout or 2 for stderr, bytes) until it ends."""
 
     async def write(self, data: bytes) -> None:
-        """Write to its stdin. Waits while it does not read; OSError where it has ended."""
+        """Write to its stdin. Waits while the program does not read; raises OSError if it has
+        ended."""
 
     def end_input(self) -> None:
         """Close its stdin."""
 
     async def resize(self, columns: int, rows: int) -> None:
-        """Set the size of its terminal; ignored where it has none."""
+        """Set the size of its terminal; ignored if it has no terminal."""
 
     async def exit_code(self) -> int:
         """Its exit code; 0 while it runs."""
@@ -134,34 +135,35 @@ class Session(Protocol):
 
 
 class Containers(Protocol):
-    """The containers of one node. What a stream is about comes from `list_pod`, never from an
-    object (STREAM-1)."""
+    """The containers of one node. Sandboxes and containers are those of `list_pod`, never ids from
+    an API object (STREAM-1)."""
 
     async def list_pod(self, pod_uid: str) -> PodsListed:
-        """The sandboxes and containers that the node's runtime has under this uid; StreamFailed
-        where the runtime does not answer."""
+        """The sandboxes and containers that the node's runtime has for this uid. Raises
+        StreamFailed if the runtime does not answer."""
 
     async def log(
         self, container: ContainerStatus, options: LogOptions
     ) -> AsyncGenerator[bytes, None]:
-        """The bytes of its log as they come (RT-13); StreamFailed where it cannot be read."""
+        """The bytes of its log as they are written (RT-13). Raises StreamFailed if it cannot be
+        read."""
 
     async def execute(
         self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
     ) -> Session:
-        """Run a command in it (RT-14); StreamFailed where it cannot be run."""
+        """Run a command in it (RT-14). Raises StreamFailed if that is impossible."""
 
     async def attach(self, container: ContainerStatus, stdin: bool) -> Session:
-        """Attach to its main program (RT-14); StreamFailed where it does not run."""
+        """Attach to its main program (RT-14). Raises StreamFailed if the container does not run."""
 
     async def connect(
         self, pod: Pod, sandbox: SandboxStatus, port: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to a port in the network of this sandbox (RT-15); OSError or StreamFailed
-        where it is refused."""
+        """A connection to a port in the network of this sandbox (RT-15). Raises OSError or
+        StreamFailed if it is refused."""
 
 
-# --- what a cluster asks --------------------------------------------------------------------------
+# --- for a cluster --------------------------------------------------------------------------------
 
 
 @frozen
@@ -175,21 +177,21 @@ class Node:
 
 
 class Nodes(Protocol):
-    """The nodes that one adapter gives a cluster."""
+    """The nodes that an adapter provides to a cluster."""
 
     words: str
-    """What they are, for the line that says that the cluster is ready."""
+    """The kind of nodes, for the ready line."""
 
     def start(self, cluster_id: str) -> Sequence[Node]:
-        """Make the nodes, once, in a running event loop. What runs already under this cluster id
-        belongs to them."""
+        """Create the nodes, once, in a running event loop. Existing containers with this cluster id
+        belong to them."""
 
     def containers_of(self, node_name: str) -> Containers | None:
-        """The containers of this node; None where there is no such node."""
+        """The containers of this node; None if there is no such node."""
 
     async def bridge(self) -> tuple[str, str]:
-        """(an address of this machine that pods reach, the device that has it); empty where pods
-        have no network. OSError where it is not known."""
+        """(an address of this machine that pods reach, the device that has it); empty if pods have
+        no network. Raises OSError if it is not known."""
 
     async def close(self, keep: bool) -> None:
         """Stop carrying out operations. Unless `keep`, remove the cluster's containers, networks and

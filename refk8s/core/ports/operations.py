@@ -1,8 +1,9 @@
 """Operations of a container runtime and their results, by the names of the Container Runtime
 Interface (CRI).
 
-Every operation may be repeated after a crash of the agent: running what runs and removing what is
-gone succeed. Source: Kubernetes documentation, "Container Runtime Interface (CRI)".
+Every operation may be repeated after a crash of the kubelet: running a sandbox that runs, and
+removing what is already gone, succeed. Source: Kubernetes documentation, "Container Runtime
+Interface (CRI)".
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,11 @@ from typing import TypeAlias
 from refk8s.core.context import Instant
 from refk8s.core.value import Value, field
 
-# --- what runs ------------------------------------------------------------------------------------
+# --- sandboxes and containers ---------------------------------------------------------------------
 
 
 class PortMapping(Value, frozen=True):
-    """A host port that leads to a port of the pod."""
+    """A host port that is forwarded to a port of the pod."""
 
     container_port: int
     host_port: int
@@ -24,7 +25,7 @@ class PortMapping(Value, frozen=True):
 
 
 class SandboxConfig(Value, frozen=True):
-    """A pod's sandbox: the pause container that owns its network."""
+    """The sandbox of a pod: the pause container that holds its network."""
 
     pod_uid: str
     namespace: str
@@ -42,22 +43,22 @@ class SandboxConfig(Value, frozen=True):
 
 
 class Mount(Value, frozen=True):
-    """A file or directory of the node's agent shown in a container. `source` names a volume of the
-    pod that the adapter keeps."""
+    """A file or directory that the adapter keeps on the node, mounted into a container. `source`:
+    the name of a volume of the pod."""
 
     source: str
     path: str
     read_only: bool = False
-    # a volume that the agent alone writes: no container can change what its paths lead to
+    # only the kubelet writes the volume: no container can put a link into it
     managed: bool = False
-    # HostToContainer, Bidirectional or empty: mounts made later are seen on neither side
+    # HostToContainer, Bidirectional, or empty: later mounts are not propagated
     propagation: str = ""
-    recursive_read_only: bool = False  # what is mounted below it must be read-only too
+    recursive_read_only: bool = False  # mounts below it must be read-only too
 
 
 class Resources(Value, frozen=True):
-    """Limits of a container: milli-CPUs (0: none), bytes of memory (0: none), and the share of CPU
-    that was requested."""
+    """Limits of a container: milli-CPUs (0: none) and bytes of memory (0: none); and its CPU
+    request."""
 
     cpu_limit_milli: int = 0
     memory_limit_bytes: int = 0
@@ -65,7 +66,7 @@ class Resources(Value, frozen=True):
 
 
 class ContainerConfig(Value, frozen=True):
-    """A container to make in a sandbox. `attempt` counts its restarts in this pod."""
+    """A container to create in a sandbox. `attempt` counts its restarts in this pod."""
 
     pod_uid: str
     namespace: str
@@ -85,7 +86,7 @@ class ContainerConfig(Value, frozen=True):
     privileged: bool = False
     read_only_root: bool = False
     no_new_privileges: bool = False
-    seccomp: str = ""  # RuntimeDefault, Unconfined, "Localhost/NAME" or empty: as the runtime does
+    seccomp: str = ""  # RuntimeDefault, Unconfined, "Localhost/NAME"; empty: the runtime's choice
     app_armor: str = ""  # the same
     se_linux: tuple[tuple[str, str], ...] = ()  # (user, role, type or level; value)
     unmasked_proc: bool = False
@@ -93,23 +94,23 @@ class ContainerConfig(Value, frozen=True):
     capabilities_drop: tuple[str, ...] = ()
     tty: bool = False
     stdin: bool = False
-    stdin_once: bool = False  # its stdin ends with that of the first client who attaches
-    # it is expected to end by itself: an init container, a Job's, a command that is not restarted
+    stdin_once: bool = False  # its stdin is closed when the first attached client ends its input
+    # it is expected to exit: an init container, one of a Job, a command that is not restarted
     runs_to_end: bool = False
     termination_grace_seconds: int = 30
-    # a file in the container whose content is told when it has ended
+    # a file in the container whose content becomes the message after the exit
     termination_message_path: str = ""
-    # where that is empty and it failed: the end of its log
+    # if that is empty and the container failed: the end of its log
     termination_message_from_log: bool = False
-    spec_hash: str = ""  # changes when the container must be made anew
-    image_id: str = ""  # as the pull answered; empty: whatever has the name
-    hosts: str = ""  # what /etc/hosts holds; empty: as the runtime makes it
-    # the lines of the node's own /etc/hosts come after the first of `hosts`
+    spec_hash: str = ""  # changes if the container must be recreated
+    image_id: str = ""  # as returned by the pull; empty: the image that has the name
+    hosts: str = ""  # the content of /etc/hosts; empty: the runtime's own
+    # the lines of the node's /etc/hosts follow the first line of `hosts`
     host_network: bool = False
 
 
 class SandboxStatus(Value, frozen=True):
-    """A sandbox as the runtime sees it."""
+    """A sandbox as the runtime reports it."""
 
     id: str
     pod_uid: str
@@ -125,7 +126,7 @@ CREATED, RUNNING, EXITED = "created", "running", "exited"
 
 
 class ContainerStatus(Value, frozen=True):
-    """A container as the runtime sees it. `state` is created, running or exited."""
+    """A container as the runtime reports it. `state` is created, running or exited."""
 
     id: str
     sandbox_id: str
@@ -139,7 +140,7 @@ class ContainerStatus(Value, frozen=True):
     started_at: Instant = 0
     finished_at: Instant = 0
     exit_code: int = 0
-    reason: str = ""  # "OOMKilled" or empty: the exit code tells
+    reason: str = ""  # "OOMKilled", or empty: see the exit code
     message: str = ""
     spec_hash: str = ""
     init: bool = False
@@ -149,8 +150,8 @@ class ContainerStatus(Value, frozen=True):
 
 
 class ListPods(Value, frozen=True):
-    """Everything of ours on this node: answered by `PodsListed`. With `pod_uids`, only those
-    pods."""
+    """List the sandboxes and containers of this cluster on this node; answered by `PodsListed`.
+    `pod_uids`: only of these pods."""
 
     pod_uids: tuple[str, ...] = ()
 
@@ -162,7 +163,7 @@ class RunPodSandbox(Value, frozen=True):
 
 
 class StopPodSandbox(Value, frozen=True):
-    """Stop the sandbox and kill what still runs in it; answered by `Done`."""
+    """Stop the sandbox and kill its running containers; answered by `Done`."""
 
     pod_uid: str
     sandbox_id: str
@@ -176,8 +177,8 @@ class RemovePodSandbox(Value, frozen=True):
 
 
 class PullImage(Value, frozen=True):
-    """Have the image on the node. `policy` is Always, IfNotPresent or Never; answered by
-    `ImagePulled`."""
+    """Pull the image to the node, if the policy requires it. `policy` is Always, IfNotPresent or
+    Never; answered by `ImagePulled`."""
 
     pod_uid: str
     image: str
@@ -185,7 +186,7 @@ class PullImage(Value, frozen=True):
 
 
 class CreateContainer(Value, frozen=True):
-    """Make the container in its sandbox, not started; answered by `ContainerCreated`."""
+    """Create the container in its sandbox without starting it; answered by `ContainerCreated`."""
 
     sandbox_id: str
     config: ContainerConfig
@@ -199,7 +200,8 @@ class StartContainer(Value, frozen=True):
 
 
 class StopContainer(Value, frozen=True):
-    """SIGTERM, then SIGKILL after so many seconds; answered by `Done` once it has ended."""
+    """Send SIGTERM, then SIGKILL after so many seconds; answered by `Done` once the container has
+    exited."""
 
     pod_uid: str
     container_id: str
@@ -207,18 +209,18 @@ class StopContainer(Value, frozen=True):
 
 
 class RemoveContainer(Value, frozen=True):
-    """Remove an ended container and its log; answered by `Done`."""
+    """Remove a container that has exited, and its log; answered by `Done`."""
 
     pod_uid: str
     container_id: str
 
 
 class Probe(Value, frozen=True):
-    """Ask a container once; answered by `Probed`.
+    """Probe a container once; answered by `Probed`.
 
-    `action` is http, tcp, grpc or exec. For http `host` may be empty (the pod's address), `scheme`
-    HTTP or HTTPS; for grpc `path` is the service asked about; for exec `command` runs in the
-    container.
+    `action` is http, tcp, grpc or exec. For http `host` may be empty (the pod's address), and
+    `scheme` is HTTP or HTTPS. For grpc `path` is the name of the service. For exec `command` runs
+    in the container.
     """
 
     pod_uid: str
@@ -234,8 +236,7 @@ class Probe(Value, frozen=True):
 
 
 class RunHook(Value, frozen=True):
-    """A lifecycle hook (postStart, preStop): like a probe, but run to its end or the timeout;
-    answered by `Probed`."""
+    """Run a lifecycle hook (postStart, preStop) to its end or its timeout; answered by `Probed`."""
 
     pod_uid: str
     container_id: str
@@ -251,13 +252,13 @@ class RunHook(Value, frozen=True):
 
 
 class WriteVolume(Value, frozen=True):
-    """Make (or refresh, atomically) a volume of the pod from these files; an empty mapping makes an
+    """Create a volume of the pod with these files, or update it atomically; without files it is an
     empty directory.
 
-    `modes` and `users` have the permissions and owners of single files where they are not the
-    volume's `mode` and the agent's own user. `fs_group` (-1: none) owns the volume and what is made
-    in it. `host_path` names a path of the node instead; `medium` "Memory" asks for a tmpfs, of at
-    most `size_limit_bytes` (0: no limit). Answered by `Done`.
+    `modes` and `users` have the permissions and owners of single files if they differ from the
+    volume's `mode` and the kubelet's own user. `fs_group` (-1: none) owns the volume and everything
+    created in it. `host_path` names a path of the node instead. `medium` "Memory" requests a tmpfs
+    of at most `size_limit_bytes` (0: no limit). Answered by `Done`.
     """
 
     pod_uid: str
@@ -274,7 +275,7 @@ class WriteVolume(Value, frozen=True):
 
 
 class DescribeNode(Value, frozen=True):
-    """What the machine is and has; answered by `NodeDescribed`."""
+    """Describe the machine and its resources; answered by `NodeDescribed`."""
 
 
 Operation: TypeAlias = (
@@ -287,15 +288,15 @@ Operation: TypeAlias = (
 
 
 class Failed(Value, frozen=True):
-    """The operation did not take effect, or not wholly. `reason` is a word that users see:
-    ErrImagePull, RunContainerError ..."""
+    """The operation had no effect, or only a part of it. `reason` is shown to users: ErrImagePull,
+    RunContainerError ..."""
 
     reason: str
     message: str
 
 
 class Done(Value, frozen=True):
-    """It took effect. `status` is the container as it is now, where the operation was about one."""
+    """The operation took effect. `status`: the container, if the operation was on one."""
 
     status: ContainerStatus | None = None
 
@@ -313,7 +314,7 @@ class ImagePulled(Value, frozen=True):
     image_id: str
     pulled: bool  # False: it was on the node already
     size_bytes: int = 0
-    user: str = ""  # "user[:group]" that it runs as where nobody says otherwise; empty: root
+    user: str = ""  # the image's own "user[:group]"; empty: root
 
 
 class ContainerCreated(Value, frozen=True):
@@ -321,8 +322,8 @@ class ContainerCreated(Value, frozen=True):
 
 
 class Probed(Value, frozen=True):
-    """`success` False with the words of the failure; `unknown` where the question itself could not
-    be put."""
+    """The outcome of a probe. `output` has the message of a failure; `unknown`: the probe could not
+    run."""
 
     success: bool
     output: str = ""
@@ -330,8 +331,7 @@ class Probed(Value, frozen=True):
 
 
 class NodeDescribed(Value, frozen=True):
-    """Facts for the Node object: addresses, capacity in quantities' base units, versions,
-    images."""
+    """Facts for the Node object: addresses, capacity in base units, versions, images."""
 
     hostname: str
     internal_ip: str
@@ -368,7 +368,7 @@ Result: TypeAlias = (
 
 
 class Later(Value, frozen=True):
-    """No result yet: the runtime is at it until this instant. Who carries operations out asks again
-    then; no machine ever hears of it."""
+    """No result before this instant: the runtime is busy with the operation. Only a driver or the
+    cluster handles this; it repeats the operation then. A machine never receives it."""
 
     at: Instant

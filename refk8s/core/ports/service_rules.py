@@ -6,21 +6,21 @@ from refk8s.core.value import Value, field
 
 
 class Target(Value, frozen=True, order=True):
-    """Where a packet may go: an endpoint's address and port."""
+    """The destination of a packet: the address and port of an endpoint."""
 
     address: str
     port: int
 
 
 class Rule(Value, frozen=True, order=True):
-    """Packets to (address, protocol, port) go to one of the targets, each as likely; with none they
-    are refused, or dropped if `drop`.
+    """Packets to (address, protocol, port) are sent to one of the targets, each with the same
+    probability. Without targets they are rejected, or dropped if `drop`.
 
-    `address` empty means every local address of the node: a node port. `affinity_seconds` > 0 keeps
-    a client at its target for so long after its last connection. `masquerade` makes the node's
-    address the source, so that the answer comes back through the node. `local` says that `targets`
-    are only those of this node, whose clients keep their addresses: who comes from within, from a
-    pod of the node or the node itself, goes to one of `inside` instead.
+    An empty `address` means every local address of the node: a node port. `affinity_seconds` > 0: a
+    client stays with its target for so long after its last connection. `masquerade`: the source is
+    replaced by the node's address, so that the answer returns through the node. `local`: `targets`
+    are only those of this node, and clients from outside keep their addresses. Clients on the node
+    (its pods, and the node itself) are sent to one of `inside` instead.
     """
 
     address: str
@@ -35,8 +35,8 @@ class Rule(Value, frozen=True, order=True):
 
 
 class RuleSet(Value, frozen=True):
-    """All service rules of a node, by service ("namespace/name"). In one service no (address,
-    protocol, port) stands twice."""
+    """All service rules of a node, by service ("namespace/name"). A service has at most one rule
+    for each (address, protocol, port)."""
 
     services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 

@@ -1,12 +1,12 @@
-"""What is asked of the containers of a pod besides operations: parts of their logs."""
+"""The options of a stream to a container."""
 
 from refk8s.core.context import Instant
 from refk8s.core.value import Value
 
 
 class LogOptions(Value, frozen=True):
-    """Which part of a log: everything, where nothing else is said. `since` is an instant,
-    `tail_lines` and `limit_bytes` -1 mean all."""
+    """The requested part of a log; by default all of it. `since` is an instant; -1 for `tail_lines`
+    or `limit_bytes` means no limit."""
 
     container: str = ""
     follow: bool = False
