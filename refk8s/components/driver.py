@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from refk8s.components.clock import Clock
@@ -31,6 +32,7 @@ from refk8s.core.machine import (
     Ran,
     Run,
     RuntimeChanged,
+    Stopping,
     Watch,
     Watched,
     WatchEnded,
@@ -67,6 +69,8 @@ class Driver:
         self._scheduled = False
         self._life = 0  # answers to an earlier life of the machine are discarded
         self._stopped = False
+        self._unanswered: set[int] = set()  # requests that are not in the background
+        self._is_quiet: asyncio.Event | None = None
         self._watches: dict[int, Callable[[], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         if runtime is not None:
@@ -75,6 +79,18 @@ class Driver:
     def start(self) -> None:
         """Start the machine."""
         self._begin()
+
+    async def finish(self, seconds: float) -> None:
+        """Let the machine finish (`Stopping`), and stop it when it waits for no response.
+
+        It is stopped after so many seconds at the latest. A machine behind a leader election
+        releases its Lease in this time (ELECT-8).
+        """
+        self._is_quiet = asyncio.Event()
+        self._post(self._life, Stopping())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_quiet.wait(), seconds)
+        self.stop()
 
     def stop(self) -> None:
         """Stop the machine; no further effect is executed."""
@@ -91,6 +107,7 @@ class Driver:
     def _forget(self) -> None:
         self._life += 1
         self._inbox.clear()
+        self._unanswered.clear()
         for close in self._watches.values():
             close()
         self._watches.clear()
@@ -101,6 +118,8 @@ class Driver:
         if life != self._life or self._stopped:
             return
         self._inbox.append(event)
+        if isinstance(event, Answered):
+            self._unanswered.discard(event.id)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -122,6 +141,8 @@ class Driver:
             self._loop.call_later(RESTART_SECONDS, self._begin)
             return
         self._carry_out(effects)
+        if self._is_quiet is not None and not self._unanswered and not self._inbox:
+            self._is_quiet.set()
 
     def _carry_out(self, effects: Effects) -> None:
         """Execute the effects in their order, which the port guarantees (core/ports)."""
@@ -150,6 +171,8 @@ class _Handler:
         self.life = life
 
     def call(self, id: int, request: Request, background: bool) -> None:
+        if not background:
+            self.driver._unanswered.add(id)
         self.driver.api.submit(request, _Answer(self.driver, self.life, id), background)
 
     def open_watch(self, id: int, request: Request) -> None:

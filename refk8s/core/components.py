@@ -24,6 +24,8 @@ from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.controllers.token_secrets import TokenSecretController
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
+from refk8s.core.loop.elector import Elector
+from refk8s.core.loop.lease_lock import ElectionConfig
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
@@ -62,6 +64,17 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
 def controller_manager(certificate: str = "") -> Loop:
     """One component with all controllers. As upstream, they share one view, and crash together."""
     return Loop(CONTROLLER_MANAGER, controllers(certificate), component="controllermanager")
+
+
+def with_leader_election(
+    loop: Loop, host: str, config: ElectionConfig | None = None, name: str = ""
+) -> Elector:
+    """The component, which runs only while its instance holds the Lease of its name (ELECT-1).
+
+    `host` begins the identity of the instance. `name` tells the instances of one cluster apart.
+    """
+    source = loop.name if loop.name == CONTROLLER_MANAGER else loop.component
+    return Elector(loop, config or ElectionConfig(loop.name), host, loop.user, source, name)
 
 
 def kubelet_name(node: str) -> str:

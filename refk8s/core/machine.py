@@ -140,7 +140,16 @@ class RuntimeChanged(Value, frozen=True):
     pod_uids: tuple[str, ...] = ()
 
 
-Event: TypeAlias = Answered | Watched | WatchEnded | Woken | Ran | Programmed | RuntimeChanged
+class Stopping(Value, frozen=True):
+    """The component will be stopped when it has no request in transit (ELECT-8).
+
+    A machine that has nothing to finish ignores it.
+    """
+
+
+Event: TypeAlias = (
+    Answered | Watched | WatchEnded | Woken | Ran | Programmed | RuntimeChanged | Stopping
+)
 
 S = TypeVar("S")
 Effects: TypeAlias = tuple[Effect, ...]

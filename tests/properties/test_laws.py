@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from election_world import Hand, elector, lease
 from immutables import Map
 from lies import (
     NOW,
@@ -58,6 +59,7 @@ from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.cluster.state import Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
+from refk8s.core.loop.elector import ElectorState
 from refk8s.core.loop.view import Viewer
 from refk8s.core.ports import (
     ContainerConfig,
@@ -252,6 +254,37 @@ def made_slice(n: int) -> Any:
     )
 
 
+def leads(name: str, **changes: Any) -> ElectorState:
+    """An instance that has begun to lead at the beginning."""
+    return evolve(Hand(now=NOW).lead().state, identity=name, **changes)
+
+
+def held_lease(holder: str, seconds_ago: int = 0) -> Any:
+    """The Lease, renewed so long ago."""
+    return meta(lease(holder, NOW - seconds_ago * SECOND), resource_version=None, uid="uid-lease")
+
+
+def behind_election(*objects: Any, **states: Any) -> Any:
+    """A cluster with these instances of the writer (election_world.py)."""
+    cluster = evolve(world(*objects), machines={name: elector(name) for name in states})
+    for name, state in states.items():
+        cluster = with_component(cluster, name, state)
+    return cluster
+
+
+def sends(held: Any) -> Lie:
+    """The instance `a` sends a request of its component, while the Lease is as given."""
+    before = behind_election(held, a=leads("a"))
+    after = with_component(before, "a", leads("a"))
+    sent = Flying(request("create", B))
+    return before, Wake("a"), evolve(after, flying=Map({("a", 1, 3): sent}))
+
+
+def acquired_without_a_transition() -> Lie:
+    before = behind_election(held_lease("a"), a=None)
+    return before, asks("update", held_lease("b")), put(before, held_lease("b"))
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "OWN-8": lambda: one_too_many(laws.owners.TIMES + laws.owners.MORE, made_pod, OWNER),
     "replica_sets_are_bounded": lambda: one_too_many(
@@ -286,6 +319,7 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
         *[endpoint(f"10.1.0.{n}", True, True, False) for n in range(101)]
     ),
     "SLICE-3": lambda: with_slice(endpoint("10.1.0.1", True, True, True)),
+    "ELECT-1": acquired_without_a_transition,
 }
 
 
@@ -815,6 +849,8 @@ OF_STEPS: dict[str, Callable[[], Lie]] = {
     "POD-2": starts_what_has_ended,
     "KUBELET-95": makes_with_an_old_value,
     "NET-3": lambda: programs(Target("10.1.0.1", 80), Target("10.1.0.2", 80)),
+    "ELECT-4": lambda: sends(held_lease("a", 10)),
+    "ELECT-5": lambda: sends(held_lease("b")),
 }
 
 
@@ -898,7 +934,20 @@ OF_REST: dict[str, Callable[[], Any]] = {
     ),
     "NET-1": rules_of_the_dead,
     "API-26": lambda: take(world(pod("q"), change(pod("p"), uid="uid-q")), pod("q")),
+    "ELECT-9": lambda: behind_election(held_lease("a"), a=leads("a"), b=leads("b")),
 }
+
+
+def test_elect_4_elect_5_the_holder_may_act_until_its_lease_ends():
+    assert not broken(sends(held_lease("a", 9)))
+    assert not laws.judge_rest(
+        behind_election(held_lease("a"), a=leads("a"), b=leads("b", leading=None))
+    )
+
+
+def test_elect_9_a_lease_whose_holder_does_not_lead_is_wrong():
+    found = laws.judge_rest(behind_election(held_lease("a"), a=leads("a", leading=None)))
+    assert [each.rule for each in found] == ["ELECT-9"]
 
 
 # --- all of them ----------------------------------------------------------------------------------

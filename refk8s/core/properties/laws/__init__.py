@@ -28,6 +28,7 @@ from refk8s.core.properties.laws import (
     endpoints,
     garbage_collector,
     kubelet,
+    leader_election,
     loop,
     namespace,
     network,
@@ -44,6 +45,7 @@ from refk8s.core.properties.laws import (
 OF_CHANGES: tuple[Law, ...] = (
     *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
+    *leader_election.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
@@ -55,10 +57,12 @@ OF_DECISIONS: tuple[Law, ...] = (
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
+    *leader_election.OF_STEPS,
 )  # fmt: skip
 OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
+    *leader_election.OF_REST,
 )  # fmt: skip
 
 
