@@ -73,6 +73,8 @@ class Driver:
         self._is_quiet: asyncio.Event | None = None
         self._watches: dict[int, Callable[[], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: Instant = 0  # when it fires
+        self._wake_at: Instant | None = None  # the instant of the last WakeAt
         if runtime is not None:
             runtime.listen(lambda uids: self._post(self._life, RuntimeChanged(uids)))
 
@@ -111,8 +113,35 @@ class Driver:
         for close in self._watches.values():
             close()
         self._watches.clear()
+        self._wake_at = None
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, at: Instant | None) -> None:
+        """Wake the machine at this instant.
+
+        A timer that fires earlier is kept, and set again when it fires: a timer that often moves to
+        a later instant costs nothing until then.
+        """
+        self._wake_at = at
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        self._cancel_timer()
+        delay = max(0, at - self.clock.now()) / SECOND
+        self._timer, self._timer_at = self._loop.call_later(delay, self._fire, self._life), at
+
+    def _fire(self, life: int) -> None:
+        if life != self._life or self._stopped:
+            return
+        self._timer, at, self._wake_at = None, self._wake_at, None
+        if at is not None and at > self._timer_at:
+            self._arm(at)
+        elif at is not None:
+            self._post(life, Woken())
 
     def _post(self, life: int, event: Event) -> None:
         if life != self._life or self._stopped:
@@ -171,9 +200,11 @@ class _Handler:
         self.life = life
 
     def call(self, id: int, request: Request, background: bool) -> None:
-        if not background:
-            self.driver._unanswered.add(id)
-        self.driver.api.submit(request, _Answer(self.driver, self.life, id), background)
+        if background:
+            self.driver.api.submit(request, _ignore, background)  # EVENT-8
+            return
+        self.driver._unanswered.add(id)
+        self.driver.api.submit(request, _Answer(self.driver, self.life, id))
 
     def open_watch(self, id: int, request: Request) -> None:
         driver, life = self.driver, self.life
@@ -186,13 +217,7 @@ class _Handler:
             close()
 
     def set_timer(self, at: Instant | None) -> None:
-        driver = self.driver
-        if driver._timer is not None:
-            driver._timer.cancel()
-            driver._timer = None
-        if at is not None:
-            delay = max(0, at - driver.clock.now()) / SECOND
-            driver._timer = driver._loop.call_later(delay, driver._post, self.life, Woken())
+        self.driver._arm(at)
 
     def run(self, id: int, operation: Operation) -> None:
         driver = self.driver
@@ -230,8 +255,8 @@ def _failure_of(effect: Effect, error: Exception) -> Event | None:
     """The event that answers an effect that raised; None if the machine expects no answer."""
     words = f"{type(error).__name__}: {error}"
     match effect:
-        case Call(id):
-            return Answered(id, Response(500, status.internal_error(words)))
+        case Call(id, _, background):
+            return None if background else Answered(id, Response(500, status.internal_error(words)))
         case Watch(id):
             return WatchEnded(id, 500)
         case Run(id):
@@ -239,6 +264,10 @@ def _failure_of(effect: Effect, error: Exception) -> Event | None:
         case Program(id):
             return Programmed(id, words)
     return None
+
+
+def _ignore(response: Response | None) -> None:
+    """The answer to a background request."""
 
 
 class _Back:

@@ -24,7 +24,8 @@ class Impossible(Exception):
 class Call(Value, frozen=True):
     """Send this request; the response comes as `Answered` with the same id.
 
-    Background calls (Kubernetes Events) may wait for others.
+    Background calls (Kubernetes Events) may wait for others. Their responses are not used, so a
+    driver may leave them out (EVENT-8).
     """
 
     id: int

@@ -19,6 +19,7 @@ from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.turn import TIMERS_SEARCHED_MAX
 from refk8s.core.loop.view import key_of
 from refk8s.core.machine import (
     Answered,
@@ -449,6 +450,42 @@ def test_loop_2_whoever_has_asked_to_be_woken_does_not_ask_again():
     assert wake.at == NOW + 9 * SECOND
     bench.reach(20)
     assert not bench.new(WakeAt)
+
+
+class Alarm(Reconciler):
+    """Each ConfigMap has the seconds at which it is reconciled again, or none."""
+
+    name = "alarm"
+    interests = (Interest(CONFIG_MAPS, lambda view, old, new: (new.metadata.name,)),)
+
+    def reconcile(self, view, key, now, local):
+        seconds = (view.get(CONFIG_MAPS, f"ns/{key}").data or {}).get("at")
+        return Plan(wake_at=NOW + int(seconds) * SECOND if seconds else None)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.none() | st.integers(1, 50)), min_size=1, max_size=20),
+    st.sampled_from([0, 0, TIMERS_SEARCHED_MAX - 2, TIMERS_SEARCHED_MAX + 1]),
+)
+def test_loop_2_the_loop_is_woken_at_the_earliest_timer_that_still_counts(changes, others):
+    """`others`: timers that are later than all of these. Beyond the limit a wake may be early."""
+    bench = Bench(reconcilers=[Alarm()])
+    wanted: dict[str, int] = {}
+    version = LISTED
+    later = [(str(10 + n), 100) for n in range(others)]
+    for number, at in [*later, *changes]:
+        version += 1
+        made = config_map(name=str(number), version=version)
+        made = replace(made, data={"at": str(at)} if at else None)
+        bench.change("MODIFIED", made, version)
+        wanted.pop(str(number), None)
+        if at:
+            wanted[str(number)] = NOW + at * SECOND
+        earliest = min(wanted.values(), default=None)
+        if len(wanted) <= TIMERS_SEARCHED_MAX:
+            assert bench.state.asked == earliest
+        else:
+            assert bench.state.asked <= earliest
 
 
 @given(st.integers(1, 30), st.sampled_from([CONFIG_MAPS, NODES]))

@@ -2,6 +2,8 @@
 shows that ours raise about nothing."""
 
 import asyncio
+from functools import partial
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from test_loop_by_hand import LISTED, NOW, WRITES, Bench, config_map
 from refk8s.components.driver import Driver
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import CONFIG_MAPS, NODES, PODS
+from refk8s.core.context import SECOND
 from refk8s.core.loop.plan import NOTHING, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.turn import BACKOFF_FIRST, BACKOFF_MAX
@@ -24,8 +27,10 @@ from refk8s.core.machine import (
     Ran,
     Run,
     RuntimeChanged,
+    WakeAt,
     Watch,
     WatchEnded,
+    Woken,
 )
 from refk8s.core.ports import Done, Failed, ListPods, RuleSet
 from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler
@@ -307,3 +312,96 @@ def test_loop_11_a_problem_is_logged_with_its_key_and_the_machine_keeps_its_stat
     assert "web raised Odd about 'ns/bad'" in entry.getMessage() and entry.exc_info[1].args == (
         "why",
     )
+
+
+@given(st.sets(st.integers(1, 3)))
+def test_event_8_a_background_request_costs_the_machine_no_step(bad):
+    """Whether the API server accepts it, refuses it or raises: only the response to 2 arrives."""
+    request = WRITES["create"]
+    effects = (Call(1, request, True), Call(2, request), Call(3, request, True))
+
+    async def drive():
+        machine = Machine(effects)
+        driver = Driver(machine, Raising(bad), Still())
+        driver.start()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        driver.stop()
+        return machine.told
+
+    assert [event.id for event in asyncio.run(drive())] == [2]
+
+
+class Timers:
+    """An event loop whose time a test sets; `set` counts the timers that were created."""
+
+    def __init__(self):
+        self.now, self.set, self.pending, self.soon = 0.0, 0, [], []
+
+    def call_later(self, delay, callback, *arguments):
+        self.set += 1
+        timer = SimpleNamespace(at=self.now + delay, run=partial(callback, *arguments), open=True)
+        timer.cancel = lambda: setattr(timer, "open", False)
+        self.pending.append(timer)
+        return timer
+
+    def call_soon(self, callback, *arguments):
+        self.soon.append(partial(callback, *arguments))
+
+    def pass_to(self, now):
+        """Let time pass, and run what is due."""
+        while due := [t for t in self.pending if t.open and t.at <= now]:
+            timer = min(due, key=lambda timer: timer.at)
+            self.now = max(self.now, timer.at)
+            self.pending.remove(timer)
+            timer.run()
+            self.run_soon()
+        self.now = now
+        self.run_soon()
+
+    def run_soon(self):
+        while self.soon:
+            self.soon.pop(0)()
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.none() | st.integers(1, 60)), min_size=1, max_size=12)
+)
+def test_loop_2_the_driver_wakes_the_machine_at_the_last_instant_it_asked_for(steps):
+    """After so many seconds the machine asks to be woken at that second, or not at all."""
+
+    async def drive():
+        timers, machine, woken = Timers(), Machine(()), []
+        clock = SimpleNamespace(now=lambda: round(timers.now * SECOND))
+        driver = Driver(machine, Raising(()), clock)
+        driver._loop = timers
+        driver.start()
+        machine.step = lambda state, events, now: (woken.append((now, list(events))), ())
+        wanted, expected = None, []
+        for pause, at in steps:
+            now = timers.now + pause
+            timers.pass_to(now)
+            if wanted is not None and wanted <= now:
+                expected.append((wanted * SECOND, [Woken()]))
+            wanted = None if at is None else max(at, now)
+            driver._carry_out((WakeAt(None if at is None else at * SECOND),))
+        assert woken == expected
+        assert timers.set <= len(steps) + len(expected)
+        driver.stop()
+        timers.pass_to(1000)
+        assert woken == expected
+
+    asyncio.run(drive())
+
+
+def test_loop_2_a_timer_that_moves_to_later_instants_is_not_set_again():
+    async def drive():
+        timers = Timers()
+        driver = Driver(Machine(()), Raising(()), SimpleNamespace(now=lambda: 0))
+        driver._loop = timers
+        driver.start()
+        driver._carry_out(tuple(WakeAt(at * SECOND) for at in range(1, 100)))
+        assert timers.set == 1
+        driver.stop()
+
+    asyncio.run(drive())

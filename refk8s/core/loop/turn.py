@@ -62,6 +62,7 @@ BACKOFF_MAX: Instant = 1_000 * SECOND
 RESEND_FIRST: Instant = 50 * MILLISECOND
 RESEND_MAX: Instant = 10 * SECOND
 GENERATED_BASE_LENGTH_MAX = 58
+TIMERS_SEARCHED_MAX = 64
 
 
 class Turn:
@@ -360,13 +361,16 @@ class Turn:
                     self._send(flight)
 
     def _set_timer(self, item: Item, at: Instant | None) -> None:
-        if at is None:
-            if item in self.timers:
-                self.timers = self.timers.delete(item)
+        old = self.timers.get(item)
+        if old == at:
             return
-        self.timers = self.timers.set(item, at)
-        if self.timer_next is None or at < self.timer_next:
+        self.timers = self.timers.delete(item) if at is None else self.timers.set(item, at)
+        if at is not None and (self.timer_next is None or at <= self.timer_next):
             self.timer_next = at
+        elif old is not None and old == self.timer_next and len(self.timers) <= TIMERS_SEARCHED_MAX:
+            # The earliest timer was the one that is gone: a wake for it would cost a step. With
+            # many timers, a wake costs less than the search.
+            self.timer_next = min(self.timers.values(), default=None)
 
     def _ask_to_be_woken(self) -> None:
         at = self.timer_next
