@@ -1,9 +1,9 @@
-"""In which form the client wants its answer. Rule API-21 (spec/api.md).
+"""Chooses the form of an answer by the Accept header. Rule API-21 (spec/api.md).
 
-The first of the client's alternatives, by its own preference, that there is: JSON or YAML, the
-object itself, a Table of it, or only its metadata. Source: Kubernetes documentation, "Kubernetes
-API Concepts" (Resource representations, Receiving resources as Tables); RFC 9110. Left out:
-Protobuf and CBOR answers; a client that takes nothing else gets 406.
+It is the first supported alternative in the client's order of preference: JSON or YAML; the object
+itself, a Table of it, or only its metadata. Source: Kubernetes documentation, "Kubernetes API
+Concepts" (Resource representations, Receiving resources as Tables); RFC 9110. Left out: Protobuf
+and CBOR answers; a client that accepts nothing else gets 406.
 """
 
 from refk8s.core.api import status
@@ -25,7 +25,7 @@ _MESSAGE = f"only the following media types are accepted: {JSON}, {YAML}"
 
 
 class Form(Value, frozen=True):
-    """What an answer is written as: a media type, and what is shown of the object."""
+    """The form of an answer: the media type, and the part of the object that is shown."""
 
     media_type: str = JSON
     shown: str = WHOLE
@@ -37,11 +37,10 @@ PLAIN_JSON = Form()
 
 @remember(512)
 def accept(header: str, tables: bool = True) -> Form:
-    """The form that an Accept header asks for; without one, JSON. ApiError 406 where nothing asked
-    for can be had.
+    """The form that an Accept header requests; without a header, JSON. Raises ApiError 406 if no
+    requested form is supported.
 
-    `tables`: whether there are Tables of the resource. Reviews have none, because they cannot be
-    listed.
+    `tables`: whether the resource has Tables. Reviews have none, because they cannot be listed.
     """
     if not header.strip():
         return PLAIN_JSON
@@ -53,8 +52,8 @@ def accept(header: str, tables: bool = True) -> Form:
 
 
 def _alternatives(header: str) -> list[dict[str, str]]:
-    """The alternatives, the most wanted first; each as its parameters, the media type under "".
-    Those of quality 0 are left out."""
+    """The alternatives in the order of preference, each as its parameters with the media type under
+    "". Alternatives of quality 0 are left out."""
     found: list[tuple[float, dict[str, str]]] = []
     for part in header.split(","):
         media_type, *rest = (piece.strip() for piece in part.split(";"))

@@ -1,11 +1,11 @@
-"""Who asks: a client certificate or a bearer token to a user, and tokens for service accounts.
-Rules API-15, API-16, HTTP-18, HTTP-19.
+"""Authentication by client certificate or bearer token, and tokens of service accounts. Rules
+API-15, API-16, HTTP-18, HTTP-19.
 
-A token is either one that the cluster was given (the administrator's), or a signed statement (JSON
-Web Token) that this API server made for a service account: whose it is, for whom, until when
-and to which object it is bound. A signed token is valid while the objects that it names exist under
-the same uid. Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC
-7519. Left out: OpenID Connect, webhooks.
+A token is either one of the configuration (the administrator's), or a JSON Web Token that this API
+server has signed for a service account. Its claims are the account, the audiences, the lifetime and
+the object that it is bound to. It is valid while the objects that it names exist with the same uid.
+Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519. Left out:
+OpenID Connect, webhooks.
 """
 
 import base64
@@ -34,15 +34,15 @@ from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
 from refk8s.core.value import Value
 
 TOKEN_BYTES_MAX: Final = 8 << 10
-"""The longest token that is looked at."""
+"""The longest token that is examined."""
 
 GONE_SECONDS: Final = 60
-"""How long a token stays good after its object was marked for deletion, as upstream."""
+"""How long a token stays valid after its object was marked for deletion, as upstream."""
 
 
 class Checked(Value, frozen=True):
-    """What a token is worth. `user` is None for a token of another audience, or, with a `problem`,
-    an invalid one."""
+    """The result of checking a token. `user` is None for a token of another audience, and for an
+    invalid token, which has a `problem`."""
 
     user: User | None = None
     audiences: tuple[str, ...] = ()
@@ -70,13 +70,12 @@ def check_token(
     objects: Reader | None = None,
     audiences: tuple[str, ...] = (),
 ) -> Checked:
-    """Whose token it is, and for which of the `audiences` (else the API server's) it is good
-    (API-16).
-
-    `objects`: where accounts, pods, secrets and nodes are; without it they are taken to be there.
-    """
+    """The user of a token, and for which of the `audiences` (default: the API server's) it is valid
+    (API-16). `objects`: the store with accounts, pods, secrets and nodes; without it they are
+    assumed to exist."""
     wanted = audiences or config.audiences
-    # The tokens are looked up in a hash table: what its timing tells is a hash and no prefix.
+    # The tokens are looked up in a hash table, so the time of the look-up depends on a hash and
+    # does not reveal a prefix of a token.
     if (user := config.users.get(token)) is not None:
         common = tuple([one for one in wanted if one in config.audiences])
         return Checked(user, common) if common else Checked()
@@ -109,13 +108,13 @@ _BOUND: Final = (
 
 
 def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Reader) -> bool:
-    """Whether the account and what the token is bound to are there, under their uids, and not
-    deleted for a minute (HTTP-19)."""
+    """Whether the account and the objects to which the token is bound exist with their uids, and
+    were not marked for deletion more than a minute ago (HTTP-19)."""
     namespace = private["namespace"]
     for name, resource in _BOUND:
         if name in private and not _is_there(resource, namespace, private[name], now, objects):
             return False
-    # A pod's node is told for information: it is the pod that the token is bound to.
+    # The node of a pod is only information: the token is bound to the pod.
     return (
         "node" not in private
         or "pod" in private
@@ -156,8 +155,8 @@ def make_token(
     config: Config,
     context: Context,
 ) -> str:
-    """A token for a service account, good for so long (API-16). `bound`: the object it is tied to,
-    as {kind: {name, uid}}."""
+    """A token for a service account with this lifetime (API-16). `bound`: the object that it is
+    bound to, as {kind: {name, uid}}."""
     now = context.now // SECOND
     private = {
         "namespace": namespace,
@@ -187,12 +186,13 @@ def make_token(
 def read_token(
     token: str, key: TokenKey, verify: Callable[[bytes, bytes], bool] | None
 ) -> dict[str, Any]:
-    """The claims of a token that this key signed; callers must not change them. ValueError for any
-    other, which is not remembered: only tokens that were given out push others out."""
+    """The claims of a token that this key signed; callers must not change them. Raises ValueError
+    for any other token. Failures are not cached, so only valid tokens displace others from the
+    cache."""
     signed, _, signature = token.rpartition(".")
     head, _, payload = signed.partition(".")
     try:
-        # The key decides the algorithm; what the token says about it must be just that.
+        # The key decides the algorithm; the header of the token must name the same one.
         if _decoded(head) != _header(key):
             raise ValueError("not for this key")
         data, mark = signed.encode("ascii"), _from_base64(signature)
@@ -229,8 +229,8 @@ def _decoded(text: str) -> Any:
 
 
 def _from_base64(text: str) -> bytes:
-    # Only the one way to write these bytes is taken: a token that was changed in any character is
-    # another token.
+    # Only the canonical encoding of these bytes is accepted, so a token with any changed character
+    # is invalid.
     data = base64.b64decode(
         text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
     )
@@ -240,11 +240,9 @@ def _from_base64(text: str) -> bytes:
 
 
 def user_of_subject(subject: Iterable[tuple[str, str]], certificate: bytes) -> User | None:
-    """The user of a verified client certificate: common name and organizations (HTTP-18); None for
-    one without a name.
-
-    `subject`: its (attribute, value) pairs; `certificate`: the whole in DER.
-    """
+    """The user of a verified client certificate: common name and organizations (HTTP-18); None
+    without a common name. `subject`: its (attribute, value) pairs; `certificate`: the whole
+    certificate in DER."""
     pairs = list(subject)
     name = next((value for attribute, value in reversed(pairs) if attribute == "commonName"), "")
     groups = tuple([value for attribute, value in pairs if attribute == "organizationName"])

@@ -1,4 +1,4 @@
-"""Whether a user may do what is asked, before anything answers. Rules API-13 and HTTP-8.
+"""Authorization, before a request is answered. Rules API-13 and HTTP-8.
 
 An authorizer is part of the API server's configuration. Without one every authenticated user may do
 everything. Source: Kubernetes documentation, "Authorization" (request attributes, AlwaysAllow).
@@ -16,20 +16,20 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.route import Target
 
 OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
-"""What anybody may ask for: load balancers and installers have no token (API-15)."""
+"""Paths that need no authentication: load balancers and installers have no token (API-15)."""
 
 
 def is_open(path: str) -> bool:
-    """Whether anybody may ask for this path."""
+    """Whether the path needs no authentication."""
     return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
 
 
 def authorize(user: User, asked: Request | Target, store: Reader, config: Config) -> None:
-    """ApiError 403 where the user may not do what is asked: by a request, or by a request line whose
-    body has not been read. Runs before anything that can answer (HTTP-8); the store is for the
-    authorizer alone."""
+    """Raise ApiError 403 if the user may not do this: a request, or a request line whose body has
+    not been read. It runs before anything that can answer (HTTP-8). Only the authorizer reads the
+    store."""
     if config.authorizer is None and UNAUTHENTICATED not in user.groups:
-        return  # the whole of API-13, without making the attributes
+        return  # API-13, without creating the attributes
     resource = asked.resource
     require(
         Attributes(
@@ -47,8 +47,8 @@ def authorize(user: User, asked: Request | Target, store: Reader, config: Config
 
 
 def require(asked: Attributes, store: Reader, config: Config) -> None:
-    """ApiError 403 where the user may not do this to a resource; one of impersonation is no
-    resource of ours (HTTP-23)."""
+    """Raise ApiError 403 if the user may not do this to a resource. A resource of an impersonation
+    is not in the table (HTTP-23)."""
     if _may(asked, store, config):
         return
     part = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
@@ -62,7 +62,7 @@ def require(asked: Attributes, store: Reader, config: Config) -> None:
 
 
 def authorize_path(user: User, method: str, path: str, store: Reader, config: Config) -> None:
-    """As `authorize`, for a path that is no resource's."""
+    """As `authorize`, for a path that is not a resource."""
     if _may(Attributes(user, method.lower(), path=path), store, config):
         return
     words = f'forbidden: User "{user.name}" cannot {method.lower()} path "{path}"'

@@ -23,7 +23,8 @@ TEST_KEY: Final = RsaKey(
 
 
 class Attributes(Value, frozen=True):
-    """What a user asks for, as authorizers see it. `path` is set where it is no resource."""
+    """The attributes of a request that authorizers use. `path` is set if the request is not for a
+    resource."""
 
     user: User
     verb: str
@@ -36,14 +37,13 @@ class Attributes(Value, frozen=True):
 
 
 class Config(Value, frozen=True):
-    """What this API server has of its own: the key that signs tokens, its name in them, for whom
-    they are by default; the tokens that it was given; who decides what users may; and what
-    addresses and ports it gives to services.
+    """The configuration of this API server: the key that signs tokens, its issuer name and default
+    audiences; the configured tokens; the authorizer; and the ranges of service addresses and ports.
 
-    `sign` makes a signature by `token_key`, and `verify` says whether (data, signature) is one;
-    without them the plain arithmetic of an RSA key does, in tests and simulations.
-    `authorizer` says whether a user may, on this state of the store; without it every authenticated
-    user may do everything (API-13).
+    `sign` signs with `token_key`, and `verify` returns whether (data, signature) match. Without
+    them, in tests and simulations, the plain arithmetic of an RSA key is used. `authorizer` returns
+    whether the user may do this on this state of the store; without it, every authenticated user
+    may do everything (API-13).
     """
 
     token_key: TokenKey = TEST_KEY

@@ -1,8 +1,8 @@
-"""A request's body to an object. Rules API-3, API-22, API-23 (spec/api.md).
+"""Decodes the body of a request. Rules API-3, API-22, API-23 (spec/api.md).
 
 Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations, Field
-validation); API conventions. Left out: CBOR. YAML is read by a function that the caller brings,
-since the core has none.
+validation); API conventions. Left out: CBOR. The caller passes a function that reads YAML, since
+the core has no parser.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,14 @@ BODY_BYTES_MAX = 3 * 1024 * 1024
 SHOWN_BYTES_MAX = 30
 
 ReadYaml = Callable[[bytes], "YamlDocument"]
-"""The first YAML document; ValueError for what is none."""
+"""Returns the first YAML document; raises ValueError for invalid YAML."""
 
 
 def decode_body(
     target: Target, content_type: str, body: bytes, read_yaml: ReadYaml | None = None
 ) -> tuple[Any, tuple[str, ...]]:
-    """The object in a body, and warnings about its fields. ApiError: 413, 415 for a media type that
-    is not read, 400 for the rest."""
+    """The object of a body, and warnings about its fields. Raises ApiError: 413; 415 for an
+    unsupported media type; 400 for any other problem."""
     if len(body) > BODY_BYTES_MAX:
         raise ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
     media_type = content_type.partition(";")[0].strip().lower() or ("?" if content_type else "")
@@ -81,7 +81,7 @@ def _read(
             words = f"the object provided is unrecognized (must be of type {kind}): error converting YAML to JSON"
             raise ApiError(status.bad_request(f"{words}: {error} ({_summary(body)})")) from None
     if media_type == PROTOBUF:
-        from refk8s.core.apiserver import protobuf  # few clusters ever need it
+        from refk8s.core.apiserver import protobuf  # imported here, because few clusters need it
 
         return encode(protobuf.decode(body))
     listed = f"{JSON}, {YAML}, {PROTOBUF}"
@@ -99,7 +99,7 @@ def _summary(body: bytes) -> str:
 
 
 def body_type(target: Target) -> tuple[type, str, str]:
-    """(record class, apiVersion, kind) of the body that a create or update of this target has."""
+    """(record class, apiVersion, kind) of the body of a create or update of this target."""
     resource = target.resource
     part = resource.subresource(target.subresource) if target.subresource else None
     if part is None or part.kind == resource.kind:
@@ -124,10 +124,10 @@ def _object(
         raise ApiError(status.bad_request(_undecodable(error, body, version, kind))) from None
     obj = decoded.object
     if obj.kind != kind or obj.api_version != version:
-        # API-18: the old version is taken too
+        # API-18: the old version is accepted too
         if (kind, obj.api_version) != ("Eviction", "policy/v1beta1") or obj.kind != kind:
             _refuse_other_kind(given, version, kind)
-        obj = replace(obj, kind=kind, api_version=version)  # empty in the body: the path says it
+        obj = replace(obj, kind=kind, api_version=version)  # empty in the body: taken from the path
     if validation == "Strict" and (duplicates or decoded.warnings):
         repeated = (
             (
@@ -162,8 +162,7 @@ def _undecodable(error: DecodeError, text: bytes, version: str, kind: str) -> st
 
 
 def _refuse_other_kind(given: "bytes | YamlDocument", version: str, kind: str) -> None:
-    """ApiError 400 where the body says that it is of another kind or version than the path takes
-    (API-3)."""
+    """Raise ApiError 400 if the body has another kind or version than the path (API-3)."""
     try:
         tree = parse(given) if isinstance(given, bytes) else given.tree
     except MalformedJson:

@@ -1,16 +1,16 @@
-"""Delete: an object goes at once, or is marked and goes when nothing holds it any longer. Rules
-DEL-1 ... DEL-10 (spec/api.md).
+"""Delete: an object is removed at once, or marked for deletion and removed when nothing keeps it.
+Rules DEL-1 to DEL-11 (spec/api.md).
 
-    held by          marked how                                               goes when
-    a finalizer      deletionTimestamp now, grace 0                           the last finalizer is removed
-    a grace period   deletionTimestamp in so many seconds (pods)              the kubelet deletes it again, with grace 0
-    its content      deletionTimestamp now, phase Terminating (namespaces)    spec.finalizers are emptied
-    its dependents   finalizer foregroundDeletion or orphan                   the garbage collector removes that finalizer
-    nothing          -                                                        at once
+    kept by              marked with                             removed when
+    a finalizer          deletionTimestamp now, grace 0          the last finalizer is removed
+    a grace period (pod) deletionTimestamp after that time       the kubelet deletes it with grace 0
+    content (namespace)  deletionTimestamp now, Terminating      spec.finalizers are emptied
+    dependents           foregroundDeletion or orphan            that finalizer is removed
+    nothing              -                                       at once
 
 Source: Kubernetes documentation, "Garbage Collection", "Finalizers", "Pod Lifecycle" (termination),
-"Namespaces". Left out: upstream marks a pod in one write and removes it in the next even when
-nothing holds it; here it goes in one.
+"Namespaces". Left out: upstream marks a pod in one write and removes it in the next, even if
+nothing keeps it; here both are one write.
 """
 
 from functools import partial
@@ -45,8 +45,8 @@ from refk8s.core.value import Value, evolve
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
 PORTION_MAX = 256
-"""So many objects of a collection are deleted in one transaction: other writes get their turn in
-between."""
+"""The number of objects of a collection that are deleted in one transaction; other requests are
+handled between two."""
 
 
 def delete(exchange: Exchange) -> Response | Commit:
@@ -78,15 +78,15 @@ def delete(exchange: Exchange) -> Response | Commit:
 
 
 def _respond_removed(answer: Response, committed: Committed[Any]) -> Response:
-    """An object is answered as of its deletion (DEL-5)."""
+    """The `resourceVersion` of a removed object in the answer is that of the deletion (DEL-5)."""
     if answer.body.kind == "Status":
         return answer
     return Response(answer.code, lifecycle.stamp(answer.body, committed.revision))
 
 
 class Collection(Value, frozen=True, eq=False):
-    """A deletecollection under way: the (key, uid) of everything that was listed, and from where on
-    it is still to be deleted (DEL-9)."""
+    """A deletecollection in progress: the (key, uid) of every listed object, and the position of
+    the next one to delete (DEL-9)."""
 
     options: DeleteOptions
     listed: tuple[tuple[str, str], ...]
@@ -96,7 +96,8 @@ class Collection(Value, frozen=True, eq=False):
 
 
 def delete_collection(exchange: Exchange) -> Response | Commit:
-    """Delete all that the selectors choose; answers with them as they were (DEL-9)."""
+    """Delete every object that the selectors match; the answer is the list of them as they were
+    (DEL-9)."""
     request, store, context = exchange.request, exchange.store, exchange.context
     if type(request.body) is Collection:
         return _delete_portion(request, request.body, store, context)
@@ -124,8 +125,8 @@ def delete_collection(exchange: Exchange) -> Response | Commit:
 def _delete_portion(
     request: Request, collection: Collection, store: Reader, context: Context
 ) -> Response | Commit:
-    """The next objects of a collection in one transaction. After a conflict the portion is halved,
-    so that in the end it is one object."""
+    """Delete the next objects of a collection in one transaction. After a conflict the portion is
+    halved, down to one object."""
     options, strategy = collection.options, strategy_of(request.resource)
     compares: list[Compare] = []
     writes: list[Put[Any] | Delete] = []
@@ -135,7 +136,7 @@ def _delete_portion(
         at += 1
         record = store.get(key)
         if record is None or record.value.metadata.uid != uid:
-            continue  # gone meanwhile
+            continue  # removed or replaced meanwhile
         check_preconditions(strategy, record.value, options)
         left = after_delete(strategy, record.value, options, context)
         if left is not None and left == record.value:
@@ -156,13 +157,13 @@ def _delete_portion(
     )
 
 
-# --- What is asked
+# --- the options
 
 
 def delete_options(request: Request) -> DeleteOptions:
-    """The options of a delete (DEL-10). ApiError 422 for a policy that is none."""
+    """The options of a delete (DEL-10). Raises ApiError 422 for invalid ones."""
     options: DeleteOptions = request.body if request.body is not None else NO_DELETE_OPTIONS
-    # of a component in this process: over the wire it is in the body by now
+    # from a component in this process; for a request over HTTP it is in the body already
     if request.options.dry_run:
         options = replace(options, dry_run=(*(options.dry_run or ()), "All"))
     if options is not NO_DELETE_OPTIONS:
@@ -186,12 +187,12 @@ def _check_options(options: DeleteOptions) -> None:
 
 
 def dry_run_cause(stages: tuple[str, ...]) -> Cause:
-    """The only stage of a dry run is All (API-12)."""
+    """The only value of dryRun is All (API-12)."""
     return Cause(status.NOT_SUPPORTED, "dryRun", 'supported values: "All"', list(stages))
 
 
 def check_deletable(request: Request, obj: Any) -> None:
-    """ApiError 403 for the namespaces that the cluster itself lives in (DEL-8)."""
+    """Raise ApiError 403 for the cluster's own namespaces (DEL-8)."""
     if request.resource == resources.NAMESPACES and obj.metadata.name in PROTECTED_NAMESPACES:
         raise ApiError(
             status.forbidden(
@@ -201,8 +202,8 @@ def check_deletable(request: Request, obj: Any) -> None:
 
 
 def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) -> None:
-    """ApiError 409 where the client means another object of that name, or another state of it
-    (DEL-3)."""
+    """Raise ApiError 409 if `uid` or `resourceVersion` of the preconditions differ from those of
+    the object (DEL-3)."""
     wanted = options.preconditions
     if wanted is None:
         return
@@ -228,27 +229,27 @@ def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) ->
     raise ApiError(status.failure(409, "Conflict", message, details))
 
 
-# --- What becomes of the object
+# --- the object after the delete
 
 
 def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: Context) -> Any:
-    """The object as it stays behind, marked; None where nothing holds it and it goes (DEL-1,
+    """The object, marked for deletion; None if nothing keeps it and it is removed (DEL-1,
     DEL-4)."""
     metadata = obj.metadata
     if strategy.resource == resources.NAMESPACES:
         if metadata.deletion_timestamp is None:
             return _terminating_namespace(obj, options, context)
         if obj.spec is not None and obj.spec.finalizers:
-            return obj  # its content holds it still (DEL-7)
+            return obj  # its content still keeps it (DEL-7)
     seconds = grace_period_seconds(strategy, obj, options)
     pending = metadata.deletion_timestamp is not None and bool(
         metadata.deletion_grace_period_seconds
     )
     if pending and (seconds is None or seconds >= metadata.deletion_grace_period_seconds):
-        return obj  # going already, and not later than this asks (DEL-2)
+        return obj  # its deletion is not later than the requested one (DEL-2)
     finalizers = collection_finalizers(strategy, metadata.finalizers or (), options)
     if metadata.deletion_timestamp is not None and not pending:
-        seconds = 0  # its time is over: only finalizers hold it yet
+        seconds = 0  # its grace period is over: only finalizers keep it
     if not finalizers and not seconds:
         return None
     if metadata.deletion_timestamp is not None and not pending:
@@ -260,10 +261,11 @@ def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: 
 
 
 def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -> int | None:
-    """How long a pod may take to end (DEL-11); None for everything else, and for a pod that is
-    going and of which nothing is asked.
+    """The grace period of a pod (DEL-11). None for any other object, and for a pod that is being
+    deleted if the request names no period.
 
-    Given by the client, else by the pod; none at all for a pod that is on no node or has ended.
+    It is that of the request, else that of the pod; 0 for a pod without a node and for a finished
+    one.
     """
     if strategy.resource != resources.PODS:
         return None
@@ -279,8 +281,8 @@ def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -
 def collection_finalizers(
     strategy: Strategy, present: tuple[str, ...], options: DeleteOptions
 ) -> tuple[str, ...]:
-    """The finalizers as they must be for the garbage collector to do what is asked of it
-    (DEL-6)."""
+    """The finalizers, including the one of the propagation policy, which the garbage collector
+    carries out (DEL-6)."""
     others = tuple(
         [f for f in present if f not in (lifecycle.ORPHAN, lifecycle.FOREGROUND_DELETION)]
     )
@@ -293,8 +295,8 @@ def collection_finalizers(
 
 
 def propagation(strategy: Strategy, present: tuple[str, ...], options: DeleteOptions) -> str:
-    """What becomes of the dependents: as asked, else as an earlier delete said, else as is usual
-    for the kind (DEL-6)."""
+    """The propagation policy: the requested one, else that of an earlier delete, else the default
+    of the kind (DEL-6)."""
     if strategy.propagation == NO_COLLECTION:
         return BACKGROUND
     if options.orphan_dependents is not None:
@@ -309,7 +311,7 @@ def propagation(strategy: Strategy, present: tuple[str, ...], options: DeleteOpt
 
 
 def _terminating_namespace(obj: Any, options: DeleteOptions, context: Context) -> Any:
-    """DEL-7: a namespace is marked, and its content is deleted before it."""
+    """DEL-7: a namespace is marked for deletion, and removed after its content."""
     finalizers = collection_finalizers(
         strategy_of(resources.NAMESPACES), obj.metadata.finalizers or (), options
     )
@@ -320,8 +322,7 @@ def _terminating_namespace(obj: Any, options: DeleteOptions, context: Context) -
 
 
 def _removed(strategy: Strategy, obj: Any, context: Context) -> Response:
-    """The answer when an object is gone: what it was and its uid, so that the client knows that it
-    waits for nothing (DEL-5)."""
+    """The answer for a removed object: the object, or a Status with its uid (DEL-5)."""
     if strategy.answers_deleted:
         if strategy.resource == resources.PODS:
             seconds = 0
@@ -341,7 +342,8 @@ def _removed(strategy: Strategy, obj: Any, context: Context) -> Response:
 
 
 def is_emptied(old: Any, new: Any) -> bool:
-    """Whether this change takes away the last thing that held an object which is going (DEL-4)."""
+    """Whether this change removes the last thing that kept an object which is being deleted
+    (DEL-4)."""
     if old.kind == "Namespace" and new.spec is not None and new.spec.finalizers:
         return False
     return lifecycle.is_due(old.metadata, new.metadata.finalizers)

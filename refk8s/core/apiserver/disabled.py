@@ -1,8 +1,9 @@
 """Fields of features that are off by default are dropped when an object is written. Rule DEF-22
 (spec/defaults.md).
 
-A field that the object already has is kept, so that an object of another time can still be changed.
-Source: Kubernetes documentation, "Feature Gates"; API conventions, "Defaulting" (disabled fields).
+A field that the stored object has is kept, so that an object from another version can still be
+changed. Source: Kubernetes documentation, "Feature Gates"; API conventions, "Defaulting" (disabled
+fields).
 """
 
 from collections.abc import Callable
@@ -19,12 +20,11 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.pods.containers import every_container
 
 Drop = Callable[[Any, Any], Any]
-"""(the defaulted object, the object as it was or None) -> the object; the same one where it has
-nothing to drop."""
+"""(new object, old object or None) -> the object; the same one if nothing is dropped."""
 
 
 def drop_disabled(resource: Resource, new: Any, old: Any) -> Any:
-    """DEF-22: the object without fields that nothing here reads because their feature is off."""
+    """DEF-22: the object without fields of features that are off by default."""
     drop = _KINDS.get(resource)
     return new if drop is None else drop(new, old)
 
@@ -34,7 +34,7 @@ def _of_pod(new: Any, old: Any) -> Any:
 
 
 def _of_templated(new: Any, old: Any) -> Any:
-    """What has a template in its spec."""
+    """An object with a pod template in its spec."""
     if new.spec.template is None:
         return new
     template = _of_template(new.spec.template, None if old is None else old.spec.template)
@@ -150,7 +150,7 @@ def _unsignalled(container: Container) -> Container:
 
 
 def _without_signal(lifecycle: Lifecycle) -> Lifecycle | None:
-    """Hooks of which nothing is left are none."""
+    """The hooks without stop signal; None if no hook is left."""
     return (
         replace(lifecycle, stop_signal=None)
         if lifecycle.post_start is not None or lifecycle.pre_stop is not None

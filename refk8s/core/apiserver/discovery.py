@@ -1,9 +1,9 @@
-"""Discovery: what this API server serves, told from the table of resources. Rules DISC-1 ... DISC-6
+"""Discovery: the groups, versions and resources that this API server serves. Rules DISC-1 to DISC-6
 and DISC-14 (spec/discovery.md).
 
-A client that knows nothing but the address learns here which groups, versions and resources there
-are, of what kind, with which verbs and short names. Current clients ask for everything at once
-(aggregated discovery), older ones group by group. Source: Kubernetes documentation, "The Kubernetes
+A client that has only the server's address gets from these documents the groups, versions and
+resources, with their kinds, verbs and short names. Current clients request everything at once
+(aggregated discovery), older ones each group. Source: Kubernetes documentation, "The Kubernetes
 API" (Discovery API) and "Kubernetes API Concepts"; KEP-3352 "Aggregated Discovery". Left out: the
 beta form of aggregated discovery, for which clients fall back to the other.
 """
@@ -39,27 +39,27 @@ VERSION: Tree = {
     "compiler": "",
     "platform": "",
 }
-"""The version of Kubernetes whose API this is: clients choose what to ask for by it."""
+"""The version of Kubernetes whose API this is; clients adapt their requests to it."""
 
 
 class Answer(Value, frozen=True):
-    """A discovery document (a JSON tree that nobody may change) and the media type to send it
-    under."""
+    """A discovery document (a JSON tree that must not be changed) and the media type of the
+    answer."""
 
     tree: Tree
     media_type: str = JSON
-    vary: str = ""  # the header of the request that chose between two forms
+    vary: str = ""  # the request header that selected one of two forms
 
 
 def discover(
     path: str, accept: str = "", resources: Resources = ALL, server_address: str = ""
 ) -> Answer | None:
-    """The discovery document at `path`, or None where there is none: another kind of path, or a
-    group that nobody serves (DISC-1).
+    """The discovery document at `path`; None if there is none: another kind of path, or a group
+    that is not served (DISC-1).
 
-    `accept` is the Accept header: whoever names the aggregated form gets it at /api and /apis
-    (DISC-5). `server_address` ("host:port") is told to clients at /api. Raises ApiError 404 for a
-    version that a known group does not have (DISC-2).
+    `accept` is the Accept header: if it names the aggregated form, /api and /apis answer in it
+    (DISC-5). `server_address` ("host:port") is in the document at /api. Raises ApiError 404 for a
+    version that a served group does not have (DISC-2).
     """
     match path.strip("/").split("/"):
         case ["version"]:
@@ -82,8 +82,8 @@ def discover(
 
 
 def is_aggregated(accept: str) -> bool:
-    """Whether the aggregated form is asked for: one of the media ranges names it with its group and
-    version (DISC-5)."""
+    """Whether the aggregated form is requested: a media range names it with its group and version
+    (DISC-5)."""
     for media_range in accept.split(","):
         name, *parameters = (part.strip() for part in media_range.split(";"))
         if name in (JSON, "application/*", "*/*") and {
@@ -139,7 +139,7 @@ def group_list(resources: Resources) -> Tree:
 @lru_cache(maxsize=64)
 def resource_list(resources: Resources, group: str, version: str) -> Tree:
     """The resources of one group version with their subresources, by name (DISC-4). Raises ApiError
-    404 when there are none (DISC-2)."""
+    404 if there are none (DISC-2)."""
     entries = []
     for resource in _of(resources, group, version):
         entries.append(_resource_entry(resource))
@@ -179,20 +179,20 @@ def _resource_entry(resource: Resource) -> Tree:
 
 
 def storage_version_hash(resource: Resource) -> str:
-    """A short name of the version in which objects are kept: it changes when they have to be
-    written anew (DISC-6)."""
+    """A hash of the version in which objects are stored; it changes when they must be written again
+    (DISC-6)."""
     group, _, version = (resource.storage_api_version or resource.api_version).rpartition("/")
     return b64encode(sha256(f"{group}/{version}/{resource.kind}".encode()).digest()[:8]).decode()
 
 
 def _names(resource: Resource) -> Tree:
-    """Short names and categories, where there are some."""
+    """Short names and categories, if there are any."""
     names = {"shortNames": list(resource.short_names), "categories": list(resource.categories)}
     return {key: value for key, value in names.items() if value}
 
 
 def _subresource_entry(resource: Resource, part: Subresource) -> Tree:
-    """A subresource; group and version stand there only where its body is of another group than the
+    """A subresource. It has group and version only if its body is of another group than the
     resource."""
     entry: Tree = {
         "name": f"{resource.plural}/{part.name}",
@@ -253,14 +253,14 @@ def _aggregated_entry(resource: Resource) -> Tree:
 
 
 def _response_kind(group: str, version: str, kind: str) -> Tree:
-    """The kind of an answer; group and version are empty where they are the resource's own, as in
-    the lists (DISC-5)."""
+    """The kind of a response; group and version are empty if they are the resource's own, as in the
+    lists (DISC-5)."""
     return {"group": group, "version": version, "kind": kind}
 
 
 @lru_cache(maxsize=64)
 def paths(resources: Resources = ALL) -> tuple[str, ...]:
-    """Where the documents of discovery are (DISC-14)."""
+    """The paths of the discovery documents (DISC-14)."""
     found = [
         "/version",
         "/api",

@@ -1,7 +1,7 @@
-"""When Events expire: some time after they were last written. Rule EVENT-6 (spec/loop.md).
+"""When Events expire: a fixed time after their last write. Rule EVENT-6 (spec/loop.md).
 
-The order of writes is the order of expiry, because every Event lives for the same time. So a write
-costs O(1), and looking for what is due costs as much as is found, however many Events there are.
+Events expire in the order of their writes, because all have the same lifetime. So a write costs
+O(1), and finding the expired ones costs time in proportion to their number.
 
 Source: kube-apiserver reference, `--event-ttl`; upstream gives each write of an Event a lease of
 this length in etcd.
@@ -18,8 +18,8 @@ PREFIX = EVENTS.prefix
 
 
 class EventTtl:
-    """The Events that there are, in the order of their last writes. Changed in place by a listener
-    to every change."""
+    """The stored Events in the order of their last writes. A listener to every change updates it in
+    place."""
 
     def __init__(self, ttl: Instant) -> None:
         """`ttl`: how long an Event is kept after its last write, in the unit of `Instant`."""
@@ -30,8 +30,8 @@ class EventTtl:
         return len(self._written)
 
     def load(self, records: Iterable[Record[object]], now: Instant) -> None:
-        """Learn what an earlier process stored. An Event that was changed since its creation counts
-        as written now (EVENT-6)."""
+        """Add the Events that an earlier process stored. An Event that was updated since its
+        creation counts as written now (EVENT-6)."""
         known = self._written
         found = sorted(
             (_written_at(record, now), record.key, record.mod_revision)
@@ -42,7 +42,7 @@ class EventTtl:
         self._written.update(known)
 
     def changed(self, change: Change[object], now: Instant) -> None:
-        """Learn of a change of any object. O(1)."""
+        """Process a change of any object. O(1)."""
         if not change.key.startswith(PREFIX):
             return
         self._written.pop(change.key, None)
@@ -50,14 +50,13 @@ class EventTtl:
             self._written[change.key] = (now, change.record.mod_revision)
 
     def postpone(self, key: str, now: Instant) -> None:
-        """The Event could not be deleted, for a reason of its own: try again after another such
-        time."""
+        """The Event could not be deleted: it is due again after another lifetime."""
         if (found := self._written.pop(key, None)) is not None:
             self._written[key] = (now, found[1])
 
     def due(self, now: Instant, limit: int) -> list[tuple[str, Revision]]:
-        """The keys of Events that have expired, oldest first, at most so many, each with the
-        revision that expires. O(result)."""
+        """The keys of expired Events, oldest first, at most `limit`, each with the revision that
+        expires. O(result)."""
         found: list[tuple[str, Revision]] = []
         for key, (at, revision) in self._written.items():
             if len(found) >= limit or at + self.ttl > now:

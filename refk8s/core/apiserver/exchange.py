@@ -1,4 +1,4 @@
-"""One request on its way through the stages, with everything that a stage may read."""
+"""The input of the stages: one request with everything that a stage may read."""
 
 from refk8s.core.api.request import Request
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
@@ -8,7 +8,7 @@ from refk8s.core.value import Value
 
 
 class Exchange(Value, frozen=True, eq=False):
-    """A request, the state of the store on which it is decided, the instant and the chance of the
+    """A request, the state of the store on which it is decided, the time and random values of the
     decision, and the API server's configuration."""
 
     request: Request

@@ -1,5 +1,5 @@
-"""One request, from asked to answered: the page to read first. Rules API-1 ... API-28, DEL-
-(spec/api.md), LIST-, WATCHAPI-.
+"""The stages of a request. Read this file first. Rules API-1 to API-28, DEL- (spec/api.md), LIST-,
+WATCHAPI- (spec/watch_api.md).
 
     request -> authorize -> decode the body (http.py) -> by verb:
         get, list        read.py                                                                 -> Response
@@ -9,12 +9,13 @@
         delete           preconditions -> mark or remove                                         -> Commit
         connect          (exec, attach, port-forward, log, proxy)                                -> Connect
 
-Every stage gets the same value, an `Exchange`. A request that comes over the wire is authorized
-before its body is read (http.py), and goes on with `decide`.
+Every stage gets the same value, an `Exchange`. A request over HTTP is authorized before its body is
+read (http.py), and then passed to `decide`.
 
-Nothing here changes anything: a `Commit` says what is to be written if the store is still as it was
-read, and how to answer then. Where it is not, the same request is handled again on the newer state
-(API-9). What the client did wrong comes back as a Status and never as an exception.
+No stage changes the store. A `Commit` has a transaction, which is conditional on what was read, and
+the answer for the case that it is committed. After a conflict the same request is handled again on
+the newer state (API-9). A client's mistake is returned as a Status and never raised as an
+exception.
 """
 
 from collections.abc import Callable
@@ -48,8 +49,8 @@ Written: TypeAlias = Response | Commit
 
 
 def handle(exchange: Exchange) -> Outcome:
-    """What becomes of a component's request on this state of the store (HTTP-8). Never raises for
-    what a client can do wrong (API-14)."""
+    """The outcome of a component's request on this state of the store (HTTP-8). Never raises
+    because of a client's mistake (API-14)."""
     try:
         authorize(exchange.request.user, exchange.request, exchange.store, exchange.config)
     except ApiError as error:
@@ -58,8 +59,8 @@ def handle(exchange: Exchange) -> Outcome:
 
 
 def decide(exchange: Exchange) -> Outcome:
-    """The stages after `authorize`: for what `http.receive` has authorized before it read the
-    body."""
+    """The stages after `authorize`, for requests that `http.receive` has authorized before it read
+    the body."""
     request = exchange.request
     try:
         if not request.resource.storage_api_version:
@@ -80,7 +81,7 @@ def _act(exchange: Exchange) -> Outcome:
 
 
 def _create(exchange: Exchange) -> Written:
-    """POST: a new object, with a status that nobody has written yet."""
+    """POST: a new object with the initial status of its kind."""
     request, resource = exchange.request, exchange.request.resource
     if (answered_alone := _NOT_STORED.get(resource)) is not None:
         return answered_alone(exchange)
@@ -108,7 +109,7 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
 
 
 def _update(exchange: Exchange) -> Written:
-    """PUT: the object, or the part of it that the path names, as the body has it."""
+    """PUT: the object, or the part of it that the path names, is replaced by the body."""
     request = exchange.request
     strategy = strategy_of(request.resource)
     body = request.body
@@ -123,7 +124,7 @@ def _update(exchange: Exchange) -> Written:
 
 
 def _patch(exchange: Exchange) -> Written:
-    """PATCH: the object as it is, under a change."""
+    """PATCH: the object is changed by a patch."""
     request, resource = exchange.request, exchange.request.resource
     strategy = strategy_of(resource)
     record = read.find(request, exchange.store)
@@ -142,7 +143,7 @@ def _change(
     body: Any,
     warnings: tuple[str, ...],
 ) -> Written:
-    """What update and patch have in common, once it is known what the client wants."""
+    """The common stages of update and patch, given the requested object."""
     request, store = exchange.request, exchange.store
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
@@ -170,7 +171,7 @@ _VALIDATE = {"status": validate_status_update, "approval": validate_approval_upd
 
 
 def _connect(exchange: Exchange) -> Outcome:
-    """A stream to a container: only whether the pod is there is decided here."""
+    """A stream to a container: this only checks that the pod exists."""
     read.find(exchange.request, exchange.store)
     return Connect(exchange.request)
 
@@ -207,7 +208,7 @@ def _patch_scale(exchange: Exchange) -> Written:
 def _rescale(
     exchange: Exchange, record: Record[Any], scale: Any, warnings: tuple[str, ...]
 ) -> Written:
-    """API-19: a change of scale is a change of spec.replicas and of nothing else."""
+    """API-19: a write of a Scale changes spec.replicas and nothing else."""
     request = exchange.request
     strategy = strategy_of(request.resource)
     body = subresources.scaled(record.value, scale)
@@ -233,8 +234,8 @@ def _patch_of(request: Request) -> Patch:
 
 Act = Callable[[Exchange], Outcome]
 
-# (verb, subresource) -> what is done. A subresource that only shows or changes a part of its object
-# stands in _PARTS.
+# (verb, subresource) -> the function. Subresources that only show or change a part of their object
+# are in _PARTS.
 _ACTS: dict[tuple[str, str], Act] = {
     ("get", ""): read.get,
     ("list", ""): read.list_objects,
@@ -256,7 +257,7 @@ _ACTS: dict[tuple[str, str], Act] = {
     ("connect", "portforward"): _connect,
     ("connect", "proxy"): _connect,
 }
-# What is created and not kept: the answer is all there is to it (API-17, API-27).
+# Bodies that are answered and not stored (API-17, API-27).
 _NOT_STORED: dict[Resource, Callable[[Exchange], Written]] = {
     resources.BINDINGS: subresources.bind,
     **dict.fromkeys(reviews.REVIEWS, reviews.review),
@@ -265,8 +266,8 @@ _PARTS: dict[str, Act] = {"get": read.get, "update": _update, "patch": _patch}
 
 
 def _act_on_part(request: Request) -> Act:
-    """The act on a part of an object, such as its status; ApiError 405 for what this part does not
-    do."""
+    """The function for a subresource, such as the status; raises ApiError 405 for a verb that it
+    does not support."""
     part = request.resource.subresource(request.subresource)
     act = _PARTS.get(request.verb)
     if part is None:

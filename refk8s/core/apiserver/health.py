@@ -13,12 +13,12 @@ HEALTH_PATHS = ("healthz", "livez", "readyz")
 TEXT = "text/plain; charset=utf-8"
 
 Checks = Callable[[], Mapping[str, str]]
-"""The checks by name, in order, each with what is wrong, or "" where all is well. `shutdown` counts
-for readiness alone."""
+"""The checks by name, in order, each with the reason of its failure, or "" if it passes. `shutdown`
+counts for readiness only."""
 
 
 def all_well() -> Mapping[str, str]:
-    """The checks of a server that does not look."""
+    """The checks of a server that checks nothing."""
     return {"ping": "", "log": "", "etcd": "", "shutdown": ""}
 
 
@@ -26,7 +26,7 @@ def health(
     method: str, path: str, parameters: tuple[tuple[str, str], ...], checks: Checks
 ) -> Reply:
     """200 if every check passes that counts for this path and is not excluded, else 500 with the
-    names of those that fail."""
+    names of the checks that fail."""
     kind, _, name = path.strip("/").partition("/")
     if method not in ("GET", "HEAD"):
         raise ApiError(status.method_not_allowed())

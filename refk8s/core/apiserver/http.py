@@ -1,7 +1,7 @@
-"""What comes over the wire to a request, and what needs no resource to its reply. Rules API-10,
-API-15, API-25 (spec/api.md).
+"""Converts HTTP requests to requests and answers to replies, and answers paths that are not
+resources. Rules API-10, API-15, API-25 (spec/api.md).
 
-For the HTTP front, which brings bytes and takes bytes:
+The HTTP front, which handles bytes, uses it like this:
 
     user = user_of(wire, config, now, store)                    # from the headers; ApiError 401
     received = receive(wire, user, read_yaml, config=config, store=store)
@@ -39,14 +39,12 @@ from refk8s.core.store import EMPTY
 from refk8s.core.value import Value, evolve, field
 
 PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3")
-"""What is told at the root beside the paths of discovery (DISC-14)."""
+"""The paths at the root besides those of discovery (DISC-14)."""
 
 
 class WireRequest(Value, frozen=True):
-    """A request as it came. `path` and `query` are percent-encoded; header names are in lower case.
-
-    `impersonation`: the headers that name another user, every one of those that are repeated.
-    """
+    """An HTTP request. `path` and `query` are percent-encoded; header names are in lower case.
+    `impersonation`: all headers that name another user, repeated ones included."""
 
     method: str
     path: str
@@ -57,8 +55,8 @@ class WireRequest(Value, frozen=True):
 
 
 class Received(Value, frozen=True):
-    """An authorized request, and what its answer needs besides: the form, of a table what each row
-    includes, whether it is indented, and what to warn of."""
+    """An authorized request, and the parameters of its answer: the form, the part of the object in
+    each row of a table, indentation, and warnings."""
 
     request: Request
     form: Form
@@ -68,7 +66,7 @@ class Received(Value, frozen=True):
 
 
 class Connection(Value, frozen=True):
-    """The body of a connect request: how and with what the container is to be reached."""
+    """The body of a connect request: the parameters of the stream."""
 
     method: str
     path: str
@@ -92,12 +90,12 @@ def user_of(
     objects: Reader | None = None,
     certificate_user: User | None = None,
 ) -> User | None:
-    """Who asks, by the headers alone: the body need not have been read. None for an anonymous user
-    at an open path.
+    """The user, from the headers alone: the body need not have been read.
 
-    ApiError 401 for wrong credentials on every path, and for none where the path is not open
-    (API-15). A client certificate counts before a token, as upstream. ApiError 403 and 500 for an
-    impersonation that is not allowed (HTTP-23).
+    None for an anonymous user at an open path. Raises ApiError 401 for invalid credentials on every
+    path, and for missing ones if the path is not open (API-15). A client certificate takes
+    precedence over a token, as upstream. Raises ApiError 403 and 500 for an impersonation that is
+    not allowed (HTTP-23).
     """
     user = certificate_user or _user_of_token(wire, config, now, objects)
     if not wire.impersonation:
@@ -125,11 +123,11 @@ def receive(
     checks: Checks = all_well,
     store: Reader = EMPTY,
 ) -> Received | Reply:
-    """The request in these bytes, or the reply where there is none to handle. Never raises for what
-    a client can do wrong (API-14). The user is authorized before anything else answers (HTTP-8).
+    """The request, or a reply if there is none to handle. Never raises because of a client's
+    mistake (API-14).
 
-    `server_address`: where clients reach the server, as discovery tells it. `checks`: what health
-    is made of.
+    The user is authorized before anything else answers (HTTP-8). `server_address`: where clients
+    reach the server, for discovery. `checks`: the health checks.
     """
     try:
         if user is None and not is_open(wire.path):
@@ -192,8 +190,8 @@ def _request(target: Target, body: Any, user: User) -> Request:
 
 
 def reply_to(received: Received, response: Response, now: Instant) -> Reply:
-    """The reply to what was received. A watch that cannot start where it was to is a stream of one
-    ERROR event (WATCHAPI-3)."""
+    """The reply to a received request. A watch that cannot start at the requested revision gets a
+    stream of one ERROR event (WATCHAPI-3)."""
     request = received.request
     if request.verb == "watch" and response.code == 410:
         return Reply(200, write_error(response.body))
@@ -210,11 +208,11 @@ def reply_to(received: Received, response: Response, now: Instant) -> Reply:
 
 
 def failure(error: ApiError) -> Reply:
-    """A refusal as bytes. Always JSON: whoever could not say what it takes can read it."""
+    """An error as bytes. It is always JSON, also for a client that does not accept JSON."""
     return Reply(error.status.code or 500, encode(error.status) + b"\n")
 
 
-# --- paths that are no resource's
+# --- paths that are not resources
 
 
 def plain(
@@ -224,8 +222,8 @@ def plain(
     config: Config = DEFAULT_CONFIG,
     checks: Checks = all_well,
 ) -> Reply:
-    """Discovery, schemas, health and keys (API-25); 404 for the rest, as text, which is how
-    upstream answers where no API is."""
+    """Discovery, schemas, health and keys (API-25); for other paths 404 in plain text, as
+    upstream."""
     path = target.path
     if path.split("/")[1] in HEALTH_PATHS:
         return health(wire.method, path, target.parameters, checks)
@@ -240,7 +238,7 @@ def plain(
     if found is not None:
         return Reply(200, encode(found.tree) + b"\n", found.media_type, vary=found.vary)
     if path.startswith("/openapi/"):
-        # reads every record: not before somebody asks
+        # imported here, because it reads every record class and is rarely requested
         from refk8s.core.apiserver.openapi import openapi, protobuf_v2
 
         document = openapi(path, wire.headers.get("accept", ""))

@@ -1,9 +1,9 @@
-"""Impersonation: a user acts as another one, named in headers. Rule HTTP-23 (spec/http.md).
+"""Impersonation: a user acts as another one that the headers name. Rule HTTP-23 (spec/http.md).
 
 `kubectl --as` sends `Impersonate-User`, `-Group` (repeated), `-Uid` and `-Extra-KEY` (repeated).
-The authenticated user needs the verb `impersonate` on each; from then on the request is the other
-user's. Source: Kubernetes documentation, "User impersonation". Left out: constrained impersonation
-(KEP-5284), which needs an authorizer that knows its verbs.
+The authenticated user needs the verb `impersonate` on each. Then the request is handled as one of
+the named user. Source: Kubernetes documentation, "User impersonation". Left out: constrained
+impersonation (KEP-5284), whose verbs need an authorizer that supports them.
 """
 
 import re
@@ -34,11 +34,11 @@ _NO_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 def impersonate(
     user: User, headers: Iterable[tuple[str, str]], store: Reader, config: Config
 ) -> User:
-    """The user whom the headers name, or `user` where they name none (HTTP-23).
+    """The user that the headers name, or `user` if they name none (HTTP-23).
 
-    `headers`: those that begin with `impersonate-`, in lower case and in order. ApiError 500 for a
-    group, uid or extra field without a user, as upstream; ApiError 403 where the authorizer forbids
-    one of them.
+    `headers`: those that begin with `impersonate-`, in lower case and in order. Raises ApiError 500
+    for a group, uid or extra field without a user, as upstream; ApiError 403 if the authorizer
+    forbids one of them.
     """
     name, uid = "", ""
     groups: list[str] = []
@@ -86,7 +86,7 @@ def impersonate(
 
 
 def _account(name: str) -> tuple[str, str] | None:
-    """Namespace and name of the service account that has this user name."""
+    """Namespace and name of the service account with this user name."""
     namespace, _, account = name.removeprefix(_ACCOUNT).partition(":")
     if not name.startswith(_ACCOUNT) or dns_label(namespace) or dns_subdomain(account):
         return None
@@ -94,6 +94,6 @@ def _account(name: str) -> tuple[str, str] | None:
 
 
 def _key(text: str) -> str:
-    """The key of an extra field: what a header name cannot hold is percent-encoded; a wrong
-    encoding stays as it is."""
+    """The key of an extra field. Characters that a header name cannot contain are percent-encoded;
+    an invalid encoding is kept unchanged."""
     return text.lower() if _NO_ESCAPE.search(text) else unquote(text.lower(), errors="replace")

@@ -1,4 +1,4 @@
-"""What others need to check tokens of service accounts: the issuer's documents. Rule HTTP-19.
+"""The issuer's documents, by which other programs verify tokens of service accounts. Rule HTTP-19.
 
 Source: Kubernetes documentation, "Managing Service Accounts" (Service account issuer discovery);
 OpenID Connect Discovery 1.0.
@@ -14,7 +14,7 @@ ISSUER_PATHS = (CONFIGURATION, KEYS)
 
 
 def issuer_document(path: str, config: Config) -> Reply | None:
-    """The document at this path; None where there is none."""
+    """The document at this path; None if there is none."""
     if path == CONFIGURATION:
         tree = {
             "issuer": config.issuer,

@@ -1,16 +1,16 @@
-"""The life of an object as its metadata tells it: who it is, which state of it this is, and that it
-is going.
+"""The metadata of an object from its creation to its removal.
 
 Rules API-1, API-2, API-4, API-5, DEL-1, DEL-2, DEL-4 (spec/api.md).
 
-    created          uid, creationTimestamp, generation 1                     (fixed by the server, whatever the client sent: API-1)
-    changed          resourceVersion new; generation + 1 if the desired state changed (API-4, API-5)
-    asked to go      deletionTimestamp, deletionGracePeriodSeconds; generation + 1   (DEL-1; never taken back: DEL-2)
-    last finalizer   gone                                                     (DEL-4)
+    created             uid, creationTimestamp, generation 1, whatever the body has (API-1)
+    changed             resourceVersion; generation + 1 if the desired state changes (API-4, API-5)
+    marked for          deletionTimestamp, deletionGracePeriodSeconds; generation + 1 (DEL-1);
+    deletion            never undone (DEL-2)
+    without finalizers  removed (DEL-4)
 
 Source: API conventions, "Metadata"; Kubernetes documentation, "Finalizers" and "Garbage
-Collection". Left out: managedFields, which come with server-side apply; selfLink, which Kubernetes
-no longer writes.
+Collection". Left out: managedFields, which are part of server-side apply; selfLink, which
+Kubernetes no longer writes.
 """
 
 from typing import TypeVar
@@ -29,31 +29,30 @@ FOREGROUND_DELETION = "foregroundDeletion"
 ORPHAN = "orphan"
 
 GRACE_SECONDS_MAX = 2**63 // 10**9
-"""The longest duration that Kubernetes has, 292 years: a longer grace period counts as this
-(DEL-11)."""
+"""The longest duration of Kubernetes, 292 years: a longer grace period counts as this (DEL-11)."""
 
 
 def stamp(obj: O, revision: int) -> O:
-    """The object as committed at this revision: its resourceVersion (API-4)."""
+    """The object with the revision of its commit as resourceVersion (API-4)."""
     changed: O = replace(obj, metadata=replace(obj.metadata, resource_version=str(revision)))  # type: ignore[attr-defined,type-var]
     return changed
 
 
 def generate_name(base: str, context: Context) -> str:
-    """The base, cut so that the whole stays a label, and five random letters (API-2)."""
+    """The base, cut so that the name is at most a label, and five random characters (API-2)."""
     return base[:GENERATED_BASE_LENGTH_MAX] + context.suffix()
 
 
 def begin(
     metadata: ObjectMeta, namespace: str, name: str, generation: int | None, context: Context
 ) -> ObjectMeta:
-    """The metadata of a new object: what is the server's to say, the server says (API-1); the rest
-    is the client's."""
+    """The metadata of a new object: the fields that the API server owns are set (API-1); the others
+    are the client's."""
     return replace(
         metadata,
         name=name,
         namespace=namespace or None,
-        uid=context.uid(),  # API-26: never one that was used before
+        uid=context.uid(),  # API-26: a uid is never reused
         creation_timestamp=timestamp(context.now),
         generation=generation,
         resource_version=None,
@@ -69,11 +68,9 @@ def begin(
 
 
 def carry_over(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
-    """The metadata of a changed object: what is the server's stays as it was (API-1, DEL-2), the
-    rest is the client's.
-
-    A deletion that the client itself writes is left in, and validation refuses it (VAL-5).
-    """
+    """The metadata of a changed object: the fields that the API server owns are kept (API-1,
+    DEL-2); the others are the client's. A deletion time in the body is kept, and validation rejects
+    it (VAL-5)."""
     grace = new.deletion_grace_period_seconds
     return replace(
         new,
@@ -104,8 +101,8 @@ def mark_deleted(
     grace_period_seconds: int,
     finalizers: tuple[str, ...] | None,
 ) -> ObjectMeta:
-    """Mark an object as going after so many seconds. The first mark raises the generation; a later
-    one may only shorten (DEL-1, DEL-2)."""
+    """The metadata of an object that is to be removed after so many seconds. The first call raises
+    the generation; a later one can only shorten the period (DEL-1, DEL-2)."""
     generation = metadata.generation
     grace_period_seconds = min(grace_period_seconds, GRACE_SECONDS_MAX)
     at = now + grace_period_seconds * 1_000_000
@@ -133,7 +130,7 @@ def mark_deleted(
 
 
 def is_due(old: ObjectMeta, finalizers: tuple[str, ...] | None) -> bool:
-    """Whether an object that is going has nothing left that holds it: no finalizer, no grace
+    """Whether nothing keeps an object that is being deleted: no finalizer, no grace period
     (DEL-4)."""
     return (
         not finalizers

@@ -1,10 +1,9 @@
-"""Lists that are asked for again and again: their text is kept and given out while nothing below
-their prefix changes.
+"""The cached text of a list, which is served while nothing below its prefix changes.
 
-Rule LIST-13 (spec/api.md). Only the revision of the list differs from one answer to the next, and
-it stands at one place of the text. A driver keeps a bounded number of `ListText`s by path, query
-and Accept header; whether one still holds is one look at the store. Source: none: an optimisation
-that no reader can see.
+Rule LIST-13 (spec/watch_api.md). Only the revision of the list differs from one answer to the next,
+and it occurs once in the text. A driver keeps a bounded number of `ListText`s by path, query and
+Accept header; one read of the store shows whether a text is current. Source: ours; clients cannot
+observe it.
 """
 
 from attrs import frozen
@@ -19,8 +18,8 @@ from refk8s.core.store import Revision
 
 @frozen
 class ListText:
-    """The text of a list, but for its revision, which stands between `before` and `after`.
-    `revision`: when its prefix last changed."""
+    """The text of a list without its revision, which goes between `before` and `after`. `revision`:
+    that of the last change below the prefix."""
 
     prefix: str
     revision: Revision
@@ -29,7 +28,8 @@ class ListText:
 
 
 def keep(received: Received, response: Response, reply: Reply, store: Reader) -> ListText | None:
-    """What to keep of the reply to a whole list of the present state; None for any other reply."""
+    """The text to keep of the reply to a complete list of the present state; None for any other
+    reply."""
     request, options = received.request, received.request.options
     if (
         request.verb != "list"
@@ -56,7 +56,7 @@ def keep(received: Received, response: Response, reply: Reply, store: Reader) ->
 
 
 def recall(text: ListText, store: Reader) -> Reply | None:
-    """The same list at the present revision, if nothing that it can hold has changed since; else
+    """The same list at the present revision, if no object that it can contain has changed; else
     None. O(1): no byte is copied."""
     if store.prefix_revision(text.prefix) != text.revision:
         return None

@@ -1,9 +1,8 @@
-"""What the API server decides about a request: an answer, a transaction with its answer, or a
-stream.
+"""The outcome of a request: an answer, a transaction with its answer, or a stream.
 
-`handle` is pure: it reads the store, and whoever called it commits the transaction. Where the
-commit meets a conflict (another request got there first), the same request is handled again on the
-newer state, as upstream retries an update (API-9).
+`handle` only reads the store; its caller commits the transaction. If the commit is a conflict,
+because another request was committed first, the same request is handled again on the newer state,
+as upstream retries an update (API-9).
 """
 
 from collections.abc import Callable
@@ -21,11 +20,12 @@ Reader: TypeAlias = store.Reader[Any]
 
 
 class Commit(Value, frozen=True):
-    """Commit this; then `respond` makes the answer from what was committed (it knows the revision).
+    """A transaction, and `respond`, which makes the answer after the commit, when the revision is
+    known.
 
-    A long act is committed in portions (DEL-9): `rest` is the request that goes on with it, and its
-    answer is the answer. Where the commit meets a conflict, `again` is handled on the newer state,
-    or the same request where there is none.
+    A long operation is committed in portions (DEL-9): `rest` is the request for the next portion,
+    and its answer is the answer. After a conflict `again` is handled on the newer state; None means
+    the same request.
     """
 
     txn: Txn[Any]
@@ -35,17 +35,17 @@ class Commit(Value, frozen=True):
 
 
 class Stream(Value, frozen=True):
-    """A watch: everything of this resource, namespace and these selectors after `revision`, as
+    """A watch: every change of this resource, namespace and these selectors after `revision`, as
     WatchEvents (core/apiserver/watch.py).
 
-    `initial` are the records to announce first (an empty resourceVersion, "0", or
-    sendInitialEvents); after them a bookmark with the annotation `k8s.io/initial-events-end` where
-    `initial_events_end` is set. The watch ends after `timeout_seconds`.
+    `initial` are the records of the initial events (for an empty resourceVersion, "0", or
+    sendInitialEvents). If `initial_events_end` is set, a bookmark with the annotation
+    `k8s.io/initial-events-end` follows them. The watch ends after `timeout_seconds`.
     """
 
     resource: Resource
     namespace: str
-    name: str  # from the field selector metadata.name, or empty: an index for whoever dispatches
+    name: str  # from the field selector metadata.name, or empty: an index for the dispatcher
     labels: Selector
     fields: FieldSelector
     revision: int
@@ -53,17 +53,17 @@ class Stream(Value, frozen=True):
     initial_events_end: bool = False
     bookmarks: bool = False
     timeout_seconds: int | None = None
-    # what the selectors say of an object; None: all match
+    # whether an object matches the selectors; None: all match
     matches: Callable[[Any], bool] | None = None
-    prefix: str = ""  # what the keys of the namespace's objects begin with
-    # the watcher has seen everything up to here: not less than `revision`, more only for a revision
-    # of the future
+    prefix: str = ""  # of the keys of the namespace's objects
+    # The watcher has received everything up to here. It is `revision`, or more if that has not been
+    # reached.
     floor: int = 0
 
 
 class Connect(Value, frozen=True):
-    """A stream to a container (exec, attach, port-forward, log, proxy), which the driver and
-    adapter carry out."""
+    """A stream to a container (exec, attach, port-forward, log, proxy), which the driver and the
+    adapter serve."""
 
     request: Request
 

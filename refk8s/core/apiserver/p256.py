@@ -1,8 +1,8 @@
-"""The elliptic curve P-256, as far as checking a private key needs it. Rule HOST-6.
+"""The arithmetic of the elliptic curve P-256 that checks a private key. Rule HOST-6.
 
-Source: FIPS 186-4, D.1.2.3; the formulas are those of Jacobian coordinates with a = -3. The time
-depends on the number, so this is for a key that is read from a file at start (2 ms), and never for
-a signature.
+Source: FIPS 186-4, D.1.2.3; the formulas are those of Jacobian coordinates with a = -3. Its time
+depends on the secret number, so it is used only for a key that is read from a file at start (2 ms),
+never for a signature.
 """
 
 from typing import Final

@@ -14,7 +14,7 @@ def is_true(value: str | None) -> bool:
 
 
 def get_number(values: Mapping[str, str], name: str) -> int | None:
-    """A number of 64 bits, None where it is not given or empty; ApiError 400 for any other text."""
+    """A 64-bit number; None if it is absent or empty. Raises ApiError 400 for any other text."""
     text = values.get(name, "")
     try:
         return parse_int64(text) if text else None

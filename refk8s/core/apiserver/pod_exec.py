@@ -1,8 +1,8 @@
-"""exec and attach: what is asked for, and what the messages of each protocol mean. Rules RT-14,
-STREAM-4, STREAM-5.
+"""exec and attach: their options, and the messages of each protocol. Rules RT-14, STREAM-4,
+STREAM-5.
 
-Over a WebSocket every message begins with its channel; over SPDY each channel is a stream of its
-own, named by `streamtype`:
+Over a WebSocket every message begins with its channel. Over SPDY each channel is a separate stream
+with a `streamtype`:
 
 | channel | stream | from the client | to the client |
 |---|---|---|---|
@@ -67,12 +67,12 @@ SPDY = {
         Version("channel.k8s.io", ends_with_status=False),
     )
 }
-"""The versions over SPDY, the best first."""
+"""The versions over SPDY, in the server's order of preference."""
 WITHOUT_RESIZE = ("v2.channel.k8s.io", "channel.k8s.io")
 
 
 class ExecOptions(Value, frozen=True):
-    """What is asked for. With a terminal there is no stderr of its own."""
+    """The requested streams. With a terminal there is no separate stderr."""
 
     container: str = ""
     command: tuple[str, ...] = ()
@@ -83,8 +83,8 @@ class ExecOptions(Value, frozen=True):
 
 
 def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str) -> ExecOptions:
-    """The options of a request to exec or attach; ApiError 400 where there would be nothing to do
-    or to see."""
+    """The options of a request to exec or attach. Raises ApiError 400 if it has no command or
+    requests no stream."""
     values = list(parameters)
     flags = {
         name: is_true(value)
@@ -111,22 +111,22 @@ def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str
 
 
 def choose_websocket(offered: Sequence[str]) -> Version:
-    """The version to speak: v5 where it is offered, else the first that is known; ApiError 403
-    where none is (STREAM-4)."""
+    """The version: v5 if it is offered, else the first supported one. Raises ApiError 403 if none
+    is supported (STREAM-4)."""
     if V5.name in offered:
         return V5
     return WEBSOCKET[choose_protocol(offered, tuple(WEBSOCKET))]
 
 
 def choose_spdy(offered: Sequence[str]) -> Version:
-    """The first version offered that is known; a client that offers none speaks the oldest
+    """The first supported version that is offered; the oldest for a client that offers none
     (STREAM-4)."""
     return SPDY[choose_protocol(offered, tuple(SPDY)) or "channel.k8s.io"]
 
 
 def choose_protocol(offered: Sequence[str], known: Sequence[str]) -> str:
-    """The first name offered that is known, empty where none is offered; ApiError 403 where none of
-    them is known."""
+    """The first supported name that is offered; empty if none is offered. Raises ApiError 403 if
+    none is supported."""
     found = next((name for name in offered if name in known), "")
     if offered and not found:
         words = f"client supports [{' '.join(offered)}], server accepts [{' '.join(name for name in known if name)}]"
@@ -139,8 +139,8 @@ def choose_protocol(offered: Sequence[str], known: Sequence[str]) -> str:
 
 
 class Input(Value, frozen=True):
-    """What a client's message says: bytes for stdin, its end, or a size (columns, rows). All empty:
-    nothing that is understood."""
+    """The content of a client's message: bytes for stdin, the end of stdin, or a size (columns,
+    rows). All are empty if the message is malformed."""
 
     data: bytes = b""
     is_end: bool = False
@@ -148,8 +148,8 @@ class Input(Value, frozen=True):
 
 
 def read_message(version: Version, message: bytes) -> Input:
-    """A client's message over a WebSocket (STREAM-5). One that is not understood is an `Input` that
-    says nothing."""
+    """The content of a client's message over a WebSocket (STREAM-5). A malformed one is an empty
+    `Input`."""
     channel, rest = read_channel(version, message)
     if channel == STDIN:
         return Input(data=rest)
@@ -159,7 +159,7 @@ def read_message(version: Version, message: bytes) -> Input:
 
 
 def read_channel(version: Version, message: bytes) -> tuple[int, bytes]:
-    """The channel of a message and its payload; channel -1 for a message that is not understood."""
+    """The channel of a message and its payload; channel -1 for a malformed message."""
     if not message:
         return -1, b""
     if not version.is_text:
@@ -171,7 +171,7 @@ def read_channel(version: Version, message: bytes) -> tuple[int, bytes]:
 
 
 def read_size(text: bytes) -> tuple[int, int] | None:
-    """A terminal's size (columns, rows); None where the text is none."""
+    """A terminal's size (columns, rows); None for any other text."""
     try:
         size: Any = msgspec.json.decode(text) if len(text) <= SIZE_BYTES_MAX else None
         return _side(size["Width"]), _side(size["Height"])
@@ -186,20 +186,20 @@ def _side(number: Any) -> int:
 
 
 def write_message(version: Version, channel: int, data: bytes) -> bytes | str:
-    """A message to the client: text where the version is, else bytes."""
+    """A message to the client: text if the version requires it, else bytes."""
     if version.is_text:
         return f"{chr(ord('0') + channel)}{base64.b64encode(data).decode()}"
     return bytes([channel]) + data
 
 
 def first_channel(options: ExecOptions) -> int:
-    """The channel on which a client over a WebSocket is told that its stream is there, by a message
-    without data."""
+    """The channel of the first message to a client over a WebSocket, which has no data and shows
+    that the stream is open."""
     return STDOUT if options.stdout else STDERR if options.stderr else ERROR
 
 
 def compute_end(command: tuple[str, ...], exit_code: int) -> Status:
-    """How the command ended, as clients understand it (RT-14)."""
+    """The Status for the end of the command (RT-14)."""
     if exit_code == 0:
         return Status(status="Success")
     words = f"command terminated with non-zero exit code: error executing command [{' '.join(command)}], exit code {exit_code}"
@@ -213,12 +213,12 @@ def compute_end(command: tuple[str, ...], exit_code: int) -> Status:
 
 
 def compute_failure(words: str) -> Status:
-    """The command could not be run, or nobody knows how it ended."""
+    """The Status for a command that could not be run, or whose end is unknown."""
     return status.internal_error(words)
 
 
 def write_end(version: Version, end: Status) -> bytes:
-    """What the error channel says last: the Status; before v4 its message, and nothing on
+    """The last message of the error channel: the Status; before v4 its message, and nothing on
     success."""
     if version.ends_with_status:
         return codec.encode(end)

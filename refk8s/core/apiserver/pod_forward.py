@@ -1,5 +1,5 @@
-"""Port forwarding: which streams belong together, and which port of the pod they are for. Rules
-RT-15, STREAM-6.
+"""Port forwarding: pairs the streams of each connection, and reads their ports. Rules RT-15,
+STREAM-6.
 
 | protocol | carried by | a connection is |
 |---|---|---|
@@ -30,18 +30,18 @@ CHANNELS = {
         Version(""),
     )
 }
-"""The versions with a pair of channels for each port; the one without a name is for clients that
+"""The versions with a pair of channels for each port. The one without a name is for clients that
 offer none."""
 WEBSOCKET = (TUNNEL, *CHANNELS)
 CONNECTIONS_MAX = 256
-"""So many connections one client may have under way."""
+"""The most connections of one client at a time."""
 PORTS_MAX = 32
-"""So many ports one address may name: in base64 a channel is one character."""
+"""The most ports in one URL: in base64 a channel is one character."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
 def compute_ports(parameters: Iterable[tuple[str, str]]) -> tuple[int, ...]:
-    """The ports that an address names; ApiError 400 where there is none, or something else."""
+    """The ports in the query. Raises ApiError 400 if there is none, or an invalid one."""
     texts = [
         text.strip() for name, value in parameters if name == "ports" for text in value.split(",")
     ]
@@ -58,7 +58,7 @@ def compute_ports(parameters: Iterable[tuple[str, str]]) -> tuple[int, ...]:
 
 
 def read_port(text: str) -> int | None:
-    """A port number; None where the text is none."""
+    """A port number; None for any other text."""
     return int(text) if _PORT.fullmatch(text) and 0 < int(text) < 1 << 16 else None
 
 
@@ -71,7 +71,7 @@ class Forward(Value, frozen=True):
 
 
 class Half(Value, frozen=True):
-    """The first of the two streams."""
+    """The first of the two streams of a connection."""
 
     kind: str
     stream: int
@@ -79,14 +79,14 @@ class Half(Value, frozen=True):
 
 
 class Pairs:
-    """The streams whose partner has not come yet."""
+    """The streams whose partner has not been opened yet."""
 
     def __init__(self) -> None:
         self._halves: dict[str, Half] = {}
 
     def opened(self, stream: int, headers: Mapping[str, str]) -> Forward | Half | None:
-        """The connection that this stream completes, the half that it is, or None for one that
-        means nothing here."""
+        """The connection that this stream completes; else the `Half` that it is; None if it belongs
+        to no connection."""
         kind, id = headers.get("streamtype", ""), headers.get("requestid", "")
         port = read_port(headers.get("port", ""))
         if kind not in ("error", "data") or port is None:
@@ -103,5 +103,5 @@ class Pairs:
 
 
 def compute_refusal(port: int, pod: str, words: str) -> bytes:
-    """What the error stream says where the port takes no connection."""
+    """The message on the error stream if the port accepts no connection."""
     return f"error forwarding port {port} to pod {pod}: {words}".encode()

@@ -1,14 +1,14 @@
-"""Which container's log a request asks for, and which part of it. Rules RT-12, RT-13, STREAM-1
-(spec/streams.md).
+"""Selects the container whose log is requested, its attempt, and the part of the log. Rules RT-12,
+RT-13 (spec/runtime.md), STREAM-1 (spec/streams.md).
 
 | the container's newest attempt | the log of |
 |---|---|
 | runs, or has ended | it; with `previous` the attempt before it |
-| waits for its restart | the attempt before |
-| never ran | none: 400, with why it waits |
+| waits for its restart | the attempt before it |
+| never ran | none: 400, with the reason why it waits |
 
-The attempts are those that the node's runtime lists under the pod's uid. The pod's status is
-written by clients too, so it is used for the words of a refusal and never for an id.
+The attempts are those that the node's runtime lists for the pod's uid. Clients can write the pod's
+status too, so it is used for error messages and never for an id.
 
 Source: Kubernetes API reference, "read log of the specified Pod"; kubectl reference, "kubectl
 logs".
@@ -27,7 +27,7 @@ from refk8s.core.ports import EXITED, RUNNING, ContainerStatus, LogOptions
 from refk8s.core.value import evolve
 
 LOG_OPTIONS = evolve(PODS, kind="PodLogOptions")
-"""The kind that a refusal of log options names."""
+"""The kind in the Status of invalid log options."""
 STREAMS = {"All": (True, True), "Stdout": (True, False), "Stderr": (False, True)}
 WAITING_WORDS = {
     "ErrImagePull": "image can't be pulled",
@@ -36,8 +36,8 @@ WAITING_WORDS = {
 
 
 def compute_log_options(parameters: Mapping[str, str], name: str, now: Instant) -> LogOptions:
-    """The options of a request's parameters; ApiError 400 where one cannot be read, 422 where they
-    make no sense (RT-13)."""
+    """The options of a request. Raises ApiError 400 for one that cannot be parsed, 422 for an
+    invalid one (RT-13)."""
     seconds = get_number(parameters, "sinceSeconds")
     tail = get_number(parameters, "tailLines")
     limit = get_number(parameters, "limitBytes")
@@ -110,8 +110,8 @@ def _moment(text: str) -> Instant | None:
 
 
 def choose_container(pod: Pod, named: str) -> str:
-    """The container that is meant: the one named, or the only one. ApiError 400 where there is none
-    of the name, or several."""
+    """The named container, or the pod's only one. Raises ApiError 400 if there is none of that
+    name, or if there are several and none is named."""
     name = pod.metadata.name
     regular = [container.name for container in pod.spec.containers]
     inits = [container.name for container in pod.spec.init_containers or ()]
@@ -131,8 +131,8 @@ def choose_container(pod: Pod, named: str) -> str:
 def choose_log(
     pod: Pod, attempts: Sequence[ContainerStatus], container: str, previous: bool
 ) -> ContainerStatus:
-    """The attempt whose log is meant, among those that the runtime lists for this pod; ApiError 400
-    where there is none (RT-12)."""
+    """The attempt whose log is requested, among those that the runtime lists for this pod. Raises
+    ApiError 400 if there is none (RT-12)."""
     name = pod.metadata.name
     ran = sorted(
         [one for one in attempts if one.name == container and one.state in (RUNNING, EXITED)],
@@ -140,7 +140,7 @@ def choose_log(
     )
     found = find_status(pod, container)
     waiting = found.state.waiting if found is not None and found.state is not None else None
-    # The newest attempt counts as the current one unless it has ended and the next is waited for.
+    # The newest attempt is the current one, unless it has exited and waits for its restart.
     is_current = bool(ran) and (ran[-1].state == RUNNING or waiting is None)
     chosen = ran[:-1] if previous and is_current else ran
     if chosen:
@@ -167,8 +167,8 @@ def _age(attempt: ContainerStatus) -> tuple[int, Instant, str]:
 
 
 def find_status(pod: Pod, container: str) -> ApiContainerStatus | None:
-    """What the pod's status says of a container. Clients can write it: for words only
-    (STREAM-1)."""
+    """The status of a container in the pod's status. Clients can write it, so it is only for
+    messages (STREAM-1)."""
     listed = (
         pod.status.container_statuses,
         pod.status.init_container_statuses,
@@ -186,7 +186,7 @@ def find_running(attempts: Sequence[ContainerStatus], container: str) -> Contain
 
 
 def check_scheduled(pod: Pod) -> str:
-    """The pod's node; ApiError 400 where it has none yet."""
+    """The pod's node. Raises ApiError 400 if it has none yet."""
     if not pod.spec.node_name:
         raise ApiError(status.bad_request(f"pod {pod.metadata.name} does not have a host assigned"))
     return pod.spec.node_name

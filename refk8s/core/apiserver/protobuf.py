@@ -1,12 +1,11 @@
-"""Protobuf bodies: Kubernetes' second wire form, as JSON trees. Rules PROTO-1 ... PROTO-8
-(spec/protobuf.md).
+"""Protobuf bodies, decoded to JSON trees. Rules PROTO-1 ... PROTO-8 (spec/protobuf.md).
 
-`kubectl create` and upstream's components send objects so. A body is decoded into the JSON tree of
-the same object and then goes the way of every other; zeros that JSON would leave out are in the
-tree, and the codec drops them as it does for JSON (PROTO-6). `encode` is the way back. Source:
-Kubernetes documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding). Left out: field
-numbers newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, such a kind
-refused.
+`kubectl create` and upstream's components send them. A body is decoded to the JSON tree of the same
+object, which is then handled like any other. The tree has the zeros that JSON would omit; the codec
+drops them, as it does for JSON (PROTO-6). `encode` is the inverse. Source: Kubernetes
+documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding). Left out: field numbers
+newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, and such a kind is
+rejected.
 """
 
 import base64
@@ -54,7 +53,7 @@ _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 
 
 
 class NoProtobuf(ValueError):
-    """A kind or field that has no number on the protobuf wire."""
+    """A kind or field without a field number."""
 
 
 class Field(Value, frozen=True):
@@ -72,7 +71,7 @@ class Field(Value, frozen=True):
 
 def decode(data: bytes) -> Tree:
     """The JSON tree of a protobuf body, with apiVersion and kind (PROTO-1). Raises ApiError 400 for
-    whatever is none (PROTO-4)."""
+    any other bytes (PROTO-4)."""
     try:
         return _decode_enveloped(memoryview(data), 0)
     except (Malformed, NoProtobuf) as error:
@@ -80,7 +79,7 @@ def decode(data: bytes) -> Tree:
 
 
 def encode(tree: Tree) -> bytes:
-    """The protobuf body of a JSON tree (PROTO-8). Raises NoProtobuf for a kind or a field without a
+    """The protobuf body of a JSON tree (PROTO-8). Raises NoProtobuf for a kind or field without a
     number, or of another shape."""
     api_version, kind = tree["apiVersion"], tree["kind"]
     type_meta = _string(1, api_version) + _string(2, kind)
@@ -93,7 +92,7 @@ def encode(tree: Tree) -> bytes:
 
 
 def message_of(api_version: str, kind: str) -> str:
-    """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group stand in every group
+    """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group are in every group
     (PROTO-7)."""
     group, _, version = api_version.rpartition("/")
     name = (
@@ -131,7 +130,8 @@ def _decode_enveloped(data: memoryview, depth: int) -> Tree:
         raise Malformed(f"content of the type or encoding {content_type[:100]!r}")
     message = message_of(api_version, kind)
     if raw is None:
-        # an empty object is there, with no bytes; a body cut short is not an empty one
+        # An empty object is encoded as no bytes, so it must be distinguished from a body that was
+        # cut off.
         raise Malformed("there is no object in it")
     tree = _decode_message(message, raw, depth + 1)
     return {"apiVersion": api_version, "kind": kind, **tree}
@@ -142,7 +142,7 @@ def _decode_enveloped(data: memoryview, depth: int) -> Tree:
 
 @cache
 def _messages() -> dict[str, str]:
-    """The table, loaded at the first use: few clusters ever need it."""
+    """The table, loaded at the first use, because few clusters need it."""
     from refk8s.core.apiserver.protobuf_fields import MESSAGES
 
     return MESSAGES
@@ -150,8 +150,8 @@ def _messages() -> dict[str, str]:
 
 @cache
 def fields_of(message: str) -> tuple[Field, ...]:
-    """The fields of a message in the order of their numbers (PROTO-2). Raises KeyError for a
-    message that is none."""
+    """The fields of a message in the order of their numbers (PROTO-2). Raises KeyError for an
+    unknown message."""
     found = []
     for text in _messages()[message].split():
         number, _, rest = text.partition("=")
@@ -205,7 +205,7 @@ def _decode_repeated(kind: str, wire: int, value: int | memoryview, depth: int) 
 
 
 def _decode_entry(kind: str, data: memoryview, depth: int) -> tuple[str, Any]:
-    """One entry of a map; what is left out of it is empty."""
+    """One entry of a map; an absent part is empty."""
     key, entry = "", _decode_value(kind, *_EMPTY.get(kind, (LENGTH, memoryview(b""))), depth)
     for number, wire, value in read_fields(data):
         if number == 1:
@@ -269,7 +269,7 @@ def _number(value: float) -> int | float:
 
 
 def _plain(message: str, data: memoryview, depth: int) -> Tree:
-    """A message of this file's own, by its fields, unnamed ones left out."""
+    """A message defined in this file, decoded by its fields; unnamed ones are left out."""
     if depth > DEPTH_MAX:
         raise Malformed(f"nested deeper than {DEPTH_MAX} messages")
     tree: Tree = {}
@@ -303,8 +303,8 @@ _OWN: dict[str, dict[int, Field]] = {
 
 
 def _time(data: memoryview, depth: int) -> str | None:
-    """An empty message is no time; one of zeros is the epoch."""
-    # four digits for the years before 1000, too
+    """An empty message is no time; one with zeros is the epoch."""
+    # with four digits, also for years before 1000
     return None if not len(data) else timestamp(_instant(data, depth)).zfill(20)
 
 
@@ -328,7 +328,7 @@ def _int_or_string(data: memoryview, depth: int) -> int | str:
 
 
 def _raw(data: memoryview, depth: int) -> Any:
-    """Bytes that hold JSON, or a protobuf body of their own."""
+    """Bytes that are JSON, or another protobuf body."""
     body: memoryview = _plain("Raw", data, depth).get("raw", memoryview(b""))
     if not len(body):
         return None
@@ -372,9 +372,8 @@ def _string(number: int, text: str) -> bytes:
 def _encode_message(message: str, tree: Tree) -> bytes:
     """The fields of an object in the order of their numbers, those of embedded messages in theirs.
 
-    Apart from the envelope, what kind an object is goes without saying: items of a list and
-    templates have no field for it. A field too new for the table is refused, unless it is an empty
-    object, which says nothing.
+    Kind and apiVersion of items of a list and of templates are not encoded: they have no field for
+    them. A field that is newer than the table is rejected, unless it is an empty object.
     """
     left = dict(tree)
     data = _encode_fields(message, left)
@@ -385,7 +384,7 @@ def _encode_message(message: str, tree: Tree) -> bytes:
 
 
 def _encode_fields(message: str, left: Tree) -> bytes:
-    """Encode what this message has of `left`, and take it out of there."""
+    """Encode the fields of this message that are in `left`, and remove them from it."""
     out = []
     for field in fields_of(message):
         if field.shape == "^":
@@ -436,8 +435,8 @@ def _write_int_or_string(value: int | str) -> bytes:
 
 
 def _write_schema_or(value: Any) -> bytes:
-    """An object is a schema; a list is of schemas or of names; a boolean says whether anything is
-    allowed."""
+    """An object is a schema; a list is one of schemas or of names; a boolean says whether anything
+    is allowed."""
     if isinstance(value, bool):
         return varint_field(1, value)
     if isinstance(value, dict):

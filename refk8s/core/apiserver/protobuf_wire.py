@@ -12,7 +12,7 @@ _FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
 
 
 class Malformed(ValueError):
-    """These bytes are no such message."""
+    """The bytes are not such a message."""
 
 
 def read_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
@@ -57,7 +57,7 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
 
 
 def signed(value: int, bits: int) -> int:
-    """A varint as the two's complement number of so many bits that it stands for."""
+    """The number, of this many bits in two's complement, of a varint."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
 

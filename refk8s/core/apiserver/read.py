@@ -1,5 +1,5 @@
-"""Get and list: which state of the store a reader sees, and which part of it. Rules LIST-1 ...
-LIST-12 (spec/api.md).
+"""Get and list: which state of the store is read, and which part of it. Rules LIST-1 to LIST-12
+(spec/watch_api.md).
 
 | resourceVersion | resourceVersionMatch | limit | state read |
 |---|---|---|---|
@@ -31,7 +31,7 @@ from refk8s.core.store import Compacted, FutureRevision, Page, Record
 
 EXACT, NOT_OLDER_THAN = "Exact", "NotOlderThan"
 
-# What a list leaves out of each item is told by the list as a whole; see respond.py.
+# The items of a list have no kind and apiVersion, which follow from the list; see respond.py.
 
 _TOO_OLD_PAGE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
@@ -42,8 +42,8 @@ _TOO_OLD_PAGE = (
 
 
 def find(request: Request, store: Reader) -> Record[Any]:
-    """The record that the request names; ApiError 404 where there is none, 400 for what can be no
-    name (API-10)."""
+    """The record of the object that the request names. Raises ApiError 404 if there is none, 400
+    for an invalid name (API-10)."""
     name = request.name
     if not name or "/" in name or "%" in name or name in (".", ".."):
         raise ApiError(status.bad_request(f"Name parameter invalid: {status.show(name)}"))
@@ -54,7 +54,7 @@ def find(request: Request, store: Reader) -> Record[Any]:
 
 
 def get(exchange: Exchange) -> Response:
-    """One object, never older than the resourceVersion asked for (LIST-2)."""
+    """One object, never older than the requested resourceVersion (LIST-2)."""
     request, store = exchange.request, exchange.store
     if request.options.resource_version:
         check_reached(parse_revision(request.options.resource_version), store)
@@ -85,7 +85,7 @@ def list_response(
 
 
 def read(selection: Selection, options: Options, store: Reader) -> Page[Any]:
-    """What the selection chooses in the state that the options name, cut to the limit, in the order
+    """The selected records in the state that the options determine, at most `limit`, in the order
     of keys (LIST-1, LIST-4)."""
     limit: int | None = options.limit if options.limit > 0 else None
     at: int | None = None
@@ -97,7 +97,7 @@ def read(selection: Selection, options: Options, store: Reader) -> Page[Any]:
             )
         at, after = parse_continue(options.continue_, selection.prefix)
     elif options.resource_version == "0":
-        # as from a watch cache, which holds everything at hand and cuts nothing (LIST-6)
+        # as from a watch cache, which returns the whole list (LIST-6)
         limit = None
     elif options.resource_version:
         revision = parse_revision(options.resource_version, of_list=True)
@@ -124,7 +124,7 @@ def _page(
     selection: Selection, store: Reader, at: int | None, after: str | None, limit: int | None
 ) -> Page[Any]:
     matches = selection.matches
-    if selection.name:  # a point and not a range
+    if selection.name:  # one key and not a range
         record = store.get(selection.key, at)
         found = (
             record is not None
@@ -143,14 +143,15 @@ def _page(
 
 
 def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta:
-    """The metadata of the list: its revision, and where more follows, how to go on (LIST-5)."""
+    """The metadata of the list: its revision, and the continue token if more items follow
+    (LIST-5)."""
     if not page.more:
         return ListMeta(resource_version=str(page.revision))
     return ListMeta(
         resource_version=str(page.revision),
         continue_=make_continue(page.revision, selection.prefix, page.records[-1].key),
-        # Upstream counts what follows only where nothing is chosen: it would have to read
-        # everything else.
+        # As upstream, the remaining items are counted only without selectors: with them, everything
+        # would have to be read.
         remaining_item_count=page.remaining if selection.matches is None else None,
     )
 
@@ -159,7 +160,8 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
 
 
 def parse_revision(text: str, *, of_list: bool = False) -> int:
-    """A resourceVersion as a number; ApiError 400 for any other text (LIST-8, divergence D-26)."""
+    """A resourceVersion as a number. Raises ApiError 400 for any other text (LIST-8, divergence
+    D-26)."""
     try:
         return parse_uint64(text)
     except ValueError as error:
@@ -170,13 +172,13 @@ def parse_revision(text: str, *, of_list: bool = False) -> int:
 
 
 def check_reached(revision: int, store: Reader) -> None:
-    """ApiError 504 when the store has not come so far (LIST-9)."""
+    """Raise ApiError 504 if the store has not reached this revision (LIST-9)."""
     if revision > store.revision:
         raise ApiError(too_large(revision, store.revision))
 
 
 def too_large(revision: int, current: int) -> Status:
-    """504 Timeout: a revision of the future. The client may come again."""
+    """504 Timeout: the revision has not been reached. The client may retry."""
     causes = (StatusCause(reason="ResourceVersionTooLarge", message="Too large resource version"),)
     details = StatusDetails(causes=causes, retry_after_seconds=1)
     return status.failure(
@@ -195,14 +197,13 @@ def _expired(message: str, token: str | None) -> Status:
     )
 
 
-# --- Continue tokens: the revision of the first page and the key to go on after, readable only to
-# us
+# --- Continue tokens: the revision of the first page, and the key to continue after
 
 
 def make_continue(revision: int, prefix: str, last_key: str) -> str:
-    """A token. Revision -1 means: whatever the present one is by then (an inconsistent
+    """A token. Revision -1 means the present state at the time of the next request (an inconsistent
     continuation, LIST-7)."""
-    # The key that would come next: it begins with the last one and a NUL, which no name contains.
+    # The least possible next key: the last one and a NUL, which no name contains.
     body = json.dumps(
         {"v": "meta.k8s.io/v1", "rv": revision, "start": last_key[len(prefix) :] + "\0"},
         separators=(",", ":"),
@@ -211,8 +212,8 @@ def make_continue(revision: int, prefix: str, last_key: str) -> str:
 
 
 def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
-    """(revision or None for the present one, key to go on after); ApiError 400 for what we never
-    gave out (LIST-8)."""
+    """(revision, or None for the present one; the key to continue after). Raises ApiError 400 for a
+    token that this server did not issue (LIST-8)."""
     try:
         tree = json.loads(
             base64.b64decode(
@@ -246,7 +247,7 @@ def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
 
 
 def check_list_options(options: Options) -> None:
-    """ApiError 422 for combinations that mean nothing (LIST-10)."""
+    """Raise ApiError 422 for an invalid combination of options (LIST-10)."""
     causes: list[Cause] = []
     if match := options.resource_version_match:
         if not options.resource_version:
@@ -315,7 +316,7 @@ def _forbidden_match(detail: str) -> Cause:
 
 
 def invalid_options(kind: str, causes: list[Cause]) -> Status:
-    """422 about the options of a request, which are objects of meta.k8s.io to upstream."""
+    """422 about the options of a request, which are objects of meta.k8s.io upstream."""
     return status.invalid(
         Resource("meta.k8s.io", "v1", kind.lower(), kind.lower(), kind, False), "", causes
     )

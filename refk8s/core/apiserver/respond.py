@@ -1,9 +1,9 @@
-"""An answer to bytes: each object is written once and its text kept beside it. Rules API-21,
-API-24, HTTP-17, WATCHAPI-8 (spec/api.md).
+"""Encodes answers: each object is encoded once, and its text is kept beside it. Rules API-21,
+API-24 (spec/api.md), HTTP-17 (spec/http.md), WATCHAPI-8 (spec/watch_api.md).
 
-The text of an object lies in its store record (`Record.wire`). A get hands it out; a list joins the
-texts of its items, without the kind and apiVersion that the list says for all of them; a watch puts
-it into a line. Nothing is encoded twice, whoever asks.
+The text of an object is kept in its store record (`Record.wire`). A get returns it. A list joins
+the texts of its items, without kind and apiVersion, which follow from the list. A watch writes it
+into a line. So an object is encoded once for all clients.
 
 Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations).
 """
@@ -36,25 +36,22 @@ from refk8s.core.value import Value, evolve
 
 
 class Reply(Value, frozen=True):
-    """What goes over the wire, but for its framing: a status code, the media type, the bytes, and
-    warnings for Warning headers.
-
-    A long body is `content` and then each of `more`: pieces that are sent one after another need
-    never be put together.
-    """
+    """An HTTP answer without its framing: a status code, the media type, the bytes, and texts for
+    Warning headers. A long body is `content` followed by each of `more`: pieces that are sent one
+    after another and need not be joined."""
 
     code: int
     content: bytes
     media_type: str = "application/json"
     warnings: tuple[str, ...] = ()
     more: tuple[bytes, ...] = ()
-    encoding: str = ""  # "gzip" where the bytes are compressed
+    encoding: str = ""  # "gzip" if the bytes are compressed
     cache: str = "no-cache, private"
-    vary: str = ""  # the header of the request that the form depends on
+    vary: str = ""  # the request header that the form depends on
 
     @property
     def length(self) -> int:
-        """Of the whole body, in bytes."""
+        """The length of the whole body in bytes."""
         return len(self.content) + sum(map(len, self.more)) if self.more else len(self.content)
 
     def whole(self) -> "Reply":
@@ -62,7 +59,7 @@ class Reply(Value, frozen=True):
         return evolve(self, content=b"".join((self.content, *self.more)), more=())
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Names in lower case, as servers want them."""
+        """The headers, with names in lower case, as servers require."""
         found = [
             (b"content-type", self.media_type.encode()),
             (b"cache-control", self.cache.encode()),
@@ -82,11 +79,11 @@ class Reply(Value, frozen=True):
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 WARNINGS_CHARACTERS_MAX = 4_096
-WARNING_CHARACTERS_MAX = 256  # of each, once all together are longer than that
+WARNING_CHARACTERS_MAX = 256  # the length of each, if all together are longer than that
 
 
 def shown_warnings(texts: Sequence[str]) -> list[str]:
-    """The warnings that become headers: each once, none with control characters, cut where they are
+    """The warnings that become headers: each once, none with control characters, cut if they are
     too long (HTTP-13)."""
     found = [text for text in dict.fromkeys(texts) if text and not _CONTROL.search(text)]
     if sum(map(len, found)) <= WARNINGS_CHARACTERS_MAX:
@@ -110,7 +107,7 @@ _GZIP_LEVEL = 1
 
 
 def accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether the client takes compressed answers."""
+    """Whether the client accepts compressed answers."""
     for part in headers.get("accept-encoding", "").split(","):
         name, _, parameters = part.partition(";")
         if name.strip().lower() == "gzip" and parameters.replace(" ", "") not in (
@@ -124,20 +121,20 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
 
 
 def gzipped(reply: Reply) -> Reply:
-    """The reply with a compressed body (HTTP-16). O(bytes), about 10 ms a megabyte: not for an
-    event loop."""
+    """The reply with a compressed body (HTTP-16). O(bytes), about 10 ms for a megabyte, so it must
+    not run in an event loop."""
     return evolve(reply, content=compressed((reply.content, *reply.more)), more=(), encoding="gzip")
 
 
 def compressed(pieces: Sequence[bytes]) -> bytes:
-    """The pieces as one gzip member. Members may follow each other: together they are what their
-    contents are together."""
+    """The pieces as one gzip member. Concatenated members are decompressed to their concatenated
+    contents."""
     packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
     return b"".join([*map(packer.compress, pieces), packer.flush()])
 
 
 def wire_of(record: Record[Any]) -> bytes:
-    """The JSON of a record's object; made when it is first asked for and kept (API-24)."""
+    """The JSON of a record's object, encoded at the first use and kept (API-24)."""
     wire = record.wire
     if wire is None:
         wire = record.wire = encode(record.value)
@@ -153,8 +150,8 @@ def respond(
     include_object: str = "",
     pretty: bool = False,
 ) -> Reply:
-    """The reply that says this response in this form. Never raises: where the form does not fit,
-    the reply says so (406)."""
+    """The reply with this response in this form. Never raises: if the form is not available, the
+    reply is a 406."""
     body = response.body
     more: tuple[bytes, ...] = ()
     if form.shown == WHOLE or isinstance(body, Status):
@@ -182,7 +179,7 @@ def respond(
             )
     reply = Reply(response.code, content, warnings=response.warnings, more=more)
     if form.media_type == YAML:
-        # its patterns take 20 ms to compile, and few clients want YAML
+        # imported here: its patterns take 20 ms to compile, and few clients request YAML
         from refk8s.core.api.yaml_text import write_yaml
 
         return Reply(
@@ -202,7 +199,7 @@ def respond(
 
 @cache
 def _head_of(kind: str, api_version: str) -> bytes:
-    """How the text of every object of this kind begins."""
+    """The beginning of the text of every object of this kind."""
     return b'{"kind":' + encode(kind) + b',"apiVersion":' + encode(api_version) + b","
 
 
@@ -211,14 +208,14 @@ ITEMS_A_PIECE = 64
 
 def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
     """The text of a list, in pieces, from the texts of its items; each without its kind and
-    apiVersion, which are the list's (LIST-11).
+    apiVersion (LIST-11).
 
-    In pieces, and by views instead of slices, because a large block of memory costs more than what
-    is copied into it: a list of 500 pods takes a tenth of the time so. O(bytes).
+    It is in pieces, and uses views instead of slices, because allocating a large block of memory
+    costs more than copying into it: a list of 500 pods takes a tenth of the time. O(bytes).
     """
     first = records[0].value
     head = _head_of(first.kind, first.api_version)
-    # all are of one kind, so all begin alike
+    # all are of one kind, so all texts begin in the same way
     cut = len(head) if wire_of(records[0]).startswith(head) else 1
     pieces = [
         _head_of(body.kind, body.api_version)
@@ -232,7 +229,7 @@ def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
             for record in records[start : start + ITEMS_A_PIECE]
         ]
         if start:
-            items.insert(0, b"")  # so that a comma is between this piece and the one before
+            items.insert(0, b"")  # a comma separates this piece from the one before
         pieces.append(b",{".join(items))
     pieces.append(b"]}\n")
     return pieces
@@ -263,8 +260,8 @@ def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_obje
 
 
 def _versioned(shown: Any, form: Form) -> Any:
-    """A Table or metadata in the version of meta.k8s.io that was asked for: v1beta1 differs by its
-    name alone (API-21)."""
+    """A Table or metadata in the requested version of meta.k8s.io; v1beta1 differs only in its name
+    (API-21)."""
     if form.version == "v1":
         return shown
     version = f"meta.k8s.io/{form.version}"
@@ -300,7 +297,7 @@ def write_events(
     include_object: str = "",
     columns: bool = False,
 ) -> bytes:
-    """The events as lines. `columns`: these are the first ones, and a table's first event carries
+    """The events as lines. `columns`: these are the first events; the first event of a table has
     the columns (TABLE-5)."""
     if form.shown == WHOLE:
         return b"".join([_line(event, resource) for event in events])
@@ -349,12 +346,12 @@ def _shown_event(
 
 
 def write_error(said: Status) -> bytes:
-    """The line that ends a watch that cannot go on (WATCHAPI-3)."""
+    """The line of the ERROR event that ends a watch (WATCHAPI-3)."""
     return b'{"type":"ERROR","object":' + encode(said) + b"}\n"
 
 
 def check_watch_form(form: Form) -> None:
-    """ApiError 406 for a form that no single object has."""
+    """Raise ApiError 406 for a form that a single object does not have."""
     if form.shown == PARTIAL_LIST:
         raise ApiError(
             status.not_acceptable(

@@ -1,9 +1,9 @@
-"""Reviews: questions that are asked by creating something that nobody keeps. Rule API-27
+"""Reviews: questions in the form of a create that is answered and not stored. Rule API-27
 (spec/api.md).
 
-Who am I, may I, may they, whose token is this. Source: Kubernetes documentation, "Authorization"
-(checking API access), "Authenticating". Left out: while everybody may do everything (API-13) the
-answer to "may" is always yes.
+They ask for the user of the request, for the user of a token, and whether a user may do something.
+Source: Kubernetes documentation, "Authorization" (checking API access), "Authenticating". Left out:
+without an authorizer (API-13) access is always allowed.
 """
 
 from typing import Any
@@ -40,8 +40,8 @@ _EVERYTHING = SubjectRulesReviewStatus(
 
 
 def review(exchange: Exchange) -> Response:
-    """The answer, as the status of what was posted. ApiError 422 for a question that asks
-    nothing."""
+    """The answer, as the status of the posted object. Raises ApiError 422 for an incomplete
+    question."""
     request = exchange.request
     asked = request.body
     match request.resource.kind:

@@ -1,8 +1,8 @@
-"""A method, a path and a query to what they ask for. Rules API-10, API-11, API-12 (spec/api.md).
+"""Parses a method, a path and a query. Rules API-10, API-11, API-12 (spec/api.md).
 
     /api/v1                         [/watch] [/namespaces/NAMESPACE] /PLURAL [/NAME [/SUBRESOURCE [/PATH]]]
     /apis/GROUP/VERSION             the same
-    everything else                 discovery, schemas, health: no resource
+    everything else                 discovery, schemas, health: not a resource
 
 | method | on a collection | on an object | on a part of an object |
 |---|---|---|---|
@@ -38,11 +38,10 @@ _ON_PART = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "
 
 
 class Target(Value, frozen=True):
-    """What is asked of which resource. `include_object` is for tables.
-
-    `path` and `parameters` are for what goes on to a container; a delete has its `parameters` too.
-    `problem` refuses the options of the query, once the user is authorized (HTTP-8).
-    """
+    """The verb, the resource and the options of a request line. `include_object` is for tables.
+    `path` and `parameters` are for streams to a container; a delete has its `parameters` too.
+    `problem`: an error in the options of the query, which is answered after the user is authorized
+    (HTTP-8)."""
 
     verb: str
     resource: Resource
@@ -58,7 +57,7 @@ class Target(Value, frozen=True):
 
 
 class Plain(Value, frozen=True):
-    """A path that is no resource's: discovery, schemas, health, or nothing at all."""
+    """A path that is not a resource: discovery, schemas, health, or unknown."""
 
     path: str
     parameters: tuple[tuple[str, str], ...] = ()
@@ -66,8 +65,8 @@ class Plain(Value, frozen=True):
 
 @remember(4096)
 def route(method: str, path: str, query: str) -> Target | Plain:
-    """The target of a request line; path and query as they came, percent-encoded. ApiError 4xx for
-    what there is not. O(length)."""
+    """The target of a request line; path and query are percent-encoded. Raises ApiError 4xx for an
+    unknown path or method. O(length)."""
     segments = unquote(path, errors="replace").split("/")[1:]
     while segments and not segments[-1]:
         segments.pop()
@@ -111,8 +110,8 @@ def route(method: str, path: str, query: str) -> Target | Plain:
 
 
 def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, str, str, str]:
-    """(resource, namespace, name, subresource, path after it); ApiError 404 where there is no such
-    place."""
+    """(resource, namespace, name, subresource, path after it). Raises ApiError 404 for an unknown
+    path."""
     namespace = ""
     if (
         len(rest) >= 3
@@ -132,7 +131,7 @@ def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, st
     if resource.namespaced != bool(namespace) and (
         name or not resource.namespaced or "list" not in resource.verbs
     ):
-        # only lists and watches look into all namespaces at once
+        # only lists and watches are possible in all namespaces at once
         raise ApiError(status.path_not_found())
     if subresource and resource.subresource(subresource) is None:
         raise ApiError(status.path_not_found())
@@ -153,7 +152,7 @@ def _verb(
     values: Mapping[str, str],
     watched: bool,
 ) -> str:
-    """The verb; ApiError 405 for a method that the place does not serve (API-11)."""
+    """The verb. Raises ApiError 405 for a method that the path does not serve (API-11)."""
     if watched:
         verb = "watch" if method == "GET" else ""
     elif subresource:
@@ -222,8 +221,8 @@ def _list_options(values: Mapping[str, str], parameters: Any) -> Options:
 def _collection_options(
     values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]
 ) -> Options:
-    """What a deletecollection chooses. How it deletes is said by the body or by `delete_options`
-    (DEL-10)."""
+    """The selectors of a deletecollection. Its delete options are in the body or from
+    `delete_options` (DEL-10)."""
     return Options(
         label_selector=values.get("labelSelector", ""),
         field_selector=values.get("fieldSelector", ""),
@@ -235,10 +234,10 @@ def _collection_options(
 
 
 def delete_options(verb: str, parameters: tuple[tuple[str, str], ...]) -> DeleteOptions | None:
-    """The DeleteOptions in a query, for a request without a body (DEL-10); None where it has none.
+    """The DeleteOptions in a query, for a request without a body (DEL-10); None if it has none.
 
-    `uid` and `resourceVersion` are preconditions; of a collection, resourceVersion is one of the
-    list. ApiError 400 for a number that cannot be read; delete.py checks the rest.
+    `uid` and `resourceVersion` are preconditions; for a collection, resourceVersion is that of the
+    list. Raises ApiError 400 for a number that cannot be parsed; delete.py checks the rest.
     """
     values = _first_values(parameters)
     if not any(key in values for key in _OF_A_DELETE):
@@ -316,7 +315,7 @@ def _write_options(
 
 
 def _dry_run(kind: str, parameters: tuple[tuple[str, str], ...]) -> bool:
-    """Whether nothing is to be stored; ApiError 422 for any stage but All (API-12)."""
+    """Whether nothing is stored. Raises ApiError 422 for any value but All (API-12)."""
     stages = [value for key, value in parameters if key == "dryRun"]
     if not stages or stages == [""]:
         return False

@@ -1,5 +1,5 @@
-"""What a list, a watch or a deletecollection chooses: resource, namespace, labels, fields. Rule
-LIST-3 (spec/api.md).
+"""The objects of a list, a watch or a deletecollection: resource, namespace, labels, fields. Rule
+LIST-3 (spec/watch_api.md).
 
 Source: Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 """
@@ -21,10 +21,8 @@ Matches = Callable[[Any], bool]
 
 @frozen(eq=False)
 class Selection:
-    """Everything below `prefix` for which `matches` holds (None: everything).
-
-    `name` is set where at most the one object at `key` can be chosen.
-    """
+    """Every object below `prefix` for which `matches` is true (None: every object). `name` is set
+    if at most the object at `key` can be selected."""
 
     resource: Resource
     namespace: str
@@ -43,8 +41,8 @@ class Selection:
 def select(
     resource: Resource, namespace: str, label_selector: str, field_selector: str
 ) -> Selection:
-    """The selection of these texts. ApiError 400 for a selector that cannot be read or names a
-    field that cannot be selected."""
+    """The selection of these texts. Raises ApiError 400 for an invalid selector, and for a field
+    that is not selectable."""
     try:
         labels = parse(label_selector)
         fields = parse_fields(field_selector)
@@ -77,7 +75,7 @@ def select(
         f"{resource.prefix}{namespace}/" if resource.namespaced and namespace else resource.prefix
     )
     if resource.namespaced and not namespace:
-        point = ""  # the name alone is no key
+        point = ""  # the name alone is not a key
     else:
         point = name
     return Selection(resource, namespace, point, prefix, labels, fields, _all_of(tests))

@@ -1,8 +1,8 @@
-"""SPDY/3.1, as much of it as port forwarding over a WebSocket needs: frames in, events out; calls
-in, bytes out. Rule RT-15.
+"""SPDY/3.1, as far as exec, attach and port-forward need it: frames to events, and calls to bytes.
+Rule RT-15.
 
-No socket, no clock: one `Spdy` is one side of one connection that accepts streams. Flow control is
-left out, as the clients leave it out. Source: "SPDY Protocol - Draft 3.1" (framing, name/value
+Without sockets and clocks: a `Spdy` is one side of a connection that accepts streams. It has no
+flow control, and neither have the clients. Source: "SPDY Protocol - Draft 3.1" (framing, name/value
 header block); KEP-4006 "Transition from SPDY to WebSockets" (tunnelling).
 """
 
@@ -39,12 +39,12 @@ _TAIL = (
 DICTIONARY = (
     b"".join([struct.pack(">I", len(word)) + word.encode() for word in _WORDS]) + _TAIL.encode()
 )
-"""What both sides take as said before the first header block. Its checksum is part of every
-connection: 0xe3c6a7c2."""
+"""The dictionary of the header compression, which is part of the protocol. Its checksum occurs in
+every connection: 0xe3c6a7c2."""
 
 
 class Opened(Value, frozen=True):
-    """The other side opens a stream; `ended`: it will send nothing on it."""
+    """The other side opens a stream; `ended`: it will send no data on it."""
 
     stream: int
     headers: dict[str, str]
@@ -60,13 +60,13 @@ class Data(Value, frozen=True):
 
 
 class Reset(Value, frozen=True):
-    """The other side has no use for this stream any more."""
+    """The other side has cancelled this stream."""
 
     stream: int
 
 
 class Pinged(Value, frozen=True):
-    """The other side wants this back."""
+    """A ping of the other side, which must be returned."""
 
     reply: bytes
 
@@ -79,11 +79,11 @@ Happened: TypeAlias = Opened | Data | Reset | Pinged | Gone
 
 
 class NotSpdy(Exception):
-    """What came is not what the protocol allows."""
+    """The bytes violate the protocol."""
 
 
 class Spdy:
-    """One side of a connection: the state of its frames and of its two header compressions."""
+    """One side of a connection: the incomplete frame and the two header compressions."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -91,8 +91,8 @@ class Spdy:
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
 
     def take(self, data: bytes) -> list[Happened]:
-        """What happened in these bytes, in order; half a frame waits for its rest. NotSpdy where
-        they are no frames."""
+        """The events in these bytes, in order; an incomplete frame is kept until the rest arrives.
+        Raises NotSpdy for invalid bytes."""
         self._rest += data
         found: list[Happened] = []
         while len(self._rest) >= 8:
@@ -124,7 +124,7 @@ class Spdy:
             return Reset(_stream(body))
         if kind == PING:
             return Pinged(_frame(PING, 0, body[:4]))
-        return Gone() if kind == GOAWAY else None  # Settings and windows concern nobody here.
+        return Gone() if kind == GOAWAY else None  # no effect of settings, windows
 
     def _headers(self, block: bytes) -> dict[str, str]:
         try:
@@ -136,14 +136,14 @@ class Spdy:
         return _read_headers(plain)
 
     def accept(self, stream: int) -> bytes:
-        """Say yes to a stream."""
+        """Accept a stream."""
         block = self._deflate.compress(struct.pack(">I", 0)) + self._deflate.flush(
             zlib.Z_SYNC_FLUSH
         )
         return _frame(SYN_REPLY, 0, struct.pack(">I", stream) + block)
 
     def open(self, stream: int, headers: dict[str, str], ended: bool = False) -> bytes:
-        """Open a stream (what a client does)."""
+        """Open a stream, as a client."""
         plain = struct.pack(">I", len(headers))
         for name, value in headers.items():
             for text in (name.encode(), value.encode()):
@@ -155,7 +155,7 @@ class Spdy:
 
     @staticmethod
     def send(stream: int, data: bytes, ended: bool = False) -> bytes:
-        """Bytes on a stream, in as many frames as that takes."""
+        """Bytes on a stream, in as many frames as necessary."""
         pieces = [data[at : at + DATA_BYTES_MAX] for at in range(0, len(data), DATA_BYTES_MAX)] or [
             b""
         ]
@@ -170,7 +170,7 @@ class Spdy:
 
     @staticmethod
     def refuse(stream: int) -> bytes:
-        """Say no to a stream."""
+        """Refuse a stream."""
         return _frame(RST_STREAM, 0, struct.pack(">II", stream, REFUSED_STREAM))
 
 

@@ -1,10 +1,9 @@
-"""What is special about each resource, as one table. Everything not said here is the same for all
-of them.
+"""The differences between resources, as a table; everything else is the same for all of them.
 
 Rules API-4, API-6, API-7, DEL-5, DEL-6, LIST-3 (spec/api.md). Source: Kubernetes API reference,
 resource by resource ("selectable fields", garbage collection defaults); API conventions,
-"Concurrency Control and Consistency" and "Metadata" (generation). Left out: what needs more than a
-fact about the resource, which stands in defaults/, validation/ and admission/.
+"Concurrency Control and Consistency" and "Metadata" (generation). Left out: differences that need
+code, which are in defaults/, validation/ and admission/.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +23,8 @@ BACKGROUND, FOREGROUND, ORPHAN_DEPENDENTS, NO_COLLECTION = "Background", "Foregr
 
 
 def _path(path: str) -> Field:
-    """A reader of `spec.node_name`: empty where the way there ends early, true and false in words,
-    numbers in digits."""
+    """A reader of a path such as `spec.node_name`: empty if a part is absent; booleans as words,
+    numbers as digits."""
     *way, last = path.split(".")
 
     def read(obj: Any) -> str:
@@ -60,7 +59,7 @@ def _number(path: str) -> Field:
 
 
 def _event_source(event: Any) -> str:
-    """Who reported an event: the source's component, else the reporting controller."""
+    """The reporter of an event: the source's component, else the reporting controller."""
     source = event.source.component if event.source is not None else None
     return source or event.reporting_component or ""
 
@@ -83,15 +82,14 @@ _INVOLVED = {
 class Strategy:
     """The facts about one resource.
 
-    `generation`: the attributes whose change raises metadata.generation; empty where no change does
-    (API-5). `has_generation`: metadata.generation begins at 1; elsewhere it is what the creator
-    wrote. `unconditional_update`: a PUT may leave out the resourceVersion (API-6).
-    `create_on_update`: a PUT may create (API-7). `propagation`: what becomes of dependents where
-    nobody says (DEL-6); empty: the garbage collector does not look at it. `answers_deleted`: DELETE
-    answers with the object and not with a Status (DEL-5). `fields`: what a field selector may name
-    (LIST-3). `status_keeps`: the metadata that /status leaves as it is. `spec_is_final`: a changed
-    spec is dropped silently (API-8). `created_with_status`: its creator says its status too, as a
-    kubelet its node's.
+    `generation`: the attributes whose change raises metadata.generation; empty if no change does
+    (API-5). `has_generation`: metadata.generation is 1 on create; otherwise it is that of the body.
+    `unconditional_update`: a PUT needs no resourceVersion (API-6). `create_on_update`: a PUT may
+    create the object (API-7). `propagation`: the default propagation policy (DEL-6); empty: the
+    garbage collector ignores the resource. `answers_deleted`: DELETE is answered with the object
+    and not with a Status (DEL-5). `fields`: the selectable fields (LIST-3). `status_keeps`: the
+    metadata that a write to /status does not change. `spec_is_final`: a changed spec is dropped
+    silently (API-8). `created_with_status`: a create keeps the status of the body, as for a Node.
     """
 
     resource: Resource
@@ -112,8 +110,7 @@ class Strategy:
         return self.fields is not _METADATA
 
     def new_status(self) -> Any:
-        """The status of an object that nobody has looked at yet; None where the kind has no status
-        of its own."""
+        """The initial status of an object; None if the kind has no status."""
         return _empty_status(self.resource)
 
 
@@ -282,31 +279,31 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
 
 @cache
 def strategy_of(resource: Resource) -> Strategy:
-    """The strategy of a resource; the plain one where the table does not name it."""
+    """The strategy of a resource; the default one if the table does not name it."""
     facts = dict(_FACTS.get(resource, {}))
     if "fields" in facts:
         facts["fields"] = {**_METADATA, **facts["fields"]}
     return Strategy(resource, **{"has_generation": "generation" in facts, **facts})
 
 
-# --- Indexes of watches
+# --- indexes of watchers
 
 
 INDEXED: Mapping[str, tuple[str, ...]] = {resources.PODS.prefix: ("spec.nodeName", "metadata.name")}
-"""Fields by whose value watches are found, by the resource's prefix. Every other resource:
-metadata.name alone (WATCHAPI-9)."""
+"""The indexed fields of watchers, by the resource's prefix. Every other resource: metadata.name
+only (WATCHAPI-9)."""
 
 _BY_NAME = ("metadata.name",)
 
 
 def indexed_fields(prefix: str) -> tuple[str, ...]:
-    """The indexed fields of a resource, the most telling first."""
+    """The indexed fields of a resource, the most selective first."""
     return INDEXED.get(prefix, _BY_NAME)
 
 
 def index_values(prefix: str, change: Change[Any]) -> tuple[tuple[str, str], ...]:
-    """Under which (field, value) the watches stand that may care for a change: its values before
-    and after, each once (WATCHAPI-9)."""
+    """The (field, value) pairs under which the watchers of a change are found: the object's values
+    before and after it, each once (WATCHAPI-9)."""
     record, previous = change.record, change.previous
     found = [("metadata.name", change.key.rpartition("/")[2])]
     if prefix == _PODS_PREFIX:

@@ -1,5 +1,4 @@
-"""What is asked of a part of an object: binding, eviction, scale, token. Rules API-17 ... API-20
-(spec/api.md).
+"""The subresources binding, eviction, scale and token. Rules API-17 to API-20 (spec/api.md).
 
 Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget for your
 Application", "Managing Service Accounts"; API reference, "Binding", "Scale", "TokenRequest".
@@ -46,8 +45,8 @@ def _invalid(group: str, kind: str, name: str, *causes: Cause) -> ApiError:
 
 
 def bind(exchange: Exchange) -> Response | Commit:
-    """Bind a pod to a node, at most once (API-17, SCHED-25). Whether the node exists is not checked,
-    as upstream does not."""
+    """Bind a pod to a node, at most once (API-17, SCHED-25). As upstream, this does not check that
+    the node exists."""
     request, store, context = exchange.request, exchange.store, exchange.context
     binding = request.body
     name = request.name or binding.metadata.name or ""
@@ -123,8 +122,8 @@ def _bind_conflict(name: str, why: str) -> ApiError:
 
 
 def evict(exchange: Exchange) -> Response | Commit:
-    """Delete a pod if its disruption budget allows it, and take it off the budget in the same
-    transaction (API-18)."""
+    """Delete a pod if its disruption budget allows it, and lower the budget in the same transaction
+    (API-18)."""
     request, store, context = exchange.request, exchange.store, exchange.context
     eviction = request.body
     if eviction.metadata.name != request.name:
@@ -154,7 +153,7 @@ def evict(exchange: Exchange) -> Response | Commit:
 
 
 def _told(pod: Any, context: Context) -> Any:
-    """The pod with the condition that says why it is going."""
+    """The pod with the condition DisruptionTarget."""
     current = pod.status or PodStatus()
     known = next((c for c in current.conditions or () if c.type == DISRUPTION_TARGET), None)
     if known is not None and (known.status, known.reason) == ("True", "EvictionByEvictionAPI"):
@@ -173,13 +172,14 @@ def _told(pod: Any, context: Context) -> Any:
 
 
 def _is_harmless(pod: Any) -> bool:
-    """A pod that serves nobody: it has ended, has not begun, or is going already."""
+    """Whether the eviction of the pod disrupts nothing: it has finished, is Pending, or is being
+    deleted."""
     return not is_active(pod) or pod.status.phase in (PENDING, None)
 
 
 def _budget_of(pod: Any, store: Reader) -> Record[Any] | None:
-    """The budget that selects the pod, or None. ApiError 500 where there are two: upstream has it
-    so (API-14)."""
+    """The budget that selects the pod, or None. Raises ApiError 500 if there are two, as upstream
+    (API-14)."""
     prefix = f"{resources.POD_DISRUPTION_BUDGETS.prefix}{pod.metadata.namespace}/"
     found = [record for record in store.list(prefix).records if _selects(record.value, pod)]
     if len(found) > 1:
@@ -196,7 +196,8 @@ def _selects(budget: Any, pod: Any) -> bool:
 
 
 def _is_exempt(pod: Any, budget: Any) -> bool:
-    """Whether the budget's policy for unhealthy pods lets this one go without being asked."""
+    """Whether the budget's policy for unhealthy pods allows this eviction without lowering the
+    budget."""
     if is_ready(pod):
         return False
     if budget.spec.unhealthy_pod_eviction_policy == "AlwaysAllow":
@@ -206,8 +207,8 @@ def _is_exempt(pod: Any, budget: Any) -> bool:
 
 
 def _spend(budget: Any, pod: Any, context: Context) -> Any:
-    """The budget with one disruption less. ApiError 429 where none is left or it was not counted
-    since its last change."""
+    """The budget with one disruption less. Raises ApiError 429 if none is allowed, or if its status
+    is older than its last change."""
     said, name = budget.status, budget.metadata.name
     if (said.observed_generation or 0) < (budget.metadata.generation or 0):
         raise _too_many(
@@ -232,7 +233,7 @@ def _spend(budget: Any, pod: Any, context: Context) -> Any:
 
 
 _ONE_BUDGET = replace_attrs(resources.POD_DISRUPTION_BUDGETS, plural="poddisruptionbudget")
-"""The resource as upstream names it in these refusals."""
+"""The name of the resource in upstream's messages."""
 
 
 def _why_none(name: str, said: Any) -> str:
@@ -261,7 +262,7 @@ def _too_many(words: str, retry_after_seconds: int | None = None) -> ApiError:
 
 
 def scale_of(obj: Any) -> Scale:
-    """How many replicas there are to be and are, and the selector that finds them (API-19)."""
+    """The desired and current replicas, and the selector of the pods (API-19)."""
     metadata = obj.metadata
     spec, said = obj.spec, obj.status
     chosen = spec.selector if spec is not None else None
@@ -290,8 +291,8 @@ def scale_of(obj: Any) -> Scale:
 
 
 def scaled(obj: Any, scale: Scale) -> Any:
-    """The object with as many replicas as the scale says; the metadata as the scale insists on.
-    ApiError 422 for fewer than none."""
+    """The object with the replicas of the scale and its preconditions. Raises ApiError 422 for a
+    negative number."""
     replicas = scale.spec.replicas or 0
     if replicas < 0:
         cause = Cause(
@@ -307,7 +308,7 @@ def scaled(obj: Any, scale: Scale) -> Any:
 
 
 def answer_scale(outcome: Response | Commit) -> Response | Commit:
-    """The same outcome, answered with the scale of the object."""
+    """The same outcome, answered with the Scale of the object."""
     if isinstance(outcome, Response):
         return Response(outcome.code, scale_of(outcome.body), warnings=outcome.warnings)
     inner = outcome.respond
@@ -323,7 +324,7 @@ def answer_scale(outcome: Response | Commit) -> Response | Commit:
 
 
 def request_token(exchange: Exchange) -> Response:
-    """A token for the service account, good for at least ten minutes (API-20). Nothing is
+    """A token for the service account, valid for at least ten minutes (API-20). Nothing is
     stored."""
     request, store, context = exchange.request, exchange.store, exchange.context
     config = exchange.config

@@ -1,10 +1,10 @@
 """The key that signs tokens of service accounts, and its algorithm in JSON Web Signature: ES256 for
 an elliptic curve key on P-256, RS256 for an RSA key. Rules HTTP-19, API-16, HOST-6.
 
-A running cluster hands in what signs and verifies (`Config.sign`, `Config.verify`), because that
-needs a library that is fast and hides its time. Here is only the plain arithmetic of RSA, for tests
-and simulations, whose signatures must be the same in every run. Source: RFC 7515, 7517 and 7518;
-RFC 8017 (PKCS #1); RFC 5208 (PKCS #8); RFC 5915 (elliptic curve keys). Left out: other curves.
+In a running cluster a library signs and verifies (`Config.sign`, `Config.verify`), which is fast
+and takes constant time. This file has only the plain arithmetic of RSA, for tests and simulations,
+whose signatures must be the same in every run. Source: RFC 7515, 7517 and 7518; RFC 8017 (PKCS #1);
+RFC 5208 (PKCS #8); RFC 5915 (elliptic curve keys). Left out: other curves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EC: Final = bytes.fromhex("06072a8648ce3d0201") + _P256
 
 
 class BadKey(ValueError):
-    """The text is no private key that can sign tokens."""
+    """The text is not a private key that can sign tokens."""
 
 
 class RsaKey(Value, frozen=True):
@@ -45,12 +45,12 @@ class RsaKey(Value, frozen=True):
 
     @property
     def length(self) -> int:
-        """Of a signature, in bytes."""
+        """The length of a signature in bytes."""
         return (self.modulus.bit_length() + 7) // 8
 
 
 class EcKey(Value, frozen=True):
-    """A key on the curve P-256: the private number, and the public point that follows from it."""
+    """A key on the curve P-256: the private number, and the public point, which follows from it."""
 
     private: int
     x: int
@@ -66,8 +66,8 @@ def algorithm(key: TokenKey) -> str:
 
 
 def parse_key(pem: bytes) -> TokenKey:
-    """The key in a PEM file: PKCS #8, or PKCS #1 (RSA), or SEC 1 (EC). BadKey for what is damaged,
-    is of another kind, or does not fit together."""
+    """The key in a PEM file: PKCS #8, PKCS #1 (RSA) or SEC 1 (EC). Raises BadKey for a damaged,
+    unsupported or inconsistent one."""
     lines = pem.decode("ascii", "replace").strip().splitlines()
     if len(lines) < 3 or lines[-1] != lines[0].replace("BEGIN", "END"):
         raise BadKey("no private key in PEM form")
@@ -94,7 +94,7 @@ def parse_key(pem: bytes) -> TokenKey:
 
 
 def _rsa_key(der: bytes) -> RsaKey:
-    """From PKCS #1. ValueError and IndexError for what is none."""
+    """A key from PKCS #1. Raises ValueError or IndexError for other bytes."""
     _, modulus, exponent, private_exponent, p, q = (
         int.from_bytes(part, "big") for part in _sequence(der)[:6]
     )
@@ -111,8 +111,8 @@ def _rsa_key(der: bytes) -> RsaKey:
 
 
 def _ec_key(der: bytes) -> EcKey:
-    """From SEC 1. The public point must be there: without it damage would not be noticed.
-    ValueError and IndexError for what is none."""
+    """A key from SEC 1. The public point is required, because damage could not be detected without
+    it. Raises ValueError or IndexError for other bytes."""
     parts = _sequence(der)
     private, point = int.from_bytes(parts[1], "big"), _element(parts[-1])[1]
     if not 0 < private < ORDER or len(point) != 2 + 2 * COORDINATE_BYTES or point[:2] != b"\0\x04":
@@ -127,7 +127,7 @@ def _ec_key(der: bytes) -> EcKey:
 
 
 def _sequence(der: bytes) -> list[bytes]:
-    """The contents of the elements of a DER sequence. ValueError for what is none."""
+    """The contents of the elements of a DER sequence. Raises ValueError for other bytes."""
     tag, body, rest = _element(der)
     if tag != 0x30 or rest:
         raise ValueError("no sequence")
@@ -139,7 +139,7 @@ def _sequence(der: bytes) -> list[bytes]:
 
 
 def _element(der: bytes) -> tuple[int, bytes, bytes]:
-    """(tag, content, what follows) of the first DER element."""
+    """(tag, content, the bytes after it) of the first DER element."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:
         count = length & 0x7F
@@ -150,13 +150,13 @@ def _element(der: bytes) -> tuple[int, bytes, bytes]:
 
 
 def sign_plainly(key: RsaKey, data: bytes) -> bytes:
-    """The signature of the data, in a time that depends on the key: not for running clusters."""
+    """The signature of the data. Its time depends on the key, so it is not for running clusters."""
     number = pow(int.from_bytes(_padded(key, data), "big"), key.private_exponent, key.modulus)
     return number.to_bytes(key.length, "big")
 
 
 def is_signed(key: RsaKey, data: bytes, signature: bytes) -> bool:
-    """Whether this key made this signature of this data. Nothing secret is compared."""
+    """Whether this key made this signature of this data. Only public values are compared."""
     number, modulus = int.from_bytes(signature, "big"), key.modulus
     if len(signature) != key.length or number >= modulus:
         return False
@@ -170,7 +170,7 @@ def _padded(key: RsaKey, data: bytes) -> bytes:
 
 @lru_cache(maxsize=8)
 def key_id(key: TokenKey) -> str:
-    """The name of the key: the hash of its public part, as in Kubernetes."""
+    """The key id: the hash of the public key, as in Kubernetes."""
     if isinstance(key, EcKey):
         kind, public = _tagged(0x30, _EC), b"\x04" + _coordinate(key.x) + _coordinate(key.y)
     else:
@@ -181,7 +181,7 @@ def key_id(key: TokenKey) -> str:
 
 
 def key_set(key: TokenKey) -> dict[str, Any]:
-    """The JSON Web Key Set in which others find the public key."""
+    """The JSON Web Key Set with the public key."""
     numbers: dict[str, str]
     if isinstance(key, EcKey):
         kind = "EC"

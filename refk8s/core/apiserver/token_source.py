@@ -1,9 +1,9 @@
-"""What the volume holds that admission adds to a pod: the token of its service account, the
-authority of the cluster, the namespace. Rule ADM-4 (spec/admission.md).
+"""The content of the volume that admission adds to a pod: the token of its service account, the
+cluster's CA certificate, the namespace. Rule ADM-4 (spec/admission.md).
 
-It is the same for every pod, so validation knows it by identity and does not look at it again; a
-test shows that it would find nothing. Source: Kubernetes documentation, "Managing
-Service Accounts" (bound service account token volume).
+It is the same object for every pod, so validation recognises it by identity and skips it; a test
+shows that it is valid. Source: Kubernetes documentation, "Managing Service Accounts" (bound service
+account token volume).
 """
 
 from refk8s.core.api.core_v1 import (
@@ -17,7 +17,7 @@ from refk8s.core.api.core_v1 import (
     VolumeProjection,
 )
 
-# an hour and seven seconds: so that a token can be told from one that asked for an hour
+# an hour and seven seconds, to distinguish it from a token requested for an hour
 TOKEN_SECONDS = 3607
 ROOT_CA = "kube-root-ca.crt"
 TOKEN_SOURCE = ProjectedVolumeSource(

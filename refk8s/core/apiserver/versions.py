@@ -1,15 +1,16 @@
-"""One object, several versions: how the version that is asked for becomes the one that is kept, and
-back. Rule API-28 (spec/api.md).
+"""One object in several versions: converts between the requested version and the stored one. Rule
+API-28 (spec/api.md).
 
-    asked for                    kept as
+    requested                    stored
     events.k8s.io/v1 Event       v1 Event
     autoscaling/v1 HPA           autoscaling/v2 HPA
 
-A request in another version is turned into the same request in the version that is kept
-(`as_stored`), handled, and its outcome turned back (`as_asked`). What only the kept version can say
-stays as it is when the other is written. Source: Kubernetes documentation, "Kubernetes Deprecation
+A request in another version is converted to the same request in the stored version (`as_stored`)
+and handled, and its outcome is converted back (`as_asked`). Fields that only the stored version has
+are kept by writes in the other one. Source: Kubernetes documentation, "Kubernetes Deprecation
 Policy" (rule 2: objects must round trip), "Events"; API reference, "Event". Left out: the
-annotations in which autoscaling/v1 shows what only autoscaling/v2 can say (spec/divergences.md).
+annotations in which autoscaling/v1 shows what only autoscaling/v2 can express
+(spec/divergences.md).
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ from refk8s.core.value import evolve
 
 
 def stored_resource(resource: Resource) -> Resource:
-    """The resource in the version that is kept; itself where that is it."""
+    """The resource in the stored version; itself if that is the stored one."""
     if not resource.storage_api_version:
         return resource
     stored = by_kind(resource.storage_api_version, resource.kind)
@@ -36,7 +37,7 @@ def stored_resource(resource: Resource) -> Resource:
 
 
 def _stored_fields(asked: Resource, field_selector: str) -> str:
-    """The field selector in the terms of the version that is kept."""
+    """The field selector in terms of the stored version."""
     return (
         _event_fields(field_selector)
         if field_selector and asked == resources.EVENTS_V1
@@ -45,8 +46,8 @@ def _stored_fields(asked: Resource, field_selector: str) -> str:
 
 
 def as_stored(request: Request, store: Reader) -> Request:
-    """The same request about the version that is kept. A patch is of the version that was asked
-    for, so it is carried out here."""
+    """The same request about the stored version. A patch applies to the requested version, so it is
+    applied here."""
     asked, stored = request.resource, stored_resource(request.resource)
     options = request.options
     if (fields := _stored_fields(asked, options.field_selector)) != options.field_selector:
@@ -72,7 +73,7 @@ def as_stored(request: Request, store: Reader) -> Request:
 
 
 def as_asked(outcome: Outcome, asked: Resource) -> Outcome:
-    """The outcome in the terms of the version that was asked for."""
+    """The outcome in terms of the requested version."""
     if isinstance(outcome, Response):
         return _answer(outcome, asked)
     if isinstance(outcome, Commit):
@@ -105,13 +106,13 @@ def _answer(response: Response, asked: Resource) -> Response:
 
 
 def from_stored(asked: Resource, obj: Any) -> Any:
-    """The kept object in the version that is asked for."""
+    """The stored object in the requested version."""
     return _event_from_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v1(obj)
 
 
 def to_stored(asked: Resource, obj: Any, current: Any) -> Any:
-    """An object of the version asked for as the one that is kept; `current`: what is kept of it
-    now, or None."""
+    """An object of the requested version in the stored one; `current`: the stored object, or
+    None."""
     return _event_to_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v2(obj, current)
 
 
@@ -119,11 +120,11 @@ def to_stored(asked: Resource, obj: Any, current: Any) -> Any:
 
 
 def _event_fields(text: str) -> str:
-    """The field selector in the terms of v1."""
+    """The field selector in terms of v1."""
     try:
         parsed = parse_fields(text)
     except SelectorError:
-        return text  # refused when it is read (LIST-3)
+        return text  # rejected when it is parsed (LIST-3)
     renamed = [_renamed(one) for one in parsed.requirements]
     return str(FieldSelector(tuple(renamed)))
 
@@ -192,7 +193,7 @@ def _event_to_core(event: events_v1.Event) -> core_v1.Event:
 
 
 def _is_cpu(metric: autoscaling_v2.MetricSpec) -> bool:
-    """The one metric that v1 knows: the share of the requested CPU."""
+    """The only metric of v1: the share of the requested CPU."""
     source = metric.resource
     return (
         source is not None

@@ -1,14 +1,14 @@
-"""Watches as the server serves them: which changes a watcher hears of, and as what. Rules
-WATCHAPI-1 ... WATCHAPI-9 (spec/api.md).
+"""Watches, on the server's side: which changes a watch delivers, and as which events. Rules
+WATCHAPI-1 to WATCHAPI-9 (spec/watch_api.md).
 
-A watch is a cursor into the history of the store. Whoever holds it asks for the changes after the
-cursor and hands them to `events`:
+A watch is a cursor into the history of the store. Its holder reads the changes after the cursor and
+passes them to `events`:
 
 | matched before | matches now | event |
 |---|---|---|
-| no, or was not there | yes | ADDED, the object |
+| no, or did not exist | yes | ADDED, the object |
 | yes | yes | MODIFIED, the object |
-| yes | no, or is gone | DELETED, the last state that matched, with the revision of the change |
+| yes | no, or is removed | DELETED, the last state that matched, with the revision of the change |
 | no | no | none |
 
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes" and
@@ -33,12 +33,12 @@ from refk8s.core.store import Change, Record
 ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 TIMEOUT_SECONDS_MAX = 30 * 86_400
-"""No watch is promised for longer: timers do not count to the end of time."""
+"""The longest timeout of a watch."""
 
 
 def watch(exchange: Exchange) -> Stream | Response:
-    """Where a watch starts (WATCHAPI-1). A revision that is compacted is answered with 410: list
-    again (WATCHAPI-3)."""
+    """The start of a watch (WATCHAPI-1). A compacted revision is answered with 410, after which the
+    client lists again (WATCHAPI-3)."""
     request, store, options = exchange.request, exchange.store, exchange.request.options
     if options.resource_version_match or options.send_initial_events is not None:
         check_watch_options(options)
@@ -89,13 +89,13 @@ def watch(exchange: Exchange) -> Stream | Response:
 
 
 def prefix_of(stream: Stream) -> str:
-    """What the key of everything that a watch may see begins with."""
+    """The prefix of the keys of all objects that a watch may deliver."""
     return stream.prefix
 
 
 def index_of(stream: Stream) -> tuple[str, str] | None:
-    """The (indexed field, value) that everything this watch can see has, or had; None where there
-    is no such thing (WATCHAPI-9)."""
+    """The (indexed field, value) that every object of this watch has; None without one
+    (WATCHAPI-9)."""
     for name in indexed_fields(stream.resource.prefix):
         if (value := stream.fields.value_of(name)) is not None:
             return name, value
@@ -103,7 +103,7 @@ def index_of(stream: Stream) -> tuple[str, str] | None:
 
 
 def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
-    """What is there when the watch starts, and the bookmark that says so where it was asked for
+    """The existing objects at the start of the watch, and the bookmark after them if requested
     (WATCHAPI-4)."""
     found = _in_version(
         stream,
@@ -122,7 +122,7 @@ def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
 
 
 def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, ...]:
-    """What the watcher hears of these changes, in their order (WATCHAPI-5, WATCHAPI-6)."""
+    """The events of these changes for this watch, in their order (WATCHAPI-5, WATCHAPI-6)."""
     prefix, matches, floor = stream.prefix, stream.matches, stream.floor
     found: list[WatchEvent] = []
     for change in changes:
@@ -146,7 +146,7 @@ def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, 
 
 
 def _in_version(stream: Stream, found: list[WatchEvent]) -> tuple[WatchEvent, ...]:
-    """The events with their objects in the version that the watcher asked for (API-28)."""
+    """The events with their objects in the requested version (API-28)."""
     if not stream.resource.storage_api_version:
         return tuple(found)
     return tuple(
@@ -158,7 +158,7 @@ def _in_version(stream: Stream, found: list[WatchEvent]) -> tuple[WatchEvent, ..
 
 
 def bookmark(stream: Stream, revision: int, *, initial_events_end: bool = False) -> dict[str, Any]:
-    """The object of a BOOKMARK event: nothing but the revision up to which everything has been told
+    """The object of a BOOKMARK event: only the revision up to which everything has been delivered
     (WATCHAPI-8)."""
     metadata: dict[str, Any] = {"resourceVersion": str(revision), "creationTimestamp": None}
     if initial_events_end:

@@ -1,12 +1,12 @@
 """The stages of a write, one function each, in the order in which handle.py calls them. Rules API-1
-... API-14 (spec/api.md).
+to API-14 (spec/api.md).
 
-    identify     whose object is this: name, namespace, kind                          API-2, API-3
-    propose      which part of the object this path may change                        API-8
-    guard        uid and resourceVersion that the client insists on                   API-6
-    carry        what is the server's to say stays as it was; generation              API-1, API-5
+    identify     the object of the request: name, namespace, kind                     API-2, API-3
+    propose      the part of the object that this path changes                        API-8
+    guard        the preconditions uid and resourceVersion                            API-6
+    carry        fields of the API server are kept; generation                        API-1, API-5
     (defaults/, admission/, validation/)
-    conclude     no change, a change, or the end of an object that waited for this    API-4, DEL-4
+    conclude     no change, a change, or the removal of an object being deleted       API-4, DEL-4
 
 Source: API conventions, "Concurrency Control and Consistency", "Spec and Status"; Kubernetes
 documentation, "Kubernetes API Concepts".
@@ -32,15 +32,15 @@ from refk8s.core.pods.containers import every_container
 from refk8s.core.store import ABSENT, Committed, Compare, Delete, Put, Record, Txn
 
 GENERATE_TRIES_MAX = 8
-"""How many generated names are tried before the client is told to come again."""
+"""How many generated names are tried before the answer is 409."""
 
 
 # --- identify
 
 
 def identify_new(request: Request) -> Any:
-    """The object to create, in the namespace of the path (API-3). ApiError 400 where the body says
-    another."""
+    """The object to create, in the namespace of the path (API-3). Raises ApiError 400 if the body
+    has another namespace."""
     obj = request.body
     metadata = obj.metadata
     if request.resource.namespaced:
@@ -58,11 +58,9 @@ def identify_new(request: Request) -> Any:
 
 
 def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str:
-    """The name of the object to create: its own, or generated and free (API-2). Empty where it has
-    neither, which validation refuses.
-
-    A LimitRange without a name is named by a uid, as upstream's.
-    """
+    """The name of the object to create: its own, or a generated one that is free (API-2). Empty if
+    it has neither, which validation rejects. As upstream, a LimitRange without a name is named by a
+    uid."""
     metadata = obj.metadata
     if name := metadata.name or request.name:
         return str(name)
@@ -80,7 +78,8 @@ def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str
 
 
 def identify(request: Request, metadata: Any) -> None:
-    """ApiError 400 where the body of an update is about another object than the path (API-3)."""
+    """Raise ApiError 400 if the body of an update has another name or namespace than the path
+    (API-3)."""
     if not metadata.name:
         words = f"the name of the object ({request.name} based on URL) was undeterminable: name must be provided"
         raise ApiError(status.bad_request(words))
@@ -105,11 +104,11 @@ def _other_name(name: str, expected: str) -> Any:
 
 
 Merge = Callable[[Strategy, Any, Any], Any]
-"""(strategy, the object as it is, the body) -> the object as this path may make it."""
+"""(strategy, stored object, body) -> the object with the changes that this path allows."""
 
 
 def _main(strategy: Strategy, old: Any, body: Any) -> Any:
-    """Everything but the status."""
+    """Everything except the status."""
     if strategy.spec_is_final:
         body = replace(body, spec=old.spec)
     if strategy.resource.has_status:
@@ -118,20 +117,20 @@ def _main(strategy: Strategy, old: Any, body: Any) -> Any:
 
 
 def _status(strategy: Strategy, old: Any, body: Any) -> Any:
-    """The status, and such metadata as a client may write."""
+    """The status, and the metadata that clients may write."""
     kept = {name: getattr(old.metadata, name) for name in strategy.status_keeps}
     return replace(old, metadata=replace(body.metadata, **kept), status=body.status)
 
 
 def _approval(strategy: Strategy, old: Any, body: Any) -> Any:
-    """A decision about a certificate: the conditions alone."""
+    """The conditions of a CertificateSigningRequest."""
     return replace(
         old, metadata=body.metadata, status=replace(old.status, conditions=body.status.conditions)
     )
 
 
 def _namespace(strategy: Strategy, old: Any, body: Any) -> Any:
-    """A namespace: spec.finalizers are for /finalize alone."""
+    """A namespace without spec.finalizers, which only /finalize changes."""
     return replace(
         body,
         spec=replace(body.spec, finalizers=old.spec.finalizers) if body.spec else old.spec,
@@ -154,7 +153,7 @@ def _ephemeral_containers(strategy: Strategy, old: Any, body: Any) -> Any:
 
 
 def _resize(strategy: Strategy, old: Any, body: Any) -> Any:
-    """The resources of the containers that are there, by name."""
+    """The resources of the existing containers, by name."""
     wanted = {container.name: container for container in every_container(body.spec)}
 
     def resized(containers: Any) -> Any:
@@ -180,7 +179,7 @@ _PARTS: dict[str, Merge] = {
 
 
 def propose(request: Request, strategy: Strategy, old: Any, body: Any) -> Any:
-    """What the client asks for, of that which this path can change (API-8)."""
+    """The requested object, with only the changes that this path allows (API-8)."""
     if request.resource == resources.NAMESPACES and not request.subresource:
         return _namespace(strategy, old, body)
     return _PARTS[request.subresource](strategy, old, body)
@@ -189,10 +188,10 @@ def propose(request: Request, strategy: Strategy, old: Any, body: Any) -> Any:
 def patched(
     resource: Resource, record: type, current: Any, change: Patch, validation: str
 ) -> tuple[Any, tuple[str, ...]]:
-    """The object under the patch, and warnings of unknown fields (PATCH-1). ApiError 4xx where it
-    does not apply or makes no object."""
+    """The object after the patch, and warnings of unknown fields (PATCH-1). Raises ApiError 4xx if
+    the patch does not apply or the result is not an object."""
     tree = patch.apply(record, to_tree(current), change)
-    # PATCH-1: its kind and apiVersion say nothing
+    # PATCH-1: its kind and apiVersion are ignored
     if change.media_type == patch.STRATEGIC_MERGE_PATCH:
         tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
     if tree.get("kind") not in (None, current.kind) or tree.get("apiVersion") not in (
@@ -218,7 +217,8 @@ def patched(
 
 
 def _unpatchable(tree: Any, detail: str) -> Any:
-    """422 about a patch whose result is no object. Upstream has no name and kind for it."""
+    """422 about a patch whose result is not an object. Upstream's Status has no name and kind for
+    it."""
     nothing = Resource("", "v1", "", "", "", False)
     try:
         shown = encode(tree).decode()
@@ -231,8 +231,8 @@ def _unpatchable(tree: Any, detail: str) -> Any:
 
 
 def guard(request: Request, strategy: Strategy, record: Record[Any] | None, metadata: Any) -> None:
-    """ApiError 409 where the client means another object or an older state of it, 422 where it must
-    say which state (API-6)."""
+    """Raise ApiError 409 if `uid` or `resourceVersion` do not match; 422 if the kind requires a
+    resourceVersion and the body has none (API-6)."""
     resource, name = request.resource, request.name
     there = record.value.metadata.uid if record is not None else ""
     if metadata.uid and metadata.uid != there and not isinstance(request.body, Patch):
@@ -252,8 +252,8 @@ def guard(request: Request, strategy: Strategy, record: Record[Any] | None, meta
 
 
 def number_of(revision: str) -> int:
-    """The number that a resourceVersion in a body is. ApiError 500 without a reason for one that is
-    none, as upstream's."""
+    """A resourceVersion in a body as a number. Raises ApiError 500 without a reason for any other
+    text, as upstream."""
     try:
         return parse_uint64(revision)
     except ValueError as error:
@@ -269,8 +269,8 @@ _NO_REVISION = Cause(
 
 
 def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Context) -> Any:
-    """A new object: the server's metadata, generation 1 where there is one, a status that nobody
-    has written yet (API-1, API-5, API-8)."""
+    """A new object: the API server's metadata, generation 1 if the kind has one, the initial status
+    (API-1, API-5, API-8)."""
     namespace = namespace if strategy.resource.namespaced else ""
     generation = 1 if strategy.has_generation else obj.metadata.generation
     metadata = lifecycle.begin(obj.metadata, namespace, name, generation, context)
@@ -280,12 +280,9 @@ def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Cont
 
 
 def carry(strategy: Strategy, old: Any, new: Any, is_status: bool = False) -> Any:
-    """A changed object: the server's metadata as it was, the generation raised if the desired state
-    changes (API-1, API-5).
-
-    A status write never raises it, though a Deployment's controller writes the revision annotation
-    with the status.
-    """
+    """A changed object: the API server's metadata are kept, and the generation is raised if the
+    desired state changes (API-1, API-5). A write of the status never raises it, although a
+    Deployment's controller writes the revision annotation with the status."""
     metadata = lifecycle.carry_over(old.metadata, new.metadata)
     if strategy.generation and not is_status and _desires_else(strategy, old, new):
         metadata = replace(metadata, generation=(old.metadata.generation or 0) + 1)
@@ -303,7 +300,7 @@ def _desires_else(strategy: Strategy, old: Any, new: Any) -> bool:
 
 
 def check(resource: Resource, name: str, causes: Sequence[Cause]) -> None:
-    """ApiError 422 where there are causes."""
+    """Raise ApiError 422 if there are causes."""
     if causes:
         raise ApiError(status.invalid(resource, name, list(causes)))
 
@@ -312,11 +309,9 @@ def check(resource: Resource, name: str, causes: Sequence[Cause]) -> None:
 
 
 def refuse_revision(request: Request, metadata: Any) -> None:
-    """ApiError 500 for a new object that has the resourceVersion of an old one, as upstream's
-    storage (API-2).
-
-    "0" and what is no number count as none. A dry run does not reach the storage, and is taken.
-    """
+    """Raise ApiError 500 for a new object with a resourceVersion, as upstream's storage does
+    (API-2). "0", and text that is not a number, count as absent. A dry run does not reach the
+    storage, so it is accepted."""
     if not metadata.resource_version:
         return
     try:
@@ -330,7 +325,7 @@ def refuse_revision(request: Request, metadata: Any) -> None:
 
 
 def refuse_existing(resource: Resource, record: Record[Any]) -> None:
-    """ApiError 409: the name is taken (API-2)."""
+    """Raise ApiError 409: the name is taken (API-2)."""
     said = status.already_exists(resource, record.value.metadata.name)
     if record.value.metadata.deletion_timestamp is not None:
         said = replace(said, message=f"object is being deleted: {said.message}")
@@ -345,7 +340,7 @@ def conclude_create(
     writes: tuple[Put[Any] | Delete, ...] = (),
     warnings: tuple[str, ...] = (),
 ) -> Response | Commit:
-    """Store a new object; where somebody else took the name meanwhile the request is handled again
+    """Store a new object. If another request takes the name meanwhile, this one is handled again
     (API-9)."""
     if request.options.dry_run:
         return Response(201, obj, warnings=warnings)
@@ -363,7 +358,7 @@ def conclude_update(
     writes: tuple[Put[Any] | Delete, ...] = (),
     warnings: tuple[str, ...] = (),
 ) -> Response | Commit:
-    """Store a changed object; nothing where nothing changed (API-4)."""
+    """Store a changed object; without a change, nothing is written (API-4)."""
     if obj == record.value:
         return Response(200, record.value, (record,), warnings)
     if request.options.dry_run:
@@ -383,8 +378,8 @@ def conclude_removal(
     writes: tuple[Put[Any] | Delete, ...],
     warnings: tuple[str, ...] = (),
 ) -> Response | Commit:
-    """Remove an object that was only waiting for this change (DEL-4); the answer is the object as
-    the change makes it."""
+    """Remove an object that only waited for this change (DEL-4). The answer is the object after the
+    change."""
     answer = Response(200, obj, warnings=warnings)
     if request.options.dry_run:
         return answer
@@ -397,7 +392,7 @@ def conclude_removal(
 def respond_with(
     key: str, code: int, warnings: tuple[str, ...] = ()
 ) -> Callable[[Committed[Any]], Response]:
-    """Answers with the object as it was committed."""
+    """An answer with the committed object."""
 
     def respond(committed: Committed[Any]) -> Response:
         for change in committed.changes:

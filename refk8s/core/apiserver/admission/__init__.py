@@ -1,15 +1,14 @@
-"""Admission: what the cluster adds to an object, and what it refuses although the object is right.
+"""Admission: the values that the cluster adds to an object, and valid objects that it rejects.
 Rules ADM-1 ..., ALLOC-1 ...
 
     admit       create and update, after defaulting and before validation
     check       create and update, after validation
-    removed     what else goes when an object goes: the addresses and ports that it held
+    removed     delete: frees the addresses and ports that the object held
 
-Every stage takes an object and hands back the same or a changed one, or refuses it with an
-ApiError. What must be written together with the object (the address of a service) comes as writes
-and compares for the same transaction, so that two API servers on one store can never both do it
-(ADM-1). A stage that cannot make sense of an object leaves it alone (ADM-11): validation speaks of
-it next.
+Every stage takes an object and returns the same or a changed one, or raises ApiError. Whatever must
+be written together with the object (the address of a service) is returned as writes and compares
+for the same transaction, so two API servers on one store cannot both commit it (ADM-1). A stage
+does not change an object that it cannot interpret (ADM-11); validation, which follows, rejects it.
 
 Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: LimitRanger,
 ResourceQuota, NodeRestriction, webhooks and admission policies. Each will be a stage of the table
@@ -46,9 +45,9 @@ __all__ = ["Admission", "AdmissionConfig", "admit", "check", "removed"]
 
 
 Stage = Callable[[Request, Any, Any, Reader, Context], Any]
-"""(request, the object as it is to be, as it was or None, store, context) -> the object."""
+"""(request, new object, old object or None, store, context) -> the object."""
 
-# What happens to an object of a resource, in this order.
+# The stages for an object of a resource, in this order.
 _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.PODS: (pod.admit_new, pod.admit_changed),
     resources.NODES: (dropped.drop_node_config, node.admit_node),
@@ -64,10 +63,9 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
 }
 
 Check = Callable[[Request, Any, Any, Reader], None]
-"""(request, the valid object as it is to be, as it was or None, store). ApiError where the cluster
-refuses it."""
+"""(request, valid new object, old object or None, store). Raises ApiError to reject it."""
 
-# What is refused although it is valid: asked after validation, so that an invalid object is
+# These stages reject valid objects. They run after validation, so that an invalid object is
 # answered with its causes.
 _CHECKS: dict[Resource, Check] = {
     resources.PODS: runtime_class.check_overhead,
@@ -77,8 +75,8 @@ _CHECKS: dict[Resource, Check] = {
 
 
 def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
-    """The object as it will be kept, and what is written with it. ApiError 403, 404 or 422 where it
-    is refused.
+    """The object to store, and what is written with it. Raises ApiError 403, 404 or 422 to reject
+    it.
 
     `old` is None on create. `new` is defaulted and has its name and uid.
     """
@@ -103,7 +101,7 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
 
 
 def check(exchange: "Exchange", new: Any, old: Any) -> None:
-    """ApiError 403 where the cluster refuses a valid object (ADM-20, ADM-22, ADM-31)."""
+    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31)."""
     request = exchange.request
     if not request.subresource and (refuse := _CHECKS.get(request.resource)) is not None:
         refuse(request, new, old, exchange.store)
@@ -112,7 +110,7 @@ def check(exchange: "Exchange", new: Any, old: Any) -> None:
 def removed(
     resource: Resource, obj: Any, store: Reader
 ) -> tuple[tuple[Compare, ...], tuple[Put[Any] | Delete, ...]]:
-    """What is to be compared and written in the transaction that removes this object (ALLOC-6)."""
+    """The compares and writes of the transaction that removes this object (ALLOC-6)."""
     if resource == resources.SERVICES:
         return allocate.release(obj, store)
     return (), ()

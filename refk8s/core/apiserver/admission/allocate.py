@@ -1,9 +1,10 @@
-"""Addresses and ports of services: each belongs to one service at most. Rules ALLOC-1 ... ALLOC-9
+"""Addresses and ports of services: each belongs to at most one service. Rules ALLOC-1 to ALLOC-9
 (spec/admission.md).
 
-A cluster IP is held by an IPAddress object of its name, a node port by a record under a key of its
-number. Both are written with the service, on the condition that they were not there (ALLOC-1):
-whoever commits first has it, the other is handled again and takes another.
+A cluster IP is held by an IPAddress object with its name, a node port by a record under a key with
+its number. Both are written with the service, on the condition that they do not exist (ALLOC-1). Of
+two concurrent requests the first to commit gets the address; the other is handled again and chooses
+another one.
 
     type            cluster IP                  node ports      health check port
     ClusterIP       one, or None if asked       -               -
@@ -47,14 +48,14 @@ from refk8s.core.store import ABSENT, Compare, Delete, Put
 
 NODE_PORT_PREFIX = "/internal/nodeports/"
 PROBES_MAX = 16
-"""So many random tries find a free number where at least half are free, all but once in 65,536
-times; then the free ones are counted."""
+"""This many random tries find a free number with a probability of 65,535 in 65,536 if at least half
+of the numbers are free. Then the free ones are counted."""
 
 Write = Put[Any] | Delete
 
 
 class _Ledger:
-    """What one decision takes and gives back: the compares and writes of its transaction."""
+    """What one decision allocates and frees: the compares and writes of its transaction."""
 
     def __init__(
         self, service: Service, store: Reader, context: Context, config: AdmissionConfig
@@ -67,9 +68,11 @@ class _Ledger:
         return self.store.get(key) is None and not any(write.key == key for write in self.writes)
 
     def ask(self, key: str, name: str, labels: dict[str, str] | None) -> bool:
-        """Take what is asked for by name; False where another has it. What a service of this name
-        holds already it holds still: who creates the same service again learns that the service
-        exists, not that its own address is taken."""
+        """Allocate a requested address or port; False if another service has it.
+
+        A service of this name keeps what it holds. So a client that creates an existing service
+        again gets AlreadyExists, and not an error about the service's own address.
+        """
         if self.is_free(key):
             self.take(key, name, labels)
             return True
@@ -80,7 +83,7 @@ class _Ledger:
         return True
 
     def take(self, key: str, name: str, labels: dict[str, str] | None) -> None:
-        """ALLOC-1: on condition that nobody has it."""
+        """ALLOC-1: allocate it, on the condition that no service has it."""
         metadata = self.service.metadata
         owner = ParentReference(
             group="", resource="services", namespace=metadata.namespace, name=metadata.name or ""
@@ -98,7 +101,7 @@ class _Ledger:
         self.writes.append(Put(key, held))
 
     def give(self, key: str) -> None:
-        """ALLOC-6: only what is really held for this service."""
+        """ALLOC-6: free it, but only if this service holds it."""
         record = self.store.get(key)
         if record is not None and _holds(self.service, record.value):
             self.compares.append(Compare(key, record.mod_revision))
@@ -106,7 +109,7 @@ class _Ledger:
 
 
 def _holds(service: Service, held: IPAddress) -> bool:
-    """Whether this is held for the service."""
+    """Whether this record belongs to the service."""
     owner, metadata = held.spec.parent_ref, service.metadata
     return (owner.resource, owner.namespace, owner.name) == (
         "services",
@@ -118,18 +121,17 @@ def _holds(service: Service, held: IPAddress) -> bool:
 def allocate(
     new: Service, old: Service | None, store: Reader, context: Context, config: AdmissionConfig
 ) -> Admission:
-    """The service with its families, addresses and ports, and the transaction that makes them its
-    own.
+    """The service with its families, addresses and ports, and the transaction that allocates them.
 
-    ApiError 422 where what it asks for is taken or is no address of this cluster. O(ports), while
-    at least half of the numbers are free.
+    Raises ApiError 422 if a requested value is taken or is not an address of this cluster.
+    O(ports), if at least half of the numbers are free.
     """
     if old is not None:
         new = without_type_dependents(with_kept_values(new, old), old)
     new = in_step(new, old)
     if old is not None and new.spec == old.spec:
         return Admission(new)
-    # whose name and namespace are surely there
+    # its name and namespace are set
     ledger = _Ledger(new if old is None else old, store, context, config)
     spec = _allocate_cluster_ip(with_families(new), old, ledger)
     spec = _allocate_node_ports(spec, old, ledger)
@@ -138,7 +140,7 @@ def allocate(
 
 
 def release(service: Service, store: Reader) -> tuple[tuple[Compare, ...], tuple[Write, ...]]:
-    """ALLOC-6, ALLOC-9: what goes with a service that goes."""
+    """ALLOC-6, ALLOC-9: the compares and writes that free everything of a removed service."""
     compares: list[Compare] = []
     writes: list[Write] = []
     for key in held_keys(service.spec):
@@ -150,7 +152,7 @@ def release(service: Service, store: Reader) -> tuple[tuple[Compare, ...], tuple
 
 
 def held_keys(spec: ServiceSpec) -> tuple[str, ...]:
-    """The keys of everything that a service of this spec holds, each once."""
+    """The keys of everything that a service with this spec holds, each once."""
     keys: dict[str, None] = {}
     for address in spec.cluster_ips or ():
         if address != NONE:
@@ -163,8 +165,8 @@ def held_keys(spec: ServiceSpec) -> tuple[str, ...]:
 
 
 def _node_ports(spec: ServiceSpec) -> set[int]:
-    """The node ports that a service of this spec holds; what a service by name says of node ports
-    means nothing."""
+    """The node ports that a service with this spec holds. A service of type ExternalName holds
+    none, whatever its ports."""
     return (
         {port.node_port for port in spec.ports or () if port.node_port}
         if may_have_node_ports(spec)
@@ -177,7 +179,8 @@ def ip_key(address: str) -> str:
 
 
 def port_key(port: int) -> str:
-    """One key a number, whatever the protocol: services do not share a node port (ALLOC-4)."""
+    """The key of a node port. It does not depend on the protocol, because services do not share a
+    node port (ALLOC-4)."""
     return f"{NODE_PORT_PREFIX}{port}"
 
 
@@ -185,8 +188,7 @@ def port_key(port: int) -> str:
 
 
 def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
-    """ALLOC-2, ALLOC-5: a free address of the range, or the one that it asks for if that is
-    free."""
+    """ALLOC-2, ALLOC-5: a free address of the range, or the requested one if it is free."""
     held = (old.spec.cluster_ips or ()) if old is not None else ()
     wanted = spec.cluster_ips or ()
     if not needs_cluster_ip(spec):
@@ -195,14 +197,14 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
                 ledger.give(ip_key(address))
         return spec
     if old is not None and needs_cluster_ip(old.spec) and held:
-        return spec  # it keeps what it has; validation refuses another
+        return spec  # it keeps its address; validation rejects another one
     if wanted:
         for address in wanted:
             if address != NONE:
                 _take_cluster_ip(address, wanted, ledger)
         return spec
     if spec.cluster_ip:
-        return spec  # out of step with clusterIPs: validation says so
+        return spec  # it differs from clusterIPs: validation rejects it
     network = ledger.config.service_cidr
     first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
     band = _band(network.num_addresses)
@@ -230,7 +232,7 @@ _IP_LABELS = {
 def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> None:
     address = parse_ip(text)
     if not isinstance(address, IPv4Address):
-        return  # no address: validation says so
+        return  # not an address: validation rejects it
     network = ledger.config.service_cidr
     why = ""
     if address not in network or address in (network.network_address, network.broadcast_address):
@@ -247,8 +249,8 @@ def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> Non
 
 
 def _band(size: int) -> int:
-    """ALLOC-5: so many of the first addresses are given out last, so that those who choose by hand
-    find them free."""
+    """ALLOC-5: the number of addresses at the start of the range that are chosen last, so that
+    users who request addresses find some free."""
     return min(max(16, size // 16), 256, max(size - 2, 0))
 
 
@@ -275,8 +277,8 @@ def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger
 def _first_node_ports(
     spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger: _Ledger
 ) -> tuple[ServicePort, ...]:
-    """ALLOC-4: of a new service the ports of one number share a node port, whatever their
-    protocols."""
+    """ALLOC-4: the ports of a new service that have the same number share a node port, whatever
+    their protocols."""
     by_port: dict[int, int] = {}
     filled: list[ServicePort] = []
     for position, port in enumerate(ports):
@@ -302,8 +304,8 @@ def _first_node_ports(
 def _more_node_ports(
     spec: ServiceSpec, ports: tuple[ServicePort, ...], held: set[int], ledger: _Ledger
 ) -> tuple[ServicePort, ...]:
-    """ALLOC-4: a changed service keeps what it has, and each port that is new gets a node port of
-    its own."""
+    """ALLOC-4: a changed service keeps its node ports, and each new port gets a node port of its
+    own."""
     mine = set(held)
     for position, port in enumerate(ports):
         if port.node_port and port.node_port not in mine:
@@ -319,8 +321,8 @@ def _more_node_ports(
 
 
 def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
-    """The node port that is asked for. ApiError 422 where it is taken, by a port of this very
-    service too, or out of range."""
+    """Allocate the requested node port. Raises ApiError 422 if it is out of range or taken, even by
+    another port of this service."""
     config = ledger.config
     why = ""
     if not config.node_port_first <= number <= config.node_port_last:
@@ -336,7 +338,7 @@ def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
 
 
 def _choose_node_port(ledger: _Ledger) -> int:
-    """A free node port, taken. ApiError 500 where there is none (API-14)."""
+    """Allocate a free node port. Raises ApiError 500 if there is none (API-14)."""
     first, last = ledger.config.node_port_first, ledger.config.node_port_last
     size = last - first + 1
     number = _choose(
@@ -351,7 +353,7 @@ def _choose_node_port(ledger: _Ledger) -> int:
 def _allocate_health_check_port(
     spec: ServiceSpec, old: Service | None, ledger: _Ledger
 ) -> ServiceSpec:
-    """ALLOC-4: the port at which a load balancer asks whether this node has endpoints."""
+    """ALLOC-4: the port at which a load balancer checks whether this node has endpoints."""
     held = old.spec.health_check_node_port if old is not None else None
     wanted = spec.health_check_node_port
     if needs_health_check_port(spec):
@@ -370,14 +372,14 @@ def _allocate_health_check_port(
     return spec
 
 
-# --- chance
+# --- random choice
 
 
 def _choose(
     first: int, last: int, band: int, key: Callable[[int], str], prefix: str, ledger: _Ledger
 ) -> int | None:
-    """ALLOC-5: a free number, at random above the band, else within it; None where all are taken.
-    O(taken) where few are free."""
+    """ALLOC-5: a random free number above the band, else one within it; None if all are taken.
+    O(taken) if few are free."""
     bounds = ((first + band, last), (first, min(first + band - 1, last)))
     for low, high in bounds:
         if low > high:

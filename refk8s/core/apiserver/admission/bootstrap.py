@@ -1,12 +1,12 @@
-"""What every cluster has from its first moment. Rules ADM-12 (spec/admission.md), HOST-2.
+"""The initial objects of a cluster. Rules ADM-12 (spec/admission.md), HOST-2.
 
-The objects are written by whoever starts the API server, each by an ordinary create, namespaces
-first; an object that is already there stays as it is.
+The process that starts the API server creates the objects by ordinary requests, namespaces first.
+An existing object is not changed.
 
 Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priority and Preemption"
 (how to use priority and preemption), "Using RBAC Authorization" (default roles), "Accessing the
-Kubernetes API from a Pod". Left out: the roles of the single components, which nobody asks before
-there is authorization; flow schemas and priority levels.
+Kubernetes API from a Pod". Left out: the roles of the components, which no authorizer reads yet;
+flow schemas and priority levels.
 """
 
 from ipaddress import IPv4Address
@@ -50,11 +50,10 @@ _USES = {
 def bootstrap_objects(
     context: Context, address: str, port: int, config: AdmissionConfig | None = None
 ) -> list[Any]:
-    """ADM-12: the first objects, in an order in which they can be created. `address`:`port` is
-    where pods reach the API server.
+    """ADM-12: the initial objects, in an order in which they can be created.
 
-    Without an address that packets can be sent to from elsewhere (on a loopback address, say) the
-    service `kubernetes` has no endpoints.
+    `address`:`port` is where pods reach the API server. If the address is empty (for example,
+    because the server listens at a loopback address), the service `kubernetes` has no endpoints.
     """
     config = config or AdmissionConfig()
     objects: list[Any] = [Namespace(metadata=ObjectMeta(name=name)) for name in NAMESPACES]
@@ -82,12 +81,12 @@ def kubernetes_corrections(
     service: Service | None, endpoints: Endpoints | None, endpoint_slice: EndpointSlice | None, address: str, port: int,
     config: AdmissionConfig | None = None,
 ) -> list[tuple[str, Any]]:  # fmt: skip
-    """HOST-2: what must be written so that the service `kubernetes` leads to address:port; nothing
-    where it does already.
+    """HOST-2: the writes after which the service `kubernetes` leads to address:port; none if it
+    does already.
 
-    Each is (verb, object), in order. What others have added to the objects (labels, say) is kept.
-    Source: Kubernetes' reconciler of the same service in the API server, which looks every ten
-    seconds.
+    Each is (verb, object), in order. Fields that others have added to the objects, such as labels,
+    are kept. Source: Kubernetes' reconciler of the same service in the API server, which checks
+    every ten seconds.
     """
     found: list[tuple[str, Any]] = []
     wanted_service = _kubernetes_service(port, config or AdmissionConfig())
@@ -114,7 +113,7 @@ def kubernetes_corrections(
     )
     if endpoint_slice is None:
         found.append(("create", wanted_slice))
-    elif endpoint_slice.address_type != wanted_slice.address_type:  # cannot be changed
+    elif endpoint_slice.address_type != wanted_slice.address_type:  # it is immutable
         found += [("delete", endpoint_slice), ("create", wanted_slice)]
     elif (endpoint_slice.endpoints, endpoint_slice.ports) != (
         wanted_slice.endpoints,
@@ -137,12 +136,12 @@ def _port(port: ServicePort) -> tuple[Any, ...]:
 
 
 def kubernetes_address(config: AdmissionConfig) -> str:
-    """The first address of the services: that of the API server itself."""
+    """The first address of the services, which is that of the API server."""
     return str(IPv4Address(int(config.service_cidr.network_address) + 1))
 
 
 def _administrator() -> list[Any]:
-    """Everything is allowed to the group system:masters."""
+    """The role and binding that allow everything to the group system:masters."""
     everything = PolicyRule(api_groups=("*",), resources=("*",), verbs=("*",))
     every_path = PolicyRule(non_resource_urls=("*",), verbs=("*",))
     return [

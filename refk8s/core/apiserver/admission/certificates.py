@@ -1,4 +1,5 @@
-"""Who asks for a certificate is who is logged in. Rule ADM-20 (spec/admission.md).
+"""A CertificateSigningRequest has the identity of the requesting user. Rule ADM-20
+(spec/admission.md).
 
 Source: Kubernetes documentation, "Certificates and Certificate Signing Requests"; "Admission
 Control in Kubernetes" (CertificateSubjectRestriction).
@@ -26,7 +27,7 @@ CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
 def admit_signing_request(
     request: Request, new: CertificateSigningRequest, old: Any, store: Reader, context: Context
 ) -> CertificateSigningRequest:
-    """ADM-20."""
+    """ADM-20: set the identity of the requesting user."""
     if old is not None:
         return new
     user = request.user
@@ -47,7 +48,7 @@ def check_subject(
     old: CertificateSigningRequest | None,
     store: Reader,
 ) -> None:
-    """ADM-20. ApiError 403 for a client certificate in the administrators' group."""
+    """ADM-20: raise ApiError 403 for a client certificate in the administrators' group."""
     if old is not None or new.spec.signer_name != CLIENT_SIGNER:
         return
     try:
@@ -67,7 +68,8 @@ def check_subject(
 def admit_conditions(
     new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context
 ) -> CertificateSigningRequest:
-    """ADM-20: a condition says when it was written, and when its status was last another."""
+    """ADM-20: set the times of a condition: when it was written, and when its status last
+    changed."""
     before = {condition.type: condition for condition in old.status.conditions or ()}
     conditions = tuple(
         [_dated(one, before.get(one.type), context) for one in new.status.conditions or ()]

@@ -1,4 +1,4 @@
-"""What some kinds are given once, when they begin. Rule ADM-10 (spec/admission.md).
+"""Fields that some kinds get once, on create. Rule ADM-10 (spec/admission.md).
 
 Source: Kubernetes documentation, "Namespaces", "Jobs" (pod selector), "DaemonSet"; API reference.
 """
@@ -25,9 +25,9 @@ LEGACY_JOB_LABELS = ("controller-uid", "job-name")
 def admit_namespace(
     request: Request, new: Namespace, old: Any, store: Reader, context: Context
 ) -> Namespace:
-    """ADM-10: a namespace begins Active, labelled with its name, and is held until its content is
-    gone."""
-    new = default_namespace(new)  # its name may have been generated since it was defaulted
+    """ADM-10: a namespace is created Active, with its name as a label and with the finalizer
+    `kubernetes`."""
+    new = default_namespace(new)  # its name may have been generated after defaulting
     if old is not None:
         return new
     finalizers = new.spec.finalizers or ()
@@ -41,7 +41,7 @@ def admit_namespace(
 def admit_daemon_set(
     request: Request, new: DaemonSet, old: Any, store: Reader, context: Context
 ) -> DaemonSet:
-    """ADM-10: an annotation counts the templates that a daemon set has had."""
+    """ADM-10: an annotation counts the templates of a daemon set."""
     if old is None:
         count = 1
     else:
@@ -63,8 +63,8 @@ def _count(daemon_set: DaemonSet) -> int:
 
 
 def admit_job(request: Request, new: Job, old: Any, store: Reader, context: Context) -> Job:
-    """ADM-10: a job that does not choose its pods by itself gets labels that no other job has, and
-    selects by them."""
+    """ADM-10: a job without `manualSelector` gets labels that no other job has, and selects by
+    them."""
     if old is not None or new.spec.manual_selector:
         return new
     spec, template = new.spec, new.spec.template

@@ -1,4 +1,5 @@
-"""What an API version no longer says, or says twice, is dropped. Rule ADM-23 (spec/admission.md).
+"""Fields that an API version no longer has are dropped, and redundant ones are made equal. Rule
+ADM-23 (spec/admission.md).
 
 Source: Kubernetes API reference, "PersistentVolumeClaim" (dataSource, dataSourceRef),
 "EndpointSlice" (deprecatedTopology), "Node" (configSource, podCIDR).
@@ -25,8 +26,8 @@ _DATA_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "Vol
 def drop_data_source(
     request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
 ) -> PersistentVolumeClaim:
-    """ADM-23: dataSource is a claim or a snapshot; dataSourceRef is within the claim's namespace;
-    each stands for both."""
+    """ADM-23: dataSource is a claim or a snapshot, and dataSourceRef is in the claim's namespace;
+    if one of them is set, both get its value."""
     source, reference = new.spec.data_source, new.spec.data_source_ref
     if source is None and reference is None:
         return new
@@ -48,7 +49,7 @@ def drop_data_source(
 def drop_topology(
     request: Request, new: EndpointSlice, old: EndpointSlice | None, store: Reader, context: Context
 ) -> EndpointSlice:
-    """ADM-23: v1 has nodeName and zone for what v1beta1 said in a map."""
+    """ADM-23: in v1, nodeName and zone replace the map of v1beta1."""
     if all(endpoint.deprecated_topology is None for endpoint in new.endpoints or ()):
         return new
     return replace(
@@ -62,8 +63,8 @@ def drop_topology(
 def drop_node_config(
     request: Request, new: Node, old: Node | None, store: Reader, context: Context
 ) -> Node:
-    """ADM-23: a node does not give its kubelet's configuration any more; an old node keeps what it
-    says of it. Where podCIDR and the first of podCIDRs differ, podCIDR counts."""
+    """ADM-23: a node no longer has a configSource, unless the stored one has. If podCIDR and the
+    first of podCIDRs differ, podCIDR is used."""
     spec, status = new.spec, new.status
     if spec.pod_cidr and spec.pod_cidrs and spec.pod_cidrs[0] != spec.pod_cidr:
         spec = replace(spec, pod_cidrs=(spec.pod_cidr,))

@@ -1,4 +1,4 @@
-"""`matchLabelKeys`: selectors that a new pod completes with its own labels. Rule ADM-30
+"""`matchLabelKeys`: selectors to which the labels of a new pod are added. Rule ADM-30
 (spec/admission.md).
 
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (matchLabelKeys, mismatchLabelKeys),
@@ -22,8 +22,8 @@ Labels = dict[str, str]
 
 
 def merged(pod: Pod) -> dict[str, Any]:
-    """ADM-30: every key that the pod has a label of becomes a requirement of its selector: In its
-    value, or NotIn."""
+    """ADM-30: every key that is a label of the pod becomes a requirement of its selector: `In` or
+    `NotIn` with the pod's value."""
     spec, labels = pod.spec, pod.metadata.labels or {}
     changed: dict[str, Any] = {}
     affinity = spec.affinity

@@ -1,7 +1,8 @@
-"""Nothing begins in a namespace that is not there or that is going. Rule ADM-2 (spec/admission.md).
+"""No object is created in a namespace that does not exist or is terminating. Rule ADM-2
+(spec/admission.md).
 
 Source: Kubernetes documentation, "Admission Control in Kubernetes" (NamespaceLifecycle),
-"Namespaces". Left out: the three namespaces that cannot be deleted are the deletion's (DEL-8).
+"Namespaces". Left out: the namespaces that cannot be deleted (DEL-8), which delete.py checks.
 """
 
 from typing import Any
@@ -18,8 +19,8 @@ _PREFIX = resources.NAMESPACES.prefix
 
 
 def must_live(request: Request, resource: Resource, new: Any, store: Reader) -> tuple[Compare, ...]:
-    """ADM-2. ApiError 404 without the namespace, 403 when it terminates; else the condition that it
-    is still as it was seen here."""
+    """ADM-2. Raises ApiError 404 if the namespace does not exist, 403 if it is terminating. Returns
+    the condition that it has not changed since it was read."""
     name = request.namespace
     key = _PREFIX + name
     record = store.get(key)

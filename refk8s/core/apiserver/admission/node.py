@@ -1,4 +1,5 @@
-"""A new node takes no pods before somebody has seen it ready. Rule ADM-9 (spec/admission.md).
+"""A new node is tainted until the node controller has found it ready. Rule ADM-9
+(spec/admission.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations" (taint based evictions;
 TaintNodesByCondition).
@@ -17,8 +18,8 @@ NOT_READY = "node.kubernetes.io/not-ready"
 
 
 def admit_node(request: Request, new: Node, old: Any, store: Reader, context: Context) -> Node:
-    """ADM-9: on create the taint not-ready:NoSchedule; the node lifecycle controller takes it
-    away."""
+    """ADM-9: on create a node gets the taint not-ready:NoSchedule, which the node lifecycle
+    controller removes."""
     taints = new.spec.taints or ()
     if old is not None or any(
         taint.key == NOT_READY and taint.effect == "NoSchedule" for taint in taints

@@ -1,4 +1,4 @@
-"""What admission decides, and what the cluster's administrator decided for it."""
+"""The result of admission, and its configuration."""
 
 from ipaddress import IPv4Network
 from typing import Any
@@ -11,7 +11,7 @@ from refk8s.core.value import Value
 
 
 class Admission(Value, frozen=True):
-    """The object to keep, what must still hold when it is kept, and what is written in the same
+    """The object to store, the compares that must hold at the commit, and the writes of the same
     transaction."""
 
     object: Any
@@ -21,7 +21,7 @@ class Admission(Value, frozen=True):
 
 @frozen
 class AdmissionConfig:
-    """The addresses and ports of services: first to last, both included."""
+    """The ranges of addresses and node ports of services: first to last, both included."""
 
     service_cidr: IPv4Network = field(
         default=IPv4Network("10.96.0.0/12"), validator=instance_of(IPv4Network)

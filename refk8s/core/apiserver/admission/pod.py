@@ -1,10 +1,9 @@
-"""What a pod is given on its way in: an identity, patience with its node, a first status. Rules
-ADM-3 ... ADM-6 (spec/admission.md).
+"""Values that a new pod gets: a service account, tolerations and an initial status. Rules ADM-3 to
+ADM-6 (spec/admission.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts" (bound service account token volume),
 "Configure Service Accounts for Pods", "Taints and Tolerations", "Pod Quality of Service Classes".
-Left out: mirror pods of a node agent without an API server; secrets that a service account forbids
-to mount.
+Left out: mirror pods; `secrets` of a service account that restrict the mounts of its pods.
 """
 
 from typing import Any
@@ -50,8 +49,8 @@ _DEFAULT_ACCOUNT = ServiceAccount()
 
 
 def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """Everything that a new pod is given, written down at once: copying a pod's spec for each would
-    cost more than deciding it."""
+    """All values that a new pod gets, in one copy of its spec: copying the spec for each would cost
+    more than computing them."""
     if old is not None:
         return new
     changed = identity(request, new, store, context)
@@ -83,8 +82,8 @@ def _gated(context: Context) -> PodCondition:
 
 
 def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """An older client drops the fields that it does not know; what admission once gave is kept
-    (ADM-5, ADM-7)."""
+    """The tolerations and the priority that admission added are kept if an update omits them,
+    because older clients drop fields that they do not know (ADM-5, ADM-7)."""
     if old is None or new.spec is old.spec:
         return new
     changed = patience(new)
@@ -93,12 +92,12 @@ def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: 
 
 
 def identity(request: Request, pod: Pod, store: Reader, context: Context) -> dict[str, Any]:
-    """ADM-3: a pod acts as a service account, `default` if it names none, and finds that account's
-    token in a volume (ADM-4).
+    """ADM-3: a pod without a service account gets `default`, and a volume with the token of its
+    account (ADM-4).
 
-    An account that is not there is refused with 403, except `default`: upstream waits up to a
-    second and a half for the controller that makes it in every new namespace; a pure function
-    cannot wait, and takes it as about to be.
+    An account that does not exist is rejected with 403, except `default`. Upstream waits up to 1.5
+    s for the controller that creates it in every new namespace. A pure function cannot wait, so it
+    assumes that the account will be created.
     """
     if pod.metadata.annotations and MIRROR in pod.metadata.annotations:
         return {}
@@ -122,8 +121,8 @@ def identity(request: Request, pod: Pod, store: Reader, context: Context) -> dic
 
 
 def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
-    """ADM-4: every container that has nothing at the token's place gets the volume there; the
-    volume is added if one does."""
+    """ADM-4: the volume is mounted in every container without another mount at the token's path,
+    and added if one mounts it."""
     spec = pod.spec
     present = next(
         (volume.name for volume in spec.volumes or () if volume.name.startswith(TOKEN_VOLUME)), ""
@@ -159,8 +158,8 @@ def _mounted(container: Container, mount: VolumeMount) -> Container:
 
 
 def patience(pod: Pod) -> dict[str, Any]:
-    """ADM-5: a pod outlives five minutes on a node that is not ready or unreachable, unless it says
-    how long."""
+    """ADM-5: a pod tolerates a node that is not ready or unreachable for 300 seconds, unless it has
+    a toleration for that."""
     tolerations = pod.spec.tolerations
     if not tolerations:
         return {"tolerations": _BOTH}
@@ -175,19 +174,17 @@ def patience(pod: Pod) -> dict[str, Any]:
 
 
 def _names(toleration: Toleration, key: str) -> bool:
-    """The toleration is about NoExecute taints of this key. Its operator and value do not count, so
-    this is not whether it matches the taint (POD-20)."""
+    """Whether the toleration concerns NoExecute taints with this key. Its operator and value do not
+    count, so this is not whether it matches the taint (POD-20)."""
     return (toleration.key == key or not toleration.key) and (
         toleration.effect == NO_EXECUTE or not toleration.effect
     )
 
 
 def compute_qos_class(pod: Pod) -> str:
-    """ADM-6: BestEffort where nobody asks for CPU or memory, Guaranteed where all limit both at
-    what they request, else Burstable.
-
-    What a pod has as a whole counts instead of what its containers have, even where it is empty.
-    """
+    """ADM-6: BestEffort if nothing requests CPU or memory, Guaranteed if every container limits
+    both at its request, else Burstable. Pod-level resources count instead of those of the
+    containers, even if they are empty."""
     spec = pod.spec
     if spec.resources is not None:
         return _class_of((spec.resources,))
@@ -213,4 +210,4 @@ def _some(amounts: dict[str, str] | None, name: str) -> int:
     try:
         return parse(amounts[name]).nano
     except QuantityError:
-        return 0  # validation will refuse it
+        return 0  # validation rejects it

@@ -1,4 +1,4 @@
-"""Priorities: the number behind a pod's priority class. Rules ADM-7, ADM-8 (spec/admission.md).
+"""The priority of a pod, from its PriorityClass. Rules ADM-7, ADM-8 (spec/admission.md).
 
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
@@ -17,8 +17,8 @@ PREEMPTS = "PreemptLowerPriority"
 
 
 def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
-    """ADM-7: value and preemption policy of the class named, else of the default class, else 0.
-    ApiError 403 where the pod differs."""
+    """ADM-7: value and preemption policy of the named class, else of the default class, else 0.
+    Raises ApiError 403 if the pod has other values."""
     spec = pod.spec
     name = spec.priority_class_name
     if name:
@@ -47,7 +47,7 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
 
 
 def of_changed(new: Pod, old: Pod) -> dict[str, Any]:
-    """ADM-7: what was computed once is kept where the client leaves it out."""
+    """ADM-7: an update that omits the computed values keeps them."""
     changed: dict[str, Any] = {}
     if new.spec.priority is None and old.spec.priority is not None:
         changed["priority"] = old.spec.priority
@@ -61,8 +61,8 @@ def _forbidden(pod: Pod, why: str) -> ApiError:
 
 
 def default_class(store: Reader) -> PriorityClass | None:
-    """The class of pods that name none; of several (upstream can have them after a race) the one of
-    least value. O(classes)."""
+    """The class of pods that name none. Of several defaults (upstream can have them after a race)
+    it is the one with the lowest value. O(classes)."""
     found: PriorityClass | None = None
     for record in store.list(resources.PRIORITY_CLASSES.prefix).records:
         candidate: PriorityClass = record.value
@@ -76,7 +76,7 @@ def default_class(store: Reader) -> PriorityClass | None:
 def admit_class(
     request: Request, new: PriorityClass, old: Any, store: Reader, context: Context
 ) -> PriorityClass:
-    """ADM-8: one class at most is the default. ApiError 403 for a second."""
+    """ADM-8: at most one class is the default. Raises ApiError 403 for a second one."""
     if new.global_default:
         other = default_class(store)
         if other is not None and other.metadata.name != new.metadata.name:

@@ -1,4 +1,4 @@
-"""What a pod takes from its runtime class: an overhead, and where it may run. Rule ADM-31
+"""A pod gets the overhead, node selector and tolerations of its RuntimeClass. Rule ADM-31
 (spec/admission.md).
 
 Source: Kubernetes documentation, "Runtime Class" (scheduling), "Pod Overhead", "Admission Control
@@ -17,8 +17,8 @@ from refk8s.core.apiserver.validation.resources import amount
 
 
 def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
-    """ADM-31: the overhead, node selector and tolerations of the class that the pod names. ApiError
-    403 where they contradict the pod's."""
+    """ADM-31: the pod with the values of its class. Raises ApiError 403 if they contradict the
+    pod's."""
     found = _class_of(pod, store)
     if found is None:
         return {}
@@ -49,7 +49,7 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
 def merge_tolerations(
     first: tuple[Toleration, ...], second: tuple[Toleration, ...]
 ) -> tuple[Toleration, ...]:
-    """Both lists, but for the tolerations that tolerate only what another one tolerates too."""
+    """Both lists, without the tolerations that another one covers."""
     every = (*first, *second)
     merged: list[Toleration] = []
     for position, one in enumerate(every):
@@ -60,7 +60,7 @@ def merge_tolerations(
 
 
 def _covers(wide: Toleration, narrow: Toleration) -> bool:
-    """Whether whatever the narrow toleration tolerates, for as long, the wide one does too."""
+    """Whether `wide` matches every taint that `narrow` matches, for at least as long."""
     if wide == narrow:
         return True
     if (wide.key and wide.key != narrow.key) or (wide.effect and wide.effect != narrow.effect):
@@ -80,8 +80,8 @@ def _covers(wide: Toleration, narrow: Toleration) -> bool:
 
 
 def check_overhead(request: Request, new: Pod, old: Any, store: Reader) -> None:
-    """ADM-31: a pod has the overhead of its class and no other. ApiError 403. Asked after
-    validation, as upstream's."""
+    """ADM-31: a pod has the overhead of its class and no other. Raises ApiError 403. As upstream,
+    this runs after validation."""
     if old is not None or new.spec.overhead is None:
         return
     found = _class_of(new, store)

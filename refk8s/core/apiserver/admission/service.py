@@ -1,8 +1,8 @@
-"""What a service means by what it leaves out. Rules ALLOC-2, ALLOC-3, ALLOC-7, ALLOC-8
+"""Completes the fields of a service before allocation. Rules ALLOC-2, ALLOC-3, ALLOC-7, ALLOC-8
 (spec/admission.md).
 
 Source: Kubernetes documentation, "Service", "IPv4/IPv6 dual-stack"; KEP-563, "IPv4/IPv6
-Dual-Stack". Left out: clusters of more than one address family.
+Dual-Stack". Left out: clusters with two address families.
 """
 
 from ipaddress import IPv4Address
@@ -19,7 +19,7 @@ from refk8s.core.apiserver.validation.service import validate_families
 NONE = "None"
 
 
-# --- what a type needs
+# --- requirements of the types
 
 
 def needs_cluster_ip(spec: ServiceSpec) -> bool:
@@ -40,12 +40,11 @@ def needs_health_check_port(spec: ServiceSpec) -> bool:
     return spec.type == "LoadBalancer" and spec.external_traffic_policy == "Local"
 
 
-# --- before: what an update leaves out on purpose, and what by oversight
+# --- updates: omitted values, and values of the old type
 
 
 def with_kept_values(new: Service, old: Service) -> Service:
-    """ALLOC-7: who sends the same service again, without the values that were given to it, keeps
-    them."""
+    """ALLOC-7: an update that omits the allocated values keeps them."""
     before, after = old.spec, new.spec
     changed: dict[str, Any] = {}
     if needs_cluster_ip(before) and needs_cluster_ip(after):
@@ -81,7 +80,7 @@ def with_kept_values(new: Service, old: Service) -> Service:
 
 
 def without_type_dependents(new: Service, old: Service) -> Service:
-    """ALLOC-8: what belonged to the old type and is sent back unchanged goes with it."""
+    """ALLOC-8: values of the old type that are sent back unchanged are dropped."""
     before, after = old.spec, new.spec
     if (
         before.type == after.type
@@ -126,7 +125,8 @@ def without_type_dependents(new: Service, old: Service) -> Service:
 
 
 def in_step(new: Service, old: Service | None) -> Service:
-    """ALLOC-3: clusterIP is the first of clusterIPs; who says only one of the two means both."""
+    """ALLOC-3: clusterIP is the first of clusterIPs; a service with only one of the two gets
+    both."""
     spec = new.spec
     before = old.spec if old is not None else ServiceSpec()
     address, addresses = spec.cluster_ip, spec.cluster_ips
@@ -134,7 +134,7 @@ def in_step(new: Service, old: Service | None) -> Service:
         addresses = (address,)
     elif addresses and address != addresses[0]:
         if not address and before.cluster_ip and addresses == before.cluster_ips:
-            addresses = None  # the first was taken away
+            addresses = None  # the first was removed
         elif address and addresses == before.cluster_ips:
             addresses = (address,)  # the first was changed
     return (
@@ -145,9 +145,12 @@ def in_step(new: Service, old: Service | None) -> Service:
 
 
 def with_families(service: Service) -> ServiceSpec:
-    """ALLOC-2: one family, IPv4; a headless service that selects nothing may have endpoints of
-    both. ApiError 422 for what is not there, and first for addresses and families that do not fit
-    each other, for nothing can be allocated by them."""
+    """ALLOC-2: one family, IPv4; a headless service without a selector may have endpoints of both
+    families.
+
+    Raises ApiError 422 for an unsupported family. Before that it checks that addresses and families
+    match, because nothing can be allocated if they do not.
+    """
     spec = service.spec
     if wrong := validate_families(spec):
         raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", wrong))

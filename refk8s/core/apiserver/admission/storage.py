@@ -1,5 +1,4 @@
-"""Volumes and claims are held while they are used, and classes are chosen. Rules ADM-21, ADM-22
-(spec/admission.md).
+"""Finalizers of volumes and claims, and default classes. Rules ADM-21, ADM-22 (spec/admission.md).
 
 Source: Kubernetes documentation, "Persistent Volumes" (storage object in use protection,
 expanding), "Admission Control in Kubernetes" (DefaultStorageClass, DefaultIngressClass,
@@ -33,7 +32,7 @@ DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 def admit_claim(
     request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
 ) -> PersistentVolumeClaim:
-    """ADM-21, ADM-22."""
+    """ADM-21, ADM-22: the finalizer, and the default StorageClass."""
     if old is not None:
         return new
     new = replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
@@ -49,7 +48,7 @@ def admit_claim(
 def admit_volume(
     request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context
 ) -> PersistentVolume:
-    """ADM-21: a volume begins Pending, and says since when."""
+    """ADM-21: the finalizer; a volume is created Pending, with the time of that phase."""
     if old is not None:
         return new
     began = replace(new.status, last_phase_transition_time=timestamp(context.now))
@@ -59,8 +58,7 @@ def admit_volume(
 def admit_volume_status(
     new: PersistentVolume, old: PersistentVolume, context: Context
 ) -> PersistentVolume:
-    """ADM-21: a volume says since when it is in its phase, unless the writer of the phase says
-    it."""
+    """ADM-21: the time at which the phase changed, unless the client sets it."""
     before, after = old.status, new.status
     if after.phase == before.phase:
         return replace(
@@ -83,7 +81,7 @@ def _protected(metadata: ObjectMeta, finalizer: str) -> ObjectMeta:
 def admit_ingress(
     request: Request, new: Ingress, old: Any, store: Reader, context: Context
 ) -> Ingress:
-    """ADM-22."""
+    """ADM-22: the default IngressClass."""
     if old is not None or new.spec.ingress_class_name is not None:
         return new
     if CLASS_ANNOTATION in (new.metadata.annotations or {}):
@@ -93,8 +91,8 @@ def admit_ingress(
 
 
 def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) -> str:
-    """The newest class that is marked as the default, of several of one second the first by name.
-    O(classes)."""
+    """The newest class that is marked as the default; of several of the same second the first by
+    name. O(classes)."""
     best: tuple[str, str] | None = None
     for record in store.list(resource.prefix).records:
         metadata = record.value.metadata
@@ -109,7 +107,7 @@ def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) ->
 def check_growth(
     request: Request, new: PersistentVolumeClaim, old: PersistentVolumeClaim | None, store: Reader
 ) -> None:
-    """ADM-22. ApiError 403 for a bigger claim of a class whose volumes do not grow."""
+    """ADM-22: raise ApiError 403 for a larger claim of a class without `allowVolumeExpansion`."""
     if old is None:
         return
     wanted = amount((new.spec.resources.requests or {}).get("storage", "0")) or ZERO

@@ -1,15 +1,14 @@
-"""Defaulting: what an object holds that its writer left out. Rules DEF-1 ... DEF-20
-(spec/defaults.md).
+"""Defaulting: values for fields that are absent. Rules DEF-1 to DEF-20 (spec/defaults.md).
 
 `default` is applied to every object that is written, on create and on update alike, and is a
-function of the object alone. Doing it again changes nothing (DEF-1), and what the writer gave stays
-as it is (DEF-2). An object that lacks nothing is handed back itself, so that a pod made from a
-defaulted template costs a few looks and no copy.
+function of the object alone. Applying it twice is the same as applying it once (DEF-1), and values
+of the writer are kept (DEF-2). If nothing is absent the same object is returned, so a pod made from
+a defaulted template is not copied.
 
 Source: Kubernetes API reference (the defaults named with each field); API conventions,
-"Defaulting". Left out: defaults of resources this table does not name have none upstream either, or
-belong to groups that no component here reads (storagemigration.k8s.io). What is set once, on
-create, is admission's (refk8s/core/apiserver/admission/create.py).
+"Defaulting". Resources that the table does not name have no defaults upstream either. Left out:
+defaults of groups that no component here reads (storagemigration.k8s.io). Fields that are set only
+on create belong to admission (refk8s/core/apiserver/admission/create.py).
 """
 
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from typing import Any
 
 from refk8s.core.api.resources import Resource
 
-# The kind, by the module that holds its record, and the file here that knows its defaults (function
-# `default_<kind in snake case>`).
+# The module with the record of each kind, the kind, and the file here with its defaults (the
+# function `default_<kind in snake case>`).
 _FILES = {
     "core_v1.Pod": "pod.default_pod",
     "core_v1.PodTemplate": "pod.default_pod_template",
@@ -57,8 +56,8 @@ Defaulter = Callable[[Any], Any]
 
 
 def default(resource: Resource, obj: Any) -> Any:
-    """The object with everything filled in that Kubernetes fills in. The same object where nothing
-    was missing. Never raises."""
+    """The object with all defaults of Kubernetes. The same object if none was missing. Never
+    raises."""
     defaulter = _defaulter(resource.module, resource.kind)
     return obj if defaulter is None else defaulter(obj)
 

@@ -31,8 +31,8 @@ _DOWN = HPAScalingRules(
 
 
 def default_autoscaler(autoscaler: HorizontalPodAutoscaler) -> HorizontalPodAutoscaler:
-    """DEF-21: at least one replica, 80 percent of the CPU requested; a behaviour given in part is
-    completed."""
+    """DEF-21: at least one replica; 80 percent of the requested CPU; a behavior that is given in
+    part is completed."""
     spec = autoscaler.spec
     changed: dict[str, Any] = {}
     if spec.min_replicas is None:
@@ -67,8 +67,8 @@ def _complete(rules: HPAScalingRules | None, plain: HPAScalingRules) -> HPAScali
 def default_autoscaler_v1(
     autoscaler: autoscaling_v1.HorizontalPodAutoscaler,
 ) -> autoscaling_v1.HorizontalPodAutoscaler:
-    """DEF-21 in the terms of v1, which knows the CPU target only. With other metrics in the
-    annotation there is no target to fill in."""
+    """DEF-21 for v1, which has only the CPU target. If the annotation has other metrics, no target
+    is set."""
     spec = autoscaler.spec
     changed: dict[str, Any] = {}
     if spec.min_replicas is None:

@@ -1,7 +1,7 @@
 """Defaults of jobs and cron jobs. Rule DEF-18 (spec/defaults.md).
 
-Source: Kubernetes documentation, "Jobs", "CronJob".
-Left out: the selector and labels that a job gets once, on create (admission, ADM-10).
+Source: Kubernetes documentation, "Jobs", "CronJob". Left out: the selector and labels that a job
+gets on create (admission, ADM-10).
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def default_job(job: Job) -> Job:
     spec = default_job_spec(job.spec)
     metadata, labels = job.metadata, job.spec.template.metadata.labels
     if labels and not metadata.labels:
-        # a job's own labels are those of its template where it has none
+        # a job without labels gets those of its template
         metadata = replace(metadata, labels=labels)
     return (
         job
@@ -29,7 +29,8 @@ def default_job(job: Job) -> Job:
 
 
 def default_job_spec(spec: JobSpec) -> JobSpec:
-    """DEF-18: one pod to one success, six retries; with limits per index the total is unbounded."""
+    """DEF-18: one completion by one pod, and six retries; with a limit per index the total is
+    unlimited."""
     changed: dict[str, Any] = {}
     if spec.completions is None and spec.parallelism is None:
         changed["completions"] = 1
@@ -66,8 +67,8 @@ def default_job_spec(spec: JobSpec) -> JobSpec:
 
 
 def default_cron_job(cron_job: CronJob) -> CronJob:
-    """DEF-18: runs may overlap; three successes and one failure are kept. The job template gets its
-    pod template's defaults only."""
+    """DEF-18: concurrent runs are allowed; three successful jobs and one failed job are kept. Of
+    the job template only its pod template is defaulted."""
     spec = cron_job.spec
     changed: dict[str, Any] = {}
     if not spec.concurrency_policy:

@@ -15,7 +15,7 @@ NAME_LABEL = "kubernetes.io/metadata.name"
 
 
 def default_namespace(namespace: Namespace) -> Namespace:
-    """DEF-14: Active, and labelled with its own name."""
+    """DEF-14: phase Active, and its name as a label."""
     metadata, status = namespace.metadata, namespace.status
     if metadata.name and (metadata.labels or {}).get(NAME_LABEL) != metadata.name:
         metadata = replace(metadata, labels={**(metadata.labels or {}), NAME_LABEL: metadata.name})
@@ -27,8 +27,8 @@ def default_namespace(namespace: Namespace) -> Namespace:
 
 
 def default_node(node: Node) -> Node:
-    """DEF-15: all that a node has may be given to pods, unless it says otherwise; podCIDR is the
-    first of podCIDRs."""
+    """DEF-15: allocatable is the capacity, and podCIDR and the first of podCIDRs default to each
+    other."""
     spec, status = node.spec, node.status
     cidrs = spec.pod_cidrs or ()
     if spec.pod_cidr and not cidrs:
@@ -55,8 +55,8 @@ def default_limit_range(limit_range: LimitRange) -> LimitRange:
 
 
 def _default_limit(item: LimitRangeItem) -> LimitRangeItem:
-    """DEF-15: of containers, the default limit is the maximum; the default request is the default
-    limit, else the minimum."""
+    """DEF-15: for containers, the default limit is the maximum, and the default request is the
+    default limit, else the minimum."""
     if item.type != "Container":
         return item
     default = {**(item.max or {}), **(item.default or {})}
@@ -67,7 +67,7 @@ def _default_limit(item: LimitRangeItem) -> LimitRangeItem:
 
 
 def default_priority_class(priority_class: PriorityClass) -> PriorityClass:
-    """DEF-15: it pushes out pods of lower priority."""
+    """DEF-15: it may preempt pods of lower priority."""
     if priority_class.preemption_policy:
         return priority_class
     return replace(priority_class, preemption_policy="PreemptLowerPriority")

@@ -11,8 +11,8 @@ from refk8s.core.api.core_v1 import Secret
 
 
 def default_secret(secret: Secret) -> Secret:
-    """DEF-16: opaque; `stringData` is written into `data`, over what is there, and is never
-    kept."""
+    """DEF-16: type Opaque. `stringData` is written into `data`, replaces values there, and is not
+    stored."""
     if secret.type and secret.string_data is None:
         return secret
     data = secret.data

@@ -14,8 +14,8 @@ TIMEOUT_SECONDS, PERIOD_SECONDS, SUCCESS_THRESHOLD, FAILURE_THRESHOLD = 1, 10, 1
 
 
 def default_probe(probe: Probe) -> Probe:
-    """DEF-7: one second to answer, every ten seconds, one success and three failures in a row
-    count."""
+    """DEF-7: a timeout of one second, a period of ten seconds, and thresholds of one success and
+    three failures."""
     if (
         probe.timeout_seconds
         and probe.period_seconds
@@ -64,7 +64,7 @@ def _default_handler(handler: LifecycleHandler | None) -> LifecycleHandler | Non
 
 
 def default_env(variable: EnvVar) -> EnvVar:
-    """DEF-7: a field of the pod is named in the terms of v1."""
+    """DEF-7: a fieldRef names a field of a v1 pod."""
     source = variable.value_from
     if source is None or source.field_ref is None or source.field_ref.api_version:
         return variable

@@ -16,6 +16,7 @@ from refk8s.core.api.resource_v1 import (
 
 
 def default_resource_claim(claim: ResourceClaim) -> ResourceClaim:
+    """DEF-30."""
     devices = _default_claim(claim.spec.devices)
     return (
         claim
@@ -46,7 +47,7 @@ def _default_request(request: DeviceRequest) -> DeviceRequest:
 
 
 def _default_wish(wish: Any) -> Any:
-    """DEF-30: exactly one device; a toleration compares values."""
+    """DEF-30: exactly one device; a toleration has the operator Equal."""
     mode = wish.allocation_mode or "ExactCount"
     tolerations = wish.tolerations and tuple(
         [one if one.operator else replace(one, operator="Equal") for one in wish.tolerations]

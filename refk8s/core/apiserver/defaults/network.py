@@ -9,7 +9,8 @@ from refk8s.core.api.networking_v1 import IngressClass, NetworkPolicy, NetworkPo
 
 
 def default_network_policy(policy: NetworkPolicy) -> NetworkPolicy:
-    """DEF-19: it is about ingress, and about egress where it has such rules; ports are TCP."""
+    """DEF-19: the policy applies to ingress, and to egress if it has egress rules; ports are
+    TCP."""
     spec = policy.spec
     types = spec.policy_types or (("Ingress", "Egress") if spec.egress else ("Ingress",))
     ingress = spec.ingress and tuple(
@@ -31,7 +32,7 @@ def _default_ports(
 
 
 def default_ingress_class(ingress_class: IngressClass) -> IngressClass:
-    """DEF-19: its parameters are an object of the cluster."""
+    """DEF-19: its parameters refer to a cluster-scoped object."""
     parameters = ingress_class.spec.parameters
     if parameters is None or parameters.scope is not None:
         return ingress_class

@@ -1,7 +1,7 @@
 """Defaults of pods and of pod templates. Rules DEF-3 ... DEF-9 (spec/defaults.md).
 
-A template gets what every pod spec gets (`default_pod_spec`); what depends on the pod as a whole
-comes when a pod is made of it (DEF-6). Source: Kubernetes API reference, "Pod" and
+A template gets the defaults of every pod spec (`default_pod_spec`). Defaults that depend on the
+whole pod are set when a pod is created from it (DEF-6). Source: Kubernetes API reference, "Pod" and
 "PodTemplateSpec"; documentation, "Images" (image pull policy). Left out: the defaults of pod-level
 limits from container limits.
 """
@@ -36,7 +36,7 @@ NO_SECURITY_CONTEXT = PodSecurityContext()
 
 
 def default_pod(pod: Pod) -> Pod:
-    """A pod: its spec's defaults (DEF-3 ... DEF-5), and what only pods get (DEF-6)."""
+    """A pod: the defaults of its spec (DEF-3 to DEF-5), and those of pods only (DEF-6)."""
     spec = default_pod_spec(pod.spec)
     changed: dict[str, Any] = {}
     containers = _each(spec.containers, _requests_from_limits)
@@ -72,10 +72,7 @@ def default_template(template: PodTemplateSpec) -> PodTemplateSpec:
 
 def default_pod_spec(spec: PodSpec) -> PodSpec:
     """DEF-3: restart and DNS policy, grace period, scheduler, security context; then containers and
-    volumes.
-
-    `serviceAccount` is the old name of `serviceAccountName`: whoever gives one gives both.
-    """
+    volumes. `serviceAccount` is the old name of `serviceAccountName`; both are written."""
     changed: dict[str, Any] = {}
     if not spec.dns_policy:
         changed["dns_policy"] = "ClusterFirst"
@@ -118,8 +115,7 @@ def default_pod_spec(spec: PodSpec) -> PodSpec:
 
 
 def _default_container(container: C) -> C:
-    """DEF-4: where and how it reports its end, when its image is pulled; then ports, environment,
-    probes and hooks."""
+    """DEF-4: termination message, image pull policy, ports, environment, probes and hooks."""
     changed: dict[str, Any] = {}
     if not container.image_pull_policy:
         changed["image_pull_policy"] = pull_policy(container.image or "")
@@ -151,11 +147,11 @@ def _default_container(container: C) -> C:
 
 @remember(1024)
 def pull_policy(image: str) -> str:
-    """DEF-5: Always where the tag is or would be `latest`, else IfNotPresent. A digest without a
-    tag counts as a tag."""
+    """DEF-5: Always if the tag is `latest` or absent, else IfNotPresent. A digest without a tag
+    counts as a tag."""
     found = reference.parse(image)
     if found is None:
-        # no image at all, or none that a registry can have: nothing would be pulled
+        # no image, or not a valid image reference: nothing could be pulled
         return "IfNotPresent"
     if found.tag:
         return "Always" if found.tag == "latest" else "IfNotPresent"
@@ -167,7 +163,7 @@ def _default_port(port: ContainerPort) -> ContainerPort:
 
 
 def _requests_from_limits(container: Container) -> Container:
-    """DEF-6: what is limited and not requested is requested up to its limit."""
+    """DEF-6: a resource with a limit and no request is requested up to its limit."""
     limits = container.resources.limits
     if not limits:
         return container
@@ -180,7 +176,7 @@ def _requests_from_limits(container: Container) -> Container:
 
 
 def _ports_on_host(container: Container) -> Container:
-    """DEF-6: on the host's network a container port is a port of the host."""
+    """DEF-6: on the host's network, the host port of a container port is the same number."""
     if not container.ports or all(port.host_port for port in container.ports):
         return container
     ports = tuple(
@@ -193,7 +189,7 @@ def _ports_on_host(container: Container) -> Container:
 
 
 def _each(items: tuple[T, ...], defaulter: Callable[[T], T]) -> tuple[T, ...]:
-    """The tuple with every item defaulted; the same tuple where none changed."""
+    """The tuple with every item defaulted; the same tuple if none changed."""
     fresh = tuple([defaulter(item) for item in items])
     for one, other in zip(items, fresh, strict=True):
         if one is not other:

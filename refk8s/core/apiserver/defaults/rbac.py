@@ -11,8 +11,8 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def default_binding(binding: RoleBinding | ClusterRoleBinding) -> RoleBinding | ClusterRoleBinding:
-    """DEF-20: users, groups and roles belong to the group of RBAC; service accounts to the core
-    group."""
+    """DEF-20: users, groups and roles are of the group rbac.authorization.k8s.io; service accounts
+    of the core group."""
     role = (
         binding.role_ref
         if binding.role_ref.api_group

@@ -10,7 +10,7 @@ from refk8s.core.api.core_v1 import ResourceRequirements
 from refk8s.core.api.quantity import QuantityError, from_milli, parse
 
 _FINE_ENDINGS = "nu"
-"""What a canonical quantity finer than a thousandth ends in, unless it is written as a power of
+"""The suffixes of canonical quantities finer than a thousandth, unless written as a power of
 ten."""
 
 
@@ -37,7 +37,7 @@ def _round_up(amount: str) -> str:
     try:
         number = parse(amount)
     except QuantityError:
-        # the decoder refuses what is no quantity; here it is a caller's mistake, which validation
-        # names
+        # The decoder rejects text that is not a quantity. Here it comes from code, and validation
+        # reports it.
         return amount
     return amount if number.nano % 10**6 == 0 else from_milli(number.milli)

@@ -1,8 +1,8 @@
 """Defaults of services and of the endpoints behind them. Rules DEF-12, DEF-13 (spec/defaults.md).
 
 Source: Kubernetes API reference, "Service", "Endpoints", "EndpointSlice"; documentation, "Virtual
-IPs and Service Proxies". Left out: address families, cluster IPs and node ports are allocation's
-(refk8s/core/apiserver/admission/allocate.py).
+IPs and Service Proxies". Left out: address families, cluster IPs and node ports, which are
+allocated (refk8s/core/apiserver/admission/allocate.py).
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ _THREE_HOURS = SessionAffinityConfig(client_ip=ClientIPConfig(timeout_seconds=AF
 
 
 def default_service(service: Service) -> Service:
-    """DEF-12: a ClusterIP without affinity; ports over TCP lead to the same port; traffic goes to
-    the whole cluster."""
+    """DEF-12: type ClusterIP without affinity; TCP ports with the same target port; traffic policy
+    Cluster."""
     spec = service.spec
     changed: dict[str, Any] = {}
     kind = spec.type or "ClusterIP"
@@ -59,8 +59,8 @@ def default_service(service: Service) -> Service:
 
 
 def _default_port(port: ServicePort) -> ServicePort:
-    """DEF-12. Zero and the empty text are no target; -1 and the like are, and validation refuses
-    them."""
+    """DEF-12. Zero and the empty text count as absent. -1 and the like do not, and validation
+    rejects them."""
     missing = port.target_port is None or port.target_port == 0 or port.target_port == ""
     if port.protocol and not missing:
         return port
@@ -72,7 +72,7 @@ def _default_port(port: ServicePort) -> ServicePort:
 
 
 def _default_ingress(service: Service) -> Service:
-    """The load balancer's addresses are virtual ones unless it says otherwise."""
+    """The ipMode of the load balancer's addresses is VIP."""
     ingress = service.status.load_balancer.ingress
     if not ingress or all(not one.ip or one.ip_mode for one in ingress):
         return service
@@ -85,7 +85,7 @@ def _default_ingress(service: Service) -> Service:
 
 
 def default_endpoints(endpoints: Endpoints) -> Endpoints:
-    """DEF-13: ports of TCP."""
+    """DEF-13: ports are TCP."""
     subsets = endpoints.subsets
     if not subsets or all(port.protocol for subset in subsets for port in subset.ports or ()):
         return endpoints
@@ -97,7 +97,7 @@ def default_endpoints(endpoints: Endpoints) -> Endpoints:
 
 
 def default_endpoint_slice(endpoint_slice: EndpointSlice) -> EndpointSlice:
-    """DEF-13: ports of TCP with an empty name."""
+    """DEF-13: ports are TCP and have an empty name."""
     ports = endpoint_slice.ports
     if not ports or all(port.name is not None and port.protocol is not None for port in ports):
         return endpoint_slice

@@ -14,7 +14,7 @@ from refk8s.core.apiserver.defaults.volume import default_claim_spec, default_ra
 
 
 def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
-    """DEF-17: Pending, a file system, and kept when its claim is gone."""
+    """DEF-17: phase Pending, mode Filesystem, reclaim policy Retain."""
     spec, status = volume.spec, volume.status
     changed: dict[str, Any] = {}
     if not spec.persistent_volume_reclaim_policy:
@@ -36,7 +36,7 @@ def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
 
 
 def default_persistent_volume_claim(claim: PersistentVolumeClaim) -> PersistentVolumeClaim:
-    """DEF-17: Pending, and for a file system."""
+    """DEF-17: phase Pending, mode Filesystem."""
     spec = default_claim_spec(claim.spec)
     if spec is claim.spec and claim.status.phase:
         return claim
@@ -48,7 +48,7 @@ def default_persistent_volume_claim(claim: PersistentVolumeClaim) -> PersistentV
 
 
 def default_storage_class(storage_class: StorageClass) -> StorageClass:
-    """DEF-17: its volumes are bound at once, and deleted with their claims."""
+    """DEF-17: binding mode Immediate, reclaim policy Delete."""
     if storage_class.reclaim_policy is not None and storage_class.volume_binding_mode is not None:
         return storage_class
     return replace(
@@ -63,7 +63,7 @@ def default_storage_class(storage_class: StorageClass) -> StorageClass:
 
 
 def default_csi_driver(driver: CSIDriver) -> CSIDriver:
-    """DEF-17: it attaches, wants no news of pods, and serves persistent volumes."""
+    """DEF-17: attachment is required, no pod info on mount, lifecycle mode Persistent."""
     spec = driver.spec
     plain = {
         "attach_required": True, "pod_info_on_mount": False, "storage_capacity": False, "requires_republish": False,

@@ -1,8 +1,8 @@
 """Defaults of volumes. Rule DEF-8 (spec/defaults.md).
 
-Source: Kubernetes API reference, "Volume"; documentation, "Projected Volumes". Left out: volumes of
-storage systems that no longer have a driver in tree (their fields stay as given), but for those few
-whose defaults the API still fills in.
+Source: Kubernetes API reference, "Volume"; documentation, "Projected Volumes". Left out: most
+volumes of storage systems without an in-tree driver (their fields stay as given). The API still
+sets defaults for a few of them.
 """
 
 from typing import Any
@@ -27,7 +27,8 @@ _EMPTY_DIR = EmptyDirVolumeSource()
 
 
 def default_volume(volume: Volume) -> Volume:
-    """DEF-8: without a source it is an emptyDir; files get mode 0644 and a token an hour."""
+    """DEF-8: a volume without a source is an emptyDir; files have mode 0644; a token lasts an
+    hour."""
     if volume.empty_dir is not None or volume.persistent_volume_claim is not None:
         return volume
     changed: dict[str, Any] = {}
@@ -71,13 +72,13 @@ def default_volume(volume: Volume) -> Volume:
 
 
 def default_claim_spec(spec: PersistentVolumeClaimSpec) -> PersistentVolumeClaimSpec:
-    """DEF-8: a claim is for a file system."""
+    """DEF-8: mode Filesystem."""
     return replace(spec, volume_mode="Filesystem") if spec.volume_mode is None else spec
 
 
 def _rare(volume: Volume) -> dict[str, Any]:
-    """Sources seldom met; each is looked at only when no common one is set."""
-    # the image's tag decides there as here
+    """Rarely used sources; each is checked only if no common one is set."""
+    # by the image's tag, as for containers
     from refk8s.core.apiserver.defaults.pod import pull_policy
 
     if volume.image is not None and not volume.image.pull_policy:
@@ -88,8 +89,8 @@ def _rare(volume: Volume) -> dict[str, Any]:
 
 
 def default_rare_source(volume: Volume | PersistentVolumeSpec) -> dict[str, Any]:
-    """DEF-8, DEF-17: what the sources that pods and persistent volumes share get, by attribute;
-    empty where nothing is missing."""
+    """DEF-8, DEF-17: the defaults of the sources that pods and persistent volumes have in common,
+    by attribute; empty if nothing is missing."""
     changed: dict[str, Any] = {}
     if volume.iscsi is not None and not volume.iscsi.iscsi_interface:
         changed["iscsi"] = replace(volume.iscsi, iscsi_interface="default")

@@ -1,4 +1,5 @@
-"""Defaults of the workloads that keep pods running. Rules DEF-10, DEF-11 (spec/defaults.md).
+"""Defaults of Deployments, ReplicaSets, StatefulSets, DaemonSets and ReplicationControllers. Rules
+DEF-10, DEF-11 (spec/defaults.md).
 
 Source: Kubernetes API reference, "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet",
 "ReplicationController".
@@ -32,8 +33,8 @@ _RETAIN = StatefulSetPersistentVolumeClaimRetentionPolicy(
 
 
 def default_deployment(deployment: Deployment) -> Deployment:
-    """DEF-10: one replica, a rolling update by quarters, ten old revisions, ten minutes for
-    progress."""
+    """DEF-10: one replica, a rolling update with 25 %, ten old revisions, a progress deadline of
+    ten minutes."""
     spec = deployment.spec
     changed: dict[str, Any] = {}
     if spec.replicas is None:
@@ -72,7 +73,7 @@ def _default_strategy(strategy: DeploymentStrategy) -> DeploymentStrategy:
 
 
 def default_replica_set(replica_set: ReplicaSet) -> ReplicaSet:
-    """DEF-10: one replica. A replica set takes no labels from its template."""
+    """DEF-10: one replica. A replica set gets no labels from its template."""
     spec = replica_set.spec
     template = default_template(spec.template)
     if spec.replicas is not None and template is spec.template:
@@ -86,8 +87,8 @@ def default_replica_set(replica_set: ReplicaSet) -> ReplicaSet:
 
 
 def default_replication_controller(controller: ReplicationController) -> ReplicationController:
-    """DEF-11: one replica; the template's labels are the selector and the labels where those are
-    not given."""
+    """DEF-11: one replica; the template's labels are the selector and the labels, each if
+    absent."""
     spec, metadata = controller.spec, controller.metadata
     changed: dict[str, Any] = {}
     if spec.replicas is None:
@@ -111,8 +112,7 @@ def default_replication_controller(controller: ReplicationController) -> Replica
 
 
 def default_stateful_set(stateful_set: StatefulSet) -> StatefulSet:
-    """DEF-10: one replica, started in order, updated by rolling from partition 0, claims
-    retained."""
+    """DEF-10: one replica, started in order, a rolling update from partition 0, claims retained."""
     spec = stateful_set.spec
     changed: dict[str, Any] = {}
     if spec.replicas is None:
@@ -157,7 +157,7 @@ def default_stateful_set(stateful_set: StatefulSet) -> StatefulSet:
 
 
 def default_daemon_set(daemon_set: DaemonSet) -> DaemonSet:
-    """DEF-10: updated by rolling, one pod at a time and none above; ten old revisions."""
+    """DEF-10: a rolling update of one pod at a time without surge; ten old revisions."""
     spec = daemon_set.spec
     changed: dict[str, Any] = {}
     strategy = spec.update_strategy
@@ -173,7 +173,7 @@ def default_daemon_set(daemon_set: DaemonSet) -> DaemonSet:
                 rolling_update=RollingUpdateDaemonSet(max_unavailable=unavailable, max_surge=surge),
             )
     elif strategy.rolling_update is not None:
-        # not used, and yet shown with both numbers, as upstream shows it
+        # not used, but stored with both numbers, as upstream
         rolling = strategy.rolling_update
         if rolling.max_unavailable is None or rolling.max_surge is None:
             unavailable = 0 if rolling.max_unavailable is None else rolling.max_unavailable

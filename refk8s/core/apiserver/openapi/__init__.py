@@ -1,12 +1,12 @@
-"""OpenAPI: the API described for machines, made from the records and the table of resources. Rules
-DISC-7 ... DISC-12 (spec/discovery.md).
+"""OpenAPI documents, made from the records and the table of resources. Rules DISC-7 to DISC-12
+(spec/discovery.md).
 
-kubectl reads here how lists merge before it builds a patch (apply, diff), whether the server checks
-fields (--validate), and what fields a kind has (explain). Documents are made when they are first
-asked for, one for each group version, and kept as bytes. Source: Kubernetes documentation, "The
-Kubernetes API" (OpenAPI interface definition); KEP-2896 "OpenAPI V3"; OpenAPI Specification 3.0.0
-and 2.0. Left out: descriptions; the protobuf form of the documents (clients accept JSON for version
-3).
+kubectl reads from them how lists merge before it builds a patch (apply, diff), whether the server
+checks fields (--validate), and which fields a kind has (explain). There is one document for each
+group version. It is made at the first request and kept as bytes. Source: Kubernetes documentation,
+"The Kubernetes API" (OpenAPI interface definition); KEP-2896 "OpenAPI V3"; OpenAPI Specification
+3.0.0 and 2.0. Left out: descriptions; the protobuf form of the documents (clients accept JSON for
+version 3).
 """
 
 from functools import lru_cache
@@ -38,11 +38,11 @@ SECURITY = {
 
 
 def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | None:
-    """The document at `path` as JSON, None where there is none: /openapi/v2, /openapi/v3,
+    """The document at `path` as JSON; None if there is none: /openapi/v2, /openapi/v3,
     /openapi/v3/api/v1, /openapi/v3/apis/G/V.
 
-    `accept` is the Accept header. Raises ApiError 406 for a client that takes no JSON (DISC-7): it
-    would take the text for protobuf.
+    `accept` is the Accept header. Raises ApiError 406 for a client that does not accept JSON
+    (DISC-7), because it would read the document as protobuf.
     """
     wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
     if protobuf_v2.MEDIA_TYPE in wanted and path.strip("/") == "openapi/v2":
@@ -67,8 +67,8 @@ def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | 
 
 @lru_cache(maxsize=4)
 def index_v3(resources: Resources) -> bytes:
-    """Where the documents are, each with a hash of its bytes, by which a client knows that its copy
-    is current (DISC-8)."""
+    """The paths of the documents, each with a hash of its bytes, by which a client recognises that
+    its copy is current (DISC-8)."""
     found = {}
     for group in ("", *groups(resources)):
         for version in versions(resources, group):
@@ -103,7 +103,7 @@ def document_v3(resources: Resources, group: str, version: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def document_v2(resources: Resources) -> bytes:
-    """Everything in one document (DISC-9)."""
+    """All paths and schemas in one document (DISC-9)."""
     return msgspec.json.encode(
         {
             "swagger": "2.0",
@@ -118,7 +118,7 @@ def document_v2(resources: Resources) -> bytes:
 
 @lru_cache(maxsize=4)
 def document_v2_protobuf(resources: Resources) -> bytes:
-    """The paths of version 2 for clients that take nothing but protobuf (DISC-13)."""
+    """The paths of version 2, for clients that accept only protobuf (DISC-13)."""
     return protobuf_v2.encode_paths(INFO["title"], INFO["version"], paths_of(resources, VERSION_2))
 
 

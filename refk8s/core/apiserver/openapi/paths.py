@@ -48,8 +48,8 @@ _QUERY: dict[str, tuple[str, ...]] = {
                          "orphanDependents", "propagationPolicy", "resourceVersion", "resourceVersionMatch", "timeoutSeconds"),
     "connect": (),
 }  # fmt: skip
-"""The query parameters of each action. `fieldValidation` at patch tells kubectl that the server
-checks fields (DISC-12)."""
+"""The query parameters of each action. From `fieldValidation` of patch, kubectl learns that the
+server checks fields (DISC-12)."""
 _INTEGERS = {"limit", "timeoutSeconds", "gracePeriodSeconds"}
 _BOOLEANS = {"allowWatchBookmarks", "sendInitialEvents", "watch", "force", "orphanDependents"}
 
@@ -138,7 +138,7 @@ def _part_operations(resource: Resource, part: Subresource, flavour: Flavour) ->
 
 
 def _capital(resource: Resource) -> str:
-    """CoreV1, AppsV1, RbacAuthorizationV1: what operation identifiers are made of."""
+    """CoreV1, AppsV1, RbacAuthorizationV1: a part of operation identifiers."""
     group = resource.group.removesuffix(".k8s.io") or "core"
     return "".join(part.capitalize() for part in group.split(".")) + resource.version.capitalize()
 
@@ -153,8 +153,7 @@ def _operation(
     *,
     custom: bool,
 ) -> Tree:
-    """One operation: what it takes, what it answers, and its kind and action for clients that look
-    for them."""
+    """One operation: its body, its answer, and its kind and action, by which clients find it."""
     parameters = [_query_parameter(name, flavour) for name in _QUERY[action]]
     operation: Tree = {"operationId": operation_id}
     takes = PATCHES[:2] if custom else PATCHES

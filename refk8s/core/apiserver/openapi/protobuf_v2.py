@@ -1,7 +1,9 @@
-"""The OpenAPI 2.0 document in protobuf: the paths, without the definitions. Rule DISC-13 (spec/discovery.md).
+"""The OpenAPI 2.0 document in protobuf: the paths, without the definitions. Rule DISC-13
+(spec/discovery.md).
 
-kubectl asks for it, and takes nothing else, when it applies a List: it looks for the operation PATCH of a kind and its parameter
-fieldValidation, to know whether the server checks fields. Messages and field numbers are those of the published openapi.v2 definitions.
+kubectl requests it, and accepts nothing else, when it applies a List: it searches for the PATCH
+operation of a kind with the parameter fieldValidation, which shows that the server checks fields.
+Messages and field numbers are those of the published openapi.v2 definitions.
 
     Document        1 swagger, 2 info, 8 paths            Info        1 title, 2 version
     Paths           2 path (name 1, value 2)              PathItem    2 get, 3 put, 4 post, 5 delete, 8 patch, 9 parameters
@@ -18,14 +20,15 @@ from refk8s.core.apiserver.protobuf_wire import bytes_field
 MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 ANSWERED_AS = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-"""The same in an answer: the at sign is no part of a media type, and clients refuse to read it."""
+"""The media type of the answer: without the at sign, which is not valid in a media type and which
+clients reject."""
 
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
 _EXTENSIONS = ("x-kubernetes-action", "x-kubernetes-group-version-kind")
 
 
 def encode_paths(title: str, version: str, paths: dict[str, Any]) -> bytes:
-    """The document that has these paths (as in the JSON document)."""
+    """The document with these paths (as in the JSON document)."""
     info = _text(1, title) + _text(2, version)
     items = b"".join(bytes_field(2, _named(name, _path_item(item))) for name, item in paths.items())
     return _text(1, "2.0") + bytes_field(2, info) + bytes_field(8, items)

@@ -1,7 +1,7 @@
 """The schemas of records, as OpenAPI describes them. Rules DISC-10, DISC-11 (spec/discovery.md).
 
-A schema has what clients act on: types, required fields, how lists and maps merge, and which kind
-it is.
+A schema has the facts that clients use: types, required fields, how lists and maps merge, and the
+kind.
 """
 
 import types
@@ -22,8 +22,8 @@ Record: TypeAlias = Any
 
 
 class Flavour(Value, frozen=True):
-    """A version of OpenAPI: where schemas stand in a document. Version 3 puts a reference that has
-    siblings into allOf."""
+    """A version of OpenAPI: the place of schemas in a document. In version 3, a reference with
+    siblings is inside allOf."""
 
     number: int
     prefix: str
@@ -42,7 +42,7 @@ INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 TIME = _PACKAGES["meta_v1"] + ".Time"
 MICRO_TIME = _PACKAGES["meta_v1"] + ".MicroTime"
 
-# Values that are no records but have a name.
+# Values that are not records but have a name.
 _NAMED: dict[Any, str] = {
     base.Quantity: QUANTITY,
     base.IntOrString: INT_OR_STRING,
@@ -66,8 +66,8 @@ _PLAIN: dict[Any, Tree] = {
 
 
 def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
-    """The schemas of these resources, of the bodies of their subresources, and of all that they
-    refer to, by name."""
+    """The schemas of these resources, of the bodies of their subresources, and of everything that
+    they refer to, by name."""
     found: Tree = {}
     waiting: list[Record] = [DeleteOptions, Status] if resources else []
     for resource in resources:
@@ -92,7 +92,7 @@ def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
 
 
 def body_type(resource: Resource, part: Subresource) -> Record | None:
-    """The record class of a subresource's body; None where it is no object (the options of a
+    """The record class of a subresource's body; None if the body is not an object (the options of a
     stream)."""
     if part.version:
         return type_of_kind(f"{part.group}/{part.version}", part.kind)
@@ -105,7 +105,7 @@ def body_type(resource: Resource, part: Subresource) -> Record | None:
 
 @cache
 def name_of(record: Record) -> str:
-    """The name under which clients know a record: `io.k8s.api.core.v1.Pod`."""
+    """The name of a record in OpenAPI: `io.k8s.api.core.v1.Pod`."""
     module = record.__module__.rpartition(".")[2]
     package = _PACKAGES.get(module) or "io.k8s.api." + module.replace("_v", ".v")
     return f"{package}.{record.__name__}"
@@ -116,7 +116,7 @@ def reference(name: str, flavour: Flavour) -> Tree:
 
 
 def scalar_schema(name: str, flavour: Flavour) -> Tree:
-    """The schema of a value that is no record but has a name."""
+    """The schema of a named value that is not a record."""
     if name == INT_OR_STRING:
         if flavour.number == 2:
             return {"type": "string", "format": "int-or-string"}
@@ -149,7 +149,7 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
 
 
 def _with_facts(schema: Tree, facts: Any, flavour: Flavour) -> Tree:
-    """The schema of a field with how it merges (DISC-11)."""
+    """The schema of a field with its merge facts (DISC-11)."""
     told = {
         "x-kubernetes-patch-strategy": ",".join(facts.patch_strategy),
         "x-kubernetes-patch-merge-key": facts.patch_merge_key,
@@ -185,8 +185,8 @@ def _schema(annotation: Any, flavour: Flavour) -> Tree:
 
 @cache
 def _kinds(record: Record) -> list[Tree] | None:
-    """The kinds a record stands for; None for a part of others. DeleteOptions and Status stand in
-    every group; clients ask for v1."""
+    """The kinds of a record; None for a record that is only a part of others. DeleteOptions and
+    Status are in every group; clients search for v1."""
     if record is DeleteOptions:
         return [{"group": "", "kind": "DeleteOptions", "version": "v1"}]
     made = record()

@@ -1,12 +1,11 @@
 """Patch: a change to an object, described by a document. Rules PATCH-1 ... PATCH-14
 (spec/patch.md).
 
-`apply` decides what an object (as a JSON tree) becomes under a patch of one of three media types.
-It never changes its arguments, so that the same patch can be tried again on a newer state of the
-object. Whether the result is an object that the API accepts is decided later, by decoding and
-validation. Source: Kubernetes documentation, "Kubernetes API Concepts" and "Update API Objects in
-Place Using kubectl patch". Left out: application/apply-patch+yaml (server-side apply), which needs
-field managers.
+`apply` returns an object (as a JSON tree) after a patch of one of three media types. It never
+changes its arguments, so the same patch can be applied again to a newer state of the object.
+Decoding and validation check the result later. Source: Kubernetes documentation, "Kubernetes API
+Concepts" and "Update API Objects in Place Using kubectl patch". Left out:
+application/apply-patch+yaml (server-side apply), which needs field managers.
 """
 
 from refk8s.core.api.request import Patch
@@ -24,8 +23,8 @@ STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 
 def accepted_media_types(record: type | None) -> tuple[str, ...]:
-    """What PATCH accepts; a custom resource (no record) has no declared merge keys, hence no
-    strategic merge patch (PATCH-2)."""
+    """The media types that PATCH accepts. A custom resource (no record) has no declared merge keys,
+    so no strategic merge patch (PATCH-2)."""
     return (
         (JSON_PATCH, MERGE_PATCH)
         if record is None
@@ -34,11 +33,11 @@ def accepted_media_types(record: type | None) -> tuple[str, ...]:
 
 
 def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
-    """The object `tree` under `patch`, as a new tree that shares what did not change (PATCH-1).
+    """The object `tree` after `patch`, as a new tree that shares the unchanged parts (PATCH-1).
 
     `record` is the class of the object's kind, None for a custom resource. Raises ApiError: 415 for
-    a media type that is not accepted (PATCH-2), 400 for a document that is no patch (PATCH-3), 413
-    for too many operations, 422 for a patch that does not apply (PATCH-5).
+    an unsupported media type (PATCH-2), 400 for a document that is not a patch (PATCH-3), 413 for
+    too many operations, 422 for a patch that does not apply (PATCH-5).
     """
     if patch.media_type not in accepted_media_types(record):
         accepted = ", ".join(accepted_media_types(record))
@@ -53,6 +52,6 @@ def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
     change = as_object(document)
     if patch.media_type == MERGE_PATCH:
         merged = merge(tree, change)
-        assert isinstance(merged, dict)  # as is every merge of an object into anything
+        assert isinstance(merged, dict)  # a merge of an object is always an object
         return merged
     return merge_strategically(record, tree, change)

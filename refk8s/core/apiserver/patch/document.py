@@ -1,5 +1,5 @@
-"""Patch documents: reading them, and the bounds that keep a hostile one harmless. Rules PATCH-3,
-PATCH-4 (spec/patch.md)."""
+"""Reads patch documents, and bounds the cost of hostile ones. Rules PATCH-3, PATCH-4
+(spec/patch.md)."""
 
 from typing import Any, TypeAlias
 
@@ -8,16 +8,17 @@ import msgspec
 from refk8s.core.api.status import ApiError, bad_request
 
 Tree: TypeAlias = dict[str, Any]
-"""A JSON object as Python dicts, lists and scalars. Nobody changes one that was handed over."""
+"""A JSON object as Python dicts, lists and scalars. One that was passed to a function must not be
+changed."""
 
 DEPTH_MAX = 200
-"""Levels of nesting in a patch and in what it makes: far more than any kind has, far fewer than
-Python's stack."""
+"""The most levels of nesting in a patch and in its result: many more than any kind has, far fewer
+than Python's stack."""
 
 
 def parse(document: Any) -> Any:
-    """The document as a JSON value; 400 when it is none (PATCH-3) or nested deeper than DEPTH_MAX
-    (PATCH-4)."""
+    """The document as a JSON value. Raises ApiError 400 if it is invalid (PATCH-3) or nested deeper
+    than DEPTH_MAX (PATCH-4)."""
     if isinstance(document, bytes | bytearray | memoryview):
         try:
             document = msgspec.json.decode(document)
@@ -31,7 +32,8 @@ def parse(document: Any) -> Any:
 
 
 def as_object(document: Any) -> Tree:
-    """The document, which a merge patch wants to be an object; else 400 (PATCH-3)."""
+    """The document of a merge patch, which must be an object. Raises ApiError 400 if it is not
+    (PATCH-3)."""
     if not isinstance(document, dict):
         raise ApiError(
             bad_request(
@@ -42,8 +44,8 @@ def as_object(document: Any) -> Tree:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Whether containers are nested in more than so many levels. O(size); without recursion, since
-    the value may be hostile."""
+    """Whether containers are nested in more than so many levels. O(size), without recursion,
+    because the value may be hostile."""
     level = [value]
     for _ in range(levels + 1):
         level = [one for one in level if type(one) is dict or type(one) is list]
@@ -54,8 +56,8 @@ def is_deeper(value: Any, levels: int) -> bool:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """JSON equality: unlike Python's, true is not 1. Raises RecursionError for values nested too
-    deep."""
+    """JSON equality: unlike in Python, true differs from 1. Raises RecursionError for values nested
+    too deep."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict):
@@ -70,7 +72,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def name_of(value: Any) -> str:
-    """What JSON calls a value, with its article."""
+    """The JSON type of a value, with its article, for messages."""
     names = {
         dict: "an object",
         list: "an array",

@@ -1,8 +1,8 @@
 """JSON patch: a list of operations, all of which apply or none. Rules PATCH-5, PATCH-6
 (spec/patch.md).
 
-Source: RFC 6902 (JSON Patch) and RFC 6901 (JSON Pointer). Where the API server goes beyond the RFC,
-so do we: a negative index counts from the end, and testing for null holds for a member that is
+Source: RFC 6902 (JSON Patch) and RFC 6901 (JSON Pointer). As upstream, this goes beyond the RFC in
+two cases: a negative index counts from the end, and a test for null succeeds if the member is
 absent.
 """
 
@@ -18,19 +18,19 @@ from refk8s.core.apiserver.patch.document import DEPTH_MAX, Tree, equal, is_deep
 
 OPERATIONS_MAX = 10_000
 COPY_BYTES_MAX = 3 * 1024 * 1024
-"""What all copy operations of one patch may copy, as JSON; each may double the document, so that a
-short patch could fill the memory."""
+"""The most bytes, as JSON, that all copy operations of one patch may copy. Each may double the
+document, so a short patch could fill the memory."""
 
 _INDEX = re.compile(r"-?[0-9]{1,9}\Z")
 
 
 class _DoesNotApply(Exception):
-    """An operation that cannot be carried out on this document."""
+    """An operation that cannot be applied to this document."""
 
 
 def apply_json_patch(tree: Tree, document: Any) -> Tree:
-    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422; then
-    nothing of it happened."""
+    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422; then none
+    takes effect."""
     operations = _operations(document)
     work = _Work(tree)
     try:
@@ -44,7 +44,7 @@ def apply_json_patch(tree: Tree, document: Any) -> Tree:
 
 
 def does_not_apply() -> Any:
-    """422 as the API server words it: it does not say which operation failed."""
+    """422 with the API server's message, which does not name the failed operation."""
     return failure(
         422,
         "Invalid",
@@ -81,19 +81,19 @@ def _operations(document: Any) -> list[Mapping[str, Any]]:
 
 
 class _Work:
-    """A document under change. A container is copied before its first change and then changed in
-    place: O(changed) for a whole patch."""
+    """A document that is being changed. A container is copied before its first change and then
+    changed in place: O(changed) for a whole patch."""
 
     __slots__ = ("_own", "copied_bytes", "root")
 
     def __init__(self, root: Any) -> None:
         self.root = root
         self.copied_bytes = 0
-        # id -> container made here; holding it keeps its id from being used again
+        # id -> container copied here; the reference keeps the id from being reused
         self._own: dict[int, Any] = {}
 
     def own(self, container: Any) -> Any:
-        """The container itself when it is a copy of ours, else a new copy."""
+        """The container itself if it is a copy made here, else a new copy."""
         if id(container) in self._own:
             return container
         copy = dict(container) if isinstance(container, dict) else list(container)
@@ -101,14 +101,14 @@ class _Work:
         return copy
 
     def find(self, tokens: tuple[str, ...]) -> Any:
-        """The value there."""
+        """The value at this path."""
         value = self.root
         for token in tokens:
             value = _child(value, token)
         return value
 
     def open(self, tokens: tuple[str, ...]) -> tuple[Any, str]:
-        """The container that holds the last token, ready to be changed, and that token."""
+        """The container of the last token, ready to be changed, and that token."""
         if not isinstance(self.root, dict | list):
             raise _DoesNotApply
         container = self.root = self.own(self.root)
@@ -166,7 +166,7 @@ def _replace(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -
         work.root = operation.get("value")
         return
     container, token = work.open(path)
-    _child(container, token)  # it must be there
+    _child(container, token)  # it must exist
     container[token if isinstance(container, dict) else _position(token, len(container))] = (
         operation.get("value")
     )
@@ -177,7 +177,7 @@ def _move(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> N
     if path == source:
         work.find(source)
         return
-    # moving into itself fails, for after the removal that place is gone
+    # A move into the value itself fails, because the target is gone after the removal.
     _put(work, path, _take(work, source))
 
 
@@ -190,7 +190,7 @@ def _copy(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> N
     work.copied_bytes += len(text)
     if work.copied_bytes > COPY_BYTES_MAX:  # PATCH-4
         raise _DoesNotApply
-    # a second value, so that a later change of one is not seen in the other
+    # an independent value: a later change of one does not affect the other
     _put(work, path, msgspec.json.decode(text))
 
 
@@ -216,7 +216,7 @@ _ACTS: dict[str, _Act] = {
 
 
 def _pointer(operation: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """A JSON pointer as its tokens; it must be there, and be empty or begin with a slash
+    """A JSON pointer as its tokens. It is required, and is empty or begins with a slash
     (PATCH-6)."""
     text = operation.get(key)
     if not isinstance(text, str) or (text and text[0] != "/"):
@@ -235,7 +235,7 @@ def _child(container: Any, token: str) -> Any:
 
 
 def _position(token: str, length: int) -> int:
-    """The index that a token names in a list of so many places; a negative one counts from the end
+    """The index that a token names in a list of this length; a negative one counts from the end
     (PATCH-6)."""
     if not _INDEX.match(token):
         raise _DoesNotApply

@@ -1,12 +1,12 @@
-"""JSON merge patch: objects merge, null deletes, everything else replaces. Rule PATCH-7
+"""JSON merge patch: objects are merged, null deletes, every other value replaces. Rule PATCH-7
 (spec/patch.md). Source: RFC 7386."""
 
 from typing import Any
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """`target` under `patch`; both stay as they are (PATCH-7). A list is replaced whole; what is
-    not an object counts as an empty one."""
+    """`target` after `patch`; both stay unchanged (PATCH-7). A list is replaced as a whole. A
+    target that is not an object counts as an empty one."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

@@ -1,5 +1,4 @@
-"""Where a strategic merge patch learns what a field is: the facts of the records (OBJ-9), seen from
-a place inside an object."""
+"""The merge facts (OBJ-9) of the fields of an object, for strategic merge patch."""
 
 from functools import cache
 from typing import Any
@@ -9,8 +8,8 @@ from refk8s.core.value import Value
 
 
 class Shape(Value, frozen=True):
-    """What a value is: an object of this record class, or a map of them. None: nothing is declared
-    about what lies in it."""
+    """The type of a value: an object of this record class, or a map of them. None: nothing is
+    declared about its content."""
 
     record: type[Any] | None = None
     is_map: bool = False
@@ -20,8 +19,8 @@ UNDECLARED = Shape()
 
 
 class Field(Value, frozen=True):
-    """A field as a patch sees it. `merge`: lists are merged and not replaced, by this key of their
-    elements, or by value without one."""
+    """A field as a patch handles it. `merge`: lists are merged and not replaced, by this key of
+    their elements, or by value without a key."""
 
     shape: Shape = UNDECLARED
     merge: bool = False
@@ -46,8 +45,8 @@ def _field(record: Any, key: str) -> Field:
 
 
 def field_of(shape: Shape, key: str) -> Field:
-    """The field `key` of a value of this shape. A map's values have no strategy; what is not
-    declared is replaced."""
+    """The field `key` of a value of this shape. Values of a map have no strategy. An undeclared
+    field is replaced."""
     if shape.record is None:
         return _UNKNOWN
     if shape.is_map:

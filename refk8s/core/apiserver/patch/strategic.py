@@ -1,11 +1,11 @@
-"""Strategic merge patch: a merge patch that knows which lists are maps in disguise. Rules PATCH-8
-... PATCH-14 (spec/patch.md).
+"""Strategic merge patch: a merge patch that also merges lists. Rules PATCH-8 to PATCH-14
+(spec/patch.md).
 
-Whether a list is merged, and by which key of its elements, is declared with the kind; directives in
-the patch say what a merge alone cannot: delete, replace, retain, and the order of elements. Source:
+The kind declares whether a list is merged, and by which key of its elements. Directives in the
+patch express what a merge cannot: delete, replace, retain, and the order of elements. Source:
 Kubernetes documentation, "Update API Objects in Place Using kubectl patch"; design proposals
 "Strategic Merge Patch" and "Preserve Order in Strategic Merge Patch". Divergence: a malformed
-directive is answered with 400, upstream's answer to some of them is 500 (spec/divergences.md).
+directive is answered with 400; upstream answers some of them with 500 (spec/divergences.md).
 """
 
 from collections.abc import Hashable, Sequence
@@ -24,10 +24,8 @@ Items: TypeAlias = Sequence[Any]
 
 
 def merge_strategically(record: type[Any] | None, target: Tree, patch: Tree) -> Tree:
-    """`target`, an object of class `record`, under `patch` (PATCH-8). Both stay as they are.
-
-    Raises ApiError 400 for a malformed directive.
-    """
+    """`target`, an object of class `record`, after `patch` (PATCH-8). Both stay unchanged. Raises
+    ApiError 400 for a malformed directive."""
     return _merge_map(Shape(record), target, patch)
 
 
@@ -61,7 +59,8 @@ def _merge_map(shape: Shape, original: Tree, patch: Tree) -> Tree:
 
 
 def _merge_field(field: Field, key: str, merged: Tree, change: Any) -> None:
-    """One member: null deletes it, like kinds merge, everything else replaces (PATCH-8)."""
+    """One member: null deletes it, values of the same type are merged, every other value replaces
+    (PATCH-8)."""
     current = merged.get(key)
     if change is None:
         merged.pop(key, None)
@@ -76,8 +75,8 @@ def _merge_field(field: Field, key: str, merged: Tree, change: Any) -> None:
 
 
 def _retain_keys(original: Tree, patch: Tree) -> Tree:
-    """A copy of the original with only the keys that $retainKeys names, where the patch has one
-    (PATCH-11)."""
+    """A copy of the original with only the keys that $retainKeys names, if the patch has this
+    directive (PATCH-11)."""
     if RETAIN_KEYS not in patch:
         return dict(original)
     retained = patch[RETAIN_KEYS]
@@ -91,8 +90,7 @@ def _retain_keys(original: Tree, patch: Tree) -> Tree:
 
 
 def _delete_from_list(merged: Tree, key: str, doomed: Any) -> None:
-    """Take these values out of a list of scalars; those that are not there do not matter
-    (PATCH-12)."""
+    """Remove these values from a list of scalars; absent ones are ignored (PATCH-12)."""
     if not isinstance(doomed, list):
         raise _bad("invalid patch format of primitive list")
     current = merged.get(key)
@@ -105,8 +103,8 @@ def _delete_from_list(merged: Tree, key: str, doomed: Any) -> None:
 
 
 def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
-    """Elements of the patch merged into those with the same identity, new ones added, in the order
-    of PATCH-13 (PATCH-9)."""
+    """The elements of the patch are merged into those with the same identity, new ones are added,
+    in the order of PATCH-13 (PATCH-9)."""
     if not original and not patch:
         return []
     if not _are_maps(original, patch):
@@ -124,7 +122,7 @@ def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
     kept, changes = _split_directives(field.merge_key, original, patch)
     merged = list(kept)
     places = {}
-    # reversed: of several with one key, the first
+    # reversed, so that of several with the same key the first one is found
     for place, element in reversed(list(enumerate(merged))):
         if field.merge_key in element:
             places[_scalar(element[field.merge_key])] = place
@@ -142,8 +140,8 @@ def _merge_list(field: Field, original: Items, patch: Items) -> list[Any]:
 
 
 def _split_directives(merge_key: str, original: Items, patch: Items) -> tuple[Items, Items]:
-    """What is left of the original after the elements that are directives ($patch: delete,
-    replace), and the other elements (PATCH-10)."""
+    """The original without the elements that directives ($patch: delete, replace) remove, and the
+    other elements of the patch (PATCH-10)."""
     doomed: set[Hashable] = set()  # for membership only
     changes: list[Any] = []
     is_replaced = False
@@ -167,8 +165,8 @@ def _split_directives(merge_key: str, original: Items, patch: Items) -> tuple[It
 
 
 def _merge_in_order(field: Field, key: str, merged: Tree, changes: Tree, order: Any) -> None:
-    """Merge the list `key` and bring it into the order that $setElementOrder gives (PATCH-13); it
-    is taken out of `changes`."""
+    """Merge the list `key` and sort it by $setElementOrder (PATCH-13). It is removed from
+    `changes`."""
     current, change = merged.get(key), changes.get(key)
     for value in (
         order,
@@ -195,8 +193,8 @@ def _merge_in_order(field: Field, key: str, merged: Tree, changes: Tree, order: 
 
 
 def _check_order(key: str, merge_key: str, change: Items, wanted: Sequence[Hashable]) -> None:
-    """What the patch adds or changes must stand in the order list, in the same order; else the two
-    contradict each other."""
+    """Raise ApiError 400 unless the elements that the patch adds or changes occur in the order
+    list, in the same order."""
     rest = iter(wanted)
     for element in change:
         if isinstance(element, dict) and element.get(DIRECTIVE) in ("delete", "replace"):
@@ -208,11 +206,11 @@ def _check_order(key: str, merge_key: str, change: Items, wanted: Sequence[Hasha
 def _in_order(
     merged: Items, wanted: Sequence[Hashable], server: Sequence[Hashable], merge_key: str
 ) -> list[Any]:
-    """The elements that the client named in its order, woven into the others in the server's order
-    (PATCH-13).
+    """The elements that the client named, in its order, interleaved with the others in the server's
+    order (PATCH-13).
 
-    Of two candidates the server's goes first when both stood in the server's list and it stood
-    before the other; else the client's.
+    Of the next element of each, the server's comes first if both were in the server's list and it
+    preceded the other; else the client's.
     """
     rank: dict[Hashable, int] = {}
     for place, identity in enumerate(wanted):
@@ -243,11 +241,11 @@ def _in_order(
     )
 
 
-# --- leaves ---------------------------------------------------------------------------------------
+# --- elements -------------------------------------------------------------------------------------
 
 
 def _are_maps(original: Items, patch: Items) -> bool:
-    """Whether these are lists of objects; mixed ones and lists of lists cannot be merged."""
+    """Whether these are lists of objects. Mixed lists and lists of lists cannot be merged."""
     kinds = {isinstance(value, dict) for value in (*original, *patch)}
     if len(kinds) > 1:
         raise _bad("list element types are not identical")
@@ -255,8 +253,8 @@ def _are_maps(original: Items, patch: Items) -> bool:
 
 
 def _identity(element: Any, merge_key: str) -> Hashable:
-    """What tells an element from others: the value of the merge key, or the element itself where
-    there is no key."""
+    """The identity of an element: the value of the merge key, or the element itself without a
+    key."""
     if not merge_key:
         return _scalar(element)
     if not isinstance(element, dict) or merge_key not in element:
@@ -267,7 +265,7 @@ def _identity(element: Any, merge_key: str) -> Hashable:
 
 
 def _scalar(value: Any) -> Hashable:
-    """A scalar so that JSON's true is not its 1."""
+    """A scalar whose true differs from 1, as in JSON."""
     if value is None or isinstance(value, dict | list):
         raise _bad(
             "lists of lists are not supported"
@@ -278,8 +276,8 @@ def _scalar(value: Any) -> Hashable:
 
 
 def _without_directives(value: Any) -> Any:
-    """A value that is new to the object: without directives, and without nulls, which would delete
-    what is not there (PATCH-14)."""
+    """A value that is new to the object, without directives and nulls, because there is nothing for
+    them to delete (PATCH-14)."""
     if isinstance(value, dict):
         return {
             key: _without_directives(inner)
@@ -292,8 +290,8 @@ def _without_directives(value: Any) -> Any:
 
 
 def _is_dropped(value: Any) -> bool:
-    """Whether a new value is an object with a directive: there is nothing yet to delete or replace,
-    so it is left out as a whole."""
+    """Whether a new value is an object with a directive. There is nothing to delete or replace, so
+    it is left out completely."""
     return isinstance(value, dict) and value.get(DIRECTIVE, "merge") != "merge"
 
 
