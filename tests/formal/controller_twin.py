@@ -39,7 +39,7 @@ from refk8s.core.context import SECOND
 from refk8s.core.controllers import replica_set
 from refk8s.core.controllers.deletion_order import DELETION_COST
 from refk8s.core.loop import loop as loops
-from refk8s.core.loop import turn as turns
+from refk8s.core.loop import requests, turn
 from refk8s.core.loop.informer import LISTING
 from refk8s.core.loop.state import LoopState
 from refk8s.core.value import evolve
@@ -56,16 +56,16 @@ class ControllerTwin(Twin):
     model = "controller"
     witnesses = ("some_lookup", "some_surplus", "some_late_view", "some_pod_of_an_earlier_life")
     core_bugs = (
-        CoreBug("a lost answer is taken for a failure", turns.Turn._answered, "if response is None or response.code == 503:",
-                "if response is None:\n    self._answer_for(flight.item, Response(500, ''))\n    return\n"
+        CoreBug("a lost answer is taken for a failure", requests.take_answer, "if response is None or response.code == 503:",
+                "if response is None:\n    answer_for(draft, flight.item, Response(500, ''))\n    return\n"
                 "if response.code == 503:"),
-        CoreBug("a key is decided before the view shows its writes", turns.Turn._release, "revision >= revision", "revision >= 0"),
-        CoreBug("a key is decided before its deletions are seen", turns.Turn._release, "self._is_gone(*gone)", "True"),
-        CoreBug("what is in doubt is not looked up", turns.Turn._answered, "elif flight.doubtful or", "elif False and"),
+        CoreBug("a key is decided before the view shows its writes", requests.release, "revision >= revision", "revision >= 0"),
+        CoreBug("a key is decided before its deletions are seen", requests.release, "_is_gone(draft, *gone)", "True"),
+        CoreBug("what is in doubt is not looked up", requests.take_answer, "elif flight.doubtful or", "elif False and"),
         CoreBug("all waves are sent at once", replica_set.ReplicaSetReconciler.reconcile, "slow_start(making)", "(making,)"),
         CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - len(active)", "wanted + 1 - len(active)"),
         CoreBug("the dearest pods go first", replica_set.ReplicaSetReconciler.reconcile, "[: min(-missing, BURST_MAX)]", "[missing:]"),
-        CoreBug("nothing is listed before deciding", turns.Turn._reconcile, "table.synced", "True"),
+        CoreBug("nothing is listed before deciding", turn._reconcile_due, "table.synced", "True"),
     )  # fmt: skip
     model_bugs = (
         ModelBug("the same again under another name", "pure def again(s: State, f: Flight): State = send(s, f.verb, f.name, f.seen, true)",

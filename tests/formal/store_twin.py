@@ -16,7 +16,7 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
-from refk8s.core.loop import informer, loop
+from refk8s.core.loop import informer, watching
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -80,7 +80,7 @@ class StoreTwin(Twin):
         CoreBug("410 is taken for a cut", Informer.gone, "revision=0", "revision=self.revision"),
         CoreBug(
             "a relist keeps what is gone",
-            loop.Turn._listed,
+            watching.take_list,
             "if key not in listed]",
             "if key in listed and False]",
         ),

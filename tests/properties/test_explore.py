@@ -45,7 +45,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import EVENTS, PODS
 from refk8s.core.cluster.enabled import pod_of
 from refk8s.core.controllers import replica_set
-from refk8s.core.loop import turn
+from refk8s.core.loop import requests
 from refk8s.core.properties.law import Law
 from refk8s.core.value import evolve
 
@@ -220,22 +220,23 @@ def broke(name, rule, reduced=True, **faults):
 
 
 TRAP = Change(
-    turn.Turn._answered,
+    requests.take_answer,
     "if response is None or response.code == 503:  # LOOP-6: unknown, so the same again\n"
     "    delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)\n",
     "if response is None:\n"
-    "    self._answer_for(flight.item, Response(500, None))\n"
+    "    answer_for(draft, flight.item, Response(500, None))\n"
     "    return\n"
     "if response.code == 503:\n"
     "    delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)\n",
 )
 IMPATIENT = Change(
-    turn.Turn._release,
-    "for item in sorted(self.waiting):\n    busy = self.busy[item]\n",
-    "for item in sorted(self.waiting):\n    busy = evolve(self.busy[item], reached=Busy().reached, gone=())\n",
+    requests.release,
+    "for item in sorted(draft.waiting):\n    busy = draft.busy[item]\n",
+    "for item in sorted(draft.waiting):\n    busy = draft.busy[item]\n"
+    "    busy = evolve(busy, reached=type(busy.reached)(), gone=())\n",
 )
 ANY_CHANGE = Change(
-    turn.Turn._is_gone,
+    requests._is_gone,
     "return obj.metadata.deletion_timestamp is not None and obj.metadata.resource_version != version",
     "return obj.metadata.resource_version != version",
 )

@@ -18,10 +18,10 @@ from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import MILLISECOND, SECOND
+from refk8s.core.loop.draft import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.turn import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.machine import Answered, Call, WakeAt
 from refk8s.core.properties.laws.watch import views_are_past_states, views_never_go_back

@@ -16,10 +16,10 @@ from refk8s.core.api.request import Options, Patch, Request, Response, WatchEven
 from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, NODES
 from refk8s.core.api.user import User, component_user, service_account_user
 from refk8s.core.context import MILLISECOND, SECOND
+from refk8s.core.loop.draft import TIMERS_SEARCHED_MAX
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.turn import TIMERS_SEARCHED_MAX
 from refk8s.core.loop.view import key_of
 from refk8s.core.machine import (
     Answered,

@@ -14,9 +14,9 @@ from refk8s.components.driver import Driver
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import CONFIG_MAPS, NODES, PODS
 from refk8s.core.context import SECOND
+from refk8s.core.loop.draft import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.plan import NOTHING, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.turn import BACKOFF_FIRST, BACKOFF_MAX
 from refk8s.core.loop.view import Fold, Index, Viewer, key_of
 from refk8s.core.machine import (
     Answered,

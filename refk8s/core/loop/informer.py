@@ -60,7 +60,7 @@ class Informer(Value, frozen=True):
     def watching(self, revision: int) -> "Informer":
         return evolve(self, phase=WATCHING, revision=revision)
 
-    def heard(self, revision: int) -> "Informer":
+    def received(self, revision: int) -> "Informer":
         """Changes were received, so the stream works: reset the back-off."""
         return evolve(self, revision=max(revision, self.revision), failures=0)
 

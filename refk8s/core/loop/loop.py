@@ -9,10 +9,11 @@ from immutables import Map
 
 from refk8s.core.api.user import User, component_user, service_account_user
 from refk8s.core.context import Instant
+from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.state import LoopState
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop.turn import take
 from refk8s.core.loop.view import Viewer
 from refk8s.core.machine import (
     Effects,
@@ -73,16 +74,13 @@ class Loop:
             if memories.get(name) is None:
                 memories[name] = reconciler.start_memory(now)
         state = LoopState(self.viewer.empty(), Map(self.sources), Map(memories), seed)
-        turn = Turn(self, state, now)
+        draft = Draft(self, state, now)
         for reconciler in self.reconcilers.values():
             for key in reconciler.initial_keys:
-                turn.make_due((reconciler.name, key))
-        return turn.finish()
+                draft.make_due((reconciler.name, key))
+        return take(draft, ())
 
     def step(
         self, state: LoopState, events: Sequence[Event], now: Instant
     ) -> tuple[LoopState, Effects]:
-        turn = Turn(self, state, now)
-        for event in events:
-            turn.hear(event)
-        return turn.finish()
+        return take(Draft(self, state, now), events)

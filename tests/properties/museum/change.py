@@ -27,7 +27,7 @@ class Change:
 
     @property
     def where(self) -> str:
-        """ "refk8s/core/loop/turn.py, Turn._release"."""
+        """For example "refk8s/core/loop/requests.py, release"."""
         function = _plain(self.function)
         return f"{function.__module__.replace('.', '/')}.py, {function.__qualname__}"
 

@@ -7,7 +7,7 @@ itself. The change decides before every list is there. A restart alone changes s
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import turn
 
 EXHIBIT = Exhibit(
     title="A restarted controller acts on a cache that is not filled yet",
@@ -18,9 +18,9 @@ EXHIBIT = Exhibit(
     rule="LOOP-1",
     changes=(
         Change(
-            Turn._reconcile,
-            "if not len(self.due) or not all(table.synced for table in self.view.tables.values()):  # LOOP-1",
-            "if not len(self.due):",
+            turn._reconcile_due,
+            "if not len(draft.due) or not all(table.synced for table in draft.view.tables.values()):  # LOOP-1",
+            "if not len(draft.due):",
         ),
     ),
     finder=Property("test_lessons.test_loop_1_loop_8_a_restart_alone_changes_nothing"),

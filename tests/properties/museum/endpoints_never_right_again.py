@@ -9,7 +9,7 @@ it has written, and makes it deaf to Endpoints. The pod stays among those that a
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.endpoints import _of_endpoints
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
     title="Endpoints compared with a stale copy of themselves stay wrong for ever",
@@ -20,8 +20,8 @@ EXHIBIT = Exhibit(
     rule="EP-5",
     changes=(
         Change(
-            Turn._release,
-            "if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
+            requests.release,
+            "if all(draft.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
             'if item[0] == "endpoint-controller" or all(',
         ),
         Change(

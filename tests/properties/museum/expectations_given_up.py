@@ -8,7 +8,7 @@ change lets a key go as soon as its requests are answered. More pods are made th
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property, Simulation, Way
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
     title="Pods are created twice because the cache is late",
@@ -19,8 +19,8 @@ EXHIBIT = Exhibit(
     rule="RS-2",
     changes=(
         Change(
-            Turn._release,
-            "if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
+            requests.release,
+            "if all(draft.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
             "if True or all(",
         ),
     ),

@@ -7,7 +7,7 @@ slices of one service (SLICE-1).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
     title="An EndpointSlice is made twice",
@@ -18,8 +18,8 @@ EXHIBIT = Exhibit(
     rule="SLICE-1",
     changes=(
         Change(
-            Turn._release,
-            "if all(self.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
+            requests.release,
+            "if all(draft.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
             'if item[0] == "endpointslice-controller" or all(',
         ),
     ),

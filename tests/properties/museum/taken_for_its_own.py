@@ -7,7 +7,7 @@ change takes every 409 for success. A refusal is then no failure, and nobody tri
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
     title="AlreadyExists is taken for success",
@@ -18,7 +18,7 @@ EXHIBIT = Exhibit(
     rule="LOOP-5",
     changes=(
         Change(
-            Turn._answered,
+            requests.take_answer,
             'elif response.ok or (flight.request.verb == "delete" and response.code == 404):',
             'elif response.ok or response.code == 409 or (flight.request.verb == "delete" and response.code == 404):',
         ),

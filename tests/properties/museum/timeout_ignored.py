@@ -8,7 +8,7 @@ its status wrong (RS-1).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Simulation
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
     title="What timed out is waited for and never tried again",
@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="RS-1",
     changes=(
         Change(
-            Turn._answered,
+            requests.take_answer,
             "if response is None or response.code == 503:  # LOOP-6: unknown, so the same again",
             'if response is None and flight.item[0] == "replicaset-controller":\n    return\nif response is None or response.code == 503:',
         ),

@@ -8,7 +8,7 @@ unanswered request for a refused one. The room of a pod is given away although i
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.loop.turn import Turn
+from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
     title="A binding without an answer is taken for a refused one, and its room given away",
@@ -19,9 +19,9 @@ EXHIBIT = Exhibit(
     rule="SCHED-22",
     changes=(
         Change(
-            Turn._answered,
+            requests.take_answer,
             "if response is None or response.code == 503:  # LOOP-6: unknown, so the same again",
-            "if response is None:\n    self._answer_for(flight.item, Response(500, None))\n    return\nif response.code == 503:",
+            "if response is None:\n    answer_for(draft, flight.item, Response(500, None))\n    return\nif response.code == 503:",
         ),
     ),
     finder=Property("test_sched.test_sched_22_a_binding_whose_answer_is_lost_keeps_its_room"),

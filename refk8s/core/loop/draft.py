@@ -1,0 +1,177 @@
+"""The draft of one step of a loop: mutable copies of the state's maps, and the effects so far.
+
+The functions that use it are in turn.py, watching.py and requests.py. Rules LOOP-2, LOOP-5,
+LOOP-10 (spec/loop.md).
+"""
+
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from refk8s.core.api.request import Response
+from refk8s.core.context import MILLISECOND, SECOND, SUFFIX_LENGTH, Instant, format_suffix
+from refk8s.core.loop.plan import Key, Note
+from refk8s.core.loop.reconciler import Reconciler
+from refk8s.core.loop.recorder import record
+from refk8s.core.loop.state import Item, LoopState
+from refk8s.core.machine import Call, Effect, Problem
+from refk8s.core.value import evolve
+
+if TYPE_CHECKING:
+    from refk8s.core.loop.loop import Loop
+
+BACKOFF_FIRST: Instant = 5 * MILLISECOND
+BACKOFF_MAX: Instant = 1_000 * SECOND
+TIMERS_SEARCHED_MAX = 64
+
+
+class Draft:
+    """The state of a loop during one step."""
+
+    def __init__(self, loop: "Loop", state: LoopState, now: Instant) -> None:
+        self.loop = loop
+        self.before = state
+        self.now = now
+        self.view = state.view
+        self.informers = state.informers
+        self.memories = state.memories
+        self.recorder = state.recorder
+        self.counter = state.counter
+        self.asked = state.asked
+        self.names = state.names
+        self.timer_next = state.timer_next
+        self.due = state.due
+        self.busy = state.busy.mutate()
+        self.waiting = state.waiting
+        self.failures = state.failures.mutate()
+        self.timers = state.timers
+        self.flights = state.flights.mutate()
+        self.resends = state.resends
+        self.runs = state.runs.mutate()
+        self.programs = state.programs.mutate()
+        self.sources = state.sources.mutate()
+        self.effects: list[Effect] = []
+
+    def to_state(self) -> LoopState:
+        """The state after the step."""
+        return LoopState(
+            self.view,
+            self.informers,
+            self.memories,
+            self.before.seed,
+            self.due,
+            self.busy.finish(),
+            self.waiting,
+            self.failures.finish(),
+            self.timers,
+            self.timer_next,
+            self.flights.finish(),
+            self.resends,
+            self.runs.finish(),
+            self.programs.finish(),
+            self.sources.finish(),
+            self.recorder,
+            self.counter,
+            self.asked,
+            self.names,
+        )
+
+    # --- keys ---------------------------------------------------------------------------------
+
+    def make_due(self, item: Item) -> None:
+        """Reconcile the key in this step, or after its release if it rests (LOOP-2)."""
+        busy = self.busy.get(item)
+        if busy is not None:
+            if not busy.due:
+                self.busy[item] = evolve(busy, due=True)
+        elif item not in self.due:
+            self.due = self.due.set(item, self.next_id())
+
+    def set_timer(self, item: Item, at: Instant | None) -> None:
+        """Replace the timer of a key; None: it has none."""
+        old = self.timers.get(item)
+        if old == at:
+            return
+        self.timers = self.timers.delete(item) if at is None else self.timers.set(item, at)
+        if at is not None and (self.timer_next is None or at <= self.timer_next):
+            self.timer_next = at
+        elif old is not None and old == self.timer_next and len(self.timers) <= TIMERS_SEARCHED_MAX:
+            # The earliest timer was the one that is gone: a wake for it would cost a step. With
+            # many timers, a wake costs less than the search.
+            self.timer_next = min(self.timers.values(), default=None)
+
+    def end_plan(self, item: Item, failure: Response | None, failed: bool = False) -> None:
+        """A plan has ended: after a failure the key is reconciled again after a back-off (LOOP-5)."""
+        if failure is None and not failed:
+            self.failures.pop(item, None)
+            return
+        count, _ = self.failures.get(item, (0, None))
+        self.failures[item] = (count + 1, failure)
+        self.set_timer(item, self.now + min(BACKOFF_FIRST << min(count, 30), BACKOFF_MAX))
+
+    # --- reconcilers --------------------------------------------------------------------------
+
+    def memory_of(self, reconciler: Reconciler) -> Any:
+        """What the reconciler remembers between two plans."""
+        return self.memories[self.loop.memory_names[reconciler.name]]
+
+    def pass_result(
+        self, item: Item, handler: Callable[..., tuple[Any, Iterable[Key]]], *result: Any
+    ) -> None:
+        """Pass a result to the reconciler; if it raises, nothing changes (LOOP-10)."""
+        reconciler = self.loop.reconcilers[item[0]]
+        try:
+            memory, keys = handler(self.memory_of(reconciler), *result, self.now)
+            keys = tuple(keys)
+        except Exception as error:
+            self.report(item, error)
+            self.end_plan(item, None, failed=True)
+            return
+        self.memories = self.memories.set(self.loop.memory_names[reconciler.name], memory)
+        for key in keys:
+            self.make_due((reconciler.name, key))
+
+    def report(self, item: Item, error: Exception) -> None:
+        """Report an exception about a key (LOOP-10)."""
+        self.effects.append(Problem(*item, error))
+
+    def record(self, note: Note, reconciler: str) -> None:
+        """Record an Event of a reconciler (EVENT-1)."""
+        user = self.loop.users[reconciler]
+        component = self.loop.reconcilers[reconciler].component or self.loop.component
+        self.recorder, request = record(
+            self.recorder,
+            note,
+            component,
+            self.loop.host,
+            user,
+            self.unique() + self.unique(),
+            self.now,
+        )
+        if request is not None:
+            self.effects.append(Call(self.next_id(), request, background=True))
+
+    # --- ids and names ------------------------------------------------------------------------
+
+    def next_id(self) -> int:
+        """A new id for a request, watch or operation, larger than all before."""
+        self.counter += 1
+        return self.counter
+
+    def new_name(self) -> str:
+        """The suffix for generateName, from a counter of its own (CLUSTER-12)."""
+        self.names += 1
+        return format_suffix(
+            blake2b(
+                self.before.seed + b"name" + self.names.to_bytes(8, "big"),
+                digest_size=SUFFIX_LENGTH,
+            ).digest()
+        )
+
+    def unique(self) -> str:
+        """A suffix for the name of an Event."""
+        return format_suffix(
+            blake2b(
+                self.before.seed + self.next_id().to_bytes(8, "big"), digest_size=SUFFIX_LENGTH
+            ).digest()
+        )
