@@ -1,11 +1,11 @@
-"""Tables: what `kubectl get` shows, computed by the server. Rules TABLE-1 ... TABLE-12
+"""Tables: the output of `kubectl get`, computed by the server. Rules TABLE-1 to TABLE-12
 (spec/table.md).
 
-A client that asks for `as=Table` gets columns and rows instead of objects; kubectl prints them as
-they come. What each kind shows stands in one layout (`core.py`, `workloads.py`, `others.py`): its
-columns, and a function from object and instant to cells. Source: Kubernetes documentation,
-"Kubernetes API Concepts" (Receiving resources as Tables). Left out: the printer columns of custom
-resources, which need their definitions.
+A client that requests `as=Table` gets columns and rows instead of objects, and kubectl prints them
+unchanged. Each kind has a layout (`core.py`, `workloads.py`, `others.py`): its columns, and a
+function from object and instant to cells. Source: Kubernetes documentation, "Kubernetes API
+Concepts" (Receiving resources as Tables). Left out: the printer columns of custom resources, which
+need their definitions.
 """
 
 from collections.abc import Sequence
@@ -30,15 +30,14 @@ __all__ = ["INCLUDE", "layout_of", "to_table"]
 Tree: TypeAlias = dict[str, Any]
 
 INCLUDE = ("None", "Metadata", "Object")
-"""What a row carries of its object, by the query parameter includeObject; Metadata when nothing is
-said (TABLE-3)."""
+"""The object in a row, by the query parameter includeObject; the default is Metadata (TABLE-3)."""
 
 LAYOUTS: dict[tuple[str, str], Layout] = {**core.LAYOUTS, **workloads.LAYOUTS, **others.LAYOUTS}
 """By group and kind. Versions of one group share a layout."""
 
 
 def layout_of(group: str, kind: str, custom: bool = False) -> Layout:
-    """The columns of a kind; name and creation time where it has none of its own (TABLE-2)."""
+    """The columns of a kind; name and creation time if it has none (TABLE-2)."""
     return LAYOUTS.get((group, kind), CUSTOM if custom else DEFAULT)
 
 
@@ -51,13 +50,13 @@ def to_table(
     list_metadata: ListMeta | None = None,
     columns: bool = True,
 ) -> Tree:
-    """The objects as a Table (a JSON tree whose leaves may be records; nobody may change it).
+    """The objects as a Table (a JSON tree whose leaves may be records; it must not be changed).
     O(objects).
 
-    `list_metadata` is the list's metadata; without it the table stands for one object and bears its
-    resourceVersion (TABLE-4). A watch sends `columns` with its first event only (TABLE-5). Objects
+    `list_metadata` is the list's metadata; without it, the table is for one object and has its
+    resourceVersion (TABLE-4). A watch sends `columns` only with its first event (TABLE-5). Objects
     of a subresource, such as a Scale, are shown as their own kind. Raises ApiError 400 for an
-    `include_object` that does not exist.
+    unknown `include_object`.
     """
     include = include_object or "Metadata"
     if include not in INCLUDE:
@@ -75,12 +74,12 @@ def to_table(
 
 
 def show(text: str) -> str:
-    """A value of the client's in quotes, cut when long."""
+    """A value of the client in quotes, cut if it is long."""
     return '"' + text[:100].replace('"', "'") + '"'
 
 
 def definitions(layout: Layout) -> list[TableColumnDefinition]:
-    """The columns as they stand in a Table."""
+    """The columns as in a Table."""
     return [
         TableColumnDefinition(
             name=column.name,
@@ -94,7 +93,7 @@ def definitions(layout: Layout) -> list[TableColumnDefinition]:
 
 
 def _kind_of(resource: Resource, objects: Sequence[Object | Tree]) -> tuple[str, str]:
-    """Group and kind of what is shown: of a subresource the kind of its body (TABLE-12)."""
+    """Group and kind of the shown objects; for a subresource, those of its body (TABLE-12)."""
     for one in objects:
         if isinstance(one, Object) and one.kind != resource.kind:
             return one.api_version.rpartition("/")[0], one.kind

@@ -69,7 +69,7 @@ def service(one: Service, now: Instant) -> Cells:
 
 
 def external_ip(one: Service) -> str:
-    """Where the service is reached from outside: by type (TABLE-11)."""
+    """The addresses at which the service is reached from outside, by its type (TABLE-11)."""
     spec = one.spec
     external = list(spec.external_ips or ())
     if spec.type in ("ClusterIP", "NodePort"):
@@ -96,7 +96,7 @@ def endpoints(one: Endpoints, now: Instant) -> Cells:
     for subset in one.subsets or ():
         addresses = [address.ip for address in subset.addresses or ()]
         if not subset.ports:
-            found.extend(addresses)  # a headless service may have no port
+            found.extend(addresses)  # a headless service may have no ports
         for port in subset.ports or ():
             found.extend(
                 f"[{ip}]:{port.port}" if ":" in ip else f"{ip}:{port.port}" for ip in addresses
@@ -131,7 +131,7 @@ def node(one: Node, now: Instant) -> Cells:
     roles = {
         key.removeprefix(ROLE_LABEL_PREFIX) for key in labels if key.startswith(ROLE_LABEL_PREFIX)
     } | {labels.get(ROLE_LABEL, "")}
-    # reversed: the first of a type
+    # reversed, so that the first of a type is found
     addresses = {address.type: address.address for address in reversed(one.status.addresses or ())}
     info = one.status.node_info
     known = (
@@ -162,7 +162,7 @@ def service_account(one: ServiceAccount, now: Instant) -> Cells:
 
 
 def resource_quota(one: ResourceQuota, now: Instant) -> Cells:
-    """Used over hard, requests and limits apart."""
+    """Used over hard, with requests and limits in separate columns."""
     used = one.status.used or {}
     texts = [
         (name, f"{name}: {used.get(name, '0')}/{hard}")
@@ -203,7 +203,7 @@ def persistent_volume(one: PersistentVolume, now: Instant) -> Cells:
 def persistent_volume_claim(one: PersistentVolumeClaim, now: Instant) -> Cells:
     spec, status = one.spec, one.status
     capacity = modes = ""
-    if spec.volume_name:  # what a claim has is known once it is bound
+    if spec.volume_name:  # a claim has a capacity and access modes once it is bound
         capacity, modes = (
             (status.capacity or {}).get("storage", "0"),
             access_modes(status.access_modes),
@@ -244,7 +244,7 @@ def _storage_class(one: Any) -> str:
 
 
 def event(one: Any, now: Instant) -> Cells:
-    """An event of either group: events.k8s.io has other names for the same fields."""
+    """An event of either group; in events.k8s.io the same fields have other names."""
     if one.api_version == "v1":
         about, source, message, component = (
             one.involved_object,

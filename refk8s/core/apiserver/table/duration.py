@@ -1,4 +1,4 @@
-"""Durations as people read them: two units at most, the coarser the longer. Rule TABLE-6
+"""Durations as text: at most two units, coarser for longer durations. Rule TABLE-6
 (spec/table.md)."""
 
 from refk8s.core.context import SECOND, Instant, parse_timestamp
@@ -9,8 +9,8 @@ MINUTE, HOUR, DAY, YEAR = 60, 3_600, 86_400, 365 * 86_400
 
 
 def human_duration(microseconds: int) -> str:
-    """`90s`, `5m10s`, `30m`, `5h20m`, `30h`, `3d4h`, `100d`, `3y20d` (TABLE-6). Clocks that differ
-    by less than two seconds agree: `0s`."""
+    """`90s`, `5m10s`, `30m`, `5h20m`, `30h`, `3d4h`, `100d`, `3y20d` (TABLE-6). A time up to two
+    seconds in the future, from a clock that differs, is `0s`."""
     if microseconds <= -2 * SECOND:
         return "<invalid>"
     seconds = max(microseconds, 0) // SECOND
@@ -34,15 +34,14 @@ def human_duration(microseconds: int) -> str:
 
 
 def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
-    """So many of the large unit and of the small one; the small one is left out when there is none
-    of it."""
+    """The number of the large unit and of the small one; a small one of zero is left out."""
     rest = seconds % large // small
     return f"{seconds // large}{large_name}" + (f"{rest}{small_name}" if rest else "")
 
 
 def age(timestamp: object, now: Instant) -> str:
-    """How long ago that was; `<unknown>` for no time, or for what is none (a custom resource may
-    hold anything)."""
+    """The age of a time; `<unknown>` if it is absent or not a time (a custom resource may have any
+    text)."""
     if not isinstance(timestamp, str) or not timestamp:
         return UNKNOWN
     try:

@@ -1,4 +1,4 @@
-"""What a table of a kind looks like: columns, and the function that makes the cells of a row. Rule
+"""The layout of a table: its columns, and the function that computes the cells of a row. Rule
 TABLE-1 (spec/table.md)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from refk8s.core.value import Value
 
 NONE, UNSET, UNKNOWN = "<none>", "<unset>", "<unknown>"
 SHOWN_MAX = 3
-"""How many entries of a list a cell shows before it says how many more there are."""
+"""The most entries of a list that a cell shows; then the number of further ones follows."""
 
 Cells: TypeAlias = Sequence[Any]
 
@@ -29,8 +29,8 @@ class Column(Value, frozen=True):
 
 
 class Layout(Value, frozen=True):
-    """The columns of a kind, and the cells of one of its objects, one for each column.
-    `conditions`: those of the row, if any."""
+    """The columns of a kind, and the function from one of its objects to cells, one for each
+    column. `conditions`: the function for the conditions of the row, if any."""
 
     columns: tuple[Column, ...]
     cells: Callable[[Any, Instant], Cells]
@@ -49,7 +49,7 @@ def integer(name: str, description: str) -> Column:
 
 
 def wide(name: str, description: str) -> Column:
-    """A column that only wide output shows."""
+    """A column that is shown only in wide output."""
     return Column(name, description, priority=1)
 
 
@@ -58,7 +58,8 @@ def _default_cells(one: Any, now: Instant) -> Cells:
 
 
 DEFAULT = Layout((NAME, Column("Created At", "When it was created.", type="date")), _default_cells)
-"""For kinds without columns of their own: the time itself, which kubectl turns into an age."""
+"""For kinds without columns of their own. The time is a timestamp, which kubectl prints as an
+age."""
 
 CUSTOM = Layout(
     (NAME, Column("Age", "The time since it was created.", type="date")),
@@ -68,11 +69,11 @@ CUSTOM = Layout(
 
 
 def named(one: Any, now: Instant, *between: Any) -> Cells:
-    """Name, then what stands between, then age: the frame of nearly every table."""
+    """Name, then these cells, then age: the order of nearly every table."""
     return one.metadata.name or "", *between, age(one.metadata.creation_timestamp, now)
 
 
-# --- texts of cells
+# --- texts in cells
 
 
 def labels_text(labels: Mapping[str, str] | None) -> str:
@@ -81,8 +82,8 @@ def labels_text(labels: Mapping[str, str] | None) -> str:
 
 
 def selector_text(selector: LabelSelector | None) -> str:
-    """A label selector in its text form, requirements in the order of keys: `app=x,tier in
-    (a,b),!old`. Empty when it has none."""
+    """A label selector as text, requirements in the order of keys: `app=x,tier in (a,b),!old`.
+    Empty if it has none."""
     if selector is None:
         return ""
     found = [(key, f"{key}={value}") for key, value in (selector.match_labels or {}).items()]
@@ -99,13 +100,13 @@ def selector_text(selector: LabelSelector | None) -> str:
 
 
 def container_cells(containers: Iterable[Container]) -> tuple[str, str]:
-    """Names and images of the containers, each in a comma-separated text."""
+    """Names and images of the containers, each as a comma-separated text."""
     pairs = [(one.name, one.image or "") for one in containers]
     return ",".join(name for name, _ in pairs), ",".join(image for _, image in pairs)
 
 
 def some_of(texts: Sequence[str], empty: str) -> str:
-    """The first three, and how many more there are: `a,b,c + 2 more...` (TABLE-7)."""
+    """The first three, and the number of further ones: `a,b,c + 2 more...` (TABLE-7)."""
     if not texts:
         return empty
     shown = ",".join(texts[:SHOWN_MAX])

@@ -80,7 +80,7 @@ def ingress(one: Ingress, now: Instant) -> Cells:
 
 
 def _hosts(rules: tuple[Any, ...]) -> str:
-    """The first three hosts; what comes after is counted in rules."""
+    """The first three hosts, and the number of further rules."""
     hosts: list[str] = []
     more = False
     for rule in rules:

@@ -1,7 +1,7 @@
-"""The table of pods: one word that says how a pod is. Rules TABLE-8, TABLE-9 (spec/table.md).
+"""The table of pods, with the column STATUS. Rules TABLE-8, TABLE-9 (spec/table.md).
 
-The word is not a field of the pod but read off it: its phase, unless a container, an init container
-or its deletion says more.
+STATUS is not a field of the pod. It is the phase, unless a container, an init container or a
+deletion replaces it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Summary(Value, frozen=True):
-    """What a pod's row says of its containers. `last_restart` is the time of the latest one, or
+    """The cells of a pod's row about its containers. `last_restart`: the time of the latest one, or
     empty."""
 
     ready: int
@@ -45,7 +45,7 @@ def pod(one: Pod, now: Instant) -> Cells:
 
 
 def pod_conditions(one: Pod) -> tuple[TableRowCondition, ...]:
-    """A pod that has ended is marked, so that a client may leave it out."""
+    """The condition of a row of a finished pod, by which a client may leave it out."""
     messages = {SUCCEEDED: "The pod has completed successfully.", FAILED: "The pod failed."}
     phase = one.status.phase or ""
     if phase not in messages:
@@ -56,12 +56,12 @@ def pod_conditions(one: Pod) -> tuple[TableRowCondition, ...]:
 
 
 def summarize(one: Pod) -> Summary:
-    """Ready and total containers, the word of TABLE-8, and the restarts of TABLE-9."""
+    """Ready and total containers, the status (TABLE-8) and the restarts (TABLE-9)."""
     status = one.status
-    # Init containers that restart (sidecars) run beside the containers and count as such.
+    # Sidecars run beside the regular containers and count as such.
     lasting = {container.name for container in sidecars(one.spec)}
     total = len(one.spec.containers) + len(lasting)
-    # reversed: the first of a type
+    # reversed, so that the first of a type is found
     conditions = {condition.type: condition for condition in reversed(status.conditions or ())}
     reason = status.reason or status.phase or ""
     scheduled = conditions.get("PodScheduled")
@@ -97,7 +97,7 @@ def summarize(one: Pod) -> Summary:
     if not initializing or (initialized is not None and initialized.status == "True"):
         counted = running_sidecars
         has_running = False
-        # reversed: the first container has the last word
+        # reversed, so that the first container decides
         for container in reversed(status.container_statuses or ()):
             counted.append(container)
             state = container.state
@@ -108,7 +108,7 @@ def summarize(one: Pod) -> Summary:
             elif container.ready and state.running is not None:
                 has_running = True
                 ready += 1
-        if reason == "Completed" and has_running:  # some ended well, others still run
+        if reason == "Completed" and has_running:  # some completed, others still run
             reason = "Running" if is_ready(one) else "NotReady"
 
     if one.metadata.deletion_timestamp is not None:

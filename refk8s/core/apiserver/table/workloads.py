@@ -195,7 +195,7 @@ def scale(one: Any, now: Instant) -> Cells:
 
 
 def horizontal_pod_autoscaler(one: Any, now: Instant) -> Cells:
-    """Of either version: v1 knows a CPU target only, v2 any metrics."""
+    """Of either version: v1 has only a CPU target, v2 any metrics."""
     spec = one.spec
     target = f"{spec.scale_target_ref.kind}/{spec.scale_target_ref.name}"
     metrics = (

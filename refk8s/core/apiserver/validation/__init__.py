@@ -1,9 +1,8 @@
-"""Validation: what an object must be before it is kept. Rules VAL-1 ... VAL-33
-(spec/validation.md).
+"""Validation: checks an object before it is stored. Rules VAL-1 to VAL-67 (spec/validation.md).
 
-Everything here takes objects and gives causes: pairs of a field and what is wrong with it, in the
-order and the words in which Kubernetes says so; no causes means that the object is right. A check
-never raises (VAL-1): hostile input gives causes, not errors.
+Each function takes objects and yields causes: a field, and why it is invalid, in Kubernetes' order
+and with its messages. An object without causes is valid. A check never raises (VAL-1): hostile
+input leads to causes, not exceptions.
 
     create          metadata, then the kind's own rules
     update          metadata as on create and against the old object, then the kind's rules for a change
@@ -45,13 +44,13 @@ Update = Callable[[Any, Any], Causes]
 
 @frozen
 class Kind:
-    """Where a kind's rules stand, as `file.function` of this package; empty where it has none.
+    """The checks of a kind, as `file.function` of this package; empty if it has none.
 
-    `whole`: an update is checked as a whole new object would be, its metadata included (upstream
-    does so for some kinds and reports a bad label once more for it). `any_finalizer`: a finalizer
-    needs no domain. `metadata_last`: the metadata is checked only where nothing else is wrong, and
-    only by what is true of every kind. A version that is not kept (API-28) has a line of its own
-    where it is checked otherwise; its functions take the object as it is kept.
+    `whole`: an update is checked like a new object too, its metadata included (upstream does this
+    for some kinds, and reports a bad label once more for it). `any_finalizer`: a finalizer needs no
+    domain. `metadata_last`: the metadata is checked only if nothing else is wrong, and only by the
+    checks for every kind. A version that is not stored (API-28) has a row of its own if its checks
+    differ; its functions take the object in the stored version.
     """
 
     create: str = ""
@@ -234,8 +233,7 @@ _PLAIN = Kind()
 
 
 def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
-    """What is wrong with a new object of this resource. The object is defaulted; its name may be
-    still to be generated."""
+    """The causes of a new object. It is defaulted; its name may not be generated yet."""
     if resource.is_custom:
         return ()
     checks = _checks(resource)
@@ -254,7 +252,7 @@ def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
 
 
 def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
-    """What is wrong with replacing one object by the other (VAL-5)."""
+    """The causes of an update (VAL-5)."""
     if resource.is_custom:
         return ()
     checks = _checks(resource)
@@ -271,7 +269,7 @@ def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]
 
 
 def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
-    """What is wrong with giving an object another status."""
+    """The causes of an update of the status."""
     if resource.is_custom:
         return ()
     checks = _checks(resource)
@@ -282,7 +280,9 @@ def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Caus
 
 
 def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old: Any) -> Causes:
-    if new.metadata == old.metadata:  # most status writes: it was checked when it was written
+    if (
+        new.metadata == old.metadata
+    ):  # in most writes of a status the metadata does not change, and was checked before
         return []
     any_finalizer = checks.any_finalizer or checks.metadata_last
     causes = check_metadata(
@@ -292,7 +292,7 @@ def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old
 
 
 def validate_approval_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
-    """What is wrong with this approval of an object."""
+    """The causes of a write to /approval."""
     checks = _checks(resource)
     causes = _check_changed_metadata(resource, checks, new, old)
     if checks.approval is not None:

@@ -1,8 +1,8 @@
 """Autoscalers. Rule VAL-32 (spec/validation.md).
 
 Source: Kubernetes documentation, "Horizontal Pod Autoscaling" (metrics, scaling policies,
-tolerance); API reference, "HorizontalPodAutoscaler". An autoscaler that is written as
-autoscaling/v1 is checked as the autoscaling/v2 that is stored (API-28).
+tolerance); API reference, "HorizontalPodAutoscaler". An autoscaler written as autoscaling/v1 is
+checked in the stored form, autoscaling/v2 (API-28).
 """
 
 from typing import Any
@@ -31,8 +31,7 @@ TARGET_TYPES = ("Utilization", "Value", "AverageValue")
 POLICY_TYPES = ("Percent", "Pods")
 SELECT_POLICIES = ("Disabled", "Max", "Min")
 WINDOW_SECONDS_MAX, PERIOD_SECONDS_MAX = 3600, 1800
-# The sources of a metric in the order in which they are looked at: attribute, name on the wire,
-# type.
+# The sources of a metric in the order in which they are checked: attribute, name on the wire, type.
 _SOURCES = (
     ("object", "object", "Object"), ("external", "external", "External"), ("pods", "pods", "Pods"), ("resource", "resource", "Resource"),
     ("container_resource", "containerResource", "ContainerResource"),
@@ -46,7 +45,7 @@ def validate_autoscaler(autoscaler: HorizontalPodAutoscaler) -> Causes:
 def validate_autoscaler_update(
     new: HorizontalPodAutoscaler, old: HorizontalPodAutoscaler
 ) -> Causes:
-    """VAL-32: as a new one, but that a target without an API group may stay."""
+    """VAL-32: as for a new one, except that a stored target without an API group may stay so."""
     return _validate_spec(new, needs_group=_has_group(old.spec.scale_target_ref))
 
 
@@ -58,8 +57,7 @@ def validate_autoscaler_status(
 
 
 def _validate_spec(autoscaler: HorizontalPodAutoscaler, needs_group: bool) -> Causes:
-    """VAL-32: bounds in order, something to scale, and metrics that say what to measure and to what
-    end."""
+    """VAL-32: bounds in order, a target to scale, and complete metrics."""
     spec = autoscaler.spec
     least, most = spec.min_replicas, spec.max_replicas
     causes: Causes = []
@@ -117,13 +115,12 @@ def _validate_reference(reference: CrossVersionObjectReference, at: str) -> Caus
 
 
 def _validate_metric(metric: MetricSpec, at: str) -> Causes:
-    """VAL-32: one source, that of the type; the first that is given is looked at whatever the
-    type."""
+    """VAL-32: one source, that of the type. The first one given is checked, whatever the type."""
     causes: Causes = []
     if not metric.type:
         causes.append(required(f"{at}.type", "must specify a metric source type"))
     if metric.type not in METRIC_TYPES:
-        # upstream checks it by hand and by declaration
+        # upstream checks it twice, in code and by declaration
         causes += [not_supported(f"{at}.type", metric.type, METRIC_TYPES)] * 2
     given = [
         (getattr(metric, attribute), name, kind)
@@ -230,8 +227,8 @@ def _is_positive(text: str | None) -> bool:
 
 
 def _validate_rules(rules: HPAScalingRules, at: str) -> Causes:
-    """VAL-32: a window of at most an hour, a known choice between the policies, and each over at
-    most half an hour."""
+    """VAL-32: a stabilization window of at most an hour, a known selectPolicy, and policies with
+    periods of at most half an hour."""
     causes: Causes = []
     window, choice = rules.stabilization_window_seconds, rules.select_policy
     if window is not None:

@@ -43,7 +43,8 @@ def validate_job(job: Job) -> Causes:
 
 
 def _validate_host_name(job: Job) -> Causes:
-    """VAL-28: the last pod of an indexed job has the job's name and its index for a host name."""
+    """VAL-28: the host name of the last pod of an indexed job, the job's name and its index, is
+    valid."""
     name, completions = job.metadata.name or "", job.spec.completions or 0
     if job.spec.completion_mode != "Indexed" or completions <= 0:
         return []
@@ -60,8 +61,7 @@ def _validate_host_name(job: Job) -> Causes:
 
 
 def _validate_generated(job: Job) -> Causes:
-    """VAL-28: a job that does not choose its pods by itself is known by labels with its name and
-    uid."""
+    """VAL-28: a job without `manualSelector` has labels with its name and uid."""
     if job.spec.manual_selector or job.spec.selector is None:
         return []
     causes: Causes = []
@@ -144,8 +144,7 @@ def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
 
 
 def _validate_indexes(spec: JobSpec, at: str) -> Causes:
-    """VAL-28: an indexed job has a number of completions, and bounds that its status can keep up
-    with."""
+    """VAL-28: an indexed job has completions, and bounds that limit the size of its status."""
     causes: Causes = []
     completions, parallelism, failed = (
         spec.completions,
@@ -183,8 +182,8 @@ def _validate_indexes(spec: JobSpec, at: str) -> Causes:
 
 
 def validate_job_update(new: Job, old: Job) -> Causes:
-    """VAL-28: which pods a job has and how many must succeed stays, but for a job that has not
-    begun or that is elastic."""
+    """VAL-28: selector, template and completions are immutable, except for a suspended job that has
+    not started and for an elastic one."""
     before, after = old.spec, new.spec
     if after is before:
         return []
@@ -216,8 +215,8 @@ def validate_job_update(new: Job, old: Job) -> Causes:
 
 
 def _without_directives(template: PodTemplateSpec) -> PodSpec:
-    """What a template keeps of a job that has not begun: where its pods run and what they may use
-    can still change."""
+    """The part of the template that is immutable for a job that has not started: all but node
+    selector, tolerations, affinity, gates and resources."""
     spec = replace(
         template.spec, node_selector=None, tolerations=None, affinity=None, scheduling_gates=None
     )
@@ -246,7 +245,7 @@ def validate_job_status(new: Job, old: Job) -> Causes:
 def validate_cron_job(cron_job: CronJob) -> Causes:
     causes: Causes = []
     name = cron_job.metadata.name or ""
-    if len(name) > CRON_JOB_NAME_MAX:  # a job's name is eleven letters longer
+    if len(name) > CRON_JOB_NAME_MAX:  # the name of its job is eleven characters longer
         causes.append(
             invalid("metadata.name", name, f"must be no more than {CRON_JOB_NAME_MAX} characters")
         )
@@ -309,8 +308,8 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
 
 
 def is_schedule(text: str) -> bool:
-    """VAL-28: five fields of numbers, names, ranges, steps and lists; or a macro; or `@every` so
-    long."""
+    """VAL-28: five fields of numbers, names, ranges, steps and lists; or a macro; or `@every` and a
+    duration."""
     if text.startswith("@"):
         return text in _MACROS or (text.startswith("@every ") and _is_duration(text[7:]))
     fields = text.split()

@@ -35,7 +35,7 @@ _FOR_GOOD = (APPROVED, DENIED, FAILED)
 
 
 def validate_signing_request(request: CertificateSigningRequest) -> Causes:
-    """VAL-51: a request that can be read, for uses that there are, to a signer with a name."""
+    """VAL-51: a PKCS #10 request with known usages and a signer name."""
     spec = request.spec
     causes: Causes = []
     try:
@@ -96,8 +96,8 @@ def validate_signer_name(name: str, at: str) -> Causes:
 
 
 def _validate_conditions(request: CertificateSigningRequest) -> Causes:
-    """VAL-51: each type once; approved, denied and failed are true or absent, and no request is
-    both of the first."""
+    """VAL-51: each type once; Approved, Denied and Failed are True if present; Approved and Denied
+    exclude each other."""
     causes: Causes = []
     seen: set[str] = set()
     for position, condition in enumerate(request.status.conditions or ()):
@@ -125,7 +125,7 @@ def _of_type(
 
 
 def _kept(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Causes:
-    """VAL-51: a decision is never taken back."""
+    """VAL-51: these conditions are never removed."""
     return [
         forbidden("status.conditions", f'updates may not remove a condition of type "{kind}"')
         for kind in _FOR_GOOD
@@ -134,7 +134,7 @@ def _kept(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Cau
 
 
 def validate_approval(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Causes:
-    """VAL-51: what /approval may write: conditions, and no certificate."""
+    """VAL-51: /approval sets conditions, and no certificate."""
     causes = _validate_conditions(new) + _kept(new, old)
     if new.status.certificate != old.status.certificate:
         causes.append(forbidden("status.certificate", "updates may not set certificate content"))
@@ -142,7 +142,7 @@ def validate_approval(new: CertificateSigningRequest, old: CertificateSigningReq
 
 
 def validate_status(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Causes:
-    """VAL-51: what /status may write: a certificate once, and no approval."""
+    """VAL-51: /status sets the certificate once, and no approval."""
     causes = _validate_conditions(new) + _kept(new, old)
     for kind in (APPROVED, DENIED):
         before, after = _of_type(old, kind), _of_type(new, kind)
@@ -169,7 +169,7 @@ def validate_status(new: CertificateSigningRequest, old: CertificateSigningReque
 
 
 def _validate_certificate(text: str) -> Causes:
-    """VAL-51: one PEM block of a certificate at least, and of nothing else."""
+    """VAL-51: at least one PEM block, and only blocks of certificates."""
     pem = b64decode(text)
     labels = [part.partition(b"-----")[0] for part in pem.split(b"-----BEGIN ")[1:]]
     if not labels:

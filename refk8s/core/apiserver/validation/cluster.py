@@ -49,7 +49,7 @@ STRATEGIES = ("OldestEmulationVersion",)
 
 
 def validate_namespace(namespace: Namespace) -> Causes:
-    """VAL-25: what keeps a namespace from going is a qualified name, or Kubernetes' own."""
+    """VAL-25: finalizers in the spec are qualified names, or Kubernetes' own."""
     causes: Causes = []
     for finalizer in namespace.spec.finalizers or ():
         words = qualified_name(finalizer)
@@ -70,7 +70,7 @@ def validate_namespace_update(new: Namespace, old: Namespace) -> Causes:
 
 
 def validate_namespace_status(new: Namespace, old: Namespace) -> Causes:
-    """VAL-25: Terminating exactly while it is being deleted."""
+    """VAL-25: Terminating if and only if it is being deleted."""
     if new.metadata.deletion_timestamp is None:
         if new.status.phase != "Active":
             return [
@@ -139,8 +139,7 @@ def _validate_amounts(node: Node) -> Causes:
 
 
 def validate_node_update(new: Node, old: Node) -> Causes:
-    """VAL-26: the pod addresses of a node and its provider's name for it stay, once they are
-    said."""
+    """VAL-26: `podCIDRs` and `providerID` are immutable once set."""
     causes: Causes = []
     if new.spec is old.spec:
         return causes
@@ -172,7 +171,7 @@ def validate_node_status(new: Node, old: Node) -> Causes:
 
 
 def validate_priority_class(priority_class: PriorityClass) -> Causes:
-    """VAL-26: names and values of the system are the system's."""
+    """VAL-26: names with the prefix `system-`, and the values above one billion, are reserved."""
     causes: Causes = []
     name, value = priority_class.metadata.name or "", priority_class.value or 0
     if name.startswith(SYSTEM_PREFIX):
@@ -198,7 +197,7 @@ def validate_priority_class_update(new: PriorityClass, old: PriorityClass) -> Ca
 
 
 def validate_lease(lease: Lease) -> Causes:
-    """VAL-26: a lease lasts, and is not handed over less than no times."""
+    """VAL-26: a positive duration, and a number of transitions that is not negative."""
     spec = lease.spec
     causes: Causes = []
     if spec.lease_duration_seconds is not None and spec.lease_duration_seconds <= 0:
@@ -220,8 +219,7 @@ def validate_lease_update(new: Lease, old: Lease) -> Causes:
 
 
 def validate_ip_address(address: IPAddress) -> Causes:
-    """VAL-26: its name is the address, in the one form that an address has; it belongs to
-    something."""
+    """VAL-26: the name is the canonical form of the address, and there is a parentRef."""
     causes: Causes = []
     name = address.metadata.name or ""
     parsed = parse_ip(name)
@@ -254,7 +252,7 @@ def validate_ip_address_update(new: IPAddress, old: IPAddress) -> Causes:
 
 
 def validate_service_cidr(service_cidr: ServiceCIDR) -> Causes:
-    """VAL-26: one range of addresses of each family at most, without bits after its prefix."""
+    """VAL-26: at most one range of each family, without bits after its prefix."""
     cidrs = service_cidr.spec.cidrs or ()
     if not cidrs:
         return [required("spec.cidrs", "at least one CIDR required")]
@@ -271,7 +269,8 @@ def validate_service_cidr(service_cidr: ServiceCIDR) -> Causes:
 
 
 def validate_cidr(text: str, at: str) -> Causes:
-    """A range as upstream's new fields want it: in its one form, and no bits after the prefix."""
+    """A range in canonical form, without bits after its prefix, as upstream requires in new
+    fields."""
     if not is_cidr(text):
         return [
             invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
@@ -286,7 +285,7 @@ def validate_cidr(text: str, at: str) -> Causes:
 
 
 def validate_service_cidr_update(new: ServiceCIDR, old: ServiceCIDR) -> Causes:
-    """VAL-26: ranges stay; one of the other family may come to the first."""
+    """VAL-26: ranges are immutable; one of the other family may be added."""
     before, after = old.spec.cidrs or (), new.spec.cidrs or ()
     if len(after) < len(before):
         return [invalid("spec.cidrs", after, IMMUTABLE)]

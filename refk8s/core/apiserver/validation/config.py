@@ -24,7 +24,7 @@ BYTES_MAX = 1024 * 1024
 FROZEN = "field is immutable when `immutable` is set"
 SERVICE_ACCOUNT_NAME = "kubernetes.io/service-account.name"
 
-# The keys that a secret of a type must have.
+# The required keys of each type of secret.
 _NEEDED = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
@@ -34,7 +34,8 @@ _NEEDED = {
 
 
 def validate_config_map(config_map: ConfigMap) -> Causes:
-    """VAL-27: keys that can be files' names, none twice, at most 1 MiB in all."""
+    """VAL-27: keys are valid file names, none is in both maps, and all data together is at most 1
+    MiB."""
     causes: Causes = []
     data, binary = config_map.data or {}, config_map.binary_data or {}
     size = 0
@@ -55,12 +56,12 @@ def validate_config_map(config_map: ConfigMap) -> Causes:
 
 
 def _length(encoded: str) -> int:
-    """How many bytes the base64 text stands for."""
+    """The number of bytes that the base64 text encodes."""
     return len(encoded) * 3 // 4 - encoded[-2:].count("=")
 
 
 def validate_config_map_update(new: ConfigMap, old: ConfigMap) -> Causes:
-    """VAL-27: what is immutable stays so, and stays as it is."""
+    """VAL-27: if `immutable` is set, it and the data are immutable."""
     causes: Causes = []
     if old.immutable:
         if not new.immutable:
@@ -73,7 +74,7 @@ def validate_config_map_update(new: ConfigMap, old: ConfigMap) -> Causes:
 
 
 def validate_secret(secret: Secret) -> Causes:
-    """VAL-27: as config maps; and the keys that the type promises."""
+    """VAL-27: as for config maps; and the keys that the type requires."""
     causes: Causes = []
     data = secret.data or {}
     for key in data:
@@ -108,7 +109,7 @@ def _is_json(encoded: str) -> bool:
 
 
 def validate_secret_update(new: Secret, old: Secret) -> Causes:
-    """VAL-27: the type stays; what is immutable stays so, and stays as it is."""
+    """VAL-27: the type is immutable; if `immutable` is set, it and the data are too."""
     causes = unchanged("type", new.type, old.type)
     if old.immutable:
         if not new.immutable:

@@ -1,8 +1,8 @@
 """Containers of a pod. Rules VAL-8, VAL-9 (spec/validation.md).
 
 Source: Kubernetes API reference, "Container"; documentation, "Init Containers", "Sidecar
-Containers", "Ephemeral Containers". Left out: stop signals, which a cluster of default gates drops
-(`dropped.py`).
+Containers", "Ephemeral Containers". Left out: stop signals, which a cluster with default feature
+gates drops (`disabled.py`).
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ EPHEMERAL_FORBIDDEN = (
 
 @frozen
 class Around:
-    """What the checks of a container need to know of its pod: the volumes that are right, and the
+    """The facts about a pod that the checks of its containers need: its valid volumes, and the
     names of its claims."""
 
     volumes: Volumes
@@ -61,7 +61,7 @@ class Around:
 
 
 def validate_containers(containers: tuple[Container, ...], around: Around, at: str) -> Causes:
-    """VAL-8: at least one container; names differ; host ports do not collide."""
+    """VAL-8: at least one container; names are unique; host ports do not conflict."""
     if not containers:
         return [required(at)]
     causes: Causes = []
@@ -81,8 +81,7 @@ def validate_containers(containers: tuple[Container, ...], around: Around, at: s
 def validate_init_containers(
     containers: tuple[Container, ...], main: tuple[Container, ...], around: Around, at: str
 ) -> Causes:
-    """VAL-8: names differ from those of all other containers; only one that restarts always (a
-    sidecar) has probes and hooks."""
+    """VAL-8: names are unique among all containers; only sidecars have probes and hooks."""
     causes: Causes = []
     seen = {container.name for container in main}
     for position, container in enumerate(containers):
@@ -107,11 +106,8 @@ def validate_init_containers(
 
 
 def _validate_restarts(container: Container, at: str, is_init: bool = False) -> Causes:
-    """VAL-61: when a container alone is restarted: by its own policy, or by rules about its exit
-    code.
-
-    The rules of an init container without a policy are not looked at.
-    """
+    """VAL-61: the restart policy of a single container, and rules about its exit code. The rules of
+    an init container without a policy are not checked."""
     causes: Causes = []
     policy, rules = container.restart_policy, container.restart_policy_rules or ()
     if policy is None:
@@ -152,8 +148,8 @@ def validate_ephemeral_containers(
     around: Around,
     at: str,
 ) -> Causes:
-    """VAL-8: a debugging container has a name of its own, a target that exists, and nothing that
-    belongs to the workload."""
+    """VAL-8: a unique name, an existing target container, and no fields that only regular
+    containers have."""
     causes: Causes = []
     targets = {container.name for container in others}
     seen = set(targets)
@@ -188,7 +184,7 @@ def validate_ephemeral_containers(
 
 
 def validate_common(container: AnyContainer, around: Around, at: str) -> Causes:
-    """VAL-9: what every container must be, whatever its part in the pod."""
+    """VAL-9: the checks for every kind of container."""
     causes: Causes = []
     volumes = around.volumes
     if not container.name:
@@ -238,8 +234,8 @@ def validate_common(container: AnyContainer, around: Around, at: str) -> Causes:
 def _validate_resizing(
     policies: tuple[ContainerResizePolicy, ...], restart_policy: str | None, at: str
 ) -> Causes:
-    """VAL-61: what a change of a resource asks of a running container, once a resource. Most paths
-    do not say which, as upstream's."""
+    """VAL-61: at most one resize policy for each resource. As upstream, most paths do not name the
+    entry."""
     causes: Causes = []
     seen: set[str] = set()
     for position, policy in enumerate(policies):
@@ -259,7 +255,7 @@ def _validate_resizing(
 
 
 def validate_image_is_trimmed(container: AnyContainer, at: str) -> Causes:
-    """VAL-9: in a pod (not yet in a template) the image has no blanks around it."""
+    """VAL-9: in a pod (not in a template) the image has no blanks around it."""
     if container.image and container.image != container.image.strip():
         return [
             invalid(f"{at}.image", container.image, "must not have leading or trailing whitespace")

@@ -73,7 +73,7 @@ def validate_csi_driver(driver: CSIDriver) -> Causes:
 
 
 def _validate_token_requests(driver: CSIDriver) -> Causes:
-    """VAL-50: one request an audience; a token lives at least ten minutes."""
+    """VAL-50: audiences are unique; a token is valid for at least ten minutes."""
     causes: Causes = []
     seen: set[str] = set()
     for position, request in enumerate(driver.spec.token_requests or ()):
@@ -95,7 +95,7 @@ def _validate_token_requests(driver: CSIDriver) -> Causes:
 
 
 def validate_csi_driver_update(new: CSIDriver, old: CSIDriver) -> Causes:
-    """VAL-50: whether volumes are attached, and for how long they live, is settled for good."""
+    """VAL-50: `attachRequired` and the lifecycle modes are immutable."""
     causes = validate_csi_driver(new)
     causes += unchanged("spec.attachedRequired", new.spec.attach_required, old.spec.attach_required)
     modes = new.spec.volume_lifecycle_modes or ()
@@ -108,7 +108,7 @@ def validate_csi_driver_update(new: CSIDriver, old: CSIDriver) -> Causes:
 
 
 def validate_csi_node(node: CSINode) -> Causes:
-    """VAL-50: each driver once, known by an id on this node."""
+    """VAL-50: each driver once, with an id on this node."""
     causes: Causes = []
     seen: set[str] = set()
     for position, driver in enumerate(node.spec.drivers):
@@ -145,7 +145,7 @@ def _validate_node_driver(driver: CSINodeDriver, at: str) -> Causes:
 
 
 def validate_csi_node_update(new: CSINode, old: CSINode) -> Causes:
-    """VAL-50: a driver that stays keeps its id and topology on the node."""
+    """VAL-50: node id and topology of an existing driver are immutable."""
     causes = validate_csi_node(new)
     before = {driver.name: driver for driver in old.spec.drivers}
     for driver in new.spec.drivers:
@@ -178,7 +178,7 @@ def validate_csi_storage_capacity(capacity: CSIStorageCapacity) -> Causes:
 def validate_csi_storage_capacity_update(
     new: CSIStorageCapacity, old: CSIStorageCapacity
 ) -> Causes:
-    """VAL-50: what the capacity is about stays."""
+    """VAL-50: the topology and the class are immutable."""
     causes = validate_csi_storage_capacity(new)
     causes += unchanged("nodeTopology", new.node_topology, old.node_topology)
     return causes + unchanged("storageClassName", new.storage_class_name, old.storage_class_name)
@@ -188,7 +188,7 @@ def validate_csi_storage_capacity_update(
 
 
 def validate_volume_attachment(attachment: VolumeAttachment) -> Causes:
-    """VAL-50: which driver attaches what to which node."""
+    """VAL-50: an attacher, a node and one volume."""
     spec = attachment.spec
     causes = validate_driver_name(spec.attacher, "spec.attacher")
     name, inline = spec.source.persistent_volume_name, spec.source.inline_volume_spec
@@ -215,12 +215,12 @@ def validate_volume_attachment(attachment: VolumeAttachment) -> Causes:
 
 
 def validate_volume_attachment_update(new: VolumeAttachment, old: VolumeAttachment) -> Causes:
-    """VAL-50: an attachment is of one volume to one node."""
+    """VAL-50: the spec is immutable."""
     return validate_volume_attachment(new) + unchanged("spec", new.spec, old.spec)
 
 
 def validate_volume_attachment_status(new: VolumeAttachment, old: VolumeAttachment) -> Causes:
-    """VAL-50: sizes are bounded."""
+    """VAL-50: the sizes of metadata and errors are bounded."""
     causes = validate_volume_attachment_update(new, old)
     status = new.status
     metadata = status.attachment_metadata or {}
@@ -249,7 +249,7 @@ def _size(*texts: str) -> int:
 
 
 def validate_volume_attributes_class(attributes_class: VolumeAttributesClass) -> Causes:
-    """VAL-50: a driver, and at least one parameter for it."""
+    """VAL-50: a driver, and at least one parameter."""
     causes = validate_driver_name(attributes_class.driver_name, "driverName")
     parameters = attributes_class.parameters or {}
     if not parameters:
@@ -260,7 +260,7 @@ def validate_volume_attributes_class(attributes_class: VolumeAttributesClass) ->
 def validate_volume_attributes_class_update(
     new: VolumeAttributesClass, old: VolumeAttributesClass
 ) -> Causes:
-    """VAL-50: the class of a volume means the same for good."""
+    """VAL-50: driver and parameters are immutable."""
     causes: Causes = []
     if new.driver_name != old.driver_name:
         causes.append(forbidden("driverName", "updates to driverName are forbidden."))

@@ -61,14 +61,14 @@ def validate_resource_claim(claim: ResourceClaim) -> Causes:
 
 
 def validate_resource_claim_update(new: ResourceClaim, old: ResourceClaim) -> Causes:
-    """VAL-52: what is claimed stays."""
+    """VAL-52: the spec is immutable."""
     return unchanged("spec", new.spec, old.spec) + (
         validate_resource_claim(new) if new.spec != old.spec else []
     )
 
 
 def validate_resource_claim_template(template: ResourceClaimTemplate) -> Causes:
-    """VAL-52: a claim, and labels and annotations for it."""
+    """VAL-52: a claim spec, and labels and annotations of the claim."""
     metadata, spec = template.spec.metadata, template.spec.spec
     causes = validate_labels(metadata.labels or {}, "spec.metadata.labels")
     causes += validate_annotations(metadata.annotations or {}, "spec.metadata.annotations")
@@ -114,7 +114,7 @@ def _validate_name(name: str, taken: list[str], at: str) -> Causes:
 
 
 def _validate_request(request: DeviceRequest, taken: list[str], at: str) -> Causes:
-    """VAL-52: either exactly these devices, or the first of several alternatives."""
+    """VAL-52: either `exactly`, or several alternatives."""
     causes = _validate_name(request.name, taken, f"{at}.name")
     if request.exactly is not None and request.first_available:
         causes.append(
@@ -135,7 +135,7 @@ def _validate_request(request: DeviceRequest, taken: list[str], at: str) -> Caus
 
 
 def _validate_wish(wish: ExactDeviceRequest | DeviceSubRequest, at: str) -> Causes:
-    """VAL-52: devices of a class, so many or all."""
+    """VAL-52: a class, and a number of devices or all."""
     name = wish.device_class_name
     causes = (
         [invalid(f"{at}.deviceClassName", name, word) for word in dns_subdomain(name)]
@@ -201,8 +201,8 @@ def _validate_toleration(toleration: DeviceToleration, at: str) -> Causes:
 
 
 def _validate_constraint(constraint: DeviceConstraint, names: list[str], at: str) -> Causes:
-    """VAL-52: the devices of these requests have one attribute in common, or each another value of
-    it."""
+    """VAL-52: one attribute, which the devices of these requests have with equal or with distinct
+    values."""
     causes = _validate_names(constraint.requests, names, f"{at}.requests")
     match, distinct = constraint.match_attribute, constraint.distinct_attribute
     if match is not None:
@@ -235,7 +235,7 @@ def _validate_names(requests: tuple[str, ...] | None, names: list[str], at: str)
 
 
 def _validate_opaque(opaque: OpaqueDeviceConfiguration | None, at: str) -> Causes:
-    """VAL-52: words of one driver to itself."""
+    """VAL-52: parameters for one driver."""
     if opaque is None:
         return [required(at)]
     causes = validate_driver_name(opaque.driver, f"{at}.driver")
@@ -250,7 +250,7 @@ def _validate_opaque(opaque: OpaqueDeviceConfiguration | None, at: str) -> Cause
 
 
 def validate_device_class(device_class: DeviceClass) -> Causes:
-    """VAL-52: which devices are of the class."""
+    """VAL-52: the selectors and configuration of the class."""
     causes = _validate_selectors(device_class.spec.selectors, "spec.selectors")
     causes += _bounded(device_class.spec.config, LIST_MAX, "spec.config")
     for position, config in enumerate(device_class.spec.config or ()):
@@ -266,7 +266,7 @@ def validate_device_class_update(new: DeviceClass, old: DeviceClass) -> Causes:
 
 
 def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
-    """VAL-52: a driver's devices, and where they are."""
+    """VAL-52: the driver, the pool, the nodes and the devices."""
     spec, at = resource_slice.spec, "spec"
     causes = validate_driver_name(spec.driver, f"{at}.driver")
     causes += _validate_pool_name(spec.pool.name, f"{at}.pool.name") + not_negative(
@@ -316,7 +316,7 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
 
 
 def validate_resource_slice_update(new: ResourceSlice, old: ResourceSlice) -> Causes:
-    """VAL-52: whose devices these are, in which pool and on which node, stays."""
+    """VAL-52: driver, pool and node name are immutable."""
     causes = validate_resource_slice(new)
     for attribute, name in (("driver", "driver"), ("node_name", "nodeName")):
         causes += unchanged(
@@ -326,7 +326,7 @@ def validate_resource_slice_update(new: ResourceSlice, old: ResourceSlice) -> Ca
 
 
 def _validate_pool_name(name: str, at: str) -> Causes:
-    """Subdomains between slashes."""
+    """Subdomains separated by slashes."""
     if not name:
         return [required(at)]
     causes = [too_long(at, POOL_NAME_MAX)] if len(name) > POOL_NAME_MAX else []
@@ -360,7 +360,7 @@ def _validate_device(device: Device, at: str) -> Causes:
 
 
 def _validate_attribute(attribute: DeviceAttribute, at: str) -> Causes:
-    """VAL-52: one value."""
+    """VAL-52: exactly one value."""
     values = [getattr(attribute, name) for name in DeviceAttribute.__struct_fields__]
     count = sum(value is not None for value in values)
     if not count:
@@ -373,7 +373,8 @@ def _validate_attribute(attribute: DeviceAttribute, at: str) -> Causes:
 
 
 def _validate_attribute_name(name: str, at: str, needs_domain: bool = False) -> Causes:
-    """A C identifier, with a domain and a slash before it where the driver's own is not meant."""
+    """A C identifier, with a domain and a slash before it unless it is an attribute of the driver
+    itself."""
     domain, slash, identifier = name.rpartition("/")
     causes: Causes = []
     if not name:

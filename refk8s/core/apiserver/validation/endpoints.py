@@ -1,4 +1,4 @@
-"""Endpoints and endpoint slices: where a service leads. Rule VAL-24 (spec/validation.md).
+"""Endpoints and endpoint slices. Rule VAL-24 (spec/validation.md).
 
 Source: Kubernetes API reference, "Endpoints", "EndpointSlice"; documentation, "EndpointSlices".
 """
@@ -46,7 +46,7 @@ def validate_endpoints_update(new: Endpoints, old: Endpoints) -> Causes:
 
 
 def _validate_subset(subset: EndpointSubset, at: str) -> Causes:
-    """VAL-24: addresses that can be reached, and ports that have names where there are several."""
+    """VAL-24: addresses that are not loopback or link-local; several ports have names."""
     causes: Causes = []
     if not subset.addresses and not subset.not_ready_addresses:
         causes.append(required(at, "must specify `addresses` or `notReadyAddresses`"))
@@ -90,7 +90,7 @@ def _validate_endpoint_address(address: EndpointAddress, at: str) -> Causes:
 
 
 def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
-    """VAL-24: one kind of address, at most a thousand endpoints, ports with names that differ."""
+    """VAL-24: one address type, at most 1,000 endpoints, unique port names."""
     causes: Causes = []
     kind = endpoint_slice.address_type
     if not kind:
@@ -157,7 +157,7 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
 
 
 def _validate_fqdn(name: str, at: str) -> Causes:
-    """A name of at least two labels, which may end with a dot."""
+    """A name of at least two labels; it may end with a dot."""
     labels = name.removesuffix(".")
     if not name:
         return [required(at)]
@@ -170,8 +170,7 @@ def _validate_fqdn(name: str, at: str) -> Causes:
 
 
 def _validate_hints(hints: EndpointHints, at: str) -> Causes:
-    """VAL-24: for which zones and nodes an endpoint is meant: at most eight of each, and none
-    twice."""
+    """VAL-24: at most eight zones and eight nodes, each once."""
     causes = _validate_hint_names(
         [zone.name for zone in hints.for_zones or ()], f"{at}.forZones", label_value
     )

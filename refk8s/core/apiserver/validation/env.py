@@ -1,5 +1,5 @@
-"""Environment of a container, and the fields of the pod and of containers that can be put into it.
-Rule VAL-16 (spec/validation.md).
+"""Environment variables of a container, and the fields of pod and containers that they can refer
+to. Rule VAL-16 (spec/validation.md).
 
 Source: Kubernetes documentation, "Define Environment Variables for a Container", "Downward API".
 """
@@ -35,7 +35,7 @@ ENV_FIELDS = (
 KNOWN_FIELDS = (
     *ENV_FIELDS, "metadata.annotations", "metadata.labels", "spec.host", "spec.restartPolicy", "spec.schedulerName", "status.phase",
 )  # fmt: skip
-"""Every field of a pod that has a name; which of them can be used depends on where."""
+"""All supported fields of a pod; which of them are allowed depends on the place."""
 ENV_RESOURCES = (
     "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory",
 )  # fmt: skip
@@ -94,7 +94,7 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
 
 
 def _validate_file_key(selector: FileKeySelector, volumes: Volumes, at: str) -> Causes:
-    """A line of a file in an emptyDir volume of the pod."""
+    """A key in a file of an emptyDir volume of the pod."""
     causes: Causes = []
     if not selector.key:
         causes.append(required(f"{at}.key"))
@@ -155,7 +155,7 @@ def validate_env_from(sources: tuple[EnvFromSource, ...], at: str) -> Causes:
 def validate_field_selector(
     selector: ObjectFieldSelector, fields: tuple[str, ...], at: str
 ) -> Causes:
-    """A field of the pod: one of these, or a label or annotation by its key in brackets."""
+    """A field of the pod: one of these, or a label or annotation with its key in brackets."""
     if not selector.api_version:
         return [required(f"{at}.apiVersion")]
     path = selector.field_path

@@ -14,12 +14,8 @@ NOT_OF_SERIES = "needs to be unset"
 
 
 def validate_event(event: Event) -> Causes:
-    """VAL-65: an event is in the namespace of the object it is about; about an object without one,
-    in `default`.
-
-    One that has an eventTime is of the new kind, and says what was done, why, and which controller
-    reports it.
-    """
+    """VAL-65: an event is in the namespace of the object that it is about, or in `default` if that
+    has none. An event with an eventTime has an action, a reason and a reporting controller."""
     about, namespace = event.involved_object.namespace or "", event.metadata.namespace or ""
     elsewhere = invalid("involvedObject.namespace", about, "does not match event.namespace")
     causes: Causes = []
@@ -54,7 +50,7 @@ def _validate_length(text: str | None, at: str, bytes_max: int) -> Causes:
 
 
 def validate_new_event(event: Event) -> Causes:
-    """VAL-65: one that is created as events.k8s.io/v1 is wholly of the new kind."""
+    """VAL-65: an event that is created as events.k8s.io/v1."""
     causes = validate_event(event) + _validate_series(event)
     if event.event_time is None:
         causes.append(required("eventTime"))
@@ -89,7 +85,7 @@ def validate_event_update(new: Event, old: Event) -> Causes:
 
 
 def validate_new_event_update(new: Event, old: Event) -> Causes:
-    """VAL-65: of an event that is written as events.k8s.io/v1 only the series changes."""
+    """VAL-65: an update as events.k8s.io/v1 changes only the series."""
     causes = validate_event(new)
     if new.series != old.series:
         causes += _validate_series(new)

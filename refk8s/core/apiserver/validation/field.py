@@ -1,5 +1,5 @@
-"""The ways in which a field can be wrong, in Kubernetes' words: one constructor for each. Rule
-VAL-2 (spec/validation.md)."""
+"""Causes with Kubernetes' messages: one constructor for each reason. Rule VAL-2
+(spec/validation.md)."""
 
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -58,10 +58,10 @@ def not_supported(field: str, value: Any, supported: Iterable[str]) -> Cause:
 
 
 def not_negative(field: str, value: int | None) -> Causes:
-    """Nothing where the number is absent or at least 0."""
+    """No cause if the number is absent or at least 0."""
     return [] if value is None or value >= 0 else [invalid(field, value, NOT_NEGATIVE)]
 
 
 def unchanged(field: str, new: Any, old: Any) -> Causes:
-    """A field that keeps its value for good (VAL-5)."""
+    """A cause if an immutable field has changed (VAL-5)."""
     return [] if new == old else [invalid(field, new, IMMUTABLE)]

@@ -1,4 +1,4 @@
-"""When pods that fail or succeed decide the fate of their job. Rule VAL-67 (spec/validation.md).
+"""Pod failure policies and success policies of a job. Rule VAL-67 (spec/validation.md).
 
 Source: Kubernetes documentation, "Jobs" (pod failure policy, success policy); API reference, "Job".
 """
@@ -58,7 +58,7 @@ def validate_policies(spec: JobSpec, at: str) -> Causes:
 def _validate_failure_rule(
     spec: JobSpec, rule: PodFailurePolicyRule, names: set[str], at: str
 ) -> Causes:
-    """VAL-67: one known action on exit codes or on conditions of a pod, not on both."""
+    """VAL-67: a known action, on exit codes or on conditions of a pod, not on both."""
     causes: Causes = []
     if not rule.action:
         causes.append(required(f"{at}.action", f"valid values: {list(ACTIONS)}"))
@@ -96,7 +96,7 @@ def _validate_failure_rule(
 def _validate_exit_codes(
     codes: PodFailurePolicyOnExitCodesRequirement, names: set[str], at: str
 ) -> Causes:
-    """VAL-67: codes in order, each once; 0 is no failure."""
+    """VAL-67: codes in order, each once; 0 is not a failure."""
     causes: Causes = []
     if not codes.operator:
         causes.append(required(f"{at}.operator", f"valid values: {list(OPERATORS)}"))
@@ -127,7 +127,7 @@ def _validate_exit_codes(
 def _validate_success_policy(
     rules: tuple[SuccessPolicyRule, ...], completions: int | None, at: str
 ) -> Causes:
-    """VAL-67: so many of an indexed job's indexes, or these of them, suffice."""
+    """VAL-67: indexes, or a count of them, whose success completes an indexed job."""
     causes: Causes = []
     if not rules:
         causes.append(
@@ -169,8 +169,8 @@ def _validate_success_policy(
 
 
 def count_indexes(text: str, completions: int) -> tuple[int, str]:
-    """How many indexes a text such as `1,3-5` names, and what is wrong with it: numbers and ranges
-    that rise and stay below completions."""
+    """The number of indexes in a text such as `1,3-5`, and the problem: the numbers must ascend and
+    be below completions."""
     total, last = 0, -1
     for interval in text.split(",") if text else ():
         limits = interval.split("-")

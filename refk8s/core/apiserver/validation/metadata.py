@@ -1,8 +1,8 @@
-"""What every object's metadata must be, on create and across an update. Rules VAL-3, VAL-4, VAL-5
+"""The metadata of every object, on create and on update. Rules VAL-3, VAL-4, VAL-5
 (spec/validation.md).
 
 Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors", "Annotations",
-"Owners and Dependents", "Finalizers". Left out: managed fields, which the server writes itself.
+"Owners and Dependents", "Finalizers". Left out: managed fields, which clients do not write.
 """
 
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
@@ -27,7 +27,7 @@ from refk8s.core.apiserver.validation.names import (
 ANNOTATIONS_BYTES_MAX = 256 * 1024
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
-# Whose names are not DNS subdomains, by plural and group.
+# Resources whose names are not DNS subdomains, by plural and group.
 _NAMES: dict[str, Check] = {
     "namespaces": names.dns_label,
     "services": names.dns_label,
@@ -44,7 +44,7 @@ _NAMES: dict[str, Check] = {
 
 
 def name_check(resource: Resource) -> Check:
-    """What a name of this resource must be (VAL-3)."""
+    """The check of a name of this resource (VAL-3)."""
     return _NAMES.get(
         f"{resource.plural}.{resource.group}" if resource.group else resource.plural,
         names.dns_subdomain,
@@ -63,11 +63,9 @@ def check_metadata(
     at: str = "metadata",
     any_finalizer: bool = False,
 ) -> Causes:
-    """The same, for names that are right by this check. An object without a name needs a
-    generateName, which its name will begin with.
-
-    `any_finalizer`: a finalizer needs no domain (upstream asks for it kind by kind).
-    """
+    """The same, with this check of names. An object without a name needs a generateName, which must
+    be a valid beginning of a name. `any_finalizer`: a finalizer needs no domain (upstream requires
+    it for most kinds)."""
     causes: Causes = []
     name = meta.name
     if meta.generate_name:
@@ -103,7 +101,8 @@ def check_metadata(
 
 
 def validate_labels(labels: dict[str, str], at: str) -> Causes:
-    """VAL-4: keys are qualified names, values at most 63 bytes of them."""
+    """VAL-4: keys are qualified names, values are at most 63 bytes and have the characters of a
+    name."""
     causes: Causes = []
     for key in labels:
         words = qualified_name(key)
@@ -116,7 +115,8 @@ def validate_labels(labels: dict[str, str], at: str) -> Causes:
 
 
 def validate_annotations(annotations: dict[str, str], at: str) -> Causes:
-    """VAL-4: keys as labels' but for case; values free, all together at most 256 KiB."""
+    """VAL-4: keys like those of labels, but in any case; values are free; all together at most 256
+    KiB."""
     causes: Causes = []
     characters = 0
     for key, value in annotations.items():
@@ -124,7 +124,7 @@ def validate_annotations(annotations: dict[str, str], at: str) -> Causes:
         if words:
             causes += [invalid(at, key, word) for word in words]
         characters += len(key) + len(value)
-    # a character is at most four bytes, so that counting them is seldom needed
+    # a character has at most four bytes, so counting bytes is rarely needed
     if characters * 4 > ANNOTATIONS_BYTES_MAX:
         size = sum(
             [
@@ -139,7 +139,7 @@ def validate_annotations(annotations: dict[str, str], at: str) -> Causes:
 
 
 def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -> Causes:
-    """VAL-4: each names an owner wholly, and at most one of them is the controller."""
+    """VAL-4: each is complete, and at most one of them is the controller."""
     causes: Causes = []
     controller = ""
     for reference in references:
@@ -171,8 +171,8 @@ def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -
 def validate_finalizers(
     finalizers: tuple[str, ...], at: str, any_finalizer: bool = False
 ) -> Causes:
-    """VAL-4: qualified names; without a prefix only those of Kubernetes itself; not both ways of
-    deleting dependents."""
+    """VAL-4: qualified names; without a prefix only Kubernetes' own; not both propagation
+    policies."""
     causes: Causes = []
     for finalizer in finalizers:
         causes += [invalid(at, finalizer, word) for word in qualified_name(finalizer)]
@@ -190,8 +190,8 @@ def validate_finalizers(
 
 
 def validate_metadata_update(new: ObjectMeta, old: ObjectMeta, at: str = "metadata") -> Causes:
-    """The identity of an object does not change (VAL-5), and an object that is being deleted gets no
-    new finalizers (DEL-12). Labels and annotations are validated as on create."""
+    """The identity of an object is immutable (VAL-5), and an object that is being deleted gets no
+    new finalizers (DEL-12). Labels and annotations are checked as on create."""
     causes: Causes = []
     if old.deletion_timestamp is not None and new.finalizers:
         added = [

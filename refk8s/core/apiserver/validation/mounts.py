@@ -1,4 +1,4 @@
-"""What a container sees of the pod's volumes. Rule VAL-11 (spec/validation.md).
+"""The mounts of volumes in a container. Rule VAL-11 (spec/validation.md).
 
 Source: Kubernetes documentation, "Volumes" (subPath, mount propagation, recursive read-only
 mounts), "Raw Block Volume Support".
@@ -27,7 +27,7 @@ AnyContainer = Container | EphemeralContainer
 def validate_mounts(
     container: AnyContainer, mounts: tuple[VolumeMount, ...], volumes: Volumes, at: str
 ) -> Causes:
-    """VAL-11: of volumes that the pod has, each at a place of its own."""
+    """VAL-11: each mount names a volume of the pod and has a unique path."""
     causes: Causes = []
     paths: set[str] = set()
     devices = {device.name: device.device_path for device in container.volume_devices or ()}
@@ -146,8 +146,8 @@ def validate_devices(
 
 
 def validate_relative_path(path: str, at: str) -> Causes:
-    """A file's place inside its volume, which does not begin with the dots of the kubelet's own
-    directories."""
+    """A path of a file inside its volume. It does not begin with two dots, which the kubelet's own
+    directories do."""
     causes = validate_descending_path(path, at)
     if path.startswith("..") and not path.startswith("../"):
         causes.append(invalid(at, path, "must not start with '..'"))
@@ -155,7 +155,7 @@ def validate_relative_path(path: str, at: str) -> Causes:
 
 
 def validate_descending_path(path: str, at: str) -> Causes:
-    """A path that stays below where it begins."""
+    """A path that does not leave its starting point."""
     causes: Causes = []
     if path.startswith("/"):
         causes.append(invalid(at, path, "must be a relative path"))
@@ -177,6 +177,6 @@ def validate_host_path(path: str, kind: str | None, at: str) -> Causes:
 
 @remember(1024)
 def is_inside(path: str) -> bool:
-    """Whether a file's path lies within its volume, and does not begin with the dots that the
-    kubelet's own directories begin with."""
+    """Whether a file's path is within its volume and does not begin with two dots, which the
+    kubelet's own directories do."""
     return not path.startswith(("/", "..")) and ".." not in path.split("/")

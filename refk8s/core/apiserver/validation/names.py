@@ -1,11 +1,9 @@
-"""What may be a name: of objects, labels, ports, paths and variables. Rule VAL-3
-(spec/validation.md).
+"""Names of objects, labels, ports, paths and variables. Rule VAL-3 (spec/validation.md).
 
-A check takes a text and gives the messages that Kubernetes would give, none where the text is
-right. Lengths are in bytes; every character that may stand in a name is one byte, so a text that is
-too long in characters is too long in bytes, and a text with other characters fails its pattern.
-Source: Kubernetes documentation, "Object Names and IDs", "Labels and Selectors"; RFC 1123, RFC
-1035.
+A check takes a text and returns Kubernetes' messages, none if the text is valid. Lengths are in
+bytes. Every valid character is one byte, so a text that is too long in characters is also too long
+in bytes, and a text with other characters does not match the pattern. Source: Kubernetes
+documentation, "Object Names and IDs", "Labels and Selectors"; RFC 1123, RFC 1035.
 """
 
 import re
@@ -28,7 +26,7 @@ _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _HTTP_HEADER = "[-A-Za-z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 
-# The patterns as they run: same languages as above, in forms that cannot backtrack for long on
+# The patterns that are used: equivalent to those above, in forms that do not backtrack for long on
 # hostile input.
 _is_label = re.compile(r"(?!-)[-a-z0-9]+(?<!-)", re.ASCII).fullmatch
 _is_subdomain = re.compile(
@@ -87,7 +85,7 @@ def dns_subdomain(text: str) -> Messages:
 
 
 def wildcard_subdomain(text: str) -> Messages:
-    """A subdomain below a star: `*.example.com`."""
+    """A subdomain after `*.`: `*.example.com`."""
     if text.startswith("*.") and not dns_subdomain(text[2:]):
         return ()
     return (
@@ -97,8 +95,8 @@ def wildcard_subdomain(text: str) -> Messages:
 
 
 def path_segment(text: str) -> Messages:
-    """Anything that can stand between two slashes of a path: roles and their bindings, and the
-    least that every name must be."""
+    """Any text that can be one segment of a path: names of roles and bindings, and the minimum for
+    every name."""
     if text in (".", ".."):
         return (f"may not be '{text}'",)
     return tuple([f"may not contain '{mark}'" for mark in "/%" if mark in text])
@@ -106,8 +104,8 @@ def path_segment(text: str) -> Messages:
 
 @remember(4096)
 def qualified_name(text: str) -> Messages:
-    """A key of labels and annotations: a name of at most 63 bytes, with a subdomain and a slash
-    before it if wanted."""
+    """A key of labels and annotations: a name of at most 63 bytes, optionally with a subdomain and
+    a slash before it."""
     prefix, slash, name = text.rpartition("/")
     messages = []
     if slash:
@@ -138,7 +136,7 @@ def label_value(text: str) -> Messages:
 
 
 def config_key(text: str) -> Messages:
-    """A key of a config map or secret, which can become a file's name."""
+    """A key of a config map or secret, which is a valid file name."""
     messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX)]
     if not _is_config_key(text):
         messages.append(_CONFIG_KEY_MESSAGE)
@@ -152,7 +150,7 @@ def config_key(text: str) -> Messages:
 
 
 def env_name(text: str) -> Messages:
-    """The name of an environment variable: any printable ASCII but the equals sign."""
+    """The name of an environment variable: printable ASCII except the equals sign."""
     if not _is_relaxed_env_name(text):
         return (
             "a valid environment variable name must consist only of printable ASCII characters other than '='",
@@ -161,7 +159,7 @@ def env_name(text: str) -> Messages:
 
 
 def c_identifier(text: str) -> Messages:
-    """A name of a program's variable: attributes of devices."""
+    """A C identifier: attributes of devices."""
     if _is_c_identifier(text):
         return ()
     return (
@@ -180,8 +178,8 @@ def http_header(text: str) -> Messages:
 
 
 def port_name(text: str) -> Messages:
-    """A service name of the IANA: at most 15 lower case letters, digits and single dashes, with a
-    letter among them."""
+    """An IANA service name: at most 15 lower case letters, digits and single dashes, with at least
+    one letter."""
     messages = [] if len(text) <= 15 else ["must be no more than 15 characters"]
     if not _is_port_name(text):
         messages.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
@@ -195,7 +193,7 @@ def port_name(text: str) -> Messages:
 
 
 def domain_prefixed_path(text: str) -> Messages:
-    """A domain, a slash and a path: who manages a job, `acme.io/foo`."""
+    """A domain, a slash and a path, such as the manager of a job: `acme.io/foo`."""
     domain, slash, path = text.partition("/")
     if not slash:
         return ('must be a domain-prefixed path (such as "acme.io/foo")',)
@@ -208,8 +206,7 @@ def domain_prefixed_path(text: str) -> Messages:
 
 
 def mask_trailing_dash(text: str) -> str:
-    """A name to be generated ends where its suffix will begin, so that a dash at the end is no
-    fault."""
+    """A generateName without its final dash, which is valid because a suffix follows."""
     return text[:-2] + "a" if len(text) > 1 and text.endswith("-") else text
 
 
@@ -218,7 +215,7 @@ def mask_trailing_dash(text: str) -> str:
 
 @remember(4096)
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, or None. Addresses with a zone (`fe80::1%eth0`) are none here."""
+    """The address, or None. An address with a zone (`fe80::1%eth0`) is not valid."""
     if "%" in text:
         return None
     try:

@@ -51,7 +51,7 @@ _is_path = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", re.ASCII).fullmatch
 
 
 def validate_ingress(ingress: Ingress) -> Causes:
-    """VAL-30: somewhere to lead, hosts by name, paths that begin at the root."""
+    """VAL-30: rules or a default backend, valid hosts, absolute paths."""
     spec = ingress.spec
     causes: Causes = []
     if not spec.rules and spec.default_backend is None:
@@ -127,7 +127,7 @@ def _validate_path(path: str, kind: str, at: str) -> Causes:
 
 
 def _validate_backend(backend: IngressBackend, at: str) -> Causes:
-    """VAL-30: a service and one of its ports, or an object of the same namespace."""
+    """VAL-30: a service with one of its ports, or an object of the same namespace."""
     service, resource = backend.service, backend.resource
     if service is not None and resource is not None:
         return [invalid(at, "", "cannot set both resource and service backends")]
@@ -159,7 +159,7 @@ def _validate_backend(backend: IngressBackend, at: str) -> Causes:
 
 
 def _validate_reference(group: str | None, kind: str, name: str, at: str) -> Causes:
-    """A kind and a name, each of which can stand in a path."""
+    """A kind and a name, each a valid segment of a path."""
     causes: Causes = []
     if group:
         causes += [invalid(f"{at}.apiGroup", group, word) for word in dns_subdomain(group)]
@@ -172,7 +172,7 @@ def _validate_reference(group: str | None, kind: str, name: str, at: str) -> Cau
 
 
 def validate_new_ingress(ingress: Ingress) -> Causes:
-    """VAL-30: the annotation that came before the field says nothing else than the field."""
+    """VAL-30: the class annotation and the field are equal if both are given."""
     causes = validate_ingress(ingress)
     annotation, name = (
         (ingress.metadata.annotations or {}).get(CLASS_ANNOTATION),
@@ -193,7 +193,7 @@ def validate_ingress_status(new: Ingress, old: Ingress) -> Causes:
 
 
 def validate_ingress_class(ingress_class: IngressClass) -> Causes:
-    """VAL-30: who implements it, and where its parameters are."""
+    """VAL-30: the controller, and the reference to its parameters."""
     causes = _validate_controller(ingress_class.spec.controller or "", "spec.controller")
     parameters = ingress_class.spec.parameters
     if parameters is None:
@@ -238,7 +238,7 @@ def validate_ingress_class_update(new: IngressClass, old: IngressClass) -> Cause
 
 
 def validate_network_policy(policy: NetworkPolicy) -> Causes:
-    """VAL-30: a peer is a block of addresses or a choice of pods, not both."""
+    """VAL-30: a peer is an ipBlock or selects pods or namespaces, not both."""
     spec = policy.spec
     causes = validate_selector(spec.pod_selector, "spec.podSelector")
     for position, ingress in enumerate(spec.ingress or ()):
@@ -316,7 +316,7 @@ def _validate_peer(peer: NetworkPolicyPeer, at: str) -> Causes:
 
 
 def _validate_block(block: IPBlock, at: str) -> Causes:
-    """VAL-30: a range of addresses, and ranges within it that are left out."""
+    """VAL-30: a range of addresses, and excluded ranges within it."""
     causes: Causes = []
     words = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
     if not block.cidr:

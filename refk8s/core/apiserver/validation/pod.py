@@ -1,4 +1,4 @@
-"""Pods and pod templates. Rules VAL-7, VAL-8 ... VAL-17 (spec/validation.md).
+"""Pods and pod templates. Rules VAL-7 to VAL-18 (spec/validation.md).
 
 Source: Kubernetes API reference, "Pod", "PodSpec"; documentation, "Pod Lifecycle", "DNS for
 Services and Pods". Left out: nothing.
@@ -83,7 +83,7 @@ def validate_pod(pod: Pod) -> Causes:
 
 
 def validate_new_pod(pod: Pod) -> Causes:
-    """VAL-17: nobody is born with a debugging container."""
+    """VAL-17: a pod is created without ephemeral containers."""
     causes = validate_pod(pod)
     if pod.spec.ephemeral_containers:
         causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
@@ -99,8 +99,7 @@ def validate_pod_template(template: PodTemplate) -> Causes:
 
 
 def validate_template(template: PodTemplateSpec, at: str) -> Causes:
-    """VAL-7: a template holds what a pod may hold; its labels and annotations are checked as those
-    of pods."""
+    """VAL-7: a template is checked like a pod; its labels and annotations are those of its pods."""
     causes: Causes = []
     metadata = template.metadata
     if metadata.labels:
@@ -118,8 +117,7 @@ def validate_template(template: PodTemplateSpec, at: str) -> Causes:
 
 
 def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> Causes:
-    """VAL-8 ... VAL-15 in the order in which Kubernetes looks. `in_pod`: not only a template;
-    `name`: the pod's."""
+    """VAL-8 to VAL-15, in Kubernetes' order. `in_pod`: not a template; `name`: the pod's."""
     causes: Causes = []
     grace = spec.termination_grace_period_seconds
     if grace is None:
@@ -253,8 +251,8 @@ def _validate_rest(spec: PodSpec, at: str) -> Causes:
 
 
 def _validate_hostname(spec: PodSpec, at: str) -> Causes:
-    """A host name given outright is a subdomain of at most 64 bytes, and nothing else may make
-    one."""
+    """`hostnameOverride` is a subdomain of at most 64 bytes, and no other field may set the host
+    name."""
     name = spec.hostname_override or ""
     causes: Causes = [invalid(at, name, word) for word in dns_subdomain(name)]
     if len(name) > HOSTNAME_MAX:
@@ -267,8 +265,7 @@ def _validate_hostname(spec: PodSpec, at: str) -> Causes:
 
 
 def _validate_claims(spec: PodSpec, at: str) -> Causes:
-    """VAL-12: a claim has a name of its own in the pod, and is an object that exists or is made of
-    a template."""
+    """VAL-12: a claim has a unique name in the pod, and names a ResourceClaim or a template."""
     causes: Causes = []
     seen: set[str] = set()
     for position, claim in enumerate(spec.resource_claims or ()):
@@ -304,8 +301,8 @@ def _validate_claims(spec: PodSpec, at: str) -> Causes:
 
 
 def _validate_host_network(spec: PodSpec, at: str, in_pod: bool) -> Causes:
-    """VAL-10: on the host's network a port is the host's; in a template it may still be left open
-    (DEF-6)."""
+    """VAL-10: on the host's network a host port equals the container port; in a template it may be
+    absent (DEF-6)."""
     causes: Causes = []
     for position, container in enumerate(spec.containers):
         for number, port in enumerate(container.ports or ()):
@@ -354,7 +351,7 @@ def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> C
         causes.append(invalid(f"{at}.searches", searches, words))
     for position, search in enumerate(searches):
         if search != ".":
-            # search domains may have underscores wherever letters stand
+            # search domains may have underscores in place of letters
             plain = search.removesuffix(".").replace("_", "a")
             causes += [
                 invalid(f"{at}.searches[{position}]", search, word) for word in dns_subdomain(plain)
@@ -369,8 +366,8 @@ def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> C
 
 
 def validate_pod_update(new: Pod, old: Pod) -> Causes:
-    """VAL-17: of a pod's spec only images, the deadline (shorter), more tolerations, and fewer
-    gates can change."""
+    """VAL-17: of a pod's spec only images, the deadline (shorter), tolerations (more) and gates
+    (fewer) can change."""
     before, after = old.spec, new.spec
     if after is before or after == before:
         return []
@@ -399,7 +396,7 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
         causes.append(forbidden(f"spec.schedulingGates[{position}].name", words))
     causes += _validate_added_tolerations(after, before)
     if before.termination_grace_period_seconds != after.termination_grace_period_seconds:
-        # A negative period, from before such were refused, may become one second.
+        # A negative period, which older versions accepted, may become one second.
         shortened = (
             before.termination_grace_period_seconds or 0
         ) < 0 and after.termination_grace_period_seconds == 1
@@ -418,7 +415,7 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
         tolerations=before.tolerations,
         ephemeral_containers=before.ephemeral_containers,
     )
-    if gated:  # before a pod is let to the scheduler, what it asks of nodes may become stricter
+    if gated:  # while a pod has scheduling gates, its node selector may become stricter
         munged = replace(munged, node_selector=before.node_selector, affinity=before.affinity)
         causes += _validate_stricter(after, before)
     if munged != before:
@@ -455,7 +452,7 @@ def _validate_deadline(after: int | None, before: int | None) -> Causes:
 
 
 def _validate_debuggers(after: PodSpec, before: PodSpec) -> Causes:
-    """A debugging container that was once there stays as it is."""
+    """Existing ephemeral containers are immutable."""
     at, names = (
         "spec.ephemeralContainers",
         {container.name: container for container in after.ephemeral_containers or ()},
@@ -530,8 +527,8 @@ def _validate_stricter(after: PodSpec, before: PodSpec) -> Causes:
 
 
 def validate_pod_status_update(new: Pod, old: Pod) -> Causes:
-    """VAL-18: the node it is bound to stays; ended containers stay ended where they may not be
-    started again."""
+    """VAL-18: `nodeName` is immutable; terminated containers that are not restarted stay
+    terminated."""
     causes: Causes = []
     nominated = new.status.nominated_node_name
     if nominated:

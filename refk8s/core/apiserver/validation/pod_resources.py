@@ -1,5 +1,4 @@
-"""What a pod as a whole asks for and is given, beside its containers. Rule VAL-12
-(spec/validation.md).
+"""Pod-level resources. Rule VAL-12 (spec/validation.md).
 
 Source: Kubernetes documentation, "Assign Pod-level CPU and memory resources".
 """
@@ -15,8 +14,8 @@ Totals = dict[str, int]
 
 
 def validate_pod_resources(spec: PodSpec, claims: frozenset[str], at: str) -> Causes:
-    """VAL-12: a pod asks for at least what its containers ask for together, and no container may
-    have more than the pod."""
+    """VAL-12: a pod requests at least what its containers request together, and no container's
+    limit is above the pod's."""
     resources = spec.resources
     if resources is None:
         return []
@@ -38,7 +37,8 @@ def validate_pod_resources(spec: PodSpec, claims: frozenset[str], at: str) -> Ca
 
 
 def total_requests(spec: PodSpec) -> Totals:
-    """What the containers of a pod ask for together at most (SCHED-2), in billionths."""
+    """The largest sum of requests of the pod's containers that run at the same time (SCHED-2), in
+    billionths."""
     return compute_requests(
         [container.resources.requests for container in spec.containers],
         [(one.resources.requests, is_sidecar(one)) for one in spec.init_containers or ()],

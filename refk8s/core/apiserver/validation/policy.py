@@ -1,4 +1,4 @@
-"""Disruption budgets, and who may do what. Rules VAL-31, VAL-33 (spec/validation.md).
+"""Disruption budgets, roles and role bindings. Rules VAL-31, VAL-33 (spec/validation.md).
 
 Source: Kubernetes documentation, "Specifying a Disruption Budget for your Application", "Using RBAC
 Authorization".
@@ -22,7 +22,7 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
 def validate_disruption_budget(budget: PodDisruptionBudget) -> Causes:
-    """VAL-31: so many stay or so many go, not both."""
+    """VAL-31: at most one of minAvailable and maxUnavailable."""
     spec = budget.spec
     causes: Causes = []
     if spec.min_available is not None and spec.max_unavailable is not None:
@@ -59,7 +59,7 @@ def validate_disruption_budget_status(new: PodDisruptionBudget, old: PodDisrupti
 
 
 def validate_role(role: Role | ClusterRole) -> Causes:
-    """VAL-33: every rule says what may be done, and to what."""
+    """VAL-33: every rule has verbs, and resources or paths."""
     causes: Causes = []
     for position, rule in enumerate(role.rules or ()):
         causes += _validate_rule(rule, isinstance(role, Role), f"rules[{position}]")
@@ -99,7 +99,7 @@ def _validate_rule(rule: PolicyRule, namespaced: bool, at: str) -> Causes:
 
 
 def validate_binding(binding: RoleBinding | ClusterRoleBinding) -> Causes:
-    """VAL-33: a role that can be named here, and subjects that are somebody."""
+    """VAL-33: a reference to a role of a permitted kind, and complete subjects."""
     role = binding.role_ref
     causes: Causes = []
     if role.api_group != RBAC_GROUP:
@@ -138,7 +138,7 @@ def validate_binding(binding: RoleBinding | ClusterRoleBinding) -> Causes:
 def validate_binding_update(
     new: RoleBinding | ClusterRoleBinding, old: RoleBinding | ClusterRoleBinding
 ) -> Causes:
-    """VAL-33: a binding is to one role for good."""
+    """VAL-33: the roleRef is immutable."""
     causes = validate_binding(new)
     if new.role_ref != old.role_ref:
         causes.append(invalid("roleRef", new.role_ref, "cannot change roleRef"))

@@ -33,7 +33,7 @@ def validate_port(port: int | str, at: str) -> Causes:
 
 
 def validate_ports(ports: tuple[ContainerPort, ...], at: str) -> Causes:
-    """VAL-10: numbers from 1 to 65535, known protocols, names that differ."""
+    """VAL-10: numbers from 1 to 65535, known protocols, unique names."""
     causes: Causes = []
     seen: set[str] = set()
     for position, port in enumerate(ports):
@@ -59,7 +59,7 @@ def validate_ports(ports: tuple[ContainerPort, ...], at: str) -> Causes:
 
 
 def validate_host_ports(containers: tuple[Container, ...], at: str) -> Causes:
-    """VAL-10: no two of these containers want the same port of the host."""
+    """VAL-10: no two of these containers have the same host port."""
     causes: Causes = []
     seen: set[str] = set()
     for position, container in enumerate(containers):
@@ -83,7 +83,7 @@ def validate_address(address: str, at: str) -> Causes:
 def validate_load_balancer(
     points: Sequence[LoadBalancerIngress | IngressLoadBalancerIngress] | None, at: str
 ) -> Causes:
-    """VAL-22, VAL-30: the load balancer of a Service or an Ingress is reached by an address or a
+    """VAL-22, VAL-30: the load balancer of a Service or an Ingress has an IP address or a host
     name."""
     causes: Causes = []
     for position, point in enumerate(points or ()):
@@ -102,7 +102,7 @@ def validate_load_balancer(
 
 
 def validate_non_special(text: str, at: str) -> Causes:
-    """An address that packets can be sent to from elsewhere."""
+    """An address that other machines can send packets to."""
     address: IPv4Address | IPv6Address | None = parse_ip(text)
     if address is None:
         return []

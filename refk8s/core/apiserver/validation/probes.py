@@ -31,8 +31,7 @@ def validate_life(container: Container, grace: int | None, at: str) -> Causes:
 
 
 def _validate_probe(probe: Probe, at: str, once: bool) -> Causes:
-    """VAL-9: one way to ask, no negative times; where one success must do (`once`), the threshold
-    is 1."""
+    """VAL-9: one action, no negative times; `once`: successThreshold must be 1."""
     causes = _validate_handler(probe, None, at)
     causes += not_negative(f"{at}.initialDelaySeconds", probe.initial_delay_seconds)
     causes += not_negative(f"{at}.timeoutSeconds", probe.timeout_seconds)

@@ -1,5 +1,5 @@
-"""Volumes whose files come from other objects: config maps, secrets, the pod itself, tokens. Rule
-VAL-15 (spec/validation.md).
+"""Projected and downward API volumes: files from config maps, secrets, the pod itself and tokens.
+Rule VAL-15 (spec/validation.md).
 
 Source: Kubernetes documentation, "Projected Volumes", "Downward API", "Certificates and Certificate
 Signing Requests".
@@ -66,8 +66,8 @@ def validate_items(items: tuple[KeyToPath, ...] | None, at: str) -> Causes:
 
 
 def validate_files(items: tuple[DownwardAPIVolumeFile, ...] | None, at: str) -> Causes:
-    """Each file shows one thing of the pod. The paths do not say which file, as upstream's do
-    not."""
+    """Each file has one field or resource of the pod. As upstream, the paths do not name the
+    file."""
     causes: Causes = []
     for file in items or ():
         causes += (
@@ -96,7 +96,7 @@ def validate_files(items: tuple[DownwardAPIVolumeFile, ...] | None, at: str) -> 
 
 
 def validate_projected(projected: ProjectedVolumeSource, at: str) -> Causes:
-    """VAL-15: every source is one thing, and no two of them write the same file."""
+    """VAL-15: each source has one type, and no two of them write the same file."""
     if projected is TOKEN_SOURCE:
         return []
     causes = validate_mode(projected.default_mode, f"{at}.defaultMode")
@@ -114,8 +114,8 @@ def validate_projected(projected: ProjectedVolumeSource, at: str) -> Causes:
 
 
 def _paths(source: VolumeProjection) -> list[str]:
-    """The files that a source writes, as far as their names are given. The path of a service
-    account's token is not among them."""
+    """The files that a source writes, if they are named. The path of a service account's token is
+    not one of them."""
     found = [
         item.path
         for items in (source.secret, source.config_map, source.downward_api)
@@ -135,8 +135,8 @@ def _paths(source: VolumeProjection) -> list[str]:
 
 
 def _validate_projection(source: VolumeProjection, here: str, at: str) -> Causes:
-    """An empty source projects nothing, and upstream takes it. `at`: the path of the volume's
-    source, which some paths begin with."""
+    """An empty source is accepted, as upstream. `at`: the path of the volume's source, with which
+    some paths begin."""
     causes: Causes = []
     for projected, name in ((source.secret, "secret"), (source.config_map, "configMap")):
         if projected is not None:
@@ -154,7 +154,7 @@ def _validate_projection(source: VolumeProjection, here: str, at: str) -> Causes
 
 
 def _validate_bundle(bundle: ClusterTrustBundleProjection, at: str) -> Causes:
-    """VAL-15: a bundle is chosen by its name, or by its signer and labels."""
+    """VAL-15: a bundle is selected by its name, or by its signer and labels."""
     causes: Causes = []
     if bundle.name is not None and bundle.signer_name is not None:
         causes.append(invalid(at, bundle, "only one of name and signerName may be used"))
@@ -189,8 +189,8 @@ def _validate_bundle(bundle: ClusterTrustBundleProjection, at: str) -> Causes:
 
 
 def _validate_certificate(certificate: PodCertificateProjection, at: str) -> Causes:
-    """VAL-15: a signer, a known kind of key, a life between an hour and 91 days, and some file to
-    write."""
+    """VAL-15: a signer, a known key type, a lifetime between an hour and 91 days, and at least one
+    file."""
     causes = validate_signer_name(certificate.signer_name, f"{at}.signerName")
     if certificate.key_type not in KEY_TYPES:
         causes.append(not_supported(f"{at}.keyType", certificate.key_type, KEY_TYPES))
@@ -215,7 +215,7 @@ def _validate_certificate(certificate: PodCertificateProjection, at: str) -> Cau
 
 
 def _validate_token(token: ServiceAccountTokenProjection, here: str, at: str) -> Causes:
-    """VAL-15: a token lives between ten minutes and 2^32 seconds."""
+    """VAL-15: a lifetime between ten minutes and 2^32 seconds."""
     seconds = token.expiration_seconds
     causes: Causes = []
     if seconds is not None and seconds < TOKEN_SECONDS_MIN:

@@ -25,7 +25,7 @@ _COMPUTE = frozenset(
     ["pods", "cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"]
 )
 _COUNTED = frozenset(["pods"])
-# The resources that a scope can restrict, by scope.
+# The resources that each scope can restrict.
 SCOPES = {
     "Terminating": _COMPUTE, "NotTerminating": _COMPUTE, "BestEffort": _COUNTED, "NotBestEffort": _COMPUTE, "PriorityClass": _COMPUTE,
     "CrossNamespacePodAffinity": _COMPUTE, "VolumeAttributesClass": frozenset(["persistentvolumeclaims", "requests.storage"]),
@@ -44,7 +44,7 @@ _CONFLICTS = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")
 
 
 def validate_limit_range(limit_range: LimitRange) -> Causes:
-    """VAL-63: each type once, and bounds and defaults in order: min, default request, default,
+    """VAL-63: each type once; bounds and defaults in the order min, defaultRequest, default,
     max."""
     causes: Causes = []
     seen: set[str] = set()
@@ -106,7 +106,7 @@ def _validate_limit(item: LimitRangeItem, at: str) -> Causes:
 
 
 def _validate_order(item: LimitRangeItem, resource: str, at: str) -> Causes:
-    """Every bound at most the next one; Kubernetes' words for each pair."""
+    """Each bound is at most the next one; each pair has its own message of Kubernetes."""
     causes: Causes = []
     least, most = (item.min or {}).get(resource), (item.max or {}).get(resource)
     request, limit = (item.default_request or {}).get(resource), (item.default or {}).get(resource)
@@ -181,7 +181,7 @@ def _nano(text: str) -> int:
 
 
 def validate_resource_quota(quota: ResourceQuota) -> Causes:
-    """VAL-64: known resources in amounts, and scopes that can be asked of them."""
+    """VAL-64: known resources with valid amounts, and scopes that apply to them."""
     spec = quota.spec
     causes = _validate_amounts(spec.hard, "spec.hard")
     hard = sorted(name for name in spec.hard or {} if name in QUOTA_RESOURCES)
@@ -229,7 +229,7 @@ def _validate_scope_selector(quota: ResourceQuota, hard: list[str]) -> Causes:
 
 
 def _unrestricted(scope: str, hard: list[str]) -> int:
-    """How many of the resources a scope cannot restrict."""
+    """The number of resources that a scope cannot restrict."""
     allowed = SCOPES.get(scope)
     return 0 if allowed is None else sum(name not in allowed for name in hard)
 
@@ -250,7 +250,7 @@ def _validate_amounts(amounts: dict[str, str] | None, at: str) -> Causes:
 
 
 def validate_resource_quota_update(new: ResourceQuota, old: ResourceQuota) -> Causes:
-    """VAL-64: the scopes stay, in whatever order."""
+    """VAL-64: the scopes are immutable, apart from their order."""
     causes = validate_resource_quota(new)
     if set(new.spec.scopes or ()) != set(old.spec.scopes or ()):
         causes.append(invalid("spec.scopes", new.spec.scopes, "field is immutable"))

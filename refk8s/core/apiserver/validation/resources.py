@@ -1,4 +1,4 @@
-"""Amounts of resources that are asked for and given. Rule VAL-12 (spec/validation.md).
+"""Requests and limits of resources. Rule VAL-12 (spec/validation.md).
 
 Source: Kubernetes documentation, "Resource Management for Pods and Containers", "Manage HugePages".
 """
@@ -27,7 +27,7 @@ WHOLE_RESOURCES = (
     "pods", "persistentvolumeclaims", "services", "secrets", "configmaps", "replicationcontrollers", "resourcequotas",
     "services.nodeports", "services.loadbalancers",
 )  # fmt: skip
-"""Counted things: no fractions of them."""
+"""Resources that are counted, without fractions."""
 QUOTA_RESOURCES = frozenset([
     *CONTAINER_RESOURCES, *WHOLE_RESOURCES, "requests.storage",
     *[f"{side}.{name}" for side in ("requests", "limits") for name in CONTAINER_RESOURCES],
@@ -37,8 +37,8 @@ HUGE_PAGES = "hugepages-"
 
 
 def amount(text: str) -> Amount | None:
-    """The quantity as a number, or None where the text is none (a decoder refuses those; objects
-    made in code can hold them)."""
+    """The quantity as a number; None for other text (the decoder rejects it, but objects made in
+    code can have it)."""
     try:
         return parse(text)
     except QuantityError:
@@ -46,7 +46,8 @@ def amount(text: str) -> Amount | None:
 
 
 def validate_quantity(text: str, at: str, whole: bool = False) -> Causes:
-    """VAL-12: a quantity, not negative; whole where parts make no sense."""
+    """VAL-12: a quantity that is not negative; a whole number if fractions of the resource are
+    impossible."""
     number = amount(text)
     if number is None:
         return [invalid(at, text, "must be a valid quantity")]
@@ -61,11 +62,11 @@ def validate_quantity(text: str, at: str, whole: bool = False) -> Causes:
 def validate_requirements(
     resources: ResourceRequirements, at: str, claims: Collection[str] = (), of_pod: bool = False
 ) -> Causes:
-    """VAL-12: known resources or ones with a domain; requests at most their limits, and equal where
-    there is no overcommitting.
+    """VAL-12: known resources, or ones with a domain; requests at most their limits, and equal if
+    the resource cannot be overcommitted.
 
-    `claims`: the names of the pod's resource claims. `of_pod`: of a pod as a whole, which has fewer
-    resources than a container.
+    `claims`: the names of the pod's resource claims. `of_pod`: the resources of a whole pod, for
+    which fewer are supported than for a container.
     """
     causes: Causes = []
     limits, requests = resources.limits or {}, resources.requests or {}
@@ -105,7 +106,7 @@ def validate_requirements(
 
 
 def _validate_claims(used: tuple[ResourceClaim, ...], claims: Collection[str], at: str) -> Causes:
-    """VAL-12: each claim is one of the pod's, and is used once as a whole or once for each of its
+    """VAL-12: each claim is one of the pod, and is used once as a whole or once for each of its
     requests."""
     causes: Causes = []
     seen: set[str] = set()
@@ -141,8 +142,8 @@ def _validate_claims(used: tuple[ResourceClaim, ...], claims: Collection[str], a
 
 @remember(4096)
 def _is_common(name: str, text: str) -> bool:
-    """An amount of a resource that every node has: nearly all are, and the same ones again and
-    again."""
+    """Whether it is a valid amount of a resource that every node has. Cached, because most amounts
+    are such, and the same ones recur."""
     number = amount(text) if name in CONTAINER_RESOURCES else None
     return number is not None and number.nano >= 0
 
@@ -214,13 +215,13 @@ def _is_quota_of_pages(name: str) -> bool:
 
 
 def is_whole(name: str) -> bool:
-    """Whether a fraction of it makes no sense."""
+    """Whether fractions of the resource are impossible."""
     return name in WHOLE_RESOURCES or is_extended(name)
 
 
 def is_extended(name: str) -> bool:
-    """A resource that an administrator announces on nodes, such as example.com/gpu; a quota names
-    it with `requests.` before it."""
+    """A resource that an administrator adds to nodes, such as example.com/gpu. In a quota it has
+    the prefix `requests.`."""
     return (
         not is_native(name)
         and not name.startswith("requests.")
@@ -229,6 +230,6 @@ def is_extended(name: str) -> bool:
 
 
 def is_overcommittable(name: str) -> bool:
-    """Whether a limit may be above its request: of Kubernetes' own resources, all but huge
+    """Whether the limit may be above the request: for Kubernetes' own resources except huge
     pages."""
     return is_native(name) and not name.startswith(HUGE_PAGES)

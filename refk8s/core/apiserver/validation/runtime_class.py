@@ -13,8 +13,7 @@ from refk8s.core.apiserver.validation.scheduling import validate_tolerations
 
 
 def validate_runtime_class(runtime_class: RuntimeClass) -> Causes:
-    """VAL-66: a handler whose name a node can use, an overhead in resources, and where its pods may
-    run."""
+    """VAL-66: the handler, the overhead, and the node selector and tolerations."""
     handler = runtime_class.handler
     causes = (
         [invalid("handler", handler, word) for word in dns_label(handler)]
@@ -37,5 +36,5 @@ def validate_runtime_class(runtime_class: RuntimeClass) -> Causes:
 
 
 def validate_runtime_class_update(new: RuntimeClass, old: RuntimeClass) -> Causes:
-    """VAL-66: the handler stays."""
+    """VAL-66: the handler is immutable."""
     return unchanged("handler", new.handler, old.handler)

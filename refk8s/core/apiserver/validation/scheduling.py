@@ -1,5 +1,5 @@
-"""Where a pod may run: tolerations, affinity, spreading, gates. Rules VAL-13, VAL-14
-(spec/validation.md).
+"""Scheduling constraints of a pod: tolerations, affinity, topology spread, gates. Rules VAL-13,
+VAL-14 (spec/validation.md).
 
 Source: Kubernetes documentation, "Taints and Tolerations", "Assigning Pods to Nodes", "Pod Topology
 Spread Constraints", "Pod Scheduling Readiness".
@@ -39,8 +39,8 @@ NODE_POLICIES = ("Honor", "Ignore")
 
 
 def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes:
-    """VAL-13: Exists has no value, an empty key needs Exists, and only NoExecute is tolerated for a
-    time."""
+    """VAL-13: Exists has no value, an empty key needs Exists, and tolerationSeconds needs
+    NoExecute."""
     causes: Causes = []
     for position, toleration in enumerate(tolerations):
         key, operator, value, effect = (
@@ -82,7 +82,7 @@ def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes
 
 
 def validate_taints(taints: tuple[Taint, ...], at: str) -> Causes:
-    """VAL-13: a key, a known effect, and each pair of them once."""
+    """VAL-13: a key and a known effect; each pair of them once."""
     causes: Causes = []
     seen: set[tuple[str, str]] = set()
     for position, taint in enumerate(taints):
@@ -191,8 +191,7 @@ def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
 
 
 def _validate_keys_of(selector: LabelSelector, keys: tuple[str, ...], at: str) -> Causes:
-    """A key that the server itself adds to the selector (ADM-30) is not one that the selector
-    already had."""
+    """A key that the API server adds to the selector (ADM-30) is not in the selector already."""
     causes: Causes = []
     seen = set(selector.match_labels or ())
     for expression in selector.match_expressions or ():
@@ -210,7 +209,7 @@ def _validate_keys_of(selector: LabelSelector, keys: tuple[str, ...], at: str) -
 
 
 def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) -> Causes:
-    """VAL-14: a positive skew over a key, each key and consequence once."""
+    """VAL-14: a positive maxSkew; each pair of topologyKey and whenUnsatisfiable once."""
     causes: Causes = []
     for position, constraint in enumerate(constraints):
         here = f"{at}[{position}]"
@@ -268,8 +267,8 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
 
 
 def _has_already(selector: LabelSelector, key: str) -> bool:
-    """Whether a selector names the key beside the requirement that the server adds to a pod's
-    (ADM-30)."""
+    """Whether a selector has the key, apart from the requirement that the API server adds to a
+    pod's (ADM-30)."""
     return (
         key in (selector.match_labels or ())
         or [one.key for one in selector.match_expressions or ()].count(key) > 1

@@ -2,8 +2,8 @@
 
 Source: Kubernetes documentation, "Configure a Security Context for a Pod or Container", "Using
 sysctls in a Kubernetes Cluster", "Restrict a Container's Syscalls with seccomp", "Restrict a
-Container's Access to Resources with AppArmor". Left out: the annotations by which profiles were
-named before there were fields; the options of Windows are in `windows.py`.
+Container's Access to Resources with AppArmor". Left out: the annotations that named profiles before
+the fields existed. Options of Windows are in `windows.py`.
 """
 
 import re
@@ -34,7 +34,7 @@ APP_ARMOR_NAME_MAX = 4095
 SYSCTL_NAME_MAX = 253
 _SYSCTL = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _SYSCTL_WORDS = f"must have at most {SYSCTL_NAME_MAX} characters and match regex ^{_SYSCTL}$"
-# The same language, in a form that cannot backtrack for long on hostile input.
+# An equivalent pattern, which does not backtrack for long on hostile input.
 _is_sysctl = re.compile(
     r"(?![-_])[-_a-z0-9]++(?<![-_])(?:[./](?![-_])[-_a-z0-9]++(?<![-_]))*+", re.ASCII
 ).fullmatch
@@ -89,7 +89,8 @@ def _validate_id(number: int | None, at: str) -> Causes:
 
 
 def validate_pod_security(spec: PodSpec, at: str) -> Causes:
-    """VAL-9, VAL-60: what holds for all containers of a pod. `at`: the path of the spec."""
+    """VAL-9, VAL-60: the security context of all containers of a pod. `at`: the path of the
+    spec."""
     context = spec.security_context
     if context is None:
         return []
@@ -116,7 +117,7 @@ def validate_pod_security(spec: PodSpec, at: str) -> Causes:
 
 
 def validate_process_namespace(spec: PodSpec, at: str) -> Causes:
-    """Processes are shared with the pod's containers or with the node, not with both. The path is
+    """Processes are shared among the pod's containers or with the node, not both. The path is
     upstream's."""
     if spec.share_process_namespace and spec.host_pid:
         words = "ShareProcessNamespace and HostPID cannot both be enabled"
@@ -148,10 +149,9 @@ def _validate_sysctls(spec: PodSpec, context: PodSecurityContext, at: str) -> Ca
 
 
 def namespace_of_sysctl(name: str) -> str:
-    """The kernel namespace that a sysctl belongs to: net, ipc, or empty for one of the whole node.
-
-    The first of dot and slash that occurs separates; where it is a slash, the two change places.
-    """
+    """The kernel namespace of a sysctl: net, ipc, or empty for the whole node. The first dot or
+    slash in the name decides which of them separates its parts; if it is a slash, dots and slashes
+    are exchanged."""
     first = _SEPARATOR.search(name)
     if first is not None and first.group() == "/":
         name = name.translate(_SWAPPED)

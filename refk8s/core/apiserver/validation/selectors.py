@@ -19,11 +19,8 @@ def is_empty(selector: LabelSelector | None) -> bool:
 
 
 def matches(selector: LabelSelector | None, labels: dict[str, str] | None) -> bool:
-    """Whether the labels fulfil every requirement. True for a selector that is none: what is wrong
-    with it is said elsewhere.
-
-    An absent selector matches nothing.
-    """
+    """Whether the labels satisfy every requirement. True for an invalid selector, which another
+    check reports. An absent selector matches nothing."""
     try:
         return from_label_selector(selector).matches(labels or {})
     except SelectorError:
@@ -31,7 +28,7 @@ def matches(selector: LabelSelector | None, labels: dict[str, str] | None) -> bo
 
 
 def is_unusable(selector: LabelSelector | None) -> bool:
-    """Whether the selector has a requirement that can be asked of no label."""
+    """Whether the selector has an invalid requirement."""
     try:
         from_label_selector(selector)
     except SelectorError:
@@ -91,8 +88,8 @@ def validate_node_selector(selector: NodeSelector, at: str) -> Causes:
 
 
 def validate_node_selector_term(term: NodeSelectorTerm, at: str, any_value: bool = False) -> Causes:
-    """VAL-6. `any_value`: values need not be those of labels (upstream takes any where a term is
-    only preferred)."""
+    """VAL-6. `any_value`: values need not be those of labels (upstream does not check them in
+    preferred terms)."""
     causes: Causes = []
     for position, requirement in enumerate(term.match_expressions or ()):
         causes += _validate_expression(requirement, f"{at}.matchExpressions[{position}]", any_value)
@@ -137,7 +134,7 @@ def _validate_expression(requirement: NodeSelectorRequirement, at: str, any_valu
 
 
 def _validate_field(requirement: NodeSelectorRequirement, at: str) -> Causes:
-    """Of a node's fields only its name can be asked for, one at a time."""
+    """The only field of a node that can be selected is its name, with one value."""
     causes: Causes = []
     values = requirement.values or ()
     if requirement.operator not in _WITH_VALUES:

@@ -1,8 +1,8 @@
 """Services. Rules VAL-22, VAL-23 (spec/validation.md).
 
 Source: Kubernetes API reference, "Service"; documentation, "Service", "Virtual IPs and Service
-Proxies", "IPv4/IPv6 dual-stack". Left out: what a cloud's load balancer alone reads (classes are
-checked as names only).
+Proxies", "IPv4/IPv6 dual-stack". Left out: fields that only a cloud's load balancer reads (a class
+is checked only as a name).
 """
 
 from ipaddress import IPv4Address
@@ -45,7 +45,7 @@ def is_headless(spec: ServiceSpec) -> bool:
 
 
 def has_external_traffic(spec: ServiceSpec) -> bool:
-    """Whether it can be reached from outside the cluster."""
+    """Whether the service can be reached from outside the cluster."""
     return spec.type in ("NodePort", "LoadBalancer") or (
         spec.type == "ClusterIP" and bool(spec.external_ips)
     )
@@ -107,7 +107,8 @@ def _validate_external_name(spec: ServiceSpec) -> Causes:
 
 
 def _validate_service_ports(ports: tuple[ServicePort, ...], headless: bool) -> Causes:
-    """VAL-22: several ports have names that differ; a headless service leads to the same port."""
+    """VAL-22: several ports have unique names; the target port of a headless service is its
+    port."""
     causes: Causes = []
     names: set[str] = set()
     for position, port in enumerate(ports):
@@ -170,8 +171,8 @@ def _validate_affinity(spec: ServiceSpec) -> Causes:
 
 
 def validate_families(spec: ServiceSpec) -> Causes:
-    """VAL-23: cluster IPs are addresses, each of another family, in the order of the families; the
-    first is clusterIP."""
+    """VAL-23: cluster IPs are addresses of different families, in the order of ipFamilies;
+    clusterIP is the first."""
     if spec.type == "ExternalName":
         return []
     causes: Causes = []
@@ -231,8 +232,8 @@ def _family(address: str) -> str:
 
 
 def _validate_port_pairs(spec: ServiceSpec) -> Causes:
-    """VAL-22: each (protocol, port) and each (protocol, node port) once; node ports not within a
-    ClusterIP service."""
+    """VAL-22: each (protocol, port) and each (protocol, node port) once; a ClusterIP service has no
+    node ports."""
     causes: Causes = []
     ports = spec.ports or ()
     if spec.type == "ClusterIP":
@@ -337,7 +338,8 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
 
 
 def validate_service_update(new: Service, old: Service) -> Causes:
-    """VAL-23: while a service has cluster IPs it keeps the first; a second may come and go."""
+    """VAL-23: while a service has cluster IPs, the first is immutable; a second may be added and
+    removed."""
     causes: Causes = []
     before, after = old.spec.cluster_ips or (), new.spec.cluster_ips or ()
     if old.spec.type in ADDRESSED_TYPES and new.spec.type in ADDRESSED_TYPES:

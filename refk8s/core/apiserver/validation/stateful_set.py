@@ -41,7 +41,7 @@ def validate_stateful_set(stateful_set: StatefulSet) -> Causes:
 
 
 def validate_stateful_set_update(new: StatefulSet, old: StatefulSet) -> Causes:
-    """VAL-20: only what does not make its pods and claims others than they are can change."""
+    """VAL-20: only these fields of the spec may change."""
     if new.spec is old.spec:
         return []
     causes = _validate_stateful_set_spec(new.spec, "spec")
@@ -114,8 +114,8 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
 
 
 def _with_claims(spec: StatefulSetSpec) -> PodTemplateSpec:
-    """VAL-7: the template as its pods will be: the claims are volumes, before and instead of
-    volumes of the same name."""
+    """VAL-7: the template as its pods will be: the claims are volumes, in place of volumes of the
+    same name."""
     if not spec.volume_claim_templates:
         return spec.template
     names = dict.fromkeys([claim.metadata.name or "" for claim in spec.volume_claim_templates])
@@ -164,7 +164,7 @@ def validate_stateful_set_status(new: StatefulSet, old: StatefulSet) -> Causes:
 
 
 def validate_controller_revision(revision: ControllerRevision) -> Causes:
-    """VAL-62: a revision holds a JSON object, and has a number that is not negative."""
+    """VAL-62: the data is a JSON object, and the revision is not negative."""
     causes: Causes = []
     if revision.data is None:
         causes.append(required("data", "data is mandatory"))
@@ -174,5 +174,5 @@ def validate_controller_revision(revision: ControllerRevision) -> Causes:
 
 
 def validate_controller_revision_update(new: ControllerRevision, old: ControllerRevision) -> Causes:
-    """VAL-62: what a revision holds stays; its number may change."""
+    """VAL-62: the data is immutable; the revision may change."""
     return not_negative("revision", new.revision) + unchanged("data", new.data, old.data)

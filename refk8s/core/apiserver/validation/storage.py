@@ -39,7 +39,7 @@ VOLUME_MODES = ("Block", "Filesystem")
 BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 
 PARAMETERS_MAX, PARAMETERS_BYTES_MAX = 512, 256 * 1024
-"""So many parameters a class may have, and so long they may be with their keys."""
+"""The most parameters of a class, and their greatest total length with their keys."""
 
 
 def _validate_modes(modes: tuple[str, ...], at: str) -> Causes:
@@ -55,11 +55,8 @@ def validate_persistent_volume(volume: PersistentVolume) -> Causes:
 
 
 def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = False) -> Causes:
-    """VAL-29: modes, a capacity of storage, and one source.
-
-    `inline`: the spec stands in a VolumeAttachment for a volume that no object describes, so it may
-    say less.
-    """
+    """VAL-29: access modes, a capacity for storage, and one source. `inline`: the spec is part of a
+    VolumeAttachment, and may have fewer fields."""
     causes = _validate_inline(spec, at) if inline else []
     if not spec.access_modes:
         causes.append(required(f"{at}.accessModes"))
@@ -97,8 +94,8 @@ def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = Fal
 
 
 def _validate_inline(spec: PersistentVolumeSpec, at: str) -> Causes:
-    """VAL-50: only a CSI volume stands inline, and what belongs to an object of its own does
-    not."""
+    """VAL-50: an inline volume is a CSI volume, without the fields that belong to a
+    PersistentVolume object."""
     causes: Causes = []
     words = "may not be specified in the context of inline volumes"
     for value, name in (
@@ -152,7 +149,7 @@ def validate_class_name(name: str, at: str) -> Causes:
 
 
 def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolume) -> Causes:
-    """VAL-29: where the data lies does not change."""
+    """VAL-29: the source is immutable."""
     causes = validate_persistent_volume(new)
     if any(
         getattr(new.spec, attribute) != getattr(old.spec, attribute) for attribute, _ in SOURCES
@@ -170,7 +167,7 @@ def validate_persistent_volume_claim(claim: PersistentVolumeClaim) -> Causes:
 
 
 def validate_claim_spec(spec: PersistentVolumeClaimSpec, at: str) -> Causes:
-    """VAL-29: modes, and how much."""
+    """VAL-29: access modes and a requested size."""
     causes: Causes = []
     if not spec.access_modes:
         causes.append(required(f"{at}.accessModes", "at least 1 access mode is required"))
@@ -204,7 +201,7 @@ def validate_claim_spec(spec: PersistentVolumeClaimSpec, at: str) -> Causes:
 def _validate_data_source(
     source: TypedLocalObjectReference | TypedObjectReference, at: str
 ) -> Causes:
-    """VAL-29: what the volume is filled from: a claim, or an object of another group."""
+    """VAL-29: the source of the volume's data: a claim, or an object of another API group."""
     causes: Causes = []
     if not source.name:
         causes.append(required(f"{at}.name"))
@@ -227,8 +224,8 @@ def _validate_data_source(
 def validate_persistent_volume_claim_update(
     new: PersistentVolumeClaim, old: PersistentVolumeClaim
 ) -> Causes:
-    """VAL-29: a claim gets a volume once, may then grow and take another attributes class, and is
-    else as it was."""
+    """VAL-29: a claim is bound to a volume once; then it may grow and get another attributes class;
+    the rest is immutable."""
     before, after = old.spec, new.spec
     causes = validate_claim_spec(after, "spec")
     if after == before:
@@ -237,7 +234,7 @@ def validate_persistent_volume_claim_update(
     if not before.volume_name:
         changed["volume_name"] = before.volume_name
         if before.storage_class_name is None:
-            changed["storage_class_name"] = None  # a default class that came later
+            changed["storage_class_name"] = None  # the default class, which may be set later
     if old.status.phase == "Bound":
         changed["volume_attributes_class_name"] = before.volume_attributes_class_name
         if after.resources.requests:
@@ -266,8 +263,8 @@ def validate_persistent_volume_claim_update(
 
 
 def _shrinks(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> bool:
-    """VAL-29: whether the claim asks for less than before and for no more than the volume has: an
-    expansion that failed may be asked for again, smaller, but a volume never shrinks."""
+    """VAL-29: whether the request becomes smaller than before, but not smaller than the volume.
+    After a failed expansion a smaller request is allowed, but a volume never shrinks."""
     wanted, had, has = [
         amount(sizes.get("storage", "0")) or ZERO
         for sizes in (
@@ -301,7 +298,7 @@ def validate_storage_class(storage_class: StorageClass) -> Causes:
 
 
 def validate_parameters(parameters: dict[str, str], at: str) -> Causes:
-    """VAL-29: what a class says to its driver: not too many words, not too long."""
+    """VAL-29: the number and length of the parameters for the driver are bounded."""
     if len(parameters) > PARAMETERS_MAX:
         return [too_long(at, PARAMETERS_MAX)]
     causes: Causes = [invalid(at, key, "field can not be empty.") for key in parameters if not key]
@@ -320,7 +317,7 @@ def validate_parameters(parameters: dict[str, str], at: str) -> Causes:
 
 
 def validate_storage_class_update(new: StorageClass, old: StorageClass) -> Causes:
-    """VAL-29: what a class makes its volumes of does not change."""
+    """VAL-29: provisioner, parameters, reclaim policy and binding mode are immutable."""
     causes = validate_storage_class(new)
     causes += unchanged("parameters", new.parameters or {}, old.parameters or {})
     causes += unchanged("provisioner", new.provisioner, old.provisioner)
@@ -329,8 +326,7 @@ def validate_storage_class_update(new: StorageClass, old: StorageClass) -> Cause
 
 
 def _validate_topologies(storage_class: StorageClass) -> Causes:
-    """VAL-29: where volumes may be made: each key once in a term, with values, and no term
-    twice."""
+    """VAL-29: each key once in a term, with values, and no term twice."""
     causes: Causes = []
     seen: list[dict[str, frozenset[str]]] = []
     for position, term in enumerate(storage_class.allowed_topologies or ()):

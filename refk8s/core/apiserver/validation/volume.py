@@ -1,7 +1,7 @@
 """Volumes of a pod. Rule VAL-15 (spec/validation.md).
 
-Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Ephemeral Volumes".
-The sources that persistent volumes have too are in `volume_sources.py`.
+Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Ephemeral Volumes". The sources
+that persistent volumes also have are in `volume_sources.py`.
 """
 
 from msgspec.structs import astuple, fields
@@ -34,8 +34,8 @@ from refk8s.core.apiserver.validation.resources import amount
 from refk8s.core.apiserver.validation.storage import validate_claim_spec
 from refk8s.core.apiserver.validation.volume_sources import validate_driver_name, validate_fields
 
-# Every source with its name in paths, in the order in which they are looked at. Upstream's paths
-# are not all the names on the wire.
+# Every source with its name in paths, in the order in which they are checked. Some of upstream's
+# paths differ from the names on the wire.
 SOURCES = (
     ("empty_dir", "emptyDir"), ("host_path", "hostPath"), ("git_repo", "gitRepo"), ("gce_persistent_disk", "gcePersistentDisk"),
     ("aws_elastic_block_store", "awsElasticBlockStore"), ("secret", "secret"), ("nfs", "nfs"), ("iscsi", "iscsi"),
@@ -51,7 +51,7 @@ _OWN_NAMES = {
     "cephfs": "cephfs",
     "downward_api": "downwardAPI",
 }
-"""How a source is named in the paths of its own fields, where that is otherwise."""
+"""The names of sources in the paths of their own fields, if they differ."""
 _OTHERS = len(SOURCES) - 1
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 ISCSI_NAMES_MAX = 64
@@ -60,12 +60,9 @@ ISCSI_NAMES_MAX = 64
 def validate_volumes(
     volumes: tuple[Volume, ...], at: str, pod: str = "", in_pod: bool = False
 ) -> tuple[Causes, Volumes]:
-    """VAL-15: names that differ, and one source each. The causes, and the volumes that are right,
-    by name.
-
-    `pod`: the name of the pod, where there is one: the claims of its ephemeral volumes are named
-    after it.
-    """
+    """VAL-15: unique names, and one source each. Returns the causes, and the valid volumes by name.
+    `pod`: the name of the pod, if there is one; the claims of its ephemeral volumes are named after
+    it."""
     causes: Causes = []
     right: Volumes = {}
     made = (
@@ -95,7 +92,7 @@ def validate_volumes(
 
 
 def _validate_source(volume: Volume, at: str, pod: str, in_pod: bool) -> Causes:
-    # the commonest: every pod has a token
+    # the most common one: every pod has a token
     if volume.projected is not None and astuple(volume).count(None) == _OTHERS:
         return validate_projected(volume.projected, f"{at}.projected")
     given = [
@@ -181,8 +178,7 @@ def _validate_one(volume: Volume, attribute: str, at: str, in_pod: bool) -> Caus
 
 
 def _validate_claim_template(template: PersistentVolumeClaimTemplate | None, at: str) -> Causes:
-    """VAL-15: of the claim's metadata only labels and annotations can be given; its spec is a
-    claim's."""
+    """VAL-15: the claim has only labels, annotations and a spec."""
     if template is None:
         return [required(at)]
     metadata = template.metadata
@@ -195,7 +191,7 @@ def _validate_claim_template(template: PersistentVolumeClaimTemplate | None, at:
 
 
 def _validate_csi(source: CSIVolumeSource, at: str) -> Causes:
-    """VAL-15: a driver's name is a subdomain of at most 63 bytes, whatever its case."""
+    """VAL-15: the driver's name is a subdomain of at most 63 bytes, in any case."""
     causes, secret = (
         validate_driver_name(source.driver, f"{at}.driver"),
         source.node_publish_secret_ref,

@@ -1,5 +1,4 @@
-"""Where the data of a volume lies: what each source must say. Rules VAL-15, VAL-29
-(spec/validation.md).
+"""The sources of volumes, and their required fields. Rules VAL-15, VAL-29 (spec/validation.md).
 
 Source: Kubernetes API reference, "PersistentVolume".
 """
@@ -30,7 +29,7 @@ _is_iqn = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.[-a-zA-Z0-9.]+(:.*)?", re.ASCII).
 _is_eui = re.compile(r"eui\.[0-9A-Fa-f]{16}", re.ASCII).fullmatch
 _is_naa = re.compile(r"naa\.[0-9A-Fa-f]{32}|naa\.[0-9A-Fa-f]{16}", re.ASCII).fullmatch
 
-# A volume's sources in the order in which they are looked at, by attribute and name in paths.
+# A volume's sources in the order in which they are checked, by attribute and name in paths.
 SOURCES = (
     ("host_path", "hostPath"), ("gce_persistent_disk", "gcePersistentDisk"),
     ("aws_elastic_block_store", "awsElasticBlockStore"), ("glusterfs", "glusterfs"), ("flocker", "flocker"),
@@ -43,7 +42,7 @@ SOURCES = (
 
 
 def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
-    """VAL-29: one source; the first of several is looked at, the others are forbidden."""
+    """VAL-29: one source. The first one is checked, others are forbidden."""
     given = [
         (attribute, name) for attribute, name in SOURCES if getattr(spec, attribute) is not None
     ]
@@ -61,7 +60,7 @@ def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
 
 
 def validate_fields(attribute: str, source: Any, at: str) -> Causes:
-    """What a source must say: that of a persistent volume, and of a pod's volume where both know it
+    """The fields of a source: of a persistent volume, and of a pod's volume if both have it
     (VAL-15)."""
     causes = [
         required(f"{at}.{part}")
@@ -73,14 +72,14 @@ def validate_fields(attribute: str, source: Any, at: str) -> Causes:
 
 
 def validate_driver_name(name: str, at: str) -> Causes:
-    """A CSI driver's name is a DNS subdomain of at most 63 bytes; its case is ignored."""
+    """A CSI driver's name is a DNS subdomain of at most 63 bytes, in any case."""
     if not name:
         return [required(at)]
     causes = [too_long(at, DRIVER_NAME_BYTES_MAX)] if len(name) > DRIVER_NAME_BYTES_MAX else []
     return causes + [invalid(at, name, word) for word in dns_subdomain(name.lower())]
 
 
-# What each source must have, by attribute and name on the wire.
+# The required fields of each source, by attribute and name on the wire.
 _REQUIRED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "gce_persistent_disk": (("pd_name", "pdName"),),
     "aws_elastic_block_store": (("volume_id", "volumeID"),),
@@ -109,7 +108,7 @@ def _number(value: int | None, at: str) -> Causes:
 
 
 def _secret(secret: SecretReference | None, at: str) -> Causes:
-    """A secret outside any pod is named with its namespace."""
+    """A secret outside of a pod, with its namespace."""
     if secret is None:
         return []
     causes: Causes = []
@@ -276,8 +275,8 @@ def _storageos(source: Any, at: str) -> Causes:
 
 
 def _named(secret: Any, at: str) -> Causes:
-    """A secret of a volume has a name, and a namespace where it can have one (a pod's is in the
-    pod's own)."""
+    """A secret of a volume: its name, and its namespace if it can have one (for a pod it is the
+    pod's)."""
     causes: Causes = [] if secret.name else [required(f"{at}.name")]
     if not isinstance(secret, LocalObjectReference) and not secret.namespace:
         causes.append(required(f"{at}.namespace"))

@@ -1,4 +1,4 @@
-"""What only pods of Windows may have, and what they may not have. Rule VAL-60 (spec/validation.md).
+"""Options of Windows pods, and options that they must not have. Rule VAL-60 (spec/validation.md).
 
 Source: Kubernetes API reference, "WindowsSecurityContextOptions", "PodOS"; documentation,
 "Configure RunAsUserName for Windows pods and containers", "Create a Windows HostProcess Pod".
@@ -47,7 +47,7 @@ _OF_CONTAINER = (
 
 
 def containers_of(spec: PodSpec, at: str) -> Iterator[tuple[Container | EphemeralContainer, str]]:
-    """Every container of a pod with its path, in the order in which Kubernetes visits them."""
+    """Every container of a pod with its path, in the order in which Kubernetes checks them."""
     for position, container in enumerate(spec.init_containers or ()):
         yield container, f"{at}.initContainers[{position}]"
     for position, container in enumerate(spec.containers):
@@ -57,8 +57,7 @@ def containers_of(spec: PodSpec, at: str) -> Iterator[tuple[Container | Ephemera
 
 
 def validate_system(spec: PodSpec, at: str) -> Causes:
-    """VAL-60: the operating system that a pod names is known, and the pod has nothing that is only
-    another system's."""
+    """VAL-60: a known operating system, and no options of another one."""
     if spec.os is None:
         return []
     if not spec.os.name:
@@ -102,8 +101,8 @@ def _validate_windows(spec: PodSpec, at: str) -> Causes:
 
 
 def validate_host_process(spec: PodSpec, at: str) -> Causes:
-    """VAL-60: containers that are processes of a Windows node are all of a pod's, and use the
-    node's network."""
+    """VAL-60: HostProcess containers are all or none of a pod's containers, and use the node's
+    network."""
     of_pod = _host_process(
         spec.security_context.windows_options if spec.security_context is not None else None
     )
@@ -138,8 +137,8 @@ def _host_process(options: WindowsSecurityContextOptions | None) -> bool | None:
 
 
 def validate_windows_options(options: WindowsSecurityContextOptions, at: str) -> Causes:
-    """VAL-60: a credential is named by a subdomain and bounded; a user's name is one that Windows
-    can have."""
+    """VAL-60: the name of a credential spec is a subdomain, its text is bounded, and the user name
+    is valid on Windows."""
     causes: Causes = []
     name, credential = options.gmsa_credential_spec_name, options.gmsa_credential_spec
     if name is not None:
@@ -168,7 +167,7 @@ def validate_windows_options(options: WindowsSecurityContextOptions, at: str) ->
 
 
 def _user_name(text: str) -> list[str]:
-    """What is wrong with a name of the form DOMAIN\\USER or USER."""
+    """The problem of a name of the form DOMAIN\\USER or USER."""
     if not text:
         return [" cannot be an empty string"]
     if _has_control(text):

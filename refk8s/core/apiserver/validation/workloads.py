@@ -1,5 +1,5 @@
-"""Workloads that keep pods running: selectors, templates, how they are replaced. Rules VAL-7,
-VAL-19, VAL-20 (spec/validation.md).
+"""Deployments, ReplicaSets, ReplicationControllers and DaemonSets: selectors, templates, rolling
+updates. Rules VAL-7, VAL-19, VAL-20 (spec/validation.md).
 
 Source: Kubernetes API reference, "Deployment", "ReplicaSet", "DaemonSet", "ReplicationController";
 documentation, "Deployments" (rolling update).
@@ -53,11 +53,9 @@ LABELS_DIFFER = "`selector` does not match template `labels`"
 def validate_selected_template(
     selector: LabelSelector | None, template: PodTemplateSpec, at: str, word: str, kind: str
 ) -> Causes:
-    """VAL-7: a selector is given and selects by something; the template's pods are the selector's,
-    restart always and have no deadline.
-
-    A template whose selector cannot be used is not looked at.
-    """
+    """VAL-7: the selector is present, not empty, and matches the labels of the template. The
+    template's pods have restartPolicy Always and no deadline. If the selector is invalid, the
+    template is not checked."""
     causes: Causes = []
     if selector is None:
         causes.append(required(f"{at}.selector"))
@@ -95,7 +93,7 @@ def validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
     return causes
 
 
-# --- numbers and percents
+# --- numbers and percentages
 
 
 def validate_int_or_percent(value: int | str, at: str) -> Causes:
@@ -106,7 +104,7 @@ def validate_int_or_percent(value: int | str, at: str) -> Causes:
 
 
 def at_most_all(value: int | str, at: str) -> Causes:
-    """VAL-19: of all that there are, at most all. Percentages of many digits are not made
+    """VAL-19: a percentage of at most 100. Percentages with many digits are not converted to
     numbers."""
     if isinstance(value, str) and _is_percent(value):
         digits = value[:-1].lstrip("0")
@@ -129,7 +127,7 @@ def validate_deployment(deployment: Deployment) -> Causes:
 
 
 def validate_deployment_update(new: Deployment, old: Deployment) -> Causes:
-    """VAL-20: the selector stays."""
+    """VAL-20: the selector is immutable."""
     if new.spec is old.spec:
         return []
     return _validate_deployment_spec(new.spec, "spec") + unchanged(
@@ -184,7 +182,7 @@ def _validate_deployment_spec(spec: DeploymentSpec, at: str) -> Causes:
 
 
 def _validate_rolling(unavailable: int | str | None, surge: int | str | None, at: str) -> Causes:
-    """VAL-19: a rolling update can move: not both bounds are zero."""
+    """VAL-19: maxSurge and maxUnavailable are not both zero."""
     causes: Causes = []
     if unavailable is not None:
         causes += validate_int_or_percent(unavailable, f"{at}.maxUnavailable")
@@ -223,8 +221,8 @@ def _validate_replica_set_spec(spec: ReplicaSetSpec, at: str) -> Causes:
 
 
 def validate_replica_counts(new: Any, old: Any) -> Causes:
-    """VAL-21: the counts of a status are not negative, and no part is larger than the whole.
-    ReplicaSet and ReplicationController."""
+    """VAL-21: the counts of a status are not negative, and at most the number of which they are a
+    part. For ReplicaSets and ReplicationControllers."""
     causes: Causes = []
     status = new.status
     parts = (
@@ -250,7 +248,7 @@ def validate_replica_counts(new: Any, old: Any) -> Causes:
 
 
 def validate_deployment_status(new: Deployment, old: Deployment) -> Causes:
-    """VAL-21 for deployments; a collision count does not go down."""
+    """VAL-21 for deployments; the collision count does not decrease."""
     status = new.status
     causes = not_negative("status.observedGeneration", status.observed_generation)
     replicas = status.replicas or 0

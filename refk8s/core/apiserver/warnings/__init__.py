@@ -1,12 +1,12 @@
-"""Warnings: what is accepted and yet is not what its writer may think. Rules WARN-1 ... WARN-4
+"""Warnings about valid objects that may not have the intended effect. Rules WARN-1 to WARN-4
 (spec/validation.md).
 
     deprecated    every request about an API that is going away
     warnings_of   create and update of an object that is valid, on the object as it is to be
 
-A warning never changes what happens. Functions take objects and give texts in Kubernetes' words, in
-its order. Source: Kubernetes documentation, "Kubernetes Deprecation Policy" (warnings); API
-conventions, "Warnings".
+A warning has no other effect. Functions take objects and return Kubernetes' messages in its order.
+Source: Kubernetes documentation, "Kubernetes Deprecation Policy" (warnings); API conventions,
+"Warnings".
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.resources import Resource
 
 Warnings = Callable[[Any, Any], list[str]]
-"""(the object as it is to be, as it was or None) -> texts."""
+"""(new object, old object or None) -> texts."""
 
 _DEPRECATED: Mapping[Resource, tuple[str, ...]] = {
     resources.ENDPOINTS: (
@@ -28,7 +28,7 @@ _DEPRECATED: Mapping[Resource, tuple[str, ...]] = {
 }
 _NONE: tuple[str, ...] = ()
 
-# Where a kind's warnings stand, as `file.function` of this package.
+# The warnings of each kind, as `file.function` of this package.
 _KINDS = {
     "core_v1.Pod": "pods.of_pod",
     "core_v1.PodTemplate": "workloads.of_pod_template",
@@ -54,12 +54,12 @@ _KINDS = {
 
 
 def deprecated(resource: Resource) -> tuple[str, ...]:
-    """WARN-1: what every answer about this resource says."""
+    """WARN-1: the warnings of every answer about this resource."""
     return _DEPRECATED.get(resource, _NONE)
 
 
 def warnings_of(resource: Resource, new: Any, old: Any = None) -> tuple[str, ...]:
-    """WARN-2: what is odd about a valid object; `old` is None on create. Each text once."""
+    """WARN-2: the warnings about a valid object, each once; `old` is None on create."""
     warn = _warn(resource)
     return () if warn is None else tuple(dict.fromkeys(warn(new, old)))
 

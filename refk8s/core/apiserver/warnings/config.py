@@ -1,7 +1,7 @@
 """Warnings about secrets, service accounts and runtime classes. Rule WARN-4 (spec/validation.md).
 
-Source: Kubernetes documentation, "Secrets" (TLS Secrets), "Service Accounts", "Runtime Class".
-Left out: whether the key of a TLS secret is that of its certificate.
+Source: Kubernetes documentation, "Secrets" (TLS Secrets), "Service Accounts", "Runtime Class". Left
+out: whether the key of a TLS secret matches its certificate.
 """
 
 import re
@@ -16,7 +16,7 @@ _is_pem = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s[A-Za-z0-9+/=\s]*-----END 
 
 
 def of_secret(new: Secret, old: Secret | None) -> list[str]:
-    """A TLS secret whose certificate or key is in no PEM form is accepted, and of no use."""
+    """A TLS secret whose certificate or key is not PEM is accepted, but useless."""
     if new.type != "kubernetes.io/tls":
         return []
     data = new.data or {}

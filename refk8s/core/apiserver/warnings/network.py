@@ -15,8 +15,7 @@ TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
 
 
 def _address(text: str, at: str) -> list[str]:
-    """An address in another form than the one that everybody writes, or an IPv4 address within an
-    IPv6 one."""
+    """An address that is not in canonical form, or an IPv4 address inside an IPv6 one."""
     parsed = parse_ip(text)
     if parsed is None:
         return []
@@ -38,7 +37,7 @@ def _range(text: str, at: str) -> list[str]:
 
 
 def warn_service(new: Service, old: Service | None) -> list[str]:
-    """WARN-2: fields that a service of this type does not heed."""
+    """WARN-2: fields that have no effect for a service of this type."""
     spec, annotations = new.spec, new.metadata.annotations or {}
     found: list[str] = []
     if TOPOLOGY_HINTS in annotations:
@@ -83,7 +82,7 @@ def warn_endpoints(new: Endpoints, old: Endpoints | None) -> list[str]:
 
 
 def warn_node(new: Node, old: Node | None) -> list[str]:
-    """WARN-2: fields that no component reads any more."""
+    """WARN-2: fields that no component reads."""
     found: list[str] = []
     if new.spec.external_id:
         found.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
@@ -93,7 +92,7 @@ def warn_node(new: Node, old: Node | None) -> list[str]:
 
 
 def warn_ingress(new: Ingress, old: Ingress | None) -> list[str]:
-    """WARN-2: the annotation that the field has replaced; on create alone."""
+    """WARN-2: the annotation that the field has replaced; only on create."""
     if old is None and CLASS_ANNOTATION in (new.metadata.annotations or {}):
         return [
             f"annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"

@@ -62,7 +62,7 @@ AnyContainer = Container | EphemeralContainer
 
 
 def of_pod(new: Pod, old: Pod | None) -> list[str]:
-    """WARN-3 for a pod. Its name becomes a host name, unless there was one before."""
+    """WARN-3 for a pod. On create its name becomes a host name."""
     warnings = []
     if old is None and (words := dns_label(new.metadata.name or "")):
         why = "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended"
@@ -75,8 +75,7 @@ def go_list(words: Iterable[str]) -> str:
 
 
 def of_spec(spec: PodSpec, metadata: ObjectMeta, at: str) -> list[str]:
-    """WARN-3: a pod spec and the metadata that goes with it. `at`: the path of both, empty for a
-    pod itself."""
+    """WARN-3: a pod spec and its metadata. `at`: the path of both, empty for a pod itself."""
     prefix = f"{at}." if at else ""
     here = f"{prefix}spec"
     warnings = _of_labels(spec, here)
@@ -112,7 +111,7 @@ def of_spec(spec: PodSpec, metadata: ObjectMeta, at: str) -> list[str]:
 
 
 def of_term(term: NodeSelectorTerm, at: str, checks_values: bool) -> list[str]:
-    """Of a term about nodes: labels that nodes bear no more, and values that no label has."""
+    """Node labels of a term that are deprecated, and values that are not valid values of labels."""
     warnings = []
     for position, one in enumerate(term.match_expressions or ()):
         if words := NODE_LABELS.get(one.key):
@@ -155,7 +154,7 @@ def _of_volumes(spec: PodSpec, at: str) -> list[str]:
     warnings = []
     tokens: set[str] = set()
     for position, volume in enumerate(spec.volumes or ()):
-        if volume.projected is not None:  # it has no other source
+        if volume.projected is not None:  # the volume has no other source
             found = [one.service_account_token for one in volume.projected.sources or ()]
             tokens.update([token.path for token in found if token is not None])
             continue
@@ -213,8 +212,7 @@ def _of_source(source: VolumeProjection, tokens: set[str], at: str) -> list[str]
 
 
 def _of_lists(spec: PodSpec, at: str) -> list[str]:
-    """Entries of lists that mean the same as an earlier one, and addresses that are written
-    oddly."""
+    """Entries of lists that repeat an earlier one, and addresses that are not in canonical form."""
     warnings = []
     seen: set[str] = set()
     for position, alias in enumerate(spec.host_aliases or ()):
@@ -240,8 +238,7 @@ def _of_lists(spec: PodSpec, at: str) -> list[str]:
 
 
 def _of_address(text: str, at: str) -> list[str]:
-    """An IPv6 address has one form that is preferred; the others mean the same and cannot be
-    compared as text."""
+    """An IPv6 address has one canonical form; other forms cannot be compared as text."""
     address = parse_ip(text)
     if address is None or str(address) == text:
         return []
@@ -268,7 +265,7 @@ def _fractional(amounts: dict[str, str], at: str) -> list[str]:
 def _of_annotations(
     container: AnyContainer, spec: PodSpec, annotations: dict[str, str], prefix: str
 ) -> list[str]:
-    """Profiles that are named by annotation where a field should name them."""
+    """Profiles that are named by an annotation instead of a field."""
     own, pod = container.security_context, spec.security_context
     key = _CONTAINER_SECCOMP + container.name
     warnings = []
@@ -288,7 +285,7 @@ def _of_annotations(
 
 
 def _of_env(env: tuple[EnvVar, ...], at: str) -> list[str]:
-    """A variable that is given again and does not extend its earlier value."""
+    """A variable that occurs again and does not refer to its earlier value."""
     warnings = []
     seen: set[str] = set()
     for position, variable in enumerate(env):
@@ -303,7 +300,7 @@ def _of_env(env: tuple[EnvVar, ...], at: str) -> list[str]:
 
 
 def _of_ports(spec: PodSpec, at: str) -> list[str]:
-    """Ports of a pod that are one port, or may be."""
+    """Ports of a pod that are equal or may be."""
     warnings = []
     seen: dict[tuple[int, str], list[tuple[str, str, int]]] = {}
     for container, place in containers_of(spec, at):

@@ -19,7 +19,7 @@ _OLD_LABELS = {
     "failure-domain.beta.kubernetes.io/zone": ("v1.17", "topology.kubernetes.io/zone"),
     "beta.kubernetes.io/instance-type": ("v1.17", "node.kubernetes.io/instance-type"),
 }
-# Sources that no driver serves any more, by attribute: (name in paths, what is said).
+# Sources without a driver, by attribute: (name in paths, message).
 _OLD_SOURCES = {
     "photon_persistent_disk": (
         "photonPersistentDisk",
@@ -36,7 +36,7 @@ _OLD_SOURCES = {
 
 
 def _fractions(amounts: dict[str, str] | None, at: str) -> list[str]:
-    """Storage is counted in whole bytes."""
+    """Fractions of a byte."""
     text = (amounts or {}).get("storage")
     number = amount(text) if text is not None else None
     if number is None or number.nano % 10**9 == 0:
@@ -52,7 +52,7 @@ def _old_label(key: str, at: str) -> list[str]:
 
 
 def warn_volume(new: PersistentVolume, old: PersistentVolume | None) -> list[str]:
-    """WARN-2: what has been replaced."""
+    """WARN-2: fields and annotations that have been replaced."""
     spec, annotations = new.spec, new.metadata.annotations or {}
     found: list[str] = []
     for name, since, instead in (
@@ -79,7 +79,7 @@ def warn_volume(new: PersistentVolume, old: PersistentVolume | None) -> list[str
 
 
 def warn_claim(new: PersistentVolumeClaim, old: PersistentVolumeClaim | None) -> list[str]:
-    """WARN-2: an annotation that has been replaced, and parts of bytes."""
+    """WARN-2: an annotation that has been replaced, and fractions of a byte."""
     found: list[str] = []
     if OLD_CLASS in (new.metadata.annotations or {}):
         found.append(
@@ -101,7 +101,8 @@ def warn_storage_class(new: StorageClass, old: StorageClass | None) -> list[str]
 
 
 def warn_csi_driver(new: CSIDriver, old: CSIDriver | None) -> list[str]:
-    """WARN-2: tokens that a driver gets with everything else, which drivers write to their logs."""
+    """WARN-2: tokens that a driver gets in its volume context, which drivers write to their
+    logs."""
     if new.spec.token_requests and new.spec.service_account_token_in_secrets is None:
         return [
             "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent "

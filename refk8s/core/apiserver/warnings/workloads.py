@@ -1,7 +1,8 @@
-"""Warnings about what makes pods. Rule WARN-4 (spec/validation.md).
+"""Warnings about workloads and their pod templates. Rule WARN-4 (spec/validation.md).
 
-A change warns of its template only where it changes what is desired: a status or a label does not
-warn again. Source: Kubernetes documentation, "Object Names and IDs", "Jobs", "CronJob".
+An update warns of its template only if it changes the desired state: a change of the status or of a
+label does not repeat warnings. Source: Kubernetes documentation, "Object Names and IDs", "Jobs",
+"CronJob".
 """
 
 from typing import Any
