@@ -28,14 +28,23 @@ from refk8s.core.kubelet.memory import (
     LOST_MESSAGE,
     LOST_REASON,
     NEVER,
+    SANDBOX,
     ContainerMemory,
     Note,
     PodMemory,
 )
 from refk8s.core.kubelet.objects import Library
+from refk8s.core.kubelet.results import after_result
 from refk8s.core.kubelet.status import compute_pod_status
 from refk8s.core.ports import ContainerStatus as Found
-from refk8s.core.ports import NodeDescribed, RunHook, SandboxStatus, StopContainer
+from refk8s.core.ports import (
+    Done,
+    NodeDescribed,
+    RunHook,
+    SandboxStatus,
+    StopContainer,
+    StopPodSandbox,
+)
 
 NODE = NodeDescribed(
     "node", "10.0.0.9", 1000, 1 << 30, 1 << 30, 10, "amd64", "linux", "os", "kernel", "fake://1"
@@ -129,6 +138,51 @@ def test_kubelet_2_what_runs_in_another_sandbox_or_a_dead_one_is_a_stray(state, 
     draft = a_draft(ContainerMemory(replace(RUNS, state=state)), sandbox=newest)
     assert is_stray(draft, "c") == (state == "running" and sandbox != ("s-1", True))
     assert not is_stray(draft, "nobody")
+
+
+LOST = replace(
+    RUNS,
+    state="exited",
+    exit_code=LOST_EXIT_CODE,
+    reason=LOST_REASON,
+    message=LOST_MESSAGE,
+    finished_at=NOW,
+)
+
+
+@given(st.sampled_from([None, "running", "exited"]), st.sampled_from(["stop", "pull"]))
+def test_pod_14_a_stopped_container_without_an_exit_status_is_reported_as_lost(state, doing):
+    """The runtime answers the stop, and reports nothing, or a container that still runs."""
+    status = None if state is None else replace(RUNS, state=state, exit_code=7)
+    held = ContainerMemory(RUNS, doing=doing, grace_until=NOW, hooked=True)
+    memory = after_result(
+        a_draft(held).memory, StopContainer("u", "c-2", 1), Done(status), NOW, SECOND
+    )
+    after = memory.container("c")
+    assert after.current == (status if state == "exited" else LOST)
+    assert (after.doing, after.grace_until, after.hooked) == (
+        doing if doing == "pull" else "",
+        NEVER,
+        False,
+    )
+
+
+@given(st.sampled_from(["s-1", "s-2"]), st.sampled_from(["running", "exited"]))
+def test_kubelet_10_a_stopped_sandbox_has_killed_its_running_containers(stopped, state):
+    """They restart without a back-off; containers of other sandboxes are unchanged."""
+    held = ContainerMemory(replace(RUNS, state=state))
+    sandbox = SandboxStatus("s-1", "u", "default", "p", 0, True)
+    draft = a_draft(held, sandbox=sandbox, sandbox_doing="stop")
+    memory = after_result(draft.memory, StopPodSandbox("u", stopped), Done(), NOW, SECOND)
+    is_ours = stopped == "s-1"
+    assert memory.sandbox_doing == ""
+    assert memory.sandbox == (None if is_ours else sandbox)
+    assert memory.dead_sandboxes == ((replace(sandbox, ready=False),) if is_ours else ())
+    after = memory.container("c")
+    if is_ours and state == "running":
+        assert (after.current, after.doomed) == (LOST, SANDBOX)
+    else:
+        assert after == held
 
 
 # --- what the API is told of one container

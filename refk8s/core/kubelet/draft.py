@@ -66,9 +66,7 @@ class Draft:
         path = ""
         if container is not None and self.pod is not None:
             path = field_path(self.pod.spec, container.name)
-        self.memory = replace(
-            self.memory, notes=(*self.memory.notes, Note(reason, message, type, path))
-        )
+        self.memory = self.memory.with_notes(Note(reason, message, type, path))
 
 
 def bounded_grace(seconds: int | None) -> int:

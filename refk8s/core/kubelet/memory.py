@@ -14,6 +14,7 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.objects import Held
+from refk8s.core.pods.containers import field_path
 from refk8s.core.ports import (
     CREATED,
     EXITED,
@@ -23,7 +24,7 @@ from refk8s.core.ports import (
     Probe,
     SandboxStatus,
 )
-from refk8s.core.value import Value
+from refk8s.core.value import Value, evolve
 
 # The operation that runs on a container or sandbox, at most one (KUBELET-3); "" is none.
 PULL, CREATE, START, POST_START, PRE_STOP, STOP = (
@@ -106,6 +107,21 @@ class ContainerMemory(Value, frozen=True):
     def exited(self) -> bool:
         return self.current is not None and self.current.state == EXITED
 
+    def after_exit(self, status: ContainerStatus) -> "ContainerMemory":
+        """The container after its newest attempt has exited, with no operation running on it."""
+        return replace(
+            self,
+            current=status,
+            doing=self.doing if self.doing == PULL else "",
+            image_id="",
+            reason="",
+            message="",
+            hook=False,
+            hooked=False,
+            grace_until=NEVER,
+            probes={},
+        )
+
 
 NO_CONTAINER = ContainerMemory()
 
@@ -161,6 +177,13 @@ class PodMemory(Value, frozen=True):
     def with_container(self, name: str, container: ContainerMemory) -> "PodMemory":
         return replace(self, containers={**self.containers, name: container})
 
+    def with_notes(self, *notes: Note) -> "PodMemory":
+        return replace(self, notes=(*self.notes, *notes))
+
+    def field_path(self, name: str) -> str:
+        """The place of a container in the pod, as Events have it."""
+        return field_path(self.pod.spec if self.pod is not None else None, name)
+
 
 class NodeMemory(Value, frozen=True):
     """The memory that the reconcilers of one kubelet share."""
@@ -182,6 +205,18 @@ class NodeMemory(Value, frozen=True):
     # by admitted pods that have not ended: milli-CPUs, and whole units of all others
     used: Mapping[str, int] = {}
     objects: Map[str, Held] = Map()  # config maps, secrets, tokens
+
+
+def lost_status(status: ContainerStatus, now: Instant) -> ContainerStatus:
+    """The status of an attempt that the runtime has lost: its exit code is unknown."""
+    return evolve(
+        status,
+        state=EXITED,
+        exit_code=LOST_EXIT_CODE,
+        reason=LOST_REASON,
+        message=LOST_MESSAGE,
+        finished_at=now,
+    )
 
 
 def live_sandbox(memory: PodMemory) -> SandboxStatus | None:

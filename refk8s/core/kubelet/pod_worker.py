@@ -22,6 +22,7 @@ from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Draft, Facts
+from refk8s.core.kubelet.listing import after_list, with_pod_status
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.node_status import compute_labels
@@ -35,7 +36,7 @@ from refk8s.core.kubelet.objects import (
     prune,
     taken_in,
 )
-from refk8s.core.kubelet.results import listed, recalled, took
+from refk8s.core.kubelet.results import after_result
 from refk8s.core.kubelet.sync_pod import sync_pod
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -195,7 +196,7 @@ class PodWorker(Reconciler):
         """Decide on the admission of a new pod, once (KUBELET-81)."""
         if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
             return node, memory
-        memory = recalled(memory, pod, now)
+        memory = with_pod_status(memory, pod, now)
         if pod.metadata.deletion_timestamp is not None or is_finished(pod):
             return node, replace(memory, admitted=True)
         wants = requests_of(pod)
@@ -226,7 +227,7 @@ class PodWorker(Reconciler):
             )
             if problem is not None:
                 note = MemoryNote(problem[0], problem[1], "Warning")
-                return node, replace(memory, rejected=problem, notes=(*memory.notes, note))
+                return node, replace(memory, rejected=problem).with_notes(note)
         return replace(node, used=_more(node.used, wants)), replace(
             memory, admitted=True, uses=wants
         )
@@ -313,7 +314,7 @@ class PodWorker(Reconciler):
         if isinstance(operation, Probe):
             pod = probes.probed(pod, operation, result, now)
         else:
-            pod = took(pod, operation, result, now, self.config.retry_after)
+            pod = after_result(pod, operation, result, now, self.config.retry_after)
         return replace(memory, pods=memory.pods.set(uid, pod)), (key,)
 
     def _listed(
@@ -354,7 +355,7 @@ class PodWorker(Reconciler):
             if not known.listing:
                 # An operation was running: the pod is listed again, alone, after it.
                 continue
-            following = listed(known, sandboxes, containers, now)
+            following = after_list(known, sandboxes, containers, now)
             pods = pods.set(uid, following)
             # Reconcile even without news: work that became due during the list has waited for it.
             keys.append(pod_key(following))

@@ -111,7 +111,7 @@ def probed(memory: PodMemory, operation: Probe, result: Result, now: Instant) ->
                 memory = memory.with_container(
                     name, replace(container, probes={**container.probes, kind: following})
                 )
-                return replace(memory, notes=(*memory.notes, note)) if note is not None else memory
+                return memory.with_notes(note) if note is not None else memory
     return memory
 
 
