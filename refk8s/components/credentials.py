@@ -3,13 +3,13 @@
 All are files below the data directory. They are created once and kept, so that clients still trust
 the cluster after a restart.
 
-| file | what it is | when it is missing or damaged |
+| file | content | if it is missing or damaged |
 |---|---|---|
-| ca.crt, ca.key | the authority that signs the others | refused: clients trust it |
-| server.crt, server.key | the API server's | signed anew, also where its names or addresses change or it expires |
+| ca.crt, ca.key | the authority that signs the other certificates | refused: clients trust it |
+| server.crt, server.key | the API server's | signed anew, also if its names or addresses change or it expires |
 | admin.crt, admin.key | the administrator's, CN kubernetes-admin, O system:masters | signed anew |
-| admin.token | the administrator's bearer token | made where it is missing, refused where it is damaged |
-| sa.key | signs the tokens of service accounts | made where it is missing, refused where it is damaged |
+| admin.token | the administrator's bearer token | created if missing, refused if damaged |
+| sa.key | signs the tokens of service accounts | created if missing, refused if damaged |
 """
 
 import logging
@@ -170,10 +170,8 @@ def _admin_token(path: Path, is_new: bool) -> str:
 
 
 def _token_key(directory: Path, is_new: bool) -> TokenKey:
-    """The key in sa.key.
-
-    A data directory of an earlier version has a token.key instead, whose tokens become invalid.
-    """
+    """The key in sa.key. A data directory of an earlier version has a token.key instead; its tokens
+    become invalid."""
     path, old = directory / TOKEN_KEY, directory / "token.key"
     content = read_file(path)
     if content is None:

@@ -1,10 +1,8 @@
-"""The HTTP front of the API server: bytes in, bytes out, over TLS. Rules HTTP-1 ... HTTP-24
-(spec/http.md).
+"""The HTTP front of the API server, over TLS. Rules HTTP-1 to HTTP-24 (spec/http.md).
 
 An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`.
-Everything that is decided is decided in core/apiserver. The order of a request: who asks, from the
-headers alone; the body; what is asked, parsed once for the same method, path and query; whether the
-user may; the answer.
+core/apiserver makes all decisions. The order of a request: authenticate the user by the headers;
+parse the request line (cached by method, path and query); authorize; read the body; answer.
 """
 
 import asyncio
@@ -47,16 +45,17 @@ log = logging.getLogger("refk8s")
 
 
 CLOSING_SECONDS = 2.0
-# what is longer is read in a thread, so that it blocks no other request
+# a longer body is parsed in a thread, so that it does not block other requests
 YAML_BYTES_INLINE = 4 << 10
 
 
 class Gone(Exception):
-    """The client has left before its request was complete: nothing is executed (HTTP-1)."""
+    """The client has disconnected before its request was complete; the request is not executed
+    (HTTP-1)."""
 
 
 class Front:
-    """Serves one API server."""
+    """The HTTP front of one API server."""
 
     def __init__(self, api: ApiServer) -> None:
         self.api = api
@@ -68,17 +67,18 @@ class Front:
         self._lists = KeptLists()
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None
-        self._converting = asyncio.Semaphore(1)  # one thread at a time reads or writes YAML
+        self._converting = asyncio.Semaphore(1)  # only one thread at a time reads or writes YAML
 
     # --- the server -------------------------------------------------------------------------------
 
     async def serve(self, listener: socket.socket, credentials: Credentials) -> None:
-        """Start to accept connections; returns when that is so."""
+        """Start to accept connections; returns when they are accepted."""
         config = uvicorn.Config(
             self,
             ws="none",
             ws_per_message_deflate=False,
-            ws_ping_interval=None,  # A client that is made to wait for a container does not answer (STREAM-3).
+            # A client whose data waits for the container does not answer pings (STREAM-3).
+            ws_ping_interval=None,
             lifespan="off",
             log_config=None,
             log_level="error",
@@ -102,7 +102,7 @@ class Front:
         self._server.listen(listener)
 
     async def listen_also(self, listener: socket.socket) -> Listening:
-        """Accept connections of another socket too, until what is returned or this front is
+        """Accept connections of another socket too, until the returned object or this front is
         closed."""
         assert self._server is not None
         return self._server.listen(listener)
@@ -173,8 +173,8 @@ class Front:
         except Gone:
             return
         except Exception:
-            # Our own mistake: it must not take the connection along, and must not show the client
-            # our inside.
+            # An internal error: it must not close the connection, and its details must not reach
+            # the client.
             log.exception("a request failed with an internal error: %s %s", method, scope["path"])
             await self._send(
                 send,
@@ -184,8 +184,8 @@ class Front:
             )
 
     def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
-        """The user, None for an anonymous one at an open path; ApiError 401. Reads no body
-        (HTTP-3)."""
+        """The user; None for an anonymous one at an open path. Raises ApiError 401. Does not read
+        the body (HTTP-3)."""
         certificate = None
         if connection is not None:
             if connection.user is None:
@@ -197,7 +197,8 @@ class Front:
         return user
 
     async def _read_beside(self, body: bytes) -> ReadYaml:
-        """What gives the document of a long body, which is read in a thread (HTTP-21)."""
+        """A function that returns the document of a long body, which a thread has parsed
+        (HTTP-21)."""
         try:
             async with self._converting:
                 document = await asyncio.to_thread(_read_yaml, body)
@@ -251,7 +252,7 @@ class Front:
                     connection.patient = True
                 ended = await self.connect(outcome, scope, receive_part, send)
                 if ended is None:
-                    return  # It was a stream, and is over.
+                    return  # It was a stream, which has ended.
                 response = ended
         if received.form.media_type == YAML and len(response.records) > 8:
             async with self._converting:
@@ -294,7 +295,7 @@ def _is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
 
 
 def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    """The headers of an impersonation: unlike the others they may be repeated, and their values are
+    """The headers of an impersonation. Unlike others they may be repeated, and their values are
     UTF-8."""
     return tuple(
         [
@@ -310,7 +311,7 @@ def _raise(error: Exception) -> Any:
 
 
 def _read_yaml(data: bytes) -> "YamlDocument":
-    # Imported here: few clusters are ever sent YAML.
+    # imported here, because few requests have YAML
     from refk8s.components.yaml_reader import read_yaml
 
     return read_yaml(data)
@@ -322,7 +323,7 @@ def method_of(scope: Scope) -> str:
 
 
 def _user_of_certificate(connection: Connection) -> User | None:
-    """The user whom the client's certificate names, which the handshake has verified (HTTP-18)."""
+    """The user in the client's certificate, which the handshake has verified (HTTP-18)."""
     tls = connection.transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert() if tls is not None else None
     if not certificate:
@@ -332,8 +333,8 @@ def _user_of_certificate(connection: Connection) -> User | None:
 
 
 async def _read_body(receive_part: Receive, headers: Mapping[str, str]) -> bytes:
-    """The whole body. Gone where the client leaves before its end; ApiError 413 as soon as it is
-    known to be too large."""
+    """The whole body. Raises Gone if the client disconnects before its end, and ApiError 413 as
+    soon as it is known to be too large."""
     too_large = ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
     announced = headers.get("content-length", "")
     if len(announced) > 15 or (announced.isdigit() and int(announced) > BODY_BYTES_MAX):

@@ -1,7 +1,6 @@
-"""The texts of lists that clients request repeatedly, kept in bounds. Rules LIST-13, HTTP-7 and
-HTTP-16.
+"""A bounded cache of the texts of lists. Rules LIST-13, HTTP-7 and HTTP-16.
 
-What is kept is decided in core/apiserver/list_text.py; here is how much.
+core/apiserver/list_text.py decides which lists are cached; this file bounds their number and size.
 """
 
 import asyncio
@@ -18,10 +17,10 @@ from refk8s.core.apiserver.respond import Reply, compressed
 from refk8s.core.value import evolve as changed
 
 LISTS_MAX = 16
-LISTS_BYTES_MAX = 64 << 20  # all of them together, compressed forms included
+LISTS_BYTES_MAX = 64 << 20  # of all together, compressed forms included
 PLACE_BYTES_MAX = 1 << 10  # of a path and query
-# A list that is sent again is joined to pieces of this length. Each is one write, of which the
-# connection keeps a copy until the client has read it.
+# A cached list is joined to pieces of this length. Each piece is one write, and the connection
+# keeps a copy of it until the client has read it.
 PIECE_BYTES_MAX = 256 << 10
 
 Place = tuple[bytes, bytes]
@@ -30,7 +29,7 @@ Place = tuple[bytes, bytes]
 @frozen
 class _Kept:
     text: ListText
-    packed: bytes = b""  # what follows the revision, compressed
+    packed: bytes = b""  # the part after the revision, compressed
     is_joined: bool = False
 
     @property
@@ -39,7 +38,7 @@ class _Kept:
 
 
 def joined(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The same bytes in pieces of at most PIECE_BYTES_MAX; a longer one stays as it is."""
+    """The same bytes in pieces of at most PIECE_BYTES_MAX; a longer piece is not split."""
     found: list[list[bytes]] = []
     length = 0
     for piece in pieces:
@@ -59,21 +58,22 @@ class KeptLists:
         self._kept: dict[Place, _Kept] = {}
 
     def recall(self, place: Place, received: Received, store: Reader) -> Reply | None:
-        """The reply to this request if its list is kept and still holds. The user must have been
+        """The reply to this request, if its list is cached and current. The user must have been
         authorized before."""
         kept = self._kept.get(place)
         if kept is None or received.form != PLAIN_JSON:
             return None
         reply = recall(kept.text, store)
         if reply is not None and not kept.is_joined:
-            # Only now: a list that changes between two requests is never sent from here.
+            # It is joined only now, because a list that changes between two requests is never
+            # recalled.
             after = joined(reply.more)
             self._kept[place] = evolve(kept, text=evolve(kept.text, after=after), is_joined=True)
             reply = changed(reply, more=after)
         return reply
 
     async def gzipped(self, place: Place, reply: Reply) -> Reply:
-        """A recalled reply compressed; all but its first bytes only once."""
+        """A recalled reply, compressed; only its first bytes are compressed again each time."""
         kept = self._kept[place]
         packed = kept.packed or await asyncio.to_thread(compressed, kept.text.after)
         if not kept.packed and self._kept.get(place) is kept:
@@ -83,7 +83,7 @@ class KeptLists:
     def keep(
         self, place: Place, received: Received, response: Response, reply: Reply, store: Reader
     ) -> None:
-        """Keep the reply to a list, if it is one that can be kept."""
+        """Cache the reply to a list, if it can be cached."""
         if (
             sum(map(len, place)) <= PLACE_BYTES_MAX
             and (text := keep(received, response, reply, store)) is not None

@@ -217,7 +217,7 @@ class RunningCluster:
     # --- while it runs ----------------------------------------------------------------------------
 
     async def call(self, request: Request) -> Response:
-        """Handle a request of this process itself."""
+        """Handle a request of this process."""
         assert self.api is not None
         answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
         self.api.submit(
