@@ -97,6 +97,13 @@ def main() -> None:
     metavar="DURATION",
     help="How long an Event is kept after its last write.",
 )
+@click.option(
+    "--resolv-conf",
+    default=None,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="How names outside of the cluster are resolved (docker only).  [default: /etc/resolv.conf]",
+)
 @click.option("--story", is_flag=True, help="Print each write with its reason.")
 @click.option(
     "--keep", is_flag=True, help="Leave containers and service rules in place when stopped."

@@ -38,7 +38,17 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Api, Failed, Operation, Result, Rules, RuleSet, Runtime
+from refk8s.core.ports import (
+    Api,
+    Failed,
+    NameServer,
+    Operation,
+    Records,
+    Result,
+    Rules,
+    RuleSet,
+    Runtime,
+)
 
 log = logging.getLogger("refk8s")
 
@@ -55,12 +65,14 @@ class Driver:
         clock: Clock,
         runtime: Runtime | None = None,
         rules: Rules | None = None,
+        name_server: NameServer | None = None,
     ) -> None:
         self.machine = machine
         self.api = api
         self.clock = clock
         self.runtime = runtime
         self.rules = rules
+        self.name_server = name_server
         self.state: Any = None
         self.on_run: Callable[[Operation], None] | None = None
         self.on_program: Callable[[RuleSet], None] | None = None
@@ -225,8 +237,12 @@ class _Handler:
         _tell(driver.on_run, operation)
         driver.runtime.run(operation, _Done(driver, self.life, id))
 
-    def program(self, id: int, rules: RuleSet) -> None:
+    def program(self, id: int, rules: RuleSet | Records) -> None:
         driver = self.driver
+        if isinstance(rules, Records):
+            assert driver.name_server is not None, f"{driver.machine.name} has no name server"
+            driver.name_server.program(rules, _Took(driver, self.life, id))
+            return
         assert driver.rules is not None, f"{driver.machine.name} has no rules"
         _tell(driver.on_program, rules)
         driver.rules.program(rules, _Took(driver, self.life, id))

@@ -27,6 +27,7 @@ log = logging.getLogger("refk8s")
 LOCAL = "127.0.0.1"
 PKI = "pki"  # the folder of the keys, below the data directory
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
+DNS_ADDRESS = "10.96.0.10"  # of the service kube-system/kube-dns
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
 NAMES = (
     "kubernetes",
@@ -52,6 +53,7 @@ class RunOptions:
     keep: bool = False
     manifests: tuple[str, ...] = ()
     event_ttl_seconds: float = 3600
+    resolv_conf: str | None = None
 
     @property
     def data(self) -> Path:
@@ -64,6 +66,10 @@ class RunOptions:
             if self.kubeconfig
             else self.data / "kubeconfig"
         )
+
+    @property
+    def resolv_conf_path(self) -> Path | None:
+        return Path(self.resolv_conf).absolute() if self.resolv_conf else None
 
     @property
     def store_url(self) -> str:

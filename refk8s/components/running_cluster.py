@@ -30,7 +30,7 @@ from refk8s.components.files import (
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.pod_streams import PodStreams
-from refk8s.components.run import LOCAL, PKI, RunOptions, listen, names_of, url_of
+from refk8s.components.run import DNS_ADDRESS, LOCAL, PKI, RunOptions, listen, names_of, url_of
 from refk8s.components.story import Storyteller
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import codec, resources
@@ -46,6 +46,7 @@ from refk8s.store.errors import StoreRefused
 from refk8s.store.open import open_engine
 
 if TYPE_CHECKING:
+    from refk8s.components.cluster_dns import ClusterDns
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.kubernetes_service import KubernetesService
 
@@ -67,6 +68,7 @@ class RunningCluster:
         self._lock: DirectoryLock | None = None
         self._kubernetes: KubernetesService | None = None
         self._expiry: EventExpiry | None = None
+        self._dns: list[ClusterDns] = []
 
     @property
     def ready_line(self) -> str:
@@ -122,7 +124,7 @@ class RunningCluster:
             from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
 
             try:
-                return DockerNodes(options.data, hostname())
+                return DockerNodes(options.data, hostname(), DNS_ADDRESS, options.resolv_conf_path)
             except NoEngine as error:
                 if options.adapter == "docker":
                     raise CannotRun(
@@ -191,7 +193,16 @@ class RunningCluster:
             for machine in components.control_plane(credentials.authority.read_text()).values()
         ]
         for node in nodes:
-            for machine in components.node_machines(node.name, KubeletConfig()):
+            dns_addresses = (DNS_ADDRESS,) if node.name_server is not None else ()
+            config = KubeletConfig(cluster_dns=dns_addresses)
+            if node.name_server is not None:
+                from refk8s.components.cluster_dns import ClusterDns
+
+                self.drivers.append(
+                    Driver(components.dns(), api, clock, name_server=node.name_server)
+                )
+                self._dns.append(ClusterDns(node.name_server, node.name, self.call))
+            for machine in components.node_machines(node.name, config):
                 if machine.name == components.kubelet_name(node.name):
                     driver = Driver(machine, api, clock, runtime=node.runtime)
                     if teller is not None:
@@ -203,6 +214,8 @@ class RunningCluster:
                 self.drivers.append(driver)
         for driver in self.drivers:
             driver.start()
+        for keeper in self._dns:
+            keeper.start()
         from refk8s.components.event_expiry import EventExpiry
         from refk8s.components.kubernetes_service import KubernetesService
 
@@ -231,7 +244,7 @@ class RunningCluster:
 
     async def stop(self) -> None:
         """Stop the started parts in order; safe after a start that failed half way."""
-        for keeper in (self._kubernetes, self._expiry):
+        for keeper in (self._kubernetes, self._expiry, *self._dns):
             if keeper is not None:
                 keeper.stop()
         for driver in self.drivers:

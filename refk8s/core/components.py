@@ -29,6 +29,7 @@ from refk8s.core.loop.lease_lock import ElectionConfig
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
+from refk8s.core.network.dns_machine import dns
 from refk8s.core.network.proxy import proxy
 from refk8s.core.scheduler.cycle import scheduler
 
@@ -93,8 +94,8 @@ def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
 
 
 def machines(nodes: Iterable[tuple[str, KubeletConfig]]) -> dict[str, AnyMachine]:
-    """All components of a cluster with these nodes, by name."""
-    found = control_plane()
+    """All components of a cluster with these nodes and one name server, by name."""
+    found = control_plane() | {"dns": dns()}
     for name, config in nodes:
         found |= {machine.name: machine for machine in node_machines(name, config)}
     return found

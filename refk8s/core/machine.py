@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.context import Instant
-from refk8s.core.ports import Operation, Result, RuleSet
+from refk8s.core.ports import Operation, Records, Result, RuleSet
 from refk8s.core.value import Value
 
 
@@ -63,10 +63,13 @@ class Run(Value, frozen=True):
 
 
 class Program(Value, frozen=True):
-    """Make these the node's service rules, in one transaction; `Programmed` has the result."""
+    """Make these the node's service rules or its name server's records, all at one moment.
+
+    `Programmed` has the result.
+    """
 
     id: int
-    rules: RuleSet
+    rules: RuleSet | Records
 
 
 class Problem(Value, frozen=True, eq=False):
@@ -126,7 +129,7 @@ class Ran(Value, frozen=True):
 
 
 class Programmed(Value, frozen=True):
-    """The rules are programmed (error is empty), or nothing has changed."""
+    """The rules or records are programmed (error is empty), or nothing has changed."""
 
     id: int
     error: str = ""

@@ -1,16 +1,18 @@
-"""The proxy in its loop, without a cluster around it: lists and watches are answered from plain
-objects, rule sets are kept."""
+"""A proxy or the machine of a name server in its loop, without a cluster around it: lists and watches
+are answered from plain objects, what it programs is kept."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from refk8s.core.api.core_v1 import ServiceList
+from refk8s.core.api.core_v1 import NamespaceList, ServiceList
 from refk8s.core.api.discovery_v1 import EndpointSliceList
 from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.request import Response, WatchEvent
-from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
+from refk8s.core.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from refk8s.core.loop.view import key_of
 from refk8s.core.machine import (
     Answered,
+    AnyMachine,
     Call,
     Problem,
     Program,
@@ -23,17 +25,21 @@ from refk8s.core.machine import (
 from refk8s.core.network.proxy import proxy
 from refk8s.core.ports import RuleSet
 
-LISTS = {SERVICES.prefix: ServiceList, ENDPOINT_SLICES.prefix: EndpointSliceList}
+LISTS = {
+    SERVICES.prefix: ServiceList,
+    ENDPOINT_SLICES.prefix: EndpointSliceList,
+    NAMESPACES.prefix: NamespaceList,
+}
 
 
-class ProxyInLoop:
-    """`handed` is every rule set that the proxy handed over; `errors` what the adapter says to
-    each, then nothing but success."""
+class InLoop:
+    """`handed` is everything that the machine handed over; `errors` what the adapter says to each,
+    then nothing but success."""
 
-    def __init__(self, node: str, errors: list[str] | None = None) -> None:
-        self.handed: list[RuleSet] = []
+    def __init__(self, machine: AnyMachine, errors: list[str] | None = None) -> None:
+        self.handed: list[Any] = []
         self.now = 1_700_000_000_000_000
-        self._machine = proxy(node)
+        self._machine = machine
         self._errors = list(errors or [])
         self._objects: dict[str, dict[str, Any]] = {}
         self._watches: dict[str, int] = {}
@@ -45,20 +51,24 @@ class ProxyInLoop:
     def idle(self) -> bool:
         return not self._waiting
 
-    def start(self, services: list[Any], slices: list[Any]) -> None:
+    def start(self, services: list[Any], slices: list[Any], namespaces: Sequence[Any] = ()) -> None:
         """Start it on these, and go on until it has nothing to do."""
         self._objects = {
             prefix: {key_of(obj): obj for obj in objects}
-            for prefix, objects in _by_prefix(services, slices)
+            for prefix, objects in _by_prefix(services, slices, namespaces)
         }
         self._state, effects = self._machine.start(self.now, b"seed")
         self._carry_out(effects)
         self.settle()
 
-    def change_to(self, services: list[Any], slices: list[Any]) -> None:
+    def change_to(
+        self, services: list[Any], slices: list[Any], namespaces: Sequence[Any] = ()
+    ) -> None:
         """Let it see these instead."""
         events = []
-        for prefix, objects in _by_prefix(services, slices):
+        for prefix, objects in _by_prefix(services, slices, namespaces):
+            if prefix not in self._watches:
+                continue
             before, after = self._objects[prefix], {key_of(obj): obj for obj in objects}
             changes = [("DELETED", before[key]) for key in before if key not in after]
             changes += [
@@ -110,5 +120,20 @@ class ProxyInLoop:
                     raise error
 
 
-def _by_prefix(services: list[Any], slices: list[Any]) -> list[tuple[str, list[Any]]]:
-    return [(SERVICES.prefix, services), (ENDPOINT_SLICES.prefix, slices)]
+class ProxyInLoop(InLoop):
+    """A proxy; it hands over rule sets."""
+
+    handed: list[RuleSet]
+
+    def __init__(self, node: str, errors: list[str] | None = None) -> None:
+        super().__init__(proxy(node), errors)
+
+
+def _by_prefix(
+    services: list[Any], slices: list[Any], namespaces: Sequence[Any]
+) -> list[tuple[str, list[Any]]]:
+    return [
+        (SERVICES.prefix, services),
+        (ENDPOINT_SLICES.prefix, slices),
+        (NAMESPACES.prefix, list(namespaces)),
+    ]

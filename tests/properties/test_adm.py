@@ -491,6 +491,11 @@ def test_adm_12_a_cluster_begins_with_objects_that_can_be_created_as_any_other(a
         assert response.code == 201, response.body
     kubernetes = cluster.history.get(resources.SERVICES.key("default", "kubernetes"))
     assert kubernetes.value.spec.cluster_ip == "10.96.0.1"
+    kube_dns = cluster.history.get(resources.SERVICES.key("kube-system", "kube-dns")).value.spec
+    assert (kube_dns.cluster_ip, kube_dns.internal_traffic_policy) == ("10.96.0.10", "Local")
+    assert [(port.protocol, port.port) for port in kube_dns.ports] == [
+        ("UDP", 53), ("TCP", 53), ("TCP", 9153),
+    ]  # fmt: skip
     assert (cluster.history.get(resources.ENDPOINTS.key("default", "kubernetes")) is None) == (
         address == "127.0.0.1"
     )

@@ -61,9 +61,11 @@ from refk8s.core.cluster.state import Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.elector import ElectorState
 from refk8s.core.loop.view import Viewer
+from refk8s.core.network.dns_records import change_records, compute_names
 from refk8s.core.ports import (
     ContainerConfig,
     CreateContainer,
+    Records,
     Rule,
     RuleSet,
     StartContainer,
@@ -831,7 +833,23 @@ def programs(*targets: Target, front: str = "10.0.0.1") -> Lie:
     return before, Wake("proxy/n1"), evolve(before, rules=Map({"proxy/n1": rules}))
 
 
+NAMESPACE = Namespace(metadata=ObjectMeta(name="default", uid="n"))
+
+
+def names(address: str = "10.0.0.1") -> Records:
+    """The records of the service default/web at this address."""
+    of = compute_names(service(address=address), (), "cluster.local")
+    records = change_records(Records(), "default/web", of)
+    return evolve(records, namespaces=Map({"default": None}))
+
+
+def names_another_address() -> Lie:
+    before = with_component(world(), "dns", loop(view_of(service(), NAMESPACE)))
+    return before, Wake("dns"), evolve(before, records=Map({"dns": names("10.0.0.9")}))
+
+
 OF_STEPS: dict[str, Callable[[], Lie]] = {
+    "DNS-11": names_another_address,
     "CLUSTER-3": from_another_life,
     "STORE-1": skipped_revision,
     "CLUSTER-5": lambda: (world(A), Wake("c"), put(world(A), B)),
@@ -933,6 +951,7 @@ OF_REST: dict[str, Callable[[], Any]] = {
         Endpoints(metadata=ObjectMeta(name="web", namespace="default", uid="e")),
     ),
     "NET-1": rules_of_the_dead,
+    "DNS-1": lambda: evolve(world(NAMESPACE), records=Map({"dns": names()})),
     "API-26": lambda: take(world(pod("q"), change(pod("p"), uid="uid-q")), pod("q")),
     "ELECT-9": lambda: behind_election(held_lease("a"), a=leads("a"), b=leads("b")),
 }

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import os
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refk8s.adapters.docker.engine.location import engine_host, why_not
-from refk8s.core.ports import Containers, Node
+from refk8s.adapters.linux.abilities import has_capability
+from refk8s.adapters.linux.resolv_conf import DEFAULT
+from refk8s.core.ports import Containers, NameServer, Node
 
 if TYPE_CHECKING:
     from refk8s.adapters.docker.runtime import DockerRuntime
@@ -26,12 +29,17 @@ class DockerNodes:
     Raises NoEngine if no engine answers. Changes nothing before `start`.
     """
 
-    def __init__(self, data_dir: Path, node_name: str) -> None:
+    def __init__(
+        self, data_dir: Path, node_name: str, dns_address: str = "", resolv_conf: Path | None = None
+    ) -> None:
+        """`dns_address`: of the cluster's DNS. `resolv_conf`: of the machine, if not the usual."""
         problem = why_not(os.environ)
         if problem:
             raise NoEngine(problem)
         self._data = data_dir
         self._node_name = node_name
+        self._dns_address = dns_address
+        self._resolv_conf = resolv_conf
         self._runtime: DockerRuntime | None = None
         self._rules: ServiceRules | None = None
         self._containers: Containers | None = None
@@ -46,11 +54,28 @@ class DockerNodes:
         runtime = self._runtime = DockerRuntime(cluster_id, self._data, self._node_name)
         rules = self._rules = ServiceRules(cluster_id, runtime.pod_cidr, runtime.aside)
         containers = self._containers = DockerContainers(runtime, runtime.streams)
-        return [Node(self._node_name, runtime, rules, containers)]
+        return [Node(self._node_name, runtime, rules, containers, self._name_server())]
+
+    def _name_server(self) -> NameServer | None:
+        """None if this process cannot give the node addresses or rules, and so no cluster IPs."""
+        if not self._dns_address or not has_capability("NET_ADMIN"):
+            return None
+        from refk8s.adapters.linux.name_server.server import NameServer
+
+        return NameServer("cluster.local", self._resolv_conf or DEFAULT, self._dns_address, self.pods_bridge)  # fmt: skip
 
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of this machine's engine."""
         return self._containers if node_name == self._node_name else None
+
+    async def pods_bridge(self) -> tuple[str, IPv4Network]:
+        """(this machine's address in the pods' network, that network). OSError if unknown."""
+        address, _ = await self.bridge()
+        assert self._runtime is not None
+        cidr, problem = await asyncio.to_thread(self._runtime.pod_cidr)
+        if problem:
+            raise OSError(problem)
+        return address, IPv4Network(cidr)
 
     async def bridge(self) -> tuple[str, str]:
         """This machine's address in the pods' network, and the device of that network.

@@ -54,6 +54,18 @@ def look(process: int) -> Abilities:
     return Abilities(missing_capabilities(status, last))
 
 
+def has_capability(name: str, process: str = "self") -> bool:
+    """Whether a process has this capability now; False if that cannot be read."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    held = next(
+        (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0
+    )
+    return bool(held >> CAPABILITIES.index(name) & 1)
+
+
 def missing_capabilities(status: str, last: int) -> frozenset[str]:
     """The capabilities (up to the number `last`, all that this kernel knows) that a process's
     status in /proc says it can never have."""

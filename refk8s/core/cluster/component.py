@@ -7,7 +7,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.cluster.state import Cluster, Component, Flying, Pending, start_seed
 from refk8s.core.effects import VirtualStep
 from refk8s.core.machine import Effects, Event
-from refk8s.core.ports import Operation
+from refk8s.core.ports import Operation, Records, RuleSet
 from refk8s.core.value import evolve
 
 
@@ -56,14 +56,19 @@ def _after(cluster: Cluster, name: str, component: Component, effects: Effects) 
     if step.is_timer_set:
         at = None if step.timer is None else step.timer - component.skew
         component = evolve(component, wake_at=at)
-    return evolve(
+    cluster = evolve(
         cluster,
         components=cluster.components.set(name, component),
         flying=step.flying,
         watches=step.watches,
         operations=step.operations,
-        rules=cluster.rules if step.rules is None else cluster.rules.set(name, step.rules),
     )
+    match step.rules:
+        case RuleSet():
+            return evolve(cluster, rules=cluster.rules.set(name, step.rules))
+        case Records():
+            return evolve(cluster, records=cluster.records.set(name, step.rules))
+    return cluster
 
 
 class _ComponentStep(VirtualStep):

@@ -11,6 +11,8 @@
     operations   operations of container runtimes without a result so far
     held         the delayed channels, and the end of each delay
     worlds       the container runtime of each node
+    rules        what each proxy has programmed
+    records      what each name server has been given
     now          virtual time: only `Elapse` moves it
 
 The state changes only by actions (refk8s/core/actions.py), so a run is a seed and a list of
@@ -32,7 +34,7 @@ from refk8s.core.context import Chance, Context, Instant, SeededChance
 from refk8s.core.machine import (
     AnyMachine,
 )
-from refk8s.core.ports import Later, Operation, Result, RuleSet
+from refk8s.core.ports import Later, Operation, Records, Result, RuleSet
 from refk8s.core.store import EMPTY, Committed, History
 from refk8s.core.value import Value, field
 
@@ -113,6 +115,7 @@ class Cluster(Value, frozen=True, eq=False):
     held: Map[Channel | str, Instant] = field(default_factory=Map)
     worlds: Map[str, Any] = field(default_factory=Map)
     rules: Map[str, RuleSet] = field(default_factory=Map)
+    records: Map[str, Records] = field(default_factory=Map)
     last_commit: "Committed[Any] | None" = None  # of the last step, for laws and reports
 
     def context(self) -> Context:

@@ -45,7 +45,7 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import RuleSet
+from refk8s.core.ports import Records, RuleSet
 from refk8s.core.value import evolve
 
 GENERATED_BASE_LENGTH_MAX = 58
@@ -193,7 +193,7 @@ def _start_plan(
         draft.end_plan(item, None, plan.failed)
 
 
-def _program(draft: Draft, item: Item, rules: RuleSet) -> None:
+def _program(draft: Draft, item: Item, rules: RuleSet | Records) -> None:
     id = draft.next_id()
     draft.programs[id] = item
     draft.effects.append(Program(id, rules))

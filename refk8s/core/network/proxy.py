@@ -56,15 +56,17 @@ class Memory(Value, frozen=True, eq=False):
     handed_at: Instant = 0
 
 
-def _service_of(slice: EndpointSlice) -> tuple[str, ...]:
+def service_of_slice(slice: EndpointSlice) -> tuple[str, ...]:
+    """The key of the service that a slice names; none or one."""
     name = (slice.metadata.labels or {}).get(SERVICE_NAME)
     return (f"{slice.metadata.namespace}/{name}",) if name else ()
 
 
-def _services_of_slice(view: View, old: Any | None, new: Any | None) -> list[Key]:
+def services_of_slice(view: View, old: Any | None, new: Any | None) -> list[Key]:
+    """The keys of the services that a changed slice names or named."""
     return list(
         dict.fromkeys(
-            key for slice in (old, new) if slice is not None for key in _service_of(slice)
+            key for slice in (old, new) if slice is not None for key in service_of_slice(slice)
         )
     )
 
@@ -75,8 +77,8 @@ class ServiceRules(Reconciler):
     name = "service-rules"
     user = USER
     memory_name = MEMORY
-    interests = (Interest(SERVICES, own_key), Interest(ENDPOINT_SLICES, _services_of_slice))
-    indexes = (Index("service", ENDPOINT_SLICES, _service_of),)
+    interests = (Interest(SERVICES, own_key), Interest(ENDPOINT_SLICES, services_of_slice))
+    indexes = (Index("service", ENDPOINT_SLICES, service_of_slice),)
 
     def __init__(self, node_name: str) -> None:
         self.node_name = node_name

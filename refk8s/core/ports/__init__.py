@@ -5,17 +5,18 @@
 
 An adapter makes no decisions. It carries out each operation completely or not at all, and answers
 it exactly once. Operations of one pod are carried out in the order given, those of different pods
-may run in parallel. The parameters and results are in `operations.py`, `service_rules.py` and
-`streams.py`.
+may run in parallel. The parameters and results are in `operations.py`, `service_rules.py`,
+`dns_records.py` and `streams.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
+from refk8s.core.ports.dns_records import Data, Labels, Records, ServiceNames
 from refk8s.core.ports.operations import (
     CREATED,
     EXITED,
@@ -104,6 +105,20 @@ class Rules(Protocol):
         thread."""
 
 
+class NameServer(Protocol):
+    """The name server of one node (spec/dns.md)."""
+
+    def program(self, records: Records, done: Callable[[str], None]) -> None:
+        """Answer from these records from now on; `done` gets "" in the event loop's thread."""
+
+    async def listen(self) -> tuple[str, Mapping[str, int]]:
+        """Open the sockets if needed: (the address at which pods reach the server, the numbers of
+        its ports by their names in the Service kube-dns). OSError if they cannot be opened."""
+
+    def close(self) -> None:
+        """Close the sockets."""
+
+
 # --- for the HTTP front of the API server ---------------------------------------------------------
 
 
@@ -174,6 +189,7 @@ class Node:
     runtime: Runtime
     rules: Rules
     containers: Containers
+    name_server: NameServer | None = None  # None: pods resolve names as the node does
 
 
 class Nodes(Protocol):
@@ -200,10 +216,10 @@ class Nodes(Protocol):
 
 __all__ = [
     "CREATED", "EXITED", "RUNNING", "Api", "ContainerConfig", "ContainerCreated", "ContainerStatus",
-    "Containers", "CreateContainer", "DescribeNode", "Done", "Failed", "ImagePulled", "Later",
-    "ListPods", "LogOptions", "Mount", "Node", "NodeDescribed", "Nodes", "Operation", "PodsListed",
-    "PortMapping", "Probe", "Probed", "PullImage", "RemoveContainer", "RemovePodSandbox",
+    "Containers", "CreateContainer", "Data", "DescribeNode", "Done", "Failed", "ImagePulled", "Labels",
+    "Later", "ListPods", "LogOptions", "Mount", "NameServer", "Node", "NodeDescribed", "Nodes", "Operation", "PodsListed",
+    "PortMapping", "Probe", "Probed", "PullImage", "Records", "RemoveContainer", "RemovePodSandbox",
     "Resources", "Result", "Rule", "RuleSet", "Rules", "RunHook", "RunPodSandbox", "Runtime",
-    "SandboxConfig", "SandboxStarted", "SandboxStatus", "Session", "StartContainer",
+    "SandboxConfig", "SandboxStarted", "SandboxStatus", "ServiceNames", "Session", "StartContainer",
     "StopContainer", "StopPodSandbox", "StreamFailed", "Target", "WriteVolume",
 ]  # fmt: skip

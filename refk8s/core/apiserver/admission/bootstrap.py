@@ -41,6 +41,9 @@ RBAC_META: dict[str, Any] = {
     "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
     "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
 }
+DNS_PLACE = 10
+DNS_PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
+"""(name, protocol, number) of each port of the cluster's DNS, as kubeadm creates them."""
 _USES = {
     "system-node-critical": "Pods that must not be moved away from their node.",
     "system-cluster-critical": "Pods that the cluster needs, on whichever node they run.",
@@ -71,7 +74,7 @@ def bootstrap_objects(
         )
     )
     objects += _administrator()
-    objects.append(_kubernetes_service(port, config))
+    objects += [_kubernetes_service(port, config), *_dns_service(config)]
     if not validate_non_special(address, ""):
         objects += _kubernetes_endpoints(address, port)
     return objects
@@ -138,6 +141,40 @@ def _port(port: ServicePort) -> tuple[Any, ...]:
 def kubernetes_address(config: AdmissionConfig) -> str:
     """The first address of the services, which is that of the API server."""
     return str(IPv4Address(int(config.service_cidr.network_address) + 1))
+
+
+def dns_address(config: AdmissionConfig) -> str:
+    """The tenth address of the services: that of the cluster's DNS. Empty if there are fewer."""
+    cidr = config.service_cidr
+    return str(cidr[DNS_PLACE]) if cidr.num_addresses > DNS_PLACE + 1 else ""
+
+
+def _dns_service(config: AdmissionConfig) -> list[Service]:
+    """The service at which pods reach the name server of their own node (DNS-19).
+
+    It has no selector: each node's name server writes its own slice.
+    """
+    address = dns_address(config)
+    if not address:
+        return []
+    labels = {
+        "k8s-app": "kube-dns",
+        "kubernetes.io/cluster-service": "true",
+        "kubernetes.io/name": "CoreDNS",
+    }
+    return [
+        Service(
+            metadata=ObjectMeta(name="kube-dns", namespace="kube-system", labels=labels),
+            spec=ServiceSpec(
+                cluster_ip=address,
+                internal_traffic_policy="Local",
+                ports=tuple(
+                    ServicePort(name=name, protocol=protocol, port=number)
+                    for name, protocol, number in DNS_PORTS
+                ),
+            ),
+        )
+    ]
 
 
 def _administrator() -> list[Any]:

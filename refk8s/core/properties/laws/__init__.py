@@ -25,6 +25,7 @@ from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
     api,
     deployment,
+    dns,
     endpoints,
     garbage_collector,
     kubelet,
@@ -57,12 +58,12 @@ OF_DECISIONS: tuple[Law, ...] = (
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
-    *leader_election.OF_STEPS,
+    *leader_election.OF_STEPS, *dns.OF_STEPS,
 )  # fmt: skip
 OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
-    *leader_election.OF_REST,
+    *leader_election.OF_REST, *dns.OF_REST,
 )  # fmt: skip
 
 

@@ -1,0 +1,56 @@
+"""Whose queries are answered, and how many at a time. Rules DNS-14, DNS-15 (spec/dns.md)."""
+
+import socket
+from collections import Counter
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+
+QUERIES_MAX = 100  # of one client that wait for other resolvers
+CONNECTIONS_MAX = 256
+CONNECTIONS_PER_CLIENT_MAX = 20
+
+
+class Clients:
+    """The pods of this node, and the node itself."""
+
+    def __init__(self, pods: IPv4Network) -> None:
+        self._pods = pods
+        self.waiting: Counter[str] = Counter()
+        self.connected: Counter[str] = Counter()
+
+    def is_served(self, address: str) -> bool:
+        """Whether the address is of this node or one of its pods (DNS-14)."""
+        try:
+            return IPv4Address(address) in self._pods or is_local(address)
+        except AddressValueError:
+            return False
+
+    def may_ask(self, client: str) -> bool:
+        """Whether one more query of this client may wait."""
+        return self.waiting[client] < QUERIES_MAX
+
+    def may_connect(self, client: str) -> bool:
+        """Whether this client may have one more connection (DNS-15)."""
+        return (
+            self.is_served(client)
+            and self.connected.total() < CONNECTIONS_MAX
+            and self.connected[client] < CONNECTIONS_PER_CLIENT_MAX
+        )
+
+
+def release(counted: Counter[str], client: str) -> None:
+    """One less; clients without any are forgotten."""
+    counted[client] -= 1
+    if counted[client] <= 0:
+        del counted[client]
+
+
+@lru_cache(256)
+def is_local(address: str) -> bool:
+    """Whether this machine has the address: the kernel lets a socket be bound to no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True

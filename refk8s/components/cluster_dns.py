@@ -1,0 +1,80 @@
+"""The name server of a node behind the service kube-system/kube-dns. Rule DNS-19 (spec/dns.md).
+
+The node's slice is checked every ten seconds, as that of the service `kubernetes` is.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from refk8s.adapters.warn_once import WarnOnce
+from refk8s.core.api import resources
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import Resource
+from refk8s.core.network.dns_machine import USER
+from refk8s.core.network.dns_slice import NAME, NAMESPACE, correct_slice, slice_name
+from refk8s.core.ports import NameServer
+
+log = logging.getLogger("refk8s")
+
+LOOK_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+
+class ClusterDns:
+    """Keeps the sockets of a name server and the slice that leads to it."""
+
+    def __init__(
+        self, server: NameServer, node_name: str, call: Callable[[Request], Awaitable[Response]]
+    ) -> None:
+        self._server = server
+        self._node_name = node_name
+        self._call = call
+        self._warn_once = WarnOnce()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Check now and periodically."""
+        self._task = asyncio.create_task(self._keep())
+
+    def stop(self) -> None:
+        """Stop checking, and stop the server."""
+        if self._task is not None:
+            self._task.cancel()
+        self._server.close()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                is_done = await self.look()
+            except Exception:
+                log.exception("the service kube-dns failed with an internal error")
+                is_done = False
+            await asyncio.sleep(LOOK_SECONDS if is_done else RETRY_SECONDS)
+
+    async def look(self) -> bool:
+        """Open the sockets and correct the slice if needed; whether nothing is left to do."""
+        try:
+            address, ports = await self._server.listen()
+        except OSError as error:
+            self._warn_once(f"pods cannot resolve names: {error}; it is tried again")
+            return False
+        node = await self._get(resources.NODES, "", self._node_name)
+        service = await self._get(resources.SERVICES, NAMESPACE, NAME)
+        where = (resources.ENDPOINT_SLICES, NAMESPACE, slice_name(self._node_name))
+        writes = correct_slice(service, await self._get(*where), node, address, ports)
+        for verb, obj in writes:
+            body = None if verb == "delete" else obj
+            response = await self._call(
+                Request(verb, *where, body=body, user=USER, because="pods resolve names by it")
+            )
+            if not response.ok and response.code not in (404, 409):
+                self._warn_once(
+                    f"the EndpointSlice {NAMESPACE}/{where[2]} cannot be corrected: {response.body.message}"
+                )
+        return node is not None and not writes
+
+    async def _get(self, resource: Resource, namespace: str, name: str) -> Any | None:
+        response = await self._call(Request("get", resource, namespace, name, user=USER))
+        return response.body if response.ok else None
