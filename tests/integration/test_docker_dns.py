@@ -1,4 +1,4 @@
-"""Pods resolve names by the name server of their node. Rules DNS-13 to DNS-20 (spec/dns.md),
+"""Pods resolve names by the name server of their node. Rules DNS-13 to DNS-19 (spec/dns.md),
 KUBELET-51."""
 
 from collections.abc import Iterator
