@@ -1,9 +1,8 @@
-"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and the least of
-an API server that it needs.
+"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and a minimal API.
 
-The API here keeps objects and revisions, serves lists, gets and watches, and deletes pods
-gracefully; what a real one answers to odd requests is tested elsewhere. Operations, answers and
-watch events are delivered one at a time, in an order that a test may choose.
+The API stores objects with revisions, serves lists, gets and watches, and deletes pods gracefully.
+It does not validate requests. Operations, answers and watch events are delivered one at a time, in
+an order that a test may choose.
 """
 
 import json
@@ -20,20 +19,17 @@ from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, Status
 from refk8s.core.api.request import Patch, Request, Response, WatchEvent
 from refk8s.core.api.resources import EVENTS, NODES, PODS, Resource
 from refk8s.core.context import SECOND, Instant, SeededChance, parse_timestamp, timestamp
+from refk8s.core.effects import EffectHandler, carry_out
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.kubelet.memory import NodeMemory
 from refk8s.core.machine import (
     Answered,
-    Call,
-    Effect,
+    Effects,
     Event,
     Problem,
     Ran,
-    Run,
     RuntimeChanged,
-    WakeAt,
-    Watch,
     Watched,
     Woken,
 )
@@ -45,6 +41,7 @@ from refk8s.core.ports import (
     Later,
     Operation,
     Result,
+    RuleSet,
     SandboxStarted,
 )
 
@@ -70,9 +67,9 @@ def make_pod(name: str = "p", containers: tuple[Container, ...] | None = None, *
     )
 
 
-class Bench:
-    """One node: its kubelet, its runtime, and an API. Everything that happened is in `requests`,
-    `operations` and `history`."""
+class Bench(EffectHandler):
+    """One node: its kubelet, its runtime, and an API. `requests`, `operations` and `history` record
+    the run."""
 
     def __init__(
         self, seed: int = 0, config: KubeletConfig | None = None, world: World | None = None
@@ -89,8 +86,9 @@ class Bench:
         self.inbox: list[Event] = []
         # life, id, prefix, field selector
         self.watches: list[tuple[int, int, str, dict[str, str]]] = []
-        self.calls: list[tuple[int, Call]] = []
-        self.runs: list[tuple[int, Run, Instant]] = []
+        self.calls: list[tuple[int, int, Request]] = []  # life, id, request
+        # life, id, operation, the end of its duration
+        self.runs: list[tuple[int, int, Operation, Instant]] = []
         self.wake_at: Instant | None = None
         self.uids = 0
         self.requests: list[Request] = []
@@ -98,10 +96,10 @@ class Bench:
         self.history: dict[str, list[Pod]] = {}  # uid -> every version of a pod
         self.deleted: dict[str, Pod] = {}
         self.every_container: list[ContainerStatus] = []  # as it was created
-        # (seconds since the start, operation), as the kubelet asked
+        # (seconds since the start, operation), as the kubelet requested them
         self.asked: list[tuple[float, Operation]] = []
         self.ends: dict[str, float] = {}
-        # sandboxes started by operations of an agent that had crashed by then
+        # sandboxes started by operations of a kubelet that had crashed by then
         self.posthumous: set[str] = set()
         self.refuse: Callable[[Request], Response | None] = lambda request: None
         # a test's own answers
@@ -112,42 +110,30 @@ class Bench:
     # --- the kubelet ------------------------------------------------------------------------------
 
     def start(self) -> "Bench":
-        """Start the agent, or start it again after a crash: what was on its way is lost."""
+        """Start the kubelet, or start it again after a crash: answers in transit are lost."""
         self.life += 1
         self.inbox.clear()
         self.watches.clear()
-        self.calls = [call for call in self.calls if call[1].request.verb not in ("list", "watch")]
+        self.calls = [call for call in self.calls if call[2].verb not in ("list", "watch")]
         self.wake_at = None
         self.state, effects = self.loop.start(self.now, self.chance.draw(8))
         self._carry_out(effects)
         return self
 
     def step(self) -> None:
-        """Hand over what has come."""
+        """Deliver the pending events."""
         events, self.inbox = self.inbox, []
         self.state, effects = self.loop.step(self.state, events, self.now)
         self._carry_out(effects)
         self.check()
 
-    def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+    def _carry_out(self, effects: Effects) -> None:
         for effect in effects:
-            if isinstance(effect, Call):
-                self.calls.append((self.life, effect))
-            elif isinstance(effect, Watch):
-                self._open(effect)
-            elif isinstance(effect, WakeAt):
-                self.wake_at = effect.at
-            elif isinstance(effect, Run):
-                self.runs.append((self.life, effect, 0))
-                self.asked.append(((self.now - START) / SECOND, effect.operation))
-            elif isinstance(effect, Problem):
-                raise effect.error
-            else:
-                raise AssertionError(effect)
+            carry_out(effect, self)
 
     def choices(self) -> list[tuple[str, int]]:
-        """What can happen now: an operation, a call, or the delivery of what has come."""
-        found = [("run", i) for i, (_, _, at) in enumerate(self.runs) if at <= self.now]
+        """The possible actions: an operation, a call, or the delivery of pending events."""
+        found = [("run", i) for i, (_, _, _, at) in enumerate(self.runs) if at <= self.now]
         if not self.api_away:
             found += [("call", i) for i in range(len(self.calls))]
         if self.inbox:
@@ -170,11 +156,11 @@ class Bench:
             if not choices:
                 return self
             self.do(choices[0])
-        raise AssertionError("it never settles")
+        raise AssertionError("the kubelet does not settle")
 
     def next_instant(self) -> Instant | None:
         instants = [at for at in (self.wake_at, self.world.next_change()) if at is not None]
-        instants += [at for _, _, at in self.runs if at > self.now]
+        instants += [at for _, _, _, at in self.runs if at > self.now]
         return min(instants) if instants else None
 
     def elapse_to(self, to: Instant) -> None:
@@ -204,31 +190,66 @@ class Bench:
             self.inbox.append(RuntimeChanged(changed))
 
     def _operate(self, index: int) -> None:
-        life, run, _ = self.runs.pop(index)
-        result: Result | Later | None = self.script(run.operation)
+        life, id, operation, _ = self.runs.pop(index)
+        result: Result | Later | None = self.script(operation)
         if result is None:
-            self.world, result = self.world.carry_out(run.operation, self.now, self.chance)
+            self.world, result = self.world.carry_out(operation, self.now, self.chance)
         if isinstance(result, Later):
-            self.runs.append((life, run, result.at))
+            self.runs.append((life, id, operation, result.at))
             return
-        self.operations.append((self.now, run.operation, result))
+        self.operations.append((self.now, operation, result))
         if isinstance(result, ContainerCreated):
             self.every_container.append(result.status)
         if isinstance(result, Done) and result.status is not None and result.status.state == EXITED:
             self.ends[result.status.name] = (result.status.finished_at - START) / SECOND
         if life == self.life:
-            self.inbox.append(Ran(run.id, result))
+            self.inbox.append(Ran(id, result))
         elif isinstance(result, SandboxStarted):
             self.posthumous.add(result.status.id)
+
+    # --- effects ----------------------------------------------------------------------------------
+
+    def call(self, id: int, request: Request, background: bool) -> None:
+        self.calls.append((self.life, id, request))
+
+    def open_watch(self, id: int, request: Request) -> None:
+        wanted = request.options.field_selector
+        selector = dict([wanted.split("=")]) if wanted else {}
+        prefix = request.resource.prefix
+        self.watches.append((self.life, id, prefix, selector))
+        since = int(request.options.resource_version)
+        missed = tuple(
+            e
+            for p, e in self.log
+            if p == prefix and e.revision > since and _matches(e.object, wanted)
+        )
+        if missed:
+            self.inbox.append(Watched(id, missed))
+
+    def close_watch(self, id: int) -> None:
+        raise AssertionError("the kubelet closes no watch")
+
+    def set_timer(self, at: Instant | None) -> None:
+        self.wake_at = at
+
+    def run(self, id: int, operation: Operation) -> None:
+        self.runs.append((self.life, id, operation, 0))
+        self.asked.append(((self.now - START) / SECOND, operation))
+
+    def program(self, id: int, rules: RuleSet) -> None:
+        raise AssertionError("the kubelet programs no rules")
+
+    def report(self, problem: Problem) -> None:
+        raise problem.error
 
     # --- the API ----------------------------------------------------------------------------------
 
     def _answer(self, index: int) -> None:
-        life, call = self.calls.pop(index)
-        self.requests.append(call.request)
-        response = self.refuse(call.request) or self.api(call.request)
+        life, id, request = self.calls.pop(index)
+        self.requests.append(request)
+        response = self.refuse(request) or self.api(request)
         if life == self.life:
-            self.inbox.append(Answered(call.id, response))
+            self.inbox.append(Answered(id, response))
 
     def table(self, resource: Resource) -> dict[str, Any]:
         return self.objects.setdefault(resource.prefix, {})
@@ -284,7 +305,7 @@ class Bench:
         )
 
     def put(self, resource: Resource, obj: Any) -> Any:
-        """Make or change an object; watchers hear of it."""
+        """Create or change an object, and notify the watches."""
         self.revision += 1
         metadata = obj.metadata
         if not metadata.uid:
@@ -301,7 +322,7 @@ class Bench:
         self.table(resource)[key] = obj
         if resource == PODS:
             self.history.setdefault(obj.metadata.uid, []).append(obj)
-        self._tell(resource, WatchEvent("MODIFIED" if known else "ADDED", obj, self.revision))
+        self._notify(resource, WatchEvent("MODIFIED" if known else "ADDED", obj, self.revision))
         return obj
 
     def pod(self, name: str = "p") -> Pod:
@@ -310,7 +331,7 @@ class Bench:
         return found
 
     def memory(self) -> NodeMemory:
-        """What the kubelet remembers, for laws about it."""
+        """The kubelet's memory, for laws about it."""
         found = self.state.memories["kubelet"]
         assert isinstance(found, NodeMemory)
         return found
@@ -369,7 +390,7 @@ class Bench:
             del self.table(PODS)[f"default/{name}"]
             gone = replace(pod, metadata=replace(pod.metadata, resource_version=str(self.revision)))
             self.deleted[pod.metadata.uid or ""] = pod
-            self._tell(PODS, WatchEvent("DELETED", gone, self.revision))
+            self._notify(PODS, WatchEvent("DELETED", gone, self.revision))
             return None
         at = timestamp(self.now + seconds * SECOND)
         metadata = replace(
@@ -378,30 +399,12 @@ class Bench:
         return self.put(PODS, replace(pod, metadata=metadata))  # type: ignore[no-any-return]
 
     def remove_node(self) -> None:
-        """Somebody deletes the Node object."""
+        """The Node object is deleted."""
         self.revision += 1
         node = self.table(NODES).pop("node")
-        self._tell(NODES, WatchEvent("DELETED", node, self.revision))
+        self._notify(NODES, WatchEvent("DELETED", node, self.revision))
 
-    def _open(self, watch: Watch) -> None:
-        selector = (
-            dict([watch.request.options.field_selector.split("=")])
-            if watch.request.options.field_selector
-            else {}
-        )
-        prefix = watch.request.resource.prefix
-        self.watches.append((self.life, watch.id, prefix, selector))
-        since = int(watch.request.options.resource_version)
-        wanted = watch.request.options.field_selector
-        missed = tuple(
-            e
-            for p, e in self.log
-            if p == prefix and e.revision > since and _matches(e.object, wanted)
-        )
-        if missed:
-            self.inbox.append(Watched(watch.id, missed))
-
-    def _tell(self, resource: Resource, event: WatchEvent) -> None:
+    def _notify(self, resource: Resource, event: WatchEvent) -> None:
         self.log.append((resource.prefix, event))
         for life, id, prefix, selector in self.watches:
             if (

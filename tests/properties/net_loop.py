@@ -1,5 +1,5 @@
-"""A proxy or the machine of a name server in its loop, without a cluster around it: lists and watches
-are answered from plain objects, what it programs is kept."""
+"""A proxy, or the machine of a name server, in its loop without a cluster: lists and watches are
+answered from plain objects, and the rules or records that it programs are collected."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,21 @@ from typing import Any
 from refk8s.core.api.core_v1 import NamespaceList, ServiceList
 from refk8s.core.api.discovery_v1 import EndpointSliceList
 from refk8s.core.api.meta_v1 import ListMeta
-from refk8s.core.api.request import Response, WatchEvent
+from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
+from refk8s.core.effects import EffectHandler, carry_out
 from refk8s.core.loop.view import key_of
 from refk8s.core.machine import (
     Answered,
     AnyMachine,
-    Call,
+    Effects,
     Problem,
-    Program,
     Programmed,
-    WakeAt,
-    Watch,
     Watched,
     Woken,
 )
 from refk8s.core.network.proxy import proxy
-from refk8s.core.ports import RuleSet
+from refk8s.core.ports import Operation, RuleSet
 
 LISTS = {
     SERVICES.prefix: ServiceList,
@@ -32,12 +30,12 @@ LISTS = {
 }
 
 
-class InLoop:
-    """`handed` is everything that the machine handed over; `errors` what the adapter says to each,
-    then nothing but success."""
+class InLoop(EffectHandler):
+    """`programmed` has every set of rules or records that the machine sent. `errors` are the
+    adapter's answers to them, in this order; the later ones succeed."""
 
     def __init__(self, machine: AnyMachine, errors: list[str] | None = None) -> None:
-        self.handed: list[Any] = []
+        self.programmed: list[Any] = []
         self.now = 1_700_000_000_000_000
         self._machine = machine
         self._errors = list(errors or [])
@@ -52,7 +50,7 @@ class InLoop:
         return not self._waiting
 
     def start(self, services: list[Any], slices: list[Any], namespaces: Sequence[Any] = ()) -> None:
-        """Start it on these, and go on until it has nothing to do."""
+        """Start it with these objects, and continue until it has nothing to do."""
         self._objects = {
             prefix: {key_of(obj): obj for obj in objects}
             for prefix, objects in _by_prefix(services, slices, namespaces)
@@ -64,7 +62,7 @@ class InLoop:
     def change_to(
         self, services: list[Any], slices: list[Any], namespaces: Sequence[Any] = ()
     ) -> None:
-        """Let it see these instead."""
+        """Replace the objects by these."""
         events = []
         for prefix, objects in _by_prefix(services, slices, namespaces):
             if prefix not in self._watches:
@@ -84,7 +82,7 @@ class InLoop:
         self.settle()
 
     def settle(self, duration: int = 0) -> None:
-        """Answer what it asks until it asks nothing, and let so much time pass."""
+        """Answer its requests until it sends none, and let so much time pass (microseconds)."""
         end = self.now + duration
         while True:
             if self._waiting:
@@ -97,33 +95,45 @@ class InLoop:
             self._state, effects = self._machine.step(self._state, events, self.now)
             self._carry_out(effects)
 
-    def _carry_out(self, effects: tuple[Any, ...]) -> None:
+    def _carry_out(self, effects: Effects) -> None:
         for effect in effects:
-            match effect:
-                case Call(id, request) if request.verb == "list":
-                    prefix = request.resource.prefix
-                    body = LISTS[prefix](
-                        metadata=ListMeta(resource_version=str(self._revision)),
-                        items=tuple(self._objects[prefix].values()),
-                    )
-                    self._waiting.append(Answered(id, Response(200, body)))
-                case Watch(id, request):
-                    self._watches[request.resource.prefix] = id
-                case Program(id, rules):
-                    self.handed.append(rules)
-                    self._waiting.append(
-                        Programmed(id, self._errors.pop(0) if self._errors else "")
-                    )
-                case WakeAt(at):
-                    self._wake = at
-                case Problem(error=error):
-                    raise error
+            carry_out(effect, self)
+
+    # --- effects ----------------------------------------------------------------------------------
+
+    def call(self, id: int, request: Request, background: bool) -> None:
+        assert request.verb == "list", request
+        prefix = request.resource.prefix
+        body = LISTS[prefix](
+            metadata=ListMeta(resource_version=str(self._revision)),
+            items=tuple(self._objects[prefix].values()),
+        )
+        self._waiting.append(Answered(id, Response(200, body)))
+
+    def open_watch(self, id: int, request: Request) -> None:
+        self._watches[request.resource.prefix] = id
+
+    def close_watch(self, id: int) -> None:
+        raise AssertionError("no watch is closed")
+
+    def set_timer(self, at: int | None) -> None:
+        self._wake = at
+
+    def run(self, id: int, operation: Operation) -> None:
+        raise AssertionError(operation)
+
+    def program(self, id: int, rules: Any) -> None:
+        self.programmed.append(rules)
+        self._waiting.append(Programmed(id, self._errors.pop(0) if self._errors else ""))
+
+    def report(self, problem: Problem) -> None:
+        raise problem.error
 
 
 class ProxyInLoop(InLoop):
-    """A proxy; it hands over rule sets."""
+    """A proxy; it programs rule sets."""
 
-    handed: list[RuleSet]
+    programmed: list[RuleSet]
 
     def __init__(self, node: str, errors: list[str] | None = None) -> None:
         super().__init__(proxy(node), errors)

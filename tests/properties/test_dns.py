@@ -380,10 +380,12 @@ def test_dns_11_the_first_records_are_complete_and_later_ones_are_as_if_computed
     loop = InLoop(dns())
     for number, (services, slices, names) in enumerate(history):
         (loop.change_to if number else loop.start)(services, slices, namespaces_of(names))
-        assert number or len(loop.handed) == 1
-        left = {key: names for key, names in loop.handed[-1].services.items() if names != NO_NAMES}
-        assert left == dict(loop.handed[-1].services)
-        assert same(loop.handed[-1], records_of(services, slices, names))
+        assert number or len(loop.programmed) == 1
+        left = {
+            key: names for key, names in loop.programmed[-1].services.items() if names != NO_NAMES
+        }
+        assert left == dict(loop.programmed[-1].services)
+        assert same(loop.programmed[-1], records_of(services, slices, names))
         assert loop.idle
 
 
@@ -393,13 +395,13 @@ def test_dns_11_records_that_failed_are_given_again_and_equal_ones_are_not(world
     loop = InLoop(dns(), errors=["no such file", ""])
     loop.start(services, slices, namespaces_of(names))
     loop.settle(20 * SECOND)
-    assert len(loop.handed) == 2 and loop.handed[0] is loop.handed[1]
+    assert len(loop.programmed) == 2 and loop.programmed[0] is loop.programmed[1]
     labelled = [
         replace(each, metadata=replace(each.metadata, annotations={"a": "b"}))
         for each in (*services, *namespaces_of(names))
     ]
     loop.change_to(labelled[: len(services)], slices, labelled[len(services) :])
-    assert len(loop.handed) == 2
+    assert len(loop.programmed) == 2
 
 
 def test_dns_11_an_exception_about_one_service_leaves_the_records_of_the_others():
@@ -407,4 +409,4 @@ def test_dns_11_an_exception_about_one_service_leaves_the_records_of_the_others(
     wrong = service("wrong")
     with pytest.raises(AttributeError):
         loop.start([service(), replace(wrong, spec=replace(wrong.spec, ports=(None,)))], [], [])
-    assert list(loop.handed[-1].services) == ["default/web"]
+    assert list(loop.programmed[-1].services) == ["default/web"]

@@ -145,7 +145,7 @@ def test_kubelet_3_one_operation_at_a_time_on_a_container(count: int, order: lis
     for number in order:
         if choices := bench.choices():
             bench.do(choices[number % len(choices)])
-        flying = [run.operation for _, run, _ in bench.runs]
+        flying = [operation for _, _, operation, _ in bench.runs]
         making = [op for op in flying if isinstance(op, (CreateContainer, StartContainer))]
         assert len(making) <= 1
         assert len([op for op in flying if isinstance(op, RunPodSandbox)]) <= 1
@@ -696,7 +696,7 @@ def test_kubelet_41_what_changes_by_itself_is_seen(told: bool) -> None:
 
 def test_kubelet_42_pods_that_the_api_does_not_know_are_removed() -> None:
     bench = ready(make_pod(), make_pod("q"))
-    bench.watches.clear()  # The agent hears no more.
+    bench.watches.clear()  # The kubelet receives no more changes.
     bench.delete(grace=0)
     assert kubelet_42_only_pods_of_the_api(
         Chaos.runtime_of(bench), [bench.pod("q").metadata.uid or ""]
@@ -752,7 +752,9 @@ def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int) -> None:
         (
             "run",
             next(
-                i for i, (_, run, _) in enumerate(bench.runs) if isinstance(run.operation, ListPods)
+                i
+                for i, (_, _, operation, _) in enumerate(bench.runs)
+                if isinstance(operation, ListPods)
             ),
         )
     )

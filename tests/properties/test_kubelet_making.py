@@ -650,7 +650,7 @@ def test_kubelet_70_a_projected_volume_asks_for_all_its_sources_at_once():
     bench.add(mounted(Volume(name="v", projected=ProjectedVolumeSource(sources=sources))))
     while not bench.calls:
         bench.do(bench.choices()[0])
-    assert sorted(call.request.name for _, call in bench.calls) == ["a", "b", "c"]
+    assert sorted(request.name for _, _, request in bench.calls) == ["a", "b", "c"]
     bench.settle()
     assert running(bench)
 

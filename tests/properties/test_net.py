@@ -361,9 +361,9 @@ def test_net_1_rules_do_not_depend_on_the_order_of_slices_endpoints_or_services(
 def test_net_8_the_first_set_handed_over_is_whole_and_later_ones_are_up_to_date(first, second):
     loop = ProxyInLoop(NODE)
     loop.start(*first)
-    assert [dict(rule_set.services) for rule_set in loop.handed] == [rules_of(*first).services]
+    assert [dict(rule_set.services) for rule_set in loop.programmed] == [rules_of(*first).services]
     loop.change_to(*second)
-    assert dict(loop.handed[-1].services) == rules_of(*second).services
+    assert dict(loop.programmed[-1].services) == rules_of(*second).services
     loop.settle()
     assert loop.idle
 
@@ -373,9 +373,9 @@ def test_net_8_a_set_that_failed_is_handed_over_again_and_a_good_one_after_a_whi
     loop = ProxyInLoop(NODE, errors=["no such file", "busy", ""])
     loop.start(*world)
     loop.settle(20 * SECOND)
-    assert len(loop.handed) == 3 and loop.handed[-1].services == loop.handed[0].services
+    assert len(loop.programmed) == 3 and loop.programmed[-1].services == loop.programmed[0].services
     loop.settle(proxy_module.REFRESH + SECOND)
-    assert len(loop.handed) == 4
+    assert len(loop.programmed) == 4
 
 
 # --- affinity -------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def test_probe_2_one_question_at_a_time(period, takes):
     bench.add(make_pod(containers=(replace(container("c"), **slow),)))
 
     def look():
-        flying = [run.operation for _, run, _ in bench.runs if isinstance(run.operation, Question)]
+        flying = [operation for _, _, operation, _ in bench.runs if isinstance(operation, Question)]
         assert len([question for question in flying if question.command[0] == "liveness"]) <= 1
 
     bench.check = look
