@@ -1,11 +1,13 @@
 """The command line. Each command imports its modules when it runs, so `refk8s --help` is fast."""
 
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from refk8s import __version__
+from refk8s.cli.flags import check_server_flags, fail, server_flags
+from refk8s.cli.processes import apiserver
 
 
 class Commands(click.Group):
@@ -27,12 +29,6 @@ class Commands(click.Group):
             fail(f"{error.format_message().rstrip('.')} (see {where} --help)")
         except click.ClickException as error:
             fail(error.format_message())
-
-
-def fail(message: str) -> NoReturn:
-    """One line on standard error, status 2."""
-    click.echo(f"refk8s: {message}", err=True)
-    sys.exit(2)
 
 
 @click.group(
@@ -58,45 +54,7 @@ def main() -> None:
     metavar="N",
     help="Simulated nodes (fake only).  [default: 1]",
 )
-@click.option(
-    "--store",
-    default=None,
-    metavar="memory|sqlite:PATH",
-    help="Where objects are stored.  [default: sqlite:DATA_DIR/store.db]",
-)
-@click.option(
-    "--bind",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    help="The address where the API server listens; 0.0.0.0 for all addresses of this machine.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=6443,
-    show_default=True,
-    help="The API server's port; 0 picks a free one.",
-)
-@click.option(
-    "--data-dir",
-    default=None,
-    metavar="DIR",
-    help="The directory of everything that survives a restart.  [default: ~/.refk8s]",
-)
-@click.option(
-    "--kubeconfig",
-    default=None,
-    metavar="PATH",
-    help="The kubeconfig to write; other entries are kept.  [default: DATA_DIR/kubeconfig]",
-)
-@click.option(
-    "--event-ttl",
-    default="1h",
-    show_default=True,
-    metavar="DURATION",
-    help="How long an Event is kept after its last write.",
-)
+@server_flags
 @click.option(
     "--resolv-conf",
     default=None,
@@ -123,27 +81,11 @@ def run(**options: Any) -> None:
             "--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake"
         )
     from refk8s.components.files import CannotRun
-    from refk8s.components.run import (
-        EVENT_TTL_SECONDS,
-        RunOptions,
-        is_address,
-        parse_duration,
-        run_cluster,
-    )
-
-    if not is_address(options["bind"]):
-        fail(
-            f"--bind {options['bind']}: not an IP address; use one of this machine's, or 0.0.0.0 for all of them"
-        )
+    from refk8s.components.options import RunOptions
+    from refk8s.components.run import run_cluster
 
     try:
-        event_ttl = parse_duration(ttl := options.pop("event_ttl"))
-    except ValueError:
-        fail(f"--event-ttl {ttl}: not a duration; write it like 1h, 30m or 1h30m")
-    if not EVENT_TTL_SECONDS[0] <= event_ttl <= EVENT_TTL_SECONDS[1]:
-        fail(f"--event-ttl {ttl}: must be between 1s and 87600h")
-    try:
-        sys.exit(run_cluster(RunOptions(**options, event_ttl_seconds=event_ttl)))
+        sys.exit(run_cluster(RunOptions(**check_server_flags(options))))
     except CannotRun as reason:
         fail(str(reason))
 
@@ -310,6 +252,9 @@ def explore(**options: Any) -> None:
         sys.exit(explore_and_report(**options))
     except BadUse as reason:
         fail(str(reason))
+
+
+main.add_command(apiserver)
 
 
 if __name__ == "__main__":

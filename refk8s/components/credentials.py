@@ -1,7 +1,8 @@
 """The cluster's credentials: certificate authority, certificates, tokens and keys. Rule HOST-6.
 
-All are files below the data directory. They are created once and kept, so that clients still trust
-the cluster after a restart.
+All are files in a directory `pki`. They are created once and kept, so that clients still trust the
+cluster after a restart. API servers that share a store share this directory; the certificate of
+each server is in a directory of its own (PROC-3).
 
 | file | content | if it is missing or damaged |
 |---|---|---|
@@ -27,6 +28,7 @@ from refk8s.components.files import (
     make_directory,
     make_private,
     read_file,
+    shared_lock,
     tighten,
     write_file,
 )
@@ -39,7 +41,7 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,1024}")
 CLUSTER_ID = "cluster-id"
 TOKEN_KEY = "sa.key"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_KEYS = ("ca.key", "server.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
+_KEYS = ("ca.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
 
 
 @frozen
@@ -57,20 +59,29 @@ class Credentials:
     """Signs service account tokens."""
 
 
-def load_credentials(directory: Path, hosts: tuple[str, ...]) -> Credentials:
+def load_credentials(
+    directory: Path, hosts: tuple[str, ...], own: Path | None = None
+) -> Credentials:
     """Read and check the credentials in this directory; create missing ones where safe (HOST-6).
 
-    Raises CannotRun.
+    `own`: the directory of this server's certificate, if it is another one. Raises CannotRun.
     """
-    is_new = not directory.exists()
-    make_directory(directory, "--data-dir")
-    make_private(directory)
-    for name in _KEYS:
-        if tighten(directory / name):
-            log.warning("%s was open to other users of this machine until now", directory / name)
+    own = own or directory
+    for each in dict.fromkeys((directory, own)):
+        make_directory(each, "--pki" if own != directory and each == directory else "--data-dir")
+        make_private(each)
+    with shared_lock(directory):  # PROC-3
+        return _load(directory, own, hosts)
+
+
+def _load(directory: Path, own: Path, hosts: tuple[str, ...]) -> Credentials:
+    is_new = not (directory / "ca.crt").exists()
+    for path in (*(directory / name for name in _KEYS), own / "server.key"):
+        if tighten(path):
+            log.warning("%s was open to other users of this machine until now", path)
     now = datetime.now(UTC)
     authority = _authority(directory, now)
-    server = Pair(directory / "server.crt", directory / "server.key")
+    server = Pair(own / "server.crt", own / "server.key")
     admin = Pair(directory / "admin.crt", directory / "admin.key")
     if problem := certificates.problem_of_server(server, authority.certificate, hosts, now):
         _tell_renewal(server, problem)
@@ -125,6 +136,7 @@ def _authority(directory: Path, now: datetime) -> Pair:
     # they get a new authority.
     old = directory / "server.names"
     is_of_old = old.exists() and (key is None or certificate is None)
+    has_signed = any((directory / name).exists() for name in ("server.crt", "admin.crt"))
     if (certificate is None and key is None) or is_of_old:
         if is_of_old:
             log.warning(
@@ -132,14 +144,14 @@ def _authority(directory: Path, now: datetime) -> Pair:
                 pair.certificate,
             )
             pair.certificate.unlink(missing_ok=True)
-        elif (directory / "server.crt").exists():
+        elif has_signed:
             raise CannotRun(
                 f"{pair.certificate} and {pair.key} are missing: restore them, or remove {directory} to make all keys anew"
             )
         key = certificates.make_key()
         write_file(pair.key, key)
         _certify(pair, key, certificates.AUTHORITY_NAME, now)
-    elif certificate is None and key is not None and not (directory / "server.crt").exists():
+    elif certificate is None and key is not None and not has_signed:
         _certify(pair, key, certificates.AUTHORITY_NAME, now)  # the first start was killed half way
     if problem := certificates.problem_of_self_signed(pair):
         raise CannotRun(

@@ -11,8 +11,9 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
@@ -20,6 +21,9 @@ OURS = ("cluster-id", "pki", "ca.crt")
 """A directory with one of these files is a data directory of refk8s or its `pki`: its mode may be
 tightened."""
 FILE_BYTES_MAX = 1 << 20
+SHARED_LOCK_SECONDS_MAX = 30.0
+"""How long a start waits for another one that creates keys, which takes less than a second."""
+SHARED_LOCK_POLL_SECONDS = 0.01
 
 
 class CannotRun(Exception):
@@ -227,6 +231,39 @@ class DirectoryLock:
                     self._path.unlink()
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+@contextmanager
+def shared_lock(directory: Path) -> Iterator[None]:
+    """Wait until no other process creates files in this directory, and keep others from it.
+
+    The lock ends with its process. Raises CannotRun after SHARED_LOCK_SECONDS_MAX.
+    """
+    path = directory / "lock"
+    end = time.monotonic() + SHARED_LOCK_SECONDS_MAX
+    try:
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE
+        )
+        os.fchmod(descriptor, PRIVATE_FILE)
+    except OSError as error:
+        raise CannotRun(
+            f"cannot lock {path}: {error.strerror}; correct the permissions of {directory}"
+        ) from None
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in _HELD or time.monotonic() >= end:
+                    raise CannotRun(
+                        f"{path} is locked by another process: wait until it has started, or stop it"
+                    ) from None
+            time.sleep(SHARED_LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)

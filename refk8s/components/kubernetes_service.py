@@ -17,7 +17,7 @@ from refk8s.components.apiserver import ApiServer
 from refk8s.components.connection import Listening
 from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
-from refk8s.components.run import listen
+from refk8s.components.listening import listen
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import User
@@ -42,7 +42,7 @@ class KubernetesService:
     """Reconciles the service and its listening socket."""
 
     def __init__(
-        self, api: ApiServer, front: Front, nodes: Nodes, call: Callable[[Request], Awaitable[Response]], user: User,
+        self, api: ApiServer, front: Front, nodes: Nodes | None, call: Callable[[Request], Awaitable[Response]], user: User,
         bind: str, port: int, node_address: str,
     ) -> None:  # fmt: skip
         self._api, self._front, self._nodes, self._call, self._user = api, front, nodes, call, user
@@ -104,7 +104,7 @@ class KubernetesService:
         if self._bind.version == 4 and not self._bind.is_loopback and not self._bind.is_unspecified:
             return str(self._bind)
         try:
-            address, device = await self._nodes.bridge()
+            address, device = ("", "") if self._nodes is None else await self._nodes.bridge()
             if address and not self._bind.is_unspecified:
                 await self._listen(address, device)
         except (OSError, CannotRun) as error:

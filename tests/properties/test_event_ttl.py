@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.event_expiry import PORTION, EventExpiry
-from refk8s.components.run import parse_duration
+from refk8s.components.options import parse_duration
 from refk8s.core.api.core_v1 import Event, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request, Response

@@ -31,7 +31,7 @@ from refk8s.components.files import (
     read_file,
     write_file,
 )
-from refk8s.components.run import listen, names_of, url_of
+from refk8s.components.listening import listen, names_of, url_of
 from refk8s.components.token_signer import token_signer
 from refk8s.core.apiserver.token_key import EcKey, RsaKey, parse_key
 from refk8s.store.sqlite import SqliteEngine
@@ -426,7 +426,7 @@ def test_host_6_a_directory_without_the_authoritys_key_gets_a_new_authority(
     (directory / "server.names").write_text("localhost")
     (directory / "token.key").write_bytes(b"x" * 32)
     load_credentials(directory, HOSTS)
-    assert {file.name for file in directory.iterdir()} == set(FILES)
+    assert {file.name for file in directory.iterdir()} == {*FILES, "lock"}
     assert (directory / "admin.token").read_bytes() == (pki / "admin.token").read_bytes()
     assert any("new authority" in record.getMessage() for record in caplog.records)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from refk8s.components.kubernetes_service import UNREACHABLE, KubernetesService
-from refk8s.components.run import listen
+from refk8s.components.listening import listen
 from refk8s.core.api.user import ADMIN
 
 

@@ -1,0 +1,33 @@
+"""`refk8s apiserver`: the API server as a process of its own. Rules PROC-1 to PROC-3
+(spec/processes.md)."""
+
+import asyncio
+
+from refk8s.components.options import ServerOptions
+from refk8s.components.process import Say, run_process, started
+
+
+def run_apiserver(options: ServerOptions) -> int:
+    """Run until a signal; returns the exit status. CannotRun: nothing was created."""
+
+    async def main(say: Say, stop: asyncio.Event) -> None:
+        from refk8s.components.clock import Clock
+        from refk8s.components.pod_streams import PodStreams
+        from refk8s.components.served_api import ServedApi
+
+        served = ServedApi(options, Clock())
+        try:
+            served.open()
+            await served.serve()
+            assert served.api is not None and served.front is not None
+            served.front.connect = PodStreams(served.api, None)
+            served.maintain(None)
+            started()
+            say(
+                f"refk8s apiserver is ready at {served.url}: export KUBECONFIG={options.kubeconfig_path}"
+            )
+            await stop.wait()
+        finally:
+            await served.close()
+
+    return run_process(main)

@@ -1,0 +1,27 @@
+"""The adapter that runs the pods of this process's nodes: a Docker engine, or simulated nodes."""
+
+from pathlib import Path
+
+from refk8s.adapters.fake.nodes import FakeNodes
+from refk8s.adapters.linux.address import hostname
+from refk8s.components.clock import CHANCE, Clock
+from refk8s.components.files import CannotRun
+from refk8s.components.listening import DNS_ADDRESS
+from refk8s.core.ports import Nodes
+
+
+def choose_nodes(
+    adapter: str, count: int | None, data: Path, clock: Clock, resolv_conf: Path | None = None
+) -> Nodes:
+    """The nodes of `--adapter` and `--nodes`; nothing is started. Raises CannotRun."""
+    if adapter in ("docker", "auto"):
+        from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
+
+        try:
+            return DockerNodes(data, hostname(), DNS_ADDRESS, resolv_conf)
+        except NoEngine as error:
+            if adapter == "docker":
+                raise CannotRun(
+                    f"{error}; start the engine, set DOCKER_HOST, or use --adapter fake"
+                ) from None
+    return FakeNodes(1 if count is None else count, clock.now, CHANCE)

@@ -1,0 +1,77 @@
+"""The flags of `refk8s run` and `refk8s apiserver`, and the paths that follow from them."""
+
+import re
+from pathlib import Path
+
+from attrs import frozen
+
+from refk8s.components.listening import LOCAL
+
+EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
+
+
+@frozen
+class ServerOptions:
+    """The flags of the API server; those of `refk8s run` and `refk8s apiserver`."""
+
+    store: str | None = None
+    bind: str = LOCAL
+    port: int = 6443
+    data_dir: str | None = None
+    pki: str | None = None
+    kubeconfig: str | None = None
+    event_ttl_seconds: float = 3600
+
+    @property
+    def data(self) -> Path:
+        return Path(self.data_dir or "~/.refk8s").expanduser().absolute()
+
+    @property
+    def kubeconfig_path(self) -> Path:
+        return (
+            Path(self.kubeconfig).expanduser().absolute()
+            if self.kubeconfig
+            else self.data / "kubeconfig"
+        )
+
+    @property
+    def own_pki(self) -> Path:
+        """The directory of this server's own certificate."""
+        return self.data / "pki"
+
+    @property
+    def shared_pki(self) -> Path:
+        """The directory of the keys that all servers of a cluster share."""
+        return Path(self.pki).expanduser().absolute() if self.pki else self.own_pki
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:{self.data / 'store.db'}"
+
+
+@frozen
+class RunOptions(ServerOptions):
+    """The flags of `refk8s run`."""
+
+    adapter: str = "auto"
+    nodes: int | None = None
+    story: bool = False
+    keep: bool = False
+    manifests: tuple[str, ...] = ()
+    resolv_conf: str | None = None
+
+    @property
+    def resolv_conf_path(self) -> Path | None:
+        return Path(self.resolv_conf).absolute() if self.resolv_conf else None
+
+
+def parse_duration(text: str) -> float:
+    """The seconds of a duration such as 1h, 90s or 1h30m. Raises ValueError if it is invalid."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(text)
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|h|m|s)")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")

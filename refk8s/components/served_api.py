@@ -1,0 +1,226 @@
+"""A served Kubernetes API: the store, the API server and its HTTP front. Rules HOST-1 to HOST-7
+(spec/host.md).
+
+`refk8s run` has one beside the other components; `refk8s apiserver` has nothing else.
+"""
+
+import asyncio
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refk8s.adapters.linux.address import hostname, node_address
+from refk8s.components.apiserver import ApiServer
+from refk8s.components.clock import CHANCE, Clock
+from refk8s.components.credentials import (
+    Credentials,
+    load_credentials,
+    read_cluster_id,
+    write_cluster_id,
+)
+from refk8s.components.files import (
+    CannotRun,
+    DirectoryLock,
+    make_directory,
+    make_private,
+    remove_directories,
+)
+from refk8s.components.http import Front
+from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
+from refk8s.components.listening import LOCAL, listen, names_of, url_of
+from refk8s.components.options import ServerOptions
+from refk8s.components.token_signer import token_signer
+from refk8s.core.api import codec, resources
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.user import ADMIN, API_SERVER
+from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.context import Context
+from refk8s.core.ports import Nodes
+from refk8s.store.errors import StoreRefused
+from refk8s.store.open import open_engine
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from refk8s.components.event_expiry import EventExpiry
+    from refk8s.components.kubernetes_service import KubernetesService
+
+
+class ServedApi:
+    """The parts of one API server, in the order of their start: `open`, `serve`, `maintain`."""
+
+    def __init__(self, options: ServerOptions, clock: Clock) -> None:
+        self.options = options
+        self.clock = clock
+        self.engine: Any = None
+        self.api: ApiServer | None = None
+        self.front: Front | None = None
+        self.credentials: Credentials | None = None
+        self.cluster_id = ""
+        self.url = ""
+        self._socket: socket | None = None
+        self._lock: DirectoryLock | None = None
+        self._kubernetes: KubernetesService | None = None
+        self._expiry: EventExpiry | None = None
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take the directory, the port and the store. Raises CannotRun; then nothing is left."""
+        options = self.options
+        with ExitStack() as undo:
+            made = make_directory(options.data, "--data-dir")
+            undo.callback(remove_directories, made)
+            make_private(options.data)
+            # before anything else of the directory is read or written (HOST-4)
+            self._lock = DirectoryLock(options.data)
+            undo.callback(self._lock.release, remove=options.data in made)
+            undo.callback(
+                remove_directories, make_directory(options.kubeconfig_path.parent, "--kubeconfig")
+            )
+            check_kubeconfig(options.kubeconfig_path)
+            self._socket = listen(options.bind, options.port)
+            undo.callback(self._socket.close)
+            self.engine = self._open_store(undo)
+            undo.pop_all()
+        self.url = url_of(options.bind, self.port)
+
+    async def serve(self) -> None:
+        """Serve the API with the objects that every cluster has, and write the kubeconfig."""
+        options = self.options
+        assert self._socket is not None, "open() comes first"
+        names = names_of(options.bind, hostname(), node_address())
+        credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
+        self.credentials = credentials
+        self.api = ApiServer(self.engine, self.clock, _config(credentials))
+        await self._bootstrap()
+        self.front = Front(self.api)
+        await self.front.serve(self._socket, credentials)
+        await asyncio.to_thread(
+            merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials)
+        )
+
+    def maintain(self, nodes: Nodes | None) -> None:
+        """Keep the service default/kubernetes and let Events expire. `nodes`: those of this
+        process, whose bridge may lead pods to the API server."""
+        from refk8s.components.event_expiry import EventExpiry
+        from refk8s.components.kubernetes_service import KubernetesService
+
+        assert self.api is not None and self.front is not None
+        bind, port = self.options.bind, self.port
+        self._kubernetes = KubernetesService(
+            self.api, self.front, nodes, self.call, API_SERVER, bind, port, node_address()
+        )
+        self._kubernetes.start()
+        self._expiry = EventExpiry(self.api, self.call, API_SERVER, self.options.event_ttl_seconds)
+        self._expiry.start()
+
+    @property
+    def port(self) -> int:
+        """The port at which the server listens."""
+        assert self._socket is not None
+        return int(self._socket.getsockname()[1])
+
+    def _open_store(self, undo: ExitStack) -> Any:
+        """Open the store. It and the data directory have the same cluster id (HOST-6).
+
+        If one of them has lost the id, it is restored from the other.
+        """
+        kind, _, place = self.options.store_url.partition(":")
+        path = Path(place).expanduser().absolute()
+        is_file = kind == "sqlite" and bool(place)
+        known = read_cluster_id(self.options.data, can_be_recovered=is_file and path.exists())
+        if is_file:
+            undo.callback(remove_directories, make_directory(path.parent, "--store"))
+        cluster_id = known or (None if is_file and path.exists() else str(uuid.uuid4()))
+        try:
+            engine = open_engine(
+                f"{kind}:{path}" if place else kind, codec.encode, _decode, stamp, cluster_id
+            )
+        except StoreRefused as error:
+            raise CannotRun(str(error)) from None
+        if not known:
+            known = getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4())
+            write_cluster_id(self.options.data, known)
+        self.cluster_id = known
+        return engine
+
+    async def _bootstrap(self) -> None:
+        """Create the objects that every cluster has: namespaces first, since others are in them."""
+        from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+
+        # the endpoints are added later (HOST-2)
+        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, self.port)
+        namespaces = [obj for obj in objects if obj.kind == "Namespace"]
+        for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
+            await asyncio.gather(*(self._ensure(obj) for obj in group))
+
+    async def _ensure(self, obj: Any) -> None:
+        resource = resources.by_kind(obj.api_version, obj.kind)
+        assert resource is not None, f"{obj.kind} is not served"
+        where = (resource, obj.metadata.namespace or "", obj.metadata.name)
+        if (await self.call(Request("get", *where, user=API_SERVER))).ok:
+            return  # From an earlier run: a create would fail for its own IP address, not its name.
+        request = Request("create", *where, body=obj, user=API_SERVER)
+        response = await self.call(request)
+        if not response.ok and response.code != 409:
+            raise CannotRun(f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}")
+
+    # --- while it runs ----------------------------------------------------------------------------
+
+    async def call(self, request: Request) -> Response:
+        """Handle a request of this process."""
+        assert self.api is not None
+        answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+        self.api.submit(
+            request, lambda response: None if answered.done() else answered.set_result(response)
+        )
+        response = await answered
+        assert response is not None, "the API server in this process always answers"
+        return response
+
+    # --- stopping ---------------------------------------------------------------------------------
+
+    def stop_maintaining(self) -> None:
+        """Stop what `maintain` started."""
+        for keeper in (self._kubernetes, self._expiry):
+            if keeper is not None:
+                keeper.stop()
+
+    async def close(self) -> None:
+        """Stop the started parts in order; safe after a start that failed half way."""
+        self.stop_maintaining()
+        if self.api is not None:
+            self.api.stop()
+        if self.front is not None:
+            await self.front.close()
+        if self.engine is not None:
+            self.engine.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _config(credentials: Credentials) -> Config:
+    signer = token_signer(credentials.token_key)
+    return Config(
+        token_key=credentials.token_key,
+        sign=signer.sign,
+        verify=signer.verify,
+        users={credentials.admin_token: ADMIN},
+    )
+
+
+_BY_PREFIX: dict[str, Any] = {}
+
+
+def _decode(key: str, data: bytes) -> Any:
+    """Decode the stored value of this key."""
+    if not _BY_PREFIX:
+        _BY_PREFIX.update({r.prefix: r for r in resources.ALL if not r.storage_api_version})
+        # An allocated node port is stored in the same form.
+        _BY_PREFIX[NODE_PORT_PREFIX] = resources.IP_ADDRESSES
+    prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
+    return codec.decode(_BY_PREFIX[prefix].type, data)

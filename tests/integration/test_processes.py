@@ -1,0 +1,130 @@
+"""Components as processes of their own. Rules PROC-1 to PROC-4 (spec/processes.md)."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fake_cluster import free_port
+from process_world import Process, kubectl
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Start]:
+    """Makes processes, which are killed at the end."""
+    made: list[Process] = []
+
+    def make(name: str, *arguments: str) -> Process:
+        made.append(Process(tmp_path, name, *arguments))
+        return made[-1]
+
+    yield make
+    for process in made:
+        if hasattr(process, "process") and process.process.poll() is None:
+            process.kill()
+
+
+def apiserver(directory: Path, name: str, store: str = "memory", port: int = 0) -> list[str]:
+    return [
+        "apiserver", "--store", store, "--port", str(port), "--pki", str(directory / "pki"),
+        "--data-dir", str(directory / name), "--kubeconfig", str(directory / f"{name}.kubeconfig"),
+    ]  # fmt: skip
+
+
+def test_proc_1_an_api_server_on_its_own_writes_one_line_and_is_used_by_kubectl(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-1.a, PROC-2.a.
+    port = free_port()
+    server = processes("a", *apiserver(tmp_path, "a", f"sqlite:{tmp_path}/store.db", port)).start()
+    kubeconfig = tmp_path / "a.kubeconfig"
+    assert server.said().splitlines() == [
+        f"refk8s apiserver is ready at https://127.0.0.1:{port}: export KUBECONFIG={kubeconfig}"
+    ]
+    kubectl(kubeconfig, "create", "configmap", "one", "--from-literal=a=b")
+    assert server.stop() == 0
+    server.start()
+    assert kubectl(kubeconfig, "get", "configmap", "one", "-o", "jsonpath={.data.a}") == "b"
+
+
+def test_proc_1_a_start_that_fails_names_the_flag_and_leaves_nothing(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-1.b.
+    port = free_port()
+    processes("a", *apiserver(tmp_path, "a", port=port)).start()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    failed = processes("b", *apiserver(tmp_path, "b", port=port)).begin()
+    assert failed.process.wait(30) == 2
+    assert failed.said() == (
+        f"refk8s: port {port} is in use: choose another with --port, or 0 for any free one\n"
+    )
+    failed.log.unlink()
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_proc_3_servers_that_start_together_on_a_directory_have_the_same_keys(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-3.a, PROC-3.b, PROC-3.c, PROC-3.d.
+    names = ("a", "b", "c", "d")
+    ports = {name: free_port() for name in names}
+    servers = [processes(name, *apiserver(tmp_path, name, port=ports[name])) for name in names]
+    for server in servers:
+        server.begin()
+    for server in servers:
+        server.wait_until_ready()
+        assert server.said().count("\n") == 1, server.said()
+    for name in names:  # the kubeconfig of one server, with the address of another
+        text = (tmp_path / "a.kubeconfig").read_text()
+        other = tmp_path / "other.kubeconfig"
+        other.write_text(text.replace(str(ports["a"]), str(ports[name])))
+        assert "kubernetes-admin" in kubectl(other, "auth", "whoami")
+        kubectl(tmp_path / f"{name}.kubeconfig", "create", "serviceaccount", "robot")
+        token = kubectl(other, "create", "token", "robot")
+        header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
+        keys = json.loads(kubectl(tmp_path / "b.kubeconfig", "get", "--raw", "/openid/v1/jwks"))
+        assert header["kid"] in [key["kid"] for key in keys["keys"]]
+        assert (tmp_path / name / "pki/server.key").exists()
+    assert sorted(path.name for path in (tmp_path / "pki").iterdir()) == [
+        "admin.crt", "admin.key", "admin.token", "ca.crt", "ca.key", "lock", "sa.key",
+    ]  # fmt: skip
+    certificates = {(tmp_path / name / "pki/server.crt").read_bytes() for name in names}
+    assert len(certificates) == len(names)
+
+
+def test_proc_3_a_server_waits_for_the_lock_for_a_limited_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Shows PROC-3.e.
+    from refk8s.components import files
+    from refk8s.components.credentials import load_credentials
+    from refk8s.components.files import CannotRun, shared_lock
+
+    monkeypatch.setattr(files, "SHARED_LOCK_SECONDS_MAX", 0.05)
+    with shared_lock(tmp_path), pytest.raises(CannotRun, match="is locked by another process"):
+        load_credentials(tmp_path, ("localhost",))
+    load_credentials(tmp_path, ("localhost",))
+
+
+def test_proc_4_streams_to_a_node_of_another_process_are_refused(
+    processes: Start, tmp_path: Path
+) -> None:
+    """D-77."""
+    # Shows PROC-4.b, PROC-4.c.
+    processes("a", *apiserver(tmp_path, "a")).start()
+    kubeconfig = tmp_path / "a.kubeconfig"
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "elsewhere"}}
+    (tmp_path / "node.json").write_text(json.dumps(node))
+    kubectl(kubeconfig, "create", "-f", str(tmp_path / "node.json"))
+    for name, where in (("web", "elsewhere"), ("lost", "nowhere")):
+        overrides = json.dumps({"spec": {"nodeName": where}})
+        kubectl(kubeconfig, "create", "serviceaccount", "default", fine=False)
+        kubectl(kubeconfig, "run", name, "--image=nginx", f"--overrides={overrides}")
+    words = "the kubelet of node elsewhere runs in another process, to which streams are not supported yet"
+    assert words in kubectl(kubeconfig, "logs", "web", fine=False)
+    assert words in kubectl(kubeconfig, "exec", "web", "--", "true", fine=False)
+    assert 'nodes "nowhere" not found' in kubectl(kubeconfig, "logs", "lost", fine=False)
