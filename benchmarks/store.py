@@ -8,7 +8,10 @@ that DIR is on.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -186,6 +189,86 @@ def in_memory(objects: int) -> None:
         print_line(what, *times, 1)
 
 
+def on_etcd(directory: Path, commits: int) -> None:
+    """The store on etcd, beside the calls of etcd that it is made of: one transaction for each
+    commit, without a state in memory that is followed."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import uvloop
+    from etcd_server import etcd_server
+
+    from refk8s.store.etcd.address import EtcdAddress
+    from refk8s.store.etcd.client import EtcdClient
+    from refk8s.store.etcd.store import EtcdStore, open_etcd
+
+    value = b"x" * VALUE_BYTES
+
+    async def each(work: Callable[[int], Any], count: int, in_flight: int) -> tuple[float, float]:
+        """Commits a second, and microseconds of processor time for one."""
+        numbers = iter(range(count))
+
+        async def worker() -> None:
+            for number in numbers:
+                await work(number)
+
+        started, processor = time.perf_counter(), time.process_time()
+        await asyncio.gather(*(worker() for _ in range(in_flight)))
+        taken = time.perf_counter() - started
+        return count / taken, (time.process_time() - processor) / count * 1e6
+
+    async def measure(endpoint: str) -> None:
+        address = EtcdAddress((endpoint,))
+        store: EtcdStore[bytes] = await open_etcd(
+            address, bytes, lambda key, data: data, lambda value, revision: value
+        )
+        client = EtcdClient(address)
+        loop = asyncio.get_running_loop()
+        print(
+            "commits of one key on etcd                  commits/s  us each   bare calls/s  us each"
+        )
+        for in_flight in (1, 16, 64):
+            count = commits // 10 if in_flight == 1 else commits // 2
+            txns = creations(keys_of(count, f"{in_flight}-"), value)
+            requests = [
+                store._request(txn) for txn in creations(keys_of(count, f"b{in_flight}-"), value)
+            ]
+
+            async def commit_one(number: int, txns: Any = txns) -> None:
+                future = loop.create_future()
+                store.submit(txns[number], future.set_result)
+                await future
+
+            async def bare(number: int, requests: Any = requests) -> None:
+                await client.txn(requests[number])
+
+            rate, processor = await each(commit_one, count, in_flight)
+            bare_rate, bare_processor = await each(bare, count, in_flight)
+            print(
+                f"  {in_flight:<3} in flight                       {rate:12,.0f} {processor:8.0f} {bare_rate:14,.0f} {bare_processor:8.0f}"
+            )
+        for _ in range(3):
+            future = loop.create_future()
+            started = time.perf_counter()
+            store.refresh(future.set_result)
+            await future
+            print(
+                f"  refresh                                {(time.perf_counter() - started) * 1e3:9.1f} ms"
+            )
+        await store.close()
+        await client.close()
+        started = time.perf_counter()
+        store = await open_etcd(
+            address, bytes, lambda key, data: data, lambda value, revision: value
+        )
+        objects = len(store.list("/").records)
+        print(
+            f"  start with {objects:,} objects              {(time.perf_counter() - started) * 1e3:9.1f} ms"
+        )
+        await store.close()
+
+    with etcd_server(directory / "etcd") as server:
+        uvloop.run(measure(server.endpoint))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, default=None)
@@ -194,6 +277,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         durable(Path(directory), arguments.commits)
         opening(Path(directory), 10_000)
+        if shutil.which("etcd"):
+            on_etcd(Path(directory), arguments.commits)
+        else:
+            print("no etcd here: its figures are left out")
     in_memory(20_000)
 
 

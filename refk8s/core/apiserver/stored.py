@@ -1,0 +1,69 @@
+"""Objects as the bytes that a store keeps. Rule ETCD-3 (spec/etcd.md).
+
+The bytes are the JSON of the object without its resourceVersion, which is the revision of the last
+write and therefore known without them. Values that upstream's API server wrote to etcd can be read
+too: protobuf, and fields that are newer than this version.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import codec, resources
+from refk8s.core.api.codec import DecodeError
+from refk8s.core.api.resources import Resource
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.store import resource_prefix
+
+_PROTOBUF = b"k8s\0"
+
+
+def encode_stored(value: Any) -> bytes:
+    """The bytes of an object."""
+    metadata = value.metadata
+    if metadata.resource_version is not None:
+        value = replace(value, metadata=replace(metadata, resource_version=None))
+    return codec.encode(value)
+
+
+def decode_stored(key: str, data: bytes) -> Any:
+    """The object of these bytes, without resourceVersion if they have none. Raises ValueError for
+    bytes that are no object of this key."""
+    resource = _by_prefix()[resource_prefix(key)]
+    if data.startswith(_PROTOBUF):
+        value = _from_protobuf(resource, data)
+    else:
+        try:
+            value = codec.decode(resource.type, data)
+        except DecodeError:
+            value, _ = codec.decode_tolerant(resource.type, codec.parse(data))
+    metadata = value.metadata
+    if (value.api_version, value.kind) != (resource.api_version, resource.kind):
+        raise ValueError(f"is a {value.kind} of {value.api_version}")
+    name = resource.key(metadata.namespace or "", metadata.name or "").removeprefix(resource.prefix)
+    if key.removeprefix(resource_prefix(key)) != name:
+        raise ValueError(f"is the object {metadata.namespace or ''}/{metadata.name}")
+    return value
+
+
+def _from_protobuf(resource: Resource, data: bytes) -> Any:
+    from refk8s.core.apiserver import protobuf  # only after another API server
+
+    try:
+        tree = protobuf.decode(data)
+    except ApiError as error:
+        raise ValueError(str(error)) from None
+    return codec.decode_tolerant(resource.type, tree)[0]
+
+
+@cache
+def _by_prefix() -> dict[str, Resource]:
+    """For the prefix of a key the resource that is stored below it."""
+    found = {each.prefix: each for each in resources.ALL if not each.storage_api_version}
+    # an allocated node port is stored in the same form as an address
+    found[NODE_PORT_PREFIX] = resources.IP_ADDRESSES
+    return found

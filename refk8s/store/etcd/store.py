@@ -1,0 +1,602 @@
+"""The store on etcd, as an API server uses it. Rules ETCD-3 ... ETCD-10 (spec/etcd.md).
+
+    submit ──> a transaction of etcd ──> the events of the watch ──> mirror ──> listeners ──> done
+    refresh ──> the revision of etcd ──> ──────────────────────────> reached ──────────────> done
+
+All reads are answered from the mirror. A transaction of the store is one transaction of etcd, and
+its outcome is reported once the mirror shows it. If an answer is lost, the same transaction is sent
+again: it compares a key that it writes, so it takes effect at most once, and the changes that the
+watch delivered show whether it did.
+
+Source: etcd documentation, "etcd API" and "etcd API guarantees"; KEP-2340, "Consistent reads from
+cache". Left out: authentication by user name and password; encryption of values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from refk8s.core.store import (
+    ABSENT,
+    Change,
+    Committed,
+    Conflict,
+    FutureRevision,
+    Page,
+    Put,
+    Record,
+    Revision,
+    Stamp,
+    Txn,
+    resource_prefix,
+)
+from refk8s.core.store_port import Failed, StoreUnavailable, StoreUnknown, TxnRefused
+from refk8s.store.errors import OtherCluster, StoreRefused
+from refk8s.store.etcd.address import EtcdAddress
+from refk8s.store.etcd.client import EtcdClient, RevisionCompacted
+from refk8s.store.etcd.compaction import Compactor, oldest_revision
+from refk8s.store.etcd.keys import OURS, Keys
+from refk8s.store.etcd.leases import Leases
+from refk8s.store.etcd.messages import EQUAL, MOD, RangeRequest, TxnRequest, WatchRequest
+from refk8s.store.etcd.mirror import Mirror
+from refk8s.store.etcd.waiting import Waiting
+
+log = logging.getLogger("refk8s")
+
+V = TypeVar("V")
+
+Done: TypeAlias = Callable[[Committed[V] | Conflict | Failed], None]
+
+START_SECONDS: Final = 20.0
+"""The time to reach etcd at the start."""
+
+WRITE_SECONDS: Final = 15.0
+"""The time for a transaction, over all attempts and until the reads here show its outcome."""
+
+RETRY_SECONDS: Final = 0.05
+RETRY_SECONDS_MAX: Final = 1.0
+"""The first pause before a call is repeated, and the longest: each is twice the one before."""
+
+IN_FLIGHT_MAX: Final = 4096
+"""The most transactions without an outcome."""
+
+PAGE_KEYS: Final = 1000
+"""The keys of one page when the state is read."""
+
+HISTORY_MAX: Final = 100_000
+"""The most revisions before the present one that a start reads the changes of."""
+
+MARK_SECONDS: Final = 0.02
+"""After so long without the awaited revision, a key is written so that the watch goes on
+(ETCD-6)."""
+
+COMPACT_CHANGES: Final = 500
+COMPACT_PAUSE_SECONDS: Final = 0.02
+"""The changes of one portion of forgetting, and the pause after it."""
+
+
+class EtcdStore(Generic[V]):
+    """The store below a prefix in etcd. Made by `open_etcd`."""
+
+    is_current: Final = False
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        encode: Callable[[V], bytes],
+        decode: Callable[[str, bytes], V],
+        stamp: Stamp[V],
+        ttl_seconds: Mapping[str, float],
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._encode = encode
+        self._decode = decode
+        self._stamp = stamp
+        self._leases = {prefix: Leases(client, ttl) for prefix, ttl in ttl_seconds.items()}
+        self._mirror: Mirror[V] = Mirror(keys, decode, stamp, 0)
+        self._waiting = Waiting()
+        self._listeners: builtins.list[Callable[[Sequence[Change[V]]], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
+        self._marking = False
+        self._refreshing: builtins.list[Callable[[StoreUnavailable | None], None]] | None = None
+        self._problem = "the state has not been read"
+        self.cluster_id = ""
+
+    # --- Reading
+
+    @property
+    def revision(self) -> Revision:
+        """The revision that the reads here show."""
+        return self._mirror.engine.revision
+
+    @property
+    def compacted(self) -> Revision:
+        """The oldest revision whose state can be read here."""
+        return self._mirror.engine.compacted
+
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
+        """As `Engine.get`. Raises UnreadableValue."""
+        return self._mirror.get(key, at)
+
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[V]:
+        """As `Engine.list`. Raises UnreadableValue."""
+        return self._mirror.list(prefix, at, after, limit)
+
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[V], ...]:
+        """As `Engine.changes`."""
+        return self._mirror.engine.changes(prefix, after, limit)
+
+    def prefix_revision(self, prefix: str) -> Revision:
+        """As `Engine.prefix_revision`."""
+        return self._mirror.engine.prefix_revision(prefix)
+
+    # --- Writing
+
+    def submit(self, txn: Txn[V], done: Done[V]) -> None:
+        """Send the transaction to etcd. Many are in flight at once."""
+        if self._in_flight >= IN_FLIGHT_MAX:
+            refused = StoreUnavailable(f"etcd: {IN_FLIGHT_MAX} transactions wait for an answer")
+            asyncio.get_running_loop().call_soon(done, refused)
+            return
+        self._in_flight += 1
+        self._spawn(self._submit(txn, done))
+
+    async def _submit(self, txn: Txn[V], done: Done[V]) -> None:
+        outcome: Committed[V] | Conflict | Failed
+        try:
+            outcome = await self._commit(txn)
+        except (StoreUnavailable, StoreUnknown, TxnRefused) as error:
+            outcome = error
+        except Exception as error:
+            outcome = TxnRefused(f"{type(error).__name__}: {error}")
+            outcome.__cause__ = error
+        finally:
+            self._in_flight -= 1
+        _call(done, outcome)
+
+    async def _commit(self, txn: Txn[V]) -> Committed[V] | Conflict:
+        """Raises Failed."""
+        base = self.revision
+        request = self._request(txn)
+        end = asyncio.get_running_loop().time() + WRITE_SECONDS
+        answer, lost = await self._answer(txn, request, end)
+        revision: Revision = answer.header.revision
+        if revision < base:
+            raise StoreUnknown(self._fell(base, revision))
+        has_effect = answer.succeeded and any(
+            not op.HasField("response_delete_range") or op.response_delete_range.deleted
+            for op in answer.responses
+        )
+        await self._show(revision, end, is_awaited=has_effect)
+        if answer.succeeded:
+            return Committed(revision, self._changes_of(txn, revision) if has_effect else ())
+        if lost is not None and (found := self._find(txn, base)) is not None:
+            return found
+        return Conflict(revision, _failed(txn, answer))
+
+    async def _answer(
+        self, txn: Txn[V], request: Any, end: float
+    ) -> tuple[Any, StoreUnknown | None]:
+        """etcd's answer to the transaction, and the error of an earlier attempt that may have taken
+        effect."""
+        lost: StoreUnknown | None = None
+        pause = RETRY_SECONDS
+        while True:
+            try:
+                await self._bind(txn, request)
+                return await self._client.txn(request), lost
+            except StoreUnavailable as error:
+                failed: StoreUnavailable | StoreUnknown = lost or error
+            except StoreUnknown as error:
+                failed = lost = error
+                if not is_guarded(txn):
+                    raise
+            if asyncio.get_running_loop().time() + pause > end:
+                raise failed
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+
+    def _request(self, txn: Txn[V]) -> Any:
+        """The transaction of etcd. If a compare fails, it reads the compared keys."""
+        request = TxnRequest()
+        for compare in txn.compares:
+            key = self._keys.to_etcd(compare.key)
+            request.compare.add(
+                result=EQUAL, target=MOD, key=key, mod_revision=compare.mod_revision
+            )
+            read = request.failure.add().request_range
+            read.key, read.keys_only = key, True
+        for write in txn.writes:
+            operation = request.success.add()
+            if isinstance(write, Put):
+                put = operation.request_put
+                put.key, put.value = self._keys.to_etcd(write.key), self._encode(write.value)
+            else:
+                operation.request_delete_range.key = self._keys.to_etcd(write.key)
+        return request
+
+    async def _bind(self, txn: Txn[V], request: Any) -> None:
+        """Bind the keys that expire to a lease (ETCD-12). Without one nothing is sent, so a lost
+        lease is no lost transaction."""
+        for write, operation in zip(txn.writes, request.success, strict=True):
+            if isinstance(write, Put) and (leases := self._leases.get(resource_prefix(write.key))):
+                try:
+                    operation.request_put.lease = await leases.take()
+                except StoreUnknown as error:
+                    raise StoreUnavailable(str(error)) from error
+
+    def _changes_of(self, txn: Txn[V], revision: Revision) -> tuple[Change[V], ...]:
+        """The changes that the transaction made at this revision."""
+        found = []
+        for key in sorted(write.key for write in txn.writes):
+            change = self._change(key, revision)
+            if change is not None:
+                found.append(change)
+        return tuple(found)
+
+    def _change(self, key: str, revision: Revision) -> Change[V] | None:
+        for change in self._mirror.engine.changes(resource_prefix(key), revision - 1):
+            if change.revision != revision:
+                return None
+            if change.key == key:
+                return change
+        return None
+
+    def _find(self, txn: Txn[V], base: Revision) -> Committed[V] | None:
+        """The outcome of a transaction that took effect after `base`, although its answer was
+        lost."""
+        guard = guard_of(txn)
+        if guard is None or base < self.compacted:
+            return None
+        for change in self._mirror.engine.changes(guard.key, base):
+            before = ABSENT if change.previous is None else change.previous.mod_revision
+            if change.key == guard.key and before == guard.mod_revision:
+                changes = self._changes_of(txn, change.revision)
+                if self._is_effect(txn, changes):
+                    return Committed(change.revision, changes)
+        return None
+
+    def _is_effect(self, txn: Txn[V], changes: Sequence[Change[V]]) -> bool:
+        """Whether these changes at one revision are what the transaction writes."""
+        found = {change.key: change.record for change in changes}
+        for write in txn.writes:
+            record = found.get(write.key)
+            if isinstance(write, Put):
+                if record is None:
+                    return False
+                stored = self._decode(write.key, self._encode(write.value))
+                if record.value != self._stamp(stored, record.mod_revision):
+                    return False
+            elif record is not None:
+                return False
+        return True
+
+    # --- Being current
+
+    def listen(self, changed: Callable[[Sequence[Change[V]]], None]) -> None:
+        """Call `changed` with the changes of each message of the watch."""
+        self._listeners.append(changed)
+
+    def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
+        """Ask etcd for its revision, and wait until the reads here have reached it. Callers that
+        come while a question is in flight share the next one."""
+        if self._refreshing is None:
+            self._refreshing = [done]
+            self._spawn(self._refresh())
+        else:
+            self._refreshing.append(done)
+
+    async def _refresh(self) -> None:
+        while self._refreshing:
+            waiting, self._refreshing = self._refreshing, []
+            failed: StoreUnavailable | None = None
+            try:
+                end = asyncio.get_running_loop().time() + WRITE_SECONDS
+                revision = await self._ask(end)
+                await self._show(revision, end, is_awaited=False)
+            except (StoreUnavailable, StoreUnknown) as error:
+                failed = StoreUnavailable(str(error))
+            for done in waiting:
+                _call(done, failed)
+        self._refreshing = None
+
+    async def _ask(self, end: float) -> Revision:
+        """The revision of etcd, from a linearizable read. Raises StoreUnavailable."""
+        pause = RETRY_SECONDS
+        while True:
+            base = self.revision
+            try:
+                answer = await self._client.range(RangeRequest(key=self._mark))
+                revision: Revision = answer.header.revision
+                if revision < base:
+                    end = 0.0
+                    raise StoreUnavailable(self._fell(base, revision))
+                return revision
+            except (StoreUnavailable, StoreUnknown) as error:
+                if asyncio.get_running_loop().time() + pause > end:
+                    raise StoreUnavailable(str(error)) from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+
+    async def _show(self, revision: Revision, end: float, is_awaited: bool) -> None:
+        """Wait until the reads here show this revision. Raises StoreUnknown at the end of the time.
+
+        `is_awaited`: the revision changed a key below the prefix, so the watch delivers it.
+        """
+        if self.revision >= revision:
+            return
+        reached = self._waiting.until(revision)
+        if not is_awaited and not self._marking:
+            self._marking = True
+            self._spawn(self._write_mark(revision))
+        loop = asyncio.get_running_loop()
+        late = loop.call_at(end, _give_up, reached, f"etcd: revision {revision} has not arrived")
+        try:
+            await reached
+        finally:
+            late.cancel()
+
+    def _fell(self, base: Revision, revision: Revision) -> str:
+        """ETCD-13."""
+        self._problem = (
+            f"etcd at {self._client.endpoint} fell back from revision {base} to {revision}, so its "
+            "data was replaced; restart the API servers"
+        )
+        return self._problem
+
+    @property
+    def _mark(self) -> bytes:
+        return self._keys.prefix + OURS.encode() + b"progress"
+
+    async def _write_mark(self, revision: Revision) -> None:
+        """Write a key below the prefix, if the watch does not deliver this revision by itself
+        because another prefix was written (ETCD-6)."""
+        try:
+            await asyncio.sleep(MARK_SECONDS)
+            while self.revision < revision:
+                try:
+                    answer = await self._client.put(self._mark, b"{}")
+                    revision = max(revision, answer.header.revision)
+                    end = asyncio.get_running_loop().time() + WRITE_SECONDS
+                    await self._show(revision, end, is_awaited=True)
+                except (StoreUnavailable, StoreUnknown, TxnRefused):
+                    await asyncio.sleep(RETRY_SECONDS_MAX)
+        finally:
+            self._marking = False
+
+    # --- Following etcd
+
+    async def start(self, cluster_id: str | None) -> None:
+        """Read the state, follow it, and return once it is current. Raises StoreRefused."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                self.cluster_id = await self._retry(lambda: self._identify(cluster_id))
+                self._mirror = await self._retry(self._load)
+                self._spawn(self._follow())
+                self._spawn(Compactor(self._client).run())
+                end = asyncio.get_running_loop().time() + START_SECONDS
+                await self._show(await self._ask(end), end, is_awaited=False)
+        except (TimeoutError, StoreUnavailable, StoreUnknown, TxnRefused) as error:
+            where = ",".join(self._client.address.endpoints)
+            words = self._problem or str(error)
+            raise StoreRefused(
+                f"store etcd://{where}: {words}; check that etcd runs there and has a quorum"
+            ) from None
+
+    async def _retry(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """The result of the call, repeated until it succeeds."""
+        pause = RETRY_SECONDS
+        while True:
+            try:
+                return await call()
+            except (StoreUnavailable, StoreUnknown) as error:
+                self._problem = str(error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+
+    async def _identify(self, cluster_id: str | None) -> str:
+        """The id of the cluster whose state this is; written if there is none. Raises
+        OtherCluster."""
+        key = self._keys.prefix + OURS.encode() + b"cluster"
+        request = TxnRequest()
+        request.compare.add(result=EQUAL, target=MOD, key=key)
+        if cluster_id is not None:
+            put = request.success.add().request_put
+            put.key, put.value = key, cluster_id.encode()
+        request.failure.add().request_range.key = key
+        answer = await self._client.txn(request)
+        if answer.succeeded:
+            return cluster_id or ""
+        found = bytes(answer.responses[0].response_range.kvs[0].value).decode(errors="replace")
+        if cluster_id not in (None, found):
+            raise OtherCluster(
+                f"store {self._client.endpoint}: belongs to cluster {found}, not {cluster_id}; use another prefix or that cluster"
+            )
+        return found
+
+    async def _load(self) -> Mirror[V]:
+        """The state at the oldest revision that a watch can begin at, or at the present one."""
+        present = int((await self._client.range(RangeRequest(key=self._mark))).header.revision)
+        oldest = await oldest_revision(self._client)
+        if max(oldest, present - HISTORY_MAX) == oldest > 0 and oldest <= present:
+            try:
+                return await self._load_at(oldest)
+            except RevisionCompacted:
+                pass
+        return await self._load_at(present)
+
+    async def _load_at(self, revision: Revision) -> Mirror[V]:
+        mirror = Mirror(self._keys, self._decode, self._stamp, revision)
+        key, more = self._keys.prefix, True
+        while more:
+            request = RangeRequest(
+                key=key, range_end=self._keys.end, limit=PAGE_KEYS, revision=revision
+            )
+            page = await self._client.range(request)
+            mirror.fill(page.kvs)
+            more = page.more and len(page.kvs) > 0
+            if more:
+                key = bytes(page.kvs[-1].key) + b"\0"
+        mirror.filled()
+        return mirror
+
+    async def _follow(self) -> None:
+        """Watch from the revision of the reads on; after any interruption again."""
+        pause = RETRY_SECONDS
+        while True:
+            before = self.revision
+            try:
+                await self._watch()
+            except RevisionCompacted:
+                log.warning("etcd was compacted beyond revision %d; reading all again", before)
+                with_gap = await self._retry(self._load)
+                self._publish(self._mirror.catch_up(with_gap))
+            except (StoreUnavailable, StoreUnknown) as error:
+                self._problem = str(error)
+            except Exception:
+                log.exception("following etcd failed with an internal error")
+            if self.revision > before:
+                pause = RETRY_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+
+    async def _watch(self) -> None:
+        request = WatchRequest()
+        create = request.create_request
+        create.key, create.range_end = self._keys.prefix, self._keys.end
+        create.start_revision = self.revision + 1
+        create.progress_notify = create.fragment = True
+        async for response in self._client.watch(request):
+            if response.canceled:
+                if response.compact_revision:
+                    raise RevisionCompacted
+                raise StoreUnavailable(f"etcd has ended the watch: {response.cancel_reason}")
+            self._problem = ""
+            if response.events:
+                self._publish(self._mirror.apply(response.events, response.fragment))
+            elif not response.created:  # a notification of progress
+                self._mirror.advance(response.header.revision)
+                self._publish(())
+
+    def _publish(self, changes: Sequence[Change[V]]) -> None:
+        """Announce what the mirror shows now."""
+        if changes:
+            for changed in self._listeners:
+                _call(changed, changes)
+        self._waiting.reached(self.revision)
+
+    # --- Housekeeping
+
+    async def compact(self, revision: Revision) -> None:
+        """Forget here what is older, in portions. etcd is compacted on its own (ETCD-11)."""
+        if revision > self.revision:
+            raise FutureRevision(self.revision)
+        while not self._mirror.engine.compact(revision, COMPACT_CHANGES):
+            await asyncio.sleep(COMPACT_PAUSE_SECONDS)
+
+    async def probe(self) -> None:
+        """Return if etcd has a quorum and the watch is connected. Raises StoreUnavailable."""
+        if self._problem:
+            raise StoreUnavailable(self._problem)
+        await self._ask(0.0)
+
+    async def close(self) -> None:
+        """Wait for the transactions in flight, and end the connection."""
+        end = asyncio.get_running_loop().time() + WRITE_SECONDS
+        while self._in_flight and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def guard_of(txn: Txn[Any]) -> Any:
+    """A compare on a key that the transaction changes for certain, so that it can take effect only
+    once; None if there is none."""
+    for compare in txn.compares:
+        for write in txn.writes:
+            if write.key == compare.key and (isinstance(write, Put) or compare.mod_revision):
+                return compare
+    return None
+
+
+def is_guarded(txn: Txn[Any]) -> bool:
+    """Whether the transaction takes effect at most once, however often it is sent."""
+    return guard_of(txn) is not None
+
+
+def _failed(txn: Txn[Any], answer: Any) -> tuple[str, ...]:
+    """The keys whose compares failed."""
+    failed = []
+    for compare, response in zip(txn.compares, answer.responses, strict=True):
+        kvs = response.response_range.kvs
+        if (kvs[0].mod_revision if kvs else ABSENT) != compare.mod_revision:
+            failed.append(compare.key)
+    return tuple(failed)
+
+
+def _give_up(future: asyncio.Future[None], words: str) -> None:
+    if not future.done():
+        future.set_exception(StoreUnknown(words))
+
+
+def _call(callback: Callable[[Any], None], value: Any) -> None:
+    """Call it; an exception is logged, and affects nothing else."""
+    try:
+        callback(value)
+    except Exception:
+        log.exception("a callback of the store failed")
+
+
+async def open_etcd(
+    address: EtcdAddress,
+    encode: Callable[[V], bytes],
+    decode: Callable[[str, bytes], V],
+    stamp: Stamp[V],
+    cluster_id: str | None = None,
+    ttl_seconds: Mapping[str, float] | None = None,
+    keys: Keys | None = None,
+    client: EtcdClient | None = None,
+) -> EtcdStore[V]:
+    """The store in this etcd, with its state read. Raises StoreRefused.
+
+    `ttl_seconds`: for the prefix of each resource that expires the time to live of its objects.
+    """
+    store = EtcdStore(
+        client or EtcdClient(address),
+        keys or Keys(address.prefix),
+        encode,
+        decode,
+        stamp,
+        ttl_seconds or {},
+    )
+    try:
+        await store.start(cluster_id)
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+__all__ = ["EtcdStore", "open_etcd"]
