@@ -199,6 +199,7 @@ def on_etcd(directory: Path, commits: int) -> None:
     from refk8s.store.etcd.address import EtcdAddress
     from refk8s.store.etcd.client import EtcdClient
     from refk8s.store.etcd.store import EtcdStore, open_etcd
+    from refk8s.store.etcd.transactions import request_of
 
     value = b"x" * VALUE_BYTES
 
@@ -229,7 +230,8 @@ def on_etcd(directory: Path, commits: int) -> None:
             count = commits // 10 if in_flight == 1 else commits // 2
             txns = creations(keys_of(count, f"{in_flight}-"), value)
             requests = [
-                store._request(txn) for txn in creations(keys_of(count, f"b{in_flight}-"), value)
+                request_of(txn, store._keys, bytes)
+                for txn in creations(keys_of(count, f"b{in_flight}-"), value)
             ]
 
             async def commit_one(number: int, txns: Any = txns) -> None:

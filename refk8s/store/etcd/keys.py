@@ -28,9 +28,6 @@ IRREGULAR: Final[Mapping[str, str]] = {
 }
 """Resources whose folder in etcd is not their plural. The last one is ours alone."""
 
-OURS: Final = "refk8s/"
-"""The folder of keys that upstream does not have."""
-
 KEY_LENGTH_MAX: Final = 1024
 """The longest key that is read: a name and a namespace have at most 253 and 63 characters."""
 
@@ -50,6 +47,8 @@ class Keys:
     def __init__(self, prefix: str, places: Mapping[str, str] | None = None) -> None:
         self.prefix: Final = f"{prefix}/".encode()
         self.end: Final = f"{prefix}0".encode()  # the first key after all that begin with it
+        self.cluster: Final = self.prefix + b"refk8s/cluster"  # holds the cluster's id
+        self.progress: Final = self.prefix + b"refk8s/progress"  # is written to see an event
         self._to_folder: Final = dict(folders() if places is None else places)
         self._from_folder: Final = {
             folder: resource for resource, folder in self._to_folder.items()

@@ -21,7 +21,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from refk8s.core.store import (
-    ABSENT,
     Change,
     Committed,
     Conflict,
@@ -35,14 +34,23 @@ from refk8s.core.store import (
     resource_prefix,
 )
 from refk8s.core.store_port import Failed, StoreUnavailable, StoreUnknown, TxnRefused
-from refk8s.store.errors import OtherCluster, StoreRefused
+from refk8s.store.errors import StoreRefused
 from refk8s.store.etcd.address import EtcdAddress
 from refk8s.store.etcd.client import EtcdClient, RevisionCompacted
-from refk8s.store.etcd.compaction import Compactor, oldest_revision
-from refk8s.store.etcd.keys import OURS, Keys
+from refk8s.store.etcd.compaction import Compactor
+from refk8s.store.etcd.keys import Keys
 from refk8s.store.etcd.leases import Leases
-from refk8s.store.etcd.messages import EQUAL, MOD, RangeRequest, TxnRequest, WatchRequest
+from refk8s.store.etcd.load import identify, load
+from refk8s.store.etcd.messages import RangeRequest, WatchRequest
 from refk8s.store.etcd.mirror import Mirror
+from refk8s.store.etcd.transactions import (
+    changes_of,
+    failed_keys,
+    guard_of,
+    has_effect,
+    outcome_of_lost,
+    request_of,
+)
 from refk8s.store.etcd.waiting import Waiting
 
 log = logging.getLogger("refk8s")
@@ -64,12 +72,6 @@ RETRY_SECONDS_MAX: Final = 1.0
 IN_FLIGHT_MAX: Final = 4096
 """The most transactions without an outcome."""
 
-PAGE_KEYS: Final = 1000
-"""The keys of one page when the state is read."""
-
-HISTORY_MAX: Final = 100_000
-"""The most revisions before the present one that a start reads the changes of."""
-
 MARK_SECONDS: Final = 0.02
 """After so long without the awaited revision, a key is written so that the watch goes on
 (ETCD-6)."""
@@ -80,7 +82,7 @@ COMPACT_PAUSE_SECONDS: Final = 0.02
 
 
 class EtcdStore(Generic[V]):
-    """The store below a prefix in etcd. Made by `open_etcd`."""
+    """The store below a prefix in etcd, made by `open_etcd`. It behaves like `History` (ETCD-7)."""
 
     is_current: Final = False
 
@@ -172,22 +174,25 @@ class EtcdStore(Generic[V]):
     async def _commit(self, txn: Txn[V]) -> Committed[V] | Conflict:
         """Raises Failed."""
         base = self.revision
-        request = self._request(txn)
+        request = request_of(txn, self._keys, self._encode)
         end = asyncio.get_running_loop().time() + WRITE_SECONDS
         answer, lost = await self._answer(txn, request, end)
         revision: Revision = answer.header.revision
         if revision < base:
             raise StoreUnknown(self._fell(base, revision))
-        has_effect = answer.succeeded and any(
-            not op.HasField("response_delete_range") or op.response_delete_range.deleted
-            for op in answer.responses
-        )
-        await self._show(revision, end, is_awaited=has_effect)
+        is_effective = has_effect(answer)
+        await self._show(revision, end, is_awaited=is_effective)
+        engine = self._mirror.engine
         if answer.succeeded:
-            return Committed(revision, self._changes_of(txn, revision) if has_effect else ())
-        if lost is not None and (found := self._find(txn, base)) is not None:
+            return Committed(revision, changes_of(engine, txn, revision) if is_effective else ())
+        if lost is not None and (found := outcome_of_lost(engine, txn, base, self._is_value)):
             return found
-        return Conflict(revision, _failed(txn, answer))
+        return Conflict(revision, failed_keys(txn, answer))
+
+    def _is_value(self, put: Put[V], value: V, revision: Revision) -> bool:
+        """Whether the value at this revision is the one that is put."""
+        stored = self._decode(put.key, self._encode(put.value))
+        return bool(value == self._stamp(stored, revision))
 
     async def _answer(
         self, txn: Txn[V], request: Any, end: float
@@ -204,31 +209,12 @@ class EtcdStore(Generic[V]):
                 failed: StoreUnavailable | StoreUnknown = lost or error
             except StoreUnknown as error:
                 failed = lost = error
-                if not is_guarded(txn):
+                if guard_of(txn) is None:
                     raise
             if asyncio.get_running_loop().time() + pause > end:
                 raise failed
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)
-
-    def _request(self, txn: Txn[V]) -> Any:
-        """The transaction of etcd. If a compare fails, it reads the compared keys."""
-        request = TxnRequest()
-        for compare in txn.compares:
-            key = self._keys.to_etcd(compare.key)
-            request.compare.add(
-                result=EQUAL, target=MOD, key=key, mod_revision=compare.mod_revision
-            )
-            read = request.failure.add().request_range
-            read.key, read.keys_only = key, True
-        for write in txn.writes:
-            operation = request.success.add()
-            if isinstance(write, Put):
-                put = operation.request_put
-                put.key, put.value = self._keys.to_etcd(write.key), self._encode(write.value)
-            else:
-                operation.request_delete_range.key = self._keys.to_etcd(write.key)
-        return request
 
     async def _bind(self, txn: Txn[V], request: Any) -> None:
         """Bind the keys that expire to a lease (ETCD-12). Without one nothing is sent, so a lost
@@ -239,52 +225,6 @@ class EtcdStore(Generic[V]):
                     operation.request_put.lease = await leases.take()
                 except StoreUnknown as error:
                     raise StoreUnavailable(str(error)) from error
-
-    def _changes_of(self, txn: Txn[V], revision: Revision) -> tuple[Change[V], ...]:
-        """The changes that the transaction made at this revision."""
-        found = []
-        for key in sorted(write.key for write in txn.writes):
-            change = self._change(key, revision)
-            if change is not None:
-                found.append(change)
-        return tuple(found)
-
-    def _change(self, key: str, revision: Revision) -> Change[V] | None:
-        for change in self._mirror.engine.changes(resource_prefix(key), revision - 1):
-            if change.revision != revision:
-                return None
-            if change.key == key:
-                return change
-        return None
-
-    def _find(self, txn: Txn[V], base: Revision) -> Committed[V] | None:
-        """The outcome of a transaction that took effect after `base`, although its answer was
-        lost."""
-        guard = guard_of(txn)
-        if guard is None or base < self.compacted:
-            return None
-        for change in self._mirror.engine.changes(guard.key, base):
-            before = ABSENT if change.previous is None else change.previous.mod_revision
-            if change.key == guard.key and before == guard.mod_revision:
-                changes = self._changes_of(txn, change.revision)
-                if self._is_effect(txn, changes):
-                    return Committed(change.revision, changes)
-        return None
-
-    def _is_effect(self, txn: Txn[V], changes: Sequence[Change[V]]) -> bool:
-        """Whether these changes at one revision are what the transaction writes."""
-        found = {change.key: change.record for change in changes}
-        for write in txn.writes:
-            record = found.get(write.key)
-            if isinstance(write, Put):
-                if record is None:
-                    return False
-                stored = self._decode(write.key, self._encode(write.value))
-                if record.value != self._stamp(stored, record.mod_revision):
-                    return False
-            elif record is not None:
-                return False
-        return True
 
     # --- Being current
 
@@ -321,7 +261,7 @@ class EtcdStore(Generic[V]):
         while True:
             base = self.revision
             try:
-                answer = await self._client.range(RangeRequest(key=self._mark))
+                answer = await self._client.range(RangeRequest(key=self._keys.progress))
                 revision: Revision = answer.header.revision
                 if revision < base:
                     end = 0.0
@@ -359,10 +299,6 @@ class EtcdStore(Generic[V]):
         )
         return self._problem
 
-    @property
-    def _mark(self) -> bytes:
-        return self._keys.prefix + OURS.encode() + b"progress"
-
     async def _write_mark(self, revision: Revision) -> None:
         """Write a key below the prefix, if the watch does not deliver this revision by itself
         because another prefix was written (ETCD-6)."""
@@ -370,7 +306,7 @@ class EtcdStore(Generic[V]):
             await asyncio.sleep(MARK_SECONDS)
             while self.revision < revision:
                 try:
-                    answer = await self._client.put(self._mark, b"{}")
+                    answer = await self._client.put(self._keys.progress, b"{}")
                     revision = max(revision, answer.header.revision)
                     end = asyncio.get_running_loop().time() + WRITE_SECONDS
                     await self._show(revision, end, is_awaited=True)
@@ -385,7 +321,9 @@ class EtcdStore(Generic[V]):
         """Read the state, follow it, and return once it is current. Raises StoreRefused."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                self.cluster_id = await self._retry(lambda: self._identify(cluster_id))
+                self.cluster_id = await self._retry(
+                    lambda: identify(self._client, self._keys, cluster_id)
+                )
                 self._mirror = await self._retry(self._load)
                 self._spawn(self._follow())
                 self._spawn(Compactor(self._client).run())
@@ -409,51 +347,8 @@ class EtcdStore(Generic[V]):
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)
 
-    async def _identify(self, cluster_id: str | None) -> str:
-        """The id of the cluster whose state this is; written if there is none. Raises
-        OtherCluster."""
-        key = self._keys.prefix + OURS.encode() + b"cluster"
-        request = TxnRequest()
-        request.compare.add(result=EQUAL, target=MOD, key=key)
-        if cluster_id is not None:
-            put = request.success.add().request_put
-            put.key, put.value = key, cluster_id.encode()
-        request.failure.add().request_range.key = key
-        answer = await self._client.txn(request)
-        if answer.succeeded:
-            return cluster_id or ""
-        found = bytes(answer.responses[0].response_range.kvs[0].value).decode(errors="replace")
-        if cluster_id not in (None, found):
-            raise OtherCluster(
-                f"store {self._client.endpoint}: belongs to cluster {found}, not {cluster_id}; use another prefix or that cluster"
-            )
-        return found
-
     async def _load(self) -> Mirror[V]:
-        """The state at the oldest revision that a watch can begin at, or at the present one."""
-        present = int((await self._client.range(RangeRequest(key=self._mark))).header.revision)
-        oldest = await oldest_revision(self._client)
-        if max(oldest, present - HISTORY_MAX) == oldest > 0 and oldest <= present:
-            try:
-                return await self._load_at(oldest)
-            except RevisionCompacted:
-                pass
-        return await self._load_at(present)
-
-    async def _load_at(self, revision: Revision) -> Mirror[V]:
-        mirror = Mirror(self._keys, self._decode, self._stamp, revision)
-        key, more = self._keys.prefix, True
-        while more:
-            request = RangeRequest(
-                key=key, range_end=self._keys.end, limit=PAGE_KEYS, revision=revision
-            )
-            page = await self._client.range(request)
-            mirror.fill(page.kvs)
-            more = page.more and len(page.kvs) > 0
-            if more:
-                key = bytes(page.kvs[-1].key) + b"\0"
-        mirror.filled()
-        return mirror
+        return await load(self._client, self._keys, self._decode, self._stamp)
 
     async def _follow(self) -> None:
         """Watch from the revision of the reads on; after any interruption again."""
@@ -529,31 +424,6 @@ class EtcdStore(Generic[V]):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def guard_of(txn: Txn[Any]) -> Any:
-    """A compare on a key that the transaction changes for certain, so that it can take effect only
-    once; None if there is none."""
-    for compare in txn.compares:
-        for write in txn.writes:
-            if write.key == compare.key and (isinstance(write, Put) or compare.mod_revision):
-                return compare
-    return None
-
-
-def is_guarded(txn: Txn[Any]) -> bool:
-    """Whether the transaction takes effect at most once, however often it is sent."""
-    return guard_of(txn) is not None
-
-
-def _failed(txn: Txn[Any], answer: Any) -> tuple[str, ...]:
-    """The keys whose compares failed."""
-    failed = []
-    for compare, response in zip(txn.compares, answer.responses, strict=True):
-        kvs = response.response_range.kvs
-        if (kvs[0].mod_revision if kvs else ABSENT) != compare.mod_revision:
-            failed.append(compare.key)
-    return tuple(failed)
 
 
 def _give_up(future: asyncio.Future[None], words: str) -> None:
