@@ -252,7 +252,7 @@ class Lockstep(RuleBasedStateMachine):
 def test_store_17_and_etcd_7_two_servers_on_etcd_cannot_be_told_apart_from_the_history(
     etcd: Etcd,
 ) -> None:
-    # Shows ETCD-4.d, ETCD-6.c
+    # Shows ETCD-4.c, ETCD-6.c
     reached.clear()
     run_state_machine_as_test(
         Lockstep,
