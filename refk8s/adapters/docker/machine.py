@@ -5,14 +5,15 @@ from pathlib import Path
 
 from refk8s.adapters.docker.engine.client import Engine
 from refk8s.adapters.docker.engine.images import Images
-from refk8s.core.ports import NodeDescribed
+from refk8s.adapters.linux import resolv_conf
+from refk8s.core.ports import NodeDescribed, Resolver
 
 PODS_MAX = 110
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def describe(
-    engine: Engine, images: Images, node_name: str, node_ip: str, data: Path
+    engine: Engine, images: Images, node_name: str, node_ip: str, data: Path, resolv: Path | None
 ) -> NodeDescribed:
     """The machine as it is now."""
     info = engine.call("info")
@@ -39,7 +40,21 @@ def describe(
         disk_available_fraction=disk.f_bavail * disk.f_frsize / total if total else -1.0,
         pids_available=_pids_available(),
         security_modules=security_modules(info.get("SecurityOptions") or []),
+        resolver=resolver_of(resolv_conf.read(resolv_conf.for_pods(resolv))),
     )
+
+
+EMBEDDED = "127.0.0.11"
+"""The engine's own resolver in the network of each container. It asks the node's resolvers, also
+those that only the node itself reaches."""
+
+
+def resolver_of(conf: resolv_conf.ResolvConf) -> Resolver:
+    """The node's resolver, and its servers for pods (KUBELET-51)."""
+    reached = tuple(
+        [each for each in conf.servers if not each.startswith("127.") and each != "::1"]
+    )
+    return Resolver(conf.servers, conf.searches, conf.options, reached or (EMBEDDED,))
 
 
 def security_modules(options: list[str]) -> tuple[str, ...]:

@@ -51,7 +51,9 @@ class DockerNodes:
         from refk8s.adapters.docker.streams.containers import DockerContainers
         from refk8s.adapters.linux.service_rules import ServiceRules
 
-        runtime = self._runtime = DockerRuntime(cluster_id, self._data, self._node_name)
+        runtime = self._runtime = DockerRuntime(
+            cluster_id, self._data, self._node_name, self._resolv_conf
+        )
         rules = self._rules = ServiceRules(cluster_id, runtime.pod_cidr, runtime.aside)
         containers = self._containers = DockerContainers(runtime, runtime.streams)
         return [Node(self._node_name, runtime, rules, containers, self._name_server())]

@@ -50,7 +50,12 @@ class Operations:
     """The operations of one node on its engine."""
 
     def __init__(
-        self, cluster: str, data: Path, node_name: str, engine: Engine | None = None
+        self,
+        cluster: str,
+        data: Path,
+        node_name: str,
+        engine: Engine | None = None,
+        resolv_conf: Path | None = None,
     ) -> None:
         self.engine = Engine() if engine is None else engine
         self.cluster = cluster
@@ -69,6 +74,7 @@ class Operations:
         self.listing = Listing(self.engine, cluster, self.sandboxes, self.messages)
         self._data = data
         self._node_name = node_name
+        self._resolv_conf = resolv_conf
         self._handlers: dict[type, Callable[[Any], Result]] = {
             ListPods: self.listing.list,
             RunPodSandbox: self.sandboxes.run,
@@ -103,7 +109,14 @@ class Operations:
             )
 
     def _describe(self, operation: DescribeNode) -> Result:
-        return describe(self.engine, self.images, self._node_name, self.node_ip, self._data)
+        return describe(
+            self.engine,
+            self.images,
+            self._node_name,
+            self.node_ip,
+            self._data,
+            self._resolv_conf,
+        )
 
     def terminate(self, id: str) -> ContainerStatus | Failed | None:
         """Send the stop signal to a container, as the first step of StopContainer."""

@@ -1,11 +1,12 @@
 """The sandbox and containers that the runtime creates for a pod's spec. Rules KUBELET-50,
-KUBELET-51, KUBELET-55, KUBELET-94 (spec/kubelet.md).
+KUBELET-55, KUBELET-94 (spec/kubelet.md).
 
 Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a
 Pod or Container", "Adding entries to Pod /etc/hosts with HostAliases". Left out: sharing the
 process namespace; devices.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 from refk8s.core.api import quantity
@@ -14,6 +15,7 @@ from refk8s.core.kubelet import security
 from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.kubelet.resolver import REASON, compute_resolution
 from refk8s.core.kubelet.volumes import is_lasting
 from refk8s.core.pods.containers import is_init, is_sidecar, long_running
 from refk8s.core.ports import (
@@ -40,10 +42,14 @@ def spec_hash(container: Container) -> str:
 # --- the sandbox ----------------------------------------------------------------------------------
 
 
-def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfig:
-    """Network, host name and name resolution of the pod (KUBELET-50)."""
+def compute_sandbox_config(
+    facts: Facts, pod: Pod, attempt: int, note: Callable[[str, str, str], None]
+) -> SandboxConfig:
+    """Network, host name and name resolution of the pod (KUBELET-50). `note` records an Event."""
     metadata, spec = pod.metadata, pod.spec
-    servers, searches, options = compute_dns(facts, pod)
+    resolution = compute_resolution(facts, pod)
+    for words in resolution.warnings:
+        note(REASON, words, "Warning")
     sysctls = spec.security_context.sysctls if spec.security_context is not None else None
     return SandboxConfig(
         pod_uid=metadata.uid or "",
@@ -55,9 +61,9 @@ def compute_sandbox_config(facts: Facts, pod: Pod, attempt: int) -> SandboxConfi
         host_pid=bool(spec.host_pid),
         host_ipc=bool(spec.host_ipc),
         port_mappings=compute_port_mappings(pod),
-        dns_servers=servers,
-        dns_searches=searches,
-        dns_options=options,
+        dns_servers=resolution.servers,
+        dns_searches=resolution.searches,
+        dns_options=resolution.options,
         sysctls=tuple(
             [(security.sysctl_name(sysctl.name), sysctl.value) for sysctl in sysctls or ()]
         ),
@@ -141,37 +147,6 @@ def compute_port_mappings(pod: Pod) -> tuple[PortMapping, ...]:
         for port in container.ports or ()
         if port.host_port
     ])  # fmt: skip
-
-
-def compute_dns(facts: Facts, pod: Pod) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """(servers, search domains, options). All empty: as the node resolves names (KUBELET-51).
-
-    | policy | servers | search domains |
-    |---|---|---|
-    | ClusterFirst (not on the host's network), ClusterFirstWithHostNet | the cluster's | NS.svc.DOMAIN, svc.DOMAIN, DOMAIN |
-    | Default, or the cluster has no name server | the node's | the node's |
-    | None | dnsConfig only | dnsConfig only |
-    """
-    policy, config = pod.spec.dns_policy or "ClusterFirst", facts.config
-    servers: list[str] = []
-    searches: list[str] = []
-    options: dict[str, str | None] = {}
-    clustered = policy == "ClusterFirstWithHostNet" or (
-        policy == "ClusterFirst" and not pod.spec.host_network
-    )
-    if clustered and config.cluster_dns:
-        domain = config.cluster_domain
-        servers = list(config.cluster_dns)
-        searches = [f"{pod.metadata.namespace}.svc.{domain}", f"svc.{domain}", domain]
-        options["ndots"] = "5"
-    custom = pod.spec.dns_config
-    if custom is not None:
-        servers += [server for server in custom.nameservers or () if server not in servers]
-        searches += [search for search in custom.searches or () if search not in searches]
-        for option in custom.options or ():
-            options[option.name or ""] = option.value
-    lines = tuple([name if value is None else f"{name}:{value}" for name, value in options.items()])
-    return tuple(servers), tuple(searches), lines
 
 
 # --- a container ----------------------------------------------------------------------------------

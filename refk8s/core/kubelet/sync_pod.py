@@ -200,7 +200,9 @@ def bring_up(draft: Draft, pod: Pod) -> bool:
             draft.wake(memory.sandbox_retry_at)
         else:
             try:
-                config = compute_sandbox_config(draft.facts, pod, memory.sandbox_attempt)
+                config = compute_sandbox_config(
+                    draft.facts, pod, memory.sandbox_attempt, draft.note
+                )
             except BadConfig as problem:
                 draft.note(problem.reason, f"Failed to create pod sandbox: {problem}", "Warning")
                 draft.remember(sandbox_retry_at=draft.now + draft.facts.config.retry_after)

@@ -32,10 +32,18 @@ NAMES = "namespaces"
 
 
 class Memory(Value, frozen=True, eq=False):
-    """The records, and those that the name server got last."""
+    """The records, and those that the name server got last.
+
+    `complete_at` are the revisions of the view from which all records were computed.
+    """
 
     records: Records = Records()
     handed: Records | None = None
+    complete_at: tuple[int, int] = (-1, -1)
+
+
+def _revisions(view: View) -> tuple[int, int]:
+    return view.table(SERVICES).revision, view.table(ENDPOINT_SLICES).revision
 
 
 def _count_namespace(names: Map[str, None], resource: Resource, old: Any, new: Any) -> Any:
@@ -66,6 +74,8 @@ class ServiceRecords(Reconciler):
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
         memory: Memory = local.memory
+        if memory.complete_at == _revisions(view):
+            return NOTHING  # all that was listed is in the first records
         service: Service | None = view.get(SERVICES, key)
         slices: list[EndpointSlice] = view.indexed(ENDPOINT_SLICES, "service", key)
 
@@ -98,17 +108,18 @@ class ProgramRecords(Reconciler):
         namespaces = view.fold(NAMES)
 
         # Decide
-        records = memory.records
+        records, complete_at = memory.records, memory.complete_at
         problems: tuple[Exception, ...] = ()
         if memory.handed is None:  # the first records are complete (DNS-11)
             records, problems = compute_all(view, self.domain)
+            complete_at = _revisions(view)
         if records.namespaces is not namespaces:
             records = evolve(records, namespaces=namespaces)
         if memory.handed is records and not local.failures:
             return NOTHING
 
         # Report
-        return Plan(rules=records, memory=Memory(records, records), problems=problems)
+        return Plan(rules=records, memory=Memory(records, records, complete_at), problems=problems)
 
 
 def dns(name: str = "dns", domain: str = "cluster.local") -> Loop:

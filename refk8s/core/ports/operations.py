@@ -330,6 +330,16 @@ class Probed(Value, frozen=True):
     unknown: bool = False
 
 
+class Resolver(Value, frozen=True):
+    """How a node resolves names: the content of its resolv.conf. `pod_servers` are the servers as
+    pods with a network of their own reach them."""
+
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    pod_servers: tuple[str, ...] = ()
+
+
 class NodeDescribed(Value, frozen=True):
     """Facts for the Node object: addresses, capacity in base units, versions, images."""
 
@@ -353,6 +363,7 @@ class NodeDescribed(Value, frozen=True):
     pids_available: int = -1
     # of apparmor, seccomp, selinux: those that the runtime can enforce
     security_modules: tuple[str, ...] = ()
+    resolver: Resolver = Resolver()
 
 
 Result: TypeAlias = (
