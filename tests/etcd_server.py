@@ -42,6 +42,8 @@ class EtcdServer:
         self.name = name
         self.peer_port = own_peer
         self.flags = flags
+        self.scheme = "https" if "--cert-file" in flags else "http"
+        self.ctl_flags: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
         self.cluster = f"{name}=http://127.0.0.1:{own_peer}"
 
@@ -50,7 +52,7 @@ class EtcdServer:
         return f"127.0.0.1:{self.port}"
 
     def start(self, wait: bool = True) -> None:
-        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
+        client, peer = f"{self.scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -73,7 +75,7 @@ class EtcdServer:
         """Until it answers, which it does once the cluster has a leader."""
         end = time.monotonic() + START_SECONDS
         while subprocess.run(
-            [etcd_program("etcdctl"), "--endpoints", self.endpoint, "get", "x"],
+            [etcd_program("etcdctl"), "--endpoints", self.endpoint, *self.ctl_flags, "get", "x"],
             env={**os.environ, "ETCDCTL_API": "3"},
             capture_output=True,
         ).returncode:
@@ -92,7 +94,7 @@ class EtcdServer:
     def ctl(self, *arguments: str, stdin: bytes | None = None) -> bytes:
         """Run etcdctl."""
         return subprocess.run(
-            [etcd_program("etcdctl"), "--endpoints", self.endpoint, *arguments],
+            [etcd_program("etcdctl"), "--endpoints", self.endpoint, *self.ctl_flags, *arguments],
             env={**os.environ, "ETCDCTL_API": "3"},
             input=stdin,
             check=True,

@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,17 @@ import msgspec
 import pytest
 from etcd_server import EtcdServer, etcd_cluster, etcd_server
 
+from refk8s.components.certificates import (
+    AUTHORITY_NAME,
+    make_client,
+    make_key,
+    make_self_signed,
+    make_server,
+)
 from refk8s.core.properties.predicates import store as must
 from refk8s.core.store import ABSENT, Committed, Compare, Conflict, Delete, Put, Txn
 from refk8s.core.store_port import StoreUnavailable, StoreUnknown
+from refk8s.store.errors import StoreRefused
 from refk8s.store.etcd import store as etcd_store
 from refk8s.store.etcd.address import EtcdAddress
 from refk8s.store.etcd.store import EtcdStore, open_etcd
@@ -32,9 +41,9 @@ async def opened(members: list[EtcdServer]) -> EtcdStore[Value]:
     return await opened_at(*(member.endpoint for member in members))
 
 
-async def opened_at(*endpoints: str) -> EtcdStore[Value]:
+async def opened_at(*endpoints: str, **files: str) -> EtcdStore[Value]:
     return await open_etcd(
-        EtcdAddress(endpoints),
+        EtcdAddress(endpoints, **files),
         msgspec.json.encode,
         lambda key, data: msgspec.json.decode(data, type=dict),
         lambda value, revision: {**value, "revision": revision},
@@ -394,3 +403,49 @@ def test_etcd_13_an_etcd_whose_data_was_replaced_is_noticed(tmp_path: Path) -> N
 
     with etcd_server(tmp_path) as etcd:
         asyncio.run(act(etcd))
+
+
+def test_etcd_1_with_client_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(etcd_store, "START_SECONDS", 2.0)
+    now = datetime.now(UTC)
+    authority, foreign = make_key(), make_key()
+    files = {
+        "ca.crt": make_self_signed(authority, AUTHORITY_NAME, now),
+        "server.key": (server_key := make_key()),
+        "server.crt": make_server(server_key, authority, ["127.0.0.1"], now),
+        "client.key": (client_key := make_key()),
+        "client.crt": make_client(client_key, authority, "refk8s", "", now),
+        "foreign.crt": make_client(client_key, foreign, "refk8s", "", now),
+        "foreign-ca.crt": make_self_signed(foreign, AUTHORITY_NAME, now),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    ca, cert, foreign_cert, key = (
+        str(tmp_path / name) for name in ("ca.crt", "client.crt", "foreign.crt", "client.key")
+    )
+    server = EtcdServer(
+        tmp_path / "etcd",
+        *("--cert-file", str(tmp_path / "server.crt"), "--key-file", str(tmp_path / "server.key")),
+        *("--trusted-ca-file", ca, "--client-cert-auth"),
+    )
+    server.ctl_flags = ("--cacert", ca, "--cert", cert, "--key", key)
+
+    async def act() -> None:
+        store = await opened_at(server.endpoint, cacert=ca, cert=cert, key=key)
+        assert isinstance(await outcome_of(store, put(KEYS[0], {"n": 1})), Committed)
+        await store.close()
+        for files in (
+            {},
+            {"cacert": ca},
+            {"cacert": ca, "cert": foreign_cert, "key": key},
+            {"cacert": str(tmp_path / "foreign-ca.crt"), "cert": cert, "key": key},
+            {"cacert": str(tmp_path / "missing"), "cert": cert, "key": key},
+        ):
+            with pytest.raises(StoreRefused):
+                await opened_at(server.endpoint, **files)
+
+    try:
+        server.start()
+        asyncio.run(act())
+    finally:
+        server.kill()

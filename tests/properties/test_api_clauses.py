@@ -489,7 +489,7 @@ def test_del_9_a_portion_that_meets_a_conflict_is_halved_and_others_write_in_bet
         world.history, done = commit(world.history, outcome.txn, stamp)
         assert isinstance(done, Committed) and outcome.rest is not None
         asked = outcome.rest
-    assert sizes == [256, 256, 128, 64, 32]
+    assert sizes == [100, 100, 50, 25, 12]
     last = world.get(CONFIG_MAPS, f"c{count - 1:04}")
     world.do(
         Request(

@@ -44,9 +44,9 @@ from refk8s.core.value import Value, evolve
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
-PORTION_MAX = 256
-"""The number of objects of a collection that are deleted in one transaction; other requests are
-handled between two."""
+PORTION_MAX = 100
+"""The compares and writes of one transaction of a collection, after which no further object is
+added; other requests are handled between two. etcd takes at most 128 (`--max-txn-ops`)."""
 
 
 def delete(exchange: Exchange) -> Response | Commit:
@@ -130,8 +130,8 @@ def _delete_portion(
     options, strategy = collection.options, strategy_of(request.resource)
     compares: list[Compare] = []
     writes: list[Put[Any] | Delete] = []
-    at, count = collection.at, 0
-    while at < len(collection.listed) and count < collection.portion:
+    at = collection.at
+    while at < len(collection.listed) and max(len(compares), len(writes)) < collection.portion:
         key, uid = collection.listed[at]
         at += 1
         record = store.get(key)
@@ -141,7 +141,6 @@ def _delete_portion(
         left = after_delete(strategy, record.value, options, context)
         if left is not None and left == record.value:
             continue
-        count += 1
         compares.append(Compare(record.key, record.mod_revision))
         writes.append(Delete(record.key) if left is None else Put(record.key, left))
         if left is None:
