@@ -78,16 +78,16 @@ def a_draft(held: ContainerMemory, spec=None, **memory) -> Draft:
 
 @given(
     state=st.sampled_from(["running", "running", "running", "created", "exited"]),
-    doing=st.sampled_from(["", "", "pull", "create", "start", "postStart", "preStop", "stop"]),
+    operation=st.sampled_from(["", "", "pull", "create", "start", "postStart", "preStop", "stop"]),
     has_hook=st.booleans(),
-    hooked=st.booleans(),
+    pre_stop_done=st.booleans(),
     left=st.sampled_from([None, None, -SECOND, 0, 1, SECOND, 5 * SECOND, 10 * SECOND]),
     seconds=st.sampled_from([1, 2, 5, 30]),
     rests=st.sampled_from([0, 0, NOW, NOW + 1]),
     message=st.sampled_from(["", "Stopping container c"]),
 )
 def test_pod_3_pod_7_the_next_step_of_ending_a_container(
-    state, doing, has_hook, hooked, left, seconds, rests, message
+    state, operation, has_hook, pre_stop_done, left, seconds, rests, message
 ):
     """preStop once and first; SIGTERM with what is left of the period; a shorter period at once;
     nothing while an answer is to come."""
@@ -95,36 +95,38 @@ def test_pod_3_pod_7_the_next_step_of_ending_a_container(
     spec = container("c", lifecycle=PRE_STOP) if has_hook else container("c")
     held = ContainerMemory(
         replace(RUNS, state=state),
-        doing=doing,
-        hooked=hooked,
+        operation=operation,
+        pre_stop_done=pre_stop_done,
         grace_until=grace_until,
         retry_at=rests,
     )
     draft = a_draft(held, spec)
     stop(draft, spec, seconds, message)
     after = draft.memory.container("c")
-    if state != "running" or doing in ("create", "start") or rests > NOW:
+    if state != "running" or operation in ("create", "start") or rests > NOW:
         assert (draft.operations, after, draft.memory.notes) == ([], held, ())
         assert draft.wake_at == (
-            rests if state == "running" and doing not in ("create", "start") else None
+            rests if state == "running" and operation not in ("create", "start") else None
         )
         return
     assert draft.wake_at is None
     told = Note("Killing", message, "Normal", "spec.containers{c}")
     assert draft.memory.notes == ((told,) if message and left is None else ())
     until = min(NOW + seconds * SECOND, grace_until)
-    if doing == "" and has_hook and not hooked and left is None:
+    if operation == "" and has_hook and not pre_stop_done and left is None:
         assert draft.operations == [
             RunHook("u", "c-2", "sleep" if has_hook else "", seconds, seconds=9)
         ]
-        assert after == replace(held, doing="preStop", grace_until=until)
-    elif doing in ("", "postStart"):
+        assert after == replace(held, operation="preStop", grace_until=until)
+    elif operation in ("", "postStart"):
         whole = -((NOW - until) // SECOND)
-        assert draft.operations == [StopContainer("u", "c-2", max(whole, 2 if hooked else 1))]
-        assert after == replace(held, doing="stop", grace_until=until)
-    elif doing in ("preStop", "stop", "pull") and NOW + seconds * SECOND < grace_until:
+        assert draft.operations == [
+            StopContainer("u", "c-2", max(whole, 2 if pre_stop_done else 1))
+        ]
+        assert after == replace(held, operation="stop", grace_until=until)
+    elif operation in ("preStop", "stop", "pull") and NOW + seconds * SECOND < grace_until:
         assert draft.operations == [StopContainer("u", "c-2", seconds)]
-        assert after == replace(held, doing="stop", grace_until=until)
+        assert after == replace(held, operation="stop", grace_until=until)
     else:
         assert (draft.operations, after) == ([], held)
 
@@ -151,17 +153,17 @@ LOST = replace(
 
 
 @given(st.sampled_from([None, "running", "exited"]), st.sampled_from(["stop", "pull"]))
-def test_pod_14_a_stopped_container_without_an_exit_status_is_reported_as_lost(state, doing):
+def test_pod_14_a_stopped_container_without_an_exit_status_is_reported_as_lost(state, operation):
     """The runtime answers the stop, and reports nothing, or a container that still runs."""
     status = None if state is None else replace(RUNS, state=state, exit_code=7)
-    held = ContainerMemory(RUNS, doing=doing, grace_until=NOW, hooked=True)
+    held = ContainerMemory(RUNS, operation=operation, grace_until=NOW, pre_stop_done=True)
     memory = after_result(
         a_draft(held).memory, StopContainer("u", "c-2", 1), Done(status), NOW, SECOND
     )
     after = memory.container("c")
     assert after.current == (status if state == "exited" else LOST)
-    assert (after.doing, after.grace_until, after.hooked) == (
-        doing if doing == "pull" else "",
+    assert (after.operation, after.grace_until, after.pre_stop_done) == (
+        operation if operation == "pull" else "",
         NEVER,
         False,
     )
@@ -172,15 +174,15 @@ def test_kubelet_10_a_stopped_sandbox_has_killed_its_running_containers(stopped,
     """They restart without a back-off; containers of other sandboxes are unchanged."""
     held = ContainerMemory(replace(RUNS, state=state))
     sandbox = SandboxStatus("s-1", "u", "default", "p", 0, True)
-    draft = a_draft(held, sandbox=sandbox, sandbox_doing="stop")
+    draft = a_draft(held, sandbox=sandbox, sandbox_operation="stop")
     memory = after_result(draft.memory, StopPodSandbox("u", stopped), Done(), NOW, SECOND)
     is_ours = stopped == "s-1"
-    assert memory.sandbox_doing == ""
+    assert memory.sandbox_operation == ""
     assert memory.sandbox == (None if is_ours else sandbox)
     assert memory.dead_sandboxes == ((replace(sandbox, ready=False),) if is_ours else ())
     after = memory.container("c")
     if is_ours and state == "running":
-        assert (after.current, after.doomed) == (LOST, SANDBOX)
+        assert (after.current, after.stop_reason) == (LOST, SANDBOX)
     else:
         assert after == held
 

@@ -12,10 +12,10 @@ from refk8s.core.value import Value
 
 BACKOFF_FIRST: Instant = 10 * SECOND
 BACKOFF_MAX: Instant = 300 * SECOND
-FORGIVEN_AFTER: Instant = 2 * BACKOFF_MAX
+BACKOFF_RESET_AFTER: Instant = 2 * BACKOFF_MAX
 """A container that exits so long after its last restart ran well: the back-off is reset."""
 
-assert FORGIVEN_AFTER == 10 * MINUTE
+assert BACKOFF_RESET_AFTER == 10 * MINUTE
 
 
 class Backoff(Value, frozen=True):
@@ -30,7 +30,7 @@ def restart_at(backoff: Backoff | None, finished_at: Instant) -> Instant:
 
     0: at once, whatever the clock shows.
     """
-    if backoff is None or finished_at - backoff.tried_at > FORGIVEN_AFTER:
+    if backoff is None or finished_at - backoff.tried_at > BACKOFF_RESET_AFTER:
         return 0
     return finished_at + backoff.delay
 
@@ -40,7 +40,7 @@ def restarted(backoff: Backoff | None, finished_at: Instant, now: Instant) -> Ba
 
     10 s at first, then twice the last.
     """
-    if backoff is None or finished_at - backoff.tried_at > FORGIVEN_AFTER:
+    if backoff is None or finished_at - backoff.tried_at > BACKOFF_RESET_AFTER:
         return Backoff(BACKOFF_FIRST, now)
     return Backoff(min(2 * backoff.delay, BACKOFF_MAX), now)
 
@@ -55,6 +55,6 @@ def pull_failed(backoff: Backoff | None, now: Instant) -> Backoff:
 
     It is reset when the last failure is long past.
     """
-    if backoff is None or now - backoff.tried_at > FORGIVEN_AFTER:
+    if backoff is None or now - backoff.tried_at > BACKOFF_RESET_AFTER:
         return Backoff(BACKOFF_FIRST, now)
     return Backoff(min(2 * backoff.delay, BACKOFF_MAX), now)

@@ -103,7 +103,7 @@ def end(draft: Draft, why: str) -> None:
         return
     if not end_containers(draft, pod, seconds):
         return
-    if memory.sandbox_doing or memory.volumes_doing:
+    if memory.sandbox_operation or memory.volume_writes_running:
         return
     if draft.now < memory.end_retry_at:
         draft.wake(memory.end_retry_at)
@@ -111,7 +111,7 @@ def end(draft: Draft, why: str) -> None:
     if not memory.ended:
         if memory.sandbox is not None:
             draft.operations.append(StopPodSandbox(memory.uid, memory.sandbox.id))
-            draft.remember(sandbox_doing=STOP)
+            draft.remember(sandbox_operation=STOP)
             return
         draft.remember(ended=True)
     if why in ("deleted", "gone") and not memory.removed:
@@ -137,7 +137,7 @@ def end_containers(draft: Draft, pod: Pod | None, seconds: int) -> bool:
 def is_alive(draft: Draft, name: str) -> bool:
     """Whether it runs, or a running operation may start it."""
     memory = draft.memory.container(name)
-    return memory.running or memory.doing not in ("", PULL)
+    return memory.running or memory.operation not in ("", PULL)
 
 
 def end_unknown(draft: Draft, seconds: int, known: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
@@ -158,7 +158,7 @@ def stop(draft: Draft, container: Container, seconds: int, message: str = "") ->
     name = container.name
     memory = draft.memory.container(name)
     current = memory.current
-    if current is None or not memory.running or memory.doing in (CREATE, START):
+    if current is None or not memory.running or memory.operation in (CREATE, START):
         return  # The result will show whether it runs.
     if draft.now < memory.retry_at:
         draft.wake(memory.retry_at)
@@ -168,21 +168,21 @@ def stop(draft: Draft, container: Container, seconds: int, message: str = "") ->
         draft.note("Killing", message, container=container)
     hook = container.lifecycle.pre_stop if container.lifecycle is not None else None
     if (
-        memory.doing == ""
+        memory.operation == ""
         and hook is not None
-        and not memory.hooked
+        and not memory.pre_stop_done
         and memory.grace_until == NEVER
     ):
         draft.operations.append(probes.compute_hook(container, hook, current, seconds))
-        draft.set_container(name, replace(memory, doing=PRE_STOP, grace_until=until))
-    elif memory.doing in ("", POST_START):
+        draft.set_container(name, replace(memory, operation=PRE_STOP, grace_until=until))
+    elif memory.operation in ("", POST_START):
         left = -(-(until - draft.now) // SECOND)
-        least = GRACE_AFTER_HOOK_SECONDS_MIN if memory.hooked else GRACE_SECONDS_MIN
+        least = GRACE_AFTER_HOOK_SECONDS_MIN if memory.pre_stop_done else GRACE_SECONDS_MIN
         draft.operations.append(StopContainer(draft.memory.uid, current.id, max(left, least)))
-        draft.set_container(name, replace(memory, doing=STOP, grace_until=until))
+        draft.set_container(name, replace(memory, operation=STOP, grace_until=until))
     elif until < memory.grace_until:  # POD-7
         draft.operations.append(StopContainer(draft.memory.uid, current.id, seconds))
-        draft.set_container(name, replace(memory, doing=STOP, grace_until=until))
+        draft.set_container(name, replace(memory, operation=STOP, grace_until=until))
 
 
 def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
@@ -192,8 +192,8 @@ def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
     one.
     """
     sandbox = draft.memory.sandbox
-    if draft.memory.sandbox_doing:
-        return draft.memory.sandbox_doing != STOP
+    if draft.memory.sandbox_operation:
+        return draft.memory.sandbox_operation != STOP
     strays = [
         container
         for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
@@ -201,14 +201,14 @@ def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
     ]
     for container in strays:
         memory = draft.memory.container(container.name)
-        if not memory.doomed:
-            draft.set_container(container.name, replace(memory, doomed=SANDBOX))
+        if not memory.stop_reason:
+            draft.set_container(container.name, replace(memory, stop_reason=SANDBOX))
         stop(draft, container, grace_seconds(draft, ""))
     if sandbox is None or sandbox.ready:
         return not strays
     if not strays and draft.now >= draft.memory.end_retry_at:
         draft.operations.append(StopPodSandbox(draft.memory.uid, sandbox.id))
-        draft.remember(sandbox_doing=STOP)
+        draft.remember(sandbox_operation=STOP)
     elif not strays:
         draft.wake(draft.memory.end_retry_at)
     return False
@@ -224,7 +224,7 @@ def is_stray(draft: Draft, name: str) -> bool:
 
 def remove_sandbox(draft: Draft, id: str) -> None:
     draft.operations.append(RemovePodSandbox(draft.memory.uid, id))
-    draft.remember(sandbox_doing=REMOVE)
+    draft.remember(sandbox_operation=REMOVE)
 
 
 def remove_all(draft: Draft) -> None:

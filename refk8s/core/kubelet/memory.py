@@ -39,7 +39,7 @@ RUN, REMOVE = "run", "remove"
 
 # The reasons for which the kubelet stops a running container to restart it.
 CHANGED, LIVENESS, STARTUP, SANDBOX, HOOK = "changed", "liveness", "startup", "sandbox", "postStart"
-BLAMELESS = (CHANGED, SANDBOX)
+STOPS_WITHOUT_BACKOFF = (CHANGED, SANDBOX)
 """Stops that are not a failure of the container: the restart has no back-off."""
 
 NEVER: Instant = 1 << 62
@@ -80,7 +80,7 @@ class ContainerMemory(Value, frozen=True):
     current: ContainerStatus | None = None
     last: ContainerStatus | None = None
     stale: tuple[str, ...] = ()
-    doing: str = ""
+    operation: str = ""
     image_id: str = ""  # on the node, for the next attempt
     image_user: str = ""  # "user[:group]" of that image; empty: root
     reason: str = ""  # why it is waiting
@@ -89,10 +89,10 @@ class ContainerMemory(Value, frozen=True):
     crash_backoff: Backoff | None = None
     retry_at: Instant = 0  # after a failed create or stop
     removing: bool = False
-    doomed: str = ""  # why a running attempt is stopped and restarted
+    stop_reason: str = ""  # why a running attempt is stopped and restarted
     grace_until: Instant = NEVER  # the instant of SIGKILL at the latest
-    hook: bool = False  # postStart is still to run
-    hooked: bool = False  # preStop has run in this attempt
+    post_start_pending: bool = False  # postStart is still to run
+    pre_stop_done: bool = False  # preStop has run in this attempt, or is skipped
     probes: Mapping[str, ProbeMemory] = {}
 
     @property
@@ -112,12 +112,12 @@ class ContainerMemory(Value, frozen=True):
         return replace(
             self,
             current=status,
-            doing=self.doing if self.doing == PULL else "",
+            operation=self.operation if self.operation == PULL else "",
             image_id="",
             reason="",
             message="",
-            hook=False,
-            hooked=False,
+            post_start_pending=False,
+            pre_stop_done=False,
             grace_until=NEVER,
             probes={},
         )
@@ -141,13 +141,13 @@ class PodMemory(Value, frozen=True):
     rejected: tuple[str, str] | None = None  # (reason, message)
     sandbox: SandboxStatus | None = None  # the newest
     dead_sandboxes: tuple[SandboxStatus, ...] = ()
-    sandbox_doing: str = ""
+    sandbox_operation: str = ""
     sandbox_attempt: int = 0  # of the next
     sandbox_retry_at: Instant = 0  # after a failed start
     end_retry_at: Instant = 0  # after a failed stop or removal
     containers: Mapping[str, ContainerMemory] = {}
     volumes: Mapping[str, str] = {}  # volume -> fingerprint of what was written
-    volumes_doing: int = 0
+    volume_writes_running: int = 0
     volumes_retry_at: Instant = 0
     volumes_due: Instant = 0  # when they are checked again; 0: now
     complained_at: Instant = 0  # about a volume
@@ -166,9 +166,9 @@ class PodMemory(Value, frozen=True):
     def busy(self) -> bool:
         """Whether operations that change the pod are running (image pulls do not)."""
         return (
-            self.sandbox_doing != ""
-            or self.volumes_doing > 0
-            or any(c.doing not in ("", PULL) for c in self.containers.values())
+            self.sandbox_operation != ""
+            or self.volume_writes_running > 0
+            or any(c.operation not in ("", PULL) for c in self.containers.values())
         )
 
     def container(self, name: str) -> ContainerMemory:
@@ -222,4 +222,6 @@ def lost_status(status: ContainerStatus, now: Instant) -> ContainerStatus:
 def live_sandbox(memory: PodMemory) -> SandboxStatus | None:
     """The sandbox in which containers may be created, or None."""
     sandbox = memory.sandbox
-    return sandbox if sandbox is not None and sandbox.ready and not memory.sandbox_doing else None
+    return (
+        sandbox if sandbox is not None and sandbox.ready and not memory.sandbox_operation else None
+    )

@@ -20,8 +20,8 @@ from refk8s.core.kubelet.node_status import (
     compute_lease,
     compute_node,
     compute_node_status,
+    is_same_but_heartbeats,
     own_labels,
-    says_the_same,
 )
 from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER, described
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
@@ -124,11 +124,13 @@ class NodeAgent(Reconciler):
             return Plan(wake_at=wake)
         status = compute_node_status(self.config, facts, memory.describe_error, node.status, now)
         if (
-            says_the_same(status, node.status)
+            is_same_but_heartbeats(status, node.status)
             and now < memory.status_at + self.config.node_status_every
         ):
             return Plan(wake_at=wake)
-        because = "it lives" if says_the_same(status, node.status) else "the machine changed"
+        because = (
+            "it lives" if is_same_but_heartbeats(status, node.status) else "the machine changed"
+        )
         request = Request(
             "update",
             NODES,

@@ -176,7 +176,7 @@ def _condition(
     )
 
 
-def says_the_same(a: NodeStatus, b: NodeStatus) -> bool:
+def is_same_but_heartbeats(a: NodeStatus, b: NodeStatus) -> bool:
     """Whether two statuses are equal apart from heartbeats."""
     return _without_heartbeats(a) == _without_heartbeats(b)
 

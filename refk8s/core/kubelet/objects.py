@@ -25,9 +25,9 @@ from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp
 from refk8s.core.value import Value
 
 MISSING_SECONDS_MAX = 10
-ASK_SECONDS_MAX = 15
+READ_SECONDS_MAX = 15
 TOKEN_SECONDS = 3607
-FORGOTTEN_AFTER: Instant = 10 * MINUTE
+UNUSED_DROPPED_AFTER: Instant = 10 * MINUTE
 
 
 class Held(Value, frozen=True):
@@ -41,10 +41,10 @@ class Held(Value, frozen=True):
     value: Any = None
     read: bool = False
     good_until: Instant = 0
-    asked_at: Instant = 0  # 0: no request is in transit
+    requested_at: Instant = 0  # 0: no request is in transit
     misses: int = 0
     as_of: int = -1
-    asked_as_of: int = -1
+    requested_as_of: int = -1
     waiting: tuple[str, ...] = ()
 
 
@@ -71,7 +71,7 @@ def token_key(pod: Pod, audience: str, seconds: int) -> str:
     )
 
 
-def compute_question(key: str, as_of: int) -> Request:
+def compute_read(key: str, as_of: int) -> Request:
     """The request that reads this object, at least as new as this revision of the store."""
     kind, namespace, name, *rest = key.split("/", 6)
     if kind == "tokens":
@@ -100,7 +100,7 @@ def compute_question(key: str, as_of: int) -> Request:
     )
 
 
-def key_of_question(request: Request) -> str:
+def key_of_read(request: Request) -> str:
     """The key of the object that a request reads."""
     if request.subresource == "token":
         spec = request.body.spec
@@ -112,7 +112,7 @@ def key_of_question(request: Request) -> str:
 
 def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Instant) -> Held:
     """The object after a response (KUBELET-71)."""
-    held = replace(held, asked_at=0, waiting=())
+    held = replace(held, requested_at=0, waiting=())
     if response is not None and response.ok:
         until = now + kept_for
         if isinstance(response.body, TokenRequest) and response.body.status.expiration_timestamp:
@@ -120,13 +120,18 @@ def taken_in(held: Held, response: Response | None, now: Instant, kept_for: Inst
                 now + (parse_timestamp(response.body.status.expiration_timestamp) - now) * 4 // 5
             )
         return replace(
-            held, value=response.body, read=True, good_until=until, misses=0, as_of=held.asked_as_of
+            held,
+            value=response.body,
+            read=True,
+            good_until=until,
+            misses=0,
+            as_of=held.requested_as_of,
         )
     misses = min(held.misses + 1, 10)
     until = now + min(1 << (misses - 1), MISSING_SECONDS_MAX) * SECOND
     if response is not None and response.code == 404:
         return replace(
-            held, value=None, read=True, good_until=until, misses=misses, as_of=held.asked_as_of
+            held, value=None, read=True, good_until=until, misses=misses, as_of=held.requested_as_of
         )
     return replace(held, good_until=until, misses=misses)
 
@@ -136,7 +141,7 @@ def prune(objects: Map[str, Held], now: Instant) -> Map[str, Held]:
     old = [
         key
         for key, held in objects.items()
-        if held.good_until + FORGOTTEN_AFTER < now and not held.asked_at
+        if held.good_until + UNUSED_DROPPED_AFTER < now and not held.requested_at
     ]
     for key in old:
         objects = objects.delete(key)
@@ -179,7 +184,11 @@ class Library:
         """The current object, or None where there is none. NotYet while a read is in transit."""
         held = self.held.get(key, NOT_HELD)
         if held.as_of < self.since:
-            if held.asked_as_of >= self.since and not held.asked_at and self.now < held.good_until:
+            if (
+                held.requested_as_of >= self.since
+                and not held.requested_at
+                and self.now < held.good_until
+            ):
                 # The read failed: it is repeated after a wait.
                 self._wake(held.good_until)
             else:
@@ -189,10 +198,10 @@ class Library:
             if held.value is None or is_token(key):
                 self._wake(held.good_until)
         else:
-            patience = (held.asked_at or self.now) + ASK_SECONDS_MAX * SECOND
-            if self.now < patience:
+            deadline = (held.requested_at or self.now) + READ_SECONDS_MAX * SECOND
+            if self.now < deadline:
                 self.needed.append(key)
-                self._wake(patience)
+                self._wake(deadline)
                 raise NotYet(key)
         if not held.read:
             raise NotYet(key)

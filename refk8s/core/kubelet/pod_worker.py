@@ -29,10 +29,10 @@ from refk8s.core.kubelet.node_status import compute_labels
 from refk8s.core.kubelet.objects import (
     NOT_HELD,
     Library,
-    compute_question,
+    compute_read,
     has_changed,
     is_token,
-    key_of_question,
+    key_of_read,
     prune,
     taken_in,
 )
@@ -163,7 +163,9 @@ class PodWorker(Reconciler):
         else:
             node = replace(node, pods=node.pods.set(uid, memory))
         asks, node = (
-            _ask(node, library.needed, key, now, _revision(view)) if library.needed else ((), node)
+            _request_missing(node, library.needed, key, now, _revision(view))
+            if library.needed
+            else ((), node)
         )
 
         # Report
@@ -241,7 +243,7 @@ class PodWorker(Reconciler):
         now: Instant,
     ) -> tuple[NodeMemory, Iterable[Key]]:
         """Handle the response to a read of an object that pods wait for."""
-        name = key_of_question(request)
+        name = key_of_read(request)
         held = memory.objects.get(name, NOT_HELD)
         following = taken_in(held, response, now, self.config.objects_kept)
         memory = replace(memory, objects=memory.objects.set(name, following))
@@ -268,9 +270,10 @@ class PodWorker(Reconciler):
         stale = [
             key
             for key in sorted(shown)
-            if node.objects.get(key, NOT_HELD).value is not None and not node.objects[key].asked_at
+            if node.objects.get(key, NOT_HELD).value is not None
+            and not node.objects[key].requested_at
         ]
-        return _ask(node, stale, "", now, _revision(view))
+        return _request_missing(node, stale, "", now, _revision(view))
 
     # --- listing ----------------------------------------------------------------------------------
 
@@ -330,16 +333,16 @@ class PodWorker(Reconciler):
                     pods = pods.set(uid, replace(pod, listing=False, dirty=True))
             memory = replace(memory, pods=pods, list_failures=failures, relist_at=again)
             return (replace(memory, listing=False) if whole else memory), (NODE_KEY,)
-        told: dict[str, tuple[list[Any], list[Any]]] = {}
+        by_uid: dict[str, tuple[list[Any], list[Any]]] = {}
         for sandbox in result.sandboxes:
-            told.setdefault(sandbox.pod_uid, ([], []))[0].append(sandbox)
+            by_uid.setdefault(sandbox.pod_uid, ([], []))[0].append(sandbox)
         for container in result.containers:
-            told.setdefault(container.pod_uid, ([], []))[1].append(container)
+            by_uid.setdefault(container.pod_uid, ([], []))[1].append(container)
         pods = memory.pods
         keys: list[Key] = []
-        for uid in sorted({*told, *(operation.pod_uids or pods)}):
+        for uid in sorted({*by_uid, *(operation.pod_uids or pods)}):
             known = pods.get(uid)
-            sandboxes, containers = told.get(uid, ([], []))
+            sandboxes, containers = by_uid.get(uid, ([], []))
             if known is None:
                 if not sandboxes:
                     continue
@@ -387,7 +390,7 @@ def _revision(view: View) -> int:
     return view.table(PODS).revision
 
 
-def _ask(
+def _request_missing(
     node: NodeMemory, needed: Iterable[str], pod: Key, now: Instant, as_of: int
 ) -> tuple[tuple[Request, ...], NodeMemory]:
     """The requests for the missing objects; `pod` is reconciled after the responses.
@@ -398,9 +401,9 @@ def _ask(
     objects = node.objects
     for name in needed:
         held = objects.get(name, NOT_HELD)
-        if not held.asked_at:
-            asks.append(compute_question(name, as_of))
-            held = replace(held, asked_at=now, asked_as_of=as_of)
+        if not held.requested_at:
+            asks.append(compute_read(name, as_of))
+            held = replace(held, requested_at=now, requested_as_of=as_of)
         if pod and pod not in held.waiting:
             held = replace(held, waiting=(*held.waiting, pod))
         objects = objects.set(name, held)

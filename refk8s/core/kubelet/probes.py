@@ -71,7 +71,7 @@ def plan_container_probes(draft: Draft, container: Container) -> None:
             begin = current.started_at + (probe.initial_delay_seconds or 0) * SECOND
             state = held[kind] = ProbeMemory(current.id, None, due=begin)
         if (
-            not is_asked(kind, state, started, memory, draft.memory.ending != "")
+            not should_run(kind, state, started, memory, draft.memory.ending != "")
             or state.asking is not None
         ):
             continue
@@ -89,13 +89,13 @@ def plan_container_probes(draft: Draft, container: Container) -> None:
         draft.set_container(container.name, replace(memory, probes=held))
 
 
-def is_asked(
+def should_run(
     kind: str, state: ProbeMemory, started: bool, memory: ContainerMemory, ending: bool
 ) -> bool:
     """Whether this probe runs at present, by the table above (PROBE-4)."""
     if kind == READINESS:
         return started
-    if ending or memory.doomed or state.result is False:
+    if ending or memory.stop_reason or state.result is False:
         return False
     return state.result is None if kind == STARTUP else started
 
@@ -158,7 +158,7 @@ def is_failing(memory: ContainerMemory, kind: str) -> bool:
 
 def is_started(container: Container, memory: ContainerMemory) -> bool:
     """Whether it runs, its postStart hook is over, and its startup probe (if any) has succeeded."""
-    if not memory.running or memory.hook or memory.doing == "postStart":
+    if not memory.running or memory.post_start_pending or memory.operation == "postStart":
         return False
     return container.startup_probe is None or _verdict(memory, STARTUP) is True
 

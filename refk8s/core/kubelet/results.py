@@ -70,13 +70,15 @@ def _ran_sandbox(
         return replace(
             memory,
             sandbox=result.status,
-            sandbox_doing="",
+            sandbox_operation="",
             sandbox_attempt=operation.config.attempt + 1,
         )
     note = Note(
         "FailedCreatePodSandBox", f"Failed to create pod sandbox: {_failure_of(result)}", "Warning"
     )
-    return replace(memory, sandbox_doing="", sandbox_retry_at=now + retry_after).with_notes(note)
+    return replace(memory, sandbox_operation="", sandbox_retry_at=now + retry_after).with_notes(
+        note
+    )
 
 
 def _stopped_sandbox(
@@ -84,9 +86,11 @@ def _stopped_sandbox(
 ) -> PodMemory:
     if isinstance(result, Failed):
         note = Note("FailedKillPod", f"error killing pod: {result.message}", "Warning")
-        return replace(memory, sandbox_doing="", end_retry_at=now + retry_after).with_notes(note)
+        return replace(memory, sandbox_operation="", end_retry_at=now + retry_after).with_notes(
+            note
+        )
     sandbox = memory.sandbox
-    memory = replace(memory, sandbox_doing="")
+    memory = replace(memory, sandbox_operation="")
     if sandbox is not None and sandbox.id == operation.sandbox_id:
         memory = replace(
             memory,
@@ -101,7 +105,9 @@ def _stopped_sandbox(
         ):
             memory = memory.with_container(
                 name,
-                replace(container.after_exit(lost_status(container.current, now)), doomed=SANDBOX),
+                replace(
+                    container.after_exit(lost_status(container.current, now)), stop_reason=SANDBOX
+                ),
             )
     return memory
 
@@ -114,18 +120,18 @@ def _removed_sandbox(
     retry_after: Instant,
 ) -> PodMemory:
     if isinstance(result, Failed):
-        return replace(memory, sandbox_doing="", end_retry_at=now + retry_after)
+        return replace(memory, sandbox_operation="", end_retry_at=now + retry_after)
     left = tuple(
         [sandbox for sandbox in memory.dead_sandboxes if sandbox.id != operation.sandbox_id]
     )
     volumes = memory.volumes if left or memory.sandbox is not None else {}
-    return replace(memory, sandbox_doing="", dead_sandboxes=left, volumes=volumes)
+    return replace(memory, sandbox_operation="", dead_sandboxes=left, volumes=volumes)
 
 
 def _wrote_volume(
     memory: PodMemory, operation: WriteVolume, result: Result, now: Instant, retry_after: Instant
 ) -> PodMemory:
-    memory = replace(memory, volumes_doing=memory.volumes_doing - 1)
+    memory = replace(memory, volume_writes_running=memory.volume_writes_running - 1)
     if not isinstance(result, Failed):
         return memory
     note = Note(
@@ -154,14 +160,14 @@ def _pulled(
 ) -> PodMemory:
     image = operation.image
     for name, container in memory.containers.items():
-        if container.doing != PULL or not _is_pulling(memory, name, image):
+        if container.operation != PULL or not _is_pulling(memory, name, image):
             continue
         if isinstance(result, ImagePulled):
             memory = memory.with_container(
                 name,
                 replace(
                     container,
-                    doing="",
+                    operation="",
                     image_id=result.image_id or image,
                     image_user=result.user,
                     pull_backoff=None,
@@ -181,7 +187,7 @@ def _pulled(
         reason = result.reason if isinstance(result, Failed) and result.reason else "ErrImagePull"
         failed = replace(
             container,
-            doing="",
+            operation="",
             reason=reason,
             message=_failure_of(result),
             pull_backoff=pull_failed(container.pull_backoff, now),
@@ -228,9 +234,9 @@ def _created(
             current=result.status,
             last=container.current if container.current is not None else container.last,
             stale=stale,
-            doing="",
+            operation="",
             grace_until=NEVER,
-            hooked=False,
+            pre_stop_done=False,
         )
         note = Note(
             "Created",
@@ -243,7 +249,7 @@ def _created(
     )
     container = replace(
         container,
-        doing="",
+        operation="",
         reason=reason,
         message=_failure_of(result),
         retry_at=now + retry_after,
@@ -286,7 +292,7 @@ def _started(
     status = result.status if isinstance(result, Done) else None
     if status is None:
         status = evolve(current, state=RUNNING, started_at=now)
-    container = replace(container, current=status, doing="", image_id="", reason="", message="")
+    container = replace(container, current=status, operation="", image_id="", reason="", message="")
     if status.state == EXITED:
         container = container.after_exit(status)
     note = Note("Started", "Container started", container=path)
@@ -300,7 +306,9 @@ def _stopped(
     if container is None or container.current is None or container.current.state == EXITED:
         return memory  # A second stop (with a shorter grace period) gives a second result.
     if isinstance(result, Failed):
-        return memory.with_container(name, replace(container, doing="", retry_at=now + retry_after))
+        return memory.with_container(
+            name, replace(container, operation="", retry_at=now + retry_after)
+        )
     status = result.status if isinstance(result, Done) and result.status is not None else None
     if status is None or status.state != EXITED:
         status = lost_status(container.current, now)
@@ -329,18 +337,20 @@ def _hooked(
     memory: PodMemory, operation: RunHook, result: Result, now: Instant, retry_after: Instant
 ) -> PodMemory:
     name, container = _by_id(memory, operation.container_id)
-    if container is None or container.doing not in (PRE_STOP, POST_START):
+    if container is None or container.operation not in (PRE_STOP, POST_START):
         return memory
     worked = isinstance(result, Probed) and result.success
     path = memory.field_path(name)
-    if container.doing == PRE_STOP:
-        memory = memory.with_container(name, replace(container, doing="", hooked=True))
+    if container.operation == PRE_STOP:
+        memory = memory.with_container(name, replace(container, operation="", pre_stop_done=True))
         note = Note("FailedPreStopHook", "PreStopHook failed", "Warning", path)
         return memory if worked else memory.with_notes(note)
     if worked:
-        return memory.with_container(name, replace(container, doing=""))
+        return memory.with_container(name, replace(container, operation=""))
     # KUBELET-17: a container whose postStart hook failed is stopped and restarted.
-    memory = memory.with_container(name, replace(container, doing="", doomed=HOOK, hooked=True))
+    memory = memory.with_container(
+        name, replace(container, operation="", stop_reason=HOOK, pre_stop_done=True)
+    )
     return memory.with_notes(Note("FailedPostStartHook", "PostStartHook failed", "Warning", path))
 
 

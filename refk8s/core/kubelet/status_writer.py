@@ -27,7 +27,7 @@ from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
 
 
-def told_pods(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
+def changed_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
     return [pod_key(new)] if new is not None else []
 
 
@@ -40,7 +40,7 @@ class StatusWriter(Reconciler):
     def __init__(self, node_name: str, config: KubeletConfig) -> None:
         self.user = node_user(node_name)
         self.config = config
-        self.interests = (Interest(PODS, told_pods, field_selector=f"spec.nodeName={node_name}"),)
+        self.interests = (Interest(PODS, changed_pod, field_selector=f"spec.nodeName={node_name}"),)
 
     def start_memory(self, now: Instant) -> NodeMemory:
         return NodeMemory()
@@ -120,6 +120,6 @@ def is_starting(pod: Pod, memory: PodMemory) -> bool:
         return False
     for container in pod.spec.containers:
         held = memory.container(container.name)
-        if held.doing or (not held.running and not held.reason):
+        if held.operation or (not held.running and not held.reason):
             return True
     return memory.sandbox is None

@@ -30,7 +30,6 @@ from refk8s.core.kubelet.container import (
 )
 from refk8s.core.kubelet.draft import Draft
 from refk8s.core.kubelet.memory import (
-    BLAMELESS,
     CHANGED,
     CREATE,
     LIVENESS,
@@ -39,6 +38,7 @@ from refk8s.core.kubelet.memory import (
     RUN,
     START,
     STARTUP,
+    STOPS_WITHOUT_BACKOFF,
     ContainerMemory,
     live_sandbox,
 )
@@ -181,8 +181,8 @@ def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
     policy = container.restart_policy or pod.spec.restart_policy or "Always"
     if is_init(pod.spec, container) and not is_sidecar(container) and policy == "Always":
         policy = "OnFailure"
-    if memory.doomed:
-        return policy != "Never" or memory.doomed == CHANGED
+    if memory.stop_reason:
+        return policy != "Never" or memory.stop_reason == CHANGED
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
@@ -193,7 +193,7 @@ def bring_up(draft: Draft, pod: Pod) -> bool:
     """Create a sandbox and volumes; whether containers may follow (KUBELET-10, KUBELET-11)."""
     mounted = plan_volumes(draft, pod)
     memory = draft.memory
-    if memory.sandbox_doing:
+    if memory.sandbox_operation:
         return False
     if memory.sandbox is None:  # KUBELET-2: a new one only after that
         if draft.now < memory.sandbox_retry_at:
@@ -209,7 +209,7 @@ def bring_up(draft: Draft, pod: Pod) -> bool:
                 draft.wake(draft.memory.sandbox_retry_at)
                 return False
             draft.operations.append(RunPodSandbox(config))
-            draft.remember(sandbox_doing=RUN)
+            draft.remember(sandbox_operation=RUN)
         return False
     if memory.dead_sandboxes and draft.now >= memory.end_retry_at:
         lifecycle.remove_sandbox(draft, memory.dead_sandboxes[0].id)
@@ -226,12 +226,12 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
     current = memory.current
     if current is None or current.state != RUNNING:
         return
-    if memory.hook and not memory.doing:
+    if memory.post_start_pending and not memory.operation:
         start_hook(draft, container, memory)
         return
-    if not memory.doomed:
+    if not memory.stop_reason:
         if current.spec_hash and current.spec_hash != spec_hash(container):
-            memory = replace(memory, doomed=CHANGED)
+            memory = replace(memory, stop_reason=CHANGED)
             draft.set_container(container.name, memory)
             draft.note(
                 "Killing",
@@ -239,7 +239,7 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
                 container=container,
             )
         elif probes.is_failing(memory, "startup"):
-            memory = replace(memory, doomed=STARTUP)
+            memory = replace(memory, stop_reason=STARTUP)
             draft.set_container(container.name, memory)
             draft.note(
                 "Killing",
@@ -247,15 +247,15 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
                 container=container,
             )
         elif probes.is_failing(memory, "liveness"):
-            memory = replace(memory, doomed=LIVENESS)
+            memory = replace(memory, stop_reason=LIVENESS)
             draft.set_container(container.name, memory)
             draft.note(
                 "Killing",
                 f"Container {container.name} failed liveness probe, will be restarted",
                 container=container,
             )
-    if memory.doomed:
-        lifecycle.stop(draft, container, probes.grace_seconds(pod, container, memory.doomed))
+    if memory.stop_reason:
+        lifecycle.stop(draft, container, probes.grace_seconds(pod, container, memory.stop_reason))
 
 
 def advance(draft: Draft, pod: Pod, container: Container, ready: bool) -> None:
@@ -265,15 +265,15 @@ def advance(draft: Draft, pod: Pod, container: Container, ready: bool) -> None:
     """
     name = container.name
     memory = draft.memory.container(name)
-    if memory.doing:
+    if memory.operation:
         return
     if memory.created and in_sandbox(draft, memory):
         if ready and not is_held_up(draft):
             assert memory.current is not None
             draft.operations.append(StartContainer(draft.memory.uid, memory.current.id))
-            draft.set_container(name, replace(memory, doing=START))
+            draft.set_container(name, replace(memory, operation=START))
         return
-    if memory.exited and not memory.image_id and memory.doomed not in BLAMELESS:
+    if memory.exited and not memory.image_id and memory.stop_reason not in STOPS_WITHOUT_BACKOFF:
         assert memory.current is not None
         at = restart_at(memory.crash_backoff, memory.current.finished_at)
         if draft.now < at:  # KUBELET-20
@@ -314,7 +314,9 @@ def _duration(seconds: int) -> str:
 
 def is_held_up(draft: Draft) -> bool:
     """Whether a container of the pod is being started: the next one waits (KUBELET-14)."""
-    return any(memory.doing in IMMEDIATE_OPERATIONS for memory in draft.memory.containers.values())
+    return any(
+        memory.operation in IMMEDIATE_OPERATIONS for memory in draft.memory.containers.values()
+    )
 
 
 def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
@@ -346,7 +348,7 @@ def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     draft.operations.append(
         PullImage(draft.memory.uid, image, container.image_pull_policy or "IfNotPresent")
     )
-    draft.set_container(container.name, replace(memory, doing=PULL))
+    draft.set_container(container.name, replace(memory, operation=PULL))
 
 
 _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
@@ -387,12 +389,20 @@ def create(draft: Draft, pod: Pod, container: Container, memory: ContainerMemory
         return
     draft.operations.append(CreateContainer(sandbox.id, config))
     backoff = memory.crash_backoff
-    if memory.current is not None and memory.exited and memory.doomed not in BLAMELESS:
+    if (
+        memory.current is not None
+        and memory.exited
+        and memory.stop_reason not in STOPS_WITHOUT_BACKOFF
+    ):
         backoff = restarted(backoff, memory.current.finished_at, draft.now)
     draft.set_container(
         container.name,
         replace(
-            memory, doing=CREATE, crash_backoff=backoff, doomed="", hook=has_post_start(container)
+            memory,
+            operation=CREATE,
+            crash_backoff=backoff,
+            stop_reason="",
+            post_start_pending=has_post_start(container),
         ),
     )
 
@@ -416,7 +426,9 @@ def start_hook(draft: Draft, container: Container, memory: ContainerMemory) -> N
     draft.operations.append(
         probes.compute_hook(container, handler, memory.current, HOOK_SECONDS_MAX)
     )
-    draft.set_container(container.name, replace(memory, doing=POST_START, hook=False))
+    draft.set_container(
+        container.name, replace(memory, operation=POST_START, post_start_pending=False)
+    )
 
 
 def has_post_start(container: Container) -> bool:

@@ -41,7 +41,7 @@ def plan_volumes(draft: Draft, pod: Pod) -> bool:
     volumes = pod.spec.volumes
     if not volumes:
         return True
-    if draft.memory.volumes_doing:
+    if draft.memory.volume_writes_running:
         return False
     if draft.now < draft.memory.volumes_due:
         draft.wake(draft.memory.volumes_due)
@@ -54,7 +54,7 @@ def plan_volumes(draft: Draft, pod: Pod) -> bool:
     )
     held = dict(draft.memory.volumes)
     complete = settled = True
-    doing = 0
+    writes = 0
     for volume in volumes:
         # A restart of the machine removed it.
         in_memory = volume.empty_dir is not None and volume.empty_dir.medium == MEMORY
@@ -71,22 +71,22 @@ def plan_volumes(draft: Draft, pod: Pod) -> bool:
         except BadConfig as problem:
             settled = False
             complete = complete and volume.name in held
-            _complain(draft, volume, str(problem))
+            _record_failure(draft, volume, str(problem))
             continue
         if held.get(volume.name) != fingerprint:
             complete = complete and volume.name in held
             held[volume.name] = fingerprint
             draft.operations.append(operation)
-            doing += 1
+            writes += 1
     # Without a change only the renewal of a token needs another check.
-    due = 0 if doing or not settled else draft.library.wake_at or NEVER
-    draft.remember(volumes=held, volumes_doing=doing, volumes_due=due)
+    due = 0 if writes or not settled else draft.library.wake_at or NEVER
+    draft.remember(volumes=held, volume_writes_running=writes, volumes_due=due)
     if due:
         draft.wake(due)  # With NEVER there is none.
     return complete
 
 
-def _complain(draft: Draft, volume: Volume, message: str) -> None:
+def _record_failure(draft: Draft, volume: Volume, message: str) -> None:
     """Record the Event once in a while; reconcile again when the retry is due."""
     if draft.now >= draft.memory.complained_at + draft.facts.config.retry_after:
         draft.remember(complained_at=draft.now)
