@@ -61,7 +61,7 @@ class ControllerTwin(Twin):
                 "if response.code == 503:"),
         CoreBug("a key is decided before the view shows its writes", requests.release, "revision >= revision", "revision >= 0"),
         CoreBug("a key is decided before its deletions are seen", requests.release, "_is_gone(draft, *gone)", "True"),
-        CoreBug("what is in doubt is not looked up", requests.take_answer, "elif flight.doubtful or", "elif False and"),
+        CoreBug("what is in doubt is not looked up", requests.take_answer, "elif flight.is_retry or", "elif False and"),
         CoreBug("all waves are sent at once", replica_set.ReplicaSetReconciler.reconcile, "slow_start(making)", "(making,)"),
         CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - len(active)", "wanted + 1 - len(active)"),
         CoreBug("the dearest pods go first", replica_set.ReplicaSetReconciler.reconcile, "[: min(-missing, BURST_MAX)]", "[missing:]"),

@@ -196,7 +196,7 @@ class GarbageTwin(Twin):
     def _is_idle(self, plan: Plan) -> bool:
         return (
             not any(plan.waves)
-            and not plan.asks
+            and not plan.queries
             and (plan.memory is UNCHANGED or plan.memory == self.memory)
         )
 
@@ -206,7 +206,7 @@ class GarbageTwin(Twin):
             raise Impossible("the collector leaves it as it is")
         if plan.memory is not UNCHANGED:
             self.memory = plan.memory
-        waves = [wave for wave in plan.waves if wave] or [plan.asks]
+        waves = [wave for wave in plan.waves if wave] or [plan.queries]
         for number, wave in enumerate(waves):
             self.flights += [
                 Flight(key, self.life, number > 0 or self._is_second(plan), request)

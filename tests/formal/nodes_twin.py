@@ -224,7 +224,7 @@ class NodesTwin(Twin):
         if not self._collects(plan):
             raise Impossible("the collector leaves it alone")
         self._carry_out(self.collector, plan)
-        for question in plan.asks:
+        for question in plan.queries:
             _, response = submit(self.cluster, evolve(question, user=ADMIN))
             self.collector.memory, _ = self.collector.reconciler.answered(
                 self.collector.memory, f"default/{name}", question, response, self._instant()
@@ -265,7 +265,7 @@ class NodesTwin(Twin):
             memory.missing,
             memory.gone,
         )
-        return any(plan.waves) or bool(plan.asks) or changed
+        return any(plan.waves) or bool(plan.queries) or changed
 
     # --- what is where
 

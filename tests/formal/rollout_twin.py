@@ -42,19 +42,19 @@ class RolloutTwin(Twin):
     )
     core_bugs = (
         CoreBug("the surge rounds down", rollout.compute_bounds, "round_up=True", "round_up=False"),
-        CoreBug("pods that are not available yet count", rollout.shrink, "+ new.sure - bounds.fewest_available\n    sizes",
+        CoreBug("pods that are not available yet count", rollout.shrink, "+ new.surely_available - bounds.fewest_available\n    sizes",
                 "+ new.replicas - bounds.fewest_available\n    sizes"),
         CoreBug("nothing may be missing and nothing exceed", rollout.compute_bounds, "max_unavailable = 1", "max_unavailable = 0"),
         CoreBug("growing forgets the old pods", rollout.grow, "- total(old)", "- 0"),
-        CoreBug("the old ones that work go first", rollout.shrink, "left[member.name] - member.sure, spare", "left[member.name], spare"),
+        CoreBug("the old ones that work go first", rollout.shrink, "left[member.name] - member.surely_available, spare", "left[member.name], spare"),
         CoreBug("shares are cut off", rollout._rounded, "2 * numerator + denominator", "2 * numerator"),
         CoreBug("what is left over goes to the smallest", rollout.spread, "by_size[0].name", "by_size[-1].name"),
         CoreBug("what was scaled goes on as if it was not", deployment.decide, "if is_scaled(observed) and", "if False and"),
     )  # fmt: skip
     model_bugs = (
         ModelBug("the surge rounds down", "(p * replicas + 99) / 100", "(p * replicas) / 100"),
-        ModelBug("the status is believed for more than the size", "pure def sure(rs: ReplicaSet): int = min(rs.size, rs.told)",
-                 "pure def sure(rs: ReplicaSet): int = rs.told"),
+        ModelBug("the status is believed for more than the size", "pure def surely_available(rs: ReplicaSet): int = min(rs.size, rs.told)",
+                 "pure def surely_available(rs: ReplicaSet): int = rs.told"),
         ModelBug("growing forgets the old pods", "min(b.most - now - others,", "min(b.most - now,", unsafe=True),
     )  # fmt: skip
 

@@ -84,17 +84,17 @@ def test_host_2_a_pod_reaches_the_api_server_with_what_is_mounted(
         ]
         assert [item["metadata"]["name"] for item in slices] == ["kubernetes"]
         (address,) = slices[0]["endpoints"][0]["addresses"]
-        asks = Client(docker_host, cluster, "asks", tmp_path)
+        queries = Client(docker_host, cluster, "asks", tmp_path)
         pods = "https://10.96.0.1:443/api/v1/namespaces/default/pods"
-        until(lambda: asks.status(pods) == "200", 30, "the pod is not answered")
+        until(lambda: queries.status(pods) == "200", 30, "the pod is not answered")
         assert (
-            asks.status(
+            queries.status(
                 "https://kubernetes.default/api", "--resolve", "kubernetes.default:443:10.96.0.1"
             )
             == "200"
         )
-        assert asks.status(pods, token=False) in ("401", "403")
-        assert asks.status(f"https://{address}:{cluster.port}/api", "-k") == "200"
+        assert queries.status(pods, token=False) in ("401", "403")
+        assert queries.status(f"https://{address}:{cluster.port}/api", "-k") == "200"
         of_host = Client(docker_host, cluster, "of-host", tmp_path)
         assert until(
             lambda: of_host.status(pods) == "200", 30, "a pod in the host's network is not answered"

@@ -79,7 +79,7 @@ def take(cluster: Cluster, *objects: Any) -> Cluster:
     return written(cluster, *[Delete(key(obj)) for obj in objects])
 
 
-def asks(verb: str, obj: Any, who: str = "somebody", sub: str = "", **more: Any) -> Submit:
+def queries(verb: str, obj: Any, who: str = "somebody", sub: str = "", **more: Any) -> Submit:
     """A request about this object."""
     resource = by_kind(obj.api_version, obj.kind)
     more.setdefault("body", obj if verb in ("create", "update") else None)
@@ -101,7 +101,7 @@ def told(was: Any, now: Any, verb: str = "update", **more: Any) -> Lie:
     before = world(was)
     return (
         before,
-        asks(verb, now if now is not None else was, **more),
+        queries(verb, now if now is not None else was, **more),
         put(before, now) if now is not None else take(before, was),
     )
 
@@ -214,7 +214,7 @@ def decides(
 
 
 def request(verb: str, obj: Any, sub: str = "", **more: Any) -> Request:
-    return asks(verb, obj, sub=sub, **more).request
+    return queries(verb, obj, sub=sub, **more).request
 
 
 # --- nodes ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from test_adm import MERGE, Cluster
 from val_examples_cluster import CERTIFICATE, REQUEST, claim, ingress, signing, volume
 
 from refk8s.core.api import codec, resources
-from refk8s.core.api.pkcs10 import NoRequest, read_request
+from refk8s.core.api.pkcs10 import NotPkcs10, read_request
 from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver.exchange import Exchange
@@ -109,7 +109,7 @@ def test_val_51_a_request_that_is_cut_or_has_something_behind_it_is_none(data):
             + b64encode(wrong)
             + b"\n-----END CERTIFICATE REQUEST-----\n"
         )
-        with pytest.raises(NoRequest):
+        with pytest.raises(NotPkcs10):
             read_request(b64(text))
 
 
@@ -128,13 +128,13 @@ def test_val_51_whatever_the_bytes_they_are_read_or_refused(data, as_pem, where)
         )
     try:
         assert all(isinstance(text, str) for text in read_request(b64(data)).organizations)
-    except NoRequest as error:
+    except NotPkcs10 as error:
         assert str(error)
 
 
 @given(st.text(max_size=100))
 def test_val_51_what_is_no_base64_is_no_request(text):
-    with pytest.raises(NoRequest):
+    with pytest.raises(NotPkcs10):
         read_request(text)
 
 

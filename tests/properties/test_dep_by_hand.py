@@ -750,17 +750,19 @@ def test_dep_7_dep_8_one_step_of_a_rollout(replicas, surge, unavailable, drawn, 
     assert grown == (replicas if new.replicas > replicas else min(new.replicas + room, replicas))
     sizes = rollout.shrink(bounds, new, old)
     left = [sizes.get(one.name, one.replicas) for one in old]
-    assert sum(left) + new.sure >= min(before + new.sure, bounds.fewest_available), (
-        "what is left would be enough, were it all available"
-    )
+    assert sum(left) + new.surely_available >= min(
+        before + new.surely_available, bounds.fewest_available
+    ), "what is left would be enough, were it all available"
     # In words: pods that are not available go first, the oldest's before others'; then available
     # ones, as long as enough stay.
-    spare, expected = max(before + new.sure - bounds.fewest_available, 0), []
+    spare, expected = max(before + new.surely_available - bounds.fewest_available, 0), []
     for one in old:
-        gone = min(one.replicas - one.sure, spare)
+        gone = min(one.replicas - one.surely_available, spare)
         spare -= gone
         expected.append(one.replicas - gone)
-    spare = max(new.sure + sum(one.sure for one in old) - bounds.fewest_available, 0)
+    spare = max(
+        new.surely_available + sum(one.surely_available for one in old) - bounds.fewest_available, 0
+    )
     for number, size in enumerate(expected):
         gone = min(size, spare)
         spare -= gone

@@ -145,7 +145,7 @@ def test_ep_7_what_an_old_view_shows_without_a_service_is_looked_up():
     by_hand = Endpoints(metadata=ObjectMeta(name="e", namespace="default", uid="uid-e"))
     view = view_of(controller, by_hand)
     plan = controller.reconcile(view, "", NOW, NO_MEMORY)
-    [question] = plan.asks
+    [question] = plan.queries
     assert (question.verb, question.resource, question.namespace, question.name) == (
         "get",
         SERVICES,
@@ -161,7 +161,7 @@ def test_ep_7_what_an_old_view_shows_without_a_service_is_looked_up():
         memory, found = controller.answered(plan.memory, "", question, response, NOW)
         assert tuple(found) == keys
         again = controller.reconcile(view, "", NOW + SECOND, Local(memory))
-        assert bool(again.asks) == (response is None or response.code == 500)
+        assert bool(again.queries) == (response is None or response.code == 500)
 
 
 @given(

@@ -264,17 +264,21 @@ def test_gc_2_an_owner_that_is_not_shown_is_asked_for_and_only_a_clear_no_counts
     collector = GarbageCollector()
     child = owned("uid-owner")
     plan = decide(collector, child)
-    assert [ask.verb for ask in plan.asks] == ["get"] and not sent(plan, "delete")
+    assert [ask.verb for ask in plan.queries] == ["get"] and not sent(plan, "delete")
     for response, deletes in ((None, 0), (Response(500, None), 0), (Response(404, None), 1)):
         memory, _ = collector.answered(
-            collector.start_memory(0), "uid-child", plan.asks[0], response, 0
+            collector.start_memory(0), "uid-child", plan.queries[0], response, 0
         )
         assert len(sent(decide(collector, child, memory=memory), "delete")) == deletes
     there = Response(200, ConfigMap(metadata=ObjectMeta(name="owner", uid="uid-owner")))
-    memory, _ = collector.answered(collector.start_memory(0), "uid-child", plan.asks[0], there, 0)
+    memory, _ = collector.answered(
+        collector.start_memory(0), "uid-child", plan.queries[0], there, 0
+    )
     assert not sent(decide(collector, child, memory=memory), "delete")
     another = Response(200, ConfigMap(metadata=ObjectMeta(name="owner", uid="uid-another")))
-    memory, _ = collector.answered(collector.start_memory(0), "uid-child", plan.asks[0], another, 0)
+    memory, _ = collector.answered(
+        collector.start_memory(0), "uid-child", plan.queries[0], another, 0
+    )
     [deletion] = sent(decide(collector, child, memory=memory), "delete")
     # GC-1
     assert (deletion.body.preconditions.uid, deletion.body.preconditions.resource_version) == (
@@ -319,7 +323,7 @@ def test_gc_9_nothing_is_deleted_for_an_owner_that_cannot_be():
     reference = OwnerReference(api_version="v1", kind="ConfigMap", name="owner", uid="uid-x")
     node = Node(metadata=ObjectMeta(name="n", uid="uid-n", owner_references=(reference,)))
     plan = decide(collector, node)
-    assert not plan.waves and not plan.asks
+    assert not plan.waves and not plan.queries
 
 
 def test_gc_3_a_reference_to_a_gone_owner_is_taken_off_while_another_is_there():
@@ -338,7 +342,7 @@ def test_gc_3_a_reference_to_a_gone_owner_is_taken_off_while_another_is_there():
             owner_references=both,
         )
     )
-    [question] = decide(collector, child, solid).asks
+    [question] = decide(collector, child, solid).queries
     memory, _ = collector.answered(
         collector.start_memory(0), "uid-child", question, Response(404, None), 0
     )

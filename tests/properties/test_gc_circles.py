@@ -133,7 +133,7 @@ def test_gc_11_an_owner_in_another_namespace_is_reported_where_the_picture_shows
     ) and note.regarding.metadata.name == "child"
     named = "[v1/ConfigMap, namespace: default, name: owner, uid: uid-owner]"
     assert note.message == f'ownerRef {named} does not exist in namespace "default"'
-    assert len(plan.asks) == 1, "and its absence is looked up as ever (GC-2)"
+    assert len(plan.queries) == 1, "and its absence is looked up as ever (GC-2)"
     assert decide(collector, owned("uid-owner")).notes == ()
     here = ConfigMap(metadata=ObjectMeta(name="owner", namespace="default", uid="uid-owner"))
     assert decide(collector, owned("uid-owner"), here).notes == ()

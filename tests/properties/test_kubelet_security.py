@@ -313,8 +313,8 @@ def test_kubelet_92_no_container_is_made_with_less_than_it_asks_for(
     bench.run_for(1)
     needed = {
         module
-        for module, asks in (("apparmor", app_armor), ("seccomp", seccomp))
-        if asks not in (None, "Unconfined")
+        for module, queries in (("apparmor", app_armor), ("seccomp", seccomp))
+        if queries not in (None, "Unconfined")
     }
     needed |= {"selinux"} if label else set()
     if "apparmor" in needed - modules:

@@ -12,13 +12,13 @@ from lies import (
     SERVICE_ACCOUNT,
     Lie,
     Runtime,
-    asks,
     decides,
     key,
     loop,
     node,
     on_node,
     put,
+    queries,
     request,
     take,
     told,
@@ -105,7 +105,7 @@ def unstamped() -> Lie:
     )
     return (
         before,
-        asks("update", A, body=UNNAMED),
+        queries("update", A, body=UNNAMED),
         evolve(after, last_commit=replace(after.last_commit, changes=(wrong,))),
     )
 
@@ -117,14 +117,14 @@ def forged(**parts: Any) -> Lie:
     [made] = after.last_commit.changes
     return (
         before,
-        asks("update", A),
+        queries("update", A),
         evolve(after, last_commit=replace(after.last_commit, changes=(replace(made, **parts),))),
     )
 
 
 def overfull() -> Lie:
     before = world(node(cpu="1"), BIG)
-    return before, asks("create", BIG, sub="binding"), put(before, change(BIG, node_name="n1"))
+    return before, queries("create", BIG, sub="binding"), put(before, change(BIG, node_name="n1"))
 
 
 ROOM = ResourceRequirements(requests={"cpu": "2"})
@@ -135,7 +135,7 @@ def reborn() -> Lie:
     before = take(world(pod("p")), pod("p"))
     return (
         evolve(before, last_commit=None),
-        asks("create", pod("q")),
+        queries("create", pod("q")),
         put(before, change(pod("q"), uid="uid-p")),
     )
 
@@ -143,7 +143,7 @@ def reborn() -> Lie:
 def created_where_nobody_lives(phase: str) -> Lie:
     namespace = Namespace(metadata=ObjectMeta(name="default", uid="n"))
     before = world() if phase == "absent" else world(meta(namespace, deletion_timestamp=FOR_EVER))
-    return before, asks("create", B), put(before, B)
+    return before, queries("create", B), put(before, B)
 
 
 TERMINATING = Namespace(
@@ -154,7 +154,7 @@ TERMINATING = Namespace(
 
 def namespace_goes_first() -> Lie:
     before = world(TERMINATING, B)
-    return before, asks("update", TERMINATING, sub="finalize"), take(before, TERMINATING)
+    return before, queries("update", TERMINATING, sub="finalize"), take(before, TERMINATING)
 
 
 def service(name: str = "web", address: str = "10.0.0.1", app: str = "web") -> Service:
@@ -172,7 +172,7 @@ def service(name: str = "web", address: str = "10.0.0.1", app: str = "web") -> S
 
 def same_address() -> Lie:
     before = world(service())
-    return before, asks("create", service("other")), put(before, service("other"))
+    return before, queries("create", service("other")), put(before, service("other"))
 
 
 def held(name: str) -> IPAddress:
@@ -187,19 +187,19 @@ def held(name: str) -> IPAddress:
 
 def address_left_behind() -> Lie:
     before = world(held("10.0.0.1"), service())
-    return before, asks("delete", service()), take(before, service())
+    return before, queries("delete", service()), take(before, service())
 
 
 def address_of_nobody() -> Lie:
     before = world(service())
-    return before, asks("update", service()), put(before, held("10.0.0.2"))
+    return before, queries("update", service()), put(before, held("10.0.0.2"))
 
 
 def node_port_of_nobody() -> Lie:
     before = world(service())
     return (
         before,
-        asks("update", service()),
+        queries("update", service()),
         written(before, Put("/internal/nodeports/30001", held("30001"))),
     )
 
@@ -222,7 +222,7 @@ def slice_of(*endpoints: Endpoint) -> EndpointSlice:
 
 def with_slice(*endpoints: Endpoint) -> Lie:
     before = world(service())
-    return before, asks("create", slice_of()), put(before, slice_of(*endpoints))
+    return before, queries("create", slice_of()), put(before, slice_of(*endpoints))
 
 
 OWNER = replica_set("web", replicas=1)
@@ -234,7 +234,7 @@ GOING = meta(A, deletion_timestamp=FOR_EVER, deletion_grace_period_seconds=5, ge
 def one_too_many(last: int, made: Callable[[int], Any], *others: Any) -> Lie:
     """What one owner has made, and one more of it."""
     before = world(*others, *[made(n) for n in range(last)])
-    return before, asks("create", made(last)), put(before, made(last))
+    return before, queries("create", made(last)), put(before, made(last))
 
 
 def made_pod(n: int) -> Any:
@@ -284,7 +284,7 @@ def sends(held: Any) -> Lie:
 
 def acquired_without_a_transition() -> Lie:
     before = behind_election(held_lease("a"), a=None)
-    return before, asks("update", held_lease("b")), put(before, held_lease("b"))
+    return before, queries("update", held_lease("b")), put(before, held_lease("b"))
 
 
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
@@ -365,7 +365,7 @@ def collected_with_its_owner_there() -> Lie:
     before = world(OWNER, OWNED)
     return (
         before,
-        asks("delete", OWNED, COLLECTOR, body=meant(uid="uid-p", resource_version="3")),
+        queries("delete", OWNED, COLLECTOR, body=meant(uid="uid-p", resource_version="3")),
         take(before, OWNED),
     )
 
@@ -386,7 +386,7 @@ NO_EXECUTE = (Taint(key="node.kubernetes.io/unreachable", effect="NoExecute"),)
 
 def forced(where: str) -> Lie:
     before = world(node(), on_node("p", where))
-    asked = asks(
+    asked = queries(
         "delete",
         on_node("p", where),
         SERVICE_ACCOUNT + "pod-garbage-collector",
@@ -399,7 +399,7 @@ def on_its_kubelet(verb: str, now: Any) -> Lie:
     before = world(node(), on_node("p"), worlds=Map({"kubelet/n1": Runtime("uid-p")}))
     after = put(before, now) if now is not None else take(before, on_node("p"))
     body = DeleteOptions(grace_period_seconds=0) if verb == "delete" else now
-    return before, asks(verb, on_node("p"), "system:node:n1", body=body), after
+    return before, queries(verb, on_node("p"), "system:node:n1", body=body), after
 
 
 OF_REQUESTS: dict[str, Callable[[], Lie]] = {
@@ -672,7 +672,7 @@ def test_decisions_are_judged_once_and_not_when_they_are_sent_again():
     before, action, after = of_replica_set(change(OWNER, replicas=0), (), new_pod("one"))
     assert broken((before, action, after))
     state = after.components["component"].state
-    again = evolve(state, flights=Map({5: evolve(state.flights[1], doubtful=True)}), counter=5)
+    again = evolve(state, flights=Map({5: evolve(state.flights[1], is_retry=True)}), counter=5)
     assert not broken((after, action, with_component(after, "component", again)))
     waiting = loop(
         state.view,
@@ -704,7 +704,7 @@ def skipped_revision() -> Lie:
     before = world(A)
     return (
         before,
-        asks("update", A),
+        queries("update", A),
         put(put(before, meta(A, labels={"x": "1"})), meta(A, labels={"x": "2"})),
     )
 
@@ -1012,7 +1012,7 @@ def test_nothing_is_wrong_with_a_store_and_a_change_as_they_should_be():
     stored = before.history.get(key(A)).value
     assert isinstance(before.history, History)
     assert not broken(
-        (before, asks("update", stored), put(before, meta(stored, labels={"x": "y"})))
+        (before, queries("update", stored), put(before, meta(stored, labels={"x": "y"})))
     )
-    assert not broken((before, asks("create", B), put(before, B)))
+    assert not broken((before, queries("create", B), put(before, B)))
     assert not laws.judge_rest(before)

@@ -512,7 +512,7 @@ def test_watch_6_a_cut_watch_is_opened_again_in_its_time_whatever_else_is_waited
 @pytest.mark.parametrize("lost", [True, False])
 def test_loop_3_results_and_answers_reach_the_decider_under_the_key_that_asked(lost):
     ask = Request("get", NODES, name="n")
-    bench = Bench(Plan(runs=(ListPods(),), asks=(ask,)))
+    bench = Bench(Plan(runs=(ListPods(),), queries=(ask,)))
     [run], [call] = bench.new(Run), bench.new(Call)
     assert run.operation == ListPods()
     assert call.request == evolve(ask, user=ME)

@@ -98,7 +98,9 @@ def test_loop_10_a_key_that_raises_backs_off_and_all_others_are_decided(bad, tri
 def test_loop_10_a_result_that_cannot_be_taken_in_is_reported_and_the_machine_goes_on():
     class Asking(Fragile):
         def reconcile(self, view, key, now, local):
-            return NOTHING if local.failures else Plan(runs=(ListPods(),), asks=(WRITES["update"],))
+            return (
+                NOTHING if local.failures else Plan(runs=(ListPods(),), queries=(WRITES["update"],))
+            )
 
     bench = bench_of(Asking(()), "a")
     (run,), (call,) = bench.new(Run), bench.new(Call)

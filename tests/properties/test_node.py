@@ -247,15 +247,15 @@ def test_podgc_1_podgc_2_a_pod_is_forced_out_only_when_its_node_was_gone_for_lon
     subject = pod("p", node_name="gone")
     view = view_of(controller, subject)
     first = controller.reconcile(view, "default/p", NOW, Local(controller.start_memory(NOW)))
-    assert not first.waves and not first.asks and first.wake_at == NOW + QUARANTINE
+    assert not first.waves and not first.queries and first.wake_at == NOW + QUARANTINE
     second = controller.reconcile(view, "default/p", NOW + QUARANTINE, Local(first.memory))
-    assert [request.name for request in second.asks] == ["gone"] and not second.waves
+    assert [request.name for request in second.queries] == ["gone"] and not second.waves
     there, _ = controller.answered(
-        second.memory, "default/p", second.asks[0], Response(200, node("gone")), NOW
+        second.memory, "default/p", second.queries[0], Response(200, node("gone")), NOW
     )
     assert not controller.reconcile(view, "default/p", NOW + QUARANTINE, Local(there)).waves
     lost, _ = controller.answered(
-        second.memory, "default/p", second.asks[0], Response(404, None), NOW
+        second.memory, "default/p", second.queries[0], Response(404, None), NOW
     )
     third = controller.reconcile(view, "default/p", NOW + QUARANTINE, Local(lost))
     assert [wave[0].verb for wave in third.waves] == ["patch", "delete"]

@@ -236,9 +236,9 @@ def test_podgc_1_podgc_2_a_pod_goes_after_the_quarantine_and_a_clear_answer(
         return
     assert plan.memory.missing == Map({"n": since})
     if since + QUARANTINE > NOW:
-        assert not plan.waves and not plan.asks and plan.wake_at == since + QUARANTINE
+        assert not plan.waves and not plan.queries and plan.wake_at == since + QUARANTINE
     elif not looked_up:
-        [ask] = plan.asks
+        [ask] = plan.queries
         assert (ask.verb, ask.resource, ask.namespace, ask.name) == (
             "get",
             NODES,
@@ -260,7 +260,7 @@ def test_podgc_2_only_a_clear_no_counts_and_a_yes_begins_the_wait_anew(code):
     collector = PodGarbageCollector()
     memory = pod_gc.Memory(missing=Map({"n": NOW, "m": NOW}))
     view = view_of(collector, bound())
-    [ask] = collector.reconcile(view, "default/p", NOW + QUARANTINE, Local(memory)).asks
+    [ask] = collector.reconcile(view, "default/p", NOW + QUARANTINE, Local(memory)).queries
     after, keys = collector.answered(
         memory, "default/p", ask, None if code is None else Response(code, None), NOW
     )

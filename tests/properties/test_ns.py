@@ -21,7 +21,7 @@ from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS, SECRETS, SE
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
-from refk8s.core.controllers.namespace import CONTENT, NamespaceController, Rest, Survey
+from refk8s.core.controllers.namespace import CONTENT, NamespaceController, Remaining, Survey
 from refk8s.core.controllers.service_account import (
     CERTIFICATE_KEY,
     ROOT_CERTIFICATE,
@@ -104,7 +104,9 @@ def survey(**counts: int) -> Survey:
     from immutables import Map
 
     found = {
-        resource.prefix: Rest(counts.get(resource.plural, 0), counts.get(resource.plural, 0), ())
+        resource.prefix: Remaining(
+            counts.get(resource.plural, 0), counts.get(resource.plural, 0), ()
+        )
         for resource in CONTENT
     }
     return Survey("uid-doomed", Map(found))
@@ -130,12 +132,12 @@ def decide(memory, namespace=None):
 def test_ns_2_the_view_is_not_asked_and_an_unanswered_list_is_no_answer():
     controller = NamespaceController()
     plan = decide(controller.start_memory(0))
-    assert len(plan.asks) == len(CONTENT) and not sent(plan, "update", subresource="finalize")
-    memory, _ = controller.answered(plan.memory, "doomed", plan.asks[0], None, 0)
+    assert len(plan.queries) == len(CONTENT) and not sent(plan, "update", subresource="finalize")
+    memory, _ = controller.answered(plan.memory, "doomed", plan.queries[0], None, 0)
     again = decide(memory)
-    assert len(again.asks) == len(CONTENT)
-    memory, _ = controller.answered(plan.memory, "doomed", plan.asks[0], Response(500, None), 0)
-    assert len(decide(memory).asks) == len(CONTENT)
+    assert len(again.queries) == len(CONTENT)
+    memory, _ = controller.answered(plan.memory, "doomed", plan.queries[0], Response(500, None), 0)
+    assert len(decide(memory).queries) == len(CONTENT)
 
 
 failures = st.lists(
@@ -154,16 +156,16 @@ def test_ns_6_however_many_questions_fail_the_next_round_is_one_and_later(failur
         plan = controller.reconcile(
             view_of(controller, terminating()), "doomed", now, Local(memory)
         )
-        assert len(plan.asks) == len(CONTENT)
+        assert len(plan.queries) == len(CONTENT)
         memory = plan.memory
         for which, code in failures:
             memory, _ = controller.answered(
-                memory, "doomed", plan.asks[which], code and Response(code, None), now
+                memory, "doomed", plan.queries[which], code and Response(code, None), now
             )
             early = controller.reconcile(
                 view_of(controller, terminating()), "doomed", now, Local(memory)
             )
-            assert not early.asks and early.wake_at > now
+            assert not early.queries and early.wake_at > now
         waits.append(early.wake_at - now)
         now = early.wake_at
     assert waits == [min(5_000 << n, 30_000_000) for n in range(rounds + 1)]
@@ -173,7 +175,7 @@ def test_ns_6_what_was_said_of_an_earlier_namespace_of_this_name_is_no_answer():
     controller = NamespaceController()
     plan = decide(controller.start_memory(0))
     memory = plan.memory
-    for question in plan.asks:
+    for question in plan.queries:
         memory, _ = controller.answered(
             memory,
             "doomed",
@@ -181,8 +183,8 @@ def test_ns_6_what_was_said_of_an_earlier_namespace_of_this_name_is_no_answer():
             Response(200, PodList(metadata=ListMeta(resource_version="4"))),
             0,
         )
-    assert not decide(memory).asks and not decide(memory).waves
-    for question in plan.asks:
+    assert not decide(memory).queries and not decide(memory).waves
+    for question in plan.queries:
         memory, _ = controller.answered(
             memory,
             "doomed",
@@ -211,7 +213,7 @@ def test_ns_1_an_active_namespace_is_left_alone():
     from immutables import Map
 
     plan = decide(Map(), active)
-    assert not plan.asks and not plan.waves
+    assert not plan.queries and not plan.waves
 
 
 @given(choices)

@@ -40,7 +40,7 @@ from refk8s.core.controllers.garbage_collector import (
     GarbageCollector,
     fold_graph,
 )
-from refk8s.core.controllers.namespace import AGAIN, CONTENT, NamespaceController, Rest, Survey
+from refk8s.core.controllers.namespace import AGAIN, CONTENT, NamespaceController, Remaining, Survey
 from refk8s.core.controllers.service_account import (
     CERTIFICATE_KEY,
     ROOT_CERTIFICATE,
@@ -62,7 +62,7 @@ def namespace(finalizers=("kubernetes",), conditions=None, dying=True):
 
 
 rests = st.builds(
-    lambda count, marked, finalizers: Rest(
+    lambda count, marked, finalizers: Remaining(
         count, max(count - marked, 0), tuple(sorted(finalizers.items())) if count else ()
     ),
     st.integers(0, 3),
@@ -91,7 +91,8 @@ conditions_before = st.none() | st.lists(
 
 def survey(found):
     return Survey(
-        "u", Map({resource.prefix: found.get(resource, Rest(0, 0, ())) for resource in CONTENT})
+        "u",
+        Map({resource.prefix: found.get(resource, Remaining(0, 0, ())) for resource in CONTENT}),
     )
 
 
@@ -273,9 +274,9 @@ def test_ns_6_a_round_that_failed_is_followed_by_another_ever_later(tries, code,
     view = view_of(NS, namespace())
     if uid == "u":
         waiting = NS.reconcile(view, "doomed", again_at - 1, Local(memory))
-        assert not waiting.asks and waiting.wake_at == again_at
+        assert not waiting.queries and waiting.wake_at == again_at
     next_round = NS.reconcile(view, "doomed", again_at, Local(memory))
-    assert len(next_round.asks) == len(CONTENT)
+    assert len(next_round.queries) == len(CONTENT)
     begun = next_round.memory["doomed"]
     assert (begun.uid, begun.since, begun.tries, begun.again_at) == (
         "u",
@@ -294,17 +295,17 @@ def test_ns_1_ns_2_when_it_asks_and_when_it_waits(state):
         view_of(NS) if state == "gone" else view_of(NS, obj), "doomed", NOW, Local(surveys)
     )
     if state in ("open", "released", "gone"):
-        assert list(plan.memory) == [] and not plan.asks and plan.wake_at is None
+        assert list(plan.memory) == [] and not plan.queries and plan.wake_at is None
         plan = NS.reconcile(
             view_of(NS) if state == "gone" else view_of(NS, obj), "doomed", NOW, Local(Map())
         )
         assert plan == NOTHING
     elif state == "asked":
-        assert not plan.asks and plan.wake_at == NOW + 30 * SECOND and not plan.waves
+        assert not plan.queries and plan.wake_at == NOW + 30 * SECOND and not plan.waves
     else:
-        assert {(ask.verb, ask.namespace) for ask in plan.asks} == {("list", "doomed")}
-        assert [ask.resource for ask in plan.asks] == list(CONTENT) and all(
-            ask.because for ask in plan.asks
+        assert {(ask.verb, ask.namespace) for ask in plan.queries} == {("list", "doomed")}
+        assert [ask.resource for ask in plan.queries] == list(CONTENT) and all(
+            ask.because for ask in plan.queries
         )
         assert plan.memory["doomed"].uid == "u" and not len(plan.memory["doomed"].found)
         assert plan.wake_at == NOW + 30 * SECOND
@@ -582,9 +583,9 @@ def test_gc_2_gc_9_where_an_owner_is_looked_for(kind, namespaced):
     plan = collector.reconcile(view_of(collector, child), "uid-c", NOW, Local(Map()))
     assert not plan.waves
     if kind == "Odd" or (kind == "ConfigMap" and not namespaced):
-        assert not plan.asks
+        assert not plan.queries
         return
-    [ask] = plan.asks
+    [ask] = plan.queries
     expected = (NODES, "", "o") if kind == "Node" else (CONFIG_MAPS, "ns", "o")
     assert (ask.verb, (ask.resource, ask.namespace, ask.name), bool(ask.because)) == (
         "get",
@@ -709,7 +710,7 @@ def test_gc_1_gc_4_gc_6_an_owner_counts_until_it_waits_for_its_dependents(
         [kept] = request.body.document["metadata"]["ownerReferences"]
         assert kept["uid"] not in [owner.metadata.uid for owner in waiting]
     else:
-        assert not plan.waves and not plan.asks
+        assert not plan.waves and not plan.queries
 
 
 @given(
@@ -781,13 +782,15 @@ def test_gc_2_what_was_found_though_not_shown_is_forgotten_when_it_is_shown():
     owner, other = going("owner", "stays"), going("other", "stays")
     child = going("child", "stays", owner_references=(reference_to(owner), reference_to(other)))
     memory = Map()
-    for ask in collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(memory)).asks:
+    for ask in collector.reconcile(
+        view_of(collector, child), "uid-child", NOW, Local(memory)
+    ).queries:
         found = owner if ask.name == "owner" else other
         memory, keys = collector.answered(memory, "uid-child", ask, Response(200, found), NOW)
         assert tuple(keys) == ("uid-child",)
     assert len(memory) == 2
     hidden = collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(memory))
-    assert not hidden.waves and not hidden.asks
+    assert not hidden.waves and not hidden.queries
     plan = collector.reconcile(
         view_of(collector, child, owner, other), "uid-child", NOW, Local(memory)
     )
@@ -797,7 +800,7 @@ def test_gc_2_what_was_found_though_not_shown_is_forgotten_when_it_is_shown():
 def test_gc_2_what_is_remembered_is_bounded():
     collector = GarbageCollector()
     child = going("child", "stays", owner_references=(reference_to(going("owner", "stays")),))
-    [ask] = collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(Map())).asks
+    [ask] = collector.reconcile(view_of(collector, child), "uid-child", NOW, Local(Map())).queries
     full = Map({str(number): False for number in range(REMEMBERED_MAX)})
     for memory, size in ((full, 1), (full.delete("0"), REMEMBERED_MAX)):
         for response in (Response(404, None), Response(200, child)):

@@ -171,7 +171,7 @@ def test_prot_1_a_pod_that_the_view_does_not_show_yet_holds_the_claim():
     })  # fmt: skip
     view = view_of(controller, claim)
     plan = controller.reconcile(view, "default/a", NOW, Local(controller.start_memory(NOW)))
-    assert not plan.waves and [request.verb for request in plan.asks] == ["list"]
+    assert not plan.waves and [request.verb for request in plan.queries] == ["list"]
     for pods, lets_go in (
         ((a_pod("p", "a", "n"),), False),
         ((a_pod("p", "b", "n"), a_pod("q", "a")), True),
@@ -180,10 +180,10 @@ def test_prot_1_a_pod_that_the_view_does_not_show_yet_holds_the_claim():
             [replace(pod, metadata=replace(pod.metadata, namespace="default")) for pod in pods]
         )
         answer = Response(200, PodList(metadata=ListMeta(resource_version="9"), items=pods))
-        memory, _ = controller.answered(plan.memory, "default/a", plan.asks[0], answer, NOW)
+        memory, _ = controller.answered(plan.memory, "default/a", plan.queries[0], answer, NOW)
         assert bool(controller.reconcile(view, "default/a", NOW, Local(memory)).waves) == lets_go
     for answer in (None, Response(500, None)):
-        memory, _ = controller.answered(plan.memory, "default/a", plan.asks[0], answer, NOW)
+        memory, _ = controller.answered(plan.memory, "default/a", plan.queries[0], answer, NOW)
         assert not controller.reconcile(view, "default/a", NOW, Local(memory)).waves
 
 

@@ -16,7 +16,14 @@ from refk8s.core.api.meta_v1 import DeleteOptions, Status
 from refk8s.core.api.resources import ALL, LIMIT_RANGES, PODS, type_of_kind
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import protobuf
-from refk8s.core.apiserver.protobuf import MAGIC, NoProtobuf, decode, encode, fields_of, message_of
+from refk8s.core.apiserver.protobuf import (
+    MAGIC,
+    NoFieldNumber,
+    decode,
+    encode,
+    fields_of,
+    message_of,
+)
 from refk8s.core.apiserver.protobuf_fields import MESSAGES
 from refk8s.core.apiserver.protobuf_wire import bytes_field, double_field, read_fields, varint_field
 
@@ -24,7 +31,7 @@ from refk8s.core.apiserver.protobuf_wire import bytes_field, double_field, read_
 def _is_known(api_version: str, kind: str) -> bool:
     try:
         message_of(api_version, kind)
-    except NoProtobuf:
+    except NoFieldNumber:
         return False
     return True
 
@@ -512,7 +519,7 @@ def test_proto_1_an_envelope_of_another_kind_is_a_bad_request(data: bytes) -> No
 
 def test_proto_8_a_field_without_a_number_is_not_left_out_silently() -> None:
     tree = codec.to_tree(PODS.type(api_version="v1", kind="Pod"))
-    with pytest.raises(NoProtobuf):
+    with pytest.raises(NoFieldNumber):
         encode({**tree, "nothing": 1})
     # CSINode.status is newer than the table and always written; an empty one says nothing, so it
     # need not be sent.

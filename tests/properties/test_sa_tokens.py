@@ -82,7 +82,7 @@ def test_sa_3_what_is_missing_is_asked_for_and_then_written(
         assert plan == NOTHING
         return
     if there is None or annotated not in (None, there):
-        [question] = plan.asks
+        [question] = plan.queries
         assert (question.verb, question.resource, question.name) == (
             "get",
             SERVICE_ACCOUNTS,
@@ -93,7 +93,7 @@ def test_sa_3_what_is_missing_is_asked_for_and_then_written(
         assert plan == NOTHING
         return
     if not data.get("token"):
-        [question] = plan.asks
+        [question] = plan.queries
         assert (question.subresource, question.name, question.body.spec.bound_object_ref.uid) == (
             "token",
             "bot",
@@ -124,7 +124,7 @@ def test_sa_4_a_secret_is_deleted_only_where_a_read_shows_that_its_account_is_no
     plan = CONTROLLER.reconcile(
         view, "default/tok", NOW, Local(memory=CONTROLLER.start_memory(NOW))
     )
-    [question] = plan.asks
+    [question] = plan.queries
     answers = {
         "absent": Response(404, not_found(SERVICE_ACCOUNTS, "bot")),
         "refused": Response(503, None),
@@ -135,7 +135,7 @@ def test_sa_4_a_secret_is_deleted_only_where_a_read_shows_that_its_account_is_no
     is_lost = found == "absent" or (found == "b" and annotated == "a")
     assert tuple(keys) == (("default/tok",) if is_lost else ())
     plan = CONTROLLER.reconcile(view, "default/tok", NOW, Local(memory=memory))
-    assert len(plan.waves) == is_lost and len(plan.asks) == (not is_lost)
+    assert len(plan.waves) == is_lost and len(plan.queries) == (not is_lost)
     for [request] in plan.waves:
         preconditions = request.body.preconditions
         assert (request.verb, request.name, preconditions.uid, preconditions.resource_version) == (

@@ -62,7 +62,7 @@ def test_sched_2_a_pod_requests_the_most_that_ever_runs_together(spec):
 
 
 def test_sched_2_init_containers_run_one_by_one_beside_the_sidecars_before_them():
-    def asks(name, cpu, policy=None):
+    def queries(name, cpu, policy=None):
         return Container(
             name=name,
             image="x",
@@ -73,7 +73,7 @@ def test_sched_2_init_containers_run_one_by_one_beside_the_sidecars_before_them(
     pod = a_pod(
         "p",
         {"cpu": "1"},
-        init_containers=(asks("i1", "2"), asks("s", "300m", "Always"), asks("i2", "2")),
+        init_containers=(queries("i1", "2"), queries("s", "300m", "Always"), queries("i2", "2")),
     )
     assert needs_of(pod).cpu == 2300  # i2 beside s
     assert needs_of(replace(pod, spec=replace(pod.spec, overhead={"cpu": "50m"}))).cpu == 2350

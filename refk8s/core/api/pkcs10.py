@@ -23,7 +23,7 @@ class CertificateRequest(Value, frozen=True):
     organizations: tuple[str, ...]
 
 
-class NoRequest(ValueError):
+class NotPkcs10(ValueError):
     """The bytes are not a certificate request; the message has the reason."""
 
 
@@ -33,13 +33,13 @@ def read_request(text: str) -> CertificateRequest:
     try:
         pem = b64decode(text)
     except (binascii.Error, ValueError):
-        raise NoRequest(WRONG_BLOCK) from None
+        raise NotPkcs10(WRONG_BLOCK) from None
     label, der = _block(pem)
     if label != b"CERTIFICATE REQUEST":
-        raise NoRequest(WRONG_BLOCK)
+        raise NotPkcs10(WRONG_BLOCK)
     body, rest = _take(der, _SEQUENCE)
     if rest:
-        raise NoRequest("asn1: syntax error: trailing data")
+        raise NotPkcs10("asn1: syntax error: trailing data")
     info, signed = _take(body, _SEQUENCE)
     _, signature = _take(signed, _SEQUENCE)
     _take(signature, _BIT_STRING)
@@ -78,15 +78,15 @@ def _block(pem: bytes) -> tuple[bytes, bytes]:
 def _take(der: bytes, tag: int) -> tuple[bytes, bytes]:
     """The content of the first element, which must have this tag, and the bytes after it."""
     if len(der) < 2 or der[0] != tag:
-        raise NoRequest("asn1: structure error: tags don't match")
+        raise NotPkcs10("asn1: structure error: tags don't match")
     length, begin = der[1], 2
     if length & 0x80:
         begin = 2 + (length & 0x7F)
         if not 3 <= begin <= 6 or len(der) < begin:
-            raise NoRequest("asn1: structure error: length too large")
+            raise NotPkcs10("asn1: structure error: length too large")
         length = int.from_bytes(der[2:begin], "big")
     if len(der) < begin + length:
-        raise NoRequest("asn1: syntax error: data truncated")
+        raise NotPkcs10("asn1: syntax error: data truncated")
     return der[begin : begin + length], der[begin + length :]
 
 

@@ -50,8 +50,8 @@ class Request(Value, frozen=True):
     (delete). A request without a user is anonymous. `because`: the component's reason in a few
     words, for the story; it never leaves the process. `note`: an Event to record once the request
     has taken effect (a `Note` of core/loop/plan; "{name}" in its message is replaced by the
-    object's name). `asked`: the resource in the version of the client, if objects are stored in
-    another version (API-28).
+    object's name). `requested_resource`: the resource in the version of the client, if objects
+    are stored in another version (API-28).
     """
 
     verb: str
@@ -64,7 +64,7 @@ class Request(Value, frozen=True):
     user: User = ANONYMOUS
     because: str = ""
     note: Any = None
-    asked: Resource | None = None
+    requested_resource: Resource | None = None
 
     @property
     def key(self) -> str:

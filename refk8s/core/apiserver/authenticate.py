@@ -95,7 +95,7 @@ def check_token(
     common = tuple([one for one in wanted if one in claims["aud"]])
     if not common:
         return Checked()
-    if objects is not None and not _is_bound_to_what_is(claims["kubernetes.io"], now, objects):
+    if objects is not None and not _bound_objects_exist(claims["kubernetes.io"], now, objects):
         return Checked(problem="[invalid bearer token, service account token has been invalidated]")
     return Checked(_user_of(claims), common)
 
@@ -107,22 +107,22 @@ _BOUND: Final = (
 )
 
 
-def _is_bound_to_what_is(private: Mapping[str, Any], now: Instant, objects: Reader) -> bool:
+def _bound_objects_exist(private: Mapping[str, Any], now: Instant, objects: Reader) -> bool:
     """Whether the account and the objects to which the token is bound exist with their uids, and
     were not marked for deletion more than a minute ago (HTTP-19)."""
     namespace = private["namespace"]
     for name, resource in _BOUND:
-        if name in private and not _is_there(resource, namespace, private[name], now, objects):
+        if name in private and not _exists(resource, namespace, private[name], now, objects):
             return False
     # The node of a pod is only information: the token is bound to the pod.
     return (
         "node" not in private
         or "pod" in private
-        or _is_there(resources.NODES, "", private["node"], now, objects)
+        or _exists(resources.NODES, "", private["node"], now, objects)
     )
 
 
-def _is_there(
+def _exists(
     resource: Resource, namespace: str, named: Mapping[str, str], now: Instant, objects: Reader
 ) -> bool:
     record = objects.get(resource.key(namespace, named["name"]))

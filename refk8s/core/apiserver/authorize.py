@@ -24,40 +24,51 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
 
 
-def authorize(user: User, asked: Request | Target, store: Reader, config: Config) -> None:
+def authorize(user: User, request: Request | Target, store: Reader, config: Config) -> None:
     """Raise ApiError 403 if the user may not do this: a request, or a request line whose body has
     not been read. It runs before anything that can answer (HTTP-8). Only the authorizer reads the
     store."""
     if config.authorizer is None and UNAUTHENTICATED not in user.groups:
         return  # API-13, without creating the attributes
-    resource = asked.resource
+    resource = request.resource
     require(
         Attributes(
             user,
-            asked.verb,
+            request.verb,
             resource.group,
             resource.plural,
-            asked.subresource,
-            asked.namespace,
-            asked.name,
+            request.subresource,
+            request.namespace,
+            request.name,
         ),
         store,
         config,
     )
 
 
-def require(asked: Attributes, store: Reader, config: Config) -> None:
+def require(attributes: Attributes, store: Reader, config: Config) -> None:
     """Raise ApiError 403 if the user may not do this to a resource. A resource of an impersonation
     is not in the table (HTTP-23)."""
-    if _may(asked, store, config):
+    if _may(attributes, store, config):
         return
-    part = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
-    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
-    words = f'User "{asked.user.name}" cannot {asked.verb} resource "{part}" in API group "{asked.group}" {where}'
-    subject = status.qualified_name(asked.group, asked.resource) + (
-        f' "{asked.name}"' if asked.name else ""
+    part = (
+        f"{attributes.resource}/{attributes.subresource}"
+        if attributes.subresource
+        else attributes.resource
     )
-    details = StatusDetails(name=asked.name or None, group=asked.group or None, kind=asked.resource)
+    where = (
+        f'in the namespace "{attributes.namespace}"'
+        if attributes.namespace
+        else "at the cluster scope"
+    )
+    action = f'{attributes.verb} resource "{part}" in API group "{attributes.group}" {where}'
+    words = f'User "{attributes.user.name}" cannot {action}'
+    subject = status.qualified_name(attributes.group, attributes.resource) + (
+        f' "{attributes.name}"' if attributes.name else ""
+    )
+    details = StatusDetails(
+        name=attributes.name or None, group=attributes.group or None, kind=attributes.resource
+    )
     raise ApiError(failure(403, "Forbidden", f"{subject} is forbidden: {words}", details))
 
 
@@ -69,7 +80,7 @@ def authorize_path(user: User, method: str, path: str, store: Reader, config: Co
     raise ApiError(failure(403, "Forbidden", words))
 
 
-def _may(asked: Attributes, store: Reader, config: Config) -> bool:
+def _may(attributes: Attributes, store: Reader, config: Config) -> bool:
     if config.authorizer is not None:
-        return config.authorizer(asked, store)
-    return UNAUTHENTICATED not in asked.user.groups or is_open(asked.path)  # API-13
+        return config.authorizer(attributes, store)
+    return UNAUTHENTICATED not in attributes.user.groups or is_open(attributes.path)  # API-13

@@ -268,12 +268,12 @@ def grace_period_seconds(strategy: Strategy, obj: Any, options: DeleteOptions) -
     """
     if strategy.resource != resources.PODS:
         return None
-    asked = options.grace_period_seconds
+    requested = options.grace_period_seconds
     if obj.metadata.deletion_timestamp is not None:
-        return asked if asked is None or asked >= 0 else 1
+        return requested if requested is None or requested >= 0 else 1
     if not obj.spec.node_name or is_finished(obj):
         return 0
-    seconds = asked if asked is not None else obj.spec.termination_grace_period_seconds or 0
+    seconds = requested if requested is not None else obj.spec.termination_grace_period_seconds or 0
     return int(seconds) if seconds >= 0 else 1
 
 

@@ -66,7 +66,7 @@ def decide(exchange: Exchange) -> Outcome:
         if not request.resource.storage_api_version:
             return _act(exchange)
         stored = versions.as_stored(request, exchange.store)  # API-28
-        return versions.as_asked(_act(evolve(exchange, request=stored)), request.resource)
+        return versions.as_requested(_act(evolve(exchange, request=stored)), request.resource)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
 
@@ -97,14 +97,14 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
     obj = drop_disabled(resource, default(resource, obj), None)
     admission = admit(exchange, obj, None)
     obj = admission.object
-    write.check(resource, name, validate_create(request.asked or resource, obj))
+    write.check(resource, name, validate_create(request.requested_resource or resource, obj))
     admission_check(exchange, obj, None)
     if request.verb == "create":
         write.refuse_revision(request, request.body.metadata)
     key = resource.key(request.namespace, name)
     if (taken := store.get(key)) is not None:
         write.refuse_existing(resource, taken)
-    warnings = warnings_of(request.asked or resource, obj, None)  # WARN-2
+    warnings = warnings_of(request.requested_resource or resource, obj, None)  # WARN-2
     return write.conclude_create(request, key, obj, admission.compares, admission.writes, warnings)
 
 
@@ -154,10 +154,10 @@ def _change(
         strategy, old, admission.object, is_status=request.subresource in ("status", "approval")
     )
     validate = _VALIDATE.get(request.subresource, validate_update)
-    write.check(resource, request.name, validate(request.asked or resource, new, old))
+    write.check(resource, request.name, validate(request.requested_resource or resource, new, old))
     admission_check(exchange, new, old)
     if not request.subresource:
-        warnings += warnings_of(request.asked or resource, new, old)  # WARN-2
+        warnings += warnings_of(request.requested_resource or resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4
         return write.conclude_removal(
             request, record, new, *removed(resource, old, store), warnings
@@ -213,7 +213,7 @@ def _rescale(
     strategy = strategy_of(request.resource)
     body = subresources.scaled(record.value, scale)
     write.guard(request, strategy, record, body.metadata)
-    asked = Request(
+    update = Request(
         "update",
         request.resource,
         request.namespace,
@@ -222,7 +222,7 @@ def _rescale(
         user=request.user,
     )
     return subresources.answer_scale(
-        _change(evolve(exchange, request=asked), strategy, record, body, warnings)
+        _change(evolve(exchange, request=update), strategy, record, body, warnings)
     )
 
 

@@ -26,7 +26,7 @@ from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_pat
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover, paths
-from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, all_well, health
+from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, health, no_checks
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
 from refk8s.core.apiserver.outcome import Reader
@@ -120,7 +120,7 @@ def receive(
     read_yaml: ReadYaml | None = None,
     server_address: str = "",
     config: Config = DEFAULT_CONFIG,
-    checks: Checks = all_well,
+    checks: Checks = no_checks,
     store: Reader = EMPTY,
 ) -> Received | Reply:
     """The request, or a reply if there is none to handle. Never raises because of a client's
@@ -132,20 +132,20 @@ def receive(
     try:
         if user is None and not is_open(wire.path):
             raise ApiError(status.unauthorized())
-        who = user or ANONYMOUS
+        caller = user or ANONYMOUS
         try:
             target = route(wire.method, wire.path, wire.query)
         except ApiError:
-            authorize_path(who, wire.method, wire.path, store, config)
+            authorize_path(caller, wire.method, wire.path, store, config)
             raise
         if type(target) is Plain:
-            authorize_path(who, wire.method, target.path, store, config)
+            authorize_path(caller, wire.method, target.path, store, config)
             return plain(wire, target, server_address, config, checks)
         assert type(target) is Target
-        authorize(who, target, store, config)
+        authorize(caller, target, store, config)
         if target.problem is not None:
             raise target.problem
-        return _received(wire, target, who, read_yaml)
+        return _received(wire, target, caller, read_yaml)
     except ApiError as error:
         return failure(error)
 
@@ -220,15 +220,15 @@ def plain(
     target: Plain,
     server_address: str = "",
     config: Config = DEFAULT_CONFIG,
-    checks: Checks = all_well,
+    checks: Checks = no_checks,
 ) -> Reply:
     """Discovery, schemas, health and keys (API-25); for other paths 404 in plain text, as
     upstream."""
     path = target.path
     if path.split("/")[1] in HEALTH_PATHS:
         return health(wire.method, path, target.parameters, checks)
-    if wire.method == "GET" and (told := issuer_document(path, config)) is not None:
-        return told
+    if wire.method == "GET" and (keys := issuer_document(path, config)) is not None:
+        return keys
     if wire.method != "GET":
         known = (
             path == "/" or path.startswith(("/openapi", "/version")) or discover(path) is not None

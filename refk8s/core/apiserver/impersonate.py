@@ -60,16 +60,16 @@ def impersonate(
     account = _account(name)
     if account is not None:
         namespace, account_name = account
-        asked = Attributes(
+        attributes = Attributes(
             user, "impersonate", resource="serviceaccounts", namespace=namespace, name=account_name
         )
-        require(asked, store, config)
+        require(attributes, store, config)
     else:
         require(Attributes(user, "impersonate", resource="users", name=name), store, config)
     for group in groups:
         require(Attributes(user, "impersonate", resource="groups", name=group), store, config)
-    said = tuple([(key, tuple(extra[key])) for key in sorted(extra)])
-    for key, values in said:
+    extra_fields = tuple([(key, tuple(extra[key])) for key in sorted(extra)])
+    for key, values in extra_fields:
         for value in values:
             require(
                 Attributes(user, "impersonate", GROUP, "userextras", key, name=value), store, config
@@ -82,7 +82,7 @@ def impersonate(
         groups += [UNAUTHENTICATED] if UNAUTHENTICATED not in groups else []
     elif AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
         groups.append(AUTHENTICATED)
-    return User(name, uid, tuple(groups), said)
+    return User(name, uid, tuple(groups), extra_fields)
 
 
 def _account(name: str) -> tuple[str, str] | None:

@@ -52,7 +52,7 @@ _META_KINDS = (
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 
 
-class NoProtobuf(ValueError):
+class NoFieldNumber(ValueError):
     """A kind or field without a field number."""
 
 
@@ -74,7 +74,7 @@ def decode(data: bytes) -> Tree:
     any other bytes (PROTO-4)."""
     try:
         return _decode_enveloped(memoryview(data), 0)
-    except (Malformed, NoProtobuf) as error:
+    except (Malformed, NoFieldNumber) as error:
         raise ApiError(bad_request(f"error decoding protobuf: {error}")) from None
 
 
@@ -87,7 +87,7 @@ def encode(tree: Tree) -> bytes:
     try:
         raw = _encode_message(message, tree)
     except (TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
-        raise NoProtobuf(str(error)) from None
+        raise NoFieldNumber(str(error)) from None
     return MAGIC + bytes_field(1, type_meta) + bytes_field(2, raw) + _string(3, "") + _string(4, "")
 
 
@@ -101,7 +101,7 @@ def message_of(api_version: str, kind: str) -> str:
         else f"{group.split('.')[0] or 'core'}.{version}.{kind}"
     )
     if name not in _messages():
-        raise NoProtobuf(
+        raise NoFieldNumber(
             f'no kind "{kind[:100]}" of version "{api_version[:100]}" is known in protobuf'
         )
     return name
@@ -379,7 +379,7 @@ def _encode_message(message: str, tree: Tree) -> bytes:
     data = _encode_fields(message, left)
     lost = [key for key, value in left.items() if key not in ("apiVersion", "kind") and value != {}]
     if lost:
-        raise NoProtobuf(f"{message} has no field {lost[0]!r} in protobuf")
+        raise NoFieldNumber(f"{message} has no field {lost[0]!r} in protobuf")
     return data
 
 

@@ -187,13 +187,13 @@ def too_large(revision: int, current: int) -> Status:
 
 
 def _expired(message: str, token: str | None) -> Status:
-    said = status.expired(message)
+    failure = status.expired(message)
     return Status(
         metadata=ListMeta(continue_=token),
-        status=said.status,
+        status=failure.status,
         message=message,
-        reason=said.reason,
-        code=said.code,
+        reason=failure.reason,
+        code=failure.code,
     )
 
 

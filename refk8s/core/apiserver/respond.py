@@ -345,9 +345,9 @@ def _shown_event(
     return partial(event.object)
 
 
-def write_error(said: Status) -> bytes:
+def write_error(failure: Status) -> bytes:
     """The line of the ERROR event that ends a watch (WATCHAPI-3)."""
-    return b'{"type":"ERROR","object":' + encode(said) + b"}\n"
+    return b'{"type":"ERROR","object":' + encode(failure) + b"}\n"
 
 
 def check_watch_form(form: Form) -> None:

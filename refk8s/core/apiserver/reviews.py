@@ -43,18 +43,18 @@ def review(exchange: Exchange) -> Response:
     """The answer, as the status of the posted object. Raises ApiError 422 for an incomplete
     question."""
     request = exchange.request
-    asked = request.body
+    posted = request.body
     match request.resource.kind:
         case "SelfSubjectReview":
-            said: Any = SelfSubjectReviewStatus(user_info=_info(request.user))
+            answer: Any = SelfSubjectReviewStatus(user_info=_info(request.user))
         case "TokenReview":
-            said = _token(exchange)
+            answer = _token(exchange)
         case "SelfSubjectRulesReview":
-            said = _EVERYTHING
+            answer = _EVERYTHING
         case _:
             _check_question(request)
-            said = SubjectAccessReviewStatus(allowed=True)
-    return Response(201, replace(asked, status=said))
+            answer = SubjectAccessReviewStatus(allowed=True)
+    return Response(201, replace(posted, status=answer))
 
 
 def _info(user: User) -> UserInfo:

@@ -130,29 +130,29 @@ def evict(exchange: Exchange) -> Response | Commit:
         raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
     record = find(request, store)
     pod = record.value
-    asked = Request(
+    deletion = Request(
         "delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options
     )
-    options = delete_options(asked)
+    options = delete_options(deletion)
     strategy = strategy_of(resources.PODS)
     check_preconditions(strategy, pod, options)
     compares, writes = [Compare(record.key, record.mod_revision)], list[Put[Any] | Delete]()
-    if not _is_harmless(pod) and (budget := _budget_of(pod, store)) is not None:
+    if not _disrupts_nothing(pod) and (budget := _budget_of(pod, store)) is not None:
         compares.append(Compare(budget.key, budget.mod_revision))  # PDB-6
         if not _is_exempt(pod, budget.value):
-            writes.append(Put(budget.key, _spend(budget.value, pod, context)))
+            writes.append(Put(budget.key, _lower(budget.value, pod, context)))
     left = after_delete(strategy, pod, options, context)
     if left is None:
         writes.append(Delete(record.key))
-    elif (told := _told(left, context)) != pod:
-        writes.append(Put(record.key, told))
+    elif (marked := _with_disruption_target(left, context)) != pod:
+        writes.append(Put(record.key, marked))
     answer = Response(201, status.success(201))
     if request.options.dry_run or options.dry_run or not writes:
         return answer
     return Commit(Txn(tuple(compares), tuple(writes)), lambda committed: answer)
 
 
-def _told(pod: Any, context: Context) -> Any:
+def _with_disruption_target(pod: Any, context: Context) -> Any:
     """The pod with the condition DisruptionTarget."""
     current = pod.status or PodStatus()
     known = next((c for c in current.conditions or () if c.type == DISRUPTION_TARGET), None)
@@ -171,7 +171,7 @@ def _told(pod: Any, context: Context) -> Any:
     return replace(pod, status=replace(current, conditions=(*others, condition)))
 
 
-def _is_harmless(pod: Any) -> bool:
+def _disrupts_nothing(pod: Any) -> bool:
     """Whether the eviction of the pod disrupts nothing: it has finished, is Pending, or is being
     deleted."""
     return not is_active(pod) or pod.status.phase in (PENDING, None)
@@ -202,32 +202,32 @@ def _is_exempt(pod: Any, budget: Any) -> bool:
         return False
     if budget.spec.unhealthy_pod_eviction_policy == "AlwaysAllow":
         return True
-    said = budget.status
-    return bool(0 < said.desired_healthy <= said.current_healthy)
+    current = budget.status
+    return bool(0 < current.desired_healthy <= current.current_healthy)
 
 
-def _spend(budget: Any, pod: Any, context: Context) -> Any:
+def _lower(budget: Any, pod: Any, context: Context) -> Any:
     """The budget with one disruption less. Raises ApiError 429 if none is allowed, or if its status
     is older than its last change."""
-    said, name = budget.status, budget.metadata.name
-    if (said.observed_generation or 0) < (budget.metadata.generation or 0):
+    current, name = budget.status, budget.metadata.name
+    if (current.observed_generation or 0) < (budget.metadata.generation or 0):
         raise _too_many(
             f"The disruption budget {name} is still being processed by the server.",
             retry_after_seconds=10,
         )
-    if said.disruptions_allowed < 0:
+    if current.disruptions_allowed < 0:
         raise ApiError(status.forbidden(_ONE_BUDGET, name, "pdb disruptions allowed is negative"))
-    if len(said.disrupted_pods or {}) > DISRUPTED_PODS_MAX:
+    if len(current.disrupted_pods or {}) > DISRUPTED_PODS_MAX:
         why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
         raise ApiError(status.forbidden(_ONE_BUDGET, name, why))
-    if said.disruptions_allowed == 0:
-        raise _too_many(_why_none(name, said))
+    if current.disruptions_allowed == 0:
+        raise _too_many(_why_none(name, current))
     now = timestamp(context.now)
-    said = with_allowed(said, said.disruptions_allowed - 1, now)
+    current = with_allowed(current, current.disruptions_allowed - 1, now)
     return replace(
         budget,
         status=replace(
-            said, disrupted_pods={**(said.disrupted_pods or {}), pod.metadata.name: now}
+            current, disrupted_pods={**(current.disrupted_pods or {}), pod.metadata.name: now}
         ),
     )
 
@@ -236,17 +236,17 @@ _ONE_BUDGET = replace_attrs(resources.POD_DISRUPTION_BUDGETS, plural="poddisrupt
 """The name of the resource in upstream's messages."""
 
 
-def _why_none(name: str, said: Any) -> str:
+def _why_none(name: str, current: Any) -> str:
     refusing = [
         one
-        for one in said.conditions or ()
+        for one in current.conditions or ()
         if one.type == DISRUPTION_ALLOWED and one.status == "False"
     ]
     reason, failure = (refusing[0].reason, refusing[0].message) if refusing else ("", "")
     if failure and reason == SYNC_FAILED:
         return f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {failure}"
-    if said.current_healthy <= said.desired_healthy:
-        return f"The disruption budget {name} needs {said.desired_healthy} healthy pods and has {said.current_healthy} currently"
+    if current.current_healthy <= current.desired_healthy:
+        return f"The disruption budget {name} needs {current.desired_healthy} healthy pods and has {current.current_healthy} currently"
     more = f" ({reason}): {failure}" if failure else ""
     return f"The disruption budget {name} does not allow evicting pods currently{more}"
 
@@ -264,7 +264,7 @@ def _too_many(words: str, retry_after_seconds: int | None = None) -> ApiError:
 def scale_of(obj: Any) -> Scale:
     """The desired and current replicas, and the selector of the pods (API-19)."""
     metadata = obj.metadata
-    spec, said = obj.spec, obj.status
+    spec, current = obj.spec, obj.status
     chosen = spec.selector if spec is not None else None
     text = (
         ""
@@ -285,7 +285,7 @@ def scale_of(obj: Any) -> Scale:
         ),
         spec=ScaleSpec(replicas=(spec.replicas or None) if spec is not None else None),
         status=ScaleStatus(
-            replicas=(said.replicas or 0) if said is not None else 0, selector=text or None
+            replicas=(current.replicas or 0) if current is not None else 0, selector=text or None
         ),
     )
 
@@ -328,9 +328,9 @@ def request_token(exchange: Exchange) -> Response:
     stored."""
     request, store, context = exchange.request, exchange.store, exchange.context
     config = exchange.config
-    asked = request.body
+    deletion = request.body
     account = find(request, store).value
-    spec = asked.spec
+    spec = deletion.spec
     seconds = (
         spec.expiration_seconds
         if spec.expiration_seconds is not None
@@ -352,9 +352,9 @@ def request_token(exchange: Exchange) -> Response:
             "",
             Cause(status.INVALID, "spec.expirationSeconds", words, seconds),
         )
-    if asked.metadata is not None and asked.metadata.name not in (None, "", request.name):
+    if deletion.metadata is not None and deletion.metadata.name not in (None, "", request.name):
         words = "must match the service account name if specified"
-        cause = Cause(status.INVALID, "metadata.name", words, asked.metadata.name)
+        cause = Cause(status.INVALID, "metadata.name", words, deletion.metadata.name)
         raise _invalid("authentication.k8s.io", "TokenRequest", request.name, cause)
     audiences = tuple(spec.audiences or config.audiences)
     bound = _bound(request, spec.bound_object_ref, store)
@@ -378,7 +378,7 @@ def request_token(exchange: Exchange) -> Response:
     return Response(
         201,
         replace(
-            asked,
+            deletion,
             metadata=metadata,
             spec=replace(spec, audiences=audiences, expiration_seconds=seconds),
             status=TokenRequestStatus(expiration_timestamp=expires, token=token),

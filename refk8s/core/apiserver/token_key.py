@@ -196,8 +196,8 @@ def key_set(key: TokenKey) -> dict[str, Any]:
             "n": _encoded(key.modulus.to_bytes(key.length, "big")),
             "e": _encoded(key.exponent.to_bytes(3, "big").lstrip(b"\0")),
         }
-    told = {"use": "sig", "kty": kind, "kid": key_id(key), "alg": algorithm(key)}
-    return {"keys": [told | numbers]}
+    members = {"use": "sig", "kty": kind, "kid": key_id(key), "alg": algorithm(key)}
+    return {"keys": [members | numbers]}
 
 
 def _coordinate(number: int) -> bytes:

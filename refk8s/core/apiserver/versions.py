@@ -36,11 +36,11 @@ def stored_resource(resource: Resource) -> Resource:
     return stored
 
 
-def _stored_fields(asked: Resource, field_selector: str) -> str:
+def _stored_fields(requested: Resource, field_selector: str) -> str:
     """The field selector in terms of the stored version."""
     return (
         _event_fields(field_selector)
-        if field_selector and asked == resources.EVENTS_V1
+        if field_selector and requested == resources.EVENTS_V1
         else field_selector
     )
 
@@ -48,11 +48,11 @@ def _stored_fields(asked: Resource, field_selector: str) -> str:
 def as_stored(request: Request, store: Reader) -> Request:
     """The same request about the stored version. A patch applies to the requested version, so it is
     applied here."""
-    asked, stored = request.resource, stored_resource(request.resource)
+    requested, stored = request.resource, stored_resource(request.resource)
     options = request.options
-    if (fields := _stored_fields(asked, options.field_selector)) != options.field_selector:
+    if (fields := _stored_fields(requested, options.field_selector)) != options.field_selector:
         options = evolve(options, field_selector=fields)
-    inner = evolve(request, resource=stored, options=options, asked=asked)
+    inner = evolve(request, resource=stored, options=options, requested_resource=requested)
     if request.subresource not in ("", "status") or request.verb not in (
         "create",
         "update",
@@ -61,59 +61,59 @@ def as_stored(request: Request, store: Reader) -> Request:
         return inner
     if request.verb == "patch":
         current = read.find(inner, store).value
-        shown = from_stored(asked, current)
+        shown = from_stored(requested, current)
         body, _ = write.patched(
-            asked, asked.type, shown, request.body, request.options.field_validation
+            requested, requested.type, shown, request.body, request.options.field_validation
         )
-        return evolve(inner, verb="update", body=to_stored(asked, body, current))
+        return evolve(inner, verb="update", body=to_stored(requested, body, current))
     record = store.get(stored.key(request.namespace, request.name)) if request.name else None
     return evolve(
-        inner, body=to_stored(asked, request.body, None if record is None else record.value)
+        inner, body=to_stored(requested, request.body, None if record is None else record.value)
     )
 
 
-def as_asked(outcome: Outcome, asked: Resource) -> Outcome:
+def as_requested(outcome: Outcome, requested: Resource) -> Outcome:
     """The outcome in terms of the requested version."""
     if isinstance(outcome, Response):
-        return _answer(outcome, asked)
+        return _answer(outcome, requested)
     if isinstance(outcome, Commit):
         inner = outcome.respond
 
         def respond(committed: Committed[Any]) -> Response:
-            return _answer(inner(committed), asked)
+            return _answer(inner(committed), requested)
 
         rest, again = (
-            None if one is None else evolve(one, resource=asked)
+            None if one is None else evolve(one, resource=requested)
             for one in (outcome.rest, outcome.again)
         )
         return Commit(outcome.txn, respond, rest, again)
     if isinstance(outcome, Stream):
-        return evolve(outcome, resource=asked)
+        return evolve(outcome, resource=requested)
     return outcome
 
 
-def _answer(response: Response, asked: Resource) -> Response:
+def _answer(response: Response, requested: Resource) -> Response:
     body = response.body
-    stored = stored_resource(asked)
+    stored = stored_resource(requested)
     if body.kind == stored.kind and body.api_version == stored.api_version:
-        shown: Any = from_stored(asked, body)
+        shown: Any = from_stored(requested, body)
     elif body.kind == stored.list_kind and body.api_version == stored.api_version:
-        items = tuple([from_stored(asked, item) for item in body.items])
-        shown = asked.list_type(metadata=body.metadata, items=items)  # type: ignore[call-arg]
+        items = tuple([from_stored(requested, item) for item in body.items])
+        shown = requested.list_type(metadata=body.metadata, items=items)  # type: ignore[call-arg]
     else:
         return response
     return Response(response.code, shown, warnings=response.warnings, prefix=response.prefix)
 
 
-def from_stored(asked: Resource, obj: Any) -> Any:
+def from_stored(requested: Resource, obj: Any) -> Any:
     """The stored object in the requested version."""
-    return _event_from_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v1(obj)
+    return _event_from_core(obj) if requested == resources.EVENTS_V1 else _autoscaler_v1(obj)
 
 
-def to_stored(asked: Resource, obj: Any, current: Any) -> Any:
+def to_stored(requested: Resource, obj: Any, current: Any) -> Any:
     """An object of the requested version in the stored one; `current`: the stored object, or
     None."""
-    return _event_to_core(obj) if asked == resources.EVENTS_V1 else _autoscaler_v2(obj, current)
+    return _event_to_core(obj) if requested == resources.EVENTS_V1 else _autoscaler_v2(obj, current)
 
 
 # --- events
@@ -205,7 +205,7 @@ def _is_cpu(metric: autoscaling_v2.MetricSpec) -> bool:
 def _autoscaler_v1(
     scaler: autoscaling_v2.HorizontalPodAutoscaler,
 ) -> autoscaling_v1.HorizontalPodAutoscaler:
-    spec, said = scaler.spec, scaler.status
+    spec, status = scaler.spec, scaler.status
     targets = [
         m.resource.target.average_utilization
         for m in spec.metrics or ()
@@ -213,7 +213,7 @@ def _autoscaler_v1(
     ]
     seen = [
         m.resource.current.average_utilization
-        for m in said.current_metrics or ()
+        for m in status.current_metrics or ()
         if m.resource and m.resource.name == "cpu"
     ]
     return autoscaling_v1.HorizontalPodAutoscaler(
@@ -228,10 +228,10 @@ def _autoscaler_v1(
         ),
         status=autoscaling_v1.HorizontalPodAutoscalerStatus(
             current_cpu_utilization_percentage=seen[0] if seen else None,
-            current_replicas=said.current_replicas or 0,
-            desired_replicas=said.desired_replicas,
-            last_scale_time=said.last_scale_time,
-            observed_generation=said.observed_generation,
+            current_replicas=status.current_replicas or 0,
+            desired_replicas=status.desired_replicas,
+            last_scale_time=status.last_scale_time,
+            observed_generation=status.observed_generation,
         ),
     )
 
@@ -239,7 +239,7 @@ def _autoscaler_v1(
 def _autoscaler_v2(
     scaler: autoscaling_v1.HorizontalPodAutoscaler, current: Any
 ) -> autoscaling_v2.HorizontalPodAutoscaler:
-    spec, said = scaler.spec, scaler.status
+    spec, status = scaler.spec, scaler.status
     kept = current or autoscaling_v2.HorizontalPodAutoscaler()
     metrics = [metric for metric in kept.spec.metrics or () if not _is_cpu(metric)]
     if spec.target_cpu_utilization_percentage is not None:
@@ -249,9 +249,9 @@ def _autoscaler_v2(
         source = autoscaling_v2.ResourceMetricSource(name="cpu", target=target)
         metrics.append(autoscaling_v2.MetricSpec(type="Resource", resource=source))
     seen = kept.status.current_metrics
-    if said.current_cpu_utilization_percentage is not None:
+    if status.current_cpu_utilization_percentage is not None:
         value = autoscaling_v2.MetricValueStatus(
-            average_utilization=said.current_cpu_utilization_percentage
+            average_utilization=status.current_cpu_utilization_percentage
         )
         others = [
             metric
@@ -276,10 +276,10 @@ def _autoscaler_v2(
         status=replace(
             kept.status,
             current_metrics=seen,
-            current_replicas=said.current_replicas or None,
-            desired_replicas=said.desired_replicas,
-            last_scale_time=said.last_scale_time,
-            observed_generation=said.observed_generation,
+            current_replicas=status.current_replicas or None,
+            desired_replicas=status.desired_replicas,
+            last_scale_time=status.last_scale_time,
+            observed_generation=status.observed_generation,
         ),
     )
 

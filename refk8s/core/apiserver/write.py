@@ -71,10 +71,10 @@ def name_new(request: Request, obj: Any, store: Reader, context: Context) -> str
         name = lifecycle.generate_name(metadata.generate_name, context)
         if store.get(resource.key(request.namespace, name)) is None:
             return str(name)
-    said = status.already_exists(resource, name)
-    details = replace(said.details or StatusDetails(), retry_after_seconds=1)
-    words = f"{said.message}, the server was not able to generate a unique name for the object"
-    raise ApiError(replace(said, message=words, details=details))
+    failure = status.already_exists(resource, name)
+    details = replace(failure.details or StatusDetails(), retry_after_seconds=1)
+    words = f"{failure.message}, the server was not able to generate a unique name for the object"
+    raise ApiError(replace(failure, message=words, details=details))
 
 
 def identify(request: Request, metadata: Any) -> None:
@@ -326,10 +326,10 @@ def refuse_revision(request: Request, metadata: Any) -> None:
 
 def refuse_existing(resource: Resource, record: Record[Any]) -> None:
     """Raise ApiError 409: the name is taken (API-2)."""
-    said = status.already_exists(resource, record.value.metadata.name)
+    failure = status.already_exists(resource, record.value.metadata.name)
     if record.value.metadata.deletion_timestamp is not None:
-        said = replace(said, message=f"object is being deleted: {said.message}")
-    raise ApiError(said)
+        failure = replace(failure, message=f"object is being deleted: {failure.message}")
+    raise ApiError(failure)
 
 
 def conclude_create(

@@ -89,7 +89,7 @@ def compute_counts(
     """The sums over all ReplicaSets (DEP-12), and the condition Available (DEP-13), added to
     `conditions`."""
     available = sum(rs.status.available_replicas or 0 for rs in replica_sets)
-    asked = sum(rs.spec.replicas or 0 for rs in replica_sets)
+    desired = sum(rs.spec.replicas or 0 for rs in replica_sets)
     if available >= bounds.fewest_available:
         conditions = set_condition(
             conditions,
@@ -114,7 +114,7 @@ def compute_counts(
         updated_replicas=(new.status.replicas if new is not None else 0) or None,
         ready_replicas=sum(rs.status.ready_replicas or 0 for rs in replica_sets) or None,
         available_replicas=available or None,
-        unavailable_replicas=max(asked - available, 0) or None,
+        unavailable_replicas=max(desired - available, 0) or None,
         terminating_replicas=_terminating(replica_sets),
         collision_count=deployment.status.collision_count,
         conditions=conditions or None,

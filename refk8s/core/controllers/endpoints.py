@@ -128,7 +128,7 @@ class EndpointsController(Reconciler):
             for key in sorted(suspects)
             if view.get(SERVICES, key) is None and _may_be_left_over(view.get(ENDPOINTS, key))
         ]
-        asks = tuple(
+        queries = tuple(
             Request(
                 "get",
                 SERVICES,
@@ -137,7 +137,7 @@ class EndpointsController(Reconciler):
             )
             for key in left
         )
-        return Plan(asks=asks, memory=frozenset(left), wake_at=now + RETRY if left else None)
+        return Plan(queries=queries, memory=frozenset(left), wake_at=now + RETRY if left else None)
 
     def answered(
         self,

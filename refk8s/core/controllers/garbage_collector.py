@@ -172,7 +172,7 @@ class GarbageCollector(Reconciler):
             owner = _owner(view, graph, obj, reference)
             if owner is not None:
                 (waiting if _is_waiting(owner) else solid).append(reference)
-            elif (question := _question(resource, obj, reference)) is None:
+            elif (question := _query(resource, obj, reference)) is None:
                 solid.append(reference)
             elif looked_up.get(_wanted(question)) is False:
                 absent.append(reference)
@@ -182,7 +182,7 @@ class GarbageCollector(Reconciler):
                 questions.append(question)
         notes = _misplaced(graph, obj)
         if questions:  # GC-2
-            return Plan(asks=tuple(questions), wake_at=now + RETRY, notes=notes)
+            return Plan(queries=tuple(questions), wake_at=now + RETRY, notes=notes)
 
         # Act
         if solid:
@@ -254,7 +254,7 @@ def _is_waiting(owner: Any) -> bool:
     )
 
 
-def _question(resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
+def _query(resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
     """The request that reads the owner; None if its kind is not known."""
     kind = by_kind(reference.api_version, reference.kind)
     if kind is None or "get" not in kind.verbs:
@@ -290,7 +290,7 @@ def _wanted(question: Request) -> str:
 def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) -> Map[str, bool]:
     """Discard the results "present": the graph will contain these owners."""
     for reference in obj.metadata.owner_references or ():
-        question = _question(resource, obj, reference)
+        question = _query(resource, obj, reference)
         if question is not None and looked_up.get(_wanted(question)):
             looked_up = looked_up.delete(_wanted(question))
     return looked_up

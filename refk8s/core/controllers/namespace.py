@@ -40,7 +40,7 @@ CONTENT: tuple[Resource, ...] = tuple(
 """Every namespaced resource, each in its storage version."""
 
 
-class Rest(Value, frozen=True):
+class Remaining(Value, frozen=True):
     """The remaining objects of one resource."""
 
     count: int
@@ -56,15 +56,15 @@ class Survey(Value, frozen=True, eq=False):
     """
 
     uid: str
-    found: Map[str, Rest] = field(default_factory=Map)  # by resource prefix
+    found: Map[str, Remaining] = field(default_factory=Map)  # by resource prefix
     since: int = 0  # answers with an older revision are ignored
     tries: int = 0
     again_at: Instant | None = None
-    asked: int = len(CONTENT)
+    list_count: int = len(CONTENT)
 
     @property
     def complete(self) -> bool:
-        return len(self.found) == self.asked
+        return len(self.found) == self.list_count
 
 
 def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
@@ -116,8 +116,10 @@ class NamespaceController(Reconciler):
                 Request("list", resource, key, because=f"namespace {key} is terminating")
                 for resource in self.content
             )
-            begun = evolve(_new_survey(namespace, survey), asked=len(questions))
-            return Plan(asks=questions, memory=surveys.set(key, begun), wake_at=now + 30 * SECOND)
+            begun = evolve(_new_survey(namespace, survey), list_count=len(questions))
+            return Plan(
+                queries=questions, memory=surveys.set(key, begun), wake_at=now + 30 * SECOND
+            )
         if survey.again_at is not None:
             return Plan(wake_at=survey.again_at)  # NS-6
         if not survey.complete:
@@ -209,7 +211,7 @@ def _unversioned(request: Request) -> Request:
     )
 
 
-def _rest(items: Iterable[Any]) -> Rest:
+def _rest(items: Iterable[Any]) -> Remaining:
     count = unmarked = 0
     finalizers: dict[str, int] = {}
     for item in items:
@@ -217,11 +219,11 @@ def _rest(items: Iterable[Any]) -> Rest:
         unmarked += item.metadata.deletion_timestamp is None
         for name in item.metadata.finalizers or ():
             finalizers[name] = finalizers.get(name, 0) + 1
-    return Rest(count, unmarked, tuple(sorted(finalizers.items())))
+    return Remaining(count, unmarked, tuple(sorted(finalizers.items())))
 
 
 def _report(
-    namespace: Namespace, remaining: tuple[tuple[Resource, Rest], ...], now: Instant
+    namespace: Namespace, remaining: tuple[tuple[Resource, Remaining], ...], now: Instant
 ) -> tuple[Request, ...]:
     """Write the conditions if they differ (NS-5)."""
     held: dict[str, int] = {}

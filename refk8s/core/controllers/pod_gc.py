@@ -115,7 +115,7 @@ class PodGarbageCollector(Reconciler):
             return Plan(memory=memory, wake_at=since + QUARANTINE)
         if not memory.gone.get(node_name):
             question = Request("get", NODES, "", node_name, because="the view has no such node")
-            return Plan(asks=(question,), memory=memory, wake_at=now + QUARANTINE)
+            return Plan(queries=(question,), memory=memory, wake_at=now + QUARANTINE)
 
         # Act
         because = f"its node {node_name} does not exist"

@@ -67,9 +67,9 @@ class ClaimProtection(Reconciler):
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
         claim: PersistentVolumeClaim | None = view.get(PERSISTENT_VOLUME_CLAIMS, key)
-        asked: Memory = local.memory
+        memory: Memory = local.memory
         if claim is None:
-            return Plan(memory=asked.delete(key)) if key in asked else NOTHING
+            return Plan(memory=memory.delete(key)) if key in memory else NOTHING
         if claim.metadata.deletion_timestamp is None:
             return _set(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION)
 
@@ -77,16 +77,18 @@ class ClaimProtection(Reconciler):
         if CLAIM_PROTECTION not in (claim.metadata.finalizers or ()):
             return NOTHING
         if any(uses(pod, key) for pod in view.indexed(PODS, "claim", key)):
-            return Plan(memory=asked.delete(key)) if key in asked else NOTHING
+            return Plan(memory=memory.delete(key)) if key in memory else NOTHING
         uid = claim.metadata.uid or ""
-        if asked.get(key) != (uid, True):
+        if memory.get(key) != (uid, True):
             question = Request(
                 "list",
                 PODS,
                 claim.metadata.namespace or "",
                 because=f"claim {key} is being deleted",
             )
-            return Plan(asks=(question,), memory=asked.set(key, (uid, False)), wake_at=now + RETRY)
+            return Plan(
+                queries=(question,), memory=memory.set(key, (uid, False)), wake_at=now + RETRY
+            )
 
         # Act
         return _remove(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION, "no pod uses it")

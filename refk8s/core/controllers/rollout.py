@@ -37,7 +37,7 @@ class Member(Value, frozen=True):
     max_replicas_before: int | None = None
 
     @property
-    def sure(self) -> int:
+    def surely_available(self) -> int:
         """How many pods stay available with this size. The status may still count pods that will be
         deleted."""
         return min(self.replicas, self.available)
@@ -108,18 +108,22 @@ def shrink(bounds: Bounds, new: Member, old: Sequence[Member]) -> Sizes:
     Unavailable pods of the new ReplicaSet count as missing. Unavailable pods of the old ones are
     deleted first, because that costs no availability.
     """
-    spare = total(old) + new.sure - bounds.fewest_available
+    spare = total(old) + new.surely_available - bounds.fewest_available
     sizes: Sizes = {}
     if spare <= 0:
         return sizes
     left = {member.name: member.replicas for member in old}
     for member in old:
-        unavailable = min(left[member.name] - member.sure, spare)
+        unavailable = min(left[member.name] - member.surely_available, spare)
         if unavailable > 0:
             left[member.name] -= unavailable
             spare -= unavailable
             sizes[member.name] = left[member.name]
-    spare = new.sure + sum(member.sure for member in old) - bounds.fewest_available
+    spare = (
+        new.surely_available
+        + sum(member.surely_available for member in old)
+        - bounds.fewest_available
+    )
     for member in old:
         given = min(left[member.name], spare)
         if given > 0:

@@ -111,14 +111,14 @@ class TokenSecretController(Reconciler):
                 annotations[ACCOUNT_NAME],
                 because=f"secret {key} belongs to it",
             )
-            return Plan(asks=(question,), memory=memory.set(key, known), wake_at=now + RETRY)
+            return Plan(queries=(question,), memory=memory.set(key, known), wake_at=now + RETRY)
         data = dict(secret.data or {})
         if not is_lost:
             if secret.immutable:
                 return NOTHING
             if not data.get("token") and not known.token:
                 return Plan(
-                    asks=(self._question(secret),),
+                    queries=(self._query(secret),),
                     memory=memory.set(key, known),
                     wake_at=now + RETRY,
                 )
@@ -165,7 +165,7 @@ class TokenSecretController(Reconciler):
             )
         )
 
-    def _question(self, secret: Secret) -> Request:
+    def _query(self, secret: Secret) -> Request:
         """The request for a token that is bound to this secret."""
         metadata = secret.metadata
         bound = BoundObjectReference(

@@ -162,7 +162,7 @@ class PodWorker(Reconciler):
             node = replace(node, pods=node.pods.delete(uid) if uid in node.pods else node.pods)
         else:
             node = replace(node, pods=node.pods.set(uid, memory))
-        asks, node = (
+        queries, node = (
             _request_missing(node, library.needed, key, now, _revision(view))
             if library.needed
             else ((), node)
@@ -174,7 +174,7 @@ class PodWorker(Reconciler):
         report = ((STATUS, key),) if pod is not None else ()
         return Plan(
             runs=tuple(draft.operations),
-            asks=asks,
+            queries=queries,
             notes=notes,
             memory=node,
             wake_at=draft.wake_at,
@@ -283,10 +283,10 @@ class PodWorker(Reconciler):
         The list runs at the start, regularly, and when the runtime reports a change without a pod.
         """
         runs: list[Operation] = []
-        asks: tuple[Request, ...] = ()
+        queries: tuple[Request, ...] = ()
         if not node.listing and now >= node.relist_at:
             node = replace(node, objects=prune(node.objects, now))
-            asks, node = self._refresh(view, node, now)
+            queries, node = self._refresh(view, node, now)
             runs.append(ListPods())
             node = replace(node, listing=True, pods=_all_listing(node.pods))
         due: set[Key] = set()
@@ -298,7 +298,7 @@ class PodWorker(Reconciler):
         wake = node.relist_at if not node.listing else None
         return Plan(
             runs=tuple(runs),
-            asks=asks,
+            queries=queries,
             memory=node,
             wake_at=wake,
             enqueue=tuple([(WORKER, key) for key in sorted(due)]),
@@ -397,17 +397,17 @@ def _request_missing(
 
     No response is older than `as_of`.
     """
-    asks: list[Request] = []
+    queries: list[Request] = []
     objects = node.objects
     for name in needed:
         held = objects.get(name, NOT_HELD)
         if not held.requested_at:
-            asks.append(compute_read(name, as_of))
+            queries.append(compute_read(name, as_of))
             held = replace(held, requested_at=now, requested_as_of=as_of)
         if pod and pod not in held.waiting:
             held = replace(held, waiting=(*held.waiting, pod))
         objects = objects.set(name, held)
-    return tuple(asks), replace(node, objects=objects)
+    return tuple(queries), replace(node, objects=objects)
 
 
 def _since(view: View, pod: Pod) -> int:

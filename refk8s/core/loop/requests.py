@@ -45,17 +45,17 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
     again, or followed by a GET.
     """
     flight = draft.flights.pop(id)
-    if flight.ask:
+    if flight.query:
         reconciler = draft.loop.reconcilers[flight.item[0]]
         draft.pass_result(
             flight.item, reconciler.answered, flight.item[1], flight.request, response
         )
         return
-    if response is not None and response.code >= 500 and (flight.doubtful or flight.lookup):
+    if response is not None and response.code >= 500 and (flight.is_retry or flight.lookup):
         response = None  # A 5xx response does not show whether an earlier attempt took effect.
     if response is None or response.code == 503:  # LOOP-6: unknown, so send it again
         delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
-        again = evolve(flight, tries=flight.tries + 1, doubtful=True, due=draft.now + delay)
+        again = evolve(flight, tries=flight.tries + 1, is_retry=True, due=draft.now + delay)
         draft.resends = draft.resends.set(draft.next_id(), again)
         return
     if flight.lookup:
@@ -69,7 +69,7 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
         if flight.request.note is not None and response.ok:
             _note_done(draft, flight)
         answer_for(draft, flight.item, None, _reached(draft, flight.request, response), flight.seen)
-    elif flight.doubtful or _is_made_already(flight.request, response):  # LOOP-7
+    elif flight.is_retry or _is_made_already(flight.request, response):  # LOOP-7
         send(
             draft,
             Flight(

@@ -35,16 +35,16 @@ class Busy(Value, frozen=True, eq=False):
 class Flight(Value, frozen=True, eq=False):
     """One request of a key, in transit.
 
-    `doubtful`: an earlier attempt had no response. `lookup`: a GET for the outcome of such a
-    request. `ask`: the reconciler itself handles the response.
+    `is_retry`: an earlier attempt had no response. `lookup`: a GET for the outcome of such a
+    request. `query`: the reconciler itself handles the response.
     """
 
     item: Item
     request: Request
     tries: int = 0
-    doubtful: bool = False
+    is_retry: bool = False
     lookup: bool = False
-    ask: bool = False
+    query: bool = False
     due: Instant = 0  # when to send again, if waiting
     seen: tuple[Seen, ...] = ()  # the object of a delete, as seen when it was sent
 

@@ -158,8 +158,8 @@ def _decide(draft: Draft, item: Item) -> None:
         draft.memories = draft.memories.set(draft.loop.memory_names[name], plan.memory)
     draft.set_timer(item, plan.wake_at)
     _start_plan(draft, item, plan, waves, last)
-    for request in plan.asks:
-        send(draft, Flight(item, evolve(request, user=draft.loop.users[name]), ask=True))
+    for request in plan.queries:
+        send(draft, Flight(item, evolve(request, user=draft.loop.users[name]), query=True))
     for operation in plan.runs:
         id = draft.next_id()
         draft.runs[id] = (item, operation)

@@ -134,7 +134,7 @@ def _decisions_of(
 ) -> list[Decision]:
     sent: dict[tuple[str, Key], list[tuple[int, Request]]] = {}
     for id, flight in state.flights.items():
-        if id > known and not (flight.doubtful or flight.ask or flight.lookup):
+        if id > known and not (flight.is_retry or flight.query or flight.lookup):
             sent.setdefault(flight.item, []).append((id, flight.request))
     found = []
     for item in sorted(sent):

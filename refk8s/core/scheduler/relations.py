@@ -19,7 +19,7 @@ from refk8s.core.value import Value
 
 # by value of the topology key; a domain without such pods is present with 0
 Counts = Mapping[str, int]
-QUESTIONS_MAX = 512  # cached tallies
+TALLIES_MAX = 512  # cached tallies
 
 
 class Tally(Value, frozen=True, cache_hash=True):
@@ -290,7 +290,7 @@ class Remembered:
         kept = self._tallies.pop(question, None)
         if kept is None:
             kept = _Remembered(question)
-            if len(self._tallies) >= QUESTIONS_MAX:
+            if len(self._tallies) >= TALLIES_MAX:
                 del self._tallies[next(iter(self._tallies))]
         self._tallies[question] = kept
         return kept.catch_up(snapshot)

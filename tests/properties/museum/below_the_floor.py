@@ -20,8 +20,8 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             shrink,
-            "spare = new.sure + sum(member.sure for member in old) - bounds.fewest_available",
-            "spare = new.sure + total(old) - bounds.fewest_available",
+            "spare = new.surely_available + sum(member.surely_available for member in old) - bounds.fewest_available",
+            "spare = new.surely_available + total(old) - bounds.fewest_available",
         ),
     ),
     finder=Property(

@@ -9,7 +9,7 @@ namespace (NS-2).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.apiserver.admission.namespace import must_live
+from refk8s.core.apiserver.admission.namespace import check_namespace
 
 EXHIBIT = Exhibit(
     title="An object is made in a namespace while that is deleted",
@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     rule="NS-2",
     changes=(
         Change(
-            must_live,
+            check_namespace,
             'if namespace.metadata.deletion_timestamp is not None or namespace.status.phase == "Terminating":',
             "if False:",
         ),

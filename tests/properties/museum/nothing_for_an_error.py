@@ -21,7 +21,7 @@ EXHIBIT = Exhibit(
             NamespaceController.answered,
             "if response is None or not response.ok:  # NS-6",
             "if response is None or not response.ok:\n"
-            "    survey = evolve(survey, found=survey.found.set(request.resource.prefix, Rest(0, 0, ())))\n"
+            "    survey = evolve(survey, found=survey.found.set(request.resource.prefix, Remaining(0, 0, ())))\n"
             "    return memory.set(key, survey), (key,) if survey.complete else ()\n"
             "if False:",
         ),

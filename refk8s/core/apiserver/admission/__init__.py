@@ -84,7 +84,7 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
     resource = request.resource
     compares: tuple[Compare, ...] = ()
     if old is None and resource.namespaced:
-        compares = namespace.must_live(request, resource, new, store)  # ADM-2
+        compares = namespace.check_namespace(request, resource, new, store)  # ADM-2
     if request.subresource:
         if resource == resources.CERTIFICATE_SIGNING_REQUESTS:
             return Admission(certificates.admit_conditions(new, old, context), compares)

@@ -7,7 +7,7 @@ two concurrent requests the first to commit gets the address; the other is handl
 another one.
 
     type            cluster IP                  node ports      health check port
-    ClusterIP       one, or None if asked       -               -
+    ClusterIP       one, or None if requested   -               -
     NodePort        one                         one a port      -
     LoadBalancer    one                         one a port *    with externalTrafficPolicy Local
     ExternalName    -                           -               -
@@ -32,11 +32,11 @@ from refk8s.core.api.status import INVALID, ApiError, Cause
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
 from refk8s.core.apiserver.admission.service import (
     NONE,
-    in_step,
     may_have_node_ports,
     needs_cluster_ip,
     needs_health_check_port,
     needs_node_ports,
+    with_cluster_ips,
     with_families,
     with_kept_values,
     without_type_dependents,
@@ -67,14 +67,14 @@ class _Ledger:
     def is_free(self, key: str) -> bool:
         return self.store.get(key) is None and not any(write.key == key for write in self.writes)
 
-    def ask(self, key: str, name: str, labels: dict[str, str] | None) -> bool:
+    def allocate_requested(self, key: str, name: str, labels: dict[str, str] | None) -> bool:
         """Allocate a requested address or port; False if another service has it.
 
         A service of this name keeps what it holds. So a client that creates an existing service
         again gets AlreadyExists, and not an error about the service's own address.
         """
         if self.is_free(key):
-            self.take(key, name, labels)
+            self.allocate(key, name, labels)
             return True
         record = self.store.get(key)
         if record is None or not _holds(self.service, record.value):
@@ -82,7 +82,7 @@ class _Ledger:
         self.compares.append(Compare(key, record.mod_revision))
         return True
 
-    def take(self, key: str, name: str, labels: dict[str, str] | None) -> None:
+    def allocate(self, key: str, name: str, labels: dict[str, str] | None) -> None:
         """ALLOC-1: allocate it, on the condition that no service has it."""
         metadata = self.service.metadata
         owner = ParentReference(
@@ -100,7 +100,7 @@ class _Ledger:
         self.compares.append(Compare(key, ABSENT))
         self.writes.append(Put(key, held))
 
-    def give(self, key: str) -> None:
+    def free(self, key: str) -> None:
         """ALLOC-6: free it, but only if this service holds it."""
         record = self.store.get(key)
         if record is not None and _holds(self.service, record.value):
@@ -128,7 +128,7 @@ def allocate(
     """
     if old is not None:
         new = without_type_dependents(with_kept_values(new, old), old)
-    new = in_step(new, old)
+    new = with_cluster_ips(new, old)
     if old is not None and new.spec == old.spec:
         return Admission(new)
     # its name and namespace are set
@@ -194,7 +194,7 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     if not needs_cluster_ip(spec):
         for address in held:
             if address != NONE:
-                ledger.give(ip_key(address))
+                ledger.free(ip_key(address))
         return spec
     if old is not None and needs_cluster_ip(old.spec) and held:
         return spec  # it keeps its address; validation rejects another one
@@ -219,7 +219,7 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a serviceIP: range is full"))
     text = str(IPv4Address(number))
-    ledger.take(ip_key(text), text, _IP_LABELS)
+    ledger.allocate(ip_key(text), text, _IP_LABELS)
     return replace(spec, cluster_ip=text, cluster_ips=(text,))
 
 
@@ -237,7 +237,7 @@ def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> Non
     why = ""
     if address not in network or address in (network.network_address, network.broadcast_address):
         why = f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {network}"
-    elif not ledger.ask(ip_key(str(address)), str(address), _IP_LABELS):
+    elif not ledger.allocate_requested(ip_key(str(address)), str(address), _IP_LABELS):
         why = "provided IP is already allocated"
     if why:
         cause = Cause(
@@ -270,7 +270,7 @@ def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger
         if ports != spec.ports:
             spec = replace(spec, ports=ports)
     for number in sorted(held - _node_ports(spec)):
-        ledger.give(port_key(number))
+        ledger.free(port_key(number))
     return spec
 
 
@@ -327,7 +327,7 @@ def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
     why = ""
     if not config.node_port_first <= number <= config.node_port_last:
         why = f"provided port is not in the valid range. The range of valid ports is {config.node_port_first}-{config.node_port_last}"
-    elif not ledger.ask(port_key(number), str(number), None):
+    elif not ledger.allocate_requested(port_key(number), str(number), None):
         why = "provided port is already allocated"
     if why:
         cause = Cause(INVALID, f"spec.ports[{position}].nodePort", why, number)
@@ -346,7 +346,7 @@ def _choose_node_port(ledger: _Ledger) -> int:
     )
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a nodePort: range is full"))
-    ledger.take(port_key(number), str(number), None)
+    ledger.allocate(port_key(number), str(number), None)
     return number
 
 
@@ -359,7 +359,7 @@ def _allocate_health_check_port(
     if needs_health_check_port(spec):
         if not wanted:
             wanted = _choose_node_port(ledger)
-        elif wanted != held and not ledger.ask(port_key(wanted), str(wanted), None):
+        elif wanted != held and not ledger.allocate_requested(port_key(wanted), str(wanted), None):
             cause = Cause(
                 INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted
             )
@@ -368,7 +368,7 @@ def _allocate_health_check_port(
             )
         spec = replace(spec, health_check_node_port=wanted)
     if held and held != wanted:
-        ledger.give(port_key(held))
+        ledger.free(port_key(held))
     return spec
 
 

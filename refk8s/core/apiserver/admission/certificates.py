@@ -14,7 +14,7 @@ from refk8s.core.api.certificates_v1 import (
     CertificateSigningRequest,
     CertificateSigningRequestCondition,
 )
-from refk8s.core.api.pkcs10 import NoRequest, read_request
+from refk8s.core.api.pkcs10 import NotPkcs10, read_request
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import MASTERS
@@ -53,7 +53,7 @@ def check_subject(
         return
     try:
         organizations = read_request(new.spec.request).organizations
-    except NoRequest as error:
+    except NotPkcs10 as error:
         organizations, why = (), f"failed to parse CSR: {error}"
     else:
         why = (

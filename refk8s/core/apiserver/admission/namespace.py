@@ -18,7 +18,9 @@ from refk8s.core.store import Compare
 _PREFIX = resources.NAMESPACES.prefix
 
 
-def must_live(request: Request, resource: Resource, new: Any, store: Reader) -> tuple[Compare, ...]:
+def check_namespace(
+    request: Request, resource: Resource, new: Any, store: Reader
+) -> tuple[Compare, ...]:
     """ADM-2. Raises ApiError 404 if the namespace does not exist, 403 if it is terminating. Returns
     the condition that it has not changed since it was read."""
     name = request.namespace

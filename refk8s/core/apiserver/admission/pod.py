@@ -38,13 +38,13 @@ TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_VOLUME = "kube-api-access-"
 MIRROR = "kubernetes.io/config.mirror"
 
-_PATIENCE = {
+_DEFAULT_TOLERATIONS = {
     key: Toleration(
         key=key, operator=EXISTS, effect=NO_EXECUTE, toleration_seconds=TOLERATION_SECONDS
     )
     for key in (NOT_READY, UNREACHABLE)
 }
-_BOTH = tuple(_PATIENCE.values())
+_BOTH = tuple(_DEFAULT_TOLERATIONS.values())
 _DEFAULT_ACCOUNT = ServiceAccount()
 
 
@@ -53,8 +53,8 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     more than computing them."""
     if old is not None:
         return new
-    changed = identity(request, new, store, context)
-    changed.update(patience(new))
+    changed = service_account(request, new, store, context)
+    changed.update(default_tolerations(new))
     changed.update(priority.of_new(new, store))
     if new.spec.affinity is not None or new.spec.topology_spread_constraints:
         changed.update(label_keys.merged(new))
@@ -86,12 +86,12 @@ def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: 
     because older clients drop fields that they do not know (ADM-5, ADM-7)."""
     if old is None or new.spec is old.spec:
         return new
-    changed = patience(new)
+    changed = default_tolerations(new)
     changed.update(priority.of_changed(new, old))
     return replace(new, spec=replace(new.spec, **changed)) if changed else new
 
 
-def identity(request: Request, pod: Pod, store: Reader, context: Context) -> dict[str, Any]:
+def service_account(request: Request, pod: Pod, store: Reader, context: Context) -> dict[str, Any]:
     """ADM-3: a pod without a service account gets `default`, and a volume with the token of its
     account (ADM-4).
 
@@ -157,7 +157,7 @@ def _mounted(container: Container, mount: VolumeMount) -> Container:
     )
 
 
-def patience(pod: Pod) -> dict[str, Any]:
+def default_tolerations(pod: Pod) -> dict[str, Any]:
     """ADM-5: a pod tolerates a node that is not ready or unreachable for 300 seconds, unless it has
     a toleration for that."""
     tolerations = pod.spec.tolerations
@@ -165,15 +165,15 @@ def patience(pod: Pod) -> dict[str, Any]:
         return {"tolerations": _BOTH}
     added = tuple(
         [
-            _PATIENCE[key]
+            _DEFAULT_TOLERATIONS[key]
             for key in (NOT_READY, UNREACHABLE)
-            if not any(_names(one, key) for one in tolerations)
+            if not any(_concerns(one, key) for one in tolerations)
         ]
     )
     return {"tolerations": tolerations + added} if added else {}
 
 
-def _names(toleration: Toleration, key: str) -> bool:
+def _concerns(toleration: Toleration, key: str) -> bool:
     """Whether the toleration concerns NoExecute taints with this key. Its operator and value do not
     count, so this is not whether it matches the taint (POD-20)."""
     return (toleration.key == key or not toleration.key) and (
@@ -194,14 +194,14 @@ def compute_qos_class(pod: Pod) -> str:
 def _class_of(requirements: tuple[ResourceRequirements, ...]) -> str:
     if not any(one.limits or one.requests for one in requirements):
         return "BestEffort"
-    asked, guaranteed = False, True
+    requests_any, guaranteed = False, True
     for resources_of in requirements:
         limits, requests = resources_of.limits, resources_of.requests
         for name in ("cpu", "memory"):
             limit, request = _some(limits, name), _some(requests, name)
-            asked = asked or limit != 0 or request != 0
+            requests_any = requests_any or limit != 0 or request != 0
             guaranteed = guaranteed and limit != 0 and limit == request
-    return "BestEffort" if not asked else "Guaranteed" if guaranteed else "Burstable"
+    return "BestEffort" if not requests_any else "Guaranteed" if guaranteed else "Burstable"
 
 
 def _some(amounts: dict[str, str] | None, name: str) -> int:

@@ -124,7 +124,7 @@ def without_type_dependents(new: Service, old: Service) -> Service:
     return replace(new, spec=replace(after, **changed)) if changed else new
 
 
-def in_step(new: Service, old: Service | None) -> Service:
+def with_cluster_ips(new: Service, old: Service | None) -> Service:
     """ALLOC-3: clusterIP is the first of clusterIPs; a service with only one of the two gets
     both."""
     spec = new.spec

@@ -40,17 +40,17 @@ def _default_claim(claim: DeviceClaim) -> DeviceClaim:
 
 def _default_request(request: DeviceRequest) -> DeviceRequest:
     first = request.first_available and tuple(
-        [_default_wish(sub) for sub in request.first_available]
+        [_default_subrequest(sub) for sub in request.first_available]
     )
-    exactly = _default_wish(request.exactly) if request.exactly is not None else None
+    exactly = _default_subrequest(request.exactly) if request.exactly is not None else None
     return replace(request, exactly=exactly, first_available=first)
 
 
-def _default_wish(wish: Any) -> Any:
+def _default_subrequest(subrequest: Any) -> Any:
     """DEF-30: exactly one device; a toleration has the operator Equal."""
-    mode = wish.allocation_mode or "ExactCount"
-    tolerations = wish.tolerations and tuple(
-        [one if one.operator else replace(one, operator="Equal") for one in wish.tolerations]
+    mode = subrequest.allocation_mode or "ExactCount"
+    tolerations = subrequest.tolerations and tuple(
+        [one if one.operator else replace(one, operator="Equal") for one in subrequest.tolerations]
     )
-    count = 1 if mode == "ExactCount" and not wish.count else wish.count
-    return replace(wish, allocation_mode=mode, count=count, tolerations=tolerations)
+    count = 1 if mode == "ExactCount" and not subrequest.count else subrequest.count
+    return replace(subrequest, allocation_mode=mode, count=count, tolerations=tolerations)

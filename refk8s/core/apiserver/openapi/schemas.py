@@ -150,14 +150,14 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
 
 def _with_facts(schema: Tree, facts: Any, flavour: Flavour) -> Tree:
     """The schema of a field with its merge facts (DISC-11)."""
-    told = {
+    published = {
         "x-kubernetes-patch-strategy": ",".join(facts.patch_strategy),
         "x-kubernetes-patch-merge-key": facts.patch_merge_key,
         "x-kubernetes-list-type": facts.list_type,
         "x-kubernetes-list-map-keys": list(facts.list_map_keys),
         "x-kubernetes-map-type": facts.map_type,
     }
-    extensions = {key: value for key, value in told.items() if value}
+    extensions = {key: value for key, value in published.items() if value}
     if not extensions:
         return schema
     if "$ref" in schema and flavour.number == 3:

@@ -9,7 +9,7 @@ from refk8s.core.api.certificates_v1 import (
     CertificateSigningRequest,
     CertificateSigningRequestCondition,
 )
-from refk8s.core.api.pkcs10 import NoRequest, read_request
+from refk8s.core.api.pkcs10 import NotPkcs10, read_request
 from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
@@ -31,7 +31,7 @@ USAGES = (
     "server auth", "signing", "timestamping",
 )  # fmt: skip
 APPROVED, DENIED, FAILED = "Approved", "Denied", "Failed"
-_FOR_GOOD = (APPROVED, DENIED, FAILED)
+_PERMANENT = (APPROVED, DENIED, FAILED)
 
 
 def validate_signing_request(request: CertificateSigningRequest) -> Causes:
@@ -40,7 +40,7 @@ def validate_signing_request(request: CertificateSigningRequest) -> Causes:
     causes: Causes = []
     try:
         read_request(spec.request)
-    except NoRequest as error:
+    except NotPkcs10 as error:
         causes.append(invalid("spec.request", spec.request, str(error)))
     if not spec.usages:
         causes.append(required("spec.usages"))
@@ -104,7 +104,7 @@ def _validate_conditions(request: CertificateSigningRequest) -> Causes:
         here = f"status.conditions[{position}]"
         if not condition.type:
             causes.append(required(f"{here}.type"))
-        allowed = ("True",) if condition.type in _FOR_GOOD else ("False", "True", "Unknown")
+        allowed = ("True",) if condition.type in _PERMANENT else ("False", "True", "Unknown")
         if not condition.status:
             causes.append(required(f"{here}.status"))
         elif condition.status not in allowed:
@@ -128,7 +128,7 @@ def _kept(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Cau
     """VAL-51: these conditions are never removed."""
     return [
         forbidden("status.conditions", f'updates may not remove a condition of type "{kind}"')
-        for kind in _FOR_GOOD
+        for kind in _PERMANENT
         if len(_of_type(new, kind)) < len(_of_type(old, kind))
     ]
 

@@ -29,7 +29,7 @@ from refk8s.core.apiserver.validation.mounts import (
 )
 from refk8s.core.apiserver.validation.names import dns_label
 from refk8s.core.apiserver.validation.ports import validate_host_ports, validate_ports
-from refk8s.core.apiserver.validation.probes import validate_life
+from refk8s.core.apiserver.validation.probes import validate_probes_and_hooks
 from refk8s.core.apiserver.validation.resources import validate_requirements
 from refk8s.core.apiserver.validation.security import validate_security
 from refk8s.core.apiserver.validation.volume import PULL_POLICIES, validate_pull_policy
@@ -49,7 +49,7 @@ EPHEMERAL_FORBIDDEN = (
 
 
 @frozen
-class Around:
+class PodFacts:
     """The facts about a pod that the checks of its containers need: its valid volumes, and the
     names of its claims."""
 
@@ -60,7 +60,7 @@ class Around:
     host_users: bool = True
 
 
-def validate_containers(containers: tuple[Container, ...], around: Around, at: str) -> Causes:
+def validate_containers(containers: tuple[Container, ...], pod_facts: PodFacts, at: str) -> Causes:
     """VAL-8: at least one container; names are unique; host ports do not conflict."""
     if not containers:
         return [required(at)]
@@ -68,25 +68,25 @@ def validate_containers(containers: tuple[Container, ...], around: Around, at: s
     seen: set[str] = set()
     for position, container in enumerate(containers):
         here = f"{at}[{position}]"
-        causes += validate_common(container, around, here)
+        causes += validate_common(container, pod_facts, here)
         if container.name in seen:
             causes.append(duplicate(f"{here}.name", container.name))
         seen.add(container.name)
-        causes += validate_life(container, around.grace, here)
+        causes += validate_probes_and_hooks(container, pod_facts.grace, here)
         if container.restart_policy is not None or container.restart_policy_rules:
             causes += _validate_restarts(container, here)
     return causes + validate_host_ports(containers, at)
 
 
 def validate_init_containers(
-    containers: tuple[Container, ...], main: tuple[Container, ...], around: Around, at: str
+    containers: tuple[Container, ...], main: tuple[Container, ...], pod_facts: PodFacts, at: str
 ) -> Causes:
     """VAL-8: names are unique among all containers; only sidecars have probes and hooks."""
     causes: Causes = []
     seen = {container.name for container in main}
     for position, container in enumerate(containers):
         here = f"{at}[{position}]"
-        causes += validate_common(container, around, here)
+        causes += validate_common(container, pod_facts, here)
         causes += _validate_restarts(container, here, is_init=True)
         if container.name in seen:
             causes.append(duplicate(f"{here}.name", container.name))
@@ -94,7 +94,7 @@ def validate_init_containers(
             seen.add(container.name)
         causes += validate_host_ports((container,), at)
         if is_sidecar(container):
-            causes += validate_life(container, around.grace, here)
+            causes += validate_probes_and_hooks(container, pod_facts.grace, here)
             continue
         words = "may not be set for init containers without restartPolicy=Always"
         for attribute, name in EPHEMERAL_FORBIDDEN:
@@ -145,7 +145,7 @@ def _validate_restarts(container: Container, at: str, is_init: bool = False) -> 
 def validate_ephemeral_containers(
     containers: tuple[EphemeralContainer, ...],
     others: tuple[Container, ...],
-    around: Around,
+    pod_facts: PodFacts,
     at: str,
 ) -> Causes:
     """VAL-8: a unique name, an existing target container, and no fields that only regular
@@ -155,7 +155,7 @@ def validate_ephemeral_containers(
     seen = set(targets)
     for position, container in enumerate(containers):
         here = f"{at}[{position}]"
-        causes += validate_common(container, around, here)
+        causes += validate_common(container, pod_facts, here)
         causes += validate_image_is_trimmed(container, here)
         if container.name in seen:
             causes.append(duplicate(f"{here}.name", container.name))
@@ -183,10 +183,10 @@ def validate_ephemeral_containers(
     return causes
 
 
-def validate_common(container: AnyContainer, around: Around, at: str) -> Causes:
+def validate_common(container: AnyContainer, pod_facts: PodFacts, at: str) -> Causes:
     """VAL-9: the checks for every kind of container."""
     causes: Causes = []
-    volumes = around.volumes
+    volumes = pod_facts.volumes
     if not container.name:
         causes.append(required(f"{at}.name"))
     else:
@@ -219,14 +219,14 @@ def validate_common(container: AnyContainer, around: Around, at: str) -> Causes:
         or resources.requests is not None
         or resources.claims is not None
     ):
-        causes += validate_requirements(resources, f"{at}.resources", around.claims)
+        causes += validate_requirements(resources, f"{at}.resources", pod_facts.claims)
     if container.resize_policy:
         causes += _validate_resizing(
-            container.resize_policy, around.restart_policy, f"{at}.resizePolicy"
+            container.resize_policy, pod_facts.restart_policy, f"{at}.resizePolicy"
         )
     if container.security_context is not None:
         causes += validate_security(
-            container.security_context, f"{at}.securityContext", around.host_users
+            container.security_context, f"{at}.securityContext", pod_facts.host_users
         )
     return causes
 

@@ -121,41 +121,43 @@ def _validate_request(request: DeviceRequest, taken: list[str], at: str) -> Caus
             invalid(at, "", "exactly one of `exactly` or `firstAvailable` must be specified")
         )
     elif request.exactly is not None:
-        causes += _validate_wish(request.exactly, f"{at}.exactly")
+        causes += _validate_subrequest(request.exactly, f"{at}.exactly")
     elif request.first_available:
         causes += _bounded(request.first_available, ALTERNATIVES_MAX, f"{at}.firstAvailable")
         seen: list[str] = []
         for position, sub in enumerate(request.first_available):
             here = f"{at}.firstAvailable[{position}]"
-            causes += _validate_name(sub.name, seen, f"{here}.name") + _validate_wish(sub, here)
+            causes += _validate_name(sub.name, seen, f"{here}.name") + _validate_subrequest(
+                sub, here
+            )
             seen.append(sub.name)
     else:
         causes.append(required(at, "exactly one of `exactly` or `firstAvailable` is required"))
     return causes
 
 
-def _validate_wish(wish: ExactDeviceRequest | DeviceSubRequest, at: str) -> Causes:
+def _validate_subrequest(subrequest: ExactDeviceRequest | DeviceSubRequest, at: str) -> Causes:
     """VAL-52: a class, and a number of devices or all."""
-    name = wish.device_class_name
+    name = subrequest.device_class_name
     causes = (
         [invalid(f"{at}.deviceClassName", name, word) for word in dns_subdomain(name)]
         if name
         else [required(f"{at}.deviceClassName")]
     )
-    causes += _validate_selectors(wish.selectors, f"{at}.selectors")
-    count = wish.count or 0
-    if wish.allocation_mode == "All":
+    causes += _validate_selectors(subrequest.selectors, f"{at}.selectors")
+    count = subrequest.count or 0
+    if subrequest.allocation_mode == "All":
         if count:
             causes.append(
                 invalid(f"{at}.count", count, "must not be specified when allocationMode is 'All'")
             )
-    elif wish.allocation_mode == "ExactCount":
+    elif subrequest.allocation_mode == "ExactCount":
         if count <= 0:
             causes.append(invalid(f"{at}.count", count, "must be greater than zero"))
     else:
-        causes.append(not_supported(f"{at}.allocationMode", wish.allocation_mode, MODES))
-    causes += _bounded(wish.tolerations, TOLERATIONS_MAX, f"{at}.tolerations")
-    for position, toleration in enumerate(wish.tolerations or ()):
+        causes.append(not_supported(f"{at}.allocationMode", subrequest.allocation_mode, MODES))
+    causes += _bounded(subrequest.tolerations, TOLERATIONS_MAX, f"{at}.tolerations")
+    for position, toleration in enumerate(subrequest.tolerations or ()):
         causes += _validate_toleration(toleration, f"{at}.tolerations[{position}]")
     return causes
 
@@ -296,15 +298,15 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
                 )
             )
     words = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
-    said = [
+    choices = [
         spec.node_name is not None,
         spec.node_selector is not None,
         bool(spec.all_nodes),
         bool(spec.per_device_node_selection),
     ]
-    if not any(said):
+    if not any(choices):
         causes.append(required(at, words))
-    elif sum(said) > 1:
+    elif sum(choices) > 1:
         causes.append(invalid(at, "", words))
     causes += _bounded(spec.devices, DEVICES_MAX, f"{at}.devices")
     seen: list[str] = []

@@ -18,7 +18,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.status import show
 from refk8s.core.apiserver.validation.container import (
     RESTART_POLICIES,
-    Around,
+    PodFacts,
     validate_containers,
     validate_ephemeral_containers,
     validate_image_is_trimmed,
@@ -129,15 +129,15 @@ def validate_pod_spec(spec: PodSpec, at: str, in_pod: bool, name: str = "") -> C
     claims = frozenset([claim.name for claim in spec.resource_claims or () if claim.name])
     if spec.resource_claims:
         causes += _validate_claims(spec, f"{at}.resourceClaims")
-    around = Around(volumes, claims, grace, spec.restart_policy, spec.host_users is not False)
-    causes += validate_containers(spec.containers, around, f"{at}.containers")
+    pod_facts = PodFacts(volumes, claims, grace, spec.restart_policy, spec.host_users is not False)
+    causes += validate_containers(spec.containers, pod_facts, f"{at}.containers")
     if spec.init_containers:
         causes += validate_init_containers(
-            spec.init_containers, spec.containers, around, f"{at}.initContainers"
+            spec.init_containers, spec.containers, pod_facts, f"{at}.initContainers"
         )
     if spec.ephemeral_containers:
         causes += validate_ephemeral_containers(
-            spec.ephemeral_containers, every_container(spec), around, f"{at}.ephemeralContainers"
+            spec.ephemeral_containers, every_container(spec), pod_facts, f"{at}.ephemeralContainers"
         )
     if spec.resources is not None:
         causes += validate_pod_resources(spec, claims, f"{at}.resources")
@@ -384,7 +384,7 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
         ]
     causes += _validate_deadline(after.active_deadline_seconds, before.active_deadline_seconds)
     if after.ephemeral_containers != before.ephemeral_containers:
-        causes += _validate_debuggers(after, before)
+        causes += _validate_existing_ephemeral_containers(after, before)
     added = [
         gate.name
         for gate in after.scheduling_gates or ()
@@ -451,7 +451,7 @@ def _validate_deadline(after: int | None, before: int | None) -> Causes:
     return []
 
 
-def _validate_debuggers(after: PodSpec, before: PodSpec) -> Causes:
+def _validate_existing_ephemeral_containers(after: PodSpec, before: PodSpec) -> Causes:
     """Existing ephemeral containers are immutable."""
     at, names = (
         "spec.ephemeralContainers",

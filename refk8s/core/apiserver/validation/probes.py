@@ -17,7 +17,7 @@ from refk8s.core.apiserver.validation.names import http_header
 from refk8s.core.apiserver.validation.ports import validate_port, validate_port_number
 
 
-def validate_life(container: Container, grace: int | None, at: str) -> Causes:
+def validate_probes_and_hooks(container: Container, grace: int | None, at: str) -> Causes:
     causes: Causes = []
     if container.lifecycle is not None:
         causes += _validate_lifecycle(container.lifecycle, grace, f"{at}.lifecycle")

@@ -84,12 +84,12 @@ def validate_requirements(
                     required(f"{at}.limits", "Limit must be set for non overcommitable resources")
                 )
         elif limit != text:
-            asked, given = amount(text) or ZERO, amount(limit) or ZERO
-            if not is_overcommittable(name) and asked.nano != given.nano:
+            requested, limited = amount(text) or ZERO, amount(limit) or ZERO
+            if not is_overcommittable(name) and requested.nano != limited.nano:
                 causes.append(
                     invalid(f"{at}.requests", text, f"must be equal to {name} limit of {limit}")
                 )
-            elif asked.nano > given.nano:
+            elif requested.nano > limited.nano:
                 causes.append(
                     invalid(
                         f"{at}.requests",

@@ -74,11 +74,11 @@ def validate_selected_template(
     return (
         causes
         + validate_template(template, f"{at}.template")
-        + validate_lasting(template, f"{at}.template", kind)
+        + validate_long_running(template, f"{at}.template", kind)
     )
 
 
-def validate_lasting(template: PodTemplateSpec, at: str, kind: str) -> Causes:
+def validate_long_running(template: PodTemplateSpec, at: str, kind: str) -> Causes:
     causes: Causes = []
     policy = template.spec.restart_policy
     if policy in ("OnFailure", "Never"):
@@ -301,7 +301,7 @@ def _validate_controller_spec(spec: ReplicationControllerSpec, at: str) -> Cause
     if not (spec.selector or {}).items() <= (labels or {}).items():
         causes.append(invalid(f"{at}.template.metadata.labels", labels, LABELS_DIFFER))
     causes += validate_template(spec.template, f"{at}.template")
-    return causes + validate_lasting(spec.template, f"{at}.template", "ReplicationController")
+    return causes + validate_long_running(spec.template, f"{at}.template", "ReplicationController")
 
 
 # --- DaemonSet
@@ -329,7 +329,7 @@ def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
             invalid(f"{at}.selector", spec.selector, "empty selector is invalid for daemonset")
         )
     causes += validate_template(spec.template, f"{at}.template")
-    causes += validate_lasting(spec.template, f"{at}.template", "DaemonSet")
+    causes += validate_long_running(spec.template, f"{at}.template", "DaemonSet")
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
     strategy = spec.update_strategy
     here = f"{at}.updateStrategy"

@@ -88,13 +88,13 @@ def only_the_new_replica_set_has_replicas(cluster: Cluster) -> Iterable[str] | N
         if not d.spec.paused and d.metadata.uid not in waiting
     ]
     return (
-        [words for one in deployments for words in dep_19_settled(one, replica_sets, carries)]
+        [words for one in deployments for words in dep_19_settled(one, replica_sets, has_template)]
         if deployments
         else None
     )
 
 
-def carries(deployment: Deployment, replica_set: ReplicaSet) -> bool:
+def has_template(deployment: Deployment, replica_set: ReplicaSet) -> bool:
     """Whether the ReplicaSet has the pod template of the Deployment."""
     return without_hash(replica_set.spec.template) == without_hash(deployment.spec.template)
 

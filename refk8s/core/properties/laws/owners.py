@@ -135,7 +135,7 @@ REPLICA_SETS_MAX = 6  # of one template of one Deployment
 HASH = "pod-template-hash"
 
 
-def asked_for(cluster: Cluster, resource: Resource, namespace: str, name: str) -> int:
+def requested_replicas(cluster: Cluster, resource: Resource, namespace: str, name: str) -> int:
     """The most replicas that the owner requested, as far as the history goes back."""
     key = f"{resource.prefix}{namespace}/{name}"
     record = cluster.history.get(key)
@@ -168,11 +168,11 @@ def pods_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> It
         and other.metadata.generate_name == metadata.generate_name
         and other.metadata.labels == metadata.labels
     ]
-    asked = asked_for(after, resource, metadata.namespace, reference.name)
-    if len(alike) <= TIMES * max(asked, 0) + MORE:
+    requested = requested_replicas(after, resource, metadata.namespace, reference.name)
+    if len(alike) <= TIMES * max(requested, 0) + MORE:
         return []
     return [
-        f"{len(alike)} active pods of {reference.kind} {reference.name}, whose spec.replicas is {asked}"
+        f"{len(alike)} active pods of {reference.kind} {reference.name}, whose spec.replicas is {requested}"
     ]
 
 

@@ -204,18 +204,18 @@ def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
     the request asks for none."""
     if not takes_room(pod):
         return
-    asked: int | None = getattr(request.body, "grace_period_seconds", None)
+    requested: int | None = getattr(request.body, "grace_period_seconds", None)
     over = (
         pod.metadata.deletion_timestamp is not None
         and not pod.metadata.deletion_grace_period_seconds
     )
     own = (
         pod.metadata.deletion_timestamp is None
-        and asked is None
+        and requested is None
         and not pod.spec.termination_grace_period_seconds
     )
-    if not (over or own or asked == 0):
-        yield f"pod {pod.metadata.name} was removed at once by {request.verb} with grace period {asked} s"
+    if not (over or own or requested == 0):
+        yield f"pod {pod.metadata.name} was removed at once by {request.verb} with grace period {requested} s"
 
 
 def del_12_no_new_finalizers_while_being_deleted(change: Change[Any]) -> Iterator[str]:

@@ -20,9 +20,9 @@ def bounds_of(spec: Any) -> tuple[int, int]:
     replicas = 1 if spec.replicas is None else spec.replicas
     if spec.strategy.type == "Recreate":
         return replicas, replicas
-    asked = spec.strategy.rolling_update
+    requested = spec.strategy.rolling_update
     surge, unavailable = (
-        (asked.max_surge, asked.max_unavailable) if asked is not None else (None, None)
+        (requested.max_surge, requested.max_unavailable) if requested is not None else (None, None)
     )
     more = _share("25%" if surge is None else surge, replicas, 99)
     less = _share("25%" if unavailable is None else unavailable, replicas, 0)
@@ -113,11 +113,13 @@ def dep_18_only_status_while_being_deleted(deployment: Any, plan: Plan) -> Itera
                 yield f"a Deployment that is being deleted sends {request.verb} of {request.resource.plural}"
 
 
-def dep_19_settled(deployment: Any, replica_sets: Sequence[Any], carries: Any) -> Iterator[str]:
+def dep_19_settled(
+    deployment: Any, replica_sets: Sequence[Any], has_template: Any
+) -> Iterator[str]:
     """In a settled cluster, the ReplicaSet with the template has all replicas and the others have
-    none. `carries(deployment, rs)`: whether it has the template."""
+    none. `has_template(deployment, rs)`: whether it has the template."""
     own = controlled(replica_sets, deployment.metadata.uid)
-    new = [rs for rs in own if carries(deployment, rs)]
+    new = [rs for rs in own if has_template(deployment, rs)]
     if not new:
         yield f"no ReplicaSet has the template of {deployment.metadata.name}"
     if sum(rs.spec.replicas or 0 for rs in new) != deployment.spec.replicas:

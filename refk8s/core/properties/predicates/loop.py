@@ -21,7 +21,7 @@ def loop_3_every_request_is_answered(
     waiting = [flight for id, flight in sorted(state.flights.items()) if id <= past.counter] + [
         f for _, f in sorted(state.resends.items())
     ]
-    unanswered = [flight.request for flight in waiting if flight.item == item and not flight.ask]
+    unanswered = [flight.request for flight in waiting if flight.item == item and not flight.query]
     return [
         f"{decision}, and has no answer yet to its {request.verb} of {request.key}"
         for request in unanswered

@@ -13,7 +13,7 @@ ALLOCATED = "ipaddress.kubernetes.io/managed-by"
 """The label of an IPAddress that the API server allocated for a service. Users may create others."""
 
 
-def things_of(service: Any) -> list[str | int]:
+def allocations_of(service: Any) -> list[str | int]:
     """The addresses and node ports that a service has."""
     spec = service.spec
     found: dict[str | int, None] = dict.fromkeys(
@@ -36,7 +36,7 @@ def alloc_1_one_holder(
     holders: dict[str | int, str] = {}
     for service in services:
         name = f"{service.metadata.namespace}/{service.metadata.name}"
-        for thing in things_of(service):
+        for thing in allocations_of(service):
             if thing in holders:
                 yield f"{name} and {holders[thing]} both have {thing}"
             holders[thing] = name
@@ -58,7 +58,7 @@ def alloc_9_nothing_held_without_its_service(
     services: Iterable[Any], addresses: Mapping[str, Any], node_ports: Mapping[int, Any]
 ) -> Iterator[str]:
     """ALLOC-9. Arguments as those of `alloc_1_one_holder`."""
-    had = {thing for service in services for thing in things_of(service)}
+    had = {thing for service in services for thing in allocations_of(service)}
     held: list[str | int] = [
         name for name, address in addresses.items() if ALLOCATED in (address.metadata.labels or {})
     ]
