@@ -300,6 +300,11 @@ class MemoryEngine(Generic[V]):
             for change in log[: bisect_right(log, revision, key=_revision_of)]
         ]
 
+    @property
+    def change_count(self) -> int:
+        """The number of changes in the history. O(resources)."""
+        return sum(len(shelf.log) for shelf in self._shelves.values())
+
     def probe(self) -> None:
         """Do nothing: memory can always be written."""
 

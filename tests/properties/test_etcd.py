@@ -373,6 +373,24 @@ def test_etcd_8_and_9_a_record_whose_value_cannot_be_read_after_a_gap_is_not_del
         mirror.get(key, None)
 
 
+def test_etcd_15_the_history_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refk8s.store.etcd.mirror.CHANGES_MAX", 50)
+    monkeypatch.setattr("refk8s.store.etcd.mirror.CHANGES_PORTION", 10)
+    history: History[Value] = run([Attempt((), ())])[-1].after
+    mirror = mirror_of(history)
+    for number in range(200):
+        writes = tuple(
+            Put(key, (number % 10, 0)) for key in ("/core/nodes/a", "/core/pods/default/a")
+        )
+        before = history
+        history = run([Attempt((), writes)], history)[-1].after
+        changes = history.changes("/", before.revision)
+        mirror.apply(message_of([(c.key, c.record, c.revision) for c in changes]).events, False)
+        assert mirror.engine.change_count <= 50 + 10 + 2
+        same(mirror, compact(history, mirror.engine.compacted))
+    assert mirror.engine.change_count >= 50 - 2
+
+
 def test_etcd_9_a_value_that_cannot_be_read_stays_until_it_is_replaced() -> None:
     (step,) = run([Attempt((), ())])
     mirror = mirror_of(step.after)

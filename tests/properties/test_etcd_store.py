@@ -467,6 +467,20 @@ def test_etcd_12_a_key_with_a_time_to_live_is_deleted_by_etcd(etcd: Etcd) -> Non
     etcd.run(act())
 
 
+def test_etcd_12_a_lease_that_is_gone_is_replaced(etcd: Etcd) -> None:
+    async def act() -> None:
+        store = await etcd.open(etcd.new_prefix(), ttl_seconds={"/core/events/": 3600.0})
+        for number in range(2):
+            txn: Txn[Value] = Txn((), (Put(f"/core/events/default/{number}", (1, 0)),))
+            assert isinstance(await outcome_of(store, txn), Committed)
+            for line in etcd.server.ctl("lease", "list").split(b"\n")[1:]:
+                if line.strip():
+                    etcd.server.ctl("lease", "revoke", line.decode().strip())
+        await store.close()
+
+    etcd.run(act())
+
+
 def test_etcd_12_one_lease_serves_many_keys_for_a_while(etcd: Etcd) -> None:
     async def act() -> None:
         client = EtcdClient(EtcdAddress((etcd.server.endpoint,)))

@@ -9,8 +9,11 @@ anew. Callers repeat calls; this module only says whether a failed call may have
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any, Final
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines about connections are not useful
 
 import grpc
 import grpc.aio
@@ -34,8 +37,9 @@ from refk8s.store.etcd.messages import (
     WatchResponse,
 )
 
-CALL_SECONDS: Final = 5.0
-"""The time for the answer to one call. A member answers that it has no quorum after 7 seconds."""
+CALL_SECONDS: Final = 3.0
+"""The time for the answer to one call. When the leader has died, calls of the other members get
+none, and are repeated then."""
 
 ANSWER_BYTES_MAX: Final = 256 << 20
 """The largest message that is accepted: a page of a list, or the changes of one transaction."""
@@ -64,6 +68,7 @@ _UNSENT: Final = (
     "etcdserver: no leader",
     "etcdserver: too many requests",
     "etcdserver: mvcc: database space exceeded",
+    "etcdserver: requested lease not found",
     "etcdserver: invalid auth token",
     "etcdserver: permission denied",
     "etcdserver: user name is empty",

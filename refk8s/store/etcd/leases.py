@@ -29,6 +29,10 @@ class Leases:
         self._until = 0.0
         self._keys = 0
 
+    def forget(self) -> None:
+        """Grant a new lease for the next key, because a call failed and the lease may be gone."""
+        self._until = 0.0
+
     async def take(self) -> int:
         """The lease for one more key. Raises as `EtcdClient.grant`."""
         async with self._lock:

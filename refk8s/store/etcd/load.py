@@ -18,7 +18,7 @@ V = TypeVar("V")
 PAGE_KEYS: Final = 1000
 """The keys of one page when the state is read."""
 
-HISTORY_MAX: Final = 100_000
+HISTORY_MAX: Final = 50_000
 """The most revisions before the present one that a start reads the changes of."""
 
 

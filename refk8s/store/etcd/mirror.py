@@ -24,6 +24,10 @@ log = logging.getLogger("refk8s")
 
 V = TypeVar("V")
 
+CHANGES_MAX: Final = 50_000
+CHANGES_PORTION: Final = 1_000
+"""The most changes that are kept (ETCD-15), and so many more before the oldest are forgotten."""
+
 LOGGED_MAX: Final = 10
 """Values that cannot be read at the same time are logged up to this number."""
 
@@ -47,6 +51,7 @@ class Mirror(Generic[V]):
         self.engine: Final[MemoryEngine[V]] = MemoryEngine(stamp)
         self._filling: builtins.list[Record[V]] = []
         self._pending: builtins.list[Any] = []  # events of a revision that may not be complete
+        self._until_bound = CHANGES_PORTION
         self.unreadable: dict[str, Revision] = {}
         self._start = revision
 
@@ -121,6 +126,16 @@ class Mirror(Generic[V]):
         base = self.engine.revision
         if revision > base:
             self.engine.publish(Batch(base, revision, (), changes))
+            self._until_bound -= len(changes)
+            if self._until_bound <= 0:
+                self._until_bound = CHANGES_PORTION
+                self._bound()
+
+    def _bound(self) -> None:
+        """Forget the oldest changes if there are too many."""
+        surplus = self.engine.change_count - CHANGES_MAX
+        if surplus > 0:
+            self.engine.compact(self.engine.revision, surplus)
 
     def _record(self, key: str, kv: Any) -> Record[V] | None:
         """The record of a key and value, None if the value cannot be read."""

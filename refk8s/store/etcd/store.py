@@ -207,6 +207,8 @@ class EtcdStore(Generic[V]):
                 return await self._client.txn(request), lost
             except StoreUnavailable as error:
                 failed: StoreUnavailable | StoreUnknown = lost or error
+                for leases in self._leases.values():
+                    leases.forget()
             except StoreUnknown as error:
                 failed = lost = error
                 if guard_of(txn) is None:
