@@ -1,5 +1,5 @@
 """Pods resolve names by the name server of their node. Rules DNS-2 to DNS-6, DNS-8, DNS-13, DNS-14,
-DNS-16, DNS-17, DNS-19 (spec/dns.md), KUBELET-51."""
+DNS-16, DNS-17, DNS-19, DNS-20 (spec/dns.md), KUBELET-51."""
 
 import json
 import subprocess
@@ -218,6 +218,11 @@ def test_dns_11_answers_follow_services_and_pods_within_a_second(world: World) -
     cluster.kubectl("delete", "service", "late")
     until(lambda: world.ask("client", "late.default.svc.cluster.local")[0] == "NXDOMAIN", 1, "it is still there", 0.02)  # fmt: skip
     print(f"an answer follows a service and its endpoints in {followed:.2f} s")
+
+
+def test_dns_20_a_pod_reads_the_metrics(world: World) -> None:
+    found = world.in_pod("client", "wget", "-q", "-O-", f"http://{DNS}:9153/metrics")
+    assert 'coredns_dns_requests_total{zone="cluster.local.",proto="udp",type="A"}' in found
 
 
 def test_dns_14_other_hosts_get_no_answer(world: World) -> None:

@@ -24,10 +24,12 @@ from test_dns import DB, HEADLESS, PODS, WEB, external, known, service, slice_of
 from refk8s.adapters.linux import resolv_conf
 from refk8s.adapters.linux.name_server import clients as clients_module
 from refk8s.adapters.linux.name_server import forward as forward_module
+from refk8s.adapters.linux.name_server import metrics as metrics_module
 from refk8s.adapters.linux.name_server import server as server_module
 from refk8s.adapters.linux.name_server.cache import BYTES_MAX, ENTRIES_MAX, SECONDS_MAX, Cache
 from refk8s.adapters.linux.name_server.clients import Clients
 from refk8s.adapters.linux.name_server.forward import Forwarder, answer_in
+from refk8s.adapters.linux.name_server.metrics import Metrics
 from refk8s.adapters.linux.name_server.server import NameServer
 from refk8s.adapters.linux.name_server.wire import (
     EDNS_SIZE,
@@ -113,6 +115,7 @@ sets = st.lists(
         st.integers(1, 300),
     ),
     max_size=3,
+    unique_by=lambda of: of.name,
 )
 
 
@@ -269,8 +272,8 @@ def test_dns_19_another_port_is_taken_if_the_usual_one_is_in_use():
         second = NameServer("cluster.local", Path("/nowhere"), "10.96.0.10", where)
         second.program(known(service()), lambda error: None)
         address, ports = await second.listen()
-        assert (address, set(ports)) == ("127.0.0.1", {"dns", "dns-tcp"})
-        assert len({first.port, *ports.values()}) == 2
+        assert (address, set(ports)) == ("127.0.0.1", {"dns", "dns-tcp", "metrics"})
+        assert len({first.port, first.metrics_port, *ports.values()}) == 4
         assert texts((await ask_tcp(second, query()))[0]) == ["10.96.3.7"]
         second.close()
 
@@ -338,7 +341,7 @@ def forward(reply: Callable[[dns.message.Message], list[bytes]], work: Callable[
         path = tmp / "resolv.conf"
         path.write_text(conf)
         async with Resolver(reply) as resolver:
-            forwarder = Forwarder(path, lambda address: address in own, resolver.port)
+            forwarder = Forwarder(path, lambda address: address in own, Metrics(), resolver.port)
             await work(forwarder, resolver)
             forwarder.close()
 
@@ -526,6 +529,52 @@ def test_dns_15_a_client_has_few_waiting_queries(tmp_path, monkeypatch):
             assert not server._clients.waiting
 
     serve(work, known(service()), "nameserver 127.0.0.2\n", tmp_path)
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+async def get(server: NameServer, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.metrics_port)
+    writer.write(request)
+    found = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return found
+
+
+def test_dns_20_what_is_answered_is_counted():
+    async def work(server):
+        for name, type in ((WEB, "A"), (WEB, "A"), (WEB, "AAAA"), (DB, "A"), (WEB, "TYPE4711")):
+            await ask_udp(server, query(name, type))
+        await ask_tcp(server, query())
+        found = (await get(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")).decode()
+        head, _, body = found.partition("\r\n\r\n")
+        assert head.startswith("HTTP/1.1 200 OK\r\n") and f"Content-Length: {len(body)}" in head
+        for line in (
+            'requests_total{zone="cluster.local.",proto="udp",type="A"} 3',
+            'requests_total{zone="cluster.local.",proto="udp",type="AAAA"} 1',
+            'requests_total{zone="cluster.local.",proto="udp",type="other"} 1',
+            'requests_total{zone="cluster.local.",proto="tcp",type="A"} 1',
+            'responses_total{zone="cluster.local.",rcode="NOERROR"} 5',
+            'responses_total{zone="cluster.local.",rcode="NXDOMAIN"} 1',
+        ):
+            assert f"coredns_dns_{line}\n" in body
+        assert (await get(server, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+
+    serve(work, known(service()))
+
+
+@pytest.mark.parametrize("sent", [b"", b"x", b"x" * 10_000, b"\r\n\r\n", b"\0\r\n\r\n"])
+def test_dns_20_any_request_ends_its_connection(sent, monkeypatch):
+    monkeypatch.setattr(metrics_module, "SECONDS", 0.1)
+
+    async def work(server):
+        with contextlib.suppress(OSError):
+            assert not (await get(server, sent)).startswith(b"HTTP/1.1 200")
+        while server._clients.connected:
+            await asyncio.sleep(0.01)
+
+    serve(work)
 
 
 # --- what is kept ---------------------------------------------------------------------------------

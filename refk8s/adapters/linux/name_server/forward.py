@@ -23,6 +23,7 @@ import dns.rdatatype
 
 from refk8s.adapters.linux import resolv_conf
 from refk8s.adapters.linux.name_server.cache import Cache, Question
+from refk8s.adapters.linux.name_server.metrics import Metrics
 from refk8s.adapters.linux.name_server.wire import (
     EDNS_SIZE,
     SERVFAIL,
@@ -47,10 +48,13 @@ LOOK_SECONDS = 5.0
 class Forwarder:
     """Asks the resolvers of a resolv.conf."""
 
-    def __init__(self, path: Path, is_own: Callable[[str], bool], port: int = PORT) -> None:
+    def __init__(
+        self, path: Path, is_own: Callable[[str], bool], metrics: Metrics, port: int = PORT
+    ) -> None:
         """`is_own`: whether an address leads back to this server."""
         self._path = path
         self._is_own = is_own
+        self._metrics = metrics
         self._port = port
         self._cache = Cache()
         self._asked: dict[Question, asyncio.Future[Sections]] = {}
@@ -64,7 +68,9 @@ class Forwarder:
         question = (name.to_text().lower(), int(type), dnssec)
         now = time.monotonic()
         if (kept := self._cache.get(question, now)) is not None:
+            self._metrics.cache_hits += 1
             return kept
+        self._metrics.cache_misses += 1
         asked = self._asked.get(question)
         if asked is None:
             if len(self._asked) >= IN_FLIGHT_MAX:
@@ -74,6 +80,11 @@ class Forwarder:
             )
             asked.add_done_callback(lambda _: self._asked.pop(question, None))
         return await asyncio.shield(asked)
+
+    @property
+    def kept(self) -> int:
+        """The number of answers in the cache."""
+        return len(self._cache)
 
     def close(self) -> None:
         """Give up what is in flight."""

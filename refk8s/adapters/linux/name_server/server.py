@@ -17,11 +17,19 @@ from typing import Any, cast
 
 import dns.flags
 import dns.name
+import dns.rcode
 import dns.rdatatype
 from attrs import define, evolve, field
 
 from refk8s.adapters.linux.name_server.clients import Clients, release
 from refk8s.adapters.linux.name_server.forward import Forwarder
+from refk8s.adapters.linux.name_server.metrics import (
+    HEAD_SIZE_MAX,
+    Answered,
+    Metrics,
+    answer_http,
+    type_label,
+)
 from refk8s.adapters.linux.name_server.wire import (
     HEADER,
     SERVFAIL,
@@ -38,6 +46,7 @@ from refk8s.core.ports import Records
 log = logging.getLogger("refk8s")
 
 PORT = 10_053
+METRICS_PORT = 9153
 KNOWN_MAX = 4096
 """Queries whose answers are kept as bytes, for queries that differ in their id only."""
 ORDERS_MAX = 8
@@ -56,6 +65,7 @@ class Known:
     """The answers to one query without their id: `orders` of them, once so many were computed."""
 
     orders: int
+    answered: Answered
     replies: list[bytes] = field(factory=list)
 
 
@@ -66,9 +76,13 @@ class NameServer:
         self, domain: str, resolv_conf: Path, cluster_address: str, pods_bridge: PodsBridge
     ) -> None:
         """`cluster_address`: at which clients reach the name servers of this cluster."""
+        self.address = ""
+        self.port = 0
+        self.metrics_port = 0
+        self._metrics = Metrics()
         self._domain = labels_of(domain)
         self._forwarder = Forwarder(
-            resolv_conf, lambda address: address in (cluster_address, self.address)
+            resolv_conf, lambda address: address in (cluster_address, self.address), self._metrics
         )
         self._pods_bridge = pods_bridge
         self._records: Records | None = None
@@ -76,9 +90,8 @@ class NameServer:
         self._clients = Clients(IPv4Network("127.0.0.0/8"))
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
+        self._http: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.address = ""
-        self.port = 0
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -98,18 +111,25 @@ class NameServer:
         address, pods = await self._pods_bridge()
         if address != self.address or self._udp is None:
             await self._listen(address, pods)
-        return address, {"dns": self.port, "dns-tcp": self.port}
+        return address, {"dns": self.port, "dns-tcp": self.port, "metrics": self.metrics_port}
 
     async def _listen(self, address: str, pods: IPv4Network) -> None:
         self._close_sockets()
         self._clients = Clients(pods)
         self.address = address
-        try:
-            await self._open(address, PORT)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            await self._open(address, 0)
+        for port, opening in ((PORT, self._open), (METRICS_PORT, self._open_metrics)):
+            try:
+                await opening(address, port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                await opening(address, 0)
+
+    async def _open_metrics(self, address: str, port: int) -> None:
+        self._http = await asyncio.start_server(
+            self._serve_metrics, address, port, limit=HEAD_SIZE_MAX
+        )
+        self.metrics_port = self._http.sockets[0].getsockname()[1]
 
     async def _open(self, address: str, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -131,7 +151,9 @@ class NameServer:
             self._tcp.close()
         if self._udp is not None:
             self._udp.close()
-        self._tcp = self._udp = None
+        if self._http is not None:
+            self._http.close()
+        self._tcp = self._udp = self._http = None
 
     def close(self) -> None:
         """Stop listening, and give up what is not answered yet."""
@@ -148,6 +170,7 @@ class NameServer:
             return
         known = self._known.get(data[2:])
         if known is not None and len(known.replies) == known.orders:
+            self._metrics.answered[known.answered] += 1
             send(data[:2] + random.choice(known.replies))
             return
         found = read_query(data)
@@ -157,11 +180,11 @@ class NameServer:
             return
         sections = self._from_records(found)
         if isinstance(sections, Sections):
-            reply = write_answer(found, sections)
-            self._remember(data, sections, reply)
+            reply = self._reply(found, sections, "udp")
+            self._remember(data, found, sections, reply)
             send(reply)
         elif not self._clients.may_ask(client):
-            send(write_answer(found, TOO_MANY))
+            send(self._reply(found, TOO_MANY, "udp"))
         else:
             self._clients.waiting[client] += 1
             task = asyncio.create_task(self._forward_datagram(found, sections, client, send))
@@ -172,19 +195,31 @@ class NameServer:
         self, query: Query, begun: Answer | None, client: str, send: Callable[[bytes], None]
     ) -> None:
         try:
-            send(write_answer(query, await self._forward(query, begun)))
+            send(self._reply(query, await self._forward(query, begun), "udp"))
         finally:
             release(self._clients.waiting, client)
 
-    def _remember(self, query: bytes, sections: Sections, reply: bytes) -> None:
+    def _reply(self, query: Query, sections: Sections, protocol: str) -> bytes:
+        """The bytes of an answer, which is counted."""
+        self._metrics.answered[self._labels(query, sections, protocol)] += 1
+        return write_answer(query, sections)
+
+    def _labels(self, query: Query, sections: Sections, protocol: str) -> Answered:
+        zone = ".".join(zone_of(query.labels, self._domain)) + "."
+        code = dns.rcode.to_text(sections.code)
+        return zone, protocol, type_label(query.type_name), code
+
+    def _remember(self, data: bytes, query: Query, sections: Sections, reply: bytes) -> None:
         """Keep the bytes of an answer from the records."""
         if not sections.authoritative:
             return
-        if (known := self._known.get(query[2:])) is None:
+        if (known := self._known.get(data[2:])) is None:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
             is_single = all(len(each) == 1 for each in sections.answers)
-            known = self._known[query[2:]] = Known(1 if is_single else ORDERS_MAX)
+            known = self._known[data[2:]] = Known(
+                1 if is_single else ORDERS_MAX, self._labels(query, sections, "udp")
+            )
         known.replies.append(reply[2:])
 
     # --- answers ----------------------------------------------------------------------------------
@@ -248,13 +283,28 @@ class NameServer:
             sections = self._from_records(query)
             if not isinstance(sections, Sections):
                 sections = await self._forward(query, sections)
-            reply = write_answer(query, sections)
+            reply = self._reply(query, sections, "tcp")
         else:
             reply = query
         writer.write(len(reply).to_bytes(2, "big") + reply)
         async with asyncio.timeout(WRITE_SECONDS):
             await writer.drain()
         return True
+
+    # --- metrics ----------------------------------------------------------------------------------
+
+    async def _serve_metrics(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        client = str(writer.get_extra_info("peername", ("",))[0])
+        if not self._clients.may_connect(client):
+            writer.transport.abort()
+            return
+        self._clients.connected[client] += 1
+        try:
+            await answer_http(reader, writer, self._metrics.text(self._forwarder.kept))
+        finally:
+            release(self._clients.connected, client)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
