@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import refk8s
 from refk8s.checking.simulator.ready import Ready
 from refk8s.checking.simulator.script import Entry, Fairly, Order
-from refk8s.components.story import Names, operation_sentence, rules_sentence, sentence, speaker
+from refk8s.components.story import Names, operation_sentence, rules_sentence, sentence, short_name
 from refk8s.core import actions as alphabet
 from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request
@@ -123,7 +123,7 @@ class Teller:
         for name in sorted(first.worlds):
             for uid in sorted(getattr(first.worlds[name], "pods", ())):
                 for sandbox in first.worlds[name].pods[uid].sandboxes:
-                    self._names.meet(
+                    self._names.record(
                         RunPodSandbox(SandboxConfig(uid, sandbox.namespace, sandbox.name))
                     )
         for channel in sorted(first.flying):
@@ -217,7 +217,7 @@ class Teller:
     def _operated(self, before: Cluster, channel: Channel, after: Cluster) -> None:
         operation = before.operations[channel].operation
         node = channel[0].rpartition("/")[2]
-        self._names.meet(operation)
+        self._names.record(operation)
         words = operation_sentence(node, operation, self._names)
         if words is None:
             return
@@ -372,7 +372,7 @@ def _deed(request: Request) -> str:
 
 
 def _speaker(user: str) -> str:
-    return component(user) if user in _COMPONENTS or "/" in user else speaker(user)
+    return component(user) if user in _COMPONENTS or "/" in user else short_name(user)
 
 
 def _kinds(resource: Resource) -> str:

@@ -84,7 +84,7 @@ def _load(directory: Path, own: Path, hosts: tuple[str, ...]) -> Credentials:
     server = Pair(own / "server.crt", own / "server.key")
     admin = Pair(directory / "admin.crt", directory / "admin.key")
     if problem := certificates.problem_of_server(server, authority.certificate, hosts, now):
-        _tell_renewal(server, problem)
+        _log_renewal(server, problem)
         key = certificates.make_key()
         write_file(server.key, key)
         write_file(
@@ -93,7 +93,7 @@ def _load(directory: Path, own: Path, hosts: tuple[str, ...]) -> Credentials:
     if problem := certificates.problem_of_client(
         admin, server, authority.certificate, ADMIN_NAME, ADMIN_GROUP, now
     ):
-        _tell_renewal(admin, problem)
+        _log_renewal(admin, problem)
         key = certificates.make_key()
         write_file(admin.key, key)
         write_file(
@@ -161,7 +161,7 @@ def _authority(directory: Path, now: datetime) -> Pair:
     return pair
 
 
-def _tell_renewal(pair: Pair, problem: str) -> None:
+def _log_renewal(pair: Pair, problem: str) -> None:
     if pair.certificate.exists() and pair.key.exists():
         log.warning("%s is signed anew: %s", pair.certificate, problem)
 
@@ -169,7 +169,7 @@ def _tell_renewal(pair: Pair, problem: str) -> None:
 def _admin_token(path: Path, is_new: bool) -> str:
     content = read_file(path)
     if content is None:
-        _tell_missing(path, is_new, "the old token is not accepted any more")
+        _log_missing(path, is_new, "the old token is not accepted any more")
         token = secrets.token_hex(16)
         write_file(path, token.encode())
         return token
@@ -187,7 +187,7 @@ def _token_key(directory: Path, is_new: bool) -> TokenKey:
     path, old = directory / TOKEN_KEY, directory / "token.key"
     content = read_file(path)
     if content is None:
-        _tell_missing(
+        _log_missing(
             path, is_new, "tokens of service accounts that are in use are not accepted any more"
         )
         content = certificates.make_key()
@@ -211,7 +211,7 @@ def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
         ) from None
 
 
-def _tell_missing(path: Path, is_new: bool, what_follows: str) -> None:
+def _log_missing(path: Path, is_new: bool, what_follows: str) -> None:
     if not is_new:
         log.warning("%s was missing and is made anew: %s", path, what_follows)
 

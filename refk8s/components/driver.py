@@ -234,7 +234,7 @@ class _Handler:
     def run(self, id: int, operation: Operation) -> None:
         driver = self.driver
         assert driver.runtime is not None, f"{driver.machine.name} has no runtime"
-        _tell(driver.on_run, operation)
+        _notify(driver.on_run, operation)
         driver.runtime.run(operation, _Done(driver, self.life, id))
 
     def program(self, id: int, rules: RuleSet | Records) -> None:
@@ -244,7 +244,7 @@ class _Handler:
             driver.name_server.program(rules, _Took(driver, self.life, id))
             return
         assert driver.rules is not None, f"{driver.machine.name} has no rules"
-        _tell(driver.on_program, rules)
+        _notify(driver.on_program, rules)
         driver.rules.program(rules, _Took(driver, self.life, id))
 
     def report(self, problem: Problem) -> None:
@@ -258,7 +258,7 @@ class _Handler:
         )
 
 
-def _tell(listener: Callable[[Any], None] | None, what: Any) -> None:
+def _notify(listener: Callable[[Any], None] | None, what: Any) -> None:
     """Call the listener; its exception does not stop the execution of effects."""
     if listener is not None:
         try:

@@ -19,7 +19,7 @@ from refk8s.core.store import Committed
 
 log = logging.getLogger("refk8s")
 
-LOOK_SECONDS = 1.0
+INTERVAL_SECONDS = 1.0
 PORTION = 50
 PAUSE_SECONDS = 0.02
 """Pause between batches, in which requests are served: 40,000 Events are deleted in a minute."""
@@ -38,7 +38,7 @@ class EventExpiry:
         self._api, self._call, self._user = api, call, user
         self._events = EventTtl(int(ttl_seconds * SECOND))
         self._task: asyncio.Task[None] | None = None
-        api.listeners.append(self._heard)
+        api.listeners.append(self._committed)
 
     def start(self) -> None:
         """Start deleting."""
@@ -49,7 +49,7 @@ class EventExpiry:
         if self._task is not None:
             self._task.cancel()
 
-    def _heard(self, request: Request, committed: "Committed[Any]") -> None:
+    def _committed(self, request: Request, committed: "Committed[Any]") -> None:
         for change in committed.changes:
             self._events.changed(change, self._api.clock.now())
 
@@ -61,7 +61,7 @@ class EventExpiry:
                 more = await self.expire()
             except Exception:
                 log.exception("the expiry of Events failed with an internal error")
-            await asyncio.sleep(PAUSE_SECONDS if more else LOOK_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS if more else INTERVAL_SECONDS)
 
     async def expire(self) -> bool:
         """Delete one batch of expired Events; returns whether there may be more."""

@@ -49,7 +49,7 @@ CLOSING_SECONDS = 2.0
 YAML_BYTES_INLINE = 4 << 10
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The client has disconnected before its request was complete; the request is not executed
     (HTTP-1)."""
 
@@ -170,7 +170,7 @@ class Front:
                 connection.refuse(error.status)
             else:
                 await self._send(send, failure(error), method, headers)
-        except Gone:
+        except Disconnected:
             return
         except Exception:
             # An internal error: it must not close the connection, and its details must not reach
@@ -343,7 +343,7 @@ async def _read_body(receive_part: Receive, headers: Mapping[str, str]) -> bytes
     while more:
         message = await receive_part()
         if message["type"] != "http.request":
-            raise Gone
+            raise Disconnected
         part = message.get("body", b"")
         length += len(part)
         if length > BODY_BYTES_MAX:

@@ -26,7 +26,7 @@ from refk8s.core.ports import Nodes
 
 log = logging.getLogger("refk8s")
 
-LOOK_SECONDS = 10.0
+RECONCILE_SECONDS = 10.0
 LOOPBACK = "lo"
 UNREACHABLE = "192.0.2.1"
 """For simulated nodes on a machine without an address; reserved for documentation."""
@@ -64,12 +64,12 @@ class KubernetesService:
     async def _keep(self) -> None:
         while True:
             try:
-                await self.look()
+                await self.reconcile()
             except Exception:
                 log.exception("the service kubernetes failed with an internal error")
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(RECONCILE_SECONDS)
 
-    async def look(self) -> None:
+    async def reconcile(self) -> None:
         """Open the socket if needed, and correct the objects."""
         address = await self._address()
         records = [

@@ -78,7 +78,7 @@ Refuse = Callable[[str], Awaitable[None]]
 
 
 async def run_connection(
-    connect: Connector, port: int, pipe: Pipe, say: SendBytes, refuse: Refuse
+    connect: Connector, port: int, pipe: Pipe, send_data: SendBytes, refuse: Refuse
 ) -> None:
     """One connection into the pod, until the pod ends its output."""
     try:
@@ -93,7 +93,7 @@ async def run_connection(
         try:
             with contextlib.suppress(ConnectionError):
                 while data := await reader.read(CHUNK_BYTES):
-                    await say(data)
+                    await send_data(data)
         finally:
             pumping.cancel()
             await asyncio.gather(pumping, return_exceptions=True)
@@ -164,7 +164,7 @@ class Forwarding:
                 await self._send(reply)
 
     async def _forward(self, forward: Forward, pipe: Pipe) -> None:
-        async def say(data: bytes) -> None:
+        async def send_data(data: bytes) -> None:
             await self._send(Spdy.send(forward.data, data))
 
         async def refuse(words: str) -> None:
@@ -175,7 +175,7 @@ class Forwarding:
         try:
             # The client has disconnected: `carry` gets the same event and ends the rest.
             with contextlib.suppress(OSError):
-                await run_connection(self._connect, forward.port, pipe, say, refuse)
+                await run_connection(self._connect, forward.port, pipe, send_data, refuse)
                 await self._send(Spdy.send(forward.data, b"", ended=True))
                 await self._send(Spdy.send(forward.error, b"", ended=True))
         finally:
@@ -201,13 +201,13 @@ async def forward_channels(
     pipes = [Pipe() for _ in ports]
 
     async def forward(index: int, port: int) -> None:
-        async def say(data: bytes) -> None:
+        async def send_data(data: bytes) -> None:
             await send(write_message(version, 2 * index, data))
 
         async def refuse(words: str) -> None:
             await send(write_message(version, 2 * index + 1, compute_refusal(port, pod, words)))
 
-        await run_connection(connect, port, pipes[index], say, refuse)
+        await run_connection(connect, port, pipes[index], send_data, refuse)
 
     async def listen() -> None:
         while (message := await receive()) is not None:

@@ -200,15 +200,17 @@ class PodStreams:
                 else message.get("bytes") or (message.get("text") or "").encode()
             )
 
-        async def say(message: bytes | str) -> None:
+        async def send_message(message: bytes | str) -> None:
             await send(
                 {"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message}
             )
 
         if name == TUNNEL:
-            is_spdy = await Forwarding(request.name, connect, say).carry(next_message)
+            is_spdy = await Forwarding(request.name, connect, send_message).carry(next_message)
         else:
-            await forward_channels(CHANNELS[name], ports, request.name, connect, next_message, say)
+            await forward_channels(
+                CHANNELS[name], ports, request.name, connect, next_message, send_message
+            )
             is_spdy = True
         await send({"type": "websocket.close", "code": 1000 if is_spdy else 1002})
         return None
@@ -241,7 +243,7 @@ class PodStreams:
             # A followed log may have no further lines, so a disconnect of the client ends it as
             # well (STREAM-3).
             tasks = [
-                asyncio.ensure_future(_until_gone(receive)),
+                asyncio.ensure_future(_until_disconnected(receive)),
                 asyncio.ensure_future(_send_all(lines, send_piece)),
             ]
             try:
@@ -277,7 +279,7 @@ async def _send_all(lines: AsyncGenerator[bytes, None], send_piece: SendPiece) -
         await send_piece(data)
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass
 

@@ -23,9 +23,9 @@ from refk8s.core.ports import (
 )
 from refk8s.core.store import Committed
 
-UNTOLD = {EVENTS.prefix, EVENTS_V1.prefix, LEASES.prefix}
+NOT_PRINTED = {EVENTS.prefix, EVENTS_V1.prefix, LEASES.prefix}
 
-_SPEAKERS = {
+_SHORT_NAMES = {
     "kubernetes-admin": "user",
     "system:kube-scheduler": "scheduler",
     "system:kube-proxy": "proxy",
@@ -38,10 +38,10 @@ _ACCOUNTS = {
 }
 
 
-def speaker(user: str) -> str:
+def short_name(user: str) -> str:
     """The short name of a user in the story."""
-    if user in _SPEAKERS:
-        return _SPEAKERS[user]
+    if user in _SHORT_NAMES:
+        return _SHORT_NAMES[user]
     if user.startswith("system:node:"):
         return f"kubelet of {user.removeprefix('system:node:')}"
     if user.startswith("system:serviceaccount:kube-system:"):
@@ -56,7 +56,7 @@ def sentence(request: Request, committed: "Committed[Any]") -> str | None:
     """What a committed request changed; None if it is not printed."""
     resource = request.resource
     if (
-        resource.prefix in UNTOLD
+        resource.prefix in NOT_PRINTED
         or not committed.changes
         or (resource.plural == "nodes" and request.subresource == "status")
     ):
@@ -82,10 +82,10 @@ def sentence(request: Request, committed: "Committed[Any]") -> str | None:
             words = (
                 f"changes {name}"
                 if change.record is not None
-                else f"lets go of {name}, which is gone"
+                else f"removes the last finalizer of {name}, which is deleted"
             )
     because = f", because {request.because}" if request.because else ""
-    return f"{speaker(request.user.name)} {words}{because}  [revision {committed.revision}]"
+    return f"{short_name(request.user.name)} {words}{because}  [revision {committed.revision}]"
 
 
 def _state(obj: Any) -> str:
@@ -112,7 +112,7 @@ class Names:
         self._made: dict[str, list[str]] = {}
         self._containers: dict[str, dict[str, str]] = {}  # of each pod, by id
 
-    def meet(self, operation: Operation) -> None:
+    def record(self, operation: Operation) -> None:
         """Record the names in this operation."""
         match operation:
             case RunPodSandbox(config):
@@ -146,10 +146,10 @@ def operation_sentence(node: str, operation: Operation, names: Names) -> str | N
         case RunPodSandbox(config):
             words = f"starts the pause container that holds the network of pod {config.namespace}/{config.name}"
         case PullImage(uid, image, policy):
-            words = f"makes sure of image {image} for pod {names.pod(uid)} (pull policy {policy})"
+            words = f"requests image {image} for pod {names.pod(uid)} (pull policy {policy})"
         case CreateContainer(_, config):
             again = f", for the {_ordinal(config.attempt + 1)} time" if config.attempt else ""
-            words = f"makes container {config.name} in the network of pod {config.namespace}/{config.pod_name}{again}"
+            words = f"creates container {config.name} in the network of pod {config.namespace}/{config.pod_name}{again}"
         case StartContainer(uid, container_id):
             words = f"starts container {names.container(uid, container_id)}"
         case StopContainer(uid, container_id, grace):
@@ -185,8 +185,8 @@ def rules_sentence(node: str, rules: RuleSet) -> str:
     ]
     targets = {target for rule in open_rules for target in (*rule.targets, *rule.inside)}
     if not open_rules:
-        return f"proxy of {node} knows no service with endpoints"
-    return f"proxy of {node} sends what comes to {_count(len(open_rules), 'service address')} on to {_count(len(targets), 'endpoint')}"
+        return f"proxy of {node} has no service with endpoints"
+    return f"proxy of {node} forwards {_count(len(open_rules), 'service address')} to {_count(len(targets), 'endpoint')}"
 
 
 class Storyteller:
@@ -201,18 +201,18 @@ class Storyteller:
         say(f"The story begins at {timestamp(self._start)}.")
 
     def committed(self, request: Request, committed: "Committed[Any]") -> None:
-        self.tell(sentence(request, committed))
+        self.print_line(sentence(request, committed))
 
     def operated(self, node: str, operation: Operation) -> None:
-        self._names.meet(operation)
-        self.tell(operation_sentence(node, operation, self._names))
+        self._names.record(operation)
+        self.print_line(operation_sentence(node, operation, self._names))
         if isinstance(operation, RemovePodSandbox):
             self._names.forget(operation.pod_uid)
 
     def programmed(self, node: str, rules: RuleSet) -> None:
-        self.tell(rules_sentence(node, rules))
+        self.print_line(rules_sentence(node, rules))
 
-    def tell(self, words: str | None) -> None:
+    def print_line(self, words: str | None) -> None:
         """Print a line, unless it is equal to the last one."""
         if words and words != self._last:
             self._last = words

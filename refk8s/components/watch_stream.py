@@ -92,7 +92,7 @@ class WatchStream:
     async def run(self, api: ApiServer, receive: Receive, send: Send) -> None:
         """Run until the client disconnects or is too slow, the timeout, or the server stops."""
         close = api.open(self._stream, self._deliver, self._end, self._first)
-        gone = asyncio.ensure_future(_until_gone(receive, self._over))
+        gone = asyncio.ensure_future(_until_disconnected(receive, self._over))
         connection = self._connection
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
@@ -176,7 +176,7 @@ class WatchStream:
         self._over.set()
 
 
-async def _until_gone(receive: Receive, over: asyncio.Event) -> None:
+async def _until_disconnected(receive: Receive, over: asyncio.Event) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     over.set()

@@ -148,7 +148,7 @@ def test_del_5_these_kinds_are_answered_as_they_were():
 
 
 def test_del_5_a_deleted_service_is_the_answer():
-    # Shows DEL-5.c.
+    # Shows DEL-5.b.
     world = World()
     made = world.http(
         "POST",
@@ -374,7 +374,7 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
     [("policy/v1", 201), ("policy/v1beta1", 201), ("", 201), ("policy/v2", 400), ("v1", 400)],
 )
 def test_api_18_an_eviction_may_be_of_the_old_version(version, code):
-    # Shows API-18.k.
+    # Shows API-18.l.
     world = populated()
     body = {"kind": "Eviction", "apiVersion": version, "metadata": {"name": "a"}}
     assert world.http("POST", "/api/v1/namespaces/default/pods/a/eviction", body).code == code

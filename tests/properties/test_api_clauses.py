@@ -363,6 +363,35 @@ def test_api_17_a_pod_with_scheduling_gates_is_not_bound():
     assert world.http("POST", f"{PODS}/a/binding", binding).code == 201
 
 
+MARKS = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["x", "y"]))
+
+
+@given(MARKS, MARKS, MARKS, MARKS, st.sampled_from(["", "uid", "resourceVersion"]))
+def test_api_17_a_binding_adds_its_labels_and_annotations_if_its_preconditions_hold(
+    pod_labels, pod_annotations, labels, annotations, wrong
+):
+    # Shows API-17.a API-17.e API-17.f.
+    world = World()
+    world.http(
+        "POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}}
+    )
+    metadata = {"name": "a", "labels": pod_labels, "annotations": pod_annotations}
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    made = json.loads(world.http("POST", PODS, {"metadata": metadata, "spec": spec}).content)
+    names = {"name": "a", "labels": labels, "annotations": annotations}
+    for field in ("uid", "resourceVersion"):
+        names[field] = "12345" if field == wrong else made["metadata"][field]
+    binding = {"metadata": names, "target": {"kind": "Node", "name": "n"}}
+    reply = world.http("POST", f"{PODS}/a/binding", binding)
+    after = json.loads(world.http("GET", f"{PODS}/a").content)
+    if wrong:
+        assert reply.code == 409 and after == made
+        return
+    assert reply.code == 201 and after["spec"]["nodeName"] == "n"
+    assert after["metadata"].get("labels", {}) == {**labels, **pod_labels}
+    assert after["metadata"].get("annotations", {}) == {**pod_annotations, **annotations}
+
+
 @pytest.mark.parametrize("resource", SCALED, ids=lambda one: one.kind)
 def test_api_19_a_scale_shows_what_is_wanted_what_is_there_and_the_selector(resource):
     # Shows API-19.a.

@@ -211,7 +211,7 @@ def test_del_3_a_delete_that_means_another_object_or_state_changes_nothing(kind,
 
 @pytest.mark.parametrize("kind", [*KINDS, resources.SERVICE_ACCOUNTS])
 def test_del_5_a_delete_answers_with_the_object_or_with_what_it_was(kind):
-    # Shows DEL-5.a DEL-5.b.
+    # Shows DEL-5.b DEL-5.c.
     world = World()
     obj = (
         ServiceAccount(metadata=ObjectMeta(name="a"))

@@ -50,6 +50,7 @@ def posted(world, path, tree):
 
 @pytest.mark.parametrize("target", [{"kind": "Pod", "name": "n"}, {"kind": "Node"}])
 def test_d_33_a_binding_without_a_node_is_the_clients_mistake(target):
+    # Shows API-17.g.
     world = World()
     assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
     code, said = posted(world, f"{PODS_PATH}/a/binding", a_manifest("Binding", target=target))

@@ -38,14 +38,14 @@ def address_of(
 ) -> tuple[str, list[Any]]:
     front = Front()
 
-    async def look() -> str:
+    async def reconcile() -> str:
         nodes: Any = Nodes(*bridge)
         service = KubernetesService(None, front, nodes, None, ADMIN, bind, PORT, node_address)  # type: ignore[arg-type]
         first = await service._address()
         assert await service._address() == first
         return first
 
-    found = asyncio.run(look())
+    found = asyncio.run(reconcile())
     return found, [socket.getsockname() for socket in front.sockets]
 
 

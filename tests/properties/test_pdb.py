@@ -556,7 +556,7 @@ def ask_eviction(world: World, **options: Any) -> Any:
     ],
 )
 def test_api_18_which_evictions_are_let_through_and_which_spend(parts, code, spends):
-    # Shows API-18.a, API-18.b, API-18.c, API-18.d, API-18.f, API-18.g, API-18.h.
+    # Shows API-18.a, API-18.b, API-18.c, API-18.e, API-18.f, API-18.g, API-18.h.
     world = world_of(**parts)
     before = world.get(PDBS, "b").status
     taken = ask_eviction(world)
@@ -591,7 +591,7 @@ def test_api_18_which_evictions_are_let_through_and_which_spend(parts, code, spe
     [{"query_dry": True}, {"dry_run": ("All",)}, {"query_dry": True, "dry_run": ("All",)}],
 )
 def test_api_18_a_dry_run_evicts_nobody(options):
-    # Shows API-18.i.
+    # Shows API-18.j.
     world = world_of(ready="True", disruptions_allowed=1)
     taken = ask_eviction(world, **options)
     assert taken.response.code == 201 and not taken.changes
@@ -601,7 +601,7 @@ def test_api_18_a_dry_run_evicts_nobody(options):
 
 @pytest.mark.parametrize("wrong", [{"uid": "1-2-3"}, {"resource_version": "1"}])
 def test_api_18_preconditions_that_do_not_hold_refuse_an_eviction(wrong):
-    # Shows API-18.j.
+    # Shows API-18.k.
     world = world_of(ready="True", disruptions_allowed=1)
     taken = ask_eviction(world, preconditions=Preconditions(**wrong))
     assert taken.response.code == 409 and not taken.changes
@@ -611,7 +611,7 @@ def test_api_18_preconditions_that_do_not_hold_refuse_an_eviction(wrong):
 
 
 def test_api_18_two_budgets_are_an_error_and_a_foreign_name_too():
-    # Shows API-18.e API-14.f.
+    # Shows API-18.d API-14.f.
     world = world_of(ready="True", disruptions_allowed=1)
     world.do(
         Request(

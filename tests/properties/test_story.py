@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refk8s.components.story import Storyteller, speaker
+from refk8s.components.story import Storyteller, short_name
 from refk8s.core.ports import (
     ContainerConfig,
     CreateContainer,
@@ -79,7 +79,7 @@ def test_what_was_there_before_the_story_began_is_called_by_its_id():
 
 @pytest.mark.parametrize(
     ("targets", "words"),
-    [(0, "knows no service with endpoints"), (1, "to 1 endpoint"), (2, "to 2 endpoints")],
+    [(0, "has no service with endpoints"), (1, "to 1 endpoint"), (2, "to 2 endpoints")],
 )
 def test_rules_are_told_in_numbers_that_agree_with_their_nouns(targets, words):
     story, lines = teller()
@@ -92,14 +92,14 @@ def test_rules_are_told_in_numbers_that_agree_with_their_nouns(targets, words):
 
 
 def test_speakers_have_names_that_people_use():
-    assert speaker("kubernetes-admin") == "user"
-    assert speaker("system:node:node-1") == "kubelet of node-1"
+    assert short_name("kubernetes-admin") == "user"
+    assert short_name("system:node:node-1") == "kubelet of node-1"
     assert (
-        speaker("system:serviceaccount:kube-system:deployment-controller")
+        short_name("system:serviceaccount:kube-system:deployment-controller")
         == "deployment controller"
     )
     assert (
-        speaker("system:serviceaccount:kube-system:generic-garbage-collector")
+        short_name("system:serviceaccount:kube-system:generic-garbage-collector")
         == "garbage collector"
     )
-    assert speaker("jane") == "jane"
+    assert short_name("jane") == "jane"
