@@ -33,6 +33,7 @@ def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") ->
         "seed": setup.seed,
         "nodes": setup.nodes,
         "cpu": setup.cpu_milli,
+        "instances": setup.instances,
         "because": words,
     }
     path.write_text(
@@ -57,6 +58,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
             steps=len(lines) - 1,
             nodes=int(head["nodes"]),
             cpu_milli=cpu,
+            instances=int(head.get("instances", 1)),
             faults={},
             user=False,
         )

@@ -147,6 +147,14 @@ def remove(path: str | None) -> None:
     help="Simulated nodes.",
 )
 @click.option(
+    "--instances",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Instances of the controller manager and of the scheduler; several elect a leader.",
+)
+@click.option(
     "--faults",
     default="all",
     show_default=True,

@@ -49,7 +49,7 @@ SETTLING_ACTIONS = 3_000
 
 
 def simulate_and_report(
-    seed: int, steps: int, nodes: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
+    seed: int, steps: int, nodes: int, instances: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
     pattern: str | None, files: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Simulate and print the report; returns the exit status. Raises BadUse before the run."""
@@ -57,8 +57,11 @@ def simulate_and_report(
         return _replay(Path(replayed))
     check_place(save)
     if pattern is not None:
-        return _enumerate(seed, pattern, save, files)
-    setups = [_setup(number, steps, nodes, faults, files) for number in range(seed, seed + runs)]
+        return _enumerate(seed, pattern, instances, save, files)
+    setups = [
+        _setup(number, steps, nodes, instances, faults, files)
+        for number in range(seed, seed + runs)
+    ]
     before, seen = time.perf_counter(), []
     with _progress("simulating", "actions", sum(setup.steps for setup in setups)) as tick:
         for number, setup in enumerate(setups):
@@ -77,7 +80,9 @@ def simulate_and_report(
     return BROKE if run.broken else HELD
 
 
-def _setup(seed: int, steps: int, nodes: int, faults: str, files: tuple[str, ...]) -> Setup:
+def _setup(
+    seed: int, steps: int, nodes: int, instances: int, faults: str, files: tuple[str, ...]
+) -> Setup:
     try:
         rates = parse_faults(faults)
         trees: list[Any] = []
@@ -88,7 +93,14 @@ def _setup(seed: int, steps: int, nodes: int, faults: str, files: tuple[str, ...
         raise BadUse(str(error)) from None
     if not requests:
         raise BadUse(f"{', '.join(files)} has no object")
-    setup = Setup(seed=seed, steps=steps, nodes=nodes, faults=rates, requests=requests)
+    setup = Setup(
+        seed=seed,
+        steps=steps,
+        nodes=nodes,
+        instances=instances,
+        faults=rates,
+        requests=requests,
+    )
     if files and (words := refusal(setup.first_cluster(), requests)):
         raise BadUse(f"the API server refuses {words}")
     return setup
@@ -126,9 +138,11 @@ def _replay(path: Path) -> int:
     return BROKE if run.broken else UNDETERMINED if run.left_out else HELD
 
 
-def _enumerate(seed: int, pattern: str, save: str | None, files: tuple[str, ...]) -> int:
+def _enumerate(
+    seed: int, pattern: str, instances: int, save: str | None, files: tuple[str, ...]
+) -> int:
     """One pattern, or all three, at every place of a small run on one node."""
-    setup = evolve(_setup(seed, 0, 1, "none", files), user=False)
+    setup = evolve(_setup(seed, 0, 1, instances, "none", files), user=False)
     base = patterns.begin(setup, patterns.story_of(setup.requests) if files else patterns.STORY)
     digest, steps, seconds = hashlib.sha256(), len(base.run.actions), base.run.virtual_seconds
     failed, tested = base.run if base.run.broken else None, Counter(base.run.tested)
@@ -237,6 +251,9 @@ def _report(runs: list[Run], seconds: float) -> None:
         for rule in by_number(_every_rule() - set(tested))
     ]
     calm = sorted(kind.__name__ for kind in get_args(Action) if kind.__name__ not in taken)
+    if any(run.setup.instances > 1 for run in runs):
+        elected = counts(_total([run.elected for run in runs]))
+        click.echo(f"leaders chosen: {elected or 'none'}")
     for what, names in (
         ("never made:     ", idle),
         ("never taken:    ", calm),

@@ -83,9 +83,20 @@ def kubelet_name(node: str) -> str:
     return f"kubelet/{node}"
 
 
-def control_plane(certificate: str = "") -> dict[str, AnyMachine]:
-    """The components, besides the API server, of which a cluster has one each, by name."""
-    return {CONTROLLER_MANAGER: controller_manager(certificate), SCHEDULER: scheduler()}
+def control_plane(certificate: str = "", instances: int = 1) -> dict[str, AnyMachine]:
+    """The components besides the API server that are not on every node, by name.
+
+    Several instances of each run behind a leader election. One runs without, as in `refk8s run`.
+    """
+    loops = (controller_manager(certificate), scheduler())
+    if instances == 1:
+        return {loop.name: loop for loop in loops}
+    found: dict[str, AnyMachine] = {}
+    for number in range(1, instances + 1):
+        for loop in loops:
+            name = loop.name if number == 1 else f"{loop.name}-{number}"
+            found[name] = with_leader_election(loop, f"host-{number}", name=name)
+    return found
 
 
 def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
@@ -93,9 +104,14 @@ def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
     return (kubelet(name, config), proxy(name))
 
 
-def machines(nodes: Iterable[tuple[str, KubeletConfig]]) -> dict[str, AnyMachine]:
-    """All components of a cluster with these nodes and one name server, by name."""
-    found = control_plane() | {"dns": dns()}
+def machines(
+    nodes: Iterable[tuple[str, KubeletConfig]], instances: int = 1
+) -> dict[str, AnyMachine]:
+    """All components of a cluster with these nodes and one name server, by name.
+
+    `instances` as in `control_plane`.
+    """
+    found = control_plane(instances=instances) | {"dns": dns()}
     for name, config in nodes:
         found |= {machine.name: machine for machine in node_machines(name, config)}
     return found

@@ -44,10 +44,12 @@ def test_sim_3_sim_4_whatever_failed_what_was_wanted_comes_true_and_then_there_i
     assert not run.broken, f"{run.broken[0]} (refk8s sim --seed {seed} --steps 1000)"
 
 
-@given(st.integers(0, 2**32))
+@given(st.integers(0, 2**32), st.integers(1, 2))
 @settings(max_examples=4, deadline=None)
-def test_sim_1_the_actions_of_a_run_give_the_run_again_from_a_file_too(tmp_path_factory, seed):
-    run = a_run(seed)
+def test_sim_1_the_actions_of_a_run_give_the_run_again_from_a_file_too(
+    tmp_path_factory, seed, instances
+):
+    run = a_run(seed, instances=instances)
     path = tmp_path_factory.mktemp("runs") / "a.run"
     actions_file.write(path, run.setup, run.actions)
     setup, actions = actions_file.read(path)
@@ -65,6 +67,24 @@ def test_sim_1_the_same_words_give_the_same_last_line_in_any_process():
     [line] = lines
     assert line == a_run(5, 800).last_line
     assert line.startswith("seed 5 steps 800 virtual ") and len(line.rsplit(" ", 1)[1]) == 64
+
+
+@given(st.integers(0, 2**32), st.integers(2, 3))
+@settings(max_examples=4, deadline=None)
+def test_sim_11_elect_9_several_instances_keep_every_rule_and_one_of_each_leads(seed, instances):
+    run = a_run(seed, 1_000, instances=instances)
+    assert not run.broken, (
+        f"{run.broken[0]} (refk8s sim --seed {seed} --steps 1000 --instances {instances})"
+    )
+    assert set(run.elected) == {"kube-controller-manager", "kube-scheduler"}
+    assert run.tested["ELECT-4"] and run.tested["ELECT-5"] and run.tested["ELECT-9"]
+
+
+def test_sim_11_sometimes_leaders_change():
+    elected = Counter()
+    for seed in range(3):
+        elected += a_run(seed, 900, instances=2, faults={"down": Rate(0.01, 9)}).elected
+    assert min(elected.values()) > 3
 
 
 rates = st.builds(Rate, st.floats(0, 0.02), st.integers(0, 4))

@@ -30,10 +30,13 @@ def node_names(count: int) -> tuple[str, ...]:
     return tuple(f"node-{n}" for n in range(1, count + 1))
 
 
-def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI) -> Cluster:
-    """A cluster whose components have just started; only their first requests are in transit."""
+def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI, instances: int = 1) -> Cluster:
+    """A cluster whose components have just started; only their first requests are in transit.
+
+    `instances`: of the controller manager and of the scheduler (SIM-11).
+    """
     names = node_names(nodes)
-    machines = components.machines([(name, KubeletConfig()) for name in names])
+    machines = components.machines([(name, KubeletConfig()) for name in names], instances)
     worlds = {
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)

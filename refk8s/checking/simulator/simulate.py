@@ -30,11 +30,15 @@ from refk8s.core.cluster.enabled import is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND, Instant
+from refk8s.core.loop.lease_lock import holder_of
 from refk8s.core.properties.law import Broken
 from refk8s.core.properties.laws import judge, judge_rest
 
 NOISE = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix, NODES.prefix)
 """Resources that may be written for ever: heartbeats and Events."""
+
+ELECTIONS = f"{LEASES.prefix}kube-system/"
+"""The Leases of leader elections."""
 
 SETTLE_SECONDS = 1_500
 QUIET_SECONDS = 60
@@ -59,6 +63,7 @@ class Setup:
     steps: int = 3_000
     nodes: int = 2
     cpu_milli: int = CPU_MILLI  # of each node
+    instances: int = 1  # of the controller manager and the scheduler; several elect a leader
     faults: dict[str, Rate] = field(
         factory=lambda: {name: rate for name, (_, rate) in FAULTS.items()}
     )
@@ -67,7 +72,8 @@ class Setup:
 
     def first_cluster(self) -> Cluster:
         """The first state: components have started, and no request has arrived."""
-        return new_cluster(self.nodes, self.seed.to_bytes(8, "big", signed=True), self.cpu_milli)
+        seed = self.seed.to_bytes(8, "big", signed=True)
+        return new_cluster(self.nodes, seed, self.cpu_milli, self.instances)
 
 
 @define
@@ -82,6 +88,7 @@ class Run:
     taken: Counter[str] = field(factory=Counter)
     faults: Counter[str] = field(factory=Counter)
     pairs: Counter[tuple[str, str]] = field(factory=Counter)
+    elected: Counter[str] = field(factory=Counter)  # acquisitions of each Lease of an election
     recent: list[tuple[int, str]] = field(factory=list)
     digest: "hashlib._Hash" = field(factory=hashlib.sha256)
     ready: Ready = field(init=False)
@@ -121,6 +128,10 @@ class Run:
             for change in after.last_commit.changes:
                 value = codec.encode(change.record.value) if change.record is not None else b""
                 self.digest.update(b"%d %s %s\n" % (change.revision, change.key.encode(), value))
+                if change.record is not None and change.key.startswith(ELECTIONS):
+                    old = change.previous.value if change.previous is not None else None
+                    if holder_of(change.record.value) not in ("", holder_of(old)):
+                        self.elected[change.key.removeprefix(ELECTIONS)] += 1
 
     def strike(self, name: str, actions: Iterable[Action]) -> bool:
         """Inject a fault. False if it is not possible in this state."""

@@ -106,11 +106,24 @@ class ElectorState(Value, frozen=True, eq=False):
 
 
 def inner_state(state: Any) -> Any:
-    """The state of the machine inside an elector (None: it does not lead); any other state as it
-    is."""
+    """The state of the machine inside an elector (None: it does not lead); others as they are."""
     if not isinstance(state, ElectorState):
         return state
     return state.leading.state if state.leading is not None else None
+
+
+def inner_id(state: Any, id: int) -> int:
+    """What an id outside is inside an elector; -1 if it is not of the machine that runs now."""
+    if not isinstance(state, ElectorState):
+        return id
+    if state.leading is None or not id % 2 or id // 2 < state.leading.base:
+        return -1
+    return id // 2 - state.leading.base
+
+
+def inner_starts(state: Any) -> int:
+    """How often the machine inside an elector has been started; 0 without an election."""
+    return state.starts if isinstance(state, ElectorState) else 0
 
 
 class Elector:
@@ -383,13 +396,13 @@ class _Turn:
                 continue
             if isinstance(event, Answered) and id in self.state.unanswered:
                 self._set(unanswered=self.state.unanswered.delete(id))
-            leading = self.state.leading
-            if leading is None or id // 2 < leading.base:
+            leading, number = self.state.leading, inner_id(self.state, id)
+            if leading is None or number < 0:
                 continue
             if isinstance(event, WatchEnded) and id in leading.watches:
                 self._set(leading=evolve(leading, watches=leading.watches.delete(id)))
             assert isinstance(event, (Answered, Watched, WatchEnded, Ran, Programmed))
-            passed.append(evolve(event, id=id // 2 - leading.base))
+            passed.append(evolve(event, id=number))
         leading = self.state.leading
         if leading is None:
             return

@@ -6,7 +6,8 @@ from typing import Any
 
 from refk8s.core.actions import Action, Arrive, Channel, Duplicate, Submit
 from refk8s.core.api.request import Request, Response
-from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.state import Cluster, Component
+from refk8s.core.loop.elector import ElectorState, inner_starts, inner_state
 from refk8s.core.loop.plan import Key, Plan
 from refk8s.core.loop.state import Busy, LoopState
 from refk8s.core.loop.view import View
@@ -87,6 +88,28 @@ def arrived(before: Cluster, action: Action, after: Cluster) -> Arrived | None:
     return None
 
 
+# --- components -----------------------------------------------------------------------------------
+
+
+def loop_of(component: Component | None) -> LoopState | None:
+    """The state of a component's loop; None if it is stopped, does not lead, or has no loop."""
+    state = inner_state(component.state) if component is not None else None
+    return state if isinstance(state, LoopState) else None
+
+
+def is_same_instance(old: Component, new: Component) -> bool:
+    """Whether the loop has not been started again in between."""
+    return old.life == new.life and inner_starts(old.state) == inner_starts(new.state)
+
+
+def _instance(component: Component) -> int:
+    """How often a loop of this kind has been started; with an election, counted by its Lease."""
+    state = component.state
+    if not isinstance(state, ElectorState) or state.lease is None:
+        return component.life
+    return component.life + state.starts - 1 + (state.lease.spec.lease_transitions or 0)
+
+
 # --- decisions ------------------------------------------------------------------------------------
 
 
@@ -115,17 +138,13 @@ def decisions(before: Cluster, after: Cluster) -> list[Decision]:
     found: list[Decision] = []
     for name in sorted(after.components):
         old, new = before.components.get(name), after.components[name]
-        state = new.state
-        if old is new or not isinstance(state, LoopState):
+        state = loop_of(new) if old is not new else None
+        if state is None:
             continue
-        past = (
-            old.state
-            if old is not None and old.life == new.life and isinstance(old.state, LoopState)
-            else None
-        )
+        past = loop_of(old) if old is not None and is_same_instance(old, new) else None
         known = past.counter if past is not None else 0
         if past is not state and state.counter != known:
-            found += _decisions_of(name, past, state, known, new.life)
+            found += _decisions_of(name, past, state, known, _instance(new))
     return found
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from refk8s.core.actions import Action, Answer, Arrive, Notify, Operate
 from refk8s.core.cluster.state import Cluster
+from refk8s.core.loop.elector import inner_id
 from refk8s.core.loop.informer import Informer
-from refk8s.core.loop.state import LoopState
 from refk8s.core.loop.view import Table
-from refk8s.core.properties.law import Law
+from refk8s.core.properties.law import Law, is_same_instance, loop_of
 from refk8s.core.properties.predicates.watch import (
     Delivered,
     watch_1_delivered_as_changed,
@@ -22,13 +22,10 @@ def views_never_go_back(before: Cluster, after: Cluster) -> list[str]:
     wrong: list[str] = []
     for name in sorted(before.components):
         old, new = before.components[name], after.components[name]
-        if (
-            old is not new
-            and old.life == new.life
-            and isinstance(old.state, LoopState)
-            and isinstance(new.state, LoopState)
-        ):
-            wrong += watch_2_revisions_never_decrease(name, old.state.view, new.state.view)
+        if old is not new and is_same_instance(old, new):
+            was, now = loop_of(old), loop_of(new)
+            if was is not None and now is not None:
+                wrong += watch_2_revisions_never_decrease(name, was.view, now.view)
     return wrong
 
 
@@ -41,8 +38,8 @@ def views_are_past_states(cluster: Cluster) -> list[str]:
     """WATCH-1: each table equals the store at the table's revision, within its selectors."""
     wrong = []
     for name in sorted(cluster.components):
-        state = cluster.components[name].state
-        if not isinstance(state, LoopState):
+        state = loop_of(cluster.components[name])
+        if state is None:
             continue
         for prefix in sorted(state.view.tables):
             table = state.view.tables[prefix]
@@ -60,22 +57,13 @@ def _tables(
     wait for it any more."""
     name, life, id = channel
     old, new = before.components[name], after.components[name]
-    if (
-        not (old.life == new.life == life)
-        or not isinstance(old.state, LoopState)
-        or not isinstance(new.state, LoopState)
-    ):
+    was, now = loop_of(old), loop_of(new)
+    if old.life != life or not is_same_instance(old, new) or was is None or now is None:
         return None
-    prefix = old.state.sources.get(id)
-    return (
-        None
-        if prefix is None
-        else (
-            old.state.view.tables[prefix],
-            new.state.view.tables[prefix],
-            old.state.informers[prefix],
-        )
-    )
+    prefix = was.sources.get(inner_id(old.state, id))
+    if prefix is None:
+        return None
+    return was.view.tables[prefix], now.view.tables[prefix], was.informers[prefix]
 
 
 def delivered(before: Cluster, action: Notify, after: Cluster) -> Delivered | None:
@@ -131,15 +119,12 @@ def first_lists_are_the_latest(
     assert isinstance(action, Arrive)
     name, life, id = action.flying
     component, flying = before.components[name], before.flying[action.flying]
-    if (
-        flying.request.verb != "list"
-        or not isinstance(component.state, LoopState)
-        or component.life != life
-    ):
+    state = loop_of(component)
+    if flying.request.verb != "list" or state is None or component.life != life:
         return None
     answered = after.flying.get(action.flying)
     if (
-        id not in component.state.sources
+        inner_id(component.state, id) not in state.sources
         or answered is None
         or answered.answer is None
         or not answered.answer.ok
