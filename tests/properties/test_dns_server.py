@@ -29,6 +29,7 @@ from refk8s.adapters.linux.name_server import server as server_module
 from refk8s.adapters.linux.name_server.cache import BYTES_MAX, ENTRIES_MAX, SECONDS_MAX, Cache
 from refk8s.adapters.linux.name_server.clients import Clients
 from refk8s.adapters.linux.name_server.forward import Forwarder, answer_in
+from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.name_server.metrics import Metrics
 from refk8s.adapters.linux.name_server.server import NameServer
 from refk8s.adapters.linux.name_server.wire import (
@@ -276,6 +277,22 @@ def test_dns_19_another_port_is_taken_if_the_usual_one_is_in_use():
         assert len({first.port, first.metrics_port, *ports.values()}) == 4
         assert texts((await ask_tcp(second, query()))[0]) == ["10.96.3.7"]
         second.close()
+
+    serve(work)
+
+
+def test_dns_11_a_name_server_that_is_created_late_has_the_last_records():
+    async def work(server):
+        late, told = LateNameServer(lambda: server), []
+        for last in (7, 8):
+            late.program(known(service(ips=(f"10.96.3.{last}",))), told.append)
+        assert (await late.listen())[0] == "127.0.0.1" and told == ["", ""]
+        assert texts(await ask_udp(server, query())) == ["10.96.3.8"]
+        late.program(known(service(ips=("10.96.3.9",))), told.append)
+        assert texts(await ask_udp(server, query())) == ["10.96.3.9"] and told == ["", "", ""]
+        late.close()
+        with pytest.raises(OSError):
+            await ask_tcp(server, query())
 
     serve(work)
 

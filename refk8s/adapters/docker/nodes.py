@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from refk8s.adapters.docker.engine.location import engine_host, why_not
 from refk8s.adapters.linux.abilities import has_capability
+from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.resolv_conf import DEFAULT
 from refk8s.core.ports import Containers, NameServer, Node
 
@@ -62,9 +63,13 @@ class DockerNodes:
         """None if this process cannot give the node addresses or rules, and so no cluster IPs."""
         if not self._dns_address or not has_capability("NET_ADMIN"):
             return None
+        return LateNameServer(self._create_name_server)
+
+    def _create_name_server(self) -> NameServer:
         from refk8s.adapters.linux.name_server.server import NameServer
 
-        return NameServer("cluster.local", self._resolv_conf or DEFAULT, self._dns_address, self.pods_bridge)  # fmt: skip
+        conf = self._resolv_conf or DEFAULT
+        return NameServer("cluster.local", conf, self._dns_address, self.pods_bridge)
 
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of this machine's engine."""
