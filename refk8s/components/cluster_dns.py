@@ -3,12 +3,11 @@
 The node's slice is checked every ten seconds, as that of the service `kubernetes` is.
 """
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from refk8s.adapters.warn_once import WarnOnce
+from refk8s.components.periodic import Periodic
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
@@ -16,14 +15,15 @@ from refk8s.core.network.dns_machine import USER
 from refk8s.core.network.dns_slice import NAME, NAMESPACE, correct_slice, slice_name
 from refk8s.core.ports import NameServer
 
-log = logging.getLogger("refk8s")
-
 LOOK_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 
 
-class ClusterDns:
+class ClusterDns(Periodic):
     """Keeps the sockets of a name server and the slice that leads to it."""
+
+    subject = "the service kube-dns"
+    failure_pause_seconds = RETRY_SECONDS
 
     def __init__(
         self, server: NameServer, node_name: str, call: Callable[[Request], Awaitable[Response]]
@@ -32,26 +32,15 @@ class ClusterDns:
         self._node_name = node_name
         self._call = call
         self._warn_once = WarnOnce()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Check now and periodically."""
-        self._task = asyncio.create_task(self._keep())
 
     def stop(self) -> None:
         """Stop checking, and stop the server."""
-        if self._task is not None:
-            self._task.cancel()
+        super().stop()
         self._server.close()
 
-    async def _keep(self) -> None:
-        while True:
-            try:
-                is_done = await self.look()
-            except Exception:
-                log.exception("the service kube-dns failed with an internal error")
-                is_done = False
-            await asyncio.sleep(LOOK_SECONDS if is_done else RETRY_SECONDS)
+    async def round(self) -> float:
+        """Check the sockets and the slice."""
+        return LOOK_SECONDS if await self.look() else RETRY_SECONDS
 
     async def look(self) -> bool:
         """Open the sockets and correct the slice if needed; whether nothing is left to do."""

@@ -4,11 +4,11 @@ core/apiserver/event_ttl.py decides which Events have expired.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.periodic import Periodic
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import EVENTS
@@ -17,16 +17,17 @@ from refk8s.core.apiserver.event_ttl import PREFIX, EventTtl
 from refk8s.core.context import SECOND
 from refk8s.core.store import Committed
 
-log = logging.getLogger("refk8s")
-
 INTERVAL_SECONDS = 1.0
 PORTION = 50
 PAUSE_SECONDS = 0.02
 """Pause between batches, in which requests are served: 40,000 Events are deleted in a minute."""
 
 
-class EventExpiry:
+class EventExpiry(Periodic):
     """Observes every write, and deletes expired Events once a second."""
+
+    subject = "the expiry of Events"
+    failure_pause_seconds = INTERVAL_SECONDS
 
     def __init__(
         self,
@@ -37,31 +38,20 @@ class EventExpiry:
     ) -> None:
         self._api, self._call, self._user = api, call, user
         self._events = EventTtl(int(ttl_seconds * SECOND))
-        self._task: asyncio.Task[None] | None = None
         api.listeners.append(self._committed)
 
     def start(self) -> None:
-        """Start deleting."""
-        self._task = asyncio.create_task(self._run())
-
-    def stop(self) -> None:
-        """Stop deleting."""
-        if self._task is not None:
-            self._task.cancel()
+        """Read all Events, and start deleting."""
+        self._events.load(self._api.engine.list(PREFIX).records, self._api.clock.now())
+        super().start()
 
     def _committed(self, request: Request, committed: "Committed[Any]") -> None:
         for change in committed.changes:
             self._events.changed(change, self._api.clock.now())
 
-    async def _run(self) -> None:
-        self._events.load(self._api.engine.list(PREFIX).records, self._api.clock.now())
-        while True:
-            more = False
-            try:
-                more = await self.expire()
-            except Exception:
-                log.exception("the expiry of Events failed with an internal error")
-            await asyncio.sleep(PAUSE_SECONDS if more else INTERVAL_SECONDS)
+    async def round(self) -> float:
+        """Delete one batch."""
+        return PAUSE_SECONDS if await self.expire() else INTERVAL_SECONDS
 
     async def expire(self) -> bool:
         """Delete one batch of expired Events; returns whether there may be more."""

@@ -5,9 +5,7 @@ If the API server listens at one, it also listens at the address of the pods' br
 connections that arrive at the bridge or come from this machine.
 """
 
-import asyncio
 import ipaddress
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,13 +16,12 @@ from refk8s.components.connection import Listening
 from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
 from refk8s.components.listening import listen
+from refk8s.components.periodic import Periodic
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.bootstrap import kubernetes_corrections
 from refk8s.core.ports import Nodes
-
-log = logging.getLogger("refk8s")
 
 RECONCILE_SECONDS = 10.0
 LOOPBACK = "lo"
@@ -38,8 +35,11 @@ _WHERE = (
 )
 
 
-class KubernetesService:
-    """Reconciles the service and its listening socket."""
+class KubernetesService(Periodic):
+    """Reconciles the service and its listening socket. The HTTP server closes the socket."""
+
+    subject = "the service kubernetes"
+    failure_pause_seconds = RECONCILE_SECONDS
 
     def __init__(
         self, api: ApiServer, front: Front, nodes: Nodes | None, call: Callable[[Request], Awaitable[Response]], user: User,
@@ -50,24 +50,11 @@ class KubernetesService:
         self._listening: Listening | None = None
         self._listening_at: tuple[str, int] | None = None  # the bridge's address and number
         self._warn_once = WarnOnce()
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Reconcile now and periodically."""
-        self._task = asyncio.create_task(self._keep())
-
-    def stop(self) -> None:
-        """Stop reconciling; the HTTP server closes the socket."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _keep(self) -> None:
-        while True:
-            try:
-                await self.reconcile()
-            except Exception:
-                log.exception("the service kubernetes failed with an internal error")
-            await asyncio.sleep(RECONCILE_SECONDS)
+    async def round(self) -> float:
+        """Check the socket and the objects."""
+        await self.reconcile()
+        return RECONCILE_SECONDS
 
     async def reconcile(self) -> None:
         """Open the socket if needed, and correct the objects."""

@@ -208,7 +208,7 @@ class NodesTwin(Twin):
     def _sign_of(self, name: str) -> tuple[str, Any]:
         node = self._node(name)
         lease = self.cluster.history.get(f"{LEASES.prefix}{LEASE_NAMESPACE}/{name}")
-        ready = node_lifecycle.get_condition(node, "Ready")
+        ready = node_lifecycle.ready_condition(node)
         assert lease is not None and ready is not None
         return node.metadata.uid, (lease.value.spec.renew_time, ready.last_heartbeat_time)
 
@@ -356,7 +356,7 @@ class NodesTwin(Twin):
         assert len(drives) <= 1
         return Record(
             uid=self.uids[node.metadata.uid],
-            ready=READY[node_lifecycle.get_condition(node, "Ready").status],
+            ready=READY[node_lifecycle.ready_condition(node).status],
             beats=self._beats(node.metadata.name),
             keeps=frozenset(_short(taint.key) for taint in taints if taint.effect == NO_SCHEDULE),
             drives=_short(drives[0].key) if drives else "",

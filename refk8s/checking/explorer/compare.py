@@ -6,9 +6,9 @@ Rules EXPLORE-2 and EXPLORE-12 (spec/explorer.md).
 from typing import Any
 
 from refk8s.checking.explorer.bundle import READS, SILENT
-from refk8s.checking.explorer.ids import canonical, live_ids
+from refk8s.checking.explorer.ids import canonical, live_ids, target_of
 from refk8s.checking.explorer.moves import FIRST, NOW, ROW, State, to_action
-from refk8s.checking.explorer.replay import RealNames, describe, describe_request, is_awaited
+from refk8s.checking.explorer.replay import RealNames, describe, is_awaited
 from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.actions import Action, Answer, Arrive, Notify
 from refk8s.core.cluster.enabled import happenings, upcoming
@@ -49,8 +49,8 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
             if c[0] == name and f.request.resource.prefix not in SILENT
         }
         current = [f for c, f in mine.items() if is_awaited(cluster, c)]
-        same(f"{name}: on the way", sorted([(f[1], describe_request(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
-             sorted([(f.watch, describe_request(f.request), _code(f.answer)) for f in current]))  # fmt: skip
+        same(f"{name}: on the way", sorted([(f[1], target_of(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
+             sorted([(f.watch, target_of(f.request), _code(f.answer)) for f in current]))  # fmt: skip
         lost = [
             f
             for c, f in mine.items()
@@ -58,7 +58,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
             and f.answer is None
             and f.request.verb not in READS
         ]
-        orphans = sorted([describe_request(parts.values[number]) for number in bundle.orphans])
+        orphans = sorted([target_of(parts.values[number]) for number in bundle.orphans])
         same(
             f"{name}: operations",
             sorted([(job[3], describe(parts.values[job[1]]), job[2]) for job in bundle.jobs]),
@@ -70,7 +70,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
                 ]
             ),
         )
-        same(f"{name}: orphans", orphans, sorted([describe_request(f.request) for f in lost]))
+        same(f"{name}: orphans", orphans, sorted([target_of(f.request) for f in lost]))
         lags = []
         for opened in bundle.watches:
             place = parts.book.place(parts.values[opened[1]].resource.prefix)

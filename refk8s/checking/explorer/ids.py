@@ -18,13 +18,13 @@ def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
         return {}
     found: dict[int, tuple[Any, ...]] = {}
     for id, flight in state.flights.items():
-        found[id] = (0, *_about(flight.request), flight.item, flight.tries)
+        found[id] = (0, *target_of(flight.request), flight.item, flight.tries)
     for id, prefix in state.sources.items():
         found[id] = (1, prefix)
     for id, (item, operation) in state.runs.items():
         found[id] = (2, item, type(operation).__name__, repr(operation))
     for id, flight in state.resends.items():
-        found[id] = (3, *_about(flight.request), flight.item, flight.due)
+        found[id] = (3, *target_of(flight.request), flight.item, flight.due)
     for id in state.programs:
         found[id] = (4,)
     for _, id in state.due.items():
@@ -32,7 +32,8 @@ def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
     return found
 
 
-def _about(request: Request) -> tuple[Any, ...]:
+def target_of(request: Request) -> tuple[str, ...]:
+    """The verb, and the object or resource of a request."""
     return (
         request.verb,
         request.resource.prefix,

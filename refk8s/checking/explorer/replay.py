@@ -12,7 +12,7 @@ from typing import Any
 from immutables import Map
 
 from refk8s.checking.explorer.bundle import Job
-from refk8s.checking.explorer.ids import canonical, live_ids
+from refk8s.checking.explorer.ids import canonical, live_ids, target_of
 from refk8s.checking.explorer.models import Model
 from refk8s.checking.explorer.moves import Compact, Move, State, to_action
 from refk8s.checking.explorer.parts import chance_of_operation
@@ -166,13 +166,13 @@ class RealNames:
         return name, component.life, real
 
     def orphan(self, machine: int, request: int) -> Channel:
-        return self._orphan(self.machine(machine), describe_request(self.parts.values[request]))
+        return self._orphan(self.machine(machine), target_of(self.parts.values[request]))
 
     def _orphan(self, name: str, wanted: tuple[str, ...]) -> Channel:
         life = self.cluster.components[name].life
         for channel, flying in sorted(self.cluster.flying.items(), key=_channel_of):
             is_orphan = channel[0] == name and (channel[1] != life or flying.given_up)
-            if is_orphan and flying.answer is None and describe_request(flying.request) == wanted:
+            if is_orphan and flying.answer is None and target_of(flying.request) == wanted:
                 return channel
         raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
 
@@ -182,7 +182,7 @@ class RealNames:
         match action:
             case Arrive(channel) if not is_awaited(self.cluster, channel):
                 return Arrive(
-                    self._orphan(channel[0], describe_request(self.cluster.flying[channel].request))
+                    self._orphan(channel[0], target_of(self.cluster.flying[channel].request))
                 )
             case Operate(channel) if channel[1] != self.cluster.components[channel[0]].life:
                 pending = self.cluster.operations[channel]
@@ -204,16 +204,6 @@ class RealNames:
 
 def _channel_of(entry: tuple[Channel, Any]) -> Channel:
     return entry[0]
-
-
-def describe_request(request: Any) -> tuple[str, ...]:
-    return (
-        request.verb,
-        request.resource.prefix,
-        request.namespace,
-        request.name,
-        request.subresource,
-    )
 
 
 def is_awaited(cluster: Cluster, channel: Channel) -> bool:

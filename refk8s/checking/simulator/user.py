@@ -384,27 +384,15 @@ def _change(cluster: Cluster, chance: Random, tree: dict[str, Any]) -> Submit | 
 
 
 def _patch(resource: Resource, obj: Any, tree: dict[str, Any]) -> Submit:
-    patch = Patch("application/strategic-merge-patch+json", tree)
-    return Submit(
-        Request(
-            "patch",
-            resource,
-            obj.metadata.namespace or "",
-            obj.metadata.name,
-            body=patch,
-            user=ADMIN,
-        )
-    )
+    return _submit("patch", resource, obj, Patch("application/strategic-merge-patch+json", tree))
 
 
 def _delete(resource: Resource, obj: Any, options: DeleteOptions) -> Submit:
+    return _submit("delete", resource, obj, options)
+
+
+def _submit(verb: str, resource: Resource, obj: Any, body: Any) -> Submit:
+    metadata = obj.metadata
     return Submit(
-        Request(
-            "delete",
-            resource,
-            obj.metadata.namespace or "",
-            obj.metadata.name,
-            body=options,
-            user=ADMIN,
-        )
+        Request(verb, resource, metadata.namespace or "", metadata.name, body=body, user=ADMIN)
     )

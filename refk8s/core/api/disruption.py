@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from refk8s.core.api.conditions import get_condition, remove_condition, transition_time
 from refk8s.core.api.meta_v1 import Condition
 from refk8s.core.api.policy_v1 import PodDisruptionBudgetStatus
 
@@ -28,8 +29,8 @@ def with_allowed(
     status.
     """
     is_allowed = "True" if allowed > 0 else "False"
-    known = next((c for c in status.conditions or () if c.type == DISRUPTION_ALLOWED), None)
-    since = known.last_transition_time if known is not None and known.status == is_allowed else now
+    known = get_condition(status.conditions, DISRUPTION_ALLOWED)
+    since = transition_time(known, is_allowed, now)
     reason = SYNC_FAILED if failure else SUFFICIENT_PODS if allowed > 0 else INSUFFICIENT_PODS
     condition = Condition(
         type=DISRUPTION_ALLOWED,
@@ -39,5 +40,5 @@ def with_allowed(
         last_transition_time=since,
         observed_generation=status.observed_generation,
     )
-    others = tuple(c for c in status.conditions or () if c.type != DISRUPTION_ALLOWED)
+    others = remove_condition(status.conditions, DISRUPTION_ALLOWED)
     return replace(status, disruptions_allowed=allowed, conditions=(*others, condition))

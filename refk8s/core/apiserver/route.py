@@ -26,7 +26,7 @@ from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.apiserver.read import invalid_options
 from refk8s.core.memo import remember
-from refk8s.core.value import Value, field
+from refk8s.core.value import Value, evolve, field
 
 FIELD_VALIDATIONS = ("", "Ignore", "Warn", "Strict")
 FIELD_MANAGER_LENGTH_MAX = 128
@@ -205,13 +205,9 @@ def _get_options(values: Mapping[str, str], parameters: Any) -> Options:
 
 
 def _list_options(values: Mapping[str, str], parameters: Any) -> Options:
-    return Options(
-        label_selector=values.get("labelSelector", ""),
-        field_selector=values.get("fieldSelector", ""),
-        limit=get_number(values, "limit") or 0,
-        continue_=values.get("continue", ""),
-        resource_version=values.get("resourceVersion", ""),
-        resource_version_match=values.get("resourceVersionMatch", ""),
+    selection = _collection_options(values, parameters)
+    return evolve(
+        selection,
         timeout_seconds=get_number(values, "timeoutSeconds"),
         allow_watch_bookmarks=is_true(values.get("allowWatchBookmarks")),
         send_initial_events=_flag(values, "sendInitialEvents"),

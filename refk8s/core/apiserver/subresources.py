@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from refk8s.core.api import resources, selector, status
 from refk8s.core.api.authentication_v1 import TokenRequestStatus
 from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec, ScaleStatus
+from refk8s.core.api.conditions import get_condition, remove_condition, transition_time
 from refk8s.core.api.core_v1 import PodCondition, PodStatus
 from refk8s.core.api.disruption import DISRUPTION_ALLOWED, SYNC_FAILED, with_allowed
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, StatusCause, StatusDetails
@@ -155,19 +156,15 @@ def evict(exchange: Exchange) -> Response | Commit:
 def _with_disruption_target(pod: Any, context: Context) -> Any:
     """The pod with the condition DisruptionTarget."""
     current = pod.status or PodStatus()
-    known = next((c for c in current.conditions or () if c.type == DISRUPTION_TARGET), None)
+    known = get_condition(current.conditions, DISRUPTION_TARGET)
     if known is not None and (known.status, known.reason) == ("True", "EvictionByEvictionAPI"):
         return pod
-    since = (
-        known.last_transition_time
-        if known is not None and known.status == "True"
-        else timestamp(context.now)
-    )
+    since = transition_time(known, "True", timestamp(context.now))
     condition = PodCondition(
         type=DISRUPTION_TARGET, status="True", reason="EvictionByEvictionAPI", message="Eviction API: evicting",
         last_transition_time=since, observed_generation=pod.metadata.generation,
     )  # fmt: skip
-    others = tuple([one for one in current.conditions or () if one.type != DISRUPTION_TARGET])
+    others = remove_condition(current.conditions, DISRUPTION_TARGET)
     return replace(pod, status=replace(current, conditions=(*others, condition)))
 
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet
+from refk8s.core.api.conditions import get_condition, remove_condition, transition_time
 from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
 from refk8s.core.controllers.rollout import Bounds
 
@@ -40,10 +41,6 @@ NO_DEADLINE = 2**31 - 1  # as progressDeadlineSeconds: progress is not watched
 Conditions = tuple[DeploymentCondition, ...]
 
 
-def get_condition(conditions: Conditions | None, type: str) -> DeploymentCondition | None:
-    return next((condition for condition in conditions or () if condition.type == type), None)
-
-
 def set_condition(
     conditions: Conditions, type: str, status: str, reason: str, message: str, now: Instant
 ) -> Conditions:
@@ -53,7 +50,7 @@ def set_condition(
     if current is not None and current.status == status and current.reason == reason:
         return conditions
     at = timestamp(now)
-    since = current.last_transition_time if current is not None and current.status == status else at
+    since = transition_time(current, status, at)
     condition = DeploymentCondition(
         type=type,
         status=status,
@@ -63,10 +60,6 @@ def set_condition(
         last_transition_time=since,
     )
     return (*remove_condition(conditions, type), condition)
-
-
-def remove_condition(conditions: Conditions, type: str) -> Conditions:
-    return tuple([condition for condition in conditions if condition.type != type])
 
 
 def deadline_seconds(deployment: Deployment) -> int | None:
@@ -263,7 +256,7 @@ def _progressed(
     """Progressing with reason ReplicaSetUpdated. It is written again with an equal reason, because
     the deadline runs from `lastUpdateTime`."""
     at = timestamp(now)
-    since = current.last_transition_time if current is not None and current.status == "True" else at
+    since = transition_time(current, "True", at)
     condition = DeploymentCondition(
         type=PROGRESSING,
         status="True",
@@ -319,16 +312,14 @@ def _with_failure(
                 ):
                     return conditions
                 # The time is the ReplicaSet's, unless the Deployment already has this status.
-                since = found.last_transition_time
-                if current is not None and current.status == found.status:
-                    since = current.last_transition_time
+                at = found.last_transition_time
                 condition = DeploymentCondition(
                     type=REPLICA_FAILURE,
                     status=found.status,
                     reason=found.reason,
                     message=found.message,
-                    last_update_time=found.last_transition_time,
-                    last_transition_time=since,
+                    last_update_time=at,
+                    last_transition_time=transition_time(current, found.status, at),
                 )
                 return (*remove_condition(conditions, REPLICA_FAILURE), condition)
     return remove_condition(conditions, REPLICA_FAILURE)

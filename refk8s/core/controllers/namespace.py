@@ -15,6 +15,7 @@ from typing import Any
 from immutables import Map
 from msgspec.structs import replace
 
+from refk8s.core.api.conditions import transition_time
 from refk8s.core.api.core_v1 import Namespace, NamespaceCondition, NamespaceSpec
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import ALL, NAMESPACES, PODS, Resource
@@ -309,7 +310,7 @@ def _report(
 def _condition(
     old: NamespaceCondition | None, type: str, value: str, reason: str, message: str, now: Instant
 ) -> NamespaceCondition:
-    since = old.last_transition_time if old is not None and old.status == value else timestamp(now)
+    since = transition_time(old, value, timestamp(now))
     return NamespaceCondition(
         type=type, status=value, reason=reason, message=message, last_transition_time=since
     )

@@ -22,6 +22,7 @@ from typing import Any
 from immutables import Map
 from msgspec.structs import replace
 
+from refk8s.core.api.conditions import get_condition
 from refk8s.core.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import LEASES, NODES, PODS
@@ -87,17 +88,12 @@ def zone_of(node: Node) -> str:
     return "/".join(labels.get(label, "") for label in ZONE_LABELS)
 
 
-def get_condition(node: Node, type: str) -> NodeCondition | None:
-    status = node.status
-    return (
-        next((c for c in status.conditions or () if c.type == type), None)
-        if status is not None
-        else None
-    )
+def ready_condition(node: Node) -> NodeCondition | None:
+    return get_condition(node.status.conditions, "Ready") if node.status is not None else None
 
 
 def is_ready_node(node: Node) -> bool:
-    condition = get_condition(node, "Ready")
+    condition = ready_condition(node)
     return condition is not None and condition.status == "True"
 
 
@@ -162,7 +158,7 @@ class NodeLifecycle(Reconciler):
         lost_at = max(health.seen + health.grace, memory.unready_next.get(key, 0))
         if now >= lost_at and (lost := lose(node, now)) is not None:
             return self._lose(view, node, lost, _note_overwrite(memory, key, now))
-        ready = get_condition(node, "Ready")
+        ready = ready_condition(node)
         spec = node.spec or NodeSpec()
         taints = (
             *no_schedule_taints(node),
@@ -242,7 +238,7 @@ def _note_overwrite(memory: Memory, node: Key, now: Instant) -> Memory:
 
 def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) -> Health:
     """The health now; a changed heartbeat restarts the grace period (NODE-1)."""
-    ready = get_condition(node, "Ready")
+    ready = ready_condition(node)
     sign = (
         lease.spec.renew_time if lease is not None and lease.spec is not None else None,
         ready.last_heartbeat_time if ready else None,
@@ -339,7 +335,7 @@ def _same(some: Iterable[Taint], others: Iterable[Taint]) -> bool:
 
 
 def _is_unknown(node: Node) -> bool:
-    ready = get_condition(node, "Ready")
+    ready = ready_condition(node)
     return ready is not None and ready.status == "Unknown"
 
 

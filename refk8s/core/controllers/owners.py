@@ -195,7 +195,6 @@ def claim_waves(
 
 
 def _adoption(owner: Any, resource: Resource, namespace: str, obj: Any) -> Request:
-    # The uid is a precondition: a later object with the same name is not patched (OWN-6).
     reference = {
         "apiVersion": owner.api_version,
         "kind": owner.kind,
@@ -204,26 +203,21 @@ def _adoption(owner: Any, resource: Resource, namespace: str, obj: Any) -> Reque
         "controller": True,
         "blockOwnerDeletion": True,
     }
-    document = {"metadata": {"uid": obj.metadata.uid, "ownerReferences": [reference]}}
     because = f"{owner.kind} {owner.metadata.name} selects it and it has no controller"
-    return Request(
-        "patch",
-        resource,
-        namespace,
-        obj.metadata.name,
-        body=Patch(STRATEGIC_MERGE, document),
-        because=because,
-    )
+    return _patch(resource, namespace, obj, [reference], because)
 
 
 def _release(owner: Any, resource: Resource, namespace: str, obj: Any) -> Request:
-    document = {
-        "metadata": {
-            "uid": obj.metadata.uid,
-            "ownerReferences": [{"$patch": "delete", "uid": owner.metadata.uid}],
-        }
-    }
+    reference = {"$patch": "delete", "uid": owner.metadata.uid}
     because = f"{owner.kind} {owner.metadata.name} no longer selects it"
+    return _patch(resource, namespace, obj, [reference], because)
+
+
+def _patch(
+    resource: Resource, namespace: str, obj: Any, references: list[dict[str, Any]], because: str
+) -> Request:
+    # The uid is a precondition: a later object with the same name is not patched (OWN-6).
+    document = {"metadata": {"uid": obj.metadata.uid, "ownerReferences": references}}
     return Request(
         "patch",
         resource,

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import ReplicaSetCondition, ReplicaSetStatus
+from refk8s.core.api.conditions import remove_condition
 from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
@@ -249,7 +250,7 @@ def compute_conditions(
     """ReplicaFailure is kept from the first rejection until the number of pods is right (RS-11).
     Other conditions are kept."""
     conditions: tuple[Any, ...] = owner.status.conditions or ()
-    others = tuple([condition for condition in conditions if condition.type != REPLICA_FAILURE])
+    others = remove_condition(conditions, REPLICA_FAILURE)
     if not missing:
         return others
     if failure is None or len(others) < len(conditions):

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from refk8s.core.api.conditions import get_condition, remove_condition, transition_time
 from refk8s.core.api.finalizers import SERVICE_CIDR_PROTECTION
 from refk8s.core.api.meta_v1 import Condition
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
@@ -106,21 +107,15 @@ def _write(service_cidr: ServiceCIDR, finalizers: tuple[str, ...], because: str)
 def _report(service_cidr: ServiceCIDR, status: str, reason: str, words: str, now: Instant) -> Plan:
     """PROT-5: write the condition Ready if it differs."""
     conditions: tuple[Any, ...] = service_cidr.status.conditions or ()
-    there = next((condition for condition in conditions if condition.type == READY), None)
-    if there is not None and (there.status, there.reason, there.message) == (status, reason, words):
+    known = get_condition(conditions, READY)
+    if known is not None and (known.status, known.reason, known.message) == (status, reason, words):
         return NOTHING
-    since = (
-        there.last_transition_time
-        if there is not None and there.status == status
-        else timestamp(now)
-    )
+    since = transition_time(known, status, timestamp(now))
     condition = Condition(
         type=READY, status=status, reason=reason, message=words, last_transition_time=since
     )
-    others = tuple([one for one in conditions if one.type != READY])
-    body = replace(
-        service_cidr, status=replace(service_cidr.status, conditions=(*others, condition))
-    )
+    conditions = (*remove_condition(conditions, READY), condition)
+    body = replace(service_cidr, status=replace(service_cidr.status, conditions=conditions))
     because = words[0].lower() + words[1:]
     request = Request(
         "update", SERVICE_CIDRS, "", body.metadata.name or "", "status", body=body, because=because

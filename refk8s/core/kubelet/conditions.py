@@ -12,6 +12,7 @@
 Source: Kubernetes documentation, "Pod Lifecycle" (pod conditions, pod readiness).
 """
 
+from refk8s.core.api.conditions import transition_time
 from refk8s.core.api.core_v1 import ContainerStatus, Pod, PodCondition, PodStatus
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.pods.containers import is_sidecar, sidecars
@@ -54,7 +55,7 @@ def _condition(
     now: Instant,
 ) -> PodCondition:
     status = "True" if holds else "False"
-    since = old.last_transition_time if old is not None and old.status == status else timestamp(now)
+    since = transition_time(old, status, timestamp(now))
     return PodCondition(
         type=type,
         status=status,

@@ -15,6 +15,7 @@ equals capacity.
 
 from msgspec.structs import replace
 
+from refk8s.core.api.conditions import transition_time
 from refk8s.core.api.coordination_v1 import Lease, LeaseSpec
 from refk8s.core.api.core_v1 import (
     ContainerImage,
@@ -165,7 +166,7 @@ def _condition(
     old: NodeCondition | None, type: str, holds: bool, reason: str, message: str, now: Instant
 ) -> NodeCondition:
     status = "True" if holds else "False"
-    since = old.last_transition_time if old is not None and old.status == status else timestamp(now)
+    since = transition_time(old, status, timestamp(now))
     return NodeCondition(
         type=type,
         status=status,

@@ -230,30 +230,18 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
         start_hook(draft, container, memory)
         return
     if not memory.stop_reason:
+        stop_reason, why = "", ""
         if current.spec_hash and current.spec_hash != spec_hash(container):
-            memory = replace(memory, stop_reason=CHANGED)
-            draft.set_container(container.name, memory)
-            draft.note(
-                "Killing",
-                f"Container {container.name} definition changed, will be restarted",
-                container=container,
-            )
+            stop_reason, why = CHANGED, "definition changed"
         elif probes.is_failing(memory, "startup"):
-            memory = replace(memory, stop_reason=STARTUP)
-            draft.set_container(container.name, memory)
-            draft.note(
-                "Killing",
-                f"Container {container.name} failed startup probe, will be restarted",
-                container=container,
-            )
+            stop_reason, why = STARTUP, "failed startup probe"
         elif probes.is_failing(memory, "liveness"):
-            memory = replace(memory, stop_reason=LIVENESS)
+            stop_reason, why = LIVENESS, "failed liveness probe"
+        if stop_reason:
+            memory = replace(memory, stop_reason=stop_reason)
             draft.set_container(container.name, memory)
-            draft.note(
-                "Killing",
-                f"Container {container.name} failed liveness probe, will be restarted",
-                container=container,
-            )
+            message = f"Container {container.name} {why}, will be restarted"
+            draft.note("Killing", message, container=container)
     if memory.stop_reason:
         lifecycle.stop(draft, container, probes.grace_seconds(pod, container, memory.stop_reason))
 

@@ -41,7 +41,7 @@ def is_ready(pod: Any) -> bool:
 
 def ready_condition(pod: Any) -> Any | None:
     """The first condition Ready if it is True, else None (POD-24). O(conditions)."""
-    for condition in pod.status.conditions or ():
+    for condition in pod.status.conditions or ():  # a loop, because every pod is read often
         if condition.type == "Ready":
             return condition if condition.status == "True" else None
     return None

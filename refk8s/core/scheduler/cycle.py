@@ -20,6 +20,7 @@ Framework", "Pod Scheduling Readiness".
 from collections.abc import Mapping
 from typing import Any
 
+from refk8s.core.api.conditions import get_condition
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition, PodStatus
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
@@ -392,9 +393,7 @@ def _write_status(
     """SCHED-11: the condition PodScheduled=False with this reason and message, and the nominated
     node, unless the pod has them already."""
     metadata, status = pod.metadata, pod.status or PodStatus()
-    found: PodCondition | None = next(
-        (c for c in status.conditions or () if c.type == "PodScheduled"), None
-    )
+    found: PodCondition | None = get_condition(status.conditions, "PodScheduled")
     tree: dict[str, Any] = {}
     if found is None or (found.status, found.reason, found.message) != ("False", reason, message):
         condition: dict[str, Any] = {

@@ -28,7 +28,6 @@ from refk8s.core.apiserver.defaults.resources import default_requirements, defau
 from refk8s.core.apiserver.defaults.volume import default_volume
 from refk8s.core.memo import remember
 
-T = TypeVar("T")
 C = TypeVar("C", Container, EphemeralContainer)
 
 GRACE_PERIOD_SECONDS = 30
@@ -39,19 +38,9 @@ def default_pod(pod: Pod) -> Pod:
     """A pod: the defaults of its spec (DEF-3 to DEF-5), and those of pods only (DEF-6)."""
     spec = default_pod_spec(pod.spec)
     changed: dict[str, Any] = {}
-    containers = _each(spec.containers, _requests_from_limits)
-    if containers is not spec.containers:
-        changed["containers"] = containers
-    if spec.init_containers:
-        init_containers = _each(spec.init_containers, _requests_from_limits)
-        if init_containers is not spec.init_containers:
-            changed["init_containers"] = init_containers
-    if spec.host_network:
-        changed["containers"] = _each(containers, _ports_on_host)
-        if spec.init_containers:
-            changed["init_containers"] = _each(
-                changed.get("init_containers", spec.init_containers), _ports_on_host
-            )
+    defaulter = _on_host if spec.host_network else _requests_from_limits
+    _change_each(changed, spec, "containers", defaulter)
+    _change_each(changed, spec, "init_containers", defaulter)
     if spec.enable_service_links is None:
         changed["enable_service_links"] = True
     if changed:
@@ -88,21 +77,10 @@ def default_pod_spec(spec: PodSpec) -> PodSpec:
         changed["service_account"] = changed["service_account_name"] = (
             spec.service_account_name or spec.service_account
         )
-    containers = _each(spec.containers, _default_container)
-    if containers is not spec.containers:
-        changed["containers"] = containers
-    if spec.init_containers:
-        init_containers = _each(spec.init_containers, _default_container)
-        if init_containers is not spec.init_containers:
-            changed["init_containers"] = init_containers
-    if spec.ephemeral_containers:
-        ephemeral_containers = _each(spec.ephemeral_containers, _default_container)
-        if ephemeral_containers is not spec.ephemeral_containers:
-            changed["ephemeral_containers"] = ephemeral_containers
-    if spec.volumes:
-        volumes = _each(spec.volumes, default_volume)
-        if volumes is not spec.volumes:
-            changed["volumes"] = volumes
+    _change_each(changed, spec, "containers", _default_container)
+    _change_each(changed, spec, "init_containers", _default_container)
+    _change_each(changed, spec, "ephemeral_containers", _default_container)
+    _change_each(changed, spec, "volumes", default_volume)
     if spec.overhead:
         overhead = default_resource_list(spec.overhead)
         if overhead is not spec.overhead:
@@ -123,14 +101,8 @@ def _default_container(container: C) -> C:
         changed["termination_message_path"] = "/dev/termination-log"
     if not container.termination_message_policy:
         changed["termination_message_policy"] = "File"
-    if container.ports:
-        ports = _each(container.ports, _default_port)
-        if ports is not container.ports:
-            changed["ports"] = ports
-    if container.env:
-        env = _each(container.env, default_env)
-        if env is not container.env:
-            changed["env"] = env
+    _change_each(changed, container, "ports", _default_port)
+    _change_each(changed, container, "env", default_env)
     resources = default_requirements(container.resources)
     if resources is not container.resources:
         changed["resources"] = resources
@@ -175,8 +147,9 @@ def _requests_from_limits(container: Container) -> Container:
     return replace(container, resources=resources)
 
 
-def _ports_on_host(container: Container) -> Container:
+def _on_host(container: Container) -> Container:
     """DEF-6: on the host's network, the host port of a container port is the same number."""
+    container = _requests_from_limits(container)
     if not container.ports or all(port.host_port for port in container.ports):
         return container
     ports = tuple(
@@ -188,10 +161,12 @@ def _ports_on_host(container: Container) -> Container:
     return container if ports == container.ports else replace(container, ports=ports)
 
 
-def _each(items: tuple[T, ...], defaulter: Callable[[T], T]) -> tuple[T, ...]:
-    """The tuple with every item defaulted; the same tuple if none changed."""
-    fresh = tuple([defaulter(item) for item in items])
-    for one, other in zip(items, fresh, strict=True):
-        if one is not other:
-            return fresh
-    return items
+def _change_each(
+    changed: dict[str, Any], owner: Any, field: str, defaulter: Callable[[Any], Any]
+) -> None:
+    """Default every item of a list; `changed` gets the list if an item has changed."""
+    items: tuple[Any, ...] | None = getattr(owner, field)
+    if items:
+        defaulted = tuple([defaulter(item) for item in items])
+        if any(one is not other for one, other in zip(items, defaulted, strict=True)):
+            changed[field] = defaulted

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from refk8s.core.api.conditions import get_condition
 from refk8s.core.apiserver.table.duration import age
 from refk8s.core.apiserver.table.layout import (
     AGE,
@@ -174,9 +175,7 @@ def resource_quota(one: ResourceQuota, now: Instant) -> Cells:
 
 
 def component_status(one: ComponentStatus, now: Instant) -> Cells:
-    healthy = next(
-        (condition for condition in one.conditions or () if condition.type == "Healthy"), None
-    )
+    healthy = get_condition(one.conditions, "Healthy")
     if healthy is None:
         return one.metadata.name or "", "Unknown", "", ""
     status = "Healthy" if healthy.status == "True" else "Unhealthy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from refk8s.core.api.conditions import get_condition
 from refk8s.core.apiserver.table.core import balancer_addresses
 from refk8s.core.apiserver.table.duration import age, human_duration
 from refk8s.core.apiserver.table.layout import (
@@ -271,10 +272,7 @@ def admission_policy_binding(one: Any, now: Instant) -> Cells:
 
 def api_service(one: APIService, now: Instant) -> Cells:
     service = one.spec.service
-    available = next(
-        (condition for condition in one.status.conditions or () if condition.type == "Available"),
-        None,
-    )
+    available = get_condition(one.status.conditions, "Available")
     state = "Unknown"
     if available is not None:
         state = (

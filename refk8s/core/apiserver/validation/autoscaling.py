@@ -19,6 +19,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_negative,
     not_supported,
     required,
@@ -107,7 +108,7 @@ def _validate_reference(reference: CrossVersionObjectReference, at: str) -> Caus
         if not part:
             causes.append(required(f"{at}.{name}"))
         else:
-            causes += [invalid(f"{at}.{name}", part, word) for word in path_segment(part)]
+            causes += malformed(f"{at}.{name}", part, path_segment)
     return causes
 
 
@@ -159,10 +160,7 @@ def _validate_source(source: Any, kind: str, at: str) -> Causes:
             if not source.container:
                 causes.append(required(f"{at}.container", "must specify a container"))
             else:
-                causes += [
-                    invalid(f"{at}.container", source.container, word)
-                    for word in dns_label(source.container)
-                ]
+                causes += malformed(f"{at}.container", source.container, dns_label)
     causes += _validate_target(target, f"{at}.target")
     average = f"{at}.target.averageValue"
     if kind == "Pods":
@@ -195,7 +193,7 @@ def _validate_source(source: Any, kind: str, at: str) -> Causes:
 def _validate_identifier(identifier: MetricIdentifier, at: str) -> Causes:
     if not identifier.name:
         return [required(f"{at}.name", "must specify a metric name")]
-    return [invalid(f"{at}.name", identifier.name, word) for word in path_segment(identifier.name)]
+    return malformed(f"{at}.name", identifier.name, path_segment)
 
 
 def _validate_target(target: MetricTarget, at: str) -> Causes:

@@ -12,6 +12,7 @@ from refk8s.core.api.time_zones import TIME_ZONES
 from refk8s.core.apiserver.validation.field import (
     Causes,
     invalid,
+    malformed,
     not_negative,
     not_supported,
     required,
@@ -123,10 +124,7 @@ def _validate_template_spec(spec: JobSpec, at: str) -> Causes:
         if policy not in allowed:
             causes.append(not_supported(f"{at}.podReplacementPolicy", policy, allowed))
     if spec.managed_by is not None:
-        causes += [
-            invalid(f"{at}.managedBy", spec.managed_by, word)
-            for word in domain_prefixed_path(spec.managed_by)
-        ]
+        causes += malformed(f"{at}.managedBy", spec.managed_by, domain_prefixed_path)
         if len(spec.managed_by) > MANAGER_BYTES_MAX:
             causes.append(too_long(f"{at}.managedBy", MANAGER_BYTES_MAX))
     causes += validate_template(spec.template, f"{at}.template")

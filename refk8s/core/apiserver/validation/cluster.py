@@ -19,6 +19,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
     unchanged,
@@ -230,20 +231,14 @@ def validate_ip_address(address: IPAddress) -> Causes:
         causes.append(required("spec.parentRef"))
         return causes
     if parent.group:
-        causes += [
-            invalid("spec.parentRef.group", parent.group, word)
-            for word in dns_subdomain(parent.group)
-        ]
+        causes += malformed("spec.parentRef.group", parent.group, dns_subdomain)
     for text, part in ((parent.resource, "resource"), (parent.name, "name")):
         if not text:
             causes.append(required(f"spec.parentRef.{part}"))
         else:
-            causes += [invalid(f"spec.parentRef.{part}", text, word) for word in path_segment(text)]
+            causes += malformed(f"spec.parentRef.{part}", text, path_segment)
     if parent.namespace:
-        causes += [
-            invalid("spec.parentRef.namespace", parent.namespace, word)
-            for word in path_segment(parent.namespace)
-        ]
+        causes += malformed("spec.parentRef.namespace", parent.namespace, path_segment)
     return causes
 
 

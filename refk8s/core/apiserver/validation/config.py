@@ -14,6 +14,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     required,
     too_long,
     unchanged,
@@ -40,12 +41,12 @@ def validate_config_map(config_map: ConfigMap) -> Causes:
     data, binary = config_map.data or {}, config_map.binary_data or {}
     size = 0
     for key, text in data.items():
-        causes += [invalid(f"data[{key}]", key, word) for word in config_key(key)]
+        causes += malformed(f"data[{key}]", key, config_key)
         if key in binary:
             causes.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
         size += len(text)
     for key, encoded in binary.items():
-        causes += [invalid(f"binaryData[{key}]", key, word) for word in config_key(key)]
+        causes += malformed(f"binaryData[{key}]", key, config_key)
         size += len(encoded) * 3 // 4
     if size * 4 > BYTES_MAX:  # a character is at most four bytes
         size = sum([len(text.encode("utf-8", "surrogatepass")) for text in data.values()])
@@ -78,7 +79,7 @@ def validate_secret(secret: Secret) -> Causes:
     causes: Causes = []
     data = secret.data or {}
     for key in data:
-        causes += [invalid(f"data[{key}]", key, word) for word in config_key(key)]
+        causes += malformed(f"data[{key}]", key, config_key)
     if sum([_length(text) for text in data.values()]) > BYTES_MAX:
         causes.append(too_long("data", BYTES_MAX))
     kind = secret.type

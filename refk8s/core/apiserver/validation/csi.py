@@ -19,6 +19,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
     too_long,
@@ -140,7 +141,7 @@ def _validate_node_driver(driver: CSINodeDriver, at: str) -> Causes:
     for key in driver.topology_keys or ():
         if not key:
             causes.append(required(f"{at}.topologyKeys"))
-        causes += [invalid(f"{at}.topologyKeys", key, word) for word in qualified_name(key)]
+        causes += malformed(f"{at}.topologyKeys", key, qualified_name)
     return causes
 
 
@@ -165,7 +166,7 @@ def validate_csi_storage_capacity(capacity: CSIStorageCapacity) -> Causes:
     """VAL-50."""
     causes = validate_selector(capacity.node_topology, "nodeTopology")
     name = capacity.storage_class_name
-    causes += [invalid("storageClassName", name, word) for word in dns_subdomain(name)]
+    causes += malformed("storageClassName", name, dns_subdomain)
     for text, field in (
         (capacity.capacity, "capacity"),
         (capacity.maximum_volume_size, "maximumVolumeSize"),
@@ -206,12 +207,8 @@ def validate_volume_attachment(attachment: VolumeAttachment) -> Causes:
             )
         )
     if name is not None:
-        causes += [
-            invalid("spec.source.persistentVolumeName", name, word) for word in dns_subdomain(name)
-        ]
-    return causes + [
-        invalid("spec.nodeName", spec.node_name, word) for word in dns_subdomain(spec.node_name)
-    ]
+        causes += malformed("spec.source.persistentVolumeName", name, dns_subdomain)
+    return causes + malformed("spec.nodeName", spec.node_name, dns_subdomain)
 
 
 def validate_volume_attachment_update(new: VolumeAttachment, old: VolumeAttachment) -> Causes:

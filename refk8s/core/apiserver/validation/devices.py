@@ -28,6 +28,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
     invalid,
+    malformed,
     not_negative,
     not_supported,
     required,
@@ -109,7 +110,7 @@ def _bounded(items: tuple[Any, ...] | None, count_max: int, at: str) -> Causes:
 def _validate_name(name: str, taken: list[str], at: str) -> Causes:
     if not name:
         return [required(at)]
-    causes = [invalid(at, name, word) for word in dns_label(name)]
+    causes = malformed(at, name, dns_label)
     return [*causes, duplicate(at, name)] if name in taken else causes
 
 
@@ -140,7 +141,7 @@ def _validate_subrequest(subrequest: ExactDeviceRequest | DeviceSubRequest, at: 
     """VAL-52: a class, and a number of devices or all."""
     name = subrequest.device_class_name
     causes = (
-        [invalid(f"{at}.deviceClassName", name, word) for word in dns_subdomain(name)]
+        malformed(f"{at}.deviceClassName", name, dns_subdomain)
         if name
         else [required(f"{at}.deviceClassName")]
     )
@@ -178,9 +179,7 @@ def _validate_selectors(selectors: tuple[DeviceSelector, ...] | None, at: str) -
 def _validate_toleration(toleration: DeviceToleration, at: str) -> Causes:
     causes: Causes = []
     if toleration.key:
-        causes += [
-            invalid(f"{at}.key", toleration.key, word) for word in qualified_name(toleration.key)
-        ]
+        causes += malformed(f"{at}.key", toleration.key, qualified_name)
     if toleration.operator == "Exists":
         if toleration.value:
             causes.append(
@@ -283,10 +282,7 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
             )
         )
     if spec.node_name is not None:
-        causes += [
-            invalid(f"{at}.nodeName", spec.node_name, word)
-            for word in dns_subdomain(spec.node_name)
-        ]
+        causes += malformed(f"{at}.nodeName", spec.node_name, dns_subdomain)
     if spec.node_selector is not None:
         causes += validate_node_selector(spec.node_selector, f"{at}.nodeSelector")
         if len(spec.node_selector.node_selector_terms) != 1:
@@ -350,7 +346,7 @@ def _validate_device(device: Device, at: str) -> Causes:
         causes += _validate_attribute_name(name, f"{at}.capacity[{name}]")
     for position, taint in enumerate(device.taints or ()):
         here = f"{at}.taints[{position}]"
-        causes += [invalid(f"{here}.key", taint.key, word) for word in qualified_name(taint.key)]
+        causes += malformed(f"{here}.key", taint.key, qualified_name)
         causes += [
             invalid(f"{here}.value", taint.value, word) for word in label_value(taint.value or "")
         ]
@@ -382,9 +378,9 @@ def _validate_attribute_name(name: str, at: str, needs_domain: bool = False) -> 
     if not name:
         return [required(at)]
     if slash:
-        causes += [invalid(at, domain, word) for word in dns_subdomain(domain)]
+        causes += malformed(at, domain, dns_subdomain)
     elif needs_domain:
         causes.append(invalid(at, name, "must include a domain"))
     if len(identifier) > 32:
         causes.append(too_long(at, 32))
-    return causes + [invalid(at, identifier, word) for word in c_identifier(identifier)]
+    return causes + malformed(at, identifier, c_identifier)

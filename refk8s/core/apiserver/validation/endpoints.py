@@ -9,6 +9,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
     invalid,
+    malformed,
     not_supported,
     required,
     too_many,
@@ -60,32 +61,23 @@ def _validate_subset(subset: EndpointSubset, at: str) -> Causes:
         if len(ports) > 1 and not port.name:
             causes.append(required(f"{here}.name"))
         elif port.name:
-            causes += [invalid(f"{here}.name", port.name, word) for word in dns_label(port.name)]
+            causes += malformed(f"{here}.name", port.name, dns_label)
         causes += validate_port_number(port.port, f"{here}.port")
         if not port.protocol:
             causes.append(required(f"{here}.protocol"))
         elif port.protocol not in PROTOCOLS:
             causes.append(not_supported(f"{here}.protocol", port.protocol, PROTOCOLS))
         if port.app_protocol is not None:
-            causes += [
-                invalid(f"{here}.appProtocol", port.app_protocol, word)
-                for word in qualified_name(port.app_protocol)
-            ]
+            causes += malformed(f"{here}.appProtocol", port.app_protocol, qualified_name)
     return causes
 
 
 def _validate_endpoint_address(address: EndpointAddress, at: str) -> Causes:
     causes = validate_address(address.ip, f"{at}.ip")
     if address.hostname:
-        causes += [
-            invalid(f"{at}.hostname", address.hostname, word)
-            for word in dns_label(address.hostname)
-        ]
+        causes += malformed(f"{at}.hostname", address.hostname, dns_label)
     if address.node_name is not None:
-        causes += [
-            invalid(f"{at}.nodeName", address.node_name, word)
-            for word in dns_subdomain(address.node_name)
-        ]
+        causes += malformed(f"{at}.nodeName", address.node_name, dns_subdomain)
     return causes + validate_non_special(address.ip, f"{at}.ip")
 
 
@@ -120,15 +112,9 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
                     )
                 causes += validate_non_special(address, where)
         if endpoint.node_name is not None:
-            causes += [
-                invalid(f"{here}.nodeName", endpoint.node_name, word)
-                for word in dns_subdomain(endpoint.node_name)
-            ]
+            causes += malformed(f"{here}.nodeName", endpoint.node_name, dns_subdomain)
         if endpoint.hostname is not None:
-            causes += [
-                invalid(f"{here}.hostname", endpoint.hostname, word)
-                for word in dns_label(endpoint.hostname)
-            ]
+            causes += malformed(f"{here}.hostname", endpoint.hostname, dns_label)
         if endpoint.hints is not None:
             causes += _validate_hints(endpoint.hints, f"{here}.hints")
     if len(ports) > PORTS_MAX:
@@ -137,10 +123,7 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
     for position, slice_port in enumerate(ports):
         here = f"ports[{position}]"
         if slice_port.name:
-            causes += [
-                invalid(f"{here}.name", slice_port.name, word)
-                for word in dns_label(slice_port.name)
-            ]
+            causes += malformed(f"{here}.name", slice_port.name, dns_label)
         if slice_port.name in names:
             causes.append(duplicate(f"{here}.name", slice_port.name))
         names.add(slice_port.name)
@@ -187,7 +170,7 @@ def _validate_hint_names(names: list[str], at: str, check: Check) -> Causes:
         if name in names[:position]:
             causes.append(duplicate(f"{at}[{position}].name", name))
         else:
-            causes += [invalid(f"{at}[{position}].name", name, word) for word in check(name)]
+            causes += malformed(f"{at}[{position}].name", name, check)
     return causes
 
 

@@ -14,6 +14,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.apiserver.validation.field import (
     Causes,
     invalid,
+    malformed,
     not_found,
     not_supported,
     required,
@@ -51,9 +52,7 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
         if not variable.name:
             causes.append(required(f"{here}.name"))
         else:
-            causes += [
-                invalid(f"{here}.name", variable.name, word) for word in env_name(variable.name)
-            ]
+            causes += malformed(f"{here}.name", variable.name, env_name)
         source = variable.value_from
         if source is None:
             continue
@@ -73,10 +72,7 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
         ):
             if reference is not None:
                 sources += 1
-                causes += [
-                    invalid(f"{inside}.{name}.name", reference.name or "", word)
-                    for word in dns_subdomain(reference.name or "")
-                ]
+                causes += malformed(f"{inside}.{name}.name", reference.name or "", dns_subdomain)
                 causes += _validate_key(reference.key, f"{inside}.{name}.key")
         if source.file_key_ref is not None:
             sources += 1
@@ -99,12 +95,12 @@ def _validate_file_key(selector: FileKeySelector, volumes: Volumes, at: str) -> 
     if not selector.key:
         causes.append(required(f"{at}.key"))
     else:
-        causes += [invalid(f"{at}.key", selector.key, word) for word in env_name(selector.key)]
+        causes += malformed(f"{at}.key", selector.key, env_name)
     name = selector.volume_name
     if not name:
         causes.append(required(f"{at}.volumeName"))
     else:
-        causes += [invalid(f"{at}.volumeName", name, word) for word in dns_label(name)]
+        causes += malformed(f"{at}.volumeName", name, dns_label)
         volume = volumes.get(name)
         if volume is None:
             causes.append(not_found(f"{at}.volumeName", name))
@@ -120,7 +116,7 @@ def _validate_file_key(selector: FileKeySelector, volumes: Volumes, at: str) -> 
 
 
 def _validate_key(key: str, at: str) -> Causes:
-    return [invalid(at, key, word) for word in config_key(key)] if key else [required(at)]
+    return malformed(at, key, config_key) if key else [required(at)]
 
 
 def validate_env_from(sources: tuple[EnvFromSource, ...], at: str) -> Causes:
@@ -128,9 +124,7 @@ def validate_env_from(sources: tuple[EnvFromSource, ...], at: str) -> Causes:
     for position, source in enumerate(sources):
         here = f"{at}[{position}]"
         if source.prefix:
-            causes += [
-                invalid(f"{here}.prefix", source.prefix, word) for word in env_name(source.prefix)
-            ]
+            causes += malformed(f"{here}.prefix", source.prefix, env_name)
         given = 0
         for reference, name in (
             (source.config_map_ref, "configMapRef"),
@@ -141,10 +135,7 @@ def validate_env_from(sources: tuple[EnvFromSource, ...], at: str) -> Causes:
                 if not reference.name:
                     causes.append(required(f"{here}.{name}.name"))
                 else:
-                    causes += [
-                        invalid(f"{here}.{name}.name", reference.name, word)
-                        for word in dns_subdomain(reference.name)
-                    ]
+                    causes += malformed(f"{here}.{name}.name", reference.name, dns_subdomain)
         if given == 0:
             causes.append(invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif given > 1:
@@ -173,7 +164,7 @@ def validate_field_selector(
     if bracket and whole and path.endswith("']"):
         if whole in ("metadata.labels", "metadata.annotations"):
             key = key if whole == "metadata.labels" else key.lower()
-            return [invalid(at, key, word) for word in qualified_name(key)]
+            return malformed(at, key, qualified_name)
         return [
             invalid(
                 f"{at}.fieldPath",

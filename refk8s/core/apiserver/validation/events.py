@@ -4,7 +4,7 @@ Source: Kubernetes API reference, "Event" (core/v1 and events.k8s.io/v1).
 """
 
 from refk8s.core.api.core_v1 import Event
-from refk8s.core.apiserver.validation.field import Causes, invalid, required, unchanged
+from refk8s.core.apiserver.validation.field import Causes, invalid, malformed, required, unchanged
 from refk8s.core.apiserver.validation.names import dns_subdomain, qualified_name
 
 TEXT_BYTES_MAX = 128
@@ -26,15 +26,13 @@ def validate_event(event: Event) -> Causes:
         if not about and namespace not in ("default", "kube-system"):
             causes.append(elsewhere)
         causes += _validate_report(event)
-    return causes + [invalid("namespace", namespace, word) for word in dns_subdomain(namespace)]
+    return causes + malformed("namespace", namespace, dns_subdomain)
 
 
 def _validate_report(event: Event) -> Causes:
     controller = event.reporting_component or ""
     causes: Causes = [] if controller else [required("reportingController")]
-    causes += [
-        invalid("reportingController", controller, word) for word in qualified_name(controller)
-    ]
+    causes += malformed("reportingController", controller, qualified_name)
     texts = (
         (event.reporting_instance, "reportingInstance", TEXT_BYTES_MAX), (event.action, "action", TEXT_BYTES_MAX),
         (event.reason, "reason", TEXT_BYTES_MAX),

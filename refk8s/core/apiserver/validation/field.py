@@ -1,7 +1,7 @@
 """Causes with Kubernetes' messages: one constructor for each reason. Rule VAL-2
 (spec/validation.md)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from refk8s.core.api.status import (
@@ -55,6 +55,11 @@ def too_many(field: str, count: int, count_max: int) -> Cause:
 def not_supported(field: str, value: Any, supported: Iterable[str]) -> Cause:
     words = ", ".join([f'"{word}"' for word in supported])
     return Cause(NOT_SUPPORTED, field, f"supported values: {words}", value)
+
+
+def malformed(field: str, value: Any, check: Callable[[Any], Iterable[str]]) -> Causes:
+    """The causes for a value whose format is wrong; `check` is a function of names.py."""
+    return [invalid(field, value, detail) for detail in check(value)]
 
 
 def not_negative(field: str, value: int | None) -> Causes:

@@ -15,6 +15,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
     invalid,
+    malformed,
     not_negative,
     not_supported,
     required,
@@ -83,9 +84,7 @@ def _validate_failure_rule(
         causes.append(too_many(f"{at}.onPodConditions", len(conditions), CONDITIONS_MAX))
     for position, pattern in enumerate(conditions):
         here = f"{at}.onPodConditions[{position}]"
-        causes += [
-            invalid(f"{here}.type", pattern.type, word) for word in qualified_name(pattern.type)
-        ]
+        causes += malformed(f"{here}.type", pattern.type, qualified_name)
         if not pattern.status:
             causes.append(required(f"{here}.status", f"valid values: {list(STATUSES)}"))
         elif pattern.status not in STATUSES:

@@ -12,6 +12,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_negative,
     required,
     too_long,
@@ -175,7 +176,7 @@ def validate_finalizers(
     policies."""
     causes: Causes = []
     for finalizer in finalizers:
-        causes += [invalid(at, finalizer, word) for word in qualified_name(finalizer)]
+        causes += malformed(at, finalizer, qualified_name)
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         causes.append(
             invalid(at, finalizers, "finalizer orphan and foregroundDeletion cannot be both set")

@@ -43,18 +43,8 @@ def validate_mounts(
         if mount.mount_path in paths:
             causes.append(invalid(f"{here}.mountPath", mount.mount_path, "must be unique"))
         paths.add(mount.mount_path)
-        if mount.name in devices:
-            causes.append(
-                invalid(f"{here}.name", mount.name, "must not already exist in volumeDevices")
-            )
-        if mount.mount_path in devices.values():
-            causes.append(
-                invalid(
-                    f"{here}.mountPath",
-                    mount.mount_path,
-                    "must not already exist as a path in volumeDevices",
-                )
-            )
+        where = (f"{here}.name", f"{here}.mountPath")
+        causes += _taken(where, mount.name, mount.mount_path, devices, "volumeDevices")
         if mount.sub_path:
             causes += validate_descending_path(mount.sub_path, f"{at}.subPath")
         if mount.sub_path_expr:
@@ -128,20 +118,24 @@ def validate_devices(
             )
         else:
             paths.add(device.device_path)
-        if device.name in mounts:
-            causes.append(
-                invalid(f"{here}.name", device.name, "must not already exist in volumeMounts")
-            )
-        if device.device_path in mounts.values():
-            causes.append(
-                invalid(
-                    f"{here}.devicePath",
-                    device.device_path,
-                    "must not already exist as a path in volumeMounts",
-                )
-            )
+        where = (f"{here}.name", f"{here}.devicePath")
+        causes += _taken(where, device.name, device.device_path, mounts, "volumeMounts")
         if device.name:
             names.add(device.name)
+    return causes
+
+
+def _taken(
+    where: tuple[str, str], name: str, path: str, others: dict[str, str], others_field: str
+) -> Causes:
+    """A volume is mounted or is a block device of the container, and so is a path."""
+    causes: Causes = []
+    if name in others:
+        causes.append(invalid(where[0], name, f"must not already exist in {others_field}"))
+    if path in others.values():
+        causes.append(
+            invalid(where[1], path, f"must not already exist as a path in {others_field}")
+        )
     return causes
 
 

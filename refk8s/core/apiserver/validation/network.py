@@ -19,6 +19,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
     too_long,
@@ -80,14 +81,9 @@ def validate_ingress(ingress: Ingress) -> Causes:
             causes += [invalid(where, host, word) for word in words]
         if tls.secret_name:
             where = f"spec.tls[{position}].secretName"
-            causes += [
-                invalid(where, tls.secret_name, word) for word in dns_subdomain(tls.secret_name)
-            ]
+            causes += malformed(where, tls.secret_name, dns_subdomain)
     if spec.ingress_class_name is not None:
-        causes += [
-            invalid("spec.ingressClassName", spec.ingress_class_name, word)
-            for word in dns_subdomain(spec.ingress_class_name)
-        ]
+        causes += malformed("spec.ingressClassName", spec.ingress_class_name, dns_subdomain)
     return causes
 
 
@@ -141,16 +137,12 @@ def _validate_backend(backend: IngressBackend, at: str) -> Causes:
     if not service.name:
         causes.append(required(f"{at}.service.name"))
     else:
-        causes += [
-            invalid(f"{at}.service.name", service.name, word) for word in dns_label(service.name)
-        ]
+        causes += malformed(f"{at}.service.name", service.name, dns_label)
     port = service.port
     if port is not None and port.name and port.number:
         causes.append(invalid(at, "", "cannot set both port name & port number"))
     elif port is not None and port.name:
-        causes += [
-            invalid(f"{at}.service.port.name", port.name, word) for word in port_name(port.name)
-        ]
+        causes += malformed(f"{at}.service.port.name", port.name, port_name)
     elif port is not None and port.number:
         causes += validate_port_number(port.number, f"{at}.service.port.number")
     else:
@@ -162,12 +154,12 @@ def _validate_reference(group: str | None, kind: str, name: str, at: str) -> Cau
     """A kind and a name, each a valid segment of a path."""
     causes: Causes = []
     if group:
-        causes += [invalid(f"{at}.apiGroup", group, word) for word in dns_subdomain(group)]
+        causes += malformed(f"{at}.apiGroup", group, dns_subdomain)
     for text, part in ((kind, "kind"), (name, "name")):
         if not text:
             causes.append(required(f"{at}.{part}", f"{part} is required"))
         else:
-            causes += [invalid(f"{at}.{part}", text, word) for word in path_segment(text)]
+            causes += malformed(f"{at}.{part}", text, path_segment)
     return causes
 
 
@@ -208,7 +200,7 @@ def validate_ingress_class(ingress_class: IngressClass) -> Causes:
         causes.append(required(f"{at}.namespace", "`parameters.scope` is set to 'Namespace'"))
     elif parameters.scope == "Namespace":
         namespace = parameters.namespace or ""
-        causes += [invalid(f"{at}.namespace", namespace, word) for word in dns_label(namespace)]
+        causes += malformed(f"{at}.namespace", namespace, dns_label)
     elif parameters.namespace is not None:
         causes.append(forbidden(f"{at}.namespace", "`parameters.scope` is set to 'Cluster'"))
     return causes
@@ -225,7 +217,7 @@ def _validate_controller(name: str, at: str) -> Causes:
             *causes,
             invalid(at, name, 'must be a domain-prefixed path (such as "acme.io/foo")'),
         ]
-    causes += [invalid(at, domain, word) for word in dns_subdomain(domain)]
+    causes += malformed(at, domain, dns_subdomain)
     if not _is_path(path):
         causes.append(invalid(at, path, "Invalid path"))
     return causes

@@ -29,6 +29,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
     too_long,
@@ -197,10 +198,7 @@ def _validate_rest(spec: PodSpec, at: str) -> Causes:
             invalid(f"{at}.serviceAccountName", spec.service_account_name, word) for word in words
         ]
     if spec.node_name:
-        causes += [
-            invalid(f"{at}.nodeName", spec.node_name, word)
-            for word in dns_subdomain(spec.node_name)
-        ]
+        causes += malformed(f"{at}.nodeName", spec.node_name, dns_subdomain)
     deadline = spec.active_deadline_seconds
     if deadline is not None and not 1 <= deadline <= DEADLINE_MAX:
         causes.append(
@@ -211,32 +209,21 @@ def _validate_rest(spec: PodSpec, at: str) -> Causes:
             )
         )
     if spec.hostname:
-        causes += [
-            invalid(f"{at}.hostname", spec.hostname, word) for word in dns_label(spec.hostname)
-        ]
+        causes += malformed(f"{at}.hostname", spec.hostname, dns_label)
     if spec.subdomain:
-        causes += [
-            invalid(f"{at}.subdomain", spec.subdomain, word) for word in dns_label(spec.subdomain)
-        ]
+        causes += malformed(f"{at}.subdomain", spec.subdomain, dns_label)
     if spec.tolerations:
         causes += validate_tolerations(spec.tolerations, f"{at}.tolerations")
     for position, alias in enumerate(spec.host_aliases or ()):
         causes += validate_address(alias.ip, f"{at}.hostAliases[{position}].ip")
         for number, name in enumerate(alias.hostnames or ()):
-            causes += [
-                invalid(f"{at}.hostAliases[{position}].hostnames[{number}]", name, word)
-                for word in dns_subdomain(name)
-            ]
+            causes += malformed(
+                f"{at}.hostAliases[{position}].hostnames[{number}]", name, dns_subdomain
+            )
     if spec.priority_class_name:
-        causes += [
-            invalid(f"{at}.priorityClassName", spec.priority_class_name, word)
-            for word in dns_subdomain(spec.priority_class_name)
-        ]
+        causes += malformed(f"{at}.priorityClassName", spec.priority_class_name, dns_subdomain)
     if spec.runtime_class_name is not None:
-        causes += [
-            invalid(f"{at}.runtimeClassName", spec.runtime_class_name, word)
-            for word in dns_subdomain(spec.runtime_class_name)
-        ]
+        causes += malformed(f"{at}.runtimeClassName", spec.runtime_class_name, dns_subdomain)
     if spec.preemption_policy is not None and spec.preemption_policy not in PREEMPTION_POLICIES:
         causes.append(
             not_supported(f"{at}.preemptionPolicy", spec.preemption_policy, PREEMPTION_POLICIES)
@@ -254,7 +241,7 @@ def _validate_hostname(spec: PodSpec, at: str) -> Causes:
     """`hostnameOverride` is a subdomain of at most 64 bytes, and no other field may set the host
     name."""
     name = spec.hostname_override or ""
-    causes: Causes = [invalid(at, name, word) for word in dns_subdomain(name)]
+    causes: Causes = malformed(at, name, dns_subdomain)
     if len(name) > HOSTNAME_MAX:
         causes.append(too_long(at, HOSTNAME_MAX))
     if spec.set_hostname_as_fqdn:
@@ -275,7 +262,7 @@ def _validate_claims(spec: PodSpec, at: str) -> Causes:
         elif claim.name in seen:
             causes.append(duplicate(f"{here}.name", claim.name))
         else:
-            causes += [invalid(f"{here}.name", claim.name, word) for word in dns_label(claim.name)]
+            causes += malformed(f"{here}.name", claim.name, dns_label)
             seen.add(claim.name)
         named = (
             (claim.resource_claim_name, "resourceClaimName"),
@@ -296,7 +283,7 @@ def _validate_claims(spec: PodSpec, at: str) -> Causes:
                 )
             )
         for text, name in given:
-            causes += [invalid(f"{here}.{name}", text, word) for word in dns_subdomain(text)]
+            causes += malformed(f"{here}.{name}", text, dns_subdomain)
     return causes
 
 
@@ -532,10 +519,7 @@ def validate_pod_status_update(new: Pod, old: Pod) -> Causes:
     causes: Causes = []
     nominated = new.status.nominated_node_name
     if nominated:
-        causes += [
-            invalid("status.nominatedNodeName", nominated, word)
-            for word in dns_subdomain(nominated)
-        ]
+        causes += malformed("status.nominatedNodeName", nominated, dns_subdomain)
     if new.spec.node_name != old.spec.node_name:
         causes.append(forbidden("status.nodeName", "may not be changed directly"))
     if old.spec.restart_policy != "Always" and old.status.container_statuses:

@@ -10,6 +10,7 @@ from refk8s.core.apiserver.validation.field import (
     NOT_NEGATIVE,
     Causes,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -110,17 +111,14 @@ def validate_binding(binding: RoleBinding | ClusterRoleBinding) -> Causes:
     if not role.name:
         causes.append(required("roleRef.name"))
     else:
-        causes += [invalid("roleRef.name", role.name, word) for word in path_segment(role.name)]
+        causes += malformed("roleRef.name", role.name, path_segment)
     for position, subject in enumerate(binding.subjects or ()):
         here = f"subjects[{position}]"
         if not subject.name:
             causes.append(required(f"{here}.name"))
         if subject.kind == "ServiceAccount":
             if subject.name:
-                causes += [
-                    invalid(f"{here}.name", subject.name, word)
-                    for word in dns_subdomain(subject.name)
-                ]
+                causes += malformed(f"{here}.name", subject.name, dns_subdomain)
             if subject.api_group:
                 causes.append(not_supported(f"{here}.apiGroup", subject.api_group, ("",)))
             if isinstance(binding, ClusterRoleBinding) and not subject.namespace:

@@ -13,6 +13,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -29,7 +30,7 @@ def validate_port(port: int | str, at: str) -> Causes:
     """A number, or the name of a port."""
     if isinstance(port, int):
         return validate_port_number(port, at)
-    return [invalid(at, port, word) for word in port_name(port)]
+    return malformed(at, port, port_name)
 
 
 def validate_ports(ports: tuple[ContainerPort, ...], at: str) -> Causes:
@@ -91,10 +92,7 @@ def validate_load_balancer(
         if point.ip:
             causes += validate_address(point.ip, f"{here}.ip")
         if point.hostname:
-            causes += [
-                invalid(f"{here}.hostname", point.hostname, word)
-                for word in dns_subdomain(point.hostname)
-            ]
+            causes += malformed(f"{here}.hostname", point.hostname, dns_subdomain)
             if parse_ip(point.hostname) is not None:
                 words = "must be a DNS name, not an IP address"
                 causes.append(invalid(f"{here}.hostname", point.hostname, words))

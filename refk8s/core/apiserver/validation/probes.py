@@ -9,6 +9,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_negative,
     not_supported,
     required,
@@ -86,10 +87,7 @@ def _validate_handler(handler: Probe | LifecycleHandler, grace: int | None, at: 
         if action.scheme not in ("HTTP", "HTTPS"):
             causes.append(not_supported(f"{at}.httpGet.scheme", action.scheme, ("HTTP", "HTTPS")))
         for header in action.http_headers or ():
-            causes += [
-                invalid(f"{at}.httpGet.httpHeaders", header.name, word)
-                for word in http_header(header.name)
-            ]
+            causes += malformed(f"{at}.httpGet.httpHeaders", header.name, http_header)
     if handler.tcp_socket is not None and first("tcpSocket"):
         causes += validate_port(handler.tcp_socket.port, f"{at}.tcpSocket.port")
     if isinstance(handler, Probe):

@@ -14,6 +14,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -120,10 +121,7 @@ def _validate_claims(used: tuple[ResourceClaim, ...], claims: Collection[str], a
             causes.append(duplicate(here, name if name in seen else key))
         else:
             if claim.request:
-                causes += [
-                    invalid(f"{here}.request", claim.request, word)
-                    for word in dns_label(claim.request)
-                ]
+                causes += malformed(f"{here}.request", claim.request, dns_label)
             elif any(other.startswith(f"{name}/") for other in seen):
                 causes.append(duplicate(here, name))
             seen.add(key)
@@ -193,7 +191,7 @@ def _validate_pages(name: str, text: str, at: str) -> Causes:
 
 
 def validate_resource_name(name: str, at: str) -> Causes:
-    causes = [invalid(at, name, word) for word in qualified_name(name)]
+    causes = malformed(at, name, qualified_name)
     if not causes and "/" not in name and not is_standard(name):
         causes.append(invalid(at, name, "must be a standard resource type or fully qualified"))
     return causes

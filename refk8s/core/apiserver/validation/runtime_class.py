@@ -5,7 +5,13 @@ Source: Kubernetes documentation, "Runtime Class", "Pod Overhead".
 
 from refk8s.core.api.core_v1 import ResourceRequirements
 from refk8s.core.api.node_v1 import RuntimeClass
-from refk8s.core.apiserver.validation.field import Causes, duplicate, invalid, required, unchanged
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    malformed,
+    required,
+    unchanged,
+)
 from refk8s.core.apiserver.validation.metadata import validate_labels
 from refk8s.core.apiserver.validation.names import dns_label
 from refk8s.core.apiserver.validation.resources import validate_requirements
@@ -15,11 +21,7 @@ from refk8s.core.apiserver.validation.scheduling import validate_tolerations
 def validate_runtime_class(runtime_class: RuntimeClass) -> Causes:
     """VAL-66: the handler, the overhead, and the node selector and tolerations."""
     handler = runtime_class.handler
-    causes = (
-        [invalid("handler", handler, word) for word in dns_label(handler)]
-        if handler
-        else [required("handler")]
-    )
+    causes = malformed("handler", handler, dns_label) if handler else [required("handler")]
     if runtime_class.overhead is not None:
         causes += validate_requirements(
             ResourceRequirements(limits=runtime_class.overhead.pod_fixed), "overhead"

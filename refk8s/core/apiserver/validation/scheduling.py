@@ -23,6 +23,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -87,7 +88,7 @@ def validate_taints(taints: tuple[Taint, ...], at: str) -> Causes:
     seen: set[tuple[str, str]] = set()
     for position, taint in enumerate(taints):
         here = f"{at}[{position}]"
-        causes += [invalid(f"{here}.key", taint.key, word) for word in qualified_name(taint.key)]
+        causes += malformed(f"{here}.key", taint.key, qualified_name)
         if words := label_value(taint.value or ""):
             causes.append(invalid(f"{here}.value", taint.value, ";".join(words)))
         if not taint.effect:
@@ -156,7 +157,7 @@ def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
     causes = validate_selector(term.label_selector, f"{at}.labelSelector")
     causes += validate_selector(term.namespace_selector, f"{at}.namespaceSelector")
     for name in term.namespaces or ():
-        causes += [invalid(f"{at}.namespace", name, word) for word in dns_label(name)]
+        causes += malformed(f"{at}.namespace", name, dns_label)
     for keys, name in (
         (term.match_label_keys, "matchLabelKeys"),
         (term.mismatch_label_keys, "mismatchLabelKeys"),
@@ -167,9 +168,7 @@ def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
             )
         elif keys:
             for position, key in enumerate(keys):
-                causes += [
-                    invalid(f"{at}.{name}[{position}]", key, word) for word in qualified_name(key)
-                ]
+                causes += malformed(f"{at}.{name}[{position}]", key, qualified_name)
     if term.label_selector is not None and term.match_label_keys:
         causes += _validate_keys_of(term.label_selector, term.match_label_keys, at)
     for position, key in enumerate(term.match_label_keys or ()):
@@ -183,10 +182,7 @@ def _validate_term(term: PodAffinityTerm, at: str) -> Causes:
             )
     if not term.topology_key:
         causes.append(required(f"{at}.topologyKey", "can not be empty"))
-    causes += [
-        invalid(f"{at}.topologyKey", term.topology_key, word)
-        for word in qualified_name(term.topology_key)
-    ]
+    causes += malformed(f"{at}.topologyKey", term.topology_key, qualified_name)
     return causes
 
 
@@ -250,10 +246,7 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
                 )
             )
         for number, key in enumerate(constraint.match_label_keys or ()):
-            causes += [
-                invalid(f"{here}.matchLabelKeys[{number}]", key, word)
-                for word in qualified_name(key)
-            ]
+            causes += malformed(f"{here}.matchLabelKeys[{number}]", key, qualified_name)
             if constraint.label_selector and _has_already(constraint.label_selector, key):
                 causes.append(
                     invalid(
@@ -279,9 +272,7 @@ def validate_gates(gates: tuple[PodSchedulingGate, ...], at: str) -> Causes:
     causes: Causes = []
     seen: set[str] = set()
     for position, gate in enumerate(gates):
-        causes += [
-            invalid(f"{at}[{position}]", gate.name, word) for word in qualified_name(gate.name)
-        ]
+        causes += malformed(f"{at}[{position}]", gate.name, qualified_name)
         if gate.name in seen:
             causes.append(duplicate(f"{at}[{position}]", gate.name))
         seen.add(gate.name)

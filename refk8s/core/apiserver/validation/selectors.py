@@ -6,7 +6,7 @@ Source: Kubernetes documentation, "Labels and Selectors", "Assigning Pods to Nod
 from refk8s.core.api.core_v1 import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
 from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.api.selector import SelectorError, from_label_selector
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, required
+from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid, malformed, required
 from refk8s.core.apiserver.validation.metadata import validate_labels
 from refk8s.core.apiserver.validation.names import dns_subdomain, label_value, qualified_name
 
@@ -65,14 +65,9 @@ def validate_selector(selector: LabelSelector | None, at: str) -> Causes:
             causes.append(
                 invalid(f"{here}.operator", requirement.operator, "not a valid selector operator")
             )
-        causes += [
-            invalid(f"{here}.key", requirement.key, word)
-            for word in qualified_name(requirement.key)
-        ]
+        causes += malformed(f"{here}.key", requirement.key, qualified_name)
         for number, value in enumerate(requirement.values or ()):
-            causes += [
-                invalid(f"{here}.values[{number}]", value, word) for word in label_value(value)
-            ]
+            causes += malformed(f"{here}.values[{number}]", value, label_value)
     return causes
 
 
@@ -125,11 +120,9 @@ def _validate_expression(requirement: NodeSelectorRequirement, at: str, any_valu
         causes.append(
             invalid(f"{at}.operator", requirement.operator, "not a valid selector operator")
         )
-    causes += [
-        invalid(f"{at}.key", requirement.key, word) for word in qualified_name(requirement.key)
-    ]
+    causes += malformed(f"{at}.key", requirement.key, qualified_name)
     for position, value in enumerate(() if any_value else values):
-        causes += [invalid(f"{at}.values[{position}]", value, word) for word in label_value(value)]
+        causes += malformed(f"{at}.values[{position}]", value, label_value)
     return causes
 
 
@@ -152,7 +145,5 @@ def _validate_field(requirement: NodeSelectorRequirement, at: str) -> Causes:
         causes.append(invalid(f"{at}.key", requirement.key, "not a valid field selector key"))
     else:
         for position, value in enumerate(values):
-            causes += [
-                invalid(f"{at}.values[{position}]", value, word) for word in dns_subdomain(value)
-            ]
+            causes += malformed(f"{at}.values[{position}]", value, dns_subdomain)
     return causes

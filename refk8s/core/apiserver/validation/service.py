@@ -13,6 +13,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -102,7 +103,7 @@ def _validate_external_name(spec: ServiceSpec) -> Causes:
     if not name:
         causes.append(required("spec.externalName"))
     else:
-        causes += [invalid("spec.externalName", name, word) for word in dns_subdomain(name)]
+        causes += malformed("spec.externalName", name, dns_subdomain)
     return causes
 
 
@@ -117,7 +118,7 @@ def _validate_service_ports(ports: tuple[ServicePort, ...], headless: bool) -> C
             if len(ports) > 1:
                 causes.append(required(f"{here}.name"))
         else:
-            causes += [invalid(f"{here}.name", port.name, word) for word in dns_label(port.name)]
+            causes += malformed(f"{here}.name", port.name, dns_label)
             if port.name in names:
                 causes.append(duplicate(f"{here}.name", port.name))
             names.add(port.name)
@@ -129,10 +130,7 @@ def _validate_service_ports(ports: tuple[ServicePort, ...], headless: bool) -> C
         if port.target_port is not None:
             causes += validate_port(port.target_port, f"{here}.targetPort")
         if port.app_protocol is not None:
-            causes += [
-                invalid(f"{here}.appProtocol", port.app_protocol, word)
-                for word in qualified_name(port.app_protocol)
-            ]
+            causes += malformed(f"{here}.appProtocol", port.app_protocol, qualified_name)
     return causes
 
 
@@ -290,10 +288,7 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
                     "spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"
                 )
             )
-        causes += [
-            invalid("spec.loadBalancerClass", spec.load_balancer_class, word)
-            for word in qualified_name(spec.load_balancer_class)
-        ]
+        causes += malformed("spec.loadBalancerClass", spec.load_balancer_class, qualified_name)
     policy = spec.external_traffic_policy
     if not has_external_traffic(spec):
         if policy:

@@ -13,6 +13,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_negative,
     not_supported,
     required,
@@ -23,7 +24,9 @@ from refk8s.core.apiserver.validation.storage import validate_claim_spec
 from refk8s.core.apiserver.validation.workloads import (
     at_most_all,
     is_zero,
+    validate_collision_count,
     validate_int_or_percent,
+    validate_parts,
     validate_selected_template,
 )
 
@@ -34,7 +37,7 @@ def validate_stateful_set(stateful_set: StatefulSet) -> Causes:
     causes = _validate_stateful_set_spec(stateful_set.spec, "spec")
     service = stateful_set.spec.service_name
     if service:
-        causes += [invalid("spec.serviceName", service, word) for word in dns_label(service)]
+        causes += malformed("spec.serviceName", service, dns_label)
     for position, claim in enumerate(stateful_set.spec.volume_claim_templates or ()):
         causes += validate_claim_spec(claim.spec, f"spec.volumeClaimTemplates[{position}].spec")
     return causes
@@ -140,24 +143,8 @@ def validate_stateful_set_status(new: StatefulSet, old: StatefulSet) -> Causes:
     causes: Causes = []
     for count, name in parts:
         causes += not_negative(f"status.{name}", count)
-    for count, name in parts[1:5]:
-        if (count or 0) > status.replicas:
-            causes.append(
-                invalid(f"status.{name}", count, "cannot be greater than status.replicas")
-            )
-    if (status.available_replicas or 0) > (status.ready_replicas or 0):
-        causes.append(
-            invalid(
-                "status.availableReplicas",
-                status.available_replicas,
-                "cannot be greater than status.readyReplicas",
-            )
-        )
-    if (status.collision_count or 0) < (old.status.collision_count or 0):
-        causes.append(
-            invalid("status.collisionCount", status.collision_count, "cannot be decremented")
-        )
-    return causes
+    causes += validate_parts(status, parts[1:5], "status.readyReplicas")
+    return causes + validate_collision_count(status, old.status)
 
 
 # --- ControllerRevision

@@ -23,6 +23,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
     too_long,
@@ -145,7 +146,7 @@ def _validate_attributes_class(spec: PersistentVolumeSpec, at: str) -> Causes:
 
 
 def validate_class_name(name: str, at: str) -> Causes:
-    return [invalid(at, name, word) for word in dns_subdomain(name)]
+    return malformed(at, name, dns_subdomain)
 
 
 def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolume) -> Causes:
@@ -212,12 +213,9 @@ def _validate_data_source(
         words = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
         causes.append(invalid(at, source.kind, words))
     if group:
-        causes += [invalid(f"{at}.apiGroup", group, word) for word in dns_subdomain(group)]
+        causes += malformed(f"{at}.apiGroup", group, dns_subdomain)
     if isinstance(source, TypedObjectReference) and source.namespace:
-        causes += [
-            invalid(f"{at}.namespace", source.namespace, word)
-            for word in dns_label(source.namespace)
-        ]
+        causes += malformed(f"{at}.namespace", source.namespace, dns_label)
     return causes
 
 
@@ -339,9 +337,7 @@ def _validate_topologies(storage_class: StorageClass) -> Causes:
             for place, value in enumerate(wanted.values):
                 if value in wanted.values[:place]:
                     causes.append(duplicate(f"{where}.values[{place}]", value))
-            causes += [
-                invalid(f"{where}.key", wanted.key, word) for word in qualified_name(wanted.key)
-            ]
+            causes += malformed(f"{where}.key", wanted.key, qualified_name)
             if wanted.key in keys:
                 causes.append(duplicate(f"{where}.key", wanted.key))
             keys[wanted.key] = frozenset(wanted.values)

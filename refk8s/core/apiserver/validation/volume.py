@@ -14,6 +14,7 @@ from refk8s.core.apiserver.validation.field import (
     duplicate,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -76,7 +77,7 @@ def validate_volumes(
         if not volume.name:
             wrong.append(required(f"{here}.name"))
         else:
-            wrong += [invalid(f"{here}.name", volume.name, word) for word in dns_label(volume.name)]
+            wrong += malformed(f"{here}.name", volume.name, dns_label)
         if volume.name in right:
             wrong.append(duplicate(f"{here}.name", volume.name))
         if not wrong:
@@ -200,9 +201,7 @@ def _validate_csi(source: CSIVolumeSource, at: str) -> Causes:
         if not secret.name:
             causes.append(required(f"{at}.nodePublishSecretRef.name"))
         else:
-            causes += [
-                invalid(f"{at}.name", secret.name, word) for word in dns_subdomain(secret.name)
-            ]
+            causes += malformed(f"{at}.name", secret.name, dns_subdomain)
     return causes
 
 

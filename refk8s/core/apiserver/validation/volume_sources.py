@@ -12,6 +12,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
     too_long,
@@ -119,7 +120,7 @@ def _secret(secret: SecretReference | None, at: str) -> Causes:
         if not text:
             causes.append(required(f"{at}.{name}"))
         else:
-            causes += [invalid(f"{at}.{name}", text, word) for word in check(text)]
+            causes += malformed(f"{at}.{name}", text, check)
     return causes
 
 
@@ -138,7 +139,7 @@ def _glusterfs(source: Any, at: str) -> Causes:
     if not namespace:
         words = "if the endpointnamespace is set, it must be a valid namespace name"
         return [invalid(f"{at}.endpointsNamespace", namespace, words)]
-    return [invalid(f"{at}.endpointsNamespace", namespace, word) for word in dns_label(namespace)]
+    return malformed(f"{at}.endpointsNamespace", namespace, dns_label)
 
 
 def _flocker(source: Any, at: str) -> Causes:
@@ -266,7 +267,7 @@ def _storageos(source: Any, at: str) -> Causes:
         (source.volume_name, "volumeName"),
         (source.volume_namespace, "volumeNamespace"),
     ):
-        causes += [invalid(f"{at}.{name}", text, word) for word in dns_label(text)] if text else []
+        causes += malformed(f"{at}.{name}", text, dns_label) if text else []
     return (
         causes
         if source.secret_ref is None

@@ -18,6 +18,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
     invalid,
+    malformed,
     not_supported,
     required,
 )
@@ -142,9 +143,7 @@ def validate_windows_options(options: WindowsSecurityContextOptions, at: str) ->
     causes: Causes = []
     name, credential = options.gmsa_credential_spec_name, options.gmsa_credential_spec
     if name is not None:
-        causes += [
-            invalid(f"{at}.gmsaCredentialSpecName", name, word) for word in dns_subdomain(name)
-        ]
+        causes += malformed(f"{at}.gmsaCredentialSpecName", name, dns_subdomain)
     if credential is not None:
         if not credential:
             causes.append(

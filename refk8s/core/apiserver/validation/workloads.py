@@ -231,27 +231,39 @@ def validate_replica_counts(new: Any, old: Any) -> Causes:
     )  # fmt: skip
     for count, name in parts:
         causes += not_negative(f"status.{name}", count)
-    for count, name in parts[1:4]:
-        if (count or 0) > status.replicas:
+    return causes + validate_parts(status, parts[1:4])
+
+
+def validate_parts(
+    status: Any, parts: tuple[tuple[int | None, str], ...], ready: str = "readyReplicas"
+) -> Causes:
+    """VAL-21: these counts are at most `replicas`, and the available replicas at most the ready
+    ones, which the message calls `ready`."""
+    causes: Causes = []
+    for count, name in parts:
+        if (count or 0) > (status.replicas or 0):
             causes.append(
                 invalid(f"status.{name}", count, "cannot be greater than status.replicas")
             )
-    if (status.available_replicas or 0) > (status.ready_replicas or 0):
+    available = status.available_replicas
+    if (available or 0) > (status.ready_replicas or 0):
         causes.append(
-            invalid(
-                "status.availableReplicas",
-                status.available_replicas,
-                "cannot be greater than readyReplicas",
-            )
+            invalid("status.availableReplicas", available, f"cannot be greater than {ready}")
         )
     return causes
+
+
+def validate_collision_count(status: Any, old: Any) -> Causes:
+    """VAL-21: the collision count does not decrease."""
+    if (status.collision_count or 0) >= (old.collision_count or 0):
+        return []
+    return [invalid("status.collisionCount", status.collision_count, "cannot be decremented")]
 
 
 def validate_deployment_status(new: Deployment, old: Deployment) -> Causes:
     """VAL-21 for deployments; the collision count does not decrease."""
     status = new.status
     causes = not_negative("status.observedGeneration", status.observed_generation)
-    replicas = status.replicas or 0
     parts = (
         (status.replicas, "replicas"), (status.updated_replicas, "updatedReplicas"), (status.ready_replicas, "readyReplicas"),
         (status.available_replicas, "availableReplicas"), (status.unavailable_replicas, "unavailableReplicas"),
@@ -259,24 +271,8 @@ def validate_deployment_status(new: Deployment, old: Deployment) -> Causes:
     for count, name in parts:
         causes += not_negative(f"status.{name}", count)
     causes += not_negative("status.collisionCount", status.collision_count)
-    for count, name in parts[1:4]:
-        if (count or 0) > replicas:
-            causes.append(
-                invalid(f"status.{name}", count, "cannot be greater than status.replicas")
-            )
-    if (status.available_replicas or 0) > (status.ready_replicas or 0):
-        causes.append(
-            invalid(
-                "status.availableReplicas",
-                status.available_replicas,
-                "cannot be greater than readyReplicas",
-            )
-        )
-    if (status.collision_count or 0) < (old.status.collision_count or 0):
-        causes.append(
-            invalid("status.collisionCount", status.collision_count, "cannot be decremented")
-        )
-    return causes
+    causes += validate_parts(status, parts[1:4])
+    return causes + validate_collision_count(status, old.status)
 
 
 def validate_replication_controller(controller: ReplicationController) -> Causes:
