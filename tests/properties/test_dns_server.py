@@ -27,7 +27,11 @@ from refk8s.adapters.linux.name_server import forward as forward_module
 from refk8s.adapters.linux.name_server import metrics as metrics_module
 from refk8s.adapters.linux.name_server import server as server_module
 from refk8s.adapters.linux.name_server.cache import BYTES_MAX, ENTRIES_MAX, SECONDS_MAX, Cache
-from refk8s.adapters.linux.name_server.clients import Clients
+from refk8s.adapters.linux.name_server.clients import (
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_POD_MAX,
+    Clients,
+)
 from refk8s.adapters.linux.name_server.forward import Forwarder, answer_in
 from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.name_server.metrics import Metrics
@@ -234,11 +238,28 @@ def test_dns_14_only_the_node_and_its_pods_get_answers(client, served):
     assert Clients(PODS_HERE).may_connect(client) == served
 
 
-def test_dns_15_a_client_has_few_connections_and_gives_them_back(monkeypatch):
-    monkeypatch.setattr(clients_module, "CONNECTIONS_PER_CLIENT_MAX", 3)
+def test_dns_15_a_pod_has_few_connections_and_all_together_not_too_many():
+    clients = Clients(PODS_HERE)
+    pods = [f"10.244.0.{n}" for n in range(2, 40)]
+    for pod in pods:
+        while clients.may_connect(pod):
+            clients.connected[pod] += 1
+    assert max(clients.connected.values()) == CONNECTIONS_PER_POD_MAX
+    assert clients.connected.total() == CONNECTIONS_MAX and not clients.may_connect("127.0.0.1")
+    clients_module.release(clients.connected, pods[0])
+    assert clients.may_connect(pods[0]) and clients.may_connect("127.0.0.1")
+    for _ in range(CONNECTIONS_PER_POD_MAX - 1):
+        clients_module.release(clients.connected, pods[0])
+    assert pods[0] not in clients.connected
+
+
+def test_dns_15_a_connection_that_ends_makes_room(monkeypatch):
+    monkeypatch.setattr(clients_module, "CONNECTIONS_MAX", 3)
 
     async def work(server):
         held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        while server._clients.connected.total() < 3:
+            await asyncio.sleep(0.01)
         with pytest.raises((OSError, EOFError)):
             await ask_tcp(server, query())
         for _, writer in held:

@@ -5,9 +5,10 @@ from collections import Counter
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
-QUERIES_MAX = 100  # of one client that wait for other resolvers
+QUERIES_MAX = 100  # of one pod that wait for other resolvers
 CONNECTIONS_MAX = 256
-CONNECTIONS_PER_CLIENT_MAX = 20
+CONNECTIONS_PER_POD_MAX = 20
+"""The node itself may have more, because a user-space proxy asks for all pods."""
 
 
 class Clients:
@@ -27,14 +28,14 @@ class Clients:
 
     def may_ask(self, client: str) -> bool:
         """Whether one more query of this client may wait."""
-        return self.waiting[client] < QUERIES_MAX
+        return self.waiting[client] < QUERIES_MAX or is_local(client)
 
     def may_connect(self, client: str) -> bool:
         """Whether this client may have one more connection (DNS-15)."""
         return (
             self.is_served(client)
             and self.connected.total() < CONNECTIONS_MAX
-            and self.connected[client] < CONNECTIONS_PER_CLIENT_MAX
+            and (self.connected[client] < CONNECTIONS_PER_POD_MAX or is_local(client))
         )
 
 
