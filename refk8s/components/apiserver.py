@@ -1,146 +1,77 @@
-"""Handles requests, commits them in batches, then answers them and sends the watch events. Rules
-API-9, STORE-12.
+"""Handles requests, commits them, answers them and sends the watch events. Rules API-9, LIST-14,
+HTTP-9, HTTP-10.
 
-Everything runs in the event loop's thread. Writes that arrive within two turns of the loop become
-one batch with one synchronisation of the disk. No response, reader or watcher shows any of it
-before that. A request whose transaction conflicts with another is handled again.
+Everything runs in the event loop's thread. A request is decided on the reads of the store, and its
+transaction is submitted to the store (core/store_port.py). The client is answered when the outcome
+is known. If the transaction conflicts with another one, the request is decided again. The watches
+get every change that the store announces, whichever API server made it.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from refk8s.components.clock import CHANCE, Clock
+from refk8s.components.dispatcher import Dispatcher, Watcher
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.exchange import Exchange
+from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import handle
-from refk8s.core.apiserver.outcome import Commit, Connect, Stream
-from refk8s.core.apiserver.strategy import index_values
+from refk8s.core.apiserver.outcome import Commit, Outcome, Stream
 from refk8s.core.context import Context
-from refk8s.core.store import Change, Committed, Compacted, Conflict, Engine
-from refk8s.core.store_port import StoreUnavailable
+from refk8s.core.store import Change, Committed, Compacted, Conflict, Revision, resource_prefix
+from refk8s.core.store_port import Failed, Store, StoreUnavailable, StoreUnknown
 
 log = logging.getLogger("refk8s")
 
 COMPACT_SECONDS = 300.0  # what is older than one to two such spans is forgotten
+COMPACT_RETRY_SECONDS = 10.0
+TRIM_REVISIONS = 5_000  # after so many are forgotten, memory is given back to the system
 BOOKMARK_SECONDS = 60.0
 BACKGROUND_SECONDS = 0.05
 BACKGROUND_BATCH = 32
 BACKGROUND_MAX = 10_000
-COMPACT_CHANGES = 500  # of one portion: some 10 ms
-TRIM_REVISIONS = 5_000  # after so many are forgotten, memory is given back to the system
-COMPACT_PAUSE_SECONDS = 0.02  # between portions
-COMPACT_RETRY_SECONDS = 10.0
+BACKGROUND_PASSES = 20  # the most times that a batch waits for other requests: a second
 PROBE_SECONDS = 5.0
 
 INTERNAL = Response(500, status.internal_error("the server has logged it"))
+UNKNOWN = Response(
+    504,
+    status.failure(
+        504, "Timeout", "the store's answer was lost: it is not known whether this was done"
+    ),
+)
 
 Answer = Callable[[Response | None], None]
 Listener = Callable[[Request, "Committed[Any]"], None]
 
 
-class Watcher:
-    """One open watch, and where its events go."""
-
-    __slots__ = ("deliver", "ended", "index", "open", "stream", "timer")
-
-    def __init__(
-        self,
-        stream: Stream,
-        deliver: Callable[[tuple[WatchEvent, ...]], None],
-        ended: Callable[[int], None],
-    ) -> None:
-        self.stream = stream
-        self.deliver = deliver
-        self.ended = ended
-        self.open = True
-        self.index: tuple[str, str] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-
-class Dispatcher:
-    """Who watches what. A change costs only the watchers that it may concern, however many others
-    there are.
-
-    A watch whose field selector wants one value of an indexed field (a kubelet's spec.nodeName, a
-    wait's metadata.name) is indexed by that value; any other receives every change of its resource.
-    """
-
-    def __init__(self) -> None:
-        self._all: dict[str, dict[Watcher, None]] = {}
-        self._indexed: dict[str, dict[tuple[str, str], dict[Watcher, None]]] = {}
-
-    def add(self, watcher: Watcher) -> None:
-        prefix = watcher.stream.resource.prefix
-        watcher.index = watching.index_of(watcher.stream)
-        if watcher.index is None:
-            self._all.setdefault(prefix, {})[watcher] = None
-        else:
-            self._indexed.setdefault(prefix, {}).setdefault(watcher.index, {})[watcher] = None
-
-    def remove(self, watcher: Watcher) -> None:
-        prefix = watcher.stream.resource.prefix
-        if watcher.index is None:
-            self._all.get(prefix, {}).pop(watcher, None)
-        elif (under := self._indexed.get(prefix, {}).get(watcher.index)) is not None:
-            under.pop(watcher, None)
-            if not under:
-                del self._indexed[prefix][watcher.index]
-
-    def everyone(self) -> list[Watcher]:
-        found = [watcher for watchers in self._all.values() for watcher in watchers]
-        return found + [
-            w for under in self._indexed.values() for watchers in under.values() for w in watchers
-        ]
-
-    def concerned(
-        self, prefix: str, changes: list[Change[Any]]
-    ) -> Iterable[tuple[Watcher, list[Change[Any]]]]:
-        """Each watcher that may want to hear, with the changes for it, in order."""
-        for watcher in list(self._all.get(prefix, ())):
-            yield watcher, changes
-        indexed = self._indexed.get(prefix)
-        if not indexed:
-            return
-        found: dict[Watcher, list[Change[Any]]] = {}
-        for change in changes:
-            for value in index_values(prefix, change):
-                for watcher in indexed.get(value, ()):
-                    mine = found.setdefault(watcher, [])
-                    if not mine or mine[-1] is not change:
-                        mine.append(change)
-        yield from found.items()
-
-
 class ApiServer:
     """Serves requests of components in this process and of the HTTP front."""
 
-    def __init__(self, engine: Engine[Any], clock: Clock, config: Config = DEFAULT_CONFIG) -> None:
-        self.engine = engine
+    def __init__(self, store: Store[Any], clock: Clock, config: Config = DEFAULT_CONFIG) -> None:
+        self.store = store
         self.clock = clock
         self.config = config
-        self.listeners: list[Listener] = []
+        self.listeners: list[Listener] = []  # to the writes of this server, with their requests
         self._loop = asyncio.get_running_loop()
-        self._batch: list[tuple[Request, Commit, Answer]] = []
-        self._flushing = False
+        self._in_flight = 0
         self._background: deque[tuple[Request, Answer]] = deque()
         self._background_timer: asyncio.TimerHandle | None = None
+        self._background_passes = 0
         self._dispatcher = Dispatcher()
-        self._compact_from = engine.revision
-        self._forgotten = 0  # revisions, since memory was last given back
         self._store_problem = ""
         self._probe_after = 0.0
-        self._timers = [
-            self._loop.call_later(COMPACT_SECONDS, self._compact),
-            self._loop.call_later(BOOKMARK_SECONDS, self._bookmark),
-        ]
+        self._compacting = self._loop.create_task(self._keep_compacting())
+        self._bookmark_timer = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
         self.stopping = False
+        store.listen(self._changed)
 
     def context(self) -> Context:
         """What one decision may know."""
@@ -148,7 +79,7 @@ class ApiServer:
 
     def exchange(self, request: Request) -> Exchange:
         """The request with all that its decision may read."""
-        return Exchange(request, self.engine, self.context(), self.config)
+        return Exchange(request, self.store, self.context(), self.config)
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -170,8 +101,16 @@ class ApiServer:
             self._background.append((request, answer))
             self._arm_background()
             return
+        if self.store.is_current or not reads_latest(request):
+            self._decide(request, answer, self.store.is_current)
+        else:
+            self._decide_later(request, answer)
+
+    def _decide(self, request: Request, answer: Answer, is_current: bool) -> None:
+        """Decide the request on the state at hand; `is_current`: it is new enough for any outcome
+        (LIST-14)."""
         try:
-            outcome = handle(self.exchange(request))
+            outcome: Outcome = handle(self.exchange(request))
         except Exception:
             log.exception(
                 "a request failed with an internal error: %s %s",
@@ -182,80 +121,113 @@ class ApiServer:
             return
         if type(outcome) is Commit:
             self.enqueue(request, outcome, answer)
+        elif not is_current and not is_final(request, outcome):
+            self._decide_later(request, answer)
         elif type(outcome) is Response:
             answer(outcome)
         else:
             answer(Response(400, status.bad_request(f"{request.verb} is a stream")))
 
-    def enqueue(self, request: Request, outcome: Commit, answer: Answer) -> None:
-        """Let the transaction be part of the next batch."""
-        self._batch.append((request, outcome, answer))
-        if not self._flushing:
-            self._flushing = True
-            # a turn later: who is answered at once asks again at once
-            self._loop.call_soon(self._loop.call_soon, self._flush)
+    def _decide_later(self, request: Request, answer: Answer) -> None:
+        """Decide the request after a refresh."""
 
-    def _flush(self) -> None:
-        batch, self._batch = self._batch, []
-        self._flushing = False
-        self._commit(batch)
-
-    def _commit(self, batch: list[tuple[Request, Commit, Answer]]) -> None:
-        """Commit, then answer, then send the events. An answer, listener or watcher that raises
-        affects no other (HTTP-9, HTTP-10)."""
-        try:
-            results: Sequence[Committed[Any] | Conflict] = self.engine.commit_batch(
-                [commit.txn for _, commit, _ in batch]
-            )
-        except StoreUnavailable as error:
-            log.error("the store cannot write: %s", error)
-            self._store_problem = str(error)
-            refused = Response(503, status.unavailable(f"the store cannot write: {error}"))
-            for _, _, answer in batch:
-                self._answer(answer, refused)
-            return
-        except Exception:
-            # HTTP-9: one transaction that the store cannot take does not fail its neighbours.
-            if len(batch) == 1:
-                log.exception(
-                    "the store refuses a transaction: %s %s",
-                    batch[0][0].verb,
-                    batch[0][0].resource.plural,
-                )
-                self._answer(batch[0][2], INTERNAL)
+        def refreshed(problem: StoreUnavailable | None) -> None:
+            if problem is None:
+                self._decide(request, answer, is_current=True)
             else:
-                for one in batch:
-                    self._commit([one])
-            return
-        self._store_problem = ""
+                self._give(answer, _not_refreshed(problem))
+
+        self.store.refresh(refreshed)
+
+    async def refreshed(self) -> Response | None:
+        """Wait until the state at hand is as new as the store is now. The answer to the request if
+        that is not possible."""
+        future: asyncio.Future[StoreUnavailable | None] = self._loop.create_future()
+        self.store.refresh(lambda problem: None if future.done() else future.set_result(problem))
+        problem = await future
+        return None if problem is None else _not_refreshed(problem)
+
+    def enqueue(self, request: Request, outcome: Commit, answer: Answer) -> None:
+        """Submit the transaction, then answer."""
+        self._in_flight += 1
+        self.store.submit(outcome.txn, partial(self._done, request, outcome, answer))
+
+    def _done(
+        self,
+        request: Request,
+        commit: Commit,
+        answer: Answer,
+        outcome: Committed[Any] | Conflict | Failed,
+    ) -> None:
+        """Answer a request whose transaction has this outcome, or decide it again."""
+        self._in_flight -= 1
+        if type(outcome) is Committed:
+            self._store_problem = ""
+            if commit.rest is None:
+                self._respond(answer, commit, outcome)
+            else:
+                self._loop.call_soon(partial(self.submit, commit.rest, answer))
+            for listener in self.listeners:
+                try:
+                    listener(request, outcome)
+                except Exception:
+                    log.exception(
+                        "a listener failed on %s %s", request.verb, request.resource.plural
+                    )
+        elif type(outcome) is Conflict:  # API-9: another write came first
+            self._loop.call_soon(partial(self.submit, commit.again or request, answer))
+        elif isinstance(outcome, StoreUnavailable):
+            self._note_problem(str(outcome))
+            words = f"the store cannot write: {outcome}"
+            self._give(answer, Response(503, status.unavailable(words)))
+        elif isinstance(outcome, StoreUnknown):
+            self._give(answer, None)  # STORE-26
+        else:
+            log.error(
+                "the store refuses a transaction: %s %s",
+                request.verb,
+                request.resource.plural,
+                exc_info=outcome,  # type: ignore[arg-type]
+            )
+            self._give(answer, INTERNAL)
+
+    def _note_problem(self, problem: str) -> None:
+        """Keep the store's problem for the health checks; it is logged once."""
+        if problem != self._store_problem:
+            log.error("the store cannot write: %s", problem)
+        self._store_problem = problem
+
+    def _respond(self, answer: Answer, commit: Commit, committed: Committed[Any]) -> None:
+        """Answer a committed request; a failure to make the answer affects no other request."""
+        try:
+            response = commit.respond(committed)
+        except Exception:
+            log.exception("an answer could not be made")
+            response = INTERNAL
+        self._give(answer, response)
+
+    def _give(self, answer: Answer, response: Response | None) -> None:
+        """Give an answer; a failure to take it affects no other request."""
+        try:
+            answer(response)
+        except Exception:
+            log.exception("an answer could not be given")
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def _changed(self, changes: Sequence[Change[Any]]) -> None:
+        """Send the events of these changes. A watcher that raises affects no other (HTTP-10)."""
         changed: dict[str, list[Change[Any]]] = {}
-        for (request, commit, answer), result in zip(batch, results, strict=True):
-            if isinstance(result, Committed):
-                for change in result.changes:
-                    changed.setdefault(
-                        change.key[: change.key.index("/", change.key.index("/", 1) + 1) + 1], []
-                    ).append(change)
-                if commit.rest is None:
-                    self._answer(answer, commit, result)
-                else:
-                    self._loop.call_soon(partial(self.submit, commit.rest, answer))
-                for listener in self.listeners:
-                    try:
-                        listener(request, result)
-                    except Exception:
-                        log.exception(
-                            "a listener failed on %s %s", request.verb, request.resource.plural
-                        )
-            else:  # API-9: another write came first, so decide again on what it left
-                self._loop.call_soon(partial(self.submit, commit.again or request, answer))
-        for prefix, changes in changed.items():
+        for change in changes:
+            changed.setdefault(resource_prefix(change.key), []).append(change)
+        for prefix, of_resource in changed.items():
             # The events for watchers of the same selection are made once, as the same tuple for all
             # of them (HTTP-12).
             shared: dict[Any, tuple[WatchEvent, ...]] = {}
-            for watcher, mine in self._dispatcher.concerned(prefix, changes):
+            for watcher, mine in self._dispatcher.concerned(prefix, of_resource):
                 if watcher.open:
                     try:
-                        self._tell(watcher, mine, shared if mine is changes else {})
+                        self._tell(watcher, mine, shared if mine is of_resource else {})
                     except Exception:
                         log.exception("a watch of %s failed", watcher.stream.resource.plural)
                         self._end(watcher, 500)
@@ -278,36 +250,29 @@ class ApiServer:
         if events:
             watcher.deliver(events)
 
-    def _answer(self, answer: Answer, outcome: Commit | Response, result: Any = None) -> None:
-        """Give an answer; a failure in making or taking it is logged and affects no other
-        request."""
-        try:
-            response = outcome if isinstance(outcome, Response) else outcome.respond(result)
-        except Exception:
-            log.exception("an answer could not be made")
-            response = INTERNAL
-        try:
-            answer(response)
-        except Exception:
-            log.exception("an answer could not be given")
+    # --- health -----------------------------------------------------------------------------------
 
-    def checks(self) -> dict[str, str]:
-        """What health is made of (HTTP-14). The store is asked to write, at most once in
-        PROBE_SECONDS."""
+    async def probe(self) -> None:
+        """Find out whether the store can write, at most once in PROBE_SECONDS."""
         now = self._loop.time()
         if now >= self._probe_after:
             self._probe_after = now + PROBE_SECONDS
             try:
-                self.engine.probe()
+                await self.store.probe()
                 self._store_problem = ""
             except StoreUnavailable as error:
-                self._store_problem = str(error)
+                self._note_problem(str(error))
+
+    def checks(self) -> dict[str, str]:
+        """The health checks and their problems (HTTP-14), as of the last probe or write."""
         return {
             "ping": "",
             "log": "",
             "etcd": self._store_problem,
             "shutdown": "the server is stopping" if self.stopping else "",
         }
+
+    # --- background requests ----------------------------------------------------------------------
 
     def _arm_background(self) -> None:
         if self._background_timer is None and self._background:
@@ -317,9 +282,13 @@ class ApiServer:
 
     def _drain_background(self) -> None:
         self._background_timer = None
-        for _ in range(min(BACKGROUND_BATCH, len(self._background)) if not self._batch else 0):
-            request, answer = self._background.popleft()
-            self.submit(request, answer)
+        if self._in_flight and self._background_passes < BACKGROUND_PASSES:
+            self._background_passes += 1
+        else:
+            self._background_passes = 0
+            for _ in range(min(BACKGROUND_BATCH, len(self._background))):
+                request, answer = self._background.popleft()
+                self.submit(request, answer)
         self._arm_background()
 
     # --- watches ----------------------------------------------------------------------------------
@@ -331,9 +300,44 @@ class ApiServer:
         ended: Callable[[int], None],
     ) -> Callable[[], None]:
         """Open a watch for a component; returns what closes it."""
+        if not self.store.is_current and reads_latest(request):
+            return self._watch_later(request, deliver, ended)
         outcome = handle(self.exchange(request))
         if isinstance(outcome, Stream):
             return self.open(outcome, deliver, ended)
+        if not self.store.is_current:
+            return self._watch_later(request, deliver, ended)
+        return self._refuse(outcome, ended)
+
+    def _watch_later(
+        self,
+        request: Request,
+        deliver: Callable[[tuple[WatchEvent, ...]], None],
+        ended: Callable[[int], None],
+    ) -> Callable[[], None]:
+        """Open a watch after a refresh (LIST-14)."""
+        is_wanted, opened = True, _nothing
+
+        def refreshed(problem: StoreUnavailable | None) -> None:
+            nonlocal opened
+            if not is_wanted:
+                return
+            outcome = handle(self.exchange(request)) if problem is None else _not_refreshed(problem)
+            if isinstance(outcome, Stream):
+                opened = self.open(outcome, deliver, ended)
+            else:
+                opened = self._refuse(outcome, ended)
+
+        def close() -> None:
+            nonlocal is_wanted
+            is_wanted = False
+            opened()
+
+        self.store.refresh(refreshed)
+        return close
+
+    def _refuse(self, outcome: Outcome, ended: Callable[[int], None]) -> Callable[[], None]:
+        """End a watch that has not begun."""
         code = outcome.code if isinstance(outcome, Response) else 400
         self._loop.call_soon(ended, code)
         return _nothing
@@ -352,7 +356,7 @@ class ApiServer:
         """
         watcher = Watcher(stream, deliver, ended)
         try:
-            missed = self.engine.changes(watching.prefix_of(stream), stream.revision)
+            missed = self.store.changes(watching.prefix_of(stream), stream.revision)
         except Compacted:
             self._loop.call_soon(ended, 410)
             return _nothing
@@ -377,7 +381,7 @@ class ApiServer:
             watcher.ended(code)
 
     def _bookmark(self) -> None:
-        event = (WatchEvent("BOOKMARK", None, self.engine.revision),)
+        event = (WatchEvent("BOOKMARK", None, self.store.revision),)
         for watcher in self._dispatcher.everyone():
             if watcher.stream.bookmarks:
                 try:
@@ -385,44 +389,44 @@ class ApiServer:
                 except Exception:
                     log.exception("a watch of %s failed", watcher.stream.resource.plural)
                     self._end(watcher, 500)
-        self._timers[1] = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
+        self._bookmark_timer = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
 
     # --- housekeeping -----------------------------------------------------------------------------
 
-    def _compact(self) -> None:
-        """Forget in portions and then make the file smaller, so that no request waits for long;
-        what fails is tried again (HTTP-10)."""
-        seconds = COMPACT_SECONDS
-        try:
-            before = self.engine.compacted
-            is_compact = self.engine.compact(self._compact_from, COMPACT_CHANGES)
-            self._forgotten += self.engine.compacted - before
-            if is_compact and not self.engine.shrink():
-                self._compact_from = self.engine.revision
-                if self._forgotten >= TRIM_REVISIONS:
-                    give_memory_back()
-                self._forgotten = 0
+    async def _keep_compacting(self) -> None:
+        seconds, revision = COMPACT_SECONDS, self.store.revision
+        while True:
+            await asyncio.sleep(seconds)
+            if await self.compact(revision):
+                seconds, revision = COMPACT_SECONDS, self.store.revision
             else:
-                seconds = COMPACT_PAUSE_SECONDS
+                seconds = COMPACT_RETRY_SECONDS
+
+    async def compact(self, revision: Revision) -> bool:
+        """Forget what is older than the revision; False if that failed and is to be tried again
+        (HTTP-10)."""
+        before = self.store.compacted
+        try:
+            await self.store.compact(revision)
         except StoreUnavailable as error:
             log.error("the store cannot be compacted: %s", error)
-            seconds = COMPACT_RETRY_SECONDS
+            return False
         except Exception:
             log.exception("the store cannot be compacted")
-            seconds = COMPACT_RETRY_SECONDS
-        self._timers[0] = self._loop.call_later(seconds, self._compact)
+            return False
+        if self.store.compacted - before >= TRIM_REVISIONS:
+            give_memory_back()
+        return True
 
     def stop(self) -> None:
-        """End every watch; write what is still waiting."""
+        """End every watch. What was submitted is still answered."""
         self.stopping = True
-        for timer in self._timers:
-            timer.cancel()
+        self._compacting.cancel()
+        self._bookmark_timer.cancel()
         if self._background_timer is not None:
             self._background_timer.cancel()
         for watcher in self._dispatcher.everyone():
             self._end(watcher, 0)
-        if self._batch:
-            self._flush()
 
 
 def give_memory_back() -> None:
@@ -436,8 +440,9 @@ def give_memory_back() -> None:
         return
 
 
+def _not_refreshed(problem: StoreUnavailable) -> Response:
+    return Response(503, status.unavailable(f"the store cannot be read: {problem}"))
+
+
 def _nothing() -> None:
     """Closes a watch that never opened."""
-
-
-__all__ = ["ApiServer", "Connect", "Dispatcher", "Watcher"]

@@ -17,7 +17,7 @@ def run_apiserver(options: ServerOptions) -> int:
 
         served = ServedApi(options, Clock())
         try:
-            served.open()
+            await served.open()
             await served.serve()
             assert served.api is not None and served.front is not None
             served.front.connect = PodStreams(served.api, None)

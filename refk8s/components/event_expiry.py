@@ -4,7 +4,7 @@ core/apiserver/event_ttl.py decides which Events have expired.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from refk8s.components.apiserver import ApiServer
@@ -15,7 +15,7 @@ from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.event_ttl import PREFIX, EventTtl
 from refk8s.core.context import SECOND
-from refk8s.core.store import Committed
+from refk8s.core.store import Change
 
 INTERVAL_SECONDS = 1.0
 PORTION = 50
@@ -38,16 +38,17 @@ class EventExpiry(Periodic):
     ) -> None:
         self._api, self._call, self._user = api, call, user
         self._events = EventTtl(int(ttl_seconds * SECOND))
-        api.listeners.append(self._committed)
+        api.store.listen(self._changed)
 
     def start(self) -> None:
         """Read all Events, and start deleting."""
-        self._events.load(self._api.engine.list(PREFIX).records, self._api.clock.now())
+        self._events.load(self._api.store.list(PREFIX).records, self._api.clock.now())
         super().start()
 
-    def _committed(self, request: Request, committed: "Committed[Any]") -> None:
-        for change in committed.changes:
-            self._events.changed(change, self._api.clock.now())
+    def _changed(self, changes: Sequence[Change[Any]]) -> None:
+        now = self._api.clock.now()
+        for change in changes:
+            self._events.changed(change, now)
 
     async def round(self) -> float:
         """Delete one batch."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from refk8s.components.apiserver import ApiServer
+from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.connection import (
     Connection,
@@ -33,7 +33,9 @@ from refk8s.core.api.user import User
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
+from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import decide
+from refk8s.core.apiserver.health import HEALTH_PATHS
 from refk8s.core.apiserver.http import Received, WireRequest, failure, receive, reply_to, user_of
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
@@ -134,22 +136,18 @@ class Front:
                 _impersonation(scope["headers"]) if "impersonate-" in " ".join(headers) else ()
             )
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
-            user = self._enter(wire, connection)
+            user = await self._enter(wire, connection)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
             if method not in ("GET", "HEAD") and user is not None:
                 body = await _read_body(receive_part, headers)
                 wire = WireRequest(method, path, query, headers, body)
                 if len(body) > YAML_BYTES_INLINE and YAML in headers.get("content-type", ""):
                     read_yaml = await self._read_beside(body)
-            received = receive(
-                wire,
-                user,
-                read_yaml,
-                self.address,
-                self.api.config,
-                self.api.checks,
-                self.api.engine,
-            )
+            if path[1:].partition("/")[0] in HEALTH_PATHS:
+                await self.api.probe()
+            received = self._receive(wire, user, read_yaml)
+            if type(received) is Reply and received.code == 403 and await self._is_refreshed():
+                received = self._receive(wire, user, read_yaml)
             if (
                 type(received) is Received
                 and scope["type"] == "websocket"
@@ -183,7 +181,7 @@ class Front:
                 headers,
             )
 
-    def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
+    async def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
         """The user; None for an anonymous one at an open path. Raises ApiError 401. Does not read
         the body (HTTP-3)."""
         certificate = None
@@ -191,10 +189,27 @@ class Front:
             if connection.user is None:
                 connection.user = _user_of_certificate(connection) or False
             certificate = connection.user or None
-        user = user_of(wire, self.api.config, self.api.clock.now(), self.api.engine, certificate)
+        api = self.api
+        try:
+            user = user_of(wire, api.config, api.clock.now(), api.store, certificate)
+        except ApiError:
+            if not await self._is_refreshed():
+                raise
+            user = user_of(wire, api.config, api.clock.now(), api.store, certificate)
         if connection is not None and user is not None:
             connection.authenticated = True
         return user
+
+    def _receive(
+        self, wire: WireRequest, user: User | None, read_yaml: ReadYaml
+    ) -> Received | Reply:
+        api = self.api
+        return receive(wire, user, read_yaml, self.address, api.config, api.checks, api.store)
+
+    async def _is_refreshed(self) -> bool:
+        """Whether the state at hand has become newer, so that a refusal is decided again
+        (LIST-14)."""
+        return not self.api.store.is_current and await self.api.refreshed() is None
 
     async def _read_beside(self, body: bytes) -> ReadYaml:
         """A function that returns the document of a long body, which a thread has parsed
@@ -218,15 +233,22 @@ class Front:
         api, request = self.api, received.request
         method = method_of(scope)
         place = (scope["raw_path"], scope["query_string"])
+        is_current = api.store.is_current
+        refused: Response | None = None
+        if not is_current and reads_latest(request):
+            refused, is_current = await api.refreshed(), True
         if (
             request.verb == "list"
-            and (kept := self._lists.recall(place, received, api.engine)) is not None
+            and refused is None
+            and (kept := self._lists.recall(place, received, api.store)) is not None
         ):
             if kept.length >= GZIP_BYTES_MIN and accepts_gzip(headers):
                 kept = await self._lists.gzipped(place, kept)
             await self._send(send, kept, method, headers)
             return
-        outcome = decide(api.exchange(request))
+        outcome = refused or decide(api.exchange(request))
+        if not is_current and not is_final(request, outcome):
+            outcome = await api.refreshed() or decide(api.exchange(request))
         if type(outcome) is Commit:
             answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
             api.enqueue(
@@ -234,8 +256,7 @@ class Front:
                 outcome,
                 lambda response: None if answered.done() else answered.set_result(response),
             )
-            response = await answered
-            assert response is not None
+            response = await answered or UNKNOWN
         elif type(outcome) is Response:
             response = outcome
         elif type(outcome) is Stream:
@@ -260,7 +281,7 @@ class Front:
         else:
             reply = reply_to(received, response, api.clock.now())
         if request.verb == "list":
-            self._lists.keep(place, received, response, reply, api.engine)
+            self._lists.keep(place, received, response, reply, api.store)
         await self._send(send, reply, method, headers)
 
     async def _send(

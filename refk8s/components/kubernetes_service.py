@@ -60,7 +60,7 @@ class KubernetesService(Periodic):
         """Open the socket if needed, and correct the objects."""
         address = await self._address()
         records = [
-            self._api.engine.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE
+            self._api.store.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE
         ]
         service, endpoints, endpoint_slice = [
             None if record is None else record.value for record in records

@@ -79,7 +79,7 @@ class PodStreams:
         return Response(501, status.failure(501, "NotImplemented", words))
 
     def _pod(self, request: Request) -> Pod:
-        pod: Pod = read.find(request, self._api.engine).value
+        pod: Pod = read.find(request, self._api.store).value
         return pod
 
     def _containers(self, pod: Pod) -> Containers:
@@ -88,7 +88,7 @@ class PodStreams:
         found = self._nodes.containers_of(name) if self._nodes is not None else None
         if found is not None:
             return found
-        if self._api.engine.get(NODES.key("", name)) is None:
+        if self._api.store.get(NODES.key("", name)) is None:
             raise ApiError(status.not_found(NODES, name))
         words = f"the kubelet of node {name} runs in another process, to which streams are not supported yet"  # PROC-4
         raise ApiError(status.failure(501, "NotImplemented", words))

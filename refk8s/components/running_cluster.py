@@ -47,7 +47,7 @@ class RunningCluster:
         self.nodes = choose_nodes(
             options.adapter, options.nodes, options.data, self.clock, options.resolv_conf_path
         )
-        self.served.open()
+        await self.served.open()
         await self.served.serve()
         await self._start_components(self.nodes)
         self.served.maintain(self.nodes)

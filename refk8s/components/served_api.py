@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refk8s.adapters.linux.address import hostname, node_address
-from refk8s.components.apiserver import ApiServer
+from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import (
     Credentials,
@@ -39,8 +39,9 @@ from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import Context
 from refk8s.core.ports import Nodes
+from refk8s.core.store_port import Store
 from refk8s.store.errors import StoreRefused
-from refk8s.store.open import open_engine
+from refk8s.store.open import open_store
 
 if TYPE_CHECKING:
     from socket import socket
@@ -55,7 +56,7 @@ class ServedApi:
     def __init__(self, options: ServerOptions, clock: Clock) -> None:
         self.options = options
         self.clock = clock
-        self.engine: Any = None
+        self.store: Store[Any] | None = None
         self.api: ApiServer | None = None
         self.front: Front | None = None
         self.credentials: Credentials | None = None
@@ -68,7 +69,7 @@ class ServedApi:
 
     # --- starting ---------------------------------------------------------------------------------
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Take the directory, the port and the store. Raises CannotRun; then nothing is left."""
         options = self.options
         with ExitStack() as undo:
@@ -84,18 +85,18 @@ class ServedApi:
             check_kubeconfig(options.kubeconfig_path)
             self._socket = listen(options.bind, options.port)
             undo.callback(self._socket.close)
-            self.engine = self._open_store(undo)
+            self.store = await self._open_store(undo)
             undo.pop_all()
         self.url = url_of(options.bind, self.port)
 
     async def serve(self) -> None:
         """Serve the API with the objects that every cluster has, and write the kubeconfig."""
         options = self.options
-        assert self._socket is not None, "open() comes first"
+        assert self._socket is not None and self.store is not None, "open() comes first"
         names = names_of(options.bind, hostname(), node_address())
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
-        self.api = ApiServer(self.engine, self.clock, _config(credentials))
+        self.api = ApiServer(self.store, self.clock, _config(credentials))
         await self._bootstrap()
         self.front = Front(self.api)
         await self.front.serve(self._socket, credentials)
@@ -124,7 +125,7 @@ class ServedApi:
         assert self._socket is not None
         return int(self._socket.getsockname()[1])
 
-    def _open_store(self, undo: ExitStack) -> Any:
+    async def _open_store(self, undo: ExitStack) -> Store[Any]:
         """Open the store. It and the data directory have the same cluster id (HOST-6).
 
         If one of them has lost the id, it is restored from the other.
@@ -137,16 +138,16 @@ class ServedApi:
             undo.callback(remove_directories, make_directory(path.parent, "--store"))
         cluster_id = known or (None if is_file and path.exists() else str(uuid.uuid4()))
         try:
-            engine = open_engine(
+            store, found = await open_store(
                 f"{kind}:{path}" if place else kind, codec.encode, _decode, stamp, cluster_id
             )
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:
-            known = getattr(engine, "cluster_id", None) or cluster_id or str(uuid.uuid4())
+            known = found or cluster_id or str(uuid.uuid4())
             write_cluster_id(self.options.data, known)
         self.cluster_id = known
-        return engine
+        return store
 
     async def _bootstrap(self) -> None:
         """Create the objects that every cluster has: namespaces first, since others are in them."""
@@ -178,9 +179,7 @@ class ServedApi:
         self.api.submit(
             request, lambda response: None if answered.done() else answered.set_result(response)
         )
-        response = await answered
-        assert response is not None, "the API server in this process always answers"
-        return response
+        return await answered or UNKNOWN
 
     # --- stopping ---------------------------------------------------------------------------------
 
@@ -197,8 +196,8 @@ class ServedApi:
             self.api.stop()
         if self.front is not None:
             await self.front.close()
-        if self.engine is not None:
-            self.engine.close()
+        if self.store is not None:
+            await self.store.close()
         if self._lock is not None:
             self._lock.release()
 

@@ -6,10 +6,25 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from refk8s.core.store import Engine, Stamp, unstamped
+from refk8s.core.store_port import Store
 from refk8s.store.errors import StoreRefused
+from refk8s.store.local import LocalStore
 from refk8s.store.memory import MemoryEngine
 
 V = TypeVar("V")
+
+
+async def open_store(
+    where: str,
+    encode: Callable[[V], bytes],
+    decode: Callable[[str, bytes], V],
+    stamp: Stamp[V] = unstamped,
+    cluster_id: str | None = None,
+) -> tuple[Store[V], str | None]:
+    """The store that `where` names, and the cluster that it belongs to (None: it does not say).
+    Raises as `open_engine`."""
+    engine = open_engine(where, encode, decode, stamp, cluster_id)
+    return LocalStore(engine), getattr(engine, "cluster_id", None)
 
 
 def open_engine(

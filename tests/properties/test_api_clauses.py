@@ -178,7 +178,7 @@ def test_api_9_a_request_that_another_write_overtook_is_handled_again(writers):
                 for patch in patches
             ],
         )
-        kept = api.engine.get(CONFIG_MAPS.key("default", "a")).value
+        kept = api.store.get(CONFIG_MAPS.key("default", "a")).value
         assert (
             codes == [200] * 3
             and kept.metadata.labels == dict.fromkeys(writers, "here")

@@ -20,6 +20,7 @@ from refk8s.core.apiserver.event_ttl import EventTtl
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import MINUTE, SECOND, Instant, timestamp
 from refk8s.core.store import Change, Record
+from refk8s.store.local import LocalStore
 from refk8s.store.memory import MemoryEngine
 
 TTL = 60 * MINUTE
@@ -105,7 +106,7 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
     # Shows EVENT-6.a, EVENT-6.b, EVENT-6.c.
     async def story() -> None:
         clock: Any = Clock()
-        api = ApiServer(MemoryEngine(stamp), clock)
+        api = ApiServer(LocalStore(MemoryEngine(stamp)), clock)
 
         async def call(request: Request) -> Response:
             answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -114,7 +115,7 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
 
         def names() -> set[str]:
             return {
-                record.key.rpartition("/")[2] for record in api.engine.list(EVENTS.prefix).records
+                record.key.rpartition("/")[2] for record in api.store.list(EVENTS.prefix).records
             }
 
         async def write(verb: str, name: str) -> None:
@@ -144,7 +145,7 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
             await write("create", f"old-{number}")
         await write("create", "counted")
         clock.at += TTL // 2
-        found = api.engine.get(f"{EVENTS.prefix}default/counted")
+        found = api.store.get(f"{EVENTS.prefix}default/counted")
         assert found is not None
         await write("update", "counted")
         await write("create", "young")
@@ -153,8 +154,8 @@ def test_event_6_the_api_server_deletes_what_has_expired_and_only_that() -> None
         assert len(names()) == 12
         assert await expiry.expire() is False
         assert names() == {"counted", "young"}
-        revision = api.engine.revision
-        assert await expiry.expire() is False and api.engine.revision == revision
+        revision = api.store.revision
+        assert await expiry.expire() is False and api.store.revision == revision
         clock.at += TTL // 2
         await expiry.expire()
         assert names() == set()

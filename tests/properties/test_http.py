@@ -46,6 +46,7 @@ from refk8s.core.memo import TEXT_LENGTH_MAX
 from refk8s.core.store import EMPTY, Put, Txn, commit
 from refk8s.core.store_port import StoreUnavailable
 from refk8s.core.value import evolve
+from refk8s.store.local import COMPACT_CHANGES, LocalStore
 from refk8s.store.memory import MemoryEngine
 from refk8s.store.sqlite import WRITES_MAX, SqliteEngine
 
@@ -68,7 +69,7 @@ def create(name: str, **data: str) -> Request:
 
 
 async def a_server(engine: Any = None, config: Config = DEFAULT_CONFIG) -> ApiServer:
-    api = ApiServer(engine or MemoryEngine(stamp), Clock(), config)
+    api = ApiServer(LocalStore(engine or MemoryEngine(stamp)), Clock(), config)
     done = asyncio.Event()
     api.submit(
         Request(
@@ -430,10 +431,18 @@ class Failing(MemoryEngine[Any]):
 
     full = True
 
+    def __init__(self) -> None:
+        super().__init__(stamp)
+        self.portions: list[int] = []
+        """How many revisions each compaction has forgotten."""
+
     def compact(self, revision: int, changes_max: int | None = None) -> bool:
         if self.full:
             raise StoreUnavailable("full")
-        return super().compact(revision, changes_max)
+        before = self.compacted
+        is_done = super().compact(revision, changes_max)
+        self.portions.append(self.compacted - before)
+        return is_done
 
     def probe(self) -> None:
         if self.full:
@@ -445,28 +454,21 @@ def test_http_10_a_compaction_that_fails_is_tried_again_and_goes_in_portions(
 ) -> None:
     # Shows STORE-22.c.
     async def test() -> None:
-        engine = Failing(stamp)
+        engine = Failing()
         api = await a_server(engine)
-        loop = asyncio.get_running_loop()
         await all_answered(api, [create(f"c{number}") for number in range(5_000)])
-        api._compact_from = engine.revision
-        api._compact()
-        assert api._timers[0].when() - loop.time() <= apiserver.COMPACT_RETRY_SECONDS, (
-            "it is tried again soon"
-        )
+        target = engine.revision
+        assert not await api.compact(target), "it is to be tried again"
         engine.full = False
         given: list[bool] = []
         monkeypatch.setattr(apiserver, "give_memory_back", lambda: given.append(True))
-        portions = []
-        while engine.compacted < api._compact_from or not portions:
-            before, target = engine.compacted, api._compact_from
-            api._compact()
-            portions.append(engine.compacted - before)
-            if engine.compacted == target:
-                break
-        assert given == [True]
-        assert len(portions) > 2 and max(portions) <= apiserver.COMPACT_CHANGES + 1
-        assert api._timers[0].when() - loop.time() > apiserver.COMPACT_RETRY_SECONDS
+        compacting, served = asyncio.ensure_future(api.compact(target)), 0
+        while not compacting.done():
+            assert await all_answered(api, [create(f"d{served}")]) == [201]
+            served += 1
+        assert await compacting and engine.compacted == target and given == [True]
+        assert served > len(engine.portions) > 2, "requests are served between the portions"
+        assert max(engine.portions) <= COMPACT_CHANGES + 1
 
     in_loop(test)
 
@@ -540,7 +542,7 @@ async def a_watch(
 
     received = receive(WireRequest("GET", CONFIG_MAPS, f"watch=true&{query.decode()}"), USER)
     assert isinstance(received, Received)
-    stream = handle(Exchange(received.request, api.engine, api.context(), api.config))
+    stream = handle(Exchange(received.request, api.store, api.context(), api.config))
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.body":
@@ -675,13 +677,18 @@ def test_http_14_a_failing_check_is_named_and_can_be_excluded() -> None:
 
 def test_http_14_a_full_disk_makes_the_server_unready() -> None:
     async def test() -> None:
-        engine = Failing(stamp)
-        api = await a_server(engine)
-        assert api.checks()["etcd"] == "full"
+        engine = Failing()
+        api = await a_server(engine, Config(users={TOKEN: USER}))
+        front = Front(api)
+
+        async def readyz() -> int:
+            return (await asked(front, "GET", "/readyz"))[0]
+
+        assert await readyz() == 500
         engine.full = False
-        assert api.checks()["etcd"] == "full", "the disk is not asked again at once"
+        assert await readyz() == 500, "the disk is not asked again at once"
         api._probe_after = 0
-        assert api.checks()["etcd"] == ""
+        assert await readyz() == 200
         api.stop()
         assert api.checks()["shutdown"]
 
@@ -933,7 +940,8 @@ def test_api_10_a_write_to_what_is_not_served_is_not_found(method: str) -> None:
 
 def test_api_20_a_token_is_bound_to_a_pod_of_its_account_and_tells_the_pods_node() -> None:
     async def test() -> None:
-        api = await a_server(config=Config(users={TOKEN: USER}))
+        engine = MemoryEngine(stamp)
+        api = await a_server(engine, Config(users={TOKEN: USER}))
         node = resources.NODES.type(metadata=ObjectMeta(name="n", uid="node-uid"))
         account = resources.SERVICE_ACCOUNTS.type(
             metadata=ObjectMeta(name="robot", namespace="default", uid="sa-uid")
@@ -945,7 +953,7 @@ def test_api_20_a_token_is_bound_to_a_pod_of_its_account_and_tells_the_pods_node
         ]
         writes = [Put(f"/core/pods/default/{pod.metadata.name}", pod) for pod in pods]
         writes += [Put("/core/nodes/n", node), Put("/core/serviceaccounts/default/robot", account)]
-        api.engine.commit_batch([Txn((), tuple(writes))])
+        engine.commit_batch([Txn((), tuple(writes))])
         front, path = Front(api), "/api/v1/namespaces/default/serviceaccounts/robot/token"
         body = b'{"spec":{"boundObjectRef":{"apiVersion":"v1","kind":"Pod","name":"%s"}}}'
         code, _, answer = await asked(front, "POST", path, body % b"other")

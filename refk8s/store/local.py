@@ -1,0 +1,144 @@
+"""A store that only this process writes: an engine, in the event loop. Rules STORE-22 ... STORE-28.
+
+Transactions that are submitted within two turns of the event loop are committed as one batch, with
+one synchronisation of the disk. The engine's reads are the reads here, so they are never older than
+the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from refk8s.core.store import Change, Committed, Conflict, Engine, Page, Record, Revision, Txn
+from refk8s.core.store_port import Failed, StoreUnavailable, TxnRefused
+
+log = logging.getLogger("refk8s")
+
+V = TypeVar("V")
+
+Done: TypeAlias = Callable[[Committed[V] | Conflict | Failed], None]
+
+COMPACT_CHANGES: Final = 500
+"""The changes of one portion of a compaction: some 10 ms."""
+
+COMPACT_PAUSE_SECONDS: Final = 0.02
+"""The time for other requests between two portions."""
+
+
+class LocalStore(Generic[V]):
+    """The store over one engine, which nothing else may write to."""
+
+    is_current: Final = True
+
+    def __init__(self, engine: Engine[V]) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[Txn[V], Done[V]]] = []
+        self._listeners: list[Callable[[Sequence[Change[V]]], None]] = []
+
+    # --- Reading
+
+    @property
+    def revision(self) -> Revision:
+        """The present revision."""
+        return self._engine.revision
+
+    @property
+    def compacted(self) -> Revision:
+        """The oldest revision whose state can still be read."""
+        return self._engine.compacted
+
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
+        """As `Engine.get`."""
+        return self._engine.get(key, at)
+
+    def list(
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[V]:
+        """As `Engine.list`."""
+        return self._engine.list(prefix, at, after, limit)
+
+    def changes(
+        self, prefix: str, after: Revision, limit: int | None = None
+    ) -> tuple[Change[V], ...]:
+        """As `Engine.changes`."""
+        return self._engine.changes(prefix, after, limit)
+
+    def prefix_revision(self, prefix: str) -> Revision:
+        """As `Engine.prefix_revision`."""
+        return self._engine.prefix_revision(prefix)
+
+    def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
+        """Call `done` in the next turn: the reads here are current (STORE-25)."""
+        self._loop.call_soon(done, None)
+
+    # --- Writing
+
+    def submit(self, txn: Txn[V], done: Done[V]) -> None:
+        """Let the transaction be part of the next batch."""
+        self._waiting.append((txn, done))
+        if len(self._waiting) == 1:
+            # A turn later: a client that is answered in this turn sends its next request at once.
+            self._loop.call_soon(self._loop.call_soon, self._flush)
+
+    def listen(self, changed: Callable[[Sequence[Change[V]]], None]) -> None:
+        """Call `changed` with the changes of each batch."""
+        self._listeners.append(changed)
+
+    def _flush(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            self._commit(batch)
+
+    def _commit(self, batch: Sequence[tuple[Txn[V], Done[V]]]) -> None:
+        """Commit the batch, announce its changes, then report its outcomes (STORE-24)."""
+        outcomes: Sequence[Committed[V] | Conflict | Failed]
+        try:
+            results = outcomes = self._engine.commit_batch([txn for txn, _ in batch])
+        except StoreUnavailable as error:
+            outcomes, results = [error] * len(batch), []
+        except Exception as error:
+            if len(batch) > 1:  # STORE-28
+                for one in batch:
+                    self._commit([one])
+                return
+            refused = TxnRefused(f"{type(error).__name__}: {error}")
+            refused.__cause__ = error
+            outcomes, results = [refused], []
+        changes = [
+            change for result in results if type(result) is Committed for change in result.changes
+        ]
+        if changes:
+            for changed in self._listeners:
+                try:
+                    changed(changes)
+                except Exception:
+                    log.exception("a listener to the store failed")
+        for (_, done), outcome in zip(batch, outcomes, strict=True):
+            try:
+                done(outcome)
+            except Exception:
+                log.exception("the outcome of a transaction could not be reported")
+
+    # --- Housekeeping
+
+    async def compact(self, revision: Revision) -> None:
+        """Forget in portions, then make the file smaller in portions (STORE-22)."""
+        while not self._engine.compact(revision, COMPACT_CHANGES) or self._engine.shrink():
+            await asyncio.sleep(COMPACT_PAUSE_SECONDS)
+
+    async def probe(self) -> None:
+        """As `Engine.probe`."""
+        self._engine.probe()
+
+    async def close(self) -> None:
+        """Commit what was submitted, and close the engine."""
+        self._flush()
+        self._engine.close()
