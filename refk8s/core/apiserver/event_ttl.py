@@ -34,11 +34,11 @@ class EventTtl:
         creation counts as written now (EVENT-6)."""
         known = self._written
         found = sorted(
-            (_written_at(record, now), record.key, record.mod_revision)
+            (_written_at(record, now), record.mod_revision, record.key)
             for record in records
             if record.key not in known
         )
-        self._written = OrderedDict((key, (at, revision)) for at, key, revision in found)
+        self._written = OrderedDict((key, (at, revision)) for at, revision, key in found)
         self._written.update(known)
 
     def changed(self, change: Change[object], now: Instant) -> None:
