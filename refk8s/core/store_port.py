@@ -1,4 +1,5 @@
-"""The port of the store: what the API server asks of it.
+"""The port of the store: what the API server asks of it. Rules STORE-23 ... STORE-28
+(spec/store.md).
 
 One process on SQLite, several API servers and etcd look the same through it. Reads are answered
 from memory at once. A transaction is submitted, and its outcome is known later. Other processes may
@@ -34,7 +35,7 @@ class StoreUnavailable(Exception):
 
 class StoreUnknown(Exception):
     """The answer of the store was lost: it is not known whether the transaction took effect or will
-    . The reads and the listeners show it if it did."""
+    (STORE-26). The reads and the listeners show it if it did."""
 
 
 class TxnRefused(Exception):
@@ -57,24 +58,24 @@ class Store(Reader[V], Protocol[V]):
 
     def submit(self, txn: Txn[V], done: Callable[[Committed[V] | Conflict | Failed], None]) -> None:
         """Commit the transaction. `done` is called once, in a later turn of the event loop
-        :
+        (STORE-23):
 
-         - Committed: the changes are durable, and the reads here show them;
-         - Conflict: the reads here show a state on which a compare fails;
-         - Failed: see above.
+        - Committed: the changes are durable, and the reads here show them;
+        - Conflict: the reads here show a state on which a compare fails;
+        - Failed: see above.
 
-         Many transactions may be in flight. Those of one turn may be committed together; they take
-         effect in any order.
+        Many transactions may be in flight. Those of one turn may be committed together; they take
+        effect in any order.
         """
 
     def listen(self, changed: Callable[[Sequence[Change[V]]], None]) -> None:
         """Call `changed` with every later change, whoever made it: each once, in the order of
         STORE-6, whole revisions, once the reads here show them and before `done` of their
-        transaction is called."""
+        transaction is called (STORE-24)."""
 
     def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
         """Call `done` with None once the reads here are at least as new as the store was when this
-        was called, or with the reason why that cannot be known."""
+        was called, or with the reason why that cannot be known (STORE-25)."""
 
     async def compact(self, revision: Revision) -> None:
         """Forget what is older than `revision`, and free its room, in portions between which the

@@ -98,7 +98,7 @@ class LocalStore(Generic[V]):
             self._commit(batch)
 
     def _commit(self, batch: Sequence[tuple[Txn[V], Done[V]]]) -> None:
-        """Commit the batch, announce its changes, then report its outcomes (STORE-24)."""
+        """Commit the batch, announce its changes, then report its outcomes (STORE-23, STORE-24)."""
         outcomes: Sequence[Committed[V] | Conflict | Failed]
         try:
             results = outcomes = self._engine.commit_batch([txn for txn, _ in batch])
