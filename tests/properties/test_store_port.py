@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from api_world import World
 from hypothesis import event, example, given
 from hypothesis import strategies as st
@@ -20,16 +21,18 @@ from test_store import Attempt, attempts, decode, encode
 from test_store import stamp as stamp_number
 
 from refk8s.components.apiserver import ApiServer
-from refk8s.components.clock import Clock
+from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.http import Front
 from refk8s.core.api import codec, resources
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions, Status
 from refk8s.core.api.request import Options, Patch, Request, Response, WatchEvent
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.authenticate import make_token
+from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
-from refk8s.core.apiserver.outcome import Commit
+from refk8s.core.apiserver.outcome import Commit, Reader
+from refk8s.core.context import Context
 from refk8s.core.store import EMPTY, Change, Committed, History, Put, Txn, commit
 from refk8s.core.store_port import StoreUnavailable, TxnRefused
 from refk8s.store.local import LocalStore
@@ -82,14 +85,14 @@ class Asked:
     @property
     def response(self) -> Response | None:
         """The answer, None where it is unknown what happened."""
-        [response] = self.answers  # Shows STORE-23.a: answered once.
+        [response] = self.answers
         return response
 
     def answer(self, response: Response | None) -> None:
         self.answers.append(response)
         self.ended = self.store.truth.revision
         if self.request.verb in WRITES and response is not None and response.ok:
-            # Shows STORE-23.b: the client reads its own write here.
+            # STORE-23: the client reads its own write here
             assert (revision_of(response.body) or 0) <= self.store.revision
 
     async def send(self, front: Front) -> None:
@@ -172,7 +175,7 @@ def check_refusal(one: Asked, code: int) -> None:
         )
         assert any(record and str(record.mod_revision) != wanted for record in records)
     else:
-        assert code in (500, 503)  # Shows STORE-26.d: it failed, without effect.
+        assert code in (500, 503)  # STORE-26: it failed, without effect
 
 
 def check_read(one: Asked) -> None:
@@ -275,7 +278,8 @@ A_LIST = ("ask", "list", "a", "none")
 def test_list_14_store_23_24_26_answers_and_watches_of_a_server_on_a_shared_store_are_true(
     script: list[tuple[Any, ...]], over_http: bool
 ) -> None:
-    # Shows STORE-24.a, STORE-24.b, STORE-26.a, STORE-26.c, LIST-14.a, LIST-14.b, LIST-14.c.
+    # Shows STORE-23.a, STORE-23.c, STORE-23.e, STORE-24.a, STORE-26.a, STORE-26.b, STORE-26.c,
+    # STORE-26.d, LIST-14.a, LIST-14.b, LIST-14.c, LIST-14.d, LIST-14.e.
     async def test() -> None:
         store = ScriptedStore(a_start())
         start = store.truth.revision
@@ -340,6 +344,46 @@ def test_list_14_store_23_24_26_answers_and_watches_of_a_server_on_a_shared_stor
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("shows", [True, False])
+def test_list_14_a_user_and_a_permission_of_another_server_count_at_once(shows: bool) -> None:
+    # Shows LIST-14.c, STORE-25.b, STORE-25.d.
+    def may(attributes: Attributes, reader: Reader) -> bool:
+        return reader.get(PREFIX + "b") is not None
+
+    async def test() -> None:
+        store = ScriptedStore(a_start())
+        clock = Clock()
+        config = Config(authorizer=may)
+        token = make_token(
+            "default",
+            "robot",
+            "sa",
+            config.audiences,
+            600,
+            {},
+            config,
+            Context(clock.now(), CHANCE),
+        )
+        account = resources.SERVICE_ACCOUNTS.type(
+            metadata=ObjectMeta(name="robot", namespace="default", uid="sa")
+        )
+        front = Front(ApiServer(store, clock, config))
+        store.write(Txn((), (Put("/core/serviceaccounts/default/robot", account),)))
+        store.write(Txn((), (Put(PREFIX + "b", config_map("b")),)))
+        path = CONFIG_MAPS_PATH + "/a"
+        headers = {"authorization": f"Bearer {token}"}
+        answer = asyncio.ensure_future(asked(front, "GET", path, **headers))
+        while not answer.done():
+            await turns()
+            if shows:
+                store.show()
+            else:
+                store.refuse_refreshes()
+        assert answer.result()[0] == (200 if shows else 401)
+
+    asyncio.run(test())
+
+
 # --- the store that only this process writes
 
 
@@ -394,7 +438,8 @@ REFUSED: Txn[Any] = Txn((), (Put("/core/nodes/a", (1, 0)), Put("/core/nodes/a", 
 def test_store_23_24_28_a_local_store_commits_announces_and_reports_like_the_history(
     script: list[Attempt | str], durable: bool
 ) -> None:
-    # Shows STORE-23.c, STORE-23.d, STORE-24.c, STORE-24.d, STORE-28.a, STORE-28.b.
+    # Shows STORE-23.a, STORE-23.b, STORE-23.d, STORE-23.f, STORE-24.a, STORE-24.b, STORE-25.c,
+    # STORE-28.a, STORE-28.b.
     async def test(path: Path) -> None:
         engine: Any = MemoryEngine(stamp_number)
         if durable:
