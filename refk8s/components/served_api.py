@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import logging
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.kubernetes_service import KubernetesService
+
+log = logging.getLogger("refk8s")
 
 
 class ServedApi:
@@ -160,6 +163,8 @@ class ServedApi:
             await asyncio.gather(*(self._ensure(obj) for obj in group))
 
     async def _ensure(self, obj: Any) -> None:
+        from refk8s.core.apiserver.admission.bootstrap import DNS_SERVICE
+
         resource = resources.by_kind(obj.api_version, obj.kind)
         assert resource is not None, f"{obj.kind} is not served"
         where = (resource, obj.metadata.namespace or "", obj.metadata.name)
@@ -167,8 +172,13 @@ class ServedApi:
             return  # From an earlier run: a create would fail for its own IP address, not its name.
         request = Request("create", *where, body=obj, user=API_SERVER)
         response = await self.call(request)
-        if not response.ok and response.code != 409:
-            raise CannotRun(f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}")
+        if response.ok or response.code == 409:
+            return
+        problem = f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}"
+        if obj.metadata.name != DNS_SERVICE or response.code != 422:
+            raise CannotRun(problem)
+        # a user has given its address to another service, after deleting this one
+        log.warning("pods cannot resolve names: %s", problem)
 
     # --- while it runs ----------------------------------------------------------------------------
 

@@ -217,3 +217,25 @@ def test_host_10_what_is_applied_is_told_line_by_line_after_the_ready_line(tmp_p
         cluster.stop()
     assert "is ready at" in lines[0] and lines[2] == "deployment.apps/web created"
     assert 'unknown field "dataa"' in lines[1] and "it holds no objects" in lines[3]
+
+
+def test_adm_12_a_cluster_starts_though_a_user_has_given_away_the_address_of_its_dns(
+    tmp_path: Path,
+) -> None:
+    """Another service at 10.96.0.10, and no service kube-dns any more."""
+    cluster = FakeCluster(tmp_path).start()
+    path = "/api/v1/namespaces/{}/services/{}"
+    spec = {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}
+    try:
+        assert cluster.call("DELETE", path.format("kube-system", "kube-dns"))[0] == 200
+        other = {"metadata": {"name": "other"}, "spec": spec}
+        until(
+            lambda: cluster.call("POST", path.format("default", ""), other)[0] == 201,
+            "the address is not free",
+        )
+        assert cluster.stop() == 0
+        cluster.start()
+        assert cluster.call("GET", path.format("kube-system", "kube-dns"))[0] == 404
+        assert "pods cannot resolve names: cannot make Service kube-dns" in cluster.log.read_text()
+    finally:
+        assert cluster.stop() == 0

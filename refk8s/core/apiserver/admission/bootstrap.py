@@ -41,6 +41,7 @@ RBAC_META: dict[str, Any] = {
     "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
     "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
 }
+DNS_SERVICE = "kube-dns"
 DNS_PLACE = 10
 DNS_PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
 """(name, protocol, number) of each port of the cluster's DNS, as kubeadm creates them."""
@@ -158,13 +159,13 @@ def _dns_service(config: AdmissionConfig) -> list[Service]:
     if not address:
         return []
     labels = {
-        "k8s-app": "kube-dns",
+        "k8s-app": DNS_SERVICE,
         "kubernetes.io/cluster-service": "true",
         "kubernetes.io/name": "CoreDNS",
     }
     return [
         Service(
-            metadata=ObjectMeta(name="kube-dns", namespace="kube-system", labels=labels),
+            metadata=ObjectMeta(name=DNS_SERVICE, namespace="kube-system", labels=labels),
             spec=ServiceSpec(
                 cluster_ip=address,
                 internal_traffic_policy="Local",
