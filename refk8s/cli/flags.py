@@ -18,7 +18,7 @@ _SERVER = (
     click.option(
         "--store",
         default=None,
-        metavar="memory|sqlite:PATH",
+        metavar="memory|sqlite:PATH|etcd://HOST:PORT",
         help="Where objects are stored.  [default: sqlite:DATA_DIR/store.db]",
     ),
     click.option(

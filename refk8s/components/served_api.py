@@ -34,15 +34,16 @@ from refk8s.components.options import ServerOptions
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.user import ADMIN, API_SERVER
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.context import Context
 from refk8s.core.ports import Nodes
 from refk8s.core.store_port import Store
 from refk8s.store.errors import StoreRefused
-from refk8s.store.open import open_store
+from refk8s.store.open import is_etcd, open_store
 
 if TYPE_CHECKING:
     from socket import socket
@@ -119,8 +120,11 @@ class ServedApi:
             self.api, self.front, nodes, self.call, API_SERVER, bind, port, node_address()
         )
         self._kubernetes.start()
-        self._expiry = EventExpiry(self.api, self.call, API_SERVER, self.options.event_ttl_seconds)
-        self._expiry.start()
+        if not is_etcd(self.options.store_url):  # etcd deletes them by itself (ETCD-12)
+            self._expiry = EventExpiry(
+                self.api, self.call, API_SERVER, self.options.event_ttl_seconds
+            )
+            self._expiry.start()
 
     @property
     def port(self) -> int:
@@ -133,17 +137,20 @@ class ServedApi:
 
         If one of them has lost the id, it is restored from the other.
         """
-        kind, _, place = self.options.store_url.partition(":")
+        where = self.options.store_url
+        kind, _, place = where.partition(":")
         path = Path(place).expanduser().absolute()
         is_file = kind == "sqlite" and bool(place)
-        known = read_cluster_id(self.options.data, can_be_recovered=is_file and path.exists())
+        has_id = path.exists() if is_file else is_etcd(where)
+        known = read_cluster_id(self.options.data, can_be_recovered=has_id)
         if is_file:
+            where = f"{kind}:{path}"
             undo.callback(remove_directories, make_directory(path.parent, "--store"))
-        cluster_id = known or (None if is_file and path.exists() else str(uuid.uuid4()))
+        cluster_id = known or (None if has_id else str(uuid.uuid4()))
+        encode = encode_stored if is_etcd(where) else codec.encode
+        ttl = {EVENTS.prefix: self.options.event_ttl_seconds}
         try:
-            store, found = await open_store(
-                f"{kind}:{path}" if place else kind, codec.encode, _decode, stamp, cluster_id
-            )
+            store, found = await open_store(where, encode, decode_stored, stamp, cluster_id, ttl)
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:
@@ -220,16 +227,3 @@ def _config(credentials: Credentials) -> Config:
         verify=signer.verify,
         users={credentials.admin_token: ADMIN},
     )
-
-
-_BY_PREFIX: dict[str, Any] = {}
-
-
-def _decode(key: str, data: bytes) -> Any:
-    """Decode the stored value of this key."""
-    if not _BY_PREFIX:
-        _BY_PREFIX.update({r.prefix: r for r in resources.ALL if not r.storage_api_version})
-        # An allocated node port is stored in the same form.
-        _BY_PREFIX[NODE_PORT_PREFIX] = resources.IP_ADDRESSES
-    prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
-    return codec.decode(_BY_PREFIX[prefix].type, data)

@@ -150,7 +150,8 @@ def _delete_portion(
     if not writes:
         return collection.answer
     rest = evolve(request, body=evolve(collection, at=at)) if at < len(collection.listed) else None
-    again = evolve(request, body=evolve(collection, portion=max(1, collection.portion // 2)))
+    smaller = evolve(collection, portion=collection.portion // 2)
+    again = evolve(request, body=smaller) if smaller.portion else None
     return Commit(
         Txn(tuple(compares), tuple(writes)), lambda committed: collection.answer, rest, again
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -23,17 +24,17 @@ HISTORY_MAX: Final = 50_000
 
 
 async def identify(client: EtcdClient, keys: Keys, cluster_id: str | None) -> str:
-    """The id of the cluster whose state this is; written if there is none yet. Raises OtherCluster
-    if it is not `cluster_id`."""
+    """The id of the cluster whose state this is. If there is none yet, `cluster_id` is written, or
+    a new one. Raises OtherCluster if the id is not `cluster_id`."""
+    new = cluster_id or str(uuid.uuid4())
     request = TxnRequest()
     request.compare.add(result=EQUAL, target=MOD, key=keys.cluster)
-    if cluster_id is not None:
-        put = request.success.add().request_put
-        put.key, put.value = keys.cluster, cluster_id.encode()
+    put = request.success.add().request_put
+    put.key, put.value = keys.cluster, new.encode()
     request.failure.add().request_range.key = keys.cluster
     answer = await client.txn(request)
     if answer.succeeded:
-        return cluster_id or ""
+        return new
     found = bytes(answer.responses[0].response_range.kvs[0].value).decode(errors="replace")
     if cluster_id not in (None, found):
         raise OtherCluster(
