@@ -311,7 +311,7 @@ def test_store_18_a_place_that_cannot_hold_a_store_is_refused_and_left_alone(
 
 @pytest.mark.parametrize("where", ["", "sqlite", "sqlite:", "etcdd:x", "memory:"])
 def test_store_18_an_engine_that_does_not_exist_is_refused(where: str) -> None:
-    with pytest.raises(StoreRefused, match="use memory or sqlite:PATH"):
+    with pytest.raises(StoreRefused, match="use memory, sqlite:PATH or etcd:"):
         open_engine(where, encode, decode)
 
 
