@@ -2,6 +2,7 @@
 application under the same server library.
 
     python benchmarks/control_plane.py            needs wrk (Debian) and openssl; about a minute
+    python benchmarks/control_plane.py --etcd     the same with objects in an etcd on this machine
 
 Every figure of speed is also given as a ratio in this one run: requests to the empty application
 over TLS, and for the start and the thousand replicas the seconds of a real control plane (v1.20
@@ -49,13 +50,13 @@ def free_port() -> int:
 class Running:
     """`refk8s run --adapter fake` as a process of its own."""
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, *more: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="refk8s-benchmark-"))
         self.port = free_port()
         begin = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "refk8s.cli.main", "run", "--adapter", "fake", "--nodes", str(nodes), "--port", str(self.port),
-             "--data-dir", str(self.directory)],
+             "--data-dir", str(self.directory), *more],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         while not (self.directory / "kubeconfig").exists():
@@ -128,8 +129,8 @@ def wrk(server: int, url: str, token: str, connections: int, *more: str) -> Load
     return Load(rate, spent * 1e6 / int(re.search(r"(\d+) requests in", said)[1]))  # type: ignore[index]
 
 
-def throughput() -> None:
-    cluster = Running(nodes=1)
+def throughput(*store: str) -> None:
+    cluster = Running(1, *store)
     time.sleep(3)
     ratio = cluster.ready_seconds / REAL_READY_SECONDS
     print(
@@ -187,8 +188,8 @@ def throughput() -> None:
     print(f"lists of 500, {large // 1000} kB    {lists.beside(big)}")
 
 
-def thousand() -> None:
-    cluster = Running(nodes=100)
+def thousand(*store: str) -> None:
+    cluster = Running(100, *store)
     while len(cluster.call("GET", "/api/v1/nodes")[1]["items"]) < 100:
         time.sleep(0.05)
     time.sleep(1)
@@ -214,5 +215,13 @@ def thousand() -> None:
 if __name__ == "__main__":
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
-    throughput()
-    thousand()
+    if "--etcd" not in sys.argv:
+        throughput()
+        thousand()
+    else:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+        from etcd_server import etcd_server
+
+        with tempfile.TemporaryDirectory() as directory, etcd_server(Path(directory)) as etcd:
+            for number, measure in enumerate((throughput, thousand)):
+                measure("--store", f"etcd://{etcd.endpoint}?prefix=/registry-{number}")

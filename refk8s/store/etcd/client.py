@@ -57,7 +57,7 @@ _OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 2_000),  # also the time to connect
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
+    ("grpc.minimal_stack", 1),  # 35 µs less for a call: no retries, no load balancing
 )
 
 _LEADER: Final = (("hasleader", "true"),)
