@@ -544,6 +544,38 @@ def test_etcd_14_a_server_starts_with_the_history_since_the_last_compaction(etcd
     etcd.run(act())
 
 
+def test_etcd_14_a_compaction_while_the_state_is_read_only_delays_the_start(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refk8s.store.etcd.load.PAGE_KEYS", 2)
+
+    async def act() -> None:
+        prefix = etcd.new_prefix()
+        store = await etcd.open(prefix)
+        for key in KEYS[:6]:
+            await outcome_of(store, Txn((), (Put(key, (1, 0)),)))
+        client = EtcdClient(EtcdAddress((etcd.server.endpoint,), prefix))
+        read, compactions = client.range, 0
+
+        async def range_and_compact(request: Any) -> Any:
+            nonlocal compactions
+            page = await read(request)
+            if request.revision and page.more and compactions < 3:
+                compactions += 1
+                last = await outcome_of(store, Txn((), (Put(KEYS[0], (compactions, 0)),)))
+                await client.compact(last.revision)
+            return page
+
+        client.range = range_and_compact  # type: ignore[method-assign]
+        fresh = await etcd.open(prefix, client)
+        assert compactions == 3
+        assert fresh.list("/").records == store.list("/").records
+        await store.close()
+        await fresh.close()
+
+    etcd.run(act())
+
+
 def test_etcd_13_a_store_of_another_cluster_is_refused(etcd: Etcd) -> None:
     async def act() -> None:
         prefix = etcd.new_prefix()

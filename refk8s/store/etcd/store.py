@@ -344,7 +344,7 @@ class EtcdStore(Generic[V]):
         while True:
             try:
                 return await call()
-            except (StoreUnavailable, StoreUnknown) as error:
+            except (StoreUnavailable, StoreUnknown, RevisionCompacted) as error:
                 self._problem = str(error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)
@@ -358,11 +358,7 @@ class EtcdStore(Generic[V]):
         while True:
             before = self.revision
             try:
-                await self._watch()
-            except RevisionCompacted:
-                log.warning("etcd was compacted beyond revision %d; reading all again", before)
-                with_gap = await self._retry(self._load)
-                self._publish(self._mirror.catch_up(with_gap))
+                await self._watch_or_catch_up()
             except (StoreUnavailable, StoreUnknown) as error:
                 self._problem = str(error)
             except Exception:
@@ -371,6 +367,16 @@ class EtcdStore(Generic[V]):
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)
+
+    async def _watch_or_catch_up(self) -> None:
+        """Watch until an interruption; read all again if etcd has forgotten where to go on
+        (ETCD-8)."""
+        try:
+            await self._watch()
+        except RevisionCompacted:
+            words = "etcd was compacted beyond revision %d; reading all again"
+            log.warning(words, self.revision)
+            self._publish(self._mirror.catch_up(await self._retry(self._load)))
 
     async def _watch(self) -> None:
         request = WatchRequest()
