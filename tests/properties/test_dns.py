@@ -290,6 +290,12 @@ def test_dns_6_addresses_have_the_names_of_their_services():
     assert data(ask(records, six, "PTR")) == (f"{WEB}.",)
     names = (f"10-244-0-7.{WEB}.", f"db-0.{DB}.")
     assert data(ask(records, "7.0.244.10.in-addr.arpa", "PTR")) == names
+    all_digits = known(service(ips=("fedc:ba98:7654:3210::7",)))
+    six = "7" + ".0" * 15 + ".0.1.2.3.4.5.6.7.8.9.a.b.c.d.e.f.ip6.arpa"
+    assert data(ask(all_digits, six, "PTR")) == (f"{WEB}.",)
+    short = known(service(ips=("::7", "10.96.3.7")))
+    for name in ("7.ip6.arpa", "7.3.96.10.ip6.arpa", ("07" + ".0" * 30 + ".ip6.arpa")):
+        assert ask(short, name, "PTR") is None
     for other in ("9.0.244.10", "1.7.0.244.10", "0.244.10", "x.0.244.10", "07.0.244.10"):
         assert ask(records, f"{other}.in-addr.arpa", "PTR") is None
 
@@ -307,6 +313,7 @@ def test_dns_7_an_external_name_is_a_cname_that_is_followed_in_the_domain():
     assert (out.answers[-1].data, out.elsewhere) == (("example.com.",), "example.com.")
     assert data(ask(records, f"out.{at}", "CNAME")) == ("example.com.",)
     assert [each.type for each in ask(records, f"in.{at}").answers] == ["CNAME", "A"]
+    assert not known(external("none", "")).services
     gone = ask(records, f"gone.{at}")
     assert (gone.code, len(gone.answers), len(gone.authority)) == ("NXDOMAIN", 1, 1)
     assert is_nothing(ask(records, f"number.{at}"), "NXDOMAIN")
@@ -342,6 +349,10 @@ def test_dns_9_a_pod_has_its_address_as_name_if_its_namespace_exists():
     records = known()
     assert data(ask(records, "10-244-0-7.default.pod.cluster.local")) == ("10.244.0.7",)
     assert data(ask(records, "fd00--7.default.pod.cluster.local", "AAAA")) == ("fd00::7",)
+    assert data(ask(records, "fd00-0-0-0-0-0-0-7.default.pod.cluster.local", "AAAA")) == (
+        "fd00::7",
+    )
+    assert data(ask(records, "1--2-3.default.pod.cluster.local", "AAAA")) == ("1::2:3",)
     for name in ("10-244-0-7.shop", "10-244-0.default", "10-244-0-256.default", "blah.default", "x.10-244-0-7.default"):  # fmt: skip
         assert is_nothing(ask(records, f"{name}.pod.cluster.local"), "NXDOMAIN"), name
     assert is_nothing(ask(records, "10-244-0-7.default.pod.cluster.local", "AAAA"), "NOERROR")
@@ -350,7 +361,7 @@ def test_dns_9_a_pod_has_its_address_as_name_if_its_namespace_exists():
 def test_dns_10_the_domain_has_a_version_and_a_name_server():
     dns = Service(
         metadata=ObjectMeta(name="kube-dns", namespace="kube-system"),
-        spec=ServiceSpec(cluster_ip="10.96.0.10"),
+        spec=ServiceSpec(cluster_ip="10.96.0.10", cluster_ips=("10.96.0.10", "fd00::10")),
     )
     without = records_of([], [], ())
     records = records_of([dns], [], ("kube-system",))
@@ -358,6 +369,8 @@ def test_dns_10_the_domain_has_a_version_and_a_name_server():
     assert (version.data, version.ttl) == (('"1.1.0"',), 28_800)
     assert data(ask(records, DOMAIN, "NS")) == ("ns.dns.cluster.local.",)
     assert data(ask(records, "ns.dns.cluster.local")) == ("10.96.0.10",)
+    assert data(ask(records, "ns.dns.cluster.local", "AAAA")) == ("fd00::10",)
+    assert is_nothing(ask(records, "ns.dns.cluster.local", "SRV"), "NOERROR")
     assert is_nothing(ask(without, DOMAIN, "NS"), "NOERROR")
     assert data(ask(without, DOMAIN, "SOA"))[0].startswith("ns.dns.cluster.local. hostmaster.")
 
@@ -407,6 +420,23 @@ def test_dns_11_records_that_failed_are_given_again_and_equal_ones_are_not(world
 def test_dns_11_an_exception_about_one_service_leaves_the_records_of_the_others():
     loop = InLoop(dns())
     wrong = service("wrong")
+    wrong = replace(wrong, spec=replace(wrong.spec, ports=(None,)))
     with pytest.raises(AttributeError):
-        loop.start([service(), replace(wrong, spec=replace(wrong.spec, ports=(None,)))], [], [])
-    assert list(loop.programmed[-1].services) == ["default/web"]
+        loop.start([service(), wrong, service("x")], [], [])
+    assert sorted(loop.programmed[-1].services) == ["default/web", "default/x"]
+
+
+def test_dns_11_a_namespace_is_known_when_it_is_created_and_until_it_is_removed():
+    loop = InLoop(dns())
+    loop.start([service()], [], [])
+    for names, code in ((["default"], "NOERROR"), (["default", "shop"], "NOERROR"), (["shop"], "NXDOMAIN")):  # fmt: skip
+        loop.change_to([service()], [], namespaces_of(names))
+        assert ask(loop.programmed[-1], WEB).code == code
+        assert set(loop.programmed[-1].namespaces) == set(names)
+
+
+def test_dns_11_the_machine_has_the_name_and_the_user_of_the_cluster_dns():
+    loop = dns("dns/n1")
+    assert (dns().name, loop.name, loop.component) == ("dns", "dns/n1", "coredns")
+    users = {user.name for user in (loop.user, *loop.users.values())}
+    assert users == {"system:serviceaccount:kube-system:coredns"}

@@ -44,7 +44,8 @@ from refk8s.adapters.linux.name_server.wire import (
     sections_of,
     write_answer,
 )
-from refk8s.core.api.core_v1 import Node
+from refk8s.core.api import codec
+from refk8s.core.api.core_v1 import Node, ServicePort
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.network.dns import Answer, RecordSet, answer, labels_of
 from refk8s.core.network.dns_slice import correct_slice, slice_name
@@ -737,6 +738,43 @@ def test_dns_19_whatever_happened_the_slice_leads_to_the_name_server_of_the_node
             assert found.metadata.labels["kubernetes.io/service-name"] == "kube-dns"
             (owner,) = found.metadata.owner_references
             assert (owner.kind, owner.uid) == ("Node", node_now.metadata.uid)
+
+
+def test_dns_19_the_slice_of_a_node_has_its_address_ports_and_owner():
+    [(verb, made)] = correct_slice(KUBE_DNS, None, node(), "10.244.1.1", PORTS)
+    assert verb == "create"
+    assert codec.to_tree(made) == {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kube-dns-n1",
+            "namespace": "kube-system",
+            "labels": {
+                "kubernetes.io/service-name": "kube-dns",
+                "endpointslice.kubernetes.io/managed-by": "name-server.refk8s.io",
+            },
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1"}],
+        },
+        "addressType": "IPv4",
+        "endpoints": [
+            {
+                "addresses": ["10.244.1.1"],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "nodeName": "n1",
+            }
+        ],
+        "ports": [{"name": "dns", "port": 10053}, {"name": "dns-tcp", "port": 10053}],
+    }
+    udp = replace(KUBE_DNS, spec=replace(KUBE_DNS.spec, ports=(ServicePort(name="dns", protocol="UDP", port=53),)))  # fmt: skip
+    [(_, made)] = correct_slice(udp, None, node(), "10.244.1.1", PORTS)
+    assert [(port.name, port.protocol) for port in made.ports] == [("dns", "UDP")]
+
+
+def test_dns_19_long_node_names_have_slices_of_their_own():
+    one, other = "n" * 253, "n" * 252 + "m"
+    assert slice_name("n" * 244) == "kube-dns-" + "n" * 244
+    assert len({slice_name(one), slice_name(other), slice_name("n" * 244)}) == 3
+    assert len(slice_name(one)) == len("kube-dns-") + 32
 
 
 def test_dns_19_a_slice_of_another_program_is_left_alone():
