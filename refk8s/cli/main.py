@@ -7,7 +7,7 @@ import click
 
 from refk8s import __version__
 from refk8s.cli.flags import check_server_flags, fail, server_flags
-from refk8s.cli.processes import apiserver
+from refk8s.cli.processes import COMMANDS
 
 
 class Commands(click.Group):
@@ -262,7 +262,8 @@ def explore(**options: Any) -> None:
         fail(str(reason))
 
 
-main.add_command(apiserver)
+for command in COMMANDS:
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The components as processes of their own: `refk8s apiserver` and the others (spec/processes.md)."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -19,10 +20,99 @@ from refk8s.cli.flags import check_server_flags, fail, server_flags
 def apiserver(**options: Any) -> None:
     """Run an API server without other components, until Ctrl-C."""
     from refk8s.components.apiserver_process import run_apiserver
-    from refk8s.components.files import CannotRun
     from refk8s.components.options import ServerOptions
 
+    end(run_apiserver, ServerOptions(**check_server_flags(options)))
+
+
+def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of every component that is a client of an API server."""
+    for option in (
+        click.option(
+            "--context",
+            default="",
+            metavar="NAME",
+            help="The context of the kubeconfig.  [default: its current-context]",
+        ),
+        click.option(
+            "--kubeconfig",
+            default=None,
+            metavar="FILE",
+            help="How the API server is reached.  [default: $KUBECONFIG; in a pod its service account]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def elected_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of a component of which one instance is active."""
+    return click.option(
+        "--leader-elect/--no-leader-elect",
+        default=True,
+        show_default=True,
+        help="Act only while this instance holds the Lease of the component.",
+    )(command)
+
+
+def end(run: Callable[[Any], int], options: Any) -> None:
+    """Run the component, and end with its status."""
+    from refk8s.components.files import CannotRun
+
     try:
-        sys.exit(run_apiserver(ServerOptions(**check_server_flags(options))))
+        sys.exit(run(options))
     except CannotRun as reason:
         fail(str(reason))
+
+
+@click.command("controller-manager", short_help="Run the controllers on their own.")
+@client_flags
+@elected_flags
+def controller_manager(**options: Any) -> None:
+    """Run all controllers against an API server, until Ctrl-C."""
+    from refk8s.components.component_process import ElectedOptions, run_controller_manager
+
+    end(run_controller_manager, ElectedOptions(**options))
+
+
+@click.command(short_help="Run a scheduler on its own.")
+@client_flags
+@elected_flags
+def scheduler(**options: Any) -> None:
+    """Run a scheduler against an API server, until Ctrl-C."""
+    from refk8s.components.component_process import ElectedOptions, run_scheduler
+
+    end(run_scheduler, ElectedOptions(**options))
+
+
+@click.command(short_help="Run the kubelet of this machine, or of simulated nodes.")
+@client_flags
+@click.option(
+    "--adapter",
+    type=click.Choice(["auto", "docker", "fake"]),
+    default="auto",
+    show_default=True,
+    help="Containers of a Docker engine, or simulated nodes. auto: docker if an engine answers.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(0, 5000),
+    default=None,
+    metavar="N",
+    help="Simulated nodes (fake only).  [default: 1]",
+)
+@click.option(
+    "--root-dir",
+    default=None,
+    metavar="DIR",
+    help="The directory of the volumes of pods (docker only).  [default: ~/.refk8s/kubelet]",
+)
+@click.option("--keep", is_flag=True, help="Leave containers in place when stopped.")
+def kubelet(**options: Any) -> None:
+    """Run the kubelet of this machine, or of simulated nodes, until Ctrl-C."""
+    from refk8s.components.component_process import KubeletOptions, run_kubelet
+
+    end(run_kubelet, KubeletOptions(**options))
+
+
+COMMANDS = (apiserver, controller_manager, scheduler, kubelet)

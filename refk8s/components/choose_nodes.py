@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from refk8s.adapters.fake.nodes import FakeNodes
-from refk8s.adapters.linux.address import hostname
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.files import CannotRun
 from refk8s.components.listening import DNS_ADDRESS
+from refk8s.components.this_machine import hostname
 from refk8s.core.ports import Nodes
 
 

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refk8s.adapters.linux.address import hostname, node_address
 from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import (
@@ -31,6 +30,7 @@ from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.listening import LOCAL, listen, names_of, url_of
 from refk8s.components.options import ServerOptions
+from refk8s.components.this_machine import hostname, node_address
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import codec, resources
 from refk8s.core.api.request import Request, Response

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_cluster import free_port
+from fake_cluster import free_port, until
 from process_world import Process, kubectl
 
 Start = Callable[..., Process]
@@ -128,3 +128,83 @@ def test_proc_4_streams_to_a_node_of_another_process_are_refused(
     assert words in kubectl(kubeconfig, "logs", "web", fine=False)
     assert words in kubectl(kubeconfig, "exec", "web", "--", "true", fine=False)
     assert 'nodes "nowhere" not found' in kubectl(kubeconfig, "logs", "lost", fine=False)
+
+
+CLIENTS = {
+    "controller-manager": ("controller-manager",),
+    "scheduler": ("scheduler",),
+    "kubelet": ("kubelet", "--adapter", "fake", "--nodes", "3"),
+}
+
+
+def test_proc_5_four_processes_run_a_deployment_and_each_may_be_killed(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-2.a, PROC-5.a, PROC-5.b.
+    port = free_port()
+    kubeconfig = tmp_path / "a.kubeconfig"
+    running = {
+        "apiserver": processes(
+            "apiserver", *apiserver(tmp_path, "a", f"sqlite:{tmp_path}/store.db", port)
+        ).start()
+    }
+    for name, arguments in CLIENTS.items():
+        running[name] = processes(name, *arguments, "--kubeconfig", str(kubeconfig)).start()
+
+    def scaled_to(replicas: int) -> None:
+        kubectl(kubeconfig, "scale", "deployment/web", f"--replicas={replicas}")
+        kubectl(kubeconfig, "rollout", "status", "deployment/web", "--timeout=90s")
+        ready = "jsonpath={.status.readyReplicas}"
+        assert kubectl(kubeconfig, "get", "deployment/web", "-o", ready) == str(replicas)
+        names = kubectl(kubeconfig, "get", "pods", "-o", "jsonpath={.items[*].metadata.name}")
+        assert len(names.split()) == replicas
+
+    kubectl(kubeconfig, "create", "deployment", "web", "--image=x", "--replicas=3")
+    kubectl(kubeconfig, "rollout", "status", "deployment/web", "--timeout=90s")
+    kubectl(kubeconfig, "expose", "deployment", "web", "--port=80")
+    for replicas, name in enumerate(running, start=4):
+        running[name].kill()
+        running[name].start()
+        scaled_to(replicas)
+    slices = kubectl(
+        kubeconfig, "get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o",
+        "jsonpath={.items[*].endpoints[*].addresses[0]}",
+    )  # fmt: skip
+    ips = kubectl(kubeconfig, "get", "pods", "-o", "jsonpath={.items[*].status.podIP}")
+    assert sorted(slices.split()) == sorted(ips.split())
+    for name in (*CLIENTS, "apiserver"):
+        assert running[name].stop() == 0, running[name].said()
+        assert "Traceback" not in running[name].log.read_text()
+
+
+def test_proc_5_a_component_waits_for_an_api_server_that_is_away(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-5.c.
+    port = free_port()
+    server = processes("apiserver", *apiserver(tmp_path, "a", port=port)).start()
+    server.stop()
+    kubeconfig = str(tmp_path / "a.kubeconfig")
+    scheduler = processes("scheduler", "scheduler", "--kubeconfig", kubeconfig).start()
+    until(lambda: "cannot reach the API server" in scheduler.said(), "the failure is not reported")
+    server.start()
+    until(lambda: "is reached again" in scheduler.said(), "it is not reached again")
+    until(
+        lambda: "kube-scheduler" in kubectl(tmp_path / "a.kubeconfig", "get", "leases", "-A"),
+        "the scheduler does not act",
+    )
+    assert scheduler.said().count("cannot reach the API server") == 1
+    assert scheduler.stop() == 0
+
+
+def test_proc_1_a_component_without_an_api_server_is_refused(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-1.b.
+    broken = tmp_path / "broken"
+    broken.write_text("kind: Config\ncurrent-context: a\n")
+    for name, arguments in CLIENTS.items():
+        for path, words in ((tmp_path / "none", "there is no"), (broken, "it has no contexts")):
+            process = processes(name, *arguments, "--kubeconfig", str(path)).begin()
+            assert process.process.wait(30) == 2
+            assert process.said().count("\n") == 1 and words in process.said()

@@ -51,7 +51,7 @@ STRANGERS = {(a, b) for a in ADAPTERS for b in ADAPTERS if a != b} - {("docker",
 """(an adapter, one that it must not import)."""
 CHOOSERS = {
     "refk8s.components.choose_nodes",
-    "refk8s.components.served_api",  # the address of this machine
+    "refk8s.components.this_machine",
     "refk8s.checking.explorer.models",
     "refk8s.checking.simulator.scenario",
 }

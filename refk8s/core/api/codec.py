@@ -27,6 +27,7 @@ __all__ = [
     "Decoded",
     "MalformedJson",
     "decode",
+    "decode_answer",
     "decode_request",
     "decode_tolerant",
     "decode_tree",
@@ -97,6 +98,16 @@ def decode(type_: type[T], data: bytes) -> T:
         if decoded.warnings:
             raise DecodeError(decoded.strict_error) from None
         made = decoded.object
+    return made
+
+
+def decode_answer(type_: type[T], data: bytes) -> T:
+    """The record of JSON in the answer of an API server, normalised; fields that it does not have
+    are dropped, since the server may be newer (CLIENT-2). DecodeError as in `decode`."""
+    try:
+        made: T = _decoder(type_).decode(data)
+    except _REFUSED:
+        made = _slowly(type_, data).object
     return made
 
 

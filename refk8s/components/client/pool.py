@@ -1,0 +1,215 @@
+"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7
+(spec/client.md)."""
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from refk8s.components.client.connection import Connection, Receiver
+
+log = logging.getLogger("refk8s")
+
+CONNECTIONS_MAX = 32
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 60.0
+
+
+class Sending(Receiver, Protocol):
+    """A request that can be sent once or more."""
+
+    seconds: float
+    """How long its answer may take."""
+
+    def message(self) -> bytes:
+        """The request as bytes, with the present credentials."""
+
+
+class Pool:
+    """Connections to one server."""
+
+    def __init__(self, server: str, tls: Callable[[], ssl.SSLContext], server_name: str) -> None:
+        url = urlsplit(server)
+        self._server = server
+        self._is_tls = url.scheme == "https"
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if self._is_tls else 80)
+        self._tls = tls
+        self._server_name = server_name or self._host
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Connection] = []
+        self._busy: dict[Connection, None] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Sending] = deque()
+        self._background: deque[Sending] = deque()
+        self._is_away = False  # the last attempt to connect has failed
+        self._is_closed = False
+        self.each_second: Callable[[], None] = lambda: None
+        self._timer = self._loop.call_later(1.0, self._check_times)
+
+    @property
+    def waiting_in_background(self) -> int:
+        """How many requests in the background wait."""
+        return len(self._background)
+
+    # --- requests
+
+    def submit(self, sending: Sending, background: bool) -> None:
+        """Send it when a connection is free."""
+        (self._background if background else self._waiting).append(sending)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._waiting or self._background:
+            connection = self._next_idle()
+            if connection is None:
+                break
+            sending = (self._waiting or self._background).popleft()
+            self._busy[connection] = None
+            connection.send(
+                sending.message(),
+                _Use(self, connection, sending),
+                self._loop.time() + sending.seconds,
+            )
+        self._open_more()
+
+    def _next_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def _open_more(self) -> None:
+        """Open as many connections as requests wait; only one after a failure."""
+        wanted = min(
+            len(self._waiting) + len(self._background) - len(self._opening),
+            CONNECTIONS_MAX - len(self._busy) - len(self._opening),
+        )
+        if self._is_away:
+            wanted = min(wanted, 1 - len(self._opening))
+        for _ in range(wanted if not self._is_closed else 0):
+            task = self._loop.create_task(self._open_one())
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
+
+    async def _open_one(self) -> None:
+        self._idle.append(await self.connect())
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        if self._is_closed or task.cancelled():
+            return
+        if (error := task.exception()) is not None and not self._busy and not self._opening:
+            # No connection is left that could carry what waits: it is unknown at once (CLIENT-3).
+            waiting = [*self._waiting, *self._background]
+            self._waiting.clear()
+            self._background.clear()
+            for sending in waiting:
+                sending.lost(str(error))
+        self._pump()
+
+    def _released(self, connection: Connection) -> None:
+        """The connection has its answer, or is lost."""
+        self._busy.pop(connection, None)
+        if connection.is_open and connection.is_retired:
+            connection.abort("retired")
+        elif connection.is_open:
+            connection.idle_since = self._loop.time()
+            self._idle.append(connection)
+        if self._waiting or self._background:
+            self._loop.call_soon(self._pump)
+
+    # --- connections
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises OSError."""
+        connection = Connection()
+        is_made = False
+        try:
+            context = self._tls() if self._is_tls else None
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._loop.create_connection(
+                    lambda: connection,
+                    self._host,
+                    self._port,
+                    ssl=context,
+                    server_hostname=self._server_name if context is not None else None,
+                )
+            is_made = True
+        except (OSError, ValueError) as error:
+            why = _explain(error)
+            if not self._is_away and not self._is_closed:
+                log.warning(
+                    "cannot reach the API server %s: %s; it is tried again", self._server, why
+                )
+            self._is_away = True
+            raise OSError(why) from None
+        finally:
+            if not is_made:
+                connection.abort("not used")
+        if self._is_away:
+            log.warning("the API server %s is reached again", self._server)
+        self._is_away = False
+        return connection
+
+    def retire(self) -> None:
+        """Use no connection for another request that is open now: its certificate is the old one."""
+        for connection in self._idle:
+            connection.abort("retired")
+        for connection in self._busy:
+            connection.is_retired = True
+
+    def _check_times(self) -> None:
+        self.each_second()
+        now = self._loop.time()
+        for connection in [each for each in self._busy if each.deadline <= now]:
+            connection.abort("the answer has not arrived in time")
+        for connection in [each for each in self._idle if now - each.idle_since > IDLE_SECONDS]:
+            self._idle.remove(connection)
+            connection.abort("idle")
+        self._timer = self._loop.call_later(1.0, self._check_times)
+
+    def close(self) -> None:
+        """Close every connection; no answer is delivered any more."""
+        self._is_closed = True
+        self._timer.cancel()
+        self._waiting.clear()
+        self._background.clear()
+        for task in self._opening:
+            task.cancel()
+        for connection in (*self._idle, *self._busy):
+            connection.receiver = None
+            connection.abort("closed")
+
+
+class _Use:
+    """The use of a connection for one request: when it is over, the connection is free."""
+
+    __slots__ = ("connection", "data", "head", "pool", "sending")
+
+    def __init__(self, pool: Pool, connection: Connection, sending: Sending) -> None:
+        self.pool = pool
+        self.connection = connection
+        self.sending = sending
+        self.head = sending.head
+        self.data = sending.data
+
+    def end(self) -> None:
+        self.pool._released(self.connection)
+        self.sending.end()
+
+    def lost(self, why: str) -> None:
+        self.pool._released(self.connection)
+        self.sending.lost(why)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no connection within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,90 @@
+"""The answer of an API server as a component gets it. Rules CLIENT-2, CLIENT-3 (spec/client.md).
+
+Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations).
+"""
+
+from typing import Any
+
+import msgspec
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.codec import DecodeError, decode_answer
+from refk8s.core.api.meta_v1 import ListMeta, Status
+from refk8s.core.api.request import Request, Response
+
+MESSAGE_BYTES_MAX = 300
+"""How much of an answer that is no Status its message shows."""
+
+
+class Unreadable(ValueError):
+    """The body of an answer that says that the request succeeded cannot be read."""
+
+
+class _Head(msgspec.Struct, rename="camel"):
+    """What says of which type a body is."""
+
+    kind: str = ""
+    api_version: str = ""
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
+
+
+def to_response(request: Request, code: int, body: bytes) -> Response | None:
+    """The response; None if the server does not know whether the request took effect (CLIENT-3).
+
+    Raises Unreadable. O(length of the body).
+    """
+    if code < 300:
+        return Response(code, _object(request, body))
+    said = _status(code, body)
+    if code in (502, 504) or (code == 500 and not said.reason):
+        return None
+    return Response(code, said)
+
+
+def _object(request: Request, body: bytes) -> Any:
+    try:
+        if request.verb == "list":
+            return decode_answer(request.resource.list_type, body)
+        head = _read_head(body)
+        type_ = resources.type_of_kind(head.api_version, head.kind)
+        if head.kind == "Status":
+            type_ = Status
+        if type_ is None:
+            raise Unreadable(f"{head.api_version} {head.kind} is not known")
+        return decode_answer(type_, body)
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable(str(error)) from None
+
+
+def _status(code: int, body: bytes) -> Status:
+    """The Status of a refusal. One whose code differs from that of the answer gets the latter."""
+    try:
+        if _read_head(body).kind == "Status":
+            said = decode_answer(Status, body)
+            return said if said.code == code else msgspec.structs.replace(said, code=code)
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    text = body[:MESSAGE_BYTES_MAX].decode("utf-8", "replace")
+    if code == 500:
+        return status.unexplained(text)
+    return Status(
+        metadata=ListMeta(),
+        status="Failure",
+        reason=_REASONS.get(code),
+        message=f"the server answered {code}: {text}",
+        code=code,
+    )
+
+
+_REASONS = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Gone",
+    413: "RequestEntityTooLarge",
+    429: "TooManyRequests",
+    503: "ServiceUnavailable",
+}

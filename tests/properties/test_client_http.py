@@ -1,0 +1,509 @@
+"""The client against a real API server over a loopback port, with connections that are cut. Rules
+CLIENT-3 to CLIENT-7 (spec/client.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from api_world import KINDS, Step, histories
+from client_world import Cut, a_steady_server, an_answer, asked, loopback, scripted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_client import plain
+
+from refk8s.components.client import http_api, pool
+from refk8s.components.client.connection import HEAD_BYTES_MAX
+from refk8s.components.client.http_api import (
+    ANSWER_SECONDS,
+    LEASE_SECONDS,
+    REFUSALS_MAX,
+    Call,
+    HttpApi,
+)
+from refk8s.components.client.pool import CONNECTIONS_MAX
+from refk8s.core.api import resources, status
+from refk8s.core.api.codec import encode
+from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
+from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta
+from refk8s.core.api.request import Options, Request, WatchEvent
+from refk8s.core.api.user import ADMIN
+from refk8s.core.client.retry import retry_seconds
+from refk8s.core.value import evolve
+
+HANDSHAKE_BYTES = 3_000
+"""More than the bytes of a TLS handshake in one direction: most cuts are after it."""
+cuts = st.one_of(
+    st.none(),
+    st.builds(Cut, sent=st.integers(0, HANDSHAKE_BYTES)),
+    st.builds(Cut, answered=st.integers(0, HANDSHAKE_BYTES)),
+    st.builds(Cut, answered=st.integers(0, 1_000), late=st.just(True)),
+)
+seen: Counter[str] = Counter()
+
+
+class Requests:
+    """The steps of a history as requests, on the state of one API server."""
+
+    def __init__(self, api: object) -> None:
+        self.api = api
+
+    def get(self, resource: resources.Resource, name: str, namespace: str) -> object:
+        record = self.api.store.get(resource.key(namespace, name))  # type: ignore[attr-defined]
+        return None if record is None else record.value
+
+    def request(self, step: Step) -> Request:
+        request = plain(step.request(self))  # type: ignore[arg-type]
+        if isinstance(request.body, DeleteOptions):
+            request = evolve(request, options=evolve(request.options, dry_run=False))
+        return request
+
+
+# --- CLIENT-3
+
+
+@settings(max_examples=40)
+@given(histories(size=10), st.lists(cuts, min_size=10, max_size=10))
+def test_client_3_a_cut_request_is_unknown_and_every_other_is_answered_as_in_the_process(
+    sequence: list[Step], cut_at: list[Cut | None]
+) -> None:
+    # Shows CLIENT-3.a, CLIENT-3.c.
+    async def test() -> None:
+        twin = await a_steady_server()
+        async with loopback(await a_steady_server()) as world:
+            handled: list[int] = []
+            world.api.listeners.append(lambda request, committed: handled.append(1))
+            for step, cut in zip(sequence, cut_at, strict=False):
+                request = Requests(twin).request(step)
+                if cut is not None:  # of a new connection, so that the place in it is known
+                    world.client.pool.retire()
+                    world.cutter.cuts = [cut]
+                before = world.api.store.revision
+                handled.clear()
+                answer = await asked(world.client, request)
+                took_effect = world.api.store.revision > before
+                assert len(handled) <= 1
+                if answer is None and not took_effect:
+                    seen["unknown, not done"] += 1
+                    continue  # the twin does not do it either
+                expected = await asked(twin, request)
+                assert expected is not None
+                if answer is not None:
+                    seen["answered"] += 1
+                    assert (answer.code, answer.body) == (expected.code, expected.body)
+                else:
+                    seen["unknown, done"] += 1
+                assert world.api.store.revision == twin.store.revision
+                world.cutter.cuts = []
+        twin.stop()
+
+    asyncio.run(test())
+
+
+def test_sometimes_a_request_that_is_unknown_was_done_and_sometimes_not() -> None:
+    test_client_3_a_cut_request_is_unknown_and_every_other_is_answered_as_in_the_process()
+    assert seen["unknown, done"] and seen["unknown, not done"] and seen["answered"], seen
+
+
+# --- CLIENT-5
+
+
+class Following:
+    """A watch that is opened again after each end, as an informer does (WATCH-2, WATCH-5)."""
+
+    def __init__(self, api: object, request: Request) -> None:
+        self.api, self.request = api, request
+        self.revision = int(request.options.resource_version)
+        self.events: list[WatchEvent] = []
+        self.codes: list[int] = []
+        self.open()
+
+    def open(self) -> None:
+        options = evolve(self.request.options, resource_version=str(self.revision))
+        request = evolve(self.request, options=options)
+        self.close = self.api.watch(request, self.take, self.end)  # type: ignore[attr-defined]
+
+    def take(self, events: tuple[WatchEvent, ...]) -> None:
+        for event in events:
+            assert event.revision > self.revision
+            self.revision = event.revision
+            if event.type != "BOOKMARK":
+                self.events.append(evolve(event, record=None))
+
+    def end(self, code: int) -> None:
+        self.codes.append(code)
+        if code == 0:
+            self.open()
+
+
+@settings(max_examples=40)
+@given(
+    histories(size=15),
+    st.sampled_from(KINDS),
+    st.lists(st.integers(0, 2 * HANDSHAKE_BYTES), max_size=6),
+)
+def test_client_5_a_component_gets_the_events_that_it_would_get_in_the_process(
+    sequence: list[Step], kind: resources.Resource, cut_at: list[int]
+) -> None:
+    # Shows CLIENT-5.a, CLIENT-5.c.
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            world.cutter.cuts = [Cut(answered=each) for each in cut_at]
+            request = Request(
+                "watch",
+                kind,
+                options=Options(resource_version="1", allow_watch_bookmarks=True),
+                user=ADMIN,
+            )
+            here = Following(world.api, request)
+            there = Following(world.client, request)
+            for step in sequence:
+                await asked(world.api, Requests(world.api).request(step))
+                if step.number == 0:
+                    await asyncio.sleep(0.002)  # so that events arrive one by one, and together
+            for _ in range(1_000):
+                if len(there.events) >= len(here.events):
+                    break
+                await asyncio.sleep(0.005)
+            assert there.events == here.events
+            assert set(there.codes) <= {0}
+            here.close()
+            there.close()
+
+    asyncio.run(test())
+
+
+# --- the rest by hand
+
+
+def config_map(name: str, size: int = 1) -> ConfigMap:
+    return ConfigMap(metadata=ObjectMeta(name=name, namespace="default"), data={"text": "x" * size})
+
+
+def create(name: str, size: int = 1) -> Request:
+    return Request(
+        "create", resources.CONFIG_MAPS, "default", name, body=config_map(name, size), user=ADMIN
+    )
+
+
+async def until(question: Callable[[], bool]) -> None:
+    """Wait until it is true."""
+    async with asyncio.timeout(20):
+        while not question():
+            await asyncio.sleep(0.005)
+
+
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+LIST = Request("list", resources.CONFIG_MAPS, user=ADMIN)
+GET = Request("get", resources.CONFIG_MAPS, "default", "a", user=ADMIN)
+
+
+def test_client_3_no_server_and_no_answer_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows CLIENT-3.a.
+    monkeypatch.setattr(http_api, "ANSWER_SECONDS", 0.5)
+
+    async def test() -> None:
+        async with scripted(None, an_answer(200)) as (server, client):
+            assert await asked(client, GET) is None
+            server.close()
+            await asyncio.sleep(0)
+            client.pool.retire()
+            answers = await asyncio.gather(*[asked(client, GET) for _ in range(100)])
+            assert answers == [None] * 100
+
+    in_loop(test)
+
+
+def test_client_3_a_lease_waits_less_than_other_requests() -> None:
+    assert LEASE_SECONDS < ANSWER_SECONDS
+
+    async def test() -> None:
+        async with scripted() as (_, client):
+            lease = Call(client, evolve(GET, resource=resources.LEASES), print, False)
+            assert (lease.seconds, Call(client, GET, print, False).seconds) == (
+                LEASE_SECONDS,
+                ANSWER_SECONDS,
+            )
+
+    in_loop(test)
+
+
+# --- CLIENT-4
+
+
+def test_client_4_a_list_is_read_in_pages_of_one_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows CLIENT-4.a, CLIENT-4.b.
+    monkeypatch.setattr(http_api, "PAGE_OBJECTS", 3)
+
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            for number in range(8):
+                await asked(world.api, create(f"c-{number}"))
+            expected = await asked(world.api, LIST)
+            pages: list[Request] = []
+
+            def send(request: Request, answer: Any, background: bool = False) -> None:
+                pages.append(request)
+                if len(pages) == 2:  # what is written between two pages is in neither
+                    world.api.submit(create("late"), lambda _: None)
+                HttpApi.send(world.client, request, answer, background)
+
+            world.client.send = send  # type: ignore[method-assign]
+            answer = await asked(world.client, LIST)
+            assert expected is not None and answer is not None
+            assert answer.body == expected.body
+            assert len(pages) == 3
+            limited = evolve(LIST, options=Options(limit=2))
+            assert len((await asked(world.client, limited)).body.items) == 2  # type: ignore[union-attr]
+            for version in ("0", str(world.api.store.revision)):
+                newest = evolve(LIST, options=Options(resource_version=version))
+                assert len((await asked(world.client, newest)).body.items) == 9  # type: ignore[union-attr]
+
+    in_loop(test)
+
+
+def a_page(continue_: str) -> bytes:
+    body = ConfigMapList(
+        metadata=ListMeta(resource_version="5", continue_=continue_ or None),
+        items=(config_map("a"),),
+    )
+    return an_answer(200, encode(body))
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [(an_answer(410, encode(status.expired("gone"))), 410), ((b"HTTP/1.1 200 OK\r\nCont",), None)],
+)
+def test_client_4_a_page_that_is_refused_or_lost_ends_the_list(
+    second: Any, code: int | None
+) -> None:
+    # Shows CLIENT-4.c, CLIENT-4.d.
+    async def test() -> None:
+        async with scripted(a_page("token"), second) as (server, client):
+            answer = await asked(client, LIST)
+            assert (None if answer is None else answer.code) == code
+            assert (
+                b"continue=token&" in server.requests[1] or b"continue=token " in server.requests[1]
+            )
+
+    in_loop(test)
+
+
+# --- CLIENT-5
+
+
+def watched(client: Any, request: Request) -> tuple[list[WatchEvent], asyncio.Future[int]]:
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    events: list[WatchEvent] = []
+    client.watch(request, events.extend, ended.set_result)
+    return events, ended
+
+
+WATCH = evolve(LIST, verb="watch", options=Options(resource_version="1"))
+
+
+def test_client_5_an_old_revision_ends_with_410_and_a_stopped_server_with_0() -> None:
+    # Shows CLIENT-5.b.
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            for number in range(3):
+                await asked(world.api, create(f"c-{number}"))
+            await world.api.store.compact(world.api.store.revision)
+            _, ended = watched(world.client, WATCH)
+            assert await asyncio.wait_for(ended, 20) == 410
+            now = Options(resource_version=str(world.api.store.revision))
+            events, ended = watched(world.client, evolve(WATCH, options=now))
+            for _ in range(1_000):
+                if events:
+                    break
+                await asked(world.api, create(f"d-{world.api.store.revision}"))
+                await asyncio.sleep(0.01)
+            world.api.stop()
+            assert await asyncio.wait_for(ended, 20) == 0
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (an_answer(403, encode(status.forbidden(resources.PODS, "", "no"))), 403),
+        (an_answer(410, encode(status.expired("gone"))), 410),
+        (an_answer(200, b"<html>\n"), 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n<html>\n\r\n", 0),
+        (b"SSH-2.0\r\n\r\n", 0),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 0),
+    ],
+)
+def test_client_5_any_other_answer_ends_a_watch(said: bytes, code: int) -> None:
+    # Shows CLIENT-5.b.
+    async def test() -> None:
+        async with scripted(said) as (server, client):
+            events, ended = watched(client, WATCH)
+            assert await asyncio.wait_for(ended, 20) == code
+            assert not events
+            await until(lambda: server.open == 0)
+
+    in_loop(test)
+
+
+def test_client_5_the_server_is_to_end_a_watch_after_some_minutes_and_else_the_client_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Shows CLIENT-5.d.
+    monkeypatch.setattr(http_api, "WATCH_LEEWAY_SECONDS", -299.9)
+
+    async def test() -> None:
+        async with scripted(None, None, None) as (server, client):
+            monkeypatch.setattr(http_api, "WATCH_SECONDS", (300, 301))
+            _, ended = watched(client, WATCH)
+            assert await asyncio.wait_for(ended, 20) == 0
+            assert b"timeoutSeconds=300" in server.requests[0]
+
+    in_loop(test)
+
+
+def test_client_5_a_closed_watch_delivers_nothing_more() -> None:
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            told: list[object] = []
+            for wait in (0.0, 0.05):
+                close = world.client.watch(WATCH, told.append, told.append)
+                await asyncio.sleep(wait)
+                told.clear()
+                close()
+                await asked(world.api, create(f"c-{wait}"))
+                await asyncio.sleep(0.05)
+                assert not told
+
+    in_loop(test)
+
+
+# --- CLIENT-6
+
+TOO_MANY = encode(status.too_many_requests("slow down"))
+
+
+def test_client_6_after_429_the_same_request_is_sent_again_at_its_time() -> None:
+    # Shows CLIENT-6.a.
+    async def test() -> None:
+        made = encode(config_map("a"))
+        script = [an_answer(429, TOO_MANY, f"Retry-After: {each}") for each in ("0", "1", "0")]
+        async with scripted(*script, an_answer(201, made)) as (server, client):
+            began = asyncio.get_running_loop().time()
+            answer = await asked(client, create("a"))
+            assert answer is not None and answer.code == 201
+            assert len(set(server.requests)) == 1 and len(server.requests) == 4
+            assert asyncio.get_running_loop().time() - began >= 1
+        async with scripted(*[script[0]] * 20) as (server, client):
+            answer = await asked(client, create("a"))
+            assert answer is not None and answer.code == 429
+            assert len(server.requests) == REFUSALS_MAX + 1
+        async with scripted(script[0]) as (server, client):
+            _, ended = watched(client, WATCH)
+            assert await asyncio.wait_for(ended, 20) == 429
+
+    in_loop(test)
+
+
+@given(st.text() | st.integers().map(str))
+def test_client_6_any_header_gives_a_wait_within_bounds(header: str) -> None:
+    assert 0 <= retry_seconds(header) <= 60
+    assert retry_seconds("2") == 2 and retry_seconds("") == 1 and retry_seconds("100000") == 60
+
+
+# --- CLIENT-7
+
+
+def test_client_7_what_is_too_long_ends_the_request_and_the_next_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Shows CLIENT-7.a.
+    monkeypatch.setattr(http_api, "BODY_BYTES_MAX", 1_000)
+
+    async def test() -> None:
+        long_head = an_answer(200, b"{}", "X-Long: " + "x" * HEAD_BYTES_MAX)
+        long_body = an_answer(200, encode(config_map("a", 5_000)))
+        good = an_answer(200, encode(config_map("a")))
+        for bad in (long_head, long_body):
+            async with scripted(bad, good) as (_, client):
+                assert await asked(client, GET) is None
+                answer = await asked(client, GET)
+                assert answer is not None and answer.body == config_map("a")
+
+    in_loop(test)
+
+
+def test_client_7_requests_are_sent_over_a_bounded_number_of_connections() -> None:
+    # Shows CLIENT-7.b, CLIENT-7.c.
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            order: list[str] = []
+
+            def answered(name: str) -> Callable[[Any], None]:
+                return lambda _: order.append(name)
+
+            for number in range(100):
+                request = create(f"late-{number}")
+                world.client.submit(request, answered("late"), background=True)
+            for number in range(200):
+                world.client.submit(create(f"c-{number}"), answered("first"))
+            async with asyncio.timeout(60):
+                while len(order) < 300:
+                    await asyncio.sleep(0.01)
+            assert 1 < world.cutter.open_max <= CONNECTIONS_MAX
+            assert "late" not in order[: 200 - CONNECTIONS_MAX]
+
+    in_loop(test)
+
+
+def test_client_7_too_many_background_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows CLIENT-7.d.
+    monkeypatch.setattr(http_api, "BACKGROUND_MAX", 3)
+
+    async def test() -> None:
+        async with scripted() as (_, client):
+            answers: list[Any] = []
+            for number in range(5):
+                client.submit(create(f"c-{number}"), answers.append, background=True)
+            assert [answer.code for answer in answers] == [429, 429]
+
+    in_loop(test)
+
+
+def test_client_7_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shows CLIENT-7.e.
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.1)
+
+    async def test() -> None:
+        good = an_answer(200, encode(config_map("a")))
+        async with scripted(good, good, good) as (server, client):
+            for _ in range(2):
+                await asked(client, GET)
+            assert server.connections == 1
+            await asyncio.sleep(1.5)
+            await asked(client, GET)
+            assert server.connections == 2
+
+    in_loop(test)
+
+
+def test_client_7_an_answer_to_no_request_and_interim_answers() -> None:
+    async def test() -> None:
+        good = an_answer(200, encode(config_map("a")))
+        interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        closing = an_answer(200, encode(config_map("a")), "Connection: close")
+        async with scripted(interim + good, good + good, closing, good) as (server, client):
+            for _ in range(4):
+                answer = await asked(client, GET)
+                assert answer is not None and answer.body == config_map("a")
+                await asyncio.sleep(0.05)
+            assert server.connections == 3
+
+    in_loop(test)
