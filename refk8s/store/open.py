@@ -29,11 +29,9 @@ async def open_store(
     them by itself (ETCD-12).
     """
     if is_etcd(where):
-        try:  # an extra, and a twentieth of a second
-            from refk8s.store.etcd.store import open_etcd
-        except ImportError as error:
-            raise StoreRefused(f"store {where}: {error}; pip install 'refk8s[etcd]'") from None
+        # imported here: it takes a twentieth of a second
         from refk8s.store.etcd.address import parse_address
+        from refk8s.store.etcd.store import open_etcd
 
         store = await open_etcd(
             parse_address(where), encode, decode, stamp, cluster_id, ttl_seconds or {}
