@@ -32,7 +32,7 @@ from refk8s.components.listening import LOCAL, listen, names_of, url_of
 from refk8s.components.options import ServerOptions
 from refk8s.components.this_machine import hostname, node_address
 from refk8s.components.token_signer import token_signer
-from refk8s.core.api import codec, resources
+from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.user import ADMIN, API_SERVER
@@ -147,10 +147,11 @@ class ServedApi:
             where = f"{kind}:{path}"
             undo.callback(remove_directories, make_directory(path.parent, "--store"))
         cluster_id = known or (None if has_id else str(uuid.uuid4()))
-        encode = encode_stored if is_etcd(where) else codec.encode
         ttl = {EVENTS.prefix: self.options.event_ttl_seconds}
         try:
-            store, found = await open_store(where, encode, decode_stored, stamp, cluster_id, ttl)
+            store, found = await open_store(
+                where, encode_stored, decode_stored, stamp, cluster_id, ttl
+            )
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:

@@ -101,7 +101,7 @@ class SqliteEngine(Generic[V]):
     """The store in the SQLite file at `path`. The file is created if it does not exist; its
     directory must exist.
 
-    `encode` converts a value to bytes, `decode(key, bytes)` back. `cluster_id` None accepts the
+    `encode` converts a value to bytes without its revision, `decode(key, bytes)` back. `cluster_id` None accepts the
     cluster of the file, or generates an id. Only one thread may call the engine at a time, except
     that `write` may run in another thread, between `stage` and `publish`, while this one reads.
 
@@ -119,6 +119,7 @@ class SqliteEngine(Generic[V]):
     ) -> None:
         self.path: Final = os.fspath(path)
         self._encode = encode
+        self._stamp = stamp
         self._sum = 0  # of the checksums of all rows
         self._memory: MemoryEngine[V] = MemoryEngine(stamp)
         made = _make_file(self.path)
@@ -213,9 +214,7 @@ class SqliteEngine(Generic[V]):
                 raise ValueError(f"a transaction of more than {WRITES_MAX} changes")
             record = change.record if change.record is not None else change.previous
             assert record is not None, "a change without a record before or after"
-            # Not kept on the record: most records are never sent to a client, and their text is
-            # half of the memory that they take.
-            value = None if change.record is None else record.wire or self._encode(record.value)
+            value = None if change.record is None else self._encode(record.value)
             row = (
                 (revision << _PLACE_BITS) + place,
                 change.key,
@@ -350,7 +349,7 @@ class SqliteEngine(Generic[V]):
                     record = None
                 else:
                     try:
-                        value = decode(key, wire)
+                        value = self._stamp(decode(key, wire), revision)  # STORE-27
                     except Exception as error:
                         words = f"store {self.path}: {key} at revision {revision} cannot be read: {error}; {_NEXT_STEP}"
                         raise StoreCorrupt(words) from error

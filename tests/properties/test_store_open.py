@@ -1,4 +1,4 @@
-"""Opening a store, rule STORE-18 (spec/store.md): one file, one cluster, one process, and a clear
+"""Opening a store, rules STORE-18 and STORE-27 (spec/store.md): one file, one cluster, one process, and a clear
 refusal for all else."""
 
 from __future__ import annotations
@@ -8,13 +8,22 @@ import resource
 import signal
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from refk8s.core.api import codec
+from refk8s.core.api.core_v1 import ConfigMap
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.resources import CONFIG_MAPS
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.store import Delete, Put, Txn
 from refk8s.store.errors import (
     OtherCluster,
@@ -331,3 +340,46 @@ def test_store_17_the_text_of_a_superseded_record_is_not_kept(tmp_path):
     engine.commit_batch([Txn((), (Put("/core/things/a", "two"),))])
     assert first.wire is None and engine.get("/core/things/a").value == "two"
     engine.close()
+
+
+texts = st.text(max_size=12)
+maps = st.none() | st.dictionaries(
+    st.sampled_from(["resourceVersion", "uid", "a"]), texts, min_size=1, max_size=3
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), maps, maps, st.sampled_from([None, "7", "99"])), max_size=8
+    ),
+    st.booleans(),
+)
+def test_store_27_a_stored_object_has_no_revision_and_is_read_with_its_own(
+    writes: list[tuple[str, dict[str, str] | None, dict[str, str] | None, str | None]], old: bool
+) -> None:
+    # Shows STORE-27.a, STORE-27.b, STORE-27.c.
+    """`old`: the file is written as refk8s once did, with a revision in the bytes."""
+
+    def encode_old(value: Any) -> bytes:
+        metadata = replace(value.metadata, resource_version="5")
+        return codec.encode(replace(value, metadata=metadata))
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "store.db"
+        engine = SqliteEngine(place, encode_old if old else encode_stored, decode_stored, stamp)
+        for name, annotations, data, revision in writes:
+            metadata = ObjectMeta(
+                name=name, namespace="default", annotations=annotations, resource_version=revision
+            )
+            obj = ConfigMap(metadata=metadata, data=data)
+            engine.commit_batch([Txn((), (Put(CONFIG_MAPS.key("default", name), obj),))])
+        before = (engine.list("/"), engine.changes("/", 0))
+        engine.close()
+        with closing(sqlite3.connect(place)) as connection:
+            for (text,) in connection.execute("SELECT value FROM journal"):
+                assert old or "resourceVersion" not in msgspec.json.decode(text)["metadata"]
+        engine = SqliteEngine(place, encode_stored, decode_stored, stamp)
+        assert (engine.list("/"), engine.changes("/", 0)) == before
+        for record in engine.list("/").records:
+            assert record.value.metadata.resource_version == str(record.mod_revision)
+        engine.close()

@@ -1,4 +1,4 @@
-"""Objects as the bytes that a store keeps. Rule ETCD-3 (spec/etcd.md).
+"""Objects as the bytes that a store keeps. Rules STORE-27 (spec/store.md), ETCD-3 (spec/etcd.md).
 
 The bytes are the JSON of the object without its resourceVersion, which is the revision of the last
 write and therefore known without them. Values that upstream's API server wrote to etcd can be read
