@@ -130,7 +130,7 @@ def _replay(path: Path) -> int:
     if run.left_out:
         click.echo(
             f"UNDETERMINED: {run.left_out} of {len(actions)} entries "
-            "cannot happen any more, and were left out"
+            "are no longer possible, and were left out"
         )
     elif not run.broken:
         click.echo(verdict(run.tested, _every_rule()))

@@ -119,9 +119,9 @@ def read_cluster_id(directory: Path, can_be_recovered: bool) -> str:
     if _UUID.fullmatch(found):
         return found
     if can_be_recovered:
-        log.warning("%s is damaged and is written anew from the store", path)
+        log.warning("%s is damaged and is written again from the store", path)
         return ""
-    raise CannotRun(f"{path} holds no cluster id: restore it, or remove it to begin a new cluster")
+    raise CannotRun(f"{path} has no cluster id: restore it, or remove it to begin a new cluster")
 
 
 def write_cluster_id(directory: Path, cluster_id: str) -> None:
@@ -155,7 +155,7 @@ def _authority(directory: Path, now: datetime) -> Pair:
         _certify(pair, key, certificates.AUTHORITY_NAME, now)  # the first start was killed half way
     if problem := certificates.problem_of_self_signed(pair):
         raise CannotRun(
-            f"{pair.certificate} and {pair.key} are no authority ({problem}): restore them, or remove {directory} to make all keys anew"
+            f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): restore them, or remove {directory} to make all keys anew"
         )
     old.unlink(missing_ok=True)
     return pair
@@ -176,7 +176,7 @@ def _admin_token(path: Path, is_new: bool) -> str:
     token = content.decode("ascii", "replace").strip()
     if not TOKEN.fullmatch(token):
         raise CannotRun(
-            f"{path} holds no token (16 characters or more, no spaces): restore it, or remove it to get a new token"
+            f"{path} has no token (16 characters or more, no spaces): restore it, or remove it to get a new token"
         )
     return token
 
@@ -197,7 +197,7 @@ def _token_key(directory: Path, is_new: bool) -> TokenKey:
         return parse_key(content)
     except BadKey as error:
         raise CannotRun(
-            f"{path} holds no key for tokens ({error}): restore it, or remove it to get a new key"
+            f"{path} has no key for tokens ({error}): restore it, or remove it to get a new key"
         ) from None
 
 
@@ -207,7 +207,7 @@ def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
         write_file(pair.certificate, certificates.make_self_signed(key, name, now))
     except (ValueError, TypeError) as error:
         raise CannotRun(
-            f"{pair.key} holds no private key ({error}): restore it, or remove it to get a new key"
+            f"{pair.key} has no private key ({error}): restore it, or remove it to get a new key"
         ) from None
 
 

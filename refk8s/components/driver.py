@@ -249,7 +249,7 @@ class _Handler:
 
     def report(self, problem: Problem) -> None:
         log.error(
-            "%s: %s raised %s about %r, which is a bug; it is tried again later, and all else goes on",
+            "%s: %s raised %s about %r, which is a bug; it is tried again later, and everything else continues",
             self.driver.machine.name,
             problem.reconciler,
             type(problem.error).__name__,

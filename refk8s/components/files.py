@@ -87,7 +87,7 @@ def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
         raise CannotRun(f"cannot read {path}: {error.strerror}; correct its permissions") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise CannotRun(f"{path} is no plain file; move it away")
+        raise CannotRun(f"{path} is not a regular file; move it away")
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(bytes_max + 1)
     if len(content) > bytes_max:
@@ -160,7 +160,7 @@ def tighten(path: Path) -> bool:
     except FileNotFoundError:
         return False
     if not stat.S_ISREG(found.st_mode):
-        raise CannotRun(f"{path} is no plain file; move it away")
+        raise CannotRun(f"{path} is not a regular file; move it away")
     if not stat.S_IMODE(found.st_mode) & 0o077:
         return False
     _change_mode(path, PRIVATE_FILE)

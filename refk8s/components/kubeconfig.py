@@ -217,11 +217,12 @@ def _parse(path: Path, content: bytes) -> Any:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(path, " ".join(str(error).split())) from None
     if not isinstance(root, yaml.MappingNode):
-        raise _broken(path, "it is no mapping")
+        raise _broken(path, "it is not a mapping")
     kind = _value(root, "kind")
     if kind is not None and kind.value != "Config":
         raise _broken(
-            path, f"it is a {kind.value}" if isinstance(kind.value, str) else "its kind is no text"
+            path,
+            f"it is a {kind.value}" if isinstance(kind.value, str) else "its kind is not a string",
         )
     for field, _ in LISTS:
         found = _value(root, field)
@@ -230,7 +231,7 @@ def _parse(path: Path, content: bytes) -> Any:
             and not isinstance(found, yaml.SequenceNode)
             and found.tag != "tag:yaml.org,2002:null"
         ):
-            raise _broken(path, f"{field} is no list")
+            raise _broken(path, f"{field} is not a list")
         for place, entry in enumerate(_entries(root, field)):
             if not isinstance(entry, yaml.MappingNode) or _name(entry) is None:
                 raise _broken(path, f"{field}[{place}] has no name")
@@ -239,7 +240,7 @@ def _parse(path: Path, content: bytes) -> Any:
 
 def _broken(path: Path, why: str) -> CannotRun:
     return CannotRun(
-        f"{path} is no kubeconfig ({why}): mend it or move it away, or choose another with --kubeconfig"
+        f"{path} is not a kubeconfig ({why}): correct it or move it away, or choose another with --kubeconfig"
     )
 
 

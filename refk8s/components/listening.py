@@ -47,7 +47,7 @@ def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket
             ) from None
         if error.errno == errno.EADDRNOTAVAIL:
             raise CannotRun(
-                f"{bind} is no address of this machine: choose another with --bind"
+                f"{bind} is not an address of this machine: choose another with --bind"
             ) from None
         raise CannotRun(
             f"cannot listen at {bind} on port {port}: {error.strerror}; choose another with --bind or --port"

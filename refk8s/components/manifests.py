@@ -48,7 +48,7 @@ async def apply(path: Path, submit: Submit) -> list[str]:
     except BadManifest as error:
         return [f"cannot apply {path}: {error}"]
     if not manifests:
-        return [f"cannot apply {path}: it holds no objects"]
+        return [f"cannot apply {path}: it has no objects"]
     said = []
     for manifest in manifests:
         try:

@@ -72,7 +72,8 @@ def with_leader_election(
 ) -> Elector:
     """The component, which runs only while its instance holds the Lease of its name (ELECT-1).
 
-    `host` begins the identity of the instance. `name` tells the instances of one cluster apart.
+    The identity of the instance begins with `host`. `name` distinguishes the instances of one
+    cluster.
     """
     source = loop.name if loop.name == CONTROLLER_MANAGER else loop.component
     return Elector(loop, config or ElectionConfig(loop.name), host, loop.user, source, name)

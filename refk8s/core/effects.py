@@ -120,8 +120,6 @@ class VirtualStep(ABC):
         self.carry_out_all(effects)
 
     def report(self, problem: Problem) -> None:
-        """Raise the exception, where a driver logs it and continues (LOOP-10).
-
-        In virtual time it ends the step, and is a finding of the run (SIM-8).
-        """
+        """Raise the exception. A driver logs it and continues (LOOP-10); in virtual time it ends
+        the step, and is reported as a finding of the run (SIM-8)."""
         raise problem.error

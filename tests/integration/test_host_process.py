@@ -216,7 +216,7 @@ def test_host_10_what_is_applied_is_told_line_by_line_after_the_ready_line(tmp_p
     finally:
         cluster.stop()
     assert "is ready at" in lines[0] and lines[2] == "deployment.apps/web created"
-    assert 'unknown field "dataa"' in lines[1] and "it holds no objects" in lines[3]
+    assert 'unknown field "dataa"' in lines[1] and "it has no objects" in lines[3]
 
 
 def test_adm_12_a_cluster_starts_though_a_user_has_given_away_the_address_of_its_dns(

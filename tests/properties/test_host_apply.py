@@ -65,7 +65,7 @@ def test_host_10_lists_and_documents_are_created_one_by_one(tree: Any, as_json: 
     )
     said = applied(world, text)
     if not numbers:
-        assert said == ["cannot apply a.yaml: it holds no objects"]
+        assert said == ["cannot apply a.yaml: it has no objects"]
         return
     assert names(world) == sorted({f"m-{number}" for number in numbers})
     seen: set[int] = set()
@@ -76,7 +76,7 @@ def test_host_10_lists_and_documents_are_created_one_by_one(tree: Any, as_json: 
 
 BAD = {
     "a: [": "cannot apply a.yaml: yaml: ",
-    "": "cannot apply a.yaml: it holds no objects",
+    "": "cannot apply a.yaml: it has no objects",
     "- 1": "where an object is expected",
     "just text": "where an object is expected",
     "kind: ConfigMap": "an object needs apiVersion and kind",

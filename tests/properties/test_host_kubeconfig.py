@@ -128,9 +128,9 @@ def test_host_8_removal_leaves_the_current_context_of_others(before: dict[str, A
 
 
 BROKEN = {
-    "a: [": "no kubeconfig", "- a": "no mapping", "clusters: 3": "clusters is no list", "users: [{user: {}}]": r"users\[0\] has no name",
-    "kind: Pod": "it is a Pod", "\x00": "no kubeconfig", "contexts: [1]": "has no name", "[" * 50_000: "no kubeconfig",
-    "a: *b": "no kubeconfig", "kind: [x]": "kind", "{}\n---\n{}": "no kubeconfig",
+    "a: [": "not a kubeconfig", "- a": "not a mapping", "clusters: 3": "clusters is not a list", "users: [{user: {}}]": r"users\[0\] has no name",
+    "kind: Pod": "it is a Pod", "\x00": "not a kubeconfig", "contexts: [1]": "has no name", "[" * 50_000: "not a kubeconfig",
+    "a: *b": "not a kubeconfig", "kind: [x]": "kind", "{}\n---\n{}": "not a kubeconfig",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from refk8s.core.store import Committed, Record, Txn
 from refk8s.core.value import Value
 
 Reader: TypeAlias = store.Reader[Any]
-"""What a decision may ask the store."""
+"""The reads of the store that a decision needs: `History` and every engine have them."""
 
 
 class Commit(Value, frozen=True):

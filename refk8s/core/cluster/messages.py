@@ -31,8 +31,8 @@ def deliver(
 ) -> tuple[tuple[WatchEvent, ...], Cursor] | None:
     """The next events of a watch, for at most `limit` changes, and the watch after them.
 
-    The event is a bookmark where no change matches (CLUSTER-2). None where the changes are
-    compacted: the watch ends.
+    The event is a bookmark if no change matches (CLUSTER-2). None if the changes are compacted: the
+    watch ends.
     """
     changes: tuple[Any, ...] = ()
     if cursor.revision <= known.revision:

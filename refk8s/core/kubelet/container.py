@@ -119,8 +119,8 @@ fe00::2\tip6-allrouters
 def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, ...]) -> str:
     """The content of the container's /etc/hosts (KUBELET-94).
 
-    Empty where the container mounts a file of its own there. On the host's network these lines come
-    after those of the node's file.
+    Empty if the container mounts a volume there. On the host's network these lines come after those
+    of the node's file.
     """
     if any(mount.mount_path == HOSTS_PATH for mount in container.volume_mounts or ()):
         return ""
@@ -157,7 +157,7 @@ def compute_container_config(
 ) -> ContainerConfig:
     """The complete request to the runtime to create the container.
 
-    BadConfig where it cannot be created, NotYet where an object has not been read.
+    Raises BadConfig if it cannot be created, NotYet if an object has not been read.
     """
     security.check_enforceable(pod, container)
     image = draft.memory.container(container.name)

@@ -70,10 +70,8 @@ class Draft:
 
 
 def bounded_grace(seconds: int | None) -> int:
-    """A grace period of an object as a runtime takes it, from one second to SECONDS_MAX.
-
-    GRACE_SECONDS_DEFAULT where there is none.
-    """
+    """A grace period of an object, bounded for the runtime: from one second to SECONDS_MAX. Without
+    one it is GRACE_SECONDS_DEFAULT."""
     return min(
         max(GRACE_SECONDS_DEFAULT if seconds is None else seconds, GRACE_SECONDS_MIN), SECONDS_MAX
     )

@@ -29,7 +29,7 @@ def compute_environment(
 ) -> tuple[tuple[str, str], ...]:
     """All variables in order, each name once.
 
-    BadConfig where a source is missing, NotYet where one has not been read.
+    Raises BadConfig if a source is missing, NotYet if one has not been read.
     """
     namespace = pod.metadata.namespace or ""
     given: dict[str, str] = {}
@@ -236,7 +236,7 @@ def resource_value(
 ) -> str:
     """A limit or request of a container in units of the divisor, rounded up.
 
-    What the node has, where no limit is set.
+    If the limit is not set, it is the amount that the node has.
     """
     if ref.container_name and ref.container_name != container.name:
         named = find_container(pod.spec, ref.container_name)

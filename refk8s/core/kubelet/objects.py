@@ -181,7 +181,8 @@ class Library:
         self.wake_at: Instant | None = None
 
     def get(self, key: str) -> Any:
-        """The current object, or None where there is none. NotYet while a read is in transit."""
+        """The current object, or None if there is none. Raises NotYet while a read is in
+        transit."""
         held = self.held.get(key, NOT_HELD)
         if held.as_of < self.since:
             if (

@@ -50,7 +50,7 @@ WORKER, STATUS = "pod-worker", "pod-status"
 
 
 def pod_key(pod: Any) -> Key:
-    """ "namespace/name/uid" of a pod, or of what is remembered of one."""
+    """ "namespace/name/uid" of a pod, or of the memory of a pod."""
     if isinstance(pod, PodMemory):
         return f"{pod.namespace}/{pod.name}/{pod.uid}"
     return f"{pod.metadata.namespace}/{pod.metadata.name}/{pod.metadata.uid}"

@@ -185,7 +185,7 @@ def grace_seconds(pod: Pod, container: Container, why: str) -> int:
 def compute_probe(
     container: Container, probe: core_v1.Probe, current: ContainerStatus
 ) -> Probe | None:
-    """The operation that runs a probe; None where the container has no port of that name."""
+    """The operation that runs a probe; None if the container has no port of that name."""
     base = Probe(current.pod_uid, current.id, "exec", timeout_seconds=probe.timeout_seconds or 1)
     if probe.exec is not None:
         return evolve(base, command=probe.exec.command or ())
@@ -219,7 +219,7 @@ def _http(container: Container, action: HTTPGetAction, base: Probe) -> Probe | N
 
 
 def port_number(container: Container, port: int | str) -> int:
-    """The number of a port given by number or name; 0 where the container has none of that name."""
+    """The number of a port given by number or name; 0 if the container has none of that name."""
     if isinstance(port, int):
         return port
     for candidate in container.ports or ():

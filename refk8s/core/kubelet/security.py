@@ -25,7 +25,7 @@ LOCALHOST = "Localhost"
 
 
 def _field(pod: Pod, container: Container, name: str) -> Any:
-    """A field of the container's security context, or the pod's where the container has none."""
+    """A field of the container's security context, or the pod's if the container has none."""
     for context in (container.security_context, pod.spec.security_context):
         value = getattr(context, name, None)
         if value is not None:
@@ -195,7 +195,7 @@ def is_proc_unmasked(container: Container) -> bool:
 
 
 def check_enforceable(pod: Pod, container: Container) -> None:
-    """BadConfig where the pod requests a confinement that this runtime lacks (KUBELET-92)."""
+    """Raise BadConfig if the pod requests a confinement that this runtime lacks (KUBELET-92)."""
     if pod.spec.host_users is False:
         raise BadConfig("hostUsers is false, and this node's runtime has no user namespaces")
     if _field(pod, container, "windows_options") is not None:

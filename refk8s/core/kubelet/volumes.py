@@ -144,7 +144,7 @@ def is_secret(volume: Volume) -> bool:
 
 
 def fs_group(pod: Pod) -> int:
-    """The group that owns the pod's volumes; -1 where the pod has none."""
+    """The group that owns the pod's volumes; -1 if the pod has none."""
     context = pod.spec.security_context
     return context.fs_group if context is not None and context.fs_group is not None else -1
 
@@ -210,7 +210,7 @@ def _projected(draft: Draft, pod: Pod, source: VolumeProjection) -> Files:
 
 
 def common_user(pod: Pod) -> int:
-    """The user of all containers of the pod; -1 where they differ or one has the image's."""
+    """The user of all containers of the pod; -1 if they differ or one has the image's."""
     found = {compute_run_as(pod, container)[0] for container in every_container(pod.spec)}
     user = found.pop() if len(found) == 1 else None
     return -1 if user is None else user

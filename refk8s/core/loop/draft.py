@@ -96,8 +96,8 @@ class Draft:
         if at is not None and (self.timer_next is None or at <= self.timer_next):
             self.timer_next = at
         elif old is not None and old == self.timer_next and len(self.timers) <= TIMERS_SEARCHED_MAX:
-            # The earliest timer was the one that is gone: a wake for it would cost a step. With
-            # many timers, a wake costs less than the search.
+            # The removed timer was the earliest one: a wake for it would cost a step. With many
+            # timers, a wake costs less than the search.
             self.timer_next = min(self.timers.values(), default=None)
 
     def end_plan(self, item: Item, failure: Response | None, failed: bool = False) -> None:
@@ -112,7 +112,7 @@ class Draft:
     # --- reconcilers --------------------------------------------------------------------------
 
     def memory_of(self, reconciler: Reconciler) -> Any:
-        """What the reconciler remembers between two plans."""
+        """The reconciler's memory."""
         return self.memories[self.loop.memory_names[reconciler.name]]
 
     def pass_result(

@@ -33,7 +33,7 @@ class Note(Value, frozen=True):
     type: str = "Normal"
     field_path: str = ""  # "spec.containers{name}"
     action: str = ""  # what the component did about the object: "Binding"
-    related: Any = None  # another object, where the action concerns one
+    related: Any = None  # another object that the action concerns, if any
 
 
 class Plan(Value, frozen=True):
@@ -44,11 +44,11 @@ class Plan(Value, frozen=True):
     reconciled again before every request is answered and the view shows their result.
 
     `memory` replaces the reconciler's memory. `enqueue` names (reconciler, key) pairs to reconcile
-    soon. `failed` asks for a back-off although nothing was sent. `asks` are requests whose
-    responses the reconciler itself handles (`Reconciler.answered`): a fresh read where the view may
-    be behind, or a token; the key does not rest for them. `problems` are exceptions about single
-    objects in a plan about many: they are reported, and the plan covers the other objects
-    (LOOP-10).
+    soon. `failed` asks for a back-off although nothing was sent. `queries` are requests whose
+    responses the reconciler itself handles (`Reconciler.answered`): a read from the API server,
+    because the view may be behind, or a token; the key does not rest for them. `problems` are
+    exceptions about single objects in a plan about many: they are reported, and the plan covers the
+    other objects (LOOP-10).
     """
 
     waves: tuple[tuple[Request, ...], ...] = ()

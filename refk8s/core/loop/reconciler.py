@@ -44,7 +44,7 @@ class Reconciler:
     """
 
     name: str = ""
-    # whose its requests are; None: those of the service account of its name in kube-system
+    # the user of its requests; None: the service account of its name in kube-system
     user: User | None = None
     # the source of its Events, as `kubectl describe` shows it; empty: the loop's
     component: str = ""
@@ -72,7 +72,7 @@ class Reconciler:
     def answered(
         self, memory: Any, key: Key, request: Request, response: Response | None, now: Instant
     ) -> tuple[Any, Iterable[Key]]:
-        """Handle the response to one of a plan's `asks`: new memory, and keys to reconcile.
+        """Handle the response to one of a plan's `queries`: new memory, and keys to reconcile.
 
         None: there was no response.
         """
@@ -81,5 +81,5 @@ class Reconciler:
     def runtime_changed(
         self, memory: Any, pod_uids: tuple[str, ...], now: Instant
     ) -> tuple[Any, Iterable[Key]]:
-        """Handle a change that the runtime reports by itself."""
+        """Handle a change that the runtime reports without an operation."""
         return memory, ()

@@ -23,7 +23,7 @@ BURST_MAX = 25  # Events about one object in a burst
 REFILL: Instant = 5 * MINUTE  # one more after each such interval
 REMEMBERED_MAX = 4096
 NAME_LENGTH_MAX = 253
-TEXT_BYTES_MAX = 128  # of the reporting instance, where an Event has an eventTime (VAL-65)
+TEXT_BYTES_MAX = 128  # of the reporting instance, if an Event has an eventTime (VAL-65)
 MESSAGE_BYTES_MAX = 1024  # likewise
 
 
@@ -46,7 +46,7 @@ class Recorder(Value, frozen=True, eq=False):
 def record(
     recorder: Recorder, note: Note, component: str, host: str, user: User, unique: str, now: Instant
 ) -> tuple[Recorder, Request | None]:
-    """The request that records a note; None where the object is over its limit (EVENT-2). O(1)."""
+    """The request that records a note; None if the object is over its limit (EVENT-2). O(1)."""
     metadata = note.regarding.metadata
     # Users look up the Events of a Node by its name, not by its uid. So upstream's kubelet writes
     # the name as uid, and so does this one.

@@ -80,7 +80,7 @@ def load(programmed: Programmed, change: Change) -> Programmed:
 
 
 def apply(programmed: Programmed, change: Change) -> Programmed:
-    """The transaction. Raises Impossible where the kernel would reject it."""
+    """The transaction. Raises Impossible if the kernel would reject it."""
     pickers = programmed.pickers.update({picker.name: picker for picker in change.pickers})
     for picker in change.pickers:
         if picker.kind == LOCAL and picker.inside and picker.within.name not in pickers:

@@ -124,7 +124,7 @@ class Decision(Value, frozen=True, eq=False):
     plan: Plan
     state: LoopState
     life: int
-    # what the component knew before this step; None where it has just started
+    # the component's state before this step; None if it has just started
     past: LoopState | None = None
 
     @property

@@ -280,10 +280,10 @@ def event(one: Any, now: Instant) -> Cells:
 
 _EVENT = Layout(
     (
-        Column("Last Seen", "The time since it was last seen."), Column("Type", "Normal or Warning."),
-        Column("Reason", "Why, in one word."), Column("Object", "What it is about."), wide("Subobject", "The part of the object."),
-        wide("Source", "Who reported it, and where."), Column("Message", "What happened."),
-        wide("First Seen", "The time since it was first seen."), wide("Count", "How often it was seen."),
+        Column("Last Seen", "The time since the last occurrence."), Column("Type", "Normal or Warning."),
+        Column("Reason", "The reason of the event."), Column("Object", "The object that the event is about."), wide("Subobject", "The part of the object."),
+        wide("Source", "The reporting component and its host."), Column("Message", "The description of the event."),
+        wide("First Seen", "The time since the first occurrence."), wide("Count", "The number of occurrences."),
         Column("Name", NAME.description, priority=1, format="name"),
     ),
     event,
@@ -292,17 +292,17 @@ _EVENT = Layout(
 LAYOUTS: dict[tuple[str, str], Layout] = {
     ("", "Pod"): Layout(
         (
-            NAME, Column("Ready", "How many containers are ready, of how many."), Column("Status", "How the pod is, in one word."),
-            Column("Restarts", "How often containers were restarted, and when last."), AGE, wide("IP", "The pod's address."),
-            wide("Node", "The node it runs on."), wide("Nominated Node", "The node that is being cleared for it."),
-            wide("Readiness Gates", "How many of its readiness gates are true, of how many."),
+            NAME, Column("Ready", "The number of ready containers and of all."), Column("Status", "The status of the pod."),
+            Column("Restarts", "The number of restarts, and the time since the last one."), AGE, wide("IP", "The pod's address."),
+            wide("Node", "The node of the pod."), wide("Nominated Node", "The node for which it is nominated."),
+            wide("Readiness Gates", "The number of readiness gates that are True and of all."),
         ),
         pod,
         pod_conditions,
     ),
     ("", "Service"): Layout(
         (
-            NAME, Column("Type", "How it is exposed."), Column("Cluster-IP", "Its address in the cluster."),
+            NAME, Column("Type", "The type of the service."), Column("Cluster-IP", "Its address in the cluster."),
             Column("External-IP", "Its addresses outside of the cluster."), Column("Port(s)", "Its ports, with node ports."), AGE, SELECTOR,
         ),
         service,
@@ -317,41 +317,41 @@ LAYOUTS: dict[tuple[str, str], Layout] = {
     ),
     ("", "Node"): Layout(
         (
-            NAME, Column("Status", "Whether it is ready, and open to new pods."), Column("Roles", "Its roles, from its labels."), AGE,
+            NAME, Column("Status", "Whether the node is ready and schedulable."), Column("Roles", "Its roles, from its labels."), AGE,
             Column("Version", "The version of its kubelet."), wide("Internal-IP", "Its address in the cluster."),
-            wide("External-IP", "Its address outside."), wide("OS-Image", "Its operating system."),
+            wide("External-IP", "The external address."), wide("OS-Image", "Its operating system."),
             wide("Kernel-Version", "Its kernel."), wide("Container-Runtime", "Its container runtime."),
         ),
         node,
     ),
     ("", "Namespace"): Layout((NAME, Column("Status", "Active or Terminating."), AGE), namespace),
-    ("", "ConfigMap"): Layout((NAME, Column("Data", "How many entries it has."), AGE), config_map),
-    ("", "Secret"): Layout((NAME, Column("Type", "What it is for."), Column("Data", "How many entries it has."), AGE), secret),
-    ("", "ServiceAccount"): Layout((NAME, Column("Secrets", "How many secrets it lists."), AGE), service_account),
+    ("", "ConfigMap"): Layout((NAME, Column("Data", "The number of entries."), AGE), config_map),
+    ("", "Secret"): Layout((NAME, Column("Type", "The type of the secret."), Column("Data", "The number of entries."), AGE), secret),
+    ("", "ServiceAccount"): Layout((NAME, Column("Secrets", "The number of secrets in its list."), AGE), service_account),
     ("", "ResourceQuota"): Layout(
-        (NAME, Column("Request", "Used and allowed, but for limits."), Column("Limit", "Limits used and allowed."), AGE), resource_quota,
+        (NAME, Column("Request", "Used and allowed amounts, except limits."), Column("Limit", "Used and allowed limits."), AGE), resource_quota,
     ),
     ("", "ComponentStatus"): Layout(
         (
-            NAME, Column("Status", "Whether it is healthy."), Column("Message", "What it says."), Column("Error", "What it complains of."),
+            NAME, Column("Status", "Whether it is healthy."), Column("Message", "The message."), Column("Error", "The error."),
         ),
         component_status,
     ),
     ("", "PersistentVolume"): Layout(
         (
-            NAME, Column("Capacity", "Its size."), Column("Access Modes", "How it may be mounted."),
-            Column("Reclaim Policy", "What becomes of it after its claim."), Column("Status", "Its phase."),
-            Column("Claim", "The claim it is bound to."), Column("StorageClass", "Its storage class."),
-            Column("VolumeAttributesClass", "Its volume attributes class."), Column("Reason", "Why it is as it is."), AGE,
+            NAME, Column("Capacity", "The size of the volume."), Column("Access Modes", "The access modes of the volume."),
+            Column("Reclaim Policy", "What happens to the volume after its claim is deleted."), Column("Status", "Its phase."),
+            Column("Claim", "The bound claim."), Column("StorageClass", "Its storage class."),
+            Column("VolumeAttributesClass", "Its volume attributes class."), Column("Reason", "The reason of the phase."), AGE,
             wide("VolumeMode", "Filesystem or Block."),
         ),
         persistent_volume,
     ),
     ("", "PersistentVolumeClaim"): Layout(
         (
-            NAME, Column("Status", "Its phase."), Column("Volume", "The volume it is bound to."), Column("Capacity", "The volume's size."),
-            Column("Access Modes", "How the volume may be mounted."), Column("StorageClass", "The storage class it asks for."),
-            Column("VolumeAttributesClass", "The volume attributes class it asks for."), AGE, wide("VolumeMode", "Filesystem or Block."),
+            NAME, Column("Status", "Its phase."), Column("Volume", "The bound volume."), Column("Capacity", "The size of the volume."),
+            Column("Access Modes", "The access modes of the volume."), Column("StorageClass", "The requested storage class."),
+            Column("VolumeAttributesClass", "The requested volume attributes class."), AGE, wide("VolumeMode", "Filesystem or Block."),
         ),
         persistent_volume_claim,
     ),

@@ -41,7 +41,7 @@ NAME = Column("Name", "The name, unique in its namespace and resource.", format=
 AGE = Column("Age", "The time since it was created.")
 CONTAINERS = Column("Containers", "The names of the containers.", priority=1)
 IMAGES = Column("Images", "The images of the containers.", priority=1)
-SELECTOR = Column("Selector", "Which pods it selects.", priority=1)
+SELECTOR = Column("Selector", "The selector of its pods.", priority=1)
 
 
 def integer(name: str, description: str) -> Column:

@@ -349,19 +349,19 @@ def _boolean(name: str, description: str) -> Column:
 
 _ROLE_BINDING = Layout(
     (
-        NAME, Column("Role", "The role it grants."), AGE, wide("Users", "Users it is granted to."),
-        wide("Groups", "Groups it is granted to."), wide("ServiceAccounts", "Service accounts it is granted to."),
+        NAME, Column("Role", "The role it grants."), AGE, wide("Users", "The users of the binding."),
+        wide("Groups", "The groups of the binding."), wide("ServiceAccounts", "The service accounts of the binding."),
     ),
     role_binding,
 )  # fmt: skip
 _WEBHOOKS = Layout(
-    (NAME, integer("Webhooks", "How many webhooks it has."), AGE), webhook_configuration
+    (NAME, integer("Webhooks", "The number of webhooks."), AGE), webhook_configuration
 )
 _POLICY_BINDING = Layout(
     (
         NAME,
-        Column("PolicyName", "The policy it binds."),
-        Column("ParamRef", "The parameters it binds."),
+        Column("PolicyName", "The bound policy."),
+        Column("ParamRef", "The bound parameters."),
         AGE,
     ),
     admission_policy_binding,
@@ -376,98 +376,98 @@ LAYOUTS: dict[tuple[str, str], Layout] = {
     (_NETWORKING, "Ingress"): Layout(
         (
             NAME, Column("Class", "The ingress class."), Column("Hosts", "The hosts of its rules."),
-            Column("Address", "Where it is reached."), Column("Ports", "The ports it opens."), AGE,
+            Column("Address", "The address of the load balancer."), Column("Ports", "The ports it opens."), AGE,
         ),
         ingress,
     ),
     (_NETWORKING, "IngressClass"): Layout(
-        (NAME, Column("Controller", "Who carries it out."), Column("Parameters", "Where its parameters are."), AGE), ingress_class,
+        (NAME, Column("Controller", "The controller that implements the class."), Column("Parameters", "The reference to its parameters."), AGE), ingress_class,
     ),
-    (_NETWORKING, "NetworkPolicy"): Layout((NAME, Column("Pod-Selector", "Which pods it is for."), AGE), network_policy),
+    (_NETWORKING, "NetworkPolicy"): Layout((NAME, Column("Pod-Selector", "The selector of the pods to which it applies."), AGE), network_policy),
     (_NETWORKING, "ServiceCIDR"): Layout((NAME, Column("CIDRs", "The ranges of service addresses."), AGE), service_cidr),
-    (_NETWORKING, "IPAddress"): Layout((NAME, Column("ParentRef", "What the address is of."), AGE), ip_address),
+    (_NETWORKING, "IPAddress"): Layout((NAME, Column("ParentRef", "The object that uses the address."), AGE), ip_address),
     (_STORAGE, "StorageClass"): Layout(
         (
-            NAME, Column("Provisioner", "Who makes the volumes."), Column("ReclaimPolicy", "What becomes of a volume after its claim."),
-            Column("VolumeBindingMode", "When a volume is made and bound."),
+            NAME, Column("Provisioner", "The provisioner."), Column("ReclaimPolicy", "What happens to a volume after its claim is deleted."),
+            Column("VolumeBindingMode", "When a volume is provisioned and bound."),
             Column("AllowVolumeExpansion", "Whether volumes may grow."), AGE,
         ),
         storage_class,
     ),
-    (_STORAGE, "VolumeAttributesClass"): Layout((NAME, Column("DriverName", "Whose attributes."), AGE), volume_attributes_class),
+    (_STORAGE, "VolumeAttributesClass"): Layout((NAME, Column("DriverName", "The name of the driver."), AGE), volume_attributes_class),
     (_STORAGE, "VolumeAttachment"): Layout(
         (
-            NAME, Column("Attacher", "Who attaches.", format="name"), Column("PV", "The volume."), Column("Node", "The node."),
+            NAME, Column("Attacher", "The attacher.", format="name"), Column("PV", "The volume."), Column("Node", "The node."),
             _boolean("Attached", "Whether it is attached."), AGE,
         ),
         volume_attachment,
     ),
-    (_STORAGE, "CSINode"): Layout((NAME, integer("Drivers", "How many drivers the node has."), AGE), csi_node),
+    (_STORAGE, "CSINode"): Layout((NAME, integer("Drivers", "The number of drivers on the node."), AGE), csi_node),
     (_STORAGE, "CSIDriver"): Layout(
         (
-            NAME, _boolean("AttachRequired", "Whether volumes are attached."), _boolean("PodInfoOnMount", "Whether it is told of the pod."),
-            _boolean("StorageCapacity", "Whether it tells capacities."), Column("TokenRequests", "For whom it wants tokens."),
-            _boolean("RequiresRepublish", "Whether it is called again and again."), Column("Modes", "Which volumes it serves."), AGE,
+            NAME, _boolean("AttachRequired", "Whether volumes are attached."), _boolean("PodInfoOnMount", "Whether the driver gets information about the pod."),
+            _boolean("StorageCapacity", "Whether the driver reports its capacity."), Column("TokenRequests", "The audiences of the requested tokens."),
+            _boolean("RequiresRepublish", "Whether the driver is called periodically."), Column("Modes", "The lifecycle modes of its volumes."), AGE,
         ),
         csi_driver,
     ),
     (_STORAGE, "CSIStorageCapacity"): Layout(
-        (NAME, Column("StorageClassName", "Of which class."), Column("Capacity", "How much is left.")), csi_storage_capacity,
+        (NAME, Column("StorageClassName", "The storage class."), Column("Capacity", "The free capacity.")), csi_storage_capacity,
     ),
     ("storagemigration.k8s.io", "StorageVersionMigration"): Layout(
-        (Column("Name", NAME.description), Column("Resource", "What is migrated.")), storage_version_migration,
+        (Column("Name", NAME.description), Column("Resource", "The resource that is migrated.")), storage_version_migration,
     ),
     ("rbac.authorization.k8s.io", "RoleBinding"): _ROLE_BINDING,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _ROLE_BINDING,
     ("certificates.k8s.io", "CertificateSigningRequest"): Layout(
         (
-            NAME, AGE, Column("SignerName", "Who is to sign."), Column("Requestor", "Who asked."),
-            Column("RequestedDuration", "For how long."), Column("Condition", "Whether it is approved and issued."),
+            NAME, AGE, Column("SignerName", "The requested signer."), Column("Requestor", "The requesting user."),
+            Column("RequestedDuration", "The requested lifetime."), Column("Condition", "Whether it is approved and issued."),
         ),
         certificate_signing_request,
     ),
-    ("certificates.k8s.io", "ClusterTrustBundle"): Layout((NAME, Column("SignerName", "Whose certificates.")), cluster_trust_bundle),
+    ("certificates.k8s.io", "ClusterTrustBundle"): Layout((NAME, Column("SignerName", "The signer of the certificates.")), cluster_trust_bundle),
     ("certificates.k8s.io", "PodCertificateRequest"): Layout(
         (
-            NAME, Column("PodName", "For which pod."), Column("ServiceAccountName", "As which service account."),
-            Column("NodeName", "On which node."), Column("SignerName", "Who is to sign."), Column("State", "How far it is."), AGE,
+            NAME, Column("PodName", "The pod."), Column("ServiceAccountName", "The service account."),
+            Column("NodeName", "The node of the pod."), Column("SignerName", "The requested signer."), Column("State", "The state of the object."), AGE,
         ),
         pod_certificate_request,
     ),
-    ("coordination.k8s.io", "Lease"): Layout((NAME, Column("Holder", "Who holds it."), AGE), lease),
+    ("coordination.k8s.io", "Lease"): Layout((NAME, Column("Holder", "The current holder."), AGE), lease),
     (_ADMISSION, "MutatingWebhookConfiguration"): _WEBHOOKS,
     (_ADMISSION, "ValidatingWebhookConfiguration"): _WEBHOOKS,
     (_ADMISSION, "ValidatingAdmissionPolicy"): Layout(
-        (NAME, integer("Validations", "How many rules it has."), _PARAM_KIND, AGE), admission_policy,
+        (NAME, integer("Validations", "The number of rules."), _PARAM_KIND, AGE), admission_policy,
     ),
     (_ADMISSION, "MutatingAdmissionPolicy"): Layout(
-        (NAME, integer("Mutations", "How many rules it has."), _PARAM_KIND, AGE), admission_policy,
+        (NAME, integer("Mutations", "The number of rules."), _PARAM_KIND, AGE), admission_policy,
     ),
     (_ADMISSION, "ValidatingAdmissionPolicyBinding"): _POLICY_BINDING,
     (_ADMISSION, "MutatingAdmissionPolicyBinding"): _POLICY_BINDING,
     ("apiregistration.k8s.io", "APIService"): Layout(
-        (NAME, Column("Service", "Who serves it."), Column("Available", "Whether it can be reached."), AGE), api_service,
+        (NAME, Column("Service", "The service that serves it."), Column("Available", "Whether the server is available."), AGE), api_service,
     ),
     (_FLOW, "FlowSchema"): Layout(
         (
-            NAME, Column("PriorityLevel", "The priority level of its requests."), Column("MatchingPrecedence", "The lower the earlier."),
-            Column("DistinguisherMethod", "What makes flows of its requests."), AGE,
+            NAME, Column("PriorityLevel", "The priority level of its requests."), Column("MatchingPrecedence", "Lower values are matched first."),
+            Column("DistinguisherMethod", "The attribute that separates flows."), AGE,
             Column("MissingPL", "Whether its priority level does not exist."),
         ),
         flow_schema,
     ),
     (_FLOW, "PriorityLevelConfiguration"): Layout(
         (
-            NAME, Column("Type", "Limited or Exempt."), Column("NominalConcurrencyShares", "Its share of the server."),
-            Column("Queues", "How many queues it has."), Column("HandSize", "How many queues a flow may use."),
-            Column("QueueLengthLimit", "How long a queue may be."), AGE,
+            NAME, Column("Type", "Limited or Exempt."), Column("NominalConcurrencyShares", "The share of the server's concurrency."),
+            Column("Queues", "The number of queues."), Column("HandSize", "The number of queues of a flow."),
+            Column("QueueLengthLimit", "The maximum length of a queue."), AGE,
         ),
         priority_level,
     ),
     ("scheduling.k8s.io", "PriorityClass"): Layout(
         (
-            NAME, integer("Value", "The priority."), _boolean("Global-Default", "Whether it is for pods that name none."), AGE,
-            Column("PreemptionPolicy", "Whether its pods displace others."),
+            NAME, integer("Value", "The priority."), _boolean("Global-Default", "Whether it is the default for pods."), AGE,
+            Column("PreemptionPolicy", "Whether its pods preempt others."),
         ),
         priority_class,
     ),

@@ -272,17 +272,17 @@ def _value(current: MetricValueStatus | None, attribute: str) -> str:
 
 # --- columns
 
-_DESIRED = integer("Desired", "How many pods are asked for.")
-_CURRENT = integer("Current", "How many pods there are.")
-_READY = integer("Ready", "How many pods are ready.")
-_READY_OF = Column("Ready", "How many pods are ready, of how many asked for.")
+_DESIRED = integer("Desired", "The desired number of pods.")
+_CURRENT = integer("Current", "The number of pods.")
+_READY = integer("Ready", "The number of ready pods.")
+_READY_OF = Column("Ready", "The number of ready and of desired pods.")
 _POD_COLUMNS = (CONTAINERS, IMAGES, SELECTOR)
 
 _HPA = Layout(
     (
-        NAME, Column("Reference", "What it scales."), Column("Targets", "Current values and targets of the metrics."),
-        Column("MinPods", "Never fewer pods than these."), Column("MaxPods", "Never more pods than these."),
-        Column("Replicas", "How many pods there are."), AGE,
+        NAME, Column("Reference", "The scaled object."), Column("Targets", "Current values and targets of the metrics."),
+        Column("MinPods", "The minimum number of pods."), Column("MaxPods", "The maximum number of pods."),
+        Column("Replicas", "The number of pods."), AGE,
     ),
     horizontal_pod_autoscaler,
 )  # fmt: skip
@@ -290,8 +290,8 @@ _HPA = Layout(
 LAYOUTS: dict[tuple[str, str], Layout] = {
     ("apps", "Deployment"): Layout(
         (
-            NAME, _READY_OF, Column("Up-to-date", "How many pods have the current template."),
-            Column("Available", "How many pods are available."), AGE, *_POD_COLUMNS,
+            NAME, _READY_OF, Column("Up-to-date", "The number of pods with the current template."),
+            Column("Available", "The number of available pods."), AGE, *_POD_COLUMNS,
         ),
         deployment,
     ),
@@ -300,26 +300,26 @@ LAYOUTS: dict[tuple[str, str], Layout] = {
     ("apps", "StatefulSet"): Layout((NAME, _READY_OF, AGE, CONTAINERS, IMAGES), stateful_set),
     ("apps", "DaemonSet"): Layout(
         (
-            NAME, integer("Desired", "How many nodes should run the pod."), integer("Current", "How many nodes run the pod."), _READY,
-            integer("Up-to-date", "How many nodes run the current template."), integer("Available", "How many pods are available."),
-            Column("Node Selector", "Which nodes it is for."), AGE, *_POD_COLUMNS,
+            NAME, integer("Desired", "The number of nodes that should run the pod."), integer("Current", "The number of nodes that run the pod."), _READY,
+            integer("Up-to-date", "The number of nodes with the current template."), integer("Available", "The number of available pods."),
+            Column("Node Selector", "The node selector of its pods."), AGE, *_POD_COLUMNS,
         ),
         daemon_set,
     ),
     ("apps", "ControllerRevision"): Layout(
-        (NAME, Column("Controller", "Whose revision it is."), Column("Revision", "The number of the revision."), AGE), controller_revision,
+        (NAME, Column("Controller", "The object with this revision."), Column("Revision", "The number of the revision."), AGE), controller_revision,
     ),
     ("batch", "Job"): Layout(
         (
-            NAME, Column("Status", "How far the job is."), Column("Completions", "How many pods succeeded, of how many wanted."),
-            Column("Duration", "How long it ran or has run."), AGE, *_POD_COLUMNS,
+            NAME, Column("Status", "The status of the job."), Column("Completions", "The number of succeeded pods and of desired completions."),
+            Column("Duration", "The time from start to completion, or until now."), AGE, *_POD_COLUMNS,
         ),
         job,
     ),
     ("batch", "CronJob"): Layout(
         (
             NAME, Column("Schedule", "When it starts a job, in cron format."), Column("Timezone", "The zone of the schedule."),
-            Column("Suspend", "Whether it starts no jobs for now.", type="boolean"), integer("Active", "How many of its jobs run."),
+            Column("Suspend", "Whether new jobs are suspended.", type="boolean"), integer("Active", "The number of running jobs."),
             Column("Last Schedule", "The time since it last started a job."), AGE, *_POD_COLUMNS,
         ),
         cron_job,
@@ -333,14 +333,14 @@ LAYOUTS: dict[tuple[str, str], Layout] = {
     ),
     ("policy", "PodDisruptionBudget"): Layout(
         (
-            NAME, Column("Min Available", "How many pods must stay available."),
-            Column("Max Unavailable", "How many pods may be unavailable."),
-            integer("Allowed Disruptions", "How many pods may be evicted now."), AGE,
+            NAME, Column("Min Available", "The minimum number of available pods."),
+            Column("Max Unavailable", "The maximum number of unavailable pods."),
+            integer("Allowed Disruptions", "The number of pods that may be evicted now."), AGE,
         ),
         pod_disruption_budget,
     ),
     ("autoscaling", "HorizontalPodAutoscaler"): _HPA,
     ("autoscaling", "Scale"): Layout(
-        (Column("Name", NAME.description), _DESIRED, integer("Available", "How many pods there are."), AGE), scale,
+        (Column("Name", NAME.description), _DESIRED, integer("Available", "The number of pods."), AGE), scale,
     ),
 }  # fmt: skip
