@@ -19,9 +19,14 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Fold, Index, View, key_of
-from refk8s.core.network.dns_records import NO_NAMES, change_records, compute_names
+from refk8s.core.network.dns_records import (
+    NO_NAMES,
+    change_records,
+    compute_names,
+    records_of,
+)
 from refk8s.core.network.proxy import service_of_slice, services_of_slice
-from refk8s.core.ports import Records
+from refk8s.core.ports import Records, ServiceNames
 from refk8s.core.value import Value, evolve
 
 USER = service_account_user("kube-system", "coredns")
@@ -129,14 +134,13 @@ def dns(name: str = "dns", domain: str = "cluster.local") -> Loop:
 
 def compute_all(view: View, domain: str) -> tuple[Records, tuple[Exception, ...]]:
     """The records of every service, and exceptions; a service with one has none (LOOP-10)."""
-    records = Records()
+    found: dict[Key, ServiceNames] = {}
     problems: list[Exception] = []
     for service in view.list(SERVICES):
         key = key_of(service)
         try:
-            names = compute_names(service, view.indexed(ENDPOINT_SLICES, "service", key), domain)
+            slices = view.indexed(ENDPOINT_SLICES, "service", key)
+            found[key] = compute_names(service, slices, domain)
         except Exception as error:
             problems.append(error)
-            continue
-        records = change_records(records, key, names)
-    return records, tuple(problems)
+    return records_of(found), tuple(problems)

@@ -8,8 +8,10 @@ documentation, "DNS for Services and Pods"; CoreDNS documentation, "kubernetes".
 named after their pods, and slices of the address type FQDN.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
+
+from immutables import Map
 
 from refk8s.core.api.core_v1 import Service, ServiceSpec
 from refk8s.core.api.discovery_v1 import EndpointSlice
@@ -140,6 +142,18 @@ def canonical_address(text: str) -> tuple[str, str] | None:
     except ValueError:
         return None
     return None if "%" in text else ("A" if address.version == 4 else "AAAA", str(address))
+
+
+def records_of(services: Mapping[Key, ServiceNames]) -> Records:
+    """The records of all these services, without namespaces. O(names)."""
+    pointers: dict[str, list[str]] = {}
+    for names in services.values():
+        for address, targets in names.pointers.items():
+            pointers.setdefault(address, []).extend(targets)
+    return Records(
+        Map({key: names for key, names in services.items() if names.names}),
+        pointers=Map({address: tuple(sorted(targets)) for address, targets in pointers.items()}),
+    )
 
 
 def change_records(records: Records, key: Key, names: ServiceNames) -> Records:
