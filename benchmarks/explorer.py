@@ -1,12 +1,13 @@
-"""How fast the explorer is, what it exhausts, and how it compares with a public explicit-state
-checker on the same toy.
+"""The speed of the explorer, which models it exhausts, and a comparison with a public explicit-state
+checker on a toy model.
 
-    python benchmarks/explorer.py [--seconds N] [MODEL ...]           needs minicheck (PyPI) for the comparison; some minutes
+    python benchmarks/explorer.py [--seconds N] [MODEL ...]
 
-The rates are per second of CPU, since the machine may have others to serve. The toy: machines that
-each read one object and write it back, one greater, with the version that they read, until each has
-done so twice; who meets a conflict reads again. In ours the machines talk to the real API server
-and store; in minicheck's they are tuples. Both count the same states.
+It takes some minutes; the comparison needs minicheck (PyPI). Rates are per second of CPU time, because
+other processes may use the machine. In the toy model each machine reads one object and writes it
+back incremented, with the resourceVersion that it read, until it has done so twice; after a conflict
+it reads again. In our model the machines use the real API server and store, in that of minicheck a
+state is a tuple. Both find the same number of states.
 """
 
 import argparse
@@ -37,8 +38,8 @@ GET = Request("get", CONFIG_MAPS, "default", "counter", user=ADMIN)
 
 
 class Counter:
-    """One machine of the toy. Its state: how many writes are still to be done, and whether it waits
-    for one."""
+    """One machine of the toy model. Its state: the number of writes left, and whether it waits for
+    the answer to a write."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -62,7 +63,7 @@ class Counter:
         return (left, False), (Call(1, GET),) if left else ()
 
 
-def ours(machines: int) -> Model:
+def explorer_model(machines: int) -> Model:
     return Model(
         "toy", "", lambda: {f"m{n}": Counter(f"m{n}") for n in range(machines)},
         (create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}), create(CONFIG_MAPS, OBJECT)),
@@ -70,9 +71,8 @@ def ours(machines: int) -> Model:
     )  # fmt: skip
 
 
-def theirs(machines: int) -> Any:
-    """The toy as minicheck has it: (value, then for each machine (left, phase, value read or
-    written))."""
+def minicheck_model(machines: int) -> Any:
+    """The toy model for minicheck: (value, (left, phase, value read or written) of each machine)."""
     from minicheck import Protocol
 
     def moves(state: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -101,7 +101,7 @@ def theirs(machines: int) -> Any:
     names = ("value", *[f"m{n}" for n in range(machines)])
     return Protocol(
         name="toy", candidate=False, fields=names, initial=(0, *[(TIMES, "get sent", None)] * machines),
-        transitions=lambda state: list(moves(state)), invariants={"never too many": lambda d: d["value"] <= TIMES * machines},
+        transitions=lambda state: list(moves(state)), invariants={"at most two writes each": lambda d: d["value"] <= TIMES * machines},
     )  # fmt: skip
 
 
@@ -111,9 +111,9 @@ def compare(machines: int) -> None:
     except ImportError:
         print("minicheck is not installed: no comparison")
         return
-    result = explore(ours(machines), Bounds(), reduced=False)
+    result = explore(explorer_model(machines), Bounds(), reduced=False)
     mine = result.cpu_seconds
-    protocol = theirs(machines)
+    protocol = minicheck_model(machines)
     begin = time.process_time()
     found = check_safety(protocol, max_states=10_000_000)
     other = time.process_time() - begin

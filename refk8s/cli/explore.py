@@ -77,9 +77,9 @@ def _report(result: Result) -> None:
     for line in tested_rules(result.tested):
         click.echo(line)
     every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
-    if result.unanswered:
+    if result.unevaluated:
         click.echo(
-            f"not checked:    {result.unanswered} times a rule of settled states, which needs the past"
+            f"not checked:    {result.unevaluated} times a rule of settled states, which needs the past"
         )
     if untested := sorted(every - set(result.tested)):
         click.echo("never tested:   " + ", ".join(untested))

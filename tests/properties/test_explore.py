@@ -20,7 +20,7 @@ from refk8s.checking.explorer.models import MODELS
 from refk8s.checking.explorer.moves import (
     ACTIONS,
     FIRST,
-    ROW,
+    STORE,
     Crash,
     Move,
     Notify,
@@ -189,10 +189,10 @@ def stored(result):
     """What the store holds in each state of rest, without uids and revisions."""
     seen = set()
     for state in result.rests:
-        reader = result.moves.parts.reader(state[ROW])
+        reader = result.moves.parts.reader(state[STORE])
         records = [
             record.value
-            for prefix in sorted(result.moves.parts.book.prefixes)
+            for prefix in sorted(result.moves.parts.store_states.prefixes)
             for record in reader.list(prefix).records
         ]
         seen.add(re.sub(r"resource_version='\d+'|[0-9a-f]{8}-[0-9a-f-]{27}", "", repr(records)))

@@ -1,4 +1,4 @@
-"""A machine with everything in transit for it, in numbers, and what one step of it asks for. Rule
+"""A machine with everything in transit for it, as numbers, and the effects of one step of it. Rule
 EXPLORE-3 (spec/explorer.md)."""
 
 from typing import Any
@@ -14,8 +14,7 @@ from refk8s.core.value import Value
 
 READS = ("get", "list", "watch")
 SILENT = (EVENTS.prefix, EVENTS_V1.prefix)
-"""No machine in a model watches these, so what is written there is never delivered
-(EXPLORE-11)."""
+"""No machine in a model watches these, so requests for them are never delivered (EXPLORE-11)."""
 
 Flight = tuple[int, bool, int, int]  # id, whether it is a watch, request, answer (-1: not arrived)
 Open = tuple[int, int, int, int]  # id, stream, revision, initial events (-1: none)
@@ -24,7 +23,7 @@ Job = tuple[int, int, Instant, int]
 
 
 class Bundle(Value, frozen=True, eq=False):
-    """A machine with all that is in transit for it, in numbers. `orphans`: writes in transit whose
+    """A machine with everything in transit for it, as numbers. `abandoned`: writes in transit whose
     answer no machine waits for."""
 
     machine: int
@@ -32,7 +31,7 @@ class Bundle(Value, frozen=True, eq=False):
     life: int
     wake_at: Instant | None = None
     flying: tuple[Flight, ...] = ()
-    orphans: tuple[int, ...] = ()
+    abandoned: tuple[int, ...] = ()
     watches: tuple[Open, ...] = ()
     jobs: tuple[Job, ...] = ()
     world: int = -1
@@ -41,13 +40,13 @@ class Bundle(Value, frozen=True, eq=False):
     @property
     def key(self) -> tuple[Any, ...]:
         return (
-            self.machine, self.state, self.life, self.wake_at, self.flying, self.orphans, self.watches, self.jobs, self.world, self.rules,
+            self.machine, self.state, self.life, self.wake_at, self.flying, self.abandoned, self.watches, self.jobs, self.world, self.rules,
         )  # fmt: skip
 
 
 class Turn(Value, frozen=True, eq=False):
-    """What one step of a machine came to: its next state, new names for ids (None: gone), and what
-    it asked for under the new ids."""
+    """The result of one step of a machine: its next state, the new id of each id that it still uses,
+    and its effects under the new ids."""
 
     state: int
     ids: dict[int, int]
@@ -60,8 +59,8 @@ class Turn(Value, frozen=True, eq=False):
 
 
 class BundleStep(VirtualStep):
-    """Collects what one machine asks for. Nothing is kept of a watch that it closes: only ids that
-    the machine still waits for are taken over."""
+    """Collects the effects of one step. A closed watch needs no entry: only ids that the machine
+    still uses are kept."""
 
     __slots__ = ("calls", "jobs")
 

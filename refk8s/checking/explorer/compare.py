@@ -7,7 +7,7 @@ from typing import Any
 
 from refk8s.checking.explorer.bundle import READS, SILENT
 from refk8s.checking.explorer.ids import canonical, live_ids, target_of
-from refk8s.checking.explorer.moves import FIRST, NOW, ROW, State, to_action
+from refk8s.checking.explorer.moves import FIRST, NOW, STORE, State, to_action
 from refk8s.checking.explorer.replay import RealNames, describe, is_awaited
 from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.actions import Action, Answer, Arrive, Notify
@@ -22,12 +22,12 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
 
     def same(what: str, ours: Any, real: Any) -> None:
         if ours != real:
-            found.append(f"{what}: the explorer has {ours}, the cluster {real}")
+            found.append(f"{what}: {ours} in the explorer, {real} in the cluster")
 
     parts = moves.parts
     same("now", state[NOW], cluster.now)
-    reader = parts.reader(state[ROW])
-    for prefix in parts.book.prefixes:
+    reader = parts.reader(state[STORE])
+    for prefix in parts.store_states.prefixes:
         if prefix not in SILENT:
             ours = {record.key: describe(record.value) for record in reader.list(prefix).records}
             real = {
@@ -49,7 +49,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
             if c[0] == name and f.request.resource.prefix not in SILENT
         }
         current = [f for c, f in mine.items() if is_awaited(cluster, c)]
-        same(f"{name}: on the way", sorted([(f[1], target_of(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
+        same(f"{name}: in transit", sorted([(f[1], target_of(parts.values[f[2]]), _code(parts.values.get(f[3]))) for f in bundle.flying]),
              sorted([(f.watch, target_of(f.request), _code(f.answer)) for f in current]))  # fmt: skip
         lost = [
             f
@@ -58,7 +58,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
             and f.answer is None
             and f.request.verb not in READS
         ]
-        orphans = sorted([target_of(parts.values[number]) for number in bundle.orphans])
+        abandoned = sorted([target_of(parts.values[number]) for number in bundle.abandoned])
         same(
             f"{name}: operations",
             sorted([(job[3], describe(parts.values[job[1]]), job[2]) for job in bundle.jobs]),
@@ -70,14 +70,17 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
                 ]
             ),
         )
-        same(f"{name}: orphans", orphans, sorted([target_of(f.request) for f in lost]))
+        same(f"{name}: abandoned", abandoned, sorted([target_of(f.request) for f in lost]))
         lags = []
         for opened in bundle.watches:
-            place = parts.book.place(parts.values[opened[1]].resource.prefix)
+            position = parts.store_states.position(parts.values[opened[1]].resource.prefix)
             lags.append(
                 (
-                    parts.book.prefixes[place],
-                    parts.lag(opened, parts.book.shelf(parts.rows[state[ROW]], place)),
+                    parts.store_states.prefixes[position],
+                    parts.lag(
+                        opened,
+                        parts.store_states.resource_state(parts.stores[state[STORE]], position),
+                    ),
                 )
             )
         real_lags = []
@@ -90,11 +93,11 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
         same(f"{name}: watches", sorted(lags), sorted(real_lags))
         same(
             f"{name}: view and waits",
-            _knowledge(parts.values.get(bundle.state)),
-            _knowledge(component.state),
+            _loop_state(parts.values.get(bundle.state)),
+            _loop_state(component.state),
         )
         if bundle.world >= 0:
-            same(f"{name}: what runs", describe(sorted(parts.values[bundle.world].running(), key=describe)), describe(
+            same(f"{name}: running containers", describe(sorted(parts.values[bundle.world].running(), key=describe)), describe(
                 sorted(cluster.worlds[name].running(), key=describe)))  # fmt: skip
     same("possible", *_compare_actions(moves, state, cluster))
     if moves.is_quiet(state):
@@ -140,8 +143,8 @@ def _code(answer: Any) -> int:
     return 0 if answer is None else answer.code
 
 
-def _knowledge(state: Any) -> Any:
-    """A loop's tables, and the answers that it waits for."""
+def _loop_state(state: Any) -> Any:
+    """A loop's tables, resting keys, timers, and the answers for which it waits."""
     if not isinstance(state, LoopState):
         return None
     state, _ = canonical(state)

@@ -44,13 +44,15 @@ def read(path: Path) -> tuple[str, list[Action]]:
         lines = path.read_text().splitlines()
         head = json.loads(lines[0])
         if head.get("format") != FORMAT or head.get("model") not in MODELS:
-            raise ValueError(f"it should begin with format {FORMAT} and a model that there is")
+            raise ValueError(
+                f"the first line must have the format {FORMAT} and the name of a model"
+            )
         found: list[Action] = []
         for line in lines[1:]:
             number += 1
             action = from_tree(json.loads(line))
             if isinstance(action, Fairly):
-                raise ValueError("an explored history has no stretches")
+                raise ValueError("an explored history has single actions only")
             found.append(action)
     except Exception as error:
         raise BadFile(f"{path}, line {number}: {error}") from None
@@ -58,14 +60,16 @@ def read(path: Path) -> tuple[str, list[Action]]:
 
 
 def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
-    """The real cluster after these actions, and the rules broken by a step or by rest there."""
+    """The real cluster after these actions, and the rules that a step or the settled state breaks."""
     cluster = begin_model(model)
     broken: list[Broken] = []
     for number, action in enumerate(actions, 1):
         try:
             after = take(cluster, action)
         except Impossible as error:
-            raise Outdated(f"action {number} cannot happen any more: {error}") from None
+            raise Outdated(
+                f"action {number} is not possible with the current code: {error}"
+            ) from None
         broken += judge(cluster, action, after)
         for change in after.last_commit.changes if after.last_commit is not None else ():
             for law in model.laws:
@@ -90,7 +94,7 @@ def at_rest(model: Model, cluster: Cluster) -> list[Broken]:
             break
         cluster = take(cluster, action)
     else:
-        raise Impossible("this history does not come to rest")
+        raise Impossible("this history does not settle")
     return [
         Broken(law.rule, words)
         for law in (*OF_REST, *model.laws_of_rest)

@@ -12,8 +12,8 @@ from refk8s.core.value import evolve
 
 
 def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
-    """What a loop waits for, by id, with what each is about: words that do not depend on the order
-    in which it asked."""
+    """The requests, watches and operations for which a loop waits: id -> description, which does not
+    depend on the order of the requests."""
     if not isinstance(state, LoopState):
         return {}
     found: dict[int, tuple[Any, ...]] = {}
@@ -33,7 +33,7 @@ def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
 
 
 def target_of(request: Request) -> tuple[str, ...]:
-    """The verb, and the object or resource of a request."""
+    """The verb, and the object or resource, of a request."""
     return (
         request.verb,
         request.resource.prefix,
@@ -44,14 +44,13 @@ def target_of(request: Request) -> tuple[str, ...]:
 
 
 def canonical(state: Any) -> tuple[Any, dict[int, int]]:
-    """A loop's state with its ids counted anew in the order of what they are about, and the new ids
-    by the old (EXPLORE-3).
+    """A loop's state with its ids renumbered in the order of their descriptions, and old id -> new id
+    (EXPLORE-3).
 
-    Ids are only ever compared for being the same; but those of due keys and of equal requests keep
-    their order.
+    Ids are only compared for equality, but those of due keys and of equal requests keep their order.
     """
     if not isinstance(state, LoopState):
-        return state, _AS_THEY_ARE
+        return state, _SAME_IDS
     about = live_ids(state)
     order = sorted(about, key=lambda id: (about[id], id))
     ids = {old: new for new, old in enumerate(order, 1)}
@@ -73,8 +72,8 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
     )
 
 
-class _AsTheyAre(dict[int, int]):
-    """The ids of a machine that is no loop stay as they are: how it uses them is unknown."""
+class _SameIds(dict[int, int]):
+    """The ids of a machine that is not a loop are not renumbered: how it uses them is unknown."""
 
     def __missing__(self, id: int) -> int:
         return id
@@ -86,11 +85,11 @@ class _AsTheyAre(dict[int, int]):
         return id
 
 
-_AS_THEY_ARE = _AsTheyAre()
+_SAME_IDS = _SameIds()
 _NO_RECORDER = Recorder()
 
 
 def _renamed(entries: "Map[int, Any]", ids: dict[int, int]) -> "Map[int, Any]":
     if all(ids[id] == id for id in entries):
-        return entries  # the same object: what is shared is looked through once
+        return entries  # the same object, so that the interner reads it once
     return Map({ids[id]: value for id, value in entries.items()})

@@ -1,10 +1,10 @@
-"""Values as small numbers: equal values get one number, so a state of a whole cluster is a short
+"""Values as small numbers: equal values have the same number, so the state of a cluster is a short
 tuple of integers. Rule EXPLORE-3 (spec/explorer.md).
 
-Numbers are given by exact comparison of contents, level by level (hash-consing), so a collision of
-hashes does no harm. Values that differ only in what no machine can observe get one number: the
-encoded form of a record, the indexes of a table (they follow from its objects), and the Events that
-a machine has recorded.
+Contents are compared exactly, level by level (hash-consing), so a collision of hashes has no effect.
+Values that differ only in what no machine can observe have the same number: the encoded form of a
+record, the indexes of a table (they follow from its objects), and the Events that a machine has
+recorded.
 """
 
 from typing import Any
@@ -25,17 +25,17 @@ IGNORED: dict[type, tuple[str, ...]] = {
     Table: ("indexes",),
     LoopState: ("recorder",),
 }
-"""Fields that do not count: caches, what follows from other fields, and what only Events show."""
+"""Fields that are not compared: caches, values derived from other fields, and the state of Events."""
 
 _PLAIN = frozenset((str, int, bool, float, bytes, type(None)))
 
 
 class Interner:
-    """Gives numbers to values. Keeps every value that it has numbered alive."""
+    """Numbers values. It holds a reference to every numbered value."""
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
-        # by identity, so that what is shared is looked through once
+        # by identity, so that a shared value is read once
         self._known: dict[int, tuple[Any, int]] = {}
         self._fields: dict[type, tuple[str, ...] | None] = {}
 
@@ -43,7 +43,7 @@ class Interner:
         return len(self._numbers)
 
     def number(self, value: Any) -> int:
-        """The number of a value: the same for equal ones. O(size of what was not seen before)."""
+        """The number of a value; equal values have the same one. O(size of the new parts)."""
         cls, numbers = value.__class__, self._numbers
         if cls in _PLAIN:
             return numbers.setdefault((cls, value), len(numbers))
@@ -68,7 +68,7 @@ class Interner:
             return (frozenset, *sorted([self.number(each) for each in value]))
         fields = self._fields_of(cls)
         if fields is None:
-            # a function, say: equal only to itself, and kept alive by `_known`
+            # for example a function: equal only to itself
             return (cls, id(value))
         return (cls, *[self.number(getattr(value, name)) for name in fields])
 

@@ -19,7 +19,7 @@ from refk8s.checking.explorer.bundle import Bundle, Job
 from refk8s.checking.explorer.moves import (
     FIRST,
     NOW,
-    ROW,
+    STORE,
     Arrive,
     MachineMove,
     Move,
@@ -27,7 +27,7 @@ from refk8s.checking.explorer.moves import (
     to_action,
 )
 from refk8s.checking.explorer.parts import Parts
-from refk8s.checking.explorer.store import Book, Reader, Row
+from refk8s.checking.explorer.store import Reader, StoreState, StoreStates
 from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request, Response
@@ -39,16 +39,16 @@ from refk8s.core.store import Change, Committed, Compacted, History, Page, resou
 from refk8s.core.value import evolve
 
 OF_THE_STORE = ("STORE-5", "STORE-7")
-"""Laws that ask whether a record is the very one that was written: here equal ones are one. The
-store is judged in simulated runs."""
+"""Laws that compare the identity of records, which equal records share here. Simulated runs evaluate
+them."""
 
 
 class NeedsMore(Exception):
-    """A law has asked for a part of the cluster that it was not given."""
+    """A law has read a part of the cluster that it was not given."""
 
 
-class Glimpse:
-    """A part of a cluster, for laws that need no more."""
+class PartialCluster:
+    """The parts of a cluster that are given; reading any other raises NeedsMore."""
 
     def __init__(self, **known: Any) -> None:
         self.__dict__.update(known)
@@ -57,8 +57,8 @@ class Glimpse:
         raise NeedsMore(name)
 
 
-class Own(dict[str, Any]):
-    """What belongs to one machine, where a law may not mistake it for all there is."""
+class OneMachine(dict[str, Any]):
+    """The entries of one machine. A law that reads another entry, or all, gets NeedsMore."""
 
     def __missing__(self, key: str) -> Any:
         raise NeedsMore(key)
@@ -70,18 +70,20 @@ class Own(dict[str, Any]):
         return self[key]
 
 
-class Watched(Reader):
-    """A store that remembers which resources were read. Its revision is that of the resource which
-    the step is about."""
+class RecordingReader(Reader):
+    """A store that records which resources were read. Its revision is that of the resource of the
+    step."""
 
     __slots__ = ("read",)
 
-    def __init__(self, book: Book, row: Row, home: int, read: set[int]) -> None:
-        super().__init__(book, row, home)
+    def __init__(
+        self, store_states: StoreStates, store: StoreState, home: int, read: set[int]
+    ) -> None:
+        super().__init__(store_states, store, home)
         self.read = read
 
     def _history(self, prefix: str) -> History[Any]:
-        self.read.add(self.book.place(resource_prefix(prefix)))
+        self.read.add(self.store_states.position(resource_prefix(prefix)))
         return super()._history(prefix)
 
     @property
@@ -101,17 +103,17 @@ class Watched(Reader):
             return super().list(prefix, at, after, limit)
         records = [
             record
-            for one in sorted(self.book.prefixes)
-            for record in super(Watched, self).list(one).records
+            for one in sorted(self.store_states.prefixes)
+            for record in super(RecordingReader, self).list(one).records
         ]
         return Page(tuple(sorted(records, key=_key_of)), self.revision, False, 0)
 
     def changes(self, prefix: str, after: int, limit: int | None = None) -> tuple[Change[Any], ...]:
-        """Of everything: what the resource of this step has seen. Of another resource, whose
-        revisions are others: all that is known."""
-        prefix = self.book.prefixes[self.home] if prefix == "/" else prefix
+        """The changes of the resource of this step after a revision; prefix "/" means this resource.
+        Of another resource, all changes since its compaction: its revisions are not comparable."""
+        prefix = self.store_states.prefixes[self.home] if prefix == "/" else prefix
         history = self._history(prefix)
-        is_other = self.book.place(resource_prefix(prefix)) != self.home
+        is_other = self.store_states.position(resource_prefix(prefix)) != self.home
         return history.changes(
             prefix, history.compacted if is_other else self._at(history, after), limit
         )
@@ -120,83 +122,90 @@ class Watched(Reader):
 _key_of = attrgetter("key")
 
 Verdict = tuple[tuple[Broken, ...], tuple[tuple[Law, Any], ...]]
-"""What is broken, and which laws must see the whole cluster, each with what it is asked about
-(None: the action)."""
+"""The broken rules, and the laws that need the whole cluster, each with the change, request or
+decision to evaluate (None: the action)."""
 
 
-class _Entry:
-    """What is known of a step of one machine: on which resources the laws' answers depend, and the
-    answers."""
+class _StepResults:
+    """The results for one step of one machine, and the resources on which they depend."""
 
-    __slots__ = ("by_rows", "places", "verdicts")
+    __slots__ = ("by_stores", "positions", "verdicts")
 
     def __init__(self) -> None:
-        self.places: tuple[int, ...] = ()
+        self.positions: tuple[int, ...] = ()
         self.verdicts: dict[Any, Verdict] = {}
-        self.by_rows: dict[tuple[int, int], Verdict] = {}  # the same, found faster
+        self.by_stores: dict[tuple[int, int], Verdict] = {}  # a cache of `verdicts`
 
 
 class Judge:
-    """Asks the laws. `tested` counts how often each had something to say."""
+    """Evaluates the laws. `tested` counts the evaluations in which each law applied."""
 
     def __init__(self, moves: Transitions) -> None:
         self.moves = moves
         self.parts = moves.parts
-        self.book = moves.parts.book
+        self.store_states = moves.parts.store_states
         self.tested: Counter[str] = Counter()
         self.of_changes = (
             *[law for law in laws.OF_CHANGES if law.rule not in OF_THE_STORE],
             *moves.model.laws,
         )
-        self._local: dict[Any, _Entry] = {}
-        self.asked_whole = 0
-        self.unanswered = 0
+        self._local: dict[Any, _StepResults] = {}
+        self.whole_evaluations = 0
+        self.unevaluated = 0
         self.parts.judge = self._of_request
 
     def of_move(self, state: State, move: Move, after: State) -> list[Broken]:
-        """What is wrong with a step."""
+        """The rules that a step breaks."""
         found: list[Broken] = []
         if (request := move.written()) >= 0:
-            verdict: Verdict = self.parts.decide(state[ROW], request, state[NOW])[2]
+            verdict: Verdict = self.parts.decide(state[STORE], request, state[NOW])[2]
             if verdict[0] or verdict[1]:
                 found += verdict[0]
                 found += self._of_whole(state, move, after, verdict[1])
         if move.is_judged:
             assert isinstance(move, MachineMove)
-            place = FIRST + move.machine
-            key = (state[place], after[place], move.word)
+            position = FIRST + move.machine
+            key = (state[position], after[position], move.word)
             entry = self._local.get(key)
             if entry is None:
-                entry = self._local[key] = _Entry()
-            stores = (state[ROW], after[ROW])
-            local = entry.by_rows.get(stores)
+                entry = self._local[key] = _StepResults()
+            numbers = (state[STORE], after[STORE])
+            local = entry.by_stores.get(numbers)
             if local is None:
-                rows = self.parts.rows
-                local = entry.verdicts.get(self._shelves(entry, rows[stores[0]], rows[stores[1]]))
+                before, later = [self.parts.stores[number] for number in numbers]
+                local = entry.verdicts.get(self._resource_states(entry, before, later))
                 if local is None:
                     local = self._of_machine(entry, state, move, after)
-                entry.by_rows[stores] = local
+                entry.by_stores[numbers] = local
             if local[0] or local[1]:
                 found += local[0]
                 found += self._of_whole(state, move, after, local[1])
         return found
 
-    def _shelves(self, entry: _Entry, row: Row, row_after: Row) -> tuple[int, ...]:
-        if not entry.places:
+    def _resource_states(
+        self, entry: _StepResults, store: StoreState, store_after: StoreState
+    ) -> tuple[int, ...]:
+        if not entry.positions:
             return ()
-        shelf = self.book.shelf
-        return tuple([shelf(one, place) for place in entry.places for one in (row, row_after)])
+        resource_state = self.store_states.resource_state
+        return tuple(
+            [
+                resource_state(one, position)
+                for position in entry.positions
+                for one in (store, store_after)
+            ]
+        )
 
     def at_rest(self, state: State) -> list[Broken]:
-        """What is wrong with a state in which nothing moves."""
+        """The rules that a settled state breaks."""
         whole = self.whole(state)
         found: list[Broken] = []
         for law in (*laws.OF_REST, *self.moves.model.laws_of_rest):
             try:
                 found += self._note(law, law.check(whole))
             except Compacted:
-                # it asks about a past that is forgotten here; of that it has nothing to say
-                self.unanswered += 1
+                # it reads history that is discarded here
+                self.unevaluated += 1
         return found
 
     def _of_request(
@@ -207,18 +216,20 @@ class Judge:
         response: Response,
         committed: Committed[Any] | None,
     ) -> Verdict:
-        """Laws of requests and of changes, one resource after the other."""
+        """The laws of requests and changes, resource by resource."""
         broken: list[Broken] = []
         more: list[tuple[Law, Any]] = []
-        own = self.book.place(request.resource.prefix)
-        committed = self._as_kept(committed, self.parts.rows[before], self.parts.rows[after])
+        own = self.store_states.position(request.resource.prefix)
+        committed = self._as_kept(committed, self.parts.stores[before], self.parts.stores[after])
         groups: dict[int, list[Change[Any]]] = {}
         changes = committed.changes if committed is not None else ()
         for change in changes:
-            groups.setdefault(self.book.place(resource_prefix(change.key)), []).append(change)
-        for place, group in groups.items():
+            groups.setdefault(self.store_states.position(resource_prefix(change.key)), []).append(
+                change
+            )
+        for position, group in groups.items():
             old, new = self._stores(
-                before, after, place, Committed(group[-1].revision, tuple(group))
+                before, after, position, Committed(group[-1].revision, tuple(group))
             )
             for change in group:
                 for law in self.of_changes:
@@ -233,24 +244,32 @@ class Judge:
 
     def _stores(
         self, before: int, after: int, home: int, committed: Committed[Any] | None
-    ) -> tuple[Glimpse, Glimpse]:
-        rows = self.parts.rows
-        old = Glimpse(history=Watched(self.book, rows[before], home, set()), last_commit=None)
-        return old, Glimpse(
-            history=Watched(self.book, rows[after], home, set()), last_commit=committed
+    ) -> tuple[PartialCluster, PartialCluster]:
+        stores = self.parts.stores
+        old = PartialCluster(
+            history=RecordingReader(self.store_states, stores[before], home, set()),
+            last_commit=None,
+        )
+        return old, PartialCluster(
+            history=RecordingReader(self.store_states, stores[after], home, set()),
+            last_commit=committed,
         )
 
-    def _of_machine(self, entry: _Entry, state: State, move: MachineMove, after: State) -> Verdict:
-        """Laws of steps and of decisions, for one machine."""
+    def _of_machine(
+        self, entry: _StepResults, state: State, move: MachineMove, after: State
+    ) -> Verdict:
+        """The laws of steps and decisions, for one machine."""
         read: set[int] = set()
         home = self._home(move)
-        rows = self.parts.rows
-        row, row_after = rows[state[ROW]], rows[after[ROW]]
-        here = self._glimpse(state, move.machine, Watched(self.book, row, home, read))
-        there = self._glimpse(
+        stores = self.parts.stores
+        store, store_after = stores[state[STORE]], stores[after[STORE]]
+        here = self._partial_cluster(
+            state, move.machine, RecordingReader(self.store_states, store, home, read)
+        )
+        there = self._partial_cluster(
             after,
             move.machine,
-            Watched(self.book, row_after, home, read),
+            RecordingReader(self.store_states, store_after, home, read),
             self._old_ids(state, move, after),
         )
         there.__dict__["last_commit"] = self._committed(state, move)
@@ -267,39 +286,38 @@ class Judge:
             for law in laws.OF_DECISIONS:
                 if decision.reconciler.startswith(law.prefix):
                     self._ask(law, decision, (decision, here, there), broken, more)
-        if not read <= set(entry.places):
-            entry.places = tuple(sorted(read | set(entry.places)))
-        verdict = entry.verdicts[self._shelves(entry, row, row_after)] = (
+        if not read <= set(entry.positions):
+            entry.positions = tuple(sorted(read | set(entry.positions)))
+        verdict = entry.verdicts[self._resource_states(entry, store, store_after)] = (
             tuple(broken),
             tuple(more),
         )
         return verdict
 
     def _old_ids(self, state: State, move: Move, after: State) -> dict[int, int]:
-        """The ids from before a step by those after it, for laws that compare what is in transit
-        before and after."""
+        """The ids before a step, by the ids after it, for laws that compare messages in transit."""
         if not isinstance(move, MachineMove):
             return {}
-        place = FIRST + move.machine
-        return self.moves.old_ids.get((state[place], after[place]), {})
+        position = FIRST + move.machine
+        return self.moves.old_ids.get((state[position], after[position]), {})
 
     def _committed(self, state: State, move: Move) -> Committed[Any] | None:
-        """What this step wrote, decided once more."""
+        """The writes of this step; the request is decided again for it."""
         if not isinstance(move, Arrive):
             return None
-        row = self.parts.rows[state[ROW]]
-        row_after, _, committed = self.book.decide(
-            row, self.parts.values[move.flight[2]], state[NOW]
+        store = self.parts.stores[state[STORE]]
+        store_after, _, committed = self.store_states.decide(
+            store, self.parts.values[move.flight[2]], state[NOW]
         )
-        return self._as_kept(committed, row, row_after)
+        return self._as_kept(committed, store, store_after)
 
     def _as_kept(
-        self, committed: Committed[Any] | None, row: Row, row_after: Row
+        self, committed: Committed[Any] | None, store: StoreState, store_after: StoreState
     ) -> Committed[Any] | None:
-        """The changes with the records that stand for them here, where equal ones are one."""
+        """The changes with the records of the explorer, in which equal ones are identical."""
         if committed is None:
             return None
-        old, new = Reader(self.book, row, 0), Reader(self.book, row_after, 0)
+        old, new = Reader(self.store_states, store, 0), Reader(self.store_states, store_after, 0)
         changes = [
             Change(change.revision, change.key, new.get(change.key), old.get(change.key))
             for change in committed.changes
@@ -311,7 +329,7 @@ class Judge:
     ) -> list[Broken]:
         if not wanting:
             return []
-        self.asked_whole += 1
+        self.whole_evaluations += 1
         home = self._home(move)
         before = self.whole(state, home)
         then = evolve(
@@ -347,21 +365,25 @@ class Judge:
         return found
 
     def _home(self, move: Move) -> int:
-        """The resource that a move is about."""
+        """The resource of a move."""
         about = move.about()
-        return self.parts.place_of(about) if about >= 0 else 0
+        return self.parts.position_of(about) if about >= 0 else 0
 
     # --- clusters from numbers --------------------------------------------------------------------
 
-    def _glimpse(
-        self, state: State, machine: int, history: Watched, ids: dict[int, int] | None = None
-    ) -> Glimpse:
+    def _partial_cluster(
+        self,
+        state: State,
+        machine: int,
+        history: RecordingReader,
+        ids: dict[int, int] | None = None,
+    ) -> PartialCluster:
         parts: dict[str, Any] = dict(
             self._bundle_as_maps(self.parts.bundles[state[FIRST + machine]], ids or {})
         )
         if len(self.parts.first_worlds) > 1:
-            parts["worlds"] = Own(parts["worlds"])
-        return Glimpse(now=state[NOW], history=history, last_commit=None, **parts)
+            parts["worlds"] = OneMachine(parts["worlds"])
+        return PartialCluster(now=state[NOW], history=history, last_commit=None, **parts)
 
     def whole(
         self,
@@ -382,7 +404,12 @@ class Judge:
         cluster = Cluster(
             machines=self.moves.machines, seed=self.parts.seed, now=state[NOW], **parts
         )
-        return evolve(cluster, history=Watched(self.book, self.parts.rows[state[ROW]], home, set()))
+        return evolve(
+            cluster,
+            history=RecordingReader(
+                self.store_states, self.parts.stores[state[STORE]], home, set()
+            ),
+        )
 
     def _bundle_as_maps(self, bundle: Bundle, ids: dict[int, int]) -> dict[str, "Map[Any, Any]"]:
         values, name = self.parts.values, self.parts.names[bundle.machine]
@@ -392,7 +419,7 @@ class Judge:
             for f in bundle.flying
         }
         flying |= {
-            (name, 0, n): Flying(values[request]) for n, request in enumerate(bundle.orphans)
+            (name, 0, n): Flying(values[request]) for n, request in enumerate(bundle.abandoned)
         }
         return {
             "components": Map({name: Component(values.get(bundle.state), life, bundle.wake_at)}),
@@ -407,10 +434,10 @@ class Judge:
             ),
             "operations": Map(
                 {
-                    (name, job[3], ids.get(job[0], job[0]) or -place): Pending(
+                    (name, job[3], ids.get(job[0], job[0]) or -position): Pending(
                         values[job[1]], job[2]
                     )
-                    for place, job in enumerate(bundle.jobs)
+                    for position, job in enumerate(bundle.jobs)
                 }
             ),
             "worlds": Map({name: values[bundle.world]}) if bundle.world >= 0 else Map(),
@@ -419,11 +446,11 @@ class Judge:
 
     def action(self, state: State, move: Move) -> Action:
         """The move as an action on `whole` (its ids are the explorer's own)."""
-        return to_action(move, _OwnNames(self.parts, state))
+        return to_action(move, _ExplorerNames(self.parts, state))
 
 
-class _OwnNames:
-    """What the numbers of moves are called in `Judge.whole`."""
+class _ExplorerNames:
+    """The names of machines, requests and watches in `Judge.whole`."""
 
     def __init__(self, parts: Parts, state: State) -> None:
         self.parts = parts
@@ -435,11 +462,11 @@ class _OwnNames:
     def channel(self, machine: int, id: int) -> Channel:
         return self.machine(machine), self.parts.bundles[self.state[FIRST + machine]].life, id
 
-    def orphan(self, machine: int, request: int) -> Channel:
-        orphans = self.parts.bundles[self.state[FIRST + machine]].orphans
-        return self.machine(machine), 0, orphans.index(request)
+    def abandoned(self, machine: int, request: int) -> Channel:
+        abandoned = self.parts.bundles[self.state[FIRST + machine]].abandoned
+        return self.machine(machine), 0, abandoned.index(request)
 
-    def left_job(self, machine: int, job: Job) -> Channel:
+    def abandoned_job(self, machine: int, job: Job) -> Channel:
         jobs = self.parts.bundles[self.state[FIRST + machine]].jobs
         return self.machine(machine), job[3], -jobs.index(job)
 
@@ -448,4 +475,4 @@ class _OwnNames:
         return found
 
     def next_revision(self) -> int:
-        raise Impossible("no law is asked about a compaction")
+        raise Impossible("no law is evaluated for a compaction")

@@ -46,7 +46,7 @@ from refk8s.core.store import Change
 from refk8s.core.value import Value
 
 START: Instant = 1_790_000_000 * SECOND
-KUBELET = node_user("played")
+KUBELET = node_user("simulated")
 
 
 def _nothing(reader: Reader, now: Instant) -> Iterable[Request]:
@@ -165,7 +165,7 @@ def pods_become_ready(reader: Reader, now: Instant) -> Iterable[Request]:
             conditions = [
                 {"type": type, "status": "True", "lastTransitionTime": at} for type in held
             ]
-            container = {"name": "main", "image": "app:1", "imageID": "app:1", "containerID": "played://1", "ready": True, "started": True,
+            container = {"name": "main", "image": "app:1", "imageID": "app:1", "containerID": "simulated://1", "ready": True, "started": True,
                          "restartCount": 0, "state": {"running": {"startedAt": at}}}  # fmt: skip
             tree = {
                 "status": {
@@ -185,7 +185,7 @@ def _active(cluster: Any) -> list[Any]:
     return [pod for pod in objects(cluster, PODS.prefix) if is_active(pod)]
 
 
-def never_outside(fewest: int, most: int) -> Law:
+def always_between(fewest: int, most: int) -> Law:
     """RS-2 for stored objects, if `replicas` was always from `fewest` to `most`.
 
     No write of a controller leaves fewer active pods or creates more. Requests in transit at a
@@ -197,7 +197,7 @@ def never_outside(fewest: int, most: int) -> Law:
         if change.previous is None and count > most:
             lives = sum(component.life for component in after.components.values())
             return (
-                [f"{count} active pods, where at most {most} were ever asked for"]
+                [f"{count} active pods, and spec.replicas was never above {most}"]
                 if count > most + lives - 1
                 else []
             )
@@ -207,7 +207,7 @@ def never_outside(fewest: int, most: int) -> Law:
         if is_ended and count < fewest and count < len(_active(before)):
             lives = sum(component.life for component in after.components.values())
             return (
-                [f"{count} active pods are left, where at least {fewest} were asked for"]
+                [f"{count} active pods are left, and spec.replicas was never below {fewest}"]
                 if count < fewest - lives + 1
                 else []
             )
@@ -234,7 +234,7 @@ def _replicaset(replicas: int = 2, then: int = 1) -> Model:
             patch(REPLICA_SETS, "web", {"spec": {"replicas": then}}),
         ),
         pods_become_ready,
-        laws=(never_outside(min(replicas, then), max(replicas, then)),),
+        laws=(always_between(min(replicas, then), max(replicas, then)),),
     )
 
 
@@ -250,7 +250,7 @@ def _deployment() -> Model:
     changed = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:2"}]}}}}
     return Model(
         "deployment",
-        "a Deployment of 1 whose image changes once (surge 1, unavailable 0); its two controllers crash apart",
+        "a Deployment of 1 whose image changes once (surge 1, unavailable 0); either controller may crash",
         lambda: {
             "deployment-controller": Loop("deployment-controller", [DeploymentReconciler()]),
             "replicaset-controller": Loop("replicaset-controller", [ReplicaSetReconciler()]),
@@ -300,7 +300,7 @@ def _scheduler() -> Model:
 
 
 def _uid(key: str) -> str:
-    """The uid that the explorer gives to the first object of this key."""
+    """The uid of the first object with this key in the explorer."""
     return Context(START, SeededChance(chance_of_name(b"explore", key, 0))).uid()
 
 
@@ -313,7 +313,7 @@ def _owned(kind: str, name: str, owner: str, holds: bool = False) -> dict[str, A
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
 
 
-def _holders_let_go(reader: Reader, now: Instant) -> Iterable[Request]:
+def _remove_finalizers(reader: Reader, now: Instant) -> Iterable[Request]:
     """The owner of a finalizer removes it from an object that is being deleted."""
     for record in (*reader.list(CONFIG_MAPS.prefix).records, *reader.list(SECRETS.prefix).records):
         metadata = record.value.metadata
@@ -342,7 +342,7 @@ def _garbage() -> Model:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
     return Model(
         "garbage",
-        "an owner is deleted in the foreground; of its dependents one is held by a finalizer and one comes late",
+        "an owner is deleted in the foreground; one dependent has a finalizer, another is created late",
         lambda: {
             "garbage-collector": Loop(
                 "garbage-collector", [_only(GarbageCollector(), (CONFIG_MAPS, SECRETS))]
@@ -357,14 +357,14 @@ def _garbage() -> Model:
             delete(CONFIG_MAPS, "owner", propagation_policy="Foreground"),
             create(SECRETS, _owned("Secret", "late", "owner")),
         ),
-        _holders_let_go,
+        _remove_finalizers,
     )
 
 
 def _kubelet() -> Model:
     return Model(
         "kubelet",
-        "one pod on one node is started and deleted; the agent restarts, containers die",
+        "one pod on one node is started and deleted; the kubelet may restart, and containers die",
         lambda: {"kubelet/n1": kubelet("n1", KubeletConfig())},
         (
             NAMESPACE,
@@ -385,7 +385,7 @@ def _endpoints() -> Model:
                "spec": {"clusterIP": "None", "selector": {"app": "a"}, "ports": [{"port": 80}]}}  # fmt: skip
     return Model(
         "endpoints",
-        "a service in front of one pod, which becomes ready and is deleted",
+        "a service that selects one pod, which becomes ready and is deleted",
         _loop("endpoint-controllers", EndpointSliceController(), EndpointsController()),
         (NAMESPACE, *_node("n1", "1"), create(PODS, pod("a", node="n1"))),
         (create(SERVICES, service), delete(PODS, "a", grace_period_seconds=0)),
@@ -409,7 +409,7 @@ def _namespace() -> Model:
     stage = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}
     return Model(
         "namespace",
-        "a namespace with one object that is held is deleted; another is created in it meanwhile",
+        "a namespace is deleted that has an object with a finalizer; another object is created in it",
         lambda: {
             "namespace-controller": Loop(
                 "namespace-controller", [NamespaceController((CONFIG_MAPS,))]
@@ -420,7 +420,7 @@ def _namespace() -> Model:
             delete(NAMESPACES, "stage"),
             create(CONFIG_MAPS, {**inside, "metadata": {"name": "another"}}, "stage"),
         ),
-        _holders_let_go,
+        _remove_finalizers,
         one_revision=True,
         horizon_seconds=20,
     )

@@ -1,21 +1,22 @@
-"""The moves of the explorer, one class each, and the action of the reference that each is. Rules
+"""The moves of the explorer, one class each, and the action of the reference for each. Rules
 EXPLORE-2, EXPLORE-6 (spec/explorer.md).
 
 A state is a tuple of numbers: (now, store, budget, bundle of machine 0, bundle of machine 1, ...).
-The budget says how many faults of each kind are left, and which request of the user is next.
+The budget is the number of a tuple: how many faults of each kind are left, and the position of the
+user's next request.
 
-A move has the fields that tell it from others in the same state. Its class says
+The fields of a move distinguish it from the other moves of a state. Its class has
 
-    after       the state that it leads to, before `Transitions.normal`
-    arguments   what the action of the reference is about; `ACTIONS` says which action it is
+    after       the state after it, before `Transitions.normal`
+    arguments   the fields of the reference's action; `ACTIONS` has the type of the action
     word        its name in reports
-    fault       the fault whose budget it takes from
-    is_free     whether it may be taken for ever (EXPLORE-10)
-    is_judged   whether laws of steps and of decisions are evaluated for it (EXPLORE-7): they are
-                where exactly one machine takes a step
+    fault       the fault whose budget it uses up
+    is_free     whether a run may take it infinitely often (EXPLORE-10)
+    is_judged   whether laws of steps and decisions are evaluated for it (EXPLORE-7), which needs
+                exactly one machine that takes a step
 
-`transitions.py` says which moves a state has. A new kind of move is a class here, its row in
-`ACTIONS`, and the line there that offers it.
+`transitions.py` decides which moves are possible. A new kind of move needs a class here, an entry in
+`ACTIONS`, and the line there that lists it.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -32,20 +33,20 @@ if TYPE_CHECKING:
     from refk8s.checking.explorer.transitions import Transitions
 
 State = tuple[int, ...]
-NOW, ROW, BUDGET, FIRST = 0, 1, 2, 3
+NOW, STORE, BUDGET, FIRST = 0, 1, 2, 3
 
 
 class Names(Protocol):
-    """How the numbers of the moves are called in a cluster: in the explorer's own (judge.py) or in
+    """Translates the numbers of moves to the names of a cluster: that of the explorer (judge.py) or
     the reference (replay.py)."""
 
     def machine(self, machine: int) -> str: ...
 
     def channel(self, machine: int, id: int) -> Channel: ...
 
-    def orphan(self, machine: int, request: int) -> Channel: ...
+    def abandoned(self, machine: int, request: int) -> Channel: ...
 
-    def left_job(self, machine: int, job: Job) -> Channel: ...
+    def abandoned_job(self, machine: int, job: Job) -> Channel: ...
 
     def request(self, request: int) -> Request: ...
 
@@ -53,7 +54,7 @@ class Names(Protocol):
 
 
 class Move(Value, frozen=True):
-    """Something that can happen in a state."""
+    """A transition from one state to the next."""
 
     word: ClassVar[str]
     fault: ClassVar[str] = ""
@@ -65,7 +66,7 @@ class Move(Value, frozen=True):
         raise NotImplementedError
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
-        """The fields of the action that this move is."""
+        """The fields of the action for this move."""
         return ()
 
     def written(self) -> int:
@@ -73,11 +74,11 @@ class Move(Value, frozen=True):
         return -1
 
     def about(self) -> int:
-        """The request or stream whose resource this move is about; -1 if it is about none."""
+        """The number of the request or stream of this move, which has the resource; -1: none."""
         return -1
 
     def kind(self) -> tuple[Any, ...]:
-        """The move as fairness counts it: by what it is about, whatever ids and positions are."""
+        """The move for fairness: moves that differ only in ids and positions are of one kind."""
         fields: tuple[Any, ...] = tuple([getattr(self, name) for name in self.__struct_fields__])
         return (self.word, *fields)
 
@@ -95,7 +96,7 @@ class MachineMove(Move, frozen=True):
     def after(self, of: "Transitions", state: State) -> State:
         number, now = state[FIRST + self.machine], state[NOW]
         to = of.remember((number, self, now), number, self.bundle_after, of.parts, number, now)
-        return of.with_bundle(state, self, to, state[ROW])
+        return of.with_bundle(state, self, to, state[STORE])
 
     def bundle_after(self, parts: Parts, number: int, now: Instant) -> int:
         """The number of the machine's bundle after this move."""
@@ -124,7 +125,7 @@ class Operate(MachineMove, frozen=True):
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
         if self.job[0] == 0:
-            return (names.left_job(self.machine, self.job),)
+            return (names.abandoned_job(self.machine, self.job),)
         return (names.channel(self.machine, self.job[0]),)
 
     def kind(self) -> tuple[Any, ...]:
@@ -132,7 +133,7 @@ class Operate(MachineMove, frozen=True):
 
 
 class FlightMove(MachineMove, frozen=True):
-    """A move of one request, or of its answer."""
+    """A move of one request or its answer."""
 
     flight: Flight
 
@@ -153,9 +154,9 @@ class Arrive(FlightMove, frozen=True):
 
     def after(self, of: "Transitions", state: State) -> State:
         number, flight, parts = state[FIRST + self.machine], self.flight, of.parts
-        row, answer, _ = parts.decide(state[ROW], flight[2], state[NOW])
+        store, answer, _ = parts.decide(state[STORE], flight[2], state[NOW])
         to = of.remember((number, self, answer), number, parts.arrived, number, flight, answer)
-        return of.with_bundle(state, self, to, row)
+        return of.with_bundle(state, self, to, store)
 
     def written(self) -> int:
         return self.flight[2]
@@ -168,11 +169,11 @@ class OpenWatch(FlightMove, frozen=True):
 
     def after(self, of: "Transitions", state: State) -> State:
         number, now, parts = state[FIRST + self.machine], state[NOW], of.parts
-        row = parts.rows[state[ROW]]
-        shelf = parts.book.shelf(row, parts.place_of(self.flight[2]))
-        key = (number, self, shelf, now)
-        to = of.remember(key, number, parts.open_watch, number, self.flight, row, now)
-        return of.with_bundle(state, self, to, state[ROW])
+        store = parts.stores[state[STORE]]
+        resource_state = parts.store_states.resource_state(store, parts.position_of(self.flight[2]))
+        key = (number, self, resource_state, now)
+        to = of.remember(key, number, parts.open_watch, number, self.flight, store, now)
+        return of.with_bundle(state, self, to, state[STORE])
 
 
 class Answer(FlightMove, frozen=True):
@@ -197,7 +198,7 @@ class WatchMove(MachineMove, frozen=True):
 
 
 class Notify(WatchMove, frozen=True):
-    """A watch delivers so many of its changes."""
+    """A watch delivers at most `limit` changes."""
 
     limit: int
 
@@ -205,11 +206,11 @@ class Notify(WatchMove, frozen=True):
 
     def after(self, of: "Transitions", state: State) -> State:
         number, now, parts = state[FIRST + self.machine], state[NOW], of.parts
-        row, watch, limit = parts.rows[state[ROW]], self.watch, self.limit
-        shelf = parts.book.shelf(row, parts.place_of(watch[1]))
-        key = (number, self, shelf, now)
-        to = of.remember(key, number, parts.notify, number, watch, shelf, limit, now)
-        return of.with_bundle(state, self, to, state[ROW])
+        store, watch, limit = parts.stores[state[STORE]], self.watch, self.limit
+        resource_state = parts.store_states.resource_state(store, parts.position_of(watch[1]))
+        key = (number, self, resource_state, now)
+        to = of.remember(key, number, parts.notify, number, watch, resource_state, limit, now)
+        return of.with_bundle(state, self, to, state[STORE])
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
         return (*WatchMove.arguments(self, names), self.limit)
@@ -218,29 +219,29 @@ class Notify(WatchMove, frozen=True):
         return self.word, self.machine, self.watch[1]
 
 
-class OrphanMove(MachineMove, frozen=True):
-    """A move of a request whose answer no machine waits for."""
+class AbandonedMove(MachineMove, frozen=True):
+    """A move of an abandoned request: no machine waits for its answer."""
 
     request: int
 
     is_judged = False
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
-        return (names.orphan(self.machine, self.request),)
+        return (names.abandoned(self.machine, self.request),)
 
     def about(self) -> int:
         return self.request
 
 
-class ArriveOrphan(OrphanMove, frozen=True):
-    """Such a request reaches the API server."""
+class ArriveAbandoned(AbandonedMove, frozen=True):
+    """An abandoned request reaches the API server."""
 
-    word = "orphan"
+    word = "arrive abandoned"
 
     def after(self, of: "Transitions", state: State) -> State:
-        row, _, _ = of.parts.decide(state[ROW], self.request, state[NOW])
-        to = of.parts.without_orphan(state[FIRST + self.machine], self.request)
-        return of.with_bundle(state, self, to, row)
+        store, _, _ = of.parts.decide(state[STORE], self.request, state[NOW])
+        to = of.parts.without_abandoned(state[FIRST + self.machine], self.request)
+        return of.with_bundle(state, self, to, store)
 
     def written(self) -> int:
         return self.request
@@ -257,8 +258,8 @@ class Environment(Move, frozen=True):
     word = "environment"
 
     def after(self, of: "Transitions", state: State) -> State:
-        row, _, _ = of.parts.decide(state[ROW], self.request, state[NOW])
-        return (state[NOW], row, *state[BUDGET:])
+        store, _, _ = of.parts.decide(state[STORE], self.request, state[NOW])
+        return (state[NOW], store, *state[BUDGET:])
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
         return (names.request(self.request),)
@@ -277,12 +278,12 @@ class User(Environment, frozen=True):
     is_free = False
 
     def after(self, of: "Transitions", state: State) -> State:
-        now, row, budget, *bundles = Environment.after(self, of, state)
-        return (now, row, of.next_request(budget), *bundles)
+        now, store, budget, *bundles = Environment.after(self, of, state)
+        return (now, store, of.next_request(budget), *bundles)
 
 
 class Elapse(Move, frozen=True):
-    """Time passes. `is_slow`: although something else could happen."""
+    """Time passes. `is_slow`: although another move is possible."""
 
     to: Instant
     is_slow: bool = False
@@ -292,7 +293,7 @@ class Elapse(Move, frozen=True):
     def after(self, of: "Transitions", state: State) -> State:
         bundles = [of.parts.advance(number, self.to) for number in state[FIRST:]]
         budget = of.spend(state[BUDGET], "slow") if self.is_slow else state[BUDGET]
-        return (self.to, state[ROW], budget, *bundles)
+        return (self.to, state[STORE], budget, *bundles)
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
         return (self.to,)
@@ -324,12 +325,12 @@ class LoseAnswer(LoseRequest, frozen=True):
     word = "lose answer"
 
 
-class LoseOrphan(OrphanMove, frozen=True):
-    word, fault = "lose orphan", "lose"
+class LoseAbandoned(AbandonedMove, frozen=True):
+    word, fault = "lose abandoned", "lose"
     is_free = False
 
     def bundle_after(self, parts: Parts, number: int, now: Instant) -> int:
-        return parts.without_orphan(number, self.request)
+        return parts.without_abandoned(number, self.request)
 
 
 class GiveUp(FlightMove, frozen=True):
@@ -343,22 +344,22 @@ class GiveUp(FlightMove, frozen=True):
 
 
 class Duplicate(FlightMove, frozen=True):
-    """A write arrives once more than it was sent."""
+    """A write arrives twice."""
 
     word = fault = "duplicate"
     is_free = False
     is_judged = False
 
     def after(self, of: "Transitions", state: State) -> State:
-        row, _, _ = of.parts.decide(state[ROW], self.flight[2], state[NOW])
-        return of.with_bundle(state, self, state[FIRST + self.machine], row)
+        store, _, _ = of.parts.decide(state[STORE], self.flight[2], state[NOW])
+        return of.with_bundle(state, self, state[FIRST + self.machine], store)
 
     def written(self) -> int:
         return self.flight[2]
 
 
 class Refuse(FlightMove, frozen=True):
-    """The API server answers 500 and does nothing."""
+    """The API server answers 500 without executing the request."""
 
     word = fault = "refuse"
     is_free = False
@@ -376,7 +377,7 @@ class CutWatch(WatchMove, frozen=True):
 
 
 class Disturb(MachineMove, frozen=True):
-    """A fault of a node that the model names."""
+    """A fault of a node, from the model's `disturbances`."""
 
     what: str
     which: str
@@ -392,15 +393,15 @@ class Disturb(MachineMove, frozen=True):
 
 
 class Compact(Move, frozen=True):
-    """The store discards all history. (In the reference something is written elsewhere before that,
-    so that the revision is past for every watch.)"""
+    """The store discards all history. In the reference an unrelated object is written before, so
+    that every watch is behind the compacted revision."""
 
     word = fault = "compact"
     is_free = False
 
     def after(self, of: "Transitions", state: State) -> State:
         budget = of.spend(state[BUDGET], self.fault)
-        return (state[NOW], of.parts.compacted(state[ROW]), budget, *state[FIRST:])
+        return (state[NOW], of.parts.compacted(state[STORE]), budget, *state[FIRST:])
 
     def arguments(self, names: Names) -> tuple[Any, ...]:
         return (names.next_revision(),)
@@ -418,15 +419,15 @@ class RestartServer(Move, frozen=True):
             of.remember((number, self, now), number, of.parts.disconnect, number, now)
             for number in state[FIRST:]
         ]
-        return (now, state[ROW], of.spend(state[BUDGET], self.fault), *bundles)
+        return (now, state[STORE], of.spend(state[BUDGET], self.fault), *bundles)
 
 
-# --- which action of the reference each is (EXPLORE-6) --------------------------------------------
+# --- the action of the reference for each (EXPLORE-6) ---------------------------------------------
 
 ACTIONS: dict[type[Move], type[Action]] = {
     Arrive: actions.Arrive,
     OpenWatch: actions.Arrive,
-    ArriveOrphan: actions.Arrive,
+    ArriveAbandoned: actions.Arrive,
     Answer: actions.Answer,
     Notify: actions.Notify,
     Operate: actions.Operate,
@@ -436,7 +437,7 @@ ACTIONS: dict[type[Move], type[Action]] = {
     User: actions.Submit,
     Crash: actions.Crash,
     LoseRequest: actions.LoseRequest,
-    LoseOrphan: actions.LoseRequest,
+    LoseAbandoned: actions.LoseRequest,
     LoseAnswer: actions.LoseAnswer,
     GiveUp: actions.GiveUp,
     Duplicate: actions.Duplicate,
@@ -446,11 +447,11 @@ ACTIONS: dict[type[Move], type[Action]] = {
     Compact: actions.Compact,
     RestartServer: actions.RestartServer,
 }
-"""Left out: `Delay` and `Partition` (any order of deliveries is a delay), `Stop` and `Start` (a
-crash is a stop of length zero), `Stale`, `CatchUp`, `Switch` and `Skew`."""
+"""Not explored: `Delay` and `Partition` (any order of deliveries is a delay), `Stop` and `Start` (a
+crash is a stop without duration), `Stale`, `CatchUp`, `Switch` and `Skew`."""
 
 
 def to_action(move: Move, names: Names) -> Action:
-    """The action that this move is, in the words of one cluster."""
+    """The action for this move, with the names of one cluster."""
     action: Action = ACTIONS[type(move)](*move.arguments(names))
     return action

@@ -1,14 +1,14 @@
-"""A cluster in interned parts, and what every move does to them. Rules EXPLORE-2, EXPLORE-3
+"""The parts of a cluster as numbers, and the effect of every move on them. Rules EXPLORE-2, EXPLORE-3
 (spec/explorer.md).
 
-The reference is `step` of refk8s/core/cluster/step.py. Here each machine's state, request, answer,
-stream and operation has a number, and so has a bundle (bundle.py). Machines and the API server are
-the real ones, and what they answer comes from refk8s/core/cluster/messages.py. All of them are
-pure functions, so the result for numbers that were met before is looked up.
+The reference is `step` of refk8s/core/cluster/step.py. Here each state of a machine, request, answer,
+stream and operation has a number, and so has each bundle (bundle.py). The machines and the API
+server are the real ones, and the messages to machines come from refk8s/core/cluster/messages.py. All
+of them are pure functions, so each result is computed once for the same numbers.
 
-    handle_event  bundle, event             -> bundle         Machine.step, then ids renumbered
-    decide        store, request            -> store, answer  handle and commit
-    notify        bundle, watch, its shelf  -> bundle         deliver, then handle_event
+    handle_event  bundle, event                 -> bundle         Machine.step, renumber the ids
+    decide        store, request                -> store, answer  handle and commit
+    notify        bundle, watch, its resource   -> bundle         deliver, then handle_event
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ from refk8s.checking.explorer.bundle import (
 )
 from refk8s.checking.explorer.ids import canonical
 from refk8s.checking.explorer.interning import Interner
-from refk8s.checking.explorer.store import Book, Reader, Row
+from refk8s.checking.explorer.store import Reader, StoreState, StoreStates
 from refk8s.core.api.request import Request, Response
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
@@ -53,7 +53,7 @@ from refk8s.core.value import evolve
 
 
 class Parts:
-    """The parts of one exploration, and the steps on them."""
+    """The parts of one exploration, by number."""
 
     def __init__(
         self,
@@ -68,20 +68,20 @@ class Parts:
         self.first_worlds = worlds
         self.interner = Interner()
         self.values: dict[int, Any] = {}
-        self.book = Book(self.interner, seed, one_revision)
-        self.rows: list[Row] = []
-        self._row_numbers: dict[Row, int] = {}
+        self.store_states = StoreStates(self.interner, seed, one_revision)
+        self.stores: list[StoreState] = []
+        self._store_numbers: dict[StoreState, int] = {}
         self.bundles: list[Bundle] = []
         self._bundle_numbers: dict[Any, int] = {}
         self._turns: dict[Any, Turn] = {}
         self._decided: dict[Any, Any] = {}
         self._chunks: dict[Any, Any] = {}
         self._compacted: dict[int, int] = {}
-        self._floors: list[tuple[tuple[int, int], ...]] = []
-        self.floor_numbers: list[int] = []
+        self._needed_revisions: list[tuple[tuple[int, int], ...]] = []
+        self.needed_numbers: list[int] = []
         self.misses = 0
-        self.made: tuple[Decision, ...] = ()  # by all machines since it was emptied
-        self.ids: dict[int, int] | None = None  # new by old, of the last machine that took a step
+        self.made: tuple[Decision, ...] = ()  # decisions of all machines since it was emptied
+        self.ids: dict[int, int] | None = None  # old id -> new id, in the last step of a machine
         self.judge: Callable[[int, int, Request, Response, Committed[Any] | None], Any] = (
             lambda *given: None
         )
@@ -89,22 +89,22 @@ class Parts:
     # --- numbers ----------------------------------------------------------------------------------
 
     def keep(self, value: Any) -> int:
-        """The number of a value, which stands for it from now on."""
+        """The number of a value; `values` has the value by number."""
         number = self.interner.number(value)
         self.values.setdefault(number, value)
         return number
 
-    def place_of(self, number: int) -> int:
-        """Where the resource of a request or of a stream stands in a row."""
-        return self.book.place(self.values[number].resource.prefix)
+    def position_of(self, number: int) -> int:
+        """The position in a StoreState of the resource of a request or stream."""
+        return self.store_states.position(self.values[number].resource.prefix)
 
-    def keep_row(self, row: Row) -> int:
-        while row and row[-1] == 0:
-            row = row[:-1]
-        number = self._row_numbers.get(row)
+    def keep_store(self, store: StoreState) -> int:
+        while store and store[-1] == 0:
+            store = store[:-1]
+        number = self._store_numbers.get(store)
         if number is None:
-            number = self._row_numbers[row] = len(self.rows)
-            self.rows.append(row)
+            number = self._store_numbers[store] = len(self.stores)
+            self.stores.append(store)
         return number
 
     def keep_bundle(self, bundle: Bundle) -> int:
@@ -113,26 +113,26 @@ class Parts:
         if number is None:
             number = self._bundle_numbers[key] = len(self.bundles)
             self.bundles.append(bundle)
-            floors = self._floors_of(bundle)
-            self._floors.append(floors)
-            self.floor_numbers.append(self.interner.number(floors))
+            needed = self._needed_revisions_of(bundle)
+            self._needed_revisions.append(needed)
+            self.needed_numbers.append(self.interner.number(needed))
         return number
 
-    def floors(self, number: int) -> tuple[tuple[int, int], ...]:
-        return self._floors[number]
+    def needed_revisions(self, number: int) -> tuple[tuple[int, int], ...]:
+        return self._needed_revisions[number]
 
-    def _floors_of(self, bundle: Bundle) -> tuple[tuple[int, int], ...]:
-        """For each resource the revision after which this machine may still ask for changes."""
+    def _needed_revisions_of(self, bundle: Bundle) -> tuple[tuple[int, int], ...]:
+        """For each resource, the revision after which this machine may still request changes."""
         found: dict[int, int] = {}
 
         def note(prefix: str, revision: int) -> None:
-            place = self.book.place(prefix)
-            found[place] = min(revision, found.get(place, revision))
+            position = self.store_states.position(prefix)
+            found[position] = min(revision, found.get(position, revision))
 
         state = self.values.get(bundle.state)
         if isinstance(state, LoopState):
             for prefix, informer in state.informers.items():
-                # a machine that lists again still has its old view
+                # a machine that lists again still compares the list with its view
                 if revision := informer.revision or state.view.tables[prefix].revision:
                     note(prefix, revision)
         for _, stream, revision, _ in bundle.watches:
@@ -148,8 +148,8 @@ class Parts:
     # --- machines ---------------------------------------------------------------------------------
 
     def start(self, machine: int, life: int, now: Instant, left: Bundle | None = None) -> int:
-        """A new life: nothing is remembered. Requests that had been sent still arrive, and no
-        machine waits for their answers (CLUSTER-3)."""
+        """A new instance of the machine, with an empty state. Writes of the last one that are in
+        transit still arrive, and their answers are dropped (CLUSTER-3)."""
         name = self.names[machine]
         seed = start_seed(self.seed, name, life)
         state, effects = self.machines[machine].start(now, seed)
@@ -164,7 +164,7 @@ class Parts:
             ]
             jobs = tuple(sorted([(0, *job[1:]) for job in left.jobs]))
             bundle = evolve(left, state=-1, life=life, wake_at=None, flying=(), watches=(), jobs=jobs,
-                            orphans=tuple(sorted((*left.orphans, *sent))))  # fmt: skip
+                            abandoned=tuple(sorted((*left.abandoned, *sent))))  # fmt: skip
         return self.keep_bundle(self._apply(bundle, self._turn(machine, state, effects, now)))
 
     def handle_event(
@@ -211,19 +211,19 @@ class Parts:
     def _apply(self, bundle: Bundle, turn: Turn) -> Bundle:
         ids = turn.ids
         flying = [(ids[f[0]], f[1], f[2], f[3]) for f in bundle.flying if f[0] in ids]
-        orphans = bundle.orphans
+        abandoned = bundle.abandoned
         if len(flying) < len(bundle.flying):
             lost = [
                 f[2] for f in bundle.flying if f[0] not in ids and f[3] < 0 and self._is_write(f[2])
             ]
-            orphans = tuple(sorted((*orphans, *lost))) if lost else orphans
+            abandoned = tuple(sorted((*abandoned, *lost))) if lost else abandoned
         return Bundle(
             bundle.machine,
             turn.state,
             bundle.life,
             turn.wake_at if turn.wakes else bundle.wake_at,
             tuple(sorted([*flying, *turn.calls])),
-            orphans,
+            abandoned,
             tuple(sorted([(ids[w[0]], w[1], w[2], w[3]) for w in bundle.watches if w[0] in ids])),
             tuple(
                 sorted(
@@ -243,20 +243,20 @@ class Parts:
     # --- what a bundle can do (each: bundle number -> bundle number) ------------------------------
 
     def answer(self, number: int, flight: Flight, now: Instant) -> int:
-        """The answer reaches the machine."""
+        """An answer reaches the machine."""
         bundle = self._without(number, flight)
         event = Answered(flight[0], self.values[flight[3]])
         return self.keep_bundle(self.handle_event(bundle, event, ("A", flight[0], flight[3]), now))
 
     def unanswered(self, number: int, flight: Flight, now: Instant) -> int:
-        """The request or its answer is lost, and the machine does not know which (CLUSTER-5)."""
+        """The request or its answer is lost: the outcome is unknown to the machine (CLUSTER-5)."""
         bundle = self._without(number, flight)
         return self.keep_bundle(self._silence(bundle, flight, now))
 
     def give_up(self, number: int, flight: Flight, now: Instant) -> int:
         """The machine stops waiting; the request still arrives."""
         bundle = self._without(number, flight)
-        bundle = evolve(bundle, orphans=tuple(sorted((*bundle.orphans, flight[2]))))
+        bundle = evolve(bundle, abandoned=tuple(sorted((*bundle.abandoned, flight[2]))))
         return self.keep_bundle(self._silence(bundle, flight, now))
 
     def _silence(self, bundle: Bundle, flight: Flight, now: Instant) -> Bundle:
@@ -271,21 +271,21 @@ class Parts:
         return evolve(bundle, flying=tuple([other for other in bundle.flying if other != flight]))
 
     def arrived(self, number: int, flight: Flight, answer: int) -> int:
-        """The request has been decided; its answer is on the way."""
+        """The request is decided, and its answer is in transit."""
         bundle = self._without(number, flight)
         flying = tuple(sorted((*bundle.flying, (flight[0], flight[1], flight[2], answer))))
         return self.keep_bundle(evolve(bundle, flying=flying))
 
-    def without_orphan(self, number: int, request: int) -> int:
-        """A request that no machine waits for has arrived, or was lost."""
+    def without_abandoned(self, number: int, request: int) -> int:
+        """An abandoned request has arrived, or was lost."""
         bundle = self.bundles[number]
-        orphans = list(bundle.orphans)
-        orphans.remove(request)
-        return self.keep_bundle(evolve(bundle, orphans=tuple(orphans)))
+        abandoned = list(bundle.abandoned)
+        abandoned.remove(request)
+        return self.keep_bundle(evolve(bundle, abandoned=tuple(abandoned)))
 
-    def open_watch(self, number: int, flight: Flight, row: Row, now: Instant) -> int:
+    def open_watch(self, number: int, flight: Flight, store: StoreState, now: Instant) -> int:
         bundle = self._without(number, flight)
-        _, outcome, _ = self.book.decide(row, self.values[flight[2]], now)
+        _, outcome, _ = self.store_states.decide(store, self.values[flight[2]], now)
         cursor = open_cursor(outcome)
         if isinstance(cursor, int):
             return self.keep_bundle(self._end(bundle, flight[0], cursor, now))
@@ -294,18 +294,18 @@ class Parts:
         return self.keep_bundle(evolve(bundle, watches=tuple(sorted((*bundle.watches, opened)))))
 
     def _stream(self, stream: Stream) -> int:
-        """A watch without what has a number of its own: where it stands, and what is there when it
-        begins."""
+        """The number of a stream without its position and initial events, which are separate
+        fields of an open watch."""
         bare = evolve(stream, revision=0, floor=0, initial=(), initial_events_end=False)
         return self.keep(bare)
 
-    def lag(self, opened: Open, shelf: int) -> int:
-        """By how many changes a watch is behind (at least 1 where it has initial events to
-        deliver); -1: they are compacted."""
-        key = ("lag", opened[1], opened[2], opened[3], shelf)
+    def lag(self, opened: Open, resource_state: int) -> int:
+        """The number of changes that the watch has not delivered, at least 1 if it has initial
+        events to deliver; -1: the changes are compacted."""
+        key = ("lag", opened[1], opened[2], opened[3], resource_state)
         found = self._chunks.get(key)
         if found is None:
-            history = self.book.shelves[shelf].history
+            history = self.store_states.resource_states[resource_state].history
             if opened[2] < history.compacted:
                 found = -1
             else:
@@ -319,12 +319,14 @@ class Parts:
             self._chunks[key] = found
         return int(found)
 
-    def notify(self, number: int, opened: Open, shelf: int, limit: int, now: Instant) -> int:
-        """A watch delivers so many of its changes, or its end."""
-        key = ("events", opened[1], opened[2], opened[3], shelf, limit)
+    def notify(
+        self, number: int, opened: Open, resource_state: int, limit: int, now: Instant
+    ) -> int:
+        """A watch delivers at most `limit` changes, or ends if they are compacted."""
+        key = ("events", opened[1], opened[2], opened[3], resource_state, limit)
         chunk = self._chunks.get(key)
         if chunk is None:
-            chunk = self._chunks[key] = self._chunk(opened, shelf, limit)
+            chunk = self._chunks[key] = self._chunk(opened, resource_state, limit)
         events, events_number, revision = chunk
         bundle = self.bundles[number]
         rest = tuple([other for other in bundle.watches if other != opened])
@@ -342,10 +344,12 @@ class Parts:
             )
         )
 
-    def _chunk(self, opened: Open, shelf: int, limit: int) -> Any:
+    def _chunk(self, opened: Open, resource_state: int, limit: int) -> Any:
         stream: Stream = evolve(self.values[opened[1]], floor=opened[2])
         cursor = Cursor(stream, opened[2], self.values.get(opened[3], ()))
-        delivered = deliver(cursor, self.book.shelves[shelf].history, limit)
+        delivered = deliver(
+            cursor, self.store_states.resource_states[resource_state].history, limit
+        )
         if delivered is None:
             return None, -1, 0
         events, cursor = delivered
@@ -366,13 +370,13 @@ class Parts:
         ended = [(opened[0], True) for opened in bundle.watches] + [
             (flight[0], flight[1]) for flight in bundle.flying
         ]
-        bundle = evolve(bundle, flying=(), orphans=(), watches=())
+        bundle = evolve(bundle, flying=(), abandoned=(), watches=())
         while ended:
             (id, is_watch), *ended = ended
             key = _silent_key(id, is_watch)
             state = bundle.state
             bundle = self.handle_event(bundle, no_answer(id, is_watch), key, now)
-            ids = self._turns[state, key, now].ids  # the ids of the others have changed
+            ids = self._turns[state, key, now].ids  # the step has renumbered the other ids
             ended = [(ids[other], watch) for other, watch in ended if other in ids]
         return self.keep_bundle(bundle)
 
@@ -385,7 +389,7 @@ class Parts:
         return self.start(bundle.machine, bundle.life + 1, now, bundle)
 
     def operate(self, number: int, job: Job, now: Instant) -> int:
-        """The runtime carries out an operation and answers."""
+        """The runtime carries out an operation and reports its result."""
         bundle = self.bundles[number]
         rest = list(bundle.jobs)
         rest.remove(job)
@@ -404,7 +408,7 @@ class Parts:
         return self.keep_bundle(bundle)
 
     def advance(self, number: int, to: Instant) -> int:
-        """Time passes for what runs on a node."""
+        """Time passes for the runtime of a node."""
         bundle = self.bundles[number]
         if bundle.world < 0:
             return number
@@ -426,33 +430,37 @@ class Parts:
 
     # --- the API server ---------------------------------------------------------------------------
 
-    def decide(self, row: int, request: int, now: Instant) -> tuple[int, int, Any]:
-        """The store after a request, the number of its answer, and what the laws have to say of
-        what was committed."""
-        key = (row, request, now)
+    def decide(self, store: int, request: int, now: Instant) -> tuple[int, int, Any]:
+        """The store after a request, the number of the answer, and the verdict of the laws on the
+        commit."""
+        key = (store, request, now)
         found = self._decided.get(key)
         if found is None:
             self.misses += 1
-            after, response, committed = self.book.decide(self.rows[row], self.values[request], now)
+            after, response, committed = self.store_states.decide(
+                self.stores[store], self.values[request], now
+            )
             if not isinstance(response, Response):
-                raise Impossible("a stream where an answer was to come")
-            number = self.keep_row(after)
-            verdict = self.judge(row, number, self.values[request], response, committed)
+                raise Impossible("a stream instead of an answer")
+            number = self.keep_store(after)
+            verdict = self.judge(store, number, self.values[request], response, committed)
             found = self._decided[key] = (number, self.keep(response), verdict)
         return found
 
     def refusal(self) -> int:
         return self.keep(refusal(500))
 
-    def compacted(self, row: int) -> int:
+    def compacted(self, store: int) -> int:
         """The store with all history discarded."""
-        found = self._compacted.get(row)
+        found = self._compacted.get(store)
         if found is None:
-            found = self._compacted[row] = self.keep_row(self.book.compact(self.rows[row]))
+            found = self._compacted[store] = self.keep_store(
+                self.store_states.compact(self.stores[store])
+            )
         return found
 
-    def reader(self, row: int) -> Reader:
-        return self.book.reader(self.rows[row], 0)
+    def reader(self, store: int) -> Reader:
+        return self.store_states.reader(self.stores[store], 0)
 
 
 def _silent_key(id: int, is_watch: bool) -> tuple[Any, ...]:
@@ -461,7 +469,8 @@ def _silent_key(id: int, is_watch: bool) -> tuple[Any, ...]:
 
 
 def _decisions(name: str, past: Any, state: Any, life: int) -> tuple[Decision, ...]:
-    """What a loop has just decided; known by its new ids, so before they are counted anew."""
+    """The decisions of the loop in this step. They are recognised by their ids, so this is called
+    before the ids are renumbered."""
     if not isinstance(past, LoopState) or not isinstance(state, LoopState):
         return ()
     before = Map({name: Component(past, life)})
@@ -470,12 +479,12 @@ def _decisions(name: str, past: Any, state: Any, life: int) -> tuple[Decision, .
 
 
 class _Pair:
-    """As much of a cluster as it takes to see decisions."""
+    """The part of a cluster that `decisions` reads."""
 
     def __init__(self, components: "Map[str, Component]") -> None:
         self.components = components
 
 
 def chance_of_operation(seed: bytes, operation: Any, started: int) -> bytes:
-    """What the ids follow from that a runtime gives."""
+    """The seed of the ids that the runtime assigns in an operation."""
     return seed + repr(operation).encode() + started.to_bytes(4, "big")

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from refk8s.checking.explorer.bundle import Bundle
 from refk8s.checking.explorer.parts import Parts
-from refk8s.checking.explorer.store import Shelf
+from refk8s.checking.explorer.store import ResourceState
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import by_kind
@@ -35,8 +35,8 @@ from refk8s.core.value import evolve
 
 OLD = 1
 BASE = 1_000
-"""Present versions are counted from here: no store of a model comes this far by itself, so a
-renamed one is known by its revision."""
+"""Renumbered current versions start here. No store of a model reaches this revision by its writes, so
+a revision shows whether it was renumbered."""
 
 
 @cache
@@ -55,9 +55,9 @@ _revision_of = attrgetter("revision")
 _LEAVES = frozenset((str, int, bool, float, bytes, type(None)))
 
 
-class Renaming:
-    """New revisions for one resource: `versions` of objects, and `revisions` from the one that all
-    have reached on, in their order."""
+class RevisionMap:
+    """New revisions for one resource: `versions` maps resourceVersions of objects, `revisions` those
+    of the history from the one that every watcher has reached, in their order."""
 
     def __init__(
         self, prefix: str, versions: dict[str, str], revisions: list[tuple[int, int]]
@@ -73,12 +73,12 @@ class Renaming:
         return old if not old else self.versions.get(old, str(OLD))
 
     def revision(self, old: int) -> int:
-        """The new number of the revision that a machine has reached."""
+        """The new number of a revision that a machine has reached."""
         at = bisect_right(self.old, old) - 1
         return self.new[at] if at >= 0 else OLD
 
     def of(self, value: Any) -> Any:
-        """The value with its revisions renamed; the same object if it has none."""
+        """The value with its revisions replaced; the same object if it has none."""
         cls = value.__class__
         if cls in _LEAVES:
             return value
@@ -135,7 +135,7 @@ class Renaming:
         return value
 
     def object(self, obj: Any) -> Any:
-        """An object of the resource under its new version."""
+        """An object of the resource with its new version."""
         metadata: ObjectMeta = obj.metadata
         return replace(
             obj,
@@ -143,7 +143,7 @@ class Renaming:
         )
 
     def request(self, request: Request) -> Request:
-        """A request about the resource: what it compares with, and from where it watches."""
+        """A request for the resource, with its preconditions and the start of its watch replaced."""
         if request.resource.prefix != self.prefix:
             return request
         body, options = request.body, request.options
@@ -211,24 +211,24 @@ class Renaming:
         return replace(listed, items=items, metadata=metadata)
 
 
-class Quiet:
-    """Finds quiet resources and counts their revisions anew, in the store and in every bundle."""
+class Renumberer:
+    """Renumbers the revisions of a resource, in the store and in every bundle."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._renamings: dict[int, tuple[Renaming, int] | None] = {}
+        self._renamings: dict[int, tuple[RevisionMap, int] | None] = {}
         self._bundles: dict[tuple[int, int, int], int] = {}
 
-    def of_shelf(self, place: int, shelf: int) -> tuple[Renaming, int] | None:
-        """The renaming and the shelf after it; None if nothing changed since the last one."""
-        if shelf not in self._renamings:
-            self._renamings[shelf] = self._make(place, shelf)
-        return self._renamings[shelf]
+    def of_resource(self, position: int, resource_state: int) -> tuple[RevisionMap, int] | None:
+        """The new revisions and the resource state with them; None if it is unchanged."""
+        if resource_state not in self._renamings:
+            self._renamings[resource_state] = self._make(position, resource_state)
+        return self._renamings[resource_state]
 
-    def _make(self, place: int, number: int) -> tuple[Renaming, int] | None:
-        book = self.parts.book
-        old = book.shelves[number]
-        prefix = book.prefixes[place]
+    def _make(self, position: int, number: int) -> tuple[RevisionMap, int] | None:
+        store_states = self.parts.store_states
+        old = store_states.resource_states[number]
+        prefix = store_states.prefixes[position]
         floor = old.history.compacted
         history: History[Any] = History(BASE, BASE, Map())
         versions: dict[str, str] = {}
@@ -249,28 +249,30 @@ class Quiet:
                     writes.append(Put(change.key, change.record.value))
             history, _ = commit(history, Txn((), tuple(writes)), stamp)
             revisions.append((revision, history.revision))
-        # only other resources were written since, which has raised the revision
+        # the last writes were to other resources, and have raised the revision
         if revisions[-1][0] != old.history.revision:
             revisions.append((old.history.revision, history.revision))
         if all(before == after for before, after in revisions) and all(
             before == after for before, after in versions.items()
         ):
             return None
-        return Renaming(prefix, versions, revisions), book.keep(prefix, Shelf(history, old.graves))
+        return RevisionMap(prefix, versions, revisions), store_states.keep(
+            prefix, ResourceState(history, old.deletions)
+        )
 
-    def of_bundle(self, number: int, place: int, shelf: int) -> int:
-        """The bundle under the new revisions of this shelf."""
-        key = (number, place, shelf)
+    def of_bundle(self, number: int, position: int, resource_state: int) -> int:
+        """The bundle with the new revisions of this resource state."""
+        key = (number, position, resource_state)
         found = self._bundles.get(key)
         if found is None:
-            renaming = self.of_shelf(place, shelf)
+            renaming = self.of_resource(position, resource_state)
             assert renaming is not None
             found = self._bundles[key] = self._rename(
-                self.parts.bundles[number], renaming[0], place
+                self.parts.bundles[number], renaming[0], position
             )
         return found
 
-    def _rename(self, bundle: Bundle, renaming: Renaming, place: int) -> int:
+    def _rename(self, bundle: Bundle, renaming: RevisionMap, position: int) -> int:
         parts = self.parts
 
         def of(number: int) -> int:
@@ -305,7 +307,7 @@ class Quiet:
                 bundle,
                 state=of(bundle.state),
                 flying=tuple(flying),
-                orphans=tuple(sorted([of(request) for request in bundle.orphans])),
+                abandoned=tuple(sorted([of(request) for request in bundle.abandoned])),
                 watches=tuple(watches),
                 jobs=tuple([(job[0], of(job[1]), *job[2:]) for job in bundle.jobs]),
                 world=of(bundle.world),
@@ -313,8 +315,8 @@ class Quiet:
             )
         )
 
-    def _answer(self, renaming: Renaming, answer: int) -> int:
-        """The answer to a list, which may be empty and yet says how far it has come."""
+    def _answer(self, renaming: RevisionMap, answer: int) -> int:
+        """The answer to a list; an empty list has a revision too."""
         response = self.parts.values[answer]
         if not response.ok:
             return answer

@@ -1,8 +1,7 @@
 """Replays an explored history on the reference, as actions of refk8s/core/actions.py.
 
-Rules EXPLORE-2, EXPLORE-6. The explorer renumbers ids in every state (EXPLORE-3); this module
-finds the real id by the request, watch or operation. `differences` compares all observable parts
-of a state of the explorer with those of the real cluster.
+Rule EXPLORE-6. The explorer renumbers ids in every state (EXPLORE-3); this module finds the real id
+by the request, watch or operation. `compare.py` compares the two states.
 """
 
 import re
@@ -47,8 +46,8 @@ class ModelCluster(Cluster, frozen=True, eq=False):
     A uid is computed from the name, and a container's id from the operation.
     """
 
-    graves: Map[str, int] = field(default_factory=Map)
-    name: bytes = b""  # what the uid follows from that the next write gives
+    deletions: Map[str, int] = field(default_factory=Map)
+    name: bytes = b""  # the seed of the uid of the next created object
 
     def context(self) -> Context:
         return Context(self.now, SeededChance(self.name)) if self.name else super().context()
@@ -77,11 +76,11 @@ def take(cluster: Cluster, action: Action) -> Cluster:
             cluster = evolve(cluster, name=_name(cluster, cluster.flying[channel].request))
     cluster = step(cluster, action)
     assert isinstance(cluster, ModelCluster)
-    graves = cluster.graves
+    deletions = cluster.deletions
     for change in cluster.last_commit.changes if cluster.last_commit is not None else ():
         if change.record is None:
-            graves = graves.set(change.key, graves.get(change.key, 0) + 1)
-    return evolve(cluster, graves=graves, name=b"")
+            deletions = deletions.set(change.key, deletions.get(change.key, 0) + 1)
+    return evolve(cluster, deletions=deletions, name=b"")
 
 
 def _name(cluster: ModelCluster, request: Request) -> bytes:
@@ -89,7 +88,7 @@ def _name(cluster: ModelCluster, request: Request) -> bytes:
     if request.verb != "create" or not name:
         return b""
     key = request.resource.key(request.namespace, name)
-    return chance_of_name(cluster.seed, key, cluster.graves.get(key, 0))
+    return chance_of_name(cluster.seed, key, cluster.deletions.get(key, 0))
 
 
 def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
@@ -103,7 +102,7 @@ def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
 
 
 def prologue(cluster: Cluster) -> Iterator[Action]:
-    """The actions until the machines first come to rest, and the writes in them."""
+    """The actions until the machines are first at rest."""
     while True:
         action = next(enabled(cluster), None)
         if action is None or isinstance(action, Elapse):
@@ -140,7 +139,7 @@ def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]
 
 
 class RealNames:
-    """What the numbers of moves are called in the reference: found by what they are about."""
+    """The names in the reference of the machines, requests, watches and operations of moves."""
 
     def __init__(self, moves: Transitions, cluster: Cluster) -> None:
         self.parts = moves.parts
@@ -162,40 +161,42 @@ class RealNames:
         _, ids = canonical(component.state)
         real = next((old for old, new in ids.items() if new == id), None)
         if real is None:
-            raise Impossible(f"{name} waits for nothing that would be called {id} here")
+            raise Impossible(
+                f"{name} waits for no request, watch or operation {id} of the explorer"
+            )
         return name, component.life, real
 
-    def orphan(self, machine: int, request: int) -> Channel:
-        return self._orphan(self.machine(machine), target_of(self.parts.values[request]))
+    def abandoned(self, machine: int, request: int) -> Channel:
+        return self._abandoned(self.machine(machine), target_of(self.parts.values[request]))
 
-    def _orphan(self, name: str, wanted: tuple[str, ...]) -> Channel:
+    def _abandoned(self, name: str, wanted: tuple[str, ...]) -> Channel:
         life = self.cluster.components[name].life
         for channel, flying in sorted(self.cluster.flying.items(), key=_channel_of):
             is_orphan = channel[0] == name and (channel[1] != life or flying.given_up)
             if is_orphan and flying.answer is None and target_of(flying.request) == wanted:
                 return channel
-        raise Impossible(f"no {wanted} of an earlier life of {name} is on its way")
+        raise Impossible(f"no abandoned request of {name} is in transit: {wanted}")
 
     def first_of(self, action: Action) -> Action:
-        """The same action on the first of all equal requests or operations (as `orphan` and
-        `left_job` find them)."""
+        """The same action on the first of all equal requests or operations (as `abandoned` and
+        `abandoned_job` find them)."""
         match action:
             case Arrive(channel) if not is_awaited(self.cluster, channel):
                 return Arrive(
-                    self._orphan(channel[0], target_of(self.cluster.flying[channel].request))
+                    self._abandoned(channel[0], target_of(self.cluster.flying[channel].request))
                 )
             case Operate(channel) if channel[1] != self.cluster.components[channel[0]].life:
                 pending = self.cluster.operations[channel]
                 return Operate(
-                    self._left_job(channel[:2], (describe(pending.operation), pending.due))
+                    self._abandoned_job(channel[:2], (describe(pending.operation), pending.due))
                 )
         return action
 
-    def left_job(self, machine: int, job: Job) -> Channel:
+    def abandoned_job(self, machine: int, job: Job) -> Channel:
         about = (describe(self.parts.values[job[1]]), job[2])
-        return self._left_job((self.machine(machine), job[3]), about)
+        return self._abandoned_job((self.machine(machine), job[3]), about)
 
-    def _left_job(self, instance: tuple[str, int], about: tuple[str, int]) -> Channel:
+    def _abandoned_job(self, instance: tuple[str, int], about: tuple[str, int]) -> Channel:
         for channel, pending in sorted(self.cluster.operations.items(), key=_channel_of):
             if channel[:2] == instance and (describe(pending.operation), pending.due) == about:
                 return channel

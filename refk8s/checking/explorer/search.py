@@ -55,7 +55,7 @@ class Result:
     resting: int = 0  # states without a move before the horizon
     rests: list[State] = field(factory=list)
     at_horizon: int = 0  # states in which only time beyond the model's horizon could pass
-    unanswered: int = 0  # questions at rest about a past that is forgotten here
+    unevaluated: int = 0  # laws of rest that read history that is discarded here
     taken: Counter[str] = field(factory=Counter)
     tested: Counter[str] = field(factory=Counter)
     broken: list[Broken] = field(factory=list)
@@ -105,10 +105,10 @@ def _explore(
     def finish(verdict: str, why: str = "") -> Result:
         result.verdict, result.why = verdict, why
         result.states, result.expanded, result.seconds = len(order), at, time.perf_counter() - began
-        result.taken, result.cpu_seconds, result.unanswered = (
+        result.taken, result.cpu_seconds, result.unevaluated = (
             taken,
             time.process_time() - cpu,
-            judge.unanswered,
+            judge.unevaluated,
         )
         return result
 
@@ -166,7 +166,7 @@ def _explore(
     except KeyboardInterrupt:
         return finish(UNDETERMINED, "Ctrl-C")
     if (part := fair_cycle(moves, order, graph)) is not None:
-        words = f"{len(part)} states are gone through for ever, without rest, although everything that can happen happens"
+        words = f"a fair run stays in a cycle of {len(part)} states and never settles"
         result.broken = [Broken("EXPLORE-10", words)]
         result.history = [*_path(moves, order, parents, part[0]), *round_trip(moves, order, part)]
         return finish(BROKE)

@@ -1,10 +1,10 @@
-"""The store as the explorer has it: each resource a history of its own, with revisions of its own.
-Rule EXPLORE-4 (spec/explorer.md).
+"""The store of the explorer: each resource has its own history and revisions. Rule EXPLORE-4
+(spec/explorer.md).
 
-Kubernetes may keep resources in several etcd clusters, so no client may compare revisions of different
-resources; kept apart, two orders of writes to different resources lead to the same state. Each
-history is the real `History`, cut off where no machine will ask any more. The decision about a request
-is the real `handle`, and each write is the real `commit`.
+Kubernetes may store resources in several etcd clusters, so no client may compare revisions of
+different resources. With separate histories, two orders of writes to different resources lead to the
+same state. Each history is a real `History`, without the changes that no machine can request any
+more. The real `handle` decides requests, and the real `commit` writes.
 """
 
 from typing import Any
@@ -35,109 +35,117 @@ from refk8s.core.store import (
 )
 from refk8s.core.value import Value
 
-Row = tuple[int, ...]
-"""A state of the store: for each resource, in the order of `Book.prefixes`, the number of its
-shelf."""
+StoreState = tuple[int, ...]
+"""A state of the store: for each resource, in the order of `StoreStates.prefixes`, the number of its
+state; 0: it has never been written."""
 
 
-class Shelf(Value, frozen=True, eq=False):
-    """One resource: its history, and how often objects of a name have come and gone (so that no uid
-    comes twice)."""
+class ResourceState(Value, frozen=True, eq=False):
+    """One resource: its history, and how many objects of each key were deleted, so that no uid is
+    used twice."""
 
     history: History[Any]
-    graves: Map[str, int]
+    deletions: Map[str, int]
 
 
-class Book:
-    """All shelves met so far, by number."""
+class StoreStates:
+    """All states of resources in this exploration, by number."""
 
     def __init__(self, interner: Interner, seed: bytes, one_revision: bool = False) -> None:
         self.one_revision = one_revision
         self.interner = interner
         self.seed = seed
-        self.places: dict[str, int] = {}  # prefix -> place in a row
+        self.positions: dict[str, int] = {}  # prefix -> position in a store
         self.prefixes: list[str] = []
-        self.shelves: list[Shelf] = [Shelf(EMPTY, Map())]
-        self.tops: list[int] = [EMPTY.revision]
-        self.floors: list[int] = [EMPTY.compacted]
+        self.resource_states: list[ResourceState] = [ResourceState(EMPTY, Map())]
+        self.revisions: list[int] = [EMPTY.revision]
+        self.compacted_revisions: list[int] = [EMPTY.compacted]
         self._numbers: dict[Any, int] = {}
         self._cut: dict[tuple[int, int], int] = {}
 
-    def place(self, prefix: str) -> int:
-        """Where a resource stands in a row."""
-        place = self.places.get(prefix)
-        if place is None:
-            place = self.places[prefix] = len(self.prefixes)
+    def position(self, prefix: str) -> int:
+        """The position of a resource in a StoreState."""
+        position = self.positions.get(prefix)
+        if position is None:
+            position = self.positions[prefix] = len(self.prefixes)
             self.prefixes.append(prefix)
-        return place
+        return position
 
-    def shelf(self, row: Row, place: int) -> int:
-        return row[place] if place < len(row) else 0
+    def resource_state(self, store: StoreState, position: int) -> int:
+        return store[position] if position < len(store) else 0
 
-    def with_shelf(self, row: Row, place: int, shelf: int) -> Row:
-        longer = list(row) + [0] * (place + 1 - len(row))
-        longer[place] = shelf
+    def with_resource(self, store: StoreState, position: int, resource_state: int) -> StoreState:
+        longer = list(store) + [0] * (position + 1 - len(store))
+        longer[position] = resource_state
         return tuple(longer)
 
-    def keep(self, prefix: str, shelf: Shelf) -> int:
-        """The number of a shelf: one for all that no reader can tell apart."""
-        history, number = shelf.history, self.interner.number
+    def keep(self, prefix: str, resource_state: ResourceState) -> int:
+        """The number of a resource state: the same for all that no reader can distinguish."""
+        history, number = resource_state.history, self.interner.number
         records = tuple([(number(r.key), number(r.value)) for r in history.list(prefix).records])
         log = tuple([(c.revision, number(c.key), _content(c.record, number), _content(c.previous, number))
                      for c in history.changes(prefix, history.compacted)])  # fmt: skip
-        key = (prefix, history.revision, history.compacted, records, log, number(shelf.graves))
+        key = (
+            prefix,
+            history.revision,
+            history.compacted,
+            records,
+            log,
+            number(resource_state.deletions),
+        )
         found = self._numbers.get(key)
         if found is None:
-            found = self._numbers[key] = len(self.shelves)
-            self.shelves.append(shelf)
-            self.tops.append(history.revision)
-            self.floors.append(history.compacted)
+            found = self._numbers[key] = len(self.resource_states)
+            self.resource_states.append(resource_state)
+            self.revisions.append(history.revision)
+            self.compacted_revisions.append(history.compacted)
         return found
 
-    def cut(self, row: Row, place: int, floor: int) -> Row:
-        """The row with what happened up to this revision of one resource forgotten."""
-        shelf = row[place]
-        if not shelf or floor <= self.floors[shelf]:  # the empty shelf is every resource's
-            return row
-        key = (shelf, floor)
+    def cut(self, store: StoreState, position: int, floor: int) -> StoreState:
+        """The store without the changes of one resource up to this revision."""
+        resource_state = store[position]
+        # 0: the resource was never written
+        if not resource_state or floor <= self.compacted_revisions[resource_state]:
+            return store
+        key = (resource_state, floor)
         if key not in self._cut:
-            old = self.shelves[shelf]
+            old = self.resource_states[resource_state]
             self._cut[key] = self.keep(
-                self.prefixes[place], Shelf(compact(old.history, floor), old.graves)
+                self.prefixes[position], ResourceState(compact(old.history, floor), old.deletions)
             )
-        return self.with_shelf(row, place, self._cut[key])
+        return self.with_resource(store, position, self._cut[key])
 
-    def compact(self, row: Row) -> Row:
-        """All history is discarded. Another resource was written before that, so the revision is
-        past for every watch."""
-        for place in range(len(self.prefixes)):
-            old = self.shelves[self.shelf(row, place)]
+    def compact(self, store: StoreState) -> StoreState:
+        """The store without history. Another resource was written before, so that every watch is
+        behind the compacted revision."""
+        for position in range(len(self.prefixes)):
+            old = self.resource_states[self.resource_state(store, position)]
             bare = compact(old.history, old.history.revision)
-            later = self.reader(row, place).revision + 1
-            row = self.with_shelf(
-                row,
-                place,
+            later = self.reader(store, position).revision + 1
+            store = self.with_resource(
+                store,
+                position,
                 self.keep(
-                    self.prefixes[place], Shelf(History(later, later, bare._shelves), old.graves)
+                    self.prefixes[position],
+                    ResourceState(History(later, later, bare._shelves), old.deletions),
                 ),
             )
-        return row
+        return store
 
-    def reader(self, row: Row, home: int) -> "Reader":
-        return Reader(self, row, home)
+    def reader(self, store: StoreState, home: int) -> "Reader":
+        return Reader(self, store, home)
 
     def decide(
-        self, row: Row, request: Request, now: Instant
-    ) -> tuple[Row, Response | Outcome, Committed[Any] | None]:
-        """What the API server does with a request: the store after it, the answer (or stream), and
-        what was committed."""
-        home = self.place(request.resource.prefix)
-        reader = self.reader(row, home)
+        self, store: StoreState, request: Request, now: Instant
+    ) -> tuple[StoreState, Response | Outcome, Committed[Any] | None]:
+        """The store after a request, the answer or stream, and the commit."""
+        home = self.position(request.resource.prefix)
+        reader = self.reader(store, home)
         outcome = handle(
             Exchange(request, reader, Context(now, SeededChance(self._seed_for(reader, request))))
         )
         if not isinstance(outcome, Commit):
-            return row, outcome, None
+            return store, outcome, None
         txn = outcome.txn
         for compare in txn.compares:
             record = reader.get(compare.key)
@@ -145,48 +153,53 @@ class Book:
                 raise Impossible("a request handled on the newest state met a conflict")
         parts: dict[int, list[Put[Any] | Delete]] = {}
         for write in txn.writes:
-            parts.setdefault(self.place(resource_prefix(write.key)), []).append(write)
+            parts.setdefault(self.position(resource_prefix(write.key)), []).append(write)
         changes: list[Change[Any]] = []
-        for place in sorted(parts):
-            old = self.shelves[self.shelf(row, place)]
+        for position in sorted(parts):
+            old = self.resource_states[self.resource_state(store, position)]
             history, result = commit(
-                self._reached(old.history, reader.revision), Txn((), tuple(parts[place])), stamp
+                self._reached(old.history, reader.revision), Txn((), tuple(parts[position])), stamp
             )
             assert isinstance(result, Committed)
-            graves = old.graves
+            deletions = old.deletions
             for change in result.changes:
                 if change.record is None:
-                    graves = graves.set(change.key, graves.get(change.key, 0) + 1)
+                    deletions = deletions.set(change.key, deletions.get(change.key, 0) + 1)
             changes += result.changes
-            row = self.with_shelf(
-                row, place, self.keep(self.prefixes[place], Shelf(history, graves))
+            store = self.with_resource(
+                store,
+                position,
+                self.keep(self.prefixes[position], ResourceState(history, deletions)),
             )
-        committed = Committed(self.tops[self.shelf(row, home)], tuple(changes))
+        committed = Committed(self.revisions[self.resource_state(store, home)], tuple(changes))
         if outcome.rest is not None:
-            raise Impossible("more objects are deleted at once than a scope has")
-        return row, outcome.respond(committed), committed
+            raise Impossible("a deletecollection with more objects than one transaction has")
+        return store, outcome.respond(committed), committed
 
     def _reached(self, history: History[Any], revision: int) -> History[Any]:
-        """A history whose next revision is the next of all, where there is one count for all."""
+        """The history before the next write: with one counter, its revision is that of the store."""
         return (
             History(revision, history.compacted, history._shelves) if self.one_revision else history
         )
 
     def _seed_for(self, reader: "Reader", request: Request) -> bytes:
-        """Chance for a write: of a creation it follows from the name and from how often that has
-        been used (EXPLORE-4)."""
+        """The seed of random values for a write. For a create it depends on the name and on how
+        often that was used (EXPLORE-4)."""
         name = request.name or getattr(getattr(request.body, "metadata", None), "name", None) or ""
         if request.verb == "create" and name:
             key = request.resource.key(request.namespace, name)
             return chance_of_name(
-                self.seed, key, self.shelves[self.shelf(reader.row, reader.home)].graves.get(key, 0)
+                self.seed,
+                key,
+                self.resource_states[self.resource_state(reader.store, reader.home)].deletions.get(
+                    key, 0
+                ),
             )
         return self.seed + request.resource.prefix.encode() + reader.revision.to_bytes(8, "big")
 
 
 def chance_of_name(seed: bytes, key: str, used: int) -> bytes:
-    """What the uid of an object follows from: its name, and how many of that name there have
-    been."""
+    """The seed of an object's uid: its key, and how many objects of that key were deleted before."""
     return seed + key.encode() + used.to_bytes(4, "big")
 
 
@@ -195,34 +208,40 @@ def _content(record: Record[Any] | None, number: Any) -> int:
 
 
 class Reader:
-    """A row as the API server reads it. `home`: the resource that is asked about, whose revision
-    counts."""
+    """A store as the API server reads it. `home`: the resource of the request, whose revision is
+    that of the store."""
 
-    __slots__ = ("book", "home", "row")
+    __slots__ = ("home", "store", "store_states")
 
-    def __init__(self, book: Book, row: Row, home: int) -> None:
-        self.book, self.row, self.home = book, row, home
+    def __init__(self, store_states: StoreStates, store: StoreState, home: int) -> None:
+        self.store_states, self.store, self.home = store_states, store, home
 
     def _history(self, prefix: str) -> History[Any]:
-        return self.book.shelves[
-            self.book.shelf(self.row, self.book.place(resource_prefix(prefix)))
+        return self.store_states.resource_states[
+            self.store_states.resource_state(
+                self.store, self.store_states.position(resource_prefix(prefix))
+            )
         ].history
 
     @property
     def revision(self) -> int:
-        tops = self.book.tops
-        if self.book.one_revision:
-            return max([tops[shelf] for shelf in self.row], default=tops[0])
-        return tops[self.book.shelf(self.row, self.home)]
+        revisions = self.store_states.revisions
+        if self.store_states.one_revision:
+            return max(
+                [revisions[resource_state] for resource_state in self.store], default=revisions[0]
+            )
+        return revisions[self.store_states.resource_state(self.store, self.home)]
 
     @property
     def compacted(self) -> int:
-        return self.book.floors[self.book.shelf(self.row, self.home)]
+        return self.store_states.compacted_revisions[
+            self.store_states.resource_state(self.store, self.home)
+        ]
 
     def _at(self, history: History[Any], at: int) -> int:
-        """A revision as this resource's history has it: where there is one count for all, others
-        have gone on without it."""
-        return min(at, history.revision) if self.book.one_revision else at
+        """A revision of the store as one of this history, which lags behind if one counter is shared
+        with other resources."""
+        return min(at, history.revision) if self.store_states.one_revision else at
 
     def get(self, key: str, at: int | None = None) -> Record[Any] | None:
         history = self._history(key)
@@ -235,7 +254,7 @@ class Reader:
         page = history.list(prefix, at if at is None else self._at(history, at), after, limit)
         return (
             Page(page.records, self.revision, page.more, page.remaining)
-            if self.book.one_revision and at is None
+            if self.store_states.one_revision and at is None
             else page
         )
 

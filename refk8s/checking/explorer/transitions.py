@@ -1,8 +1,8 @@
-"""Which moves a state has, and the state that each leads to. Rules EXPLORE-1, EXPLORE-4, EXPLORE-8,
-EXPLORE-9 (spec/explorer.md).
+"""The moves that are possible in a state, and the state after each. Rules EXPLORE-1, EXPLORE-4,
+EXPLORE-8, EXPLORE-9, EXPLORE-12 (spec/explorer.md).
 
-`moves.py` has the moves themselves. What a move does to one bundle is computed once and then looked
-up; a bundle's moves are made once, too.
+`moves.py` has the moves themselves. The moves of a bundle, and the effect of a move on it, are
+computed once.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,10 +14,10 @@ from refk8s.checking.explorer.moves import (
     BUDGET,
     FIRST,
     NOW,
-    ROW,
+    STORE,
     Answer,
     Arrive,
-    ArriveOrphan,
+    ArriveAbandoned,
     Compact,
     Crash,
     CutWatch,
@@ -26,8 +26,8 @@ from refk8s.checking.explorer.moves import (
     Elapse,
     Environment,
     GiveUp,
+    LoseAbandoned,
     LoseAnswer,
-    LoseOrphan,
     LoseRequest,
     MachineMove,
     Move,
@@ -41,7 +41,7 @@ from refk8s.checking.explorer.moves import (
     Wake,
 )
 from refk8s.checking.explorer.parts import Parts
-from refk8s.checking.explorer.renumbering import Quiet
+from refk8s.checking.explorer.renumbering import Renumberer
 from refk8s.core.cluster.enabled import is_due, is_in_order
 from refk8s.core.cluster.state import Pending
 from refk8s.core.context import SECOND, Instant
@@ -63,10 +63,11 @@ FAULTS = (
 another action is possible."""
 
 
-class Menu:
-    """The moves of one bundle, whatever the store has."""
+class BundleMoves:
+    """The moves of one bundle. Some of them are possible only with certain stores, or later."""
 
     __slots__ = (
+        "abandoned",
         "answers",
         "arrivals",
         "crash",
@@ -74,7 +75,6 @@ class Menu:
         "machine",
         "openings",
         "operations",
-        "orphans",
         "wake",
         "wake_at",
         "watches",
@@ -89,7 +89,7 @@ class Menu:
         self.openings = [OpenWatch(machine, flight) for flight in sent if flight[1]]
         self.answers = [Answer(machine, flight) for flight in bundle.flying if flight[3] >= 0]
         self.writes = [move.flight for move in self.arrivals if _is_write(parts, move.flight)]
-        self.orphans = [ArriveOrphan(machine, each) for each in sorted(set(bundle.orphans))]
+        self.abandoned = [ArriveAbandoned(machine, each) for each in sorted(set(bundle.abandoned))]
         self.watches = [OpenedWatch(parts, machine, opened) for opened in bundle.watches]
         pending = [(job[3], Pending(parts.values[job[1]], job[2])) for job in bundle.jobs]
         self.operations = [
@@ -103,23 +103,24 @@ class Menu:
         world = parts.values.get(bundle.world)
         by_itself = world.next_change() if world is not None else None
         instants = (bundle.wake_at, by_itself, *[job[2] for job in bundle.jobs])
-        # when something becomes possible here by time alone
+        # the instants at which the passing of time makes a move of this bundle possible
         self.instants: list[Instant] = [at for at in instants if at is not None]
 
 
 class OpenedWatch:
-    """One open watch of a bundle: a move for each number of changes that it can deliver at once."""
+    """One open watch of a bundle, with a move for each number of changes that it can deliver at
+    once."""
 
-    __slots__ = ("_moves", "cut", "opened", "place")
+    __slots__ = ("_moves", "cut", "opened", "position")
 
     def __init__(self, parts: Parts, machine: int, opened: Open) -> None:
         self.opened = opened
-        self.place = parts.place_of(opened[1])
+        self.position = parts.position_of(opened[1])
         self.cut = CutWatch(machine, opened)
         self._moves = [Notify(machine, opened, 1)]
 
     def moves(self, lag: int) -> list[Notify]:
-        """`lag` as of `Parts.lag`."""
+        """The deliveries of a watch with this `Parts.lag`."""
         count = 1 if lag < 0 else lag
         while len(self._moves) < count:
             self._moves.append(Notify(self.cut.machine, self.opened, len(self._moves) + 1))
@@ -142,16 +143,16 @@ class Transitions:
         self.parts = Parts(self.machines, model.worlds(), seed, model.one_revision)
         self.first_budget = tuple([budgets.get(name, 0) for name in FAULTS])
         self.horizon = model.start + model.horizon_seconds * SECOND
-        self.quiet = Quiet(self.parts)
-        self._menus: dict[int, Menu] = {}
+        self.renumberer = Renumberer(self.parts)
+        self._bundle_moves: dict[int, BundleMoves] = {}
         self._steps: dict[Any, int] = {}
-        # made on the way from one bundle to another
+        # the decisions in the step from the first bundle to the second
         self.decisions: dict[tuple[int, int], tuple[Decision, ...]] = {}
-        # what is called by the one id in the second was called so in the first
+        # in the step from the first bundle to the second: new id -> old id
         self.old_ids: dict[tuple[int, int], dict[int, int]] = {}
         self._cuts: dict[Any, tuple[int, tuple[tuple[int, int], ...]]] = {}
         self._environments: dict[Any, tuple[int, ...]] = {}
-        # by number: how many faults of each kind are left, and the place in the user's script
+        # by number: how many faults of each kind are left, and the next request of the user's script
         self.budgets: list[tuple[tuple[int, ...], int]] = []
         self._budget_numbers: dict[Any, int] = {}
         self._spent: dict[tuple[int, str], int] = {}
@@ -160,11 +161,11 @@ class Transitions:
     # --- the first state --------------------------------------------------------------------------
 
     def first(self) -> State:
-        """What the user has set up is stored, every machine has started, and has come to rest."""
+        """The initial state: the setup is stored, and every machine has started and is at rest."""
         parts, now = self.parts, self.model.start
-        row = parts.keep_row(())
+        store = parts.keep_store(())
         for request in self.model.setup:
-            row, answer, _ = parts.decide(row, parts.keep(request), now)
+            store, answer, _ = parts.decide(store, parts.keep(request), now)
             if not parts.values[answer].ok:
                 raise ValueError(
                     f"the setup of model {self.model.name} is refused: {parts.values[answer].body}"
@@ -172,7 +173,7 @@ class Transitions:
         budget = self._keep_budget(self.first_budget, 0)
         none = self._keep_budget((0,) * len(FAULTS), len(self.script))
         bundles = [parts.start(machine, 1, now) for machine in range(len(parts.names))]
-        state: State = (now, row, none, *bundles)
+        state: State = (now, store, none, *bundles)
         while self.model.rests_first:
             following = next(self.of(state, prologue=True), None)
             if following is None:
@@ -191,24 +192,24 @@ class Transitions:
         return number
 
     def spend(self, budget: int, fault: str) -> int:
-        """The budget with one fault of this kind less."""
+        """The budget after one fault of this kind."""
         found = self._spent.get((budget, fault))
         if found is None:
             left, position = self.budgets[budget]
-            place = FAULTS.index(fault)
-            left = (*left[:place], left[place] - 1, *left[place + 1 :])
+            position = FAULTS.index(fault)
+            left = (*left[:position], left[position] - 1, *left[position + 1 :])
             found = self._spent[budget, fault] = self._keep_budget(left, position)
         return found
 
     def next_request(self, budget: int) -> int:
-        """The budget with one request of the user less."""
+        """The budget after the user's next request."""
         left, position = self.budgets[budget]
         return self._keep_budget(left, position + 1)
 
     # --- all moves --------------------------------------------------------------------------------
 
     def of(self, state: State, prologue: bool = False) -> Iterator[tuple[Move, State]]:
-        """Every move from here and where it leads (not yet made `normal`), in a fixed order.
+        """Every possible move and the state after it (before `normal`), in a fixed order.
         `prologue`: without time, user, environment and faults."""
         if self.reduced and (opening := self._opening(state)) is not None:
             yield opening, opening.after(self, state)
@@ -219,14 +220,14 @@ class Transitions:
             yield move, move.after(self, state)
         if prologue:
             return
-        for request in self._environment(state[ROW], state[NOW]):
+        for request in self._environment(state[STORE], state[NOW]):
             is_quiet = False
-            played = Environment(request)
-            yield played, played.after(self, state)
+            simulated = Environment(request)
+            yield simulated, simulated.after(self, state)
         left, position = self.budgets[state[BUDGET]]
         if position < len(self.script):
-            wish = User(self.script[position])
-            yield wish, wish.after(self, state)
+            request_of_user = User(self.script[position])
+            yield request_of_user, request_of_user.after(self, state)
         if any(left):
             for fault in self._faults(state, dict(zip(FAULTS, left, strict=True))):
                 yield fault, fault.after(self, state)
@@ -237,66 +238,67 @@ class Transitions:
                 yield elapse, elapse.after(self, state)
 
     def is_quiet(self, state: State) -> bool:
-        """Whether nothing can happen here but time, the user and faults."""
+        """Whether only the user, faults and the passing of time can change this state."""
         return next(self.happenings(state), None) is None and not self._environment(
-            state[ROW], state[NOW]
+            state[STORE], state[NOW]
         )
 
     def happenings(self, state: State) -> Iterator[Move]:
         """The moves that `happenings` of the reference has as actions (EXPLORE-12), in a fixed order."""
         parts, now = self.parts, state[NOW]
-        shelves = parts.rows[state[ROW]]
+        resource_states = parts.stores[state[STORE]]
         for number in state[FIRST:]:
-            menu = self._menu(number)
-            yield from menu.arrivals
-            yield from menu.openings
-            yield from menu.answers
-            for watch in menu.watches:
-                shelf = shelves[watch.place] if watch.place < len(shelves) else 0
-                if lag := parts.lag(watch.opened, shelf):
+            possible = self._moves_of(number)
+            yield from possible.arrivals
+            yield from possible.openings
+            yield from possible.answers
+            for watch in possible.watches:
+                resource_state = (
+                    resource_states[watch.position] if watch.position < len(resource_states) else 0
+                )
+                if lag := parts.lag(watch.opened, resource_state):
                     yield from watch.moves(lag)
-            for operate in menu.operations:
+            for operate in possible.operations:
                 if is_due(operate.job[2], now):
                     yield operate
-            if is_due(menu.wake_at, now):
-                yield menu.wake
-            yield from menu.orphans
+            if is_due(possible.wake_at, now):
+                yield possible.wake
+            yield from possible.abandoned
 
     def _opening(self, state: State) -> Move | None:
-        """A watch that may be opened. It is opened before anything else happens, since when makes
-        no difference (EXPLORE-9)."""
+        """The opening of a requested watch, which precedes every other move (EXPLORE-9)."""
         for number in state[FIRST:]:
-            for opening in self._menu(number).openings:
+            for opening in self._moves_of(number).openings:
                 return opening
         return None
 
     def _faults(self, state: State, left: dict[str, int]) -> Iterator[Move]:
         parts = self.parts
         for number in state[FIRST:]:
-            menu = self._menu(number)
-            machine = menu.machine
+            possible = self._moves_of(number)
+            machine = possible.machine
             if left["crash"]:
-                yield menu.crash
+                yield possible.crash
             if left["lose"]:
-                for sent in (*menu.arrivals, *menu.openings):
+                for sent in (*possible.arrivals, *possible.openings):
                     yield LoseRequest(machine, sent.flight)
                 # a lost answer to a read and a lost read are the same for the machine
-                for answer in menu.answers:
+                for answer in possible.answers:
                     if _is_write(parts, answer.flight):
                         yield LoseAnswer(machine, answer.flight)
-                for orphan in menu.orphans:
-                    yield LoseOrphan(machine, orphan.request)
+                for abandoned in possible.abandoned:
+                    yield LoseAbandoned(machine, abandoned.request)
             if left["give-up"]:
-                for flight in menu.writes:
+                for flight in possible.writes:
                     yield GiveUp(machine, flight)
             if left["duplicate"]:
-                for flight in menu.writes:
+                for flight in possible.writes:
                     yield Duplicate(machine, flight)
             if left["refuse"]:
-                for arrival in menu.arrivals:
+                for arrival in possible.arrivals:
                     yield Refuse(machine, arrival.flight)
             if left["cut"]:
-                for watch in menu.watches:
+                for watch in possible.watches:
                     yield watch.cut
             if left["disturb"] and parts.bundles[number].world >= 0:
                 for what, which in self.model.disturbances:
@@ -307,26 +309,26 @@ class Transitions:
             yield RestartServer()
 
     def upcoming(self, state: State) -> Instant | None:
-        """The next instant at which something becomes possible by time alone."""
+        """The next instant at which the passing of time makes a move possible."""
         now = state[NOW]
         instants = [
-            at for number in state[FIRST:] for at in self._menu(number).instants if at > now
+            at for number in state[FIRST:] for at in self._moves_of(number).instants if at > now
         ]
         return min(instants) if instants else None
 
-    def _environment(self, row: int, now: Instant) -> tuple[int, ...]:
-        key = (row, now)
+    def _environment(self, store: int, now: Instant) -> tuple[int, ...]:
+        key = (store, now)
         found = self._environments.get(key)
         if found is None:
-            asked = self.model.environment(self.parts.reader(row), now)
+            asked = self.model.environment(self.parts.reader(store), now)
             found = self._environments[key] = tuple([self.parts.keep(request) for request in asked])
         return found
 
     # --- what the moves use -----------------------------------------------------------------------
 
     def remember(self, key: Any, number: int, function: Callable[..., int], *given: Any) -> int:
-        """What a function makes of the bundle `number`, computed once for each key; with the
-        decisions made on the way and the machine's ids from before."""
+        """The bundle that a function makes of the bundle `number`, computed once for each key. The
+        decisions in the step and the machine's old ids are kept."""
         found = self._steps.get(key)
         if found is None:
             parts = self.parts
@@ -338,57 +340,62 @@ class Transitions:
                 self.old_ids[number, found] = {new: old for old, new in parts.ids.items()}
         return found
 
-    def with_bundle(self, state: State, move: MachineMove, bundle: int, row: int) -> State:
-        """The state after this move of one machine: with another bundle, perhaps another store, and
-        one fault less where the move is one."""
-        place = FIRST + move.machine
+    def with_bundle(self, state: State, move: MachineMove, bundle: int, store: int) -> State:
+        """The state after this move of one machine, with its new bundle and store. A fault uses up
+        its budget."""
+        position = FIRST + move.machine
         budget = self.spend(state[BUDGET], move.fault) if move.fault else state[BUDGET]
-        return (state[NOW], row, budget, *state[FIRST:place], bundle, *state[place + 1 :])
+        return (state[NOW], store, budget, *state[FIRST:position], bundle, *state[position + 1 :])
 
-    def _menu(self, number: int) -> Menu:
-        menu = self._menus.get(number)
-        if menu is None:
-            menu = self._menus[number] = Menu(self.parts, number)
-        return menu
+    def _moves_of(self, number: int) -> BundleMoves:
+        possible = self._bundle_moves.get(number)
+        if possible is None:
+            possible = self._bundle_moves[number] = BundleMoves(self.parts, number)
+        return possible
 
-    # --- one state for all that no machine can tell apart -----------------------------------------
+    # --- one state for all states that no machine can distinguish ---------------------------------
 
     def normal(self, state: State) -> State:
-        """The state without changes that no machine will ask for any more (EXPLORE-4), with the
+        """The state without changes that no machine can request any more (EXPLORE-4), and with the
         revisions renumbered that every watcher has reached (EXPLORE-8)."""
-        floors = self.parts.floor_numbers
-        key = (state[ROW], *[floors[number] for number in state[FIRST:]])
+        compacted_revisions = self.parts.needed_numbers
+        key = (state[STORE], *[compacted_revisions[number] for number in state[FIRST:]])
         found = self._cuts.get(key)
         if found is None:
             found = self._cuts[key] = self._cut_anew(state)
-        row, renamed = found
+        store, renamed = found
         if renamed:
             bundles = state[FIRST:]
-            for place, shelf in renamed:
-                bundles = tuple([self.quiet.of_bundle(number, place, shelf) for number in bundles])
-            return (state[NOW], row, state[BUDGET], *bundles)
-        return state if row == state[ROW] else (state[NOW], row, *state[BUDGET:])
+            for position, resource_state in renamed:
+                bundles = tuple(
+                    [
+                        self.renumberer.of_bundle(number, position, resource_state)
+                        for number in bundles
+                    ]
+                )
+            return (state[NOW], store, state[BUDGET], *bundles)
+        return state if store == state[STORE] else (state[NOW], store, *state[BUDGET:])
 
     def _cut_anew(self, state: State) -> tuple[int, tuple[tuple[int, int], ...]]:
-        parts, book = self.parts, self.parts.book
+        parts, store_states = self.parts, self.parts.store_states
         lowest: dict[int, int] = {}
         for number in state[FIRST:]:
-            for place, revision in parts.floors(number):
-                lowest[place] = min(revision, lowest.get(place, revision))
-        cut = parts.rows[state[ROW]]
+            for position, revision in parts.needed_revisions(number):
+                lowest[position] = min(revision, lowest.get(position, revision))
+        cut = parts.stores[state[STORE]]
         renamed: list[tuple[int, int]] = []
-        for place, shelf in enumerate(cut):
-            top = book.tops[shelf]
-            floor = lowest.get(place, top)
-            cut = book.cut(cut, place, min(floor, top))
-            # a machine must list again, and still compares with what it has in its view
-            is_missed = floor < book.floors[cut[place]]
+        for position, resource_state in enumerate(cut):
+            top = store_states.revisions[resource_state]
+            floor = lowest.get(position, top)
+            cut = store_states.cut(cut, position, min(floor, top))
+            # a machine must list again, and will compare the list with its view
+            is_missed = floor < store_states.compacted_revisions[cut[position]]
             if (
                 self.reduced
-                and shelf
+                and resource_state
                 and not is_missed
-                and (renaming := self.quiet.of_shelf(place, cut[place])) is not None
+                and (renaming := self.renumberer.of_resource(position, cut[position])) is not None
             ):
-                renamed.append((place, cut[place]))
-                cut = book.with_shelf(cut, place, renaming[1])
-        return parts.keep_row(cut), tuple(renamed)
+                renamed.append((position, cut[position]))
+                cut = store_states.with_resource(cut, position, renaming[1])
+        return parts.keep_store(cut), tuple(renamed)
