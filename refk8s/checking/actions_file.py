@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
     try:
         head = json.loads(lines[0])
         if head.get("format") != FORMAT:
-            raise ValueError(f"it should begin with format {FORMAT}")
+            raise ValueError(f"the first line must have the format {FORMAT}")
         cpu = int(head.get("cpu", CPU_MILLI))
         setup = Setup(
             seed=int(head["seed"]),

@@ -14,7 +14,7 @@ from refk8s.checking.explorer.models import MODELS
 from refk8s.checking.explorer.replay import begin_model, history_actions, take
 from refk8s.checking.explorer.search import BROKE, HELD, Bounds, Result, explore
 from refk8s.checking.explorer.transitions import FAULTS
-from refk8s.checking.tell import tell
+from refk8s.checking.story import story_of
 from refk8s.cli.report import BadUse, check_place, counts, tested_rules
 from refk8s.core.properties import laws
 
@@ -106,7 +106,7 @@ def _report(result: Result) -> None:
 def _report_failure(result: Result, path: Path) -> None:
     assert result.moves is not None
     actions = history_actions(result.moves, result.history)
-    click.echo("\n".join(tell(begin_model(result.model), actions, result.broken, take)))
+    click.echo("\n".join(story_of(begin_model(result.model), actions, result.broken, take)))
     history_file.write(path, result.model.name, actions, str(result.broken[0]))
     _, again = history_file.replay(result.model, actions)
     rules = sorted({broken.rule for broken in again})
@@ -127,7 +127,7 @@ def _replay(path: Path) -> int:
     except history_file.Outdated as error:
         click.echo(f"UNDETERMINED: {error}")
         return STATUS_UNDETERMINED
-    click.echo("\n".join(tell(begin_model(MODELS[model]()), actions, found, take)))
+    click.echo("\n".join(story_of(begin_model(MODELS[model]()), actions, found, take)))
     outcome = "a rule broke" if found else "every rule held"
     click.echo(
         f"model {model} actions {len(actions)} revision {cluster.history.revision}: {outcome}"

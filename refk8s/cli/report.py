@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from refk8s.checking.tell import titles
+from refk8s.checking.story import titles
 
 
 class BadUse(Exception):

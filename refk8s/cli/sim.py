@@ -33,7 +33,7 @@ from refk8s.checking.simulator.simulate import (
     replay,
     simulate,
 )
-from refk8s.checking.tell import ending, tell, titles
+from refk8s.checking.story import ending, story_of, titles
 from refk8s.cli.report import BadUse, by_number, check_place, counts, tested_rules, verdict
 from refk8s.core.actions import Action
 from refk8s.core.context import SECOND
@@ -143,7 +143,9 @@ def _enumerate(
 ) -> int:
     """One pattern, or all three, at every place of a small run on one node."""
     setup = evolve(_setup(seed, 0, 1, instances, "none", files), user=False)
-    base = patterns.begin(setup, patterns.story_of(setup.requests) if files else patterns.STORY)
+    base = patterns.begin(
+        setup, patterns.scenario_of(setup.requests) if files else patterns.SCENARIO
+    )
     digest, steps, seconds = hashlib.sha256(), len(base.run.actions), base.run.virtual_seconds
     failed, tested = base.run if base.run.broken else None, Counter(base.run.tested)
     for name in sorted(patterns.PATTERNS) if pattern == "all" else [pattern]:
@@ -209,14 +211,14 @@ def _story(run: Run) -> list[str]:
     """The story and its end; for a cluster that did not settle, the lines that show why."""
     first = run.setup.first_cluster()
     if run.settled_from is None:
-        return tell(first, run.actions, run.broken)
+        return story_of(first, run.actions, run.broken)
     rest = run.settled_from + SETTLING_ACTIONS
     more = (
         [f"           ... (and so on: {len(run.actions) - rest} more actions)"]
         if len(run.actions) > rest
         else []
     )
-    return [*tell(first, run.actions[:rest]), *more, *ending(run.broken)]
+    return [*story_of(first, run.actions[:rest]), *more, *ending(run.broken)]
 
 
 def _report(runs: list[Run], seconds: float) -> None:

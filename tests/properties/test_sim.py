@@ -19,7 +19,7 @@ from refk8s.checking.simulator.ready import Ready
 from refk8s.checking.simulator.scenario import BadManifest, default_manifests, read_manifests
 from refk8s.checking.simulator.script import Fairly, Order
 from refk8s.checking.simulator.simulate import Setup, replay, simulate
-from refk8s.checking.tell import tell
+from refk8s.checking.story import story_of
 from refk8s.cli.main import main
 from refk8s.core.actions import Crash, Delay, Disturb, Skew, Submit
 from refk8s.core.cluster.enabled import enabled
@@ -209,7 +209,7 @@ def test_sim_9_sim_10_what_breaks_a_rule_is_told_in_few_words_and_replayed_by_on
     story = told.output
     assert re.search(r"user creates Deployment default/\w+  \[revision ", story)
     assert "because no ReplicaSet has this template  [revision " in story
-    assert "container dies" in story and "has ended with code 137" in story
+    assert "container dies" in story and "has exited with code 137" in story
     assert (
         "SIM-8 is broken." in story
         and "spec/simulation.md: SIM-8 (inv) No step raises an exception" in story
@@ -223,13 +223,13 @@ def test_sim_10_every_write_is_told_with_what_its_author_had_not_seen(seed):
     """Told of any run: a revision stands once, in order, and nobody had read what was not written
     yet."""
     run = a_run(seed, 500)
-    lines = tell(run.setup.first_cluster(), run.actions[:900])
+    lines = story_of(run.setup.first_cluster(), run.actions[:900])
     revisions = [int(number) for line in lines for number in re.findall(r"\[revision (\d+)", line)]
     assert revisions == sorted(set(revisions)) and len(revisions) > 5
     for line in lines:
         for read, newest in re.findall(r"[A-Z]\w+ (\d+) of (\d+)", line.partition("[revision")[2]):
             assert int(read) < int(newest) < int(re.search(r"\[revision (\d+)", line)[1])
-    quiet = tell(run.setup.first_cluster(), [Fairly(300)])
+    quiet = story_of(run.setup.first_cluster(), [Fairly(300)])
     assert not any("--" in line for line in quiet)
 
 
@@ -275,8 +275,8 @@ spec: {containers: []}
 @pytest.mark.parametrize(
     ("text", "words"),
     [(REFUSED, "the API server refuses Pod X_bad"), ("", "has no object"),
-     ("apiVersion: v1\nkind: Pod\nmetadata: hello\n", "metadata is no map"),
-     ("apiVersion: v1\nkind: List\nitems: 3\n", "items are no list")],
+     ("apiVersion: v1\nkind: Pod\nmetadata: hello\n", "metadata must be a map"),
+     ("apiVersion: v1\nkind: List\nitems: 3\n", "the items of a List must be a list")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_ends_in_one_line_before_anything_runs(tmp_path, text, words):
     path = tmp_path / "a.yaml"

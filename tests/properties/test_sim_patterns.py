@@ -120,8 +120,8 @@ def test_sim_6_sim_7_a_mistake_is_found(monkeypatch, pattern, function, mistake)
 
 
 STORY = (
-    patterns.story_of((creation(codec.from_tree(Deployment, deployment("web", 2))),))
-    + patterns.STORY[3:]
+    patterns.scenario_of((creation(codec.from_tree(Deployment, deployment("web", 2))),))
+    + patterns.SCENARIO[3:]
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from refk8s.checking import actions_file
 from refk8s.checking.simulator.script import Order
 from refk8s.checking.simulator.simulate import Run, Setup
-from refk8s.checking.tell import tell
+from refk8s.checking.story import story_of
 from refk8s.core.actions import Action, Elapse
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import SECOND
@@ -60,7 +60,7 @@ class Life:
             words = str(error).splitlines()[0] if str(error) else "something is wrong"
             path = Path(tempfile.gettempdir()) / f"refk8s-{self.run.digest.hexdigest()[:8]}.run"
             actions_file.write(path, self.run.setup, self.run.actions, words)
-            story = tell(self.run.setup.first_cluster(), self.run.actions, self.run.broken)
+            story = story_of(self.run.setup.first_cluster(), self.run.actions, self.run.broken)
             lines = "\n".join(story[-STORY_LINES:])
             raise AssertionError(
                 f"{words}\n{lines}\nreplay it:  refk8s sim --replay {path}"

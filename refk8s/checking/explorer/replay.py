@@ -172,8 +172,8 @@ class RealNames:
     def _abandoned(self, name: str, wanted: tuple[str, ...]) -> Channel:
         life = self.cluster.components[name].life
         for channel, flying in sorted(self.cluster.flying.items(), key=_channel_of):
-            is_orphan = channel[0] == name and (channel[1] != life or flying.given_up)
-            if is_orphan and flying.answer is None and target_of(flying.request) == wanted:
+            is_abandoned = channel[0] == name and (channel[1] != life or flying.given_up)
+            if is_abandoned and flying.answer is None and target_of(flying.request) == wanted:
                 return channel
         raise Impossible(f"no abandoned request of {name} is in transit: {wanted}")
 

@@ -386,7 +386,7 @@ def parse_faults(text: str) -> dict[str, Rate]:
         name, _, numbers = word.strip().partition("=")
         if name not in FAULTS:
             raise BadFaults(
-                f"no fault is called {name!r}; there are {', '.join(FAULTS)}, and all or none"
+                f"{name!r} is not a fault; faults are {', '.join(FAULTS)}, or all or none"
             )
         usual = FAULTS[name][1]
         chance, _, budget = numbers.partition(":")
@@ -399,8 +399,6 @@ def parse_faults(text: str) -> dict[str, Rate]:
                 f"{word.strip()!r} should read {name}=RATE:BUDGET, such as {name}={usual.chance}:{usual.budget}"
             ) from None
         if not 0 <= rate.chance <= 1 or rate.budget < 0:
-            raise BadFaults(
-                f"the rate of {name} is a chance between 0 and 1, its budget a number from 0"
-            )
+            raise BadFaults(f"the rate of {name} must be from 0 to 1, and its budget at least 0")
         found[name] = rate
     return found

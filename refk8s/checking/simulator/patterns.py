@@ -110,7 +110,7 @@ def _shrink(cluster: Cluster) -> Request:
     )
 
 
-STORY: tuple[tuple[Wish, ...], ...] = (
+SCENARIO: tuple[tuple[Wish, ...], ...] = (
     (_create_web, _create_service),
     (_update,),
     (_delete_pod, _create_db),
@@ -118,7 +118,7 @@ STORY: tuple[tuple[Wish, ...], ...] = (
 )
 
 
-def story_of(requests: Sequence[Request]) -> tuple[tuple[Wish, ...], ...]:
+def scenario_of(requests: Sequence[Request]) -> tuple[tuple[Wish, ...], ...]:
     """The scenario that consists of these requests."""
     return (tuple([lambda cluster, request=request: request for request in requests]),)
 
@@ -278,7 +278,7 @@ class Base:
     writes: tuple[tuple[int, Cluster, int, int], ...]
 
 
-def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = STORY) -> Base:
+def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = SCENARIO) -> Base:
     """Run the scenario without failures. Rules that break are in its run."""
     writes: list[tuple[int, Cluster, int, int]] = []
 

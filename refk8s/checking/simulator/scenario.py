@@ -71,11 +71,11 @@ def read_manifests(trees: Iterable[Any]) -> tuple[Request, ...]:
         if tree["kind"] == "List":
             items = tree.get("items") or ()
             if not isinstance(items, (list, tuple)):
-                raise BadManifest("a List whose items are no list")
+                raise BadManifest("the items of a List must be a list")
             found += read_manifests(items)
             continue
         if not isinstance(tree.get("metadata") or {}, dict):
-            raise BadManifest(f"{tree['kind']}: metadata is no map")
+            raise BadManifest(f"{tree['kind']}: metadata must be a map")
         resource = by_kind(tree["apiVersion"], tree["kind"])
         if resource is None:
             raise BadManifest(f"{tree['apiVersion']} {tree['kind']} is not served here")

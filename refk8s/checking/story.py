@@ -20,7 +20,7 @@ import refk8s
 from refk8s.checking.simulator.ready import Ready
 from refk8s.checking.simulator.script import Entry, Fairly, Order
 from refk8s.components.story import Names, operation_sentence, rules_sentence, sentence, short_name
-from refk8s.core import actions as alphabet
+from refk8s.core import actions
 from refk8s.core.actions import Action, Channel
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, Resource
@@ -44,14 +44,14 @@ _COMPONENTS = {
 Take: TypeAlias = Callable[[Cluster, Action], Cluster]
 
 
-def tell(
+def story_of(
     first: Cluster, script: Iterable[Entry], broken: Sequence[Broken] = (), take: Take = step
 ) -> list[str]:
     """The story of these entries on this cluster, one line each, and the broken rules at its end.
 
     An entry that is not enabled has no line.
     """
-    teller = Teller(first)
+    story = Story(first)
     cluster, ready = first, Ready(first)
     for entry in script:
         order, count = (Order(), entry.count) if isinstance(entry, Fairly) else (None, 1)
@@ -63,11 +63,11 @@ def tell(
             try:
                 cluster = take(before, action)  # type: ignore[arg-type]
             except Exception as error:
-                teller.add(before.now, f"!! {error_words(error)}, when {describe(before, action)}")  # type: ignore[arg-type]
+                story.add(before.now, f"!! {error_words(error)}, when {describe(before, action)}")  # type: ignore[arg-type]
                 break
             ready.took(before, action, cluster)  # type: ignore[arg-type]
-            teller.hear(before, action, cluster)  # type: ignore[arg-type]
-    return [*teller.lines, *ending(broken)]
+            story.add_step(before, action, cluster)  # type: ignore[arg-type]
+    return [*story.lines, *ending(broken)]
 
 
 def ending(broken: Sequence[Broken]) -> list[str]:
@@ -77,12 +77,12 @@ def ending(broken: Sequence[Broken]) -> list[str]:
         lines.append(f"{rule} is broken.")
         lines += [
             f"    {one.words.removeprefix(rule + ': ')}" for one in broken if one.rule == rule
-        ][:MOST_WORDS]
+        ][:FINDINGS_MAX]
         lines += [f"    | {line}" for line in statement(rule)]
     return lines
 
 
-MOST_WORDS = 5
+FINDINGS_MAX = 5
 
 
 @cache
@@ -111,8 +111,8 @@ def statement(rule: str) -> list[str]:
     return []
 
 
-class Teller:
-    """Turns the steps of a run into lines of text."""
+class Story:
+    """The lines of text for the steps of a run."""
 
     def __init__(self, first: Cluster) -> None:
         self.lines: list[str] = []
@@ -135,35 +135,35 @@ class Teller:
             self._last = words
             self.lines.append(f"{(now - self._start) / SECOND:9.3f} s  {words}")
 
-    def hear(self, before: Cluster, action: Action, after: Cluster) -> None:
+    def add_step(self, before: Cluster, action: Action, after: Cluster) -> None:
         """Add the lines of one step."""
         if after.flying is not before.flying:
             for channel in after.flying:
                 if channel not in before.flying:
                     self._decided[channel] = after
         match action:
-            case alphabet.Arrive(channel) | alphabet.Duplicate(channel):
-                self._arrived(before, channel, after, isinstance(action, alphabet.Duplicate))
-            case alphabet.Submit(request):
+            case actions.Arrive(channel) | actions.Duplicate(channel):
+                self._arrived(before, channel, after, isinstance(action, actions.Duplicate))
+            case actions.Submit(request):
                 committed = after.last_commit
                 self.add(
                     after.now,
                     sentence(request, committed)
                     if committed is not None
-                    else f"{_deed(request)}: nothing comes of it",
+                    else f"{_request_words(request)} changes nothing",
                 )
-            case alphabet.Operate(channel):
+            case actions.Operate(channel):
                 self._operated(before, channel, after)
-            case alphabet.Notify(channel):
+            case actions.Notify(channel):
                 if channel in before.watches and channel not in after.watches:
                     what = _kinds(before.watches[channel].stream.resource)
                     self.add(
                         after.now,
-                        f"{component(channel[0])} asks for changes of {what} that are forgotten (410), and lists again",
+                        f"the watch of {component(channel[0])} on {what} ends, because its changes are compacted (410)",
                     )
-            case alphabet.Answer(channel):
+            case actions.Answer(channel):
                 self._decided.pop(channel, None)
-            case alphabet.Elapse() | alphabet.Wake():
+            case actions.Elapse() | actions.Wake():
                 pass
             case _:
                 self.add(after.now, describe(before, action))
@@ -187,7 +187,8 @@ class Teller:
         if answer is not None and not answer.ok and request.verb not in ("list", "watch"):
             reason = getattr(answer.body, "reason", "") or ""
             self.add(
-                after.now, f"{_deed(request)} is refused: {answer.code} {reason}{again}".rstrip()
+                after.now,
+                f"{_request_words(request)} is refused: {answer.code} {reason}{again}".rstrip(),
             )
 
     def _read(self, channel: Channel, request: Request, now: Cluster) -> str:
@@ -202,7 +203,7 @@ class Teller:
         mine = {
             interest.resource.prefix
             for r in _reconcilers(machine)
-            if _speaks_for(machine, r, request)
+            if _is_sender(machine, r, request)
             for interest in r.interests
         }
         found = []
@@ -228,7 +229,7 @@ class Teller:
             )
             return
         late = (
-            ", of a kubelet that is no more"
+            ", requested by an earlier instance of the kubelet"
             if before.components[channel[0]].life != channel[1]
             else ""
         )
@@ -252,7 +253,7 @@ class Teller:
                         pod = self._names.pod(ran[id].pod_uid)
                         self.add(
                             after.now,
-                            f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} has ended{code}",
+                            f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} has exited{code}",
                         )
 
 
@@ -268,46 +269,48 @@ def component(machine: str) -> str:
 def describe(cluster: Cluster, action: Action) -> str:
     """A fault, or another action without a write, in words; `cluster` is the state before it."""
     match action:
-        case alphabet.Crash(name):
-            return f"-- {component(name)} crashes and starts again"
-        case alphabet.Stop(name, until):
+        case actions.Crash(name):
+            return f"-- {component(name)} crashes and restarts"
+        case actions.Stop(name, until):
             return f"-- {component(name)} stops for {_seconds(until - cluster.now)}"
-        case alphabet.Start(name):
+        case actions.Start(name):
             return f"-- {component(name)} starts again"
-        case alphabet.CutWatch(channel):
-            return f"-- the watch of {component(channel[0])} on {_watched(cluster, channel)} breaks off"
-        case alphabet.LoseRequest(channel):
-            return f"-- lost, and never arrives: {_of(cluster, channel)}"
-        case alphabet.LoseAnswer(channel):
-            return f"-- lost: the answer to {_of(cluster, channel)}"
-        case alphabet.GiveUp(channel):
-            return f"-- nobody waits any more, though it may still arrive: {_of(cluster, channel)}"
-        case alphabet.Duplicate(channel):
-            return f"-- arrives twice: {_of(cluster, channel)}"
-        case alphabet.Refuse(channel, code):
-            return f"-- the store does not answer ({code}): {_of(cluster, channel)}"
-        case alphabet.Delay(channel, until):
+        case actions.CutWatch(channel):
+            return f"-- the watch of {component(channel[0])} on {_watched(cluster, channel)} is cut"
+        case actions.LoseRequest(channel):
+            return f"-- the request is lost: {_of(cluster, channel)}"
+        case actions.LoseAnswer(channel):
+            return f"-- the response is lost: {_of(cluster, channel)}"
+        case actions.GiveUp(channel):
+            return f"-- the client times out, and the request may still arrive: {_of(cluster, channel)}"
+        case actions.Duplicate(channel):
+            return f"-- the request arrives twice: {_of(cluster, channel)}"
+        case actions.Refuse(channel, code):
+            return f"-- the store is not available ({code}): {_of(cluster, channel)}"
+        case actions.Delay(channel, until):
             what = (
                 f"the watch on {_watched(cluster, channel)}"
                 if channel in cluster.watches
                 else _of(cluster, channel)
             )
-            return f"-- held back for {_seconds(until - cluster.now)}: {what} ({component(channel[0])})"
-        case alphabet.Partition(name, until):
-            return f"-- {component(name)} is cut off from the API server for {_seconds(until - cluster.now)}"
-        case alphabet.RestartServer():
-            return "-- the API server starts again: every connection breaks"
-        case alphabet.Stale(server, until):
-            return f"-- the cache of API server {server} stands still for {_seconds(until - cluster.now)}"
-        case alphabet.CatchUp(server):
-            return f"-- the cache of API server {server} has everything again"
-        case alphabet.Switch(name, server):
-            return f"-- {component(name)} goes on with API server {server}"
-        case alphabet.Skew(name, by):
-            return f"-- the clock of {component(name)} is now {_seconds(abs(by))} {'ahead' if by >= 0 else 'behind'}"
-        case alphabet.Compact(revision):
-            return f"-- the store forgets all changes up to revision {revision}"
-        case alphabet.Disturb(name, what, which):
+            return (
+                f"-- delayed for {_seconds(until - cluster.now)}: {what} ({component(channel[0])})"
+            )
+        case actions.Partition(name, until):
+            return f"-- {component(name)} is partitioned from the API server for {_seconds(until - cluster.now)}"
+        case actions.RestartServer():
+            return "-- the API server restarts, and every connection breaks"
+        case actions.Stale(server, until):
+            return f"-- the cache of API server {server} is not updated for {_seconds(until - cluster.now)}"
+        case actions.CatchUp(server):
+            return f"-- the cache of API server {server} is current again"
+        case actions.Switch(name, server):
+            return f"-- {component(name)} connects to API server {server}"
+        case actions.Skew(name, by):
+            return f"-- the clock of {component(name)} is set {_seconds(abs(by))} {'ahead' if by >= 0 else 'behind'}"
+        case actions.Compact(revision):
+            return f"-- the store discards all changes up to revision {revision}"
+        case actions.Disturb(name, what, which):
             which = (
                 f" ({which})"
                 if which and not which.isdigit()
@@ -316,14 +319,14 @@ def describe(cluster: Cluster, action: Action) -> str:
                 else ""
             )
             return f"-- on {name.rpartition('/')[2]}: {what}{which}"
-        case alphabet.Operate(channel):
-            return f"{component(channel[0])} hears the result of {type(cluster.operations[channel].operation).__name__}"
-        case alphabet.Answer(channel):
-            return f"{component(channel[0])} hears the answer to {_of(cluster, channel)}"
-        case alphabet.Notify(channel):
-            return f"{component(channel[0])} hears of changes of {_watched(cluster, channel)}"
-        case alphabet.Wake(name):
-            return f"{component(name)} wakes"
+        case actions.Operate(channel):
+            return f"{component(channel[0])} gets the result of {type(cluster.operations[channel].operation).__name__}"
+        case actions.Answer(channel):
+            return f"{component(channel[0])} gets the response to {_of(cluster, channel)}"
+        case actions.Notify(channel):
+            return f"{component(channel[0])} gets changes of {_watched(cluster, channel)}"
+        case actions.Wake(name):
+            return f"the timer of {component(name)} expires"
         case _:
             return str(action)
 
@@ -337,7 +340,7 @@ def _node_sentence(request: Request, committed: Committed[Any]) -> str | None:
         if was != is_:
             because = f", because {request.because}" if request.because else ""
             name = request.name
-            return f"{_speaker(request.user.name)} reports Node {name} as Ready: {is_}{because}  [revision {committed.revision}]"
+            return f"{_user_words(request.user.name)} reports Node {name} as Ready: {is_}{because}  [revision {committed.revision}]"
     return None
 
 
@@ -348,7 +351,7 @@ def _readiness(record: Record[Any] | None) -> str:
         else ()
     )
     return next(
-        (condition.status for condition in conditions if condition.type == "Ready"), "not said"
+        (condition.status for condition in conditions if condition.type == "Ready"), "no condition"
     )
 
 
@@ -360,7 +363,7 @@ def _seconds(span: Instant) -> str:
     return f"{span / SECOND:.3f} s" if span < SECOND else f"{span / SECOND:.1f} s"
 
 
-def _deed(request: Request) -> str:
+def _request_words(request: Request) -> str:
     name = (
         f"{request.namespace}/{request.name}"
         if request.namespace and request.name
@@ -368,10 +371,10 @@ def _deed(request: Request) -> str:
     )
     what = f"{request.resource.kind} {name}" if name else _kinds(request.resource)
     part = f" ({request.subresource})" if request.subresource else ""
-    return f"{request.verb} of {what}{part} by {_speaker(request.user.name)}"
+    return f"{request.verb} of {what}{part} by {_user_words(request.user.name)}"
 
 
-def _speaker(user: str) -> str:
+def _user_words(user: str) -> str:
     return component(user) if user in _COMPONENTS or "/" in user else short_name(user)
 
 
@@ -390,7 +393,7 @@ def _of(cluster: Cluster, channel: Channel) -> str:
         return (
             f"watch of {_kinds(flying.request.resource)} by {component(channel[0])}"
             if flying.watch
-            else _deed(flying.request)
+            else _request_words(flying.request)
         )
     if channel in cluster.operations:
         return f"operation {type(cluster.operations[channel].operation).__name__} of {component(channel[0])}"
@@ -409,5 +412,5 @@ def _reconcilers(machine: Any) -> list[Any]:
     return list(getattr(machine, "reconcilers", {}).values())
 
 
-def _speaks_for(machine: Any, reconciler: Any, request: Request) -> bool:
+def _is_sender(machine: Any, reconciler: Any, request: Request) -> bool:
     return bool(machine.users[reconciler.name].name == request.user.name)
