@@ -34,7 +34,8 @@ from refk8s.components.this_machine import hostname, node_address
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import EVENTS
+from refk8s.core.api.resources import EVENTS, SERVICES
+from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
@@ -102,6 +103,8 @@ class ServedApi:
         self.credentials = credentials
         self.api = ApiServer(self.store, self.clock, _config(credentials))
         await self._bootstrap()
+        if is_etcd(options.store_url):
+            await self._allocate_missing()
         self.front = Front(self.api)
         await self.front.serve(self._socket, credentials)
         await asyncio.to_thread(
@@ -187,6 +190,27 @@ class ServedApi:
             raise CannotRun(problem)
         # a user has given its address to another service, after deleting this one
         log.warning("pods cannot resolve names: %s", problem)
+
+    async def _allocate_missing(self) -> None:
+        """ALLOC-10."""
+        from refk8s.core.apiserver.admission.allocate_missing import allocate_missing
+
+        assert self.store is not None and self.api is not None
+        store, config = self.store, self.api.config.admission
+        try:
+            keys = [record.key for record in store.list(SERVICES.prefix).records]
+        except ApiError as error:  # ETCD-9
+            log.error("node ports and addresses of services were not checked: %s", error)
+            return
+        for key in keys:
+            while (record := store.get(key)) is not None:
+                txn = allocate_missing(record, store, self.api.context(), config)
+                if txn is None:
+                    break
+                outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+                store.submit(txn, outcome.set_result)
+                if isinstance(failed := await outcome, Exception):
+                    raise CannotRun(f"--store: {failed}")
 
     # --- while it runs ----------------------------------------------------------------------------
 

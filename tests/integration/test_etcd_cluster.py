@@ -165,6 +165,18 @@ def test_etcd_2_and_3_objects_lie_in_etcd_as_upstream_lays_them_down(
     assert found == made
 
 
+def test_alloc_10_a_server_on_the_data_of_upstream_gives_no_node_port_twice(
+    servers: tuple[Server, Server], etcd: EtcdServer
+) -> None:
+    spec = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}
+    servers[0].create(SERVICES, "old", spec=spec)
+    etcd.ctl("del", "/registry/refk8s/nodeports/30080")
+    servers[1].process.kill()
+    servers[1].process.start()
+    status, body = servers[1].call("POST", SERVICES, {"metadata": {"name": "new"}, "spec": spec})
+    assert status == 422 and "already allocated" in body["message"], body
+
+
 def test_etcd_9_bytes_that_are_no_object_disturb_only_who_reads_them(
     servers: tuple[Server, Server], etcd: EtcdServer
 ) -> None:

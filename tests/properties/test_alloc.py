@@ -1,4 +1,4 @@
-"""Allocation of addresses and ports of services: ALLOC-1 to ALLOC-9, ADM-1 (spec/admission.md)."""
+"""Allocation of addresses and ports of services: ALLOC-1 to ALLOC-10, ADM-1 (spec/admission.md)."""
 
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -14,6 +14,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.apiserver.admission.allocate_missing import allocate_missing
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.exchange import Exchange
@@ -25,7 +26,7 @@ from refk8s.core.properties.predicates.services import (
     alloc_1_one_holder,
     alloc_9_nothing_held_without_its_service,
 )
-from refk8s.core.store import EMPTY, Conflict, commit
+from refk8s.core.store import EMPTY, Compare, Conflict, Delete, Txn, commit
 
 TIGHT = AdmissionConfig(IPv4Network("10.0.0.0/28"), 30000, 30005)
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
@@ -265,6 +266,31 @@ def test_alloc_9_nothing_is_held_without_its_service_however_it_goes(steps):
         )
     servers.ask(Request("deletecollection", resources.SERVICES, "n", user=ADMIN))
     assert servers.held() == (0, 0) and servers.wrong() == []
+
+
+@given(st.lists(wishes(), max_size=12), st.data())
+def test_alloc_10_what_a_service_holds_without_a_record_is_recorded(steps, data):
+    # Shows ALLOC-10.b, ALLOC-10.d.
+    servers = Servers()
+    for step in steps:
+        servers.ask(step)
+    before = servers.held()
+    records = [
+        record.key
+        for prefix in (resources.IP_ADDRESSES.prefix, NODE_PORT_PREFIX)
+        for record in servers.history.list(prefix).records
+    ]
+    lost = [key for key in records if data.draw(st.booleans())]
+    servers.history, _ = commit(servers.history, Txn((), tuple(Delete(key) for key in lost)), stamp)
+    for record in servers.history.list(resources.SERVICES.prefix).records:
+        txn = allocate_missing(record, servers.history, servers.context, servers.config.admission)
+        if txn is not None:
+            servers.history, done = commit(servers.history, txn, stamp)
+            assert not isinstance(done, Conflict)
+            assert txn.compares[0] == Compare(record.key, record.mod_revision)
+        again = (record, servers.history, servers.context, servers.config.admission)
+        assert allocate_missing(*again) is None
+    assert servers.held() == before and servers.wrong() == []
 
 
 @pytest.mark.parametrize("of_type", TYPES)

@@ -18,6 +18,7 @@ from test_store import Attempt, Value, attempts, decode, encode, run, stamp
 from refk8s.core.api import codec, resources
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.apiserver import protobuf
+from refk8s.core.apiserver.admission.allocate import port_key
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.store import Change, History, Put, Record, compact
 from refk8s.store.errors import StoreRefused
@@ -148,6 +149,11 @@ def test_etcd_2_every_other_key_is_ignored(key: bytes) -> None:
 )  # fmt: skip
 def test_etcd_2_keys_are_those_of_upstream(key: str, expected: str) -> None:
     assert KEYS.to_etcd(key) == b"/registry/" + expected.encode()
+
+
+def test_d_92_a_node_port_is_a_key_that_upstream_does_not_read() -> None:
+    assert KEYS.to_etcd(port_key(30080)) == b"/registry/refk8s/nodeports/30080"
+    assert KEYS.from_etcd(b"/registry/ranges/servicenodeports") is None
 
 
 def test_etcd_2_no_two_resources_share_a_folder() -> None:

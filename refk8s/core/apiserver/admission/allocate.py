@@ -54,7 +54,7 @@ of the numbers are free. Then the free ones are counted."""
 Write = Put[Any] | Delete
 
 
-class _Ledger:
+class Ledger:
     """What one decision allocates and frees: the compares and writes of its transaction."""
 
     def __init__(
@@ -132,7 +132,7 @@ def allocate(
     if old is not None and new.spec == old.spec:
         return Admission(new)
     # its name and namespace are set
-    ledger = _Ledger(new if old is None else old, store, context, config)
+    ledger = Ledger(new if old is None else old, store, context, config)
     spec = _allocate_cluster_ip(with_families(new), old, ledger)
     spec = _allocate_node_ports(spec, old, ledger)
     spec = _allocate_health_check_port(spec, old, ledger)
@@ -187,7 +187,7 @@ def port_key(port: int) -> str:
 # --- cluster IPs
 
 
-def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
+def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: Ledger) -> ServiceSpec:
     """ALLOC-2, ALLOC-5: a free address of the range, or the requested one if it is free."""
     held = (old.spec.cluster_ips or ()) if old is not None else ()
     wanted = spec.cluster_ips or ()
@@ -219,17 +219,17 @@ def _allocate_cluster_ip(spec: ServiceSpec, old: Service | None, ledger: _Ledger
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a serviceIP: range is full"))
     text = str(IPv4Address(number))
-    ledger.allocate(ip_key(text), text, _IP_LABELS)
+    ledger.allocate(ip_key(text), text, IP_LABELS)
     return replace(spec, cluster_ip=text, cluster_ips=(text,))
 
 
-_IP_LABELS = {
+IP_LABELS = {
     "ipaddress.kubernetes.io/ip-family": "IPv4",
     "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
 }
 
 
-def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> None:
+def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: Ledger) -> None:
     address = parse_ip(text)
     if not isinstance(address, IPv4Address):
         return  # not an address: validation rejects it
@@ -237,7 +237,7 @@ def _take_cluster_ip(text: str, wanted: tuple[str, ...], ledger: _Ledger) -> Non
     why = ""
     if address not in network or address in (network.network_address, network.broadcast_address):
         why = f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {network}"
-    elif not ledger.allocate_requested(ip_key(str(address)), str(address), _IP_LABELS):
+    elif not ledger.allocate_requested(ip_key(str(address)), str(address), IP_LABELS):
         why = "provided IP is already allocated"
     if why:
         cause = Cause(
@@ -257,7 +257,7 @@ def _band(size: int) -> int:
 # --- node ports
 
 
-def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger) -> ServiceSpec:
+def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: Ledger) -> ServiceSpec:
     """ALLOC-4: each port has a node port."""
     held = set() if old is None else _node_ports(old.spec)
     ports = spec.ports or ()
@@ -275,7 +275,7 @@ def _allocate_node_ports(spec: ServiceSpec, old: Service | None, ledger: _Ledger
 
 
 def _first_node_ports(
-    spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger: _Ledger
+    spec: ServiceSpec, ports: tuple[ServicePort, ...], ledger: Ledger
 ) -> tuple[ServicePort, ...]:
     """ALLOC-4: the ports of a new service that have the same number share a node port, whatever
     their protocols."""
@@ -302,7 +302,7 @@ def _first_node_ports(
 
 
 def _more_node_ports(
-    spec: ServiceSpec, ports: tuple[ServicePort, ...], held: set[int], ledger: _Ledger
+    spec: ServiceSpec, ports: tuple[ServicePort, ...], held: set[int], ledger: Ledger
 ) -> tuple[ServicePort, ...]:
     """ALLOC-4: a changed service keeps its node ports, and each new port gets a node port of its
     own."""
@@ -320,7 +320,7 @@ def _more_node_ports(
     )
 
 
-def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
+def _take_node_port(number: int, position: int, ledger: Ledger) -> int:
     """Allocate the requested node port. Raises ApiError 422 if it is out of range or taken, even by
     another port of this service."""
     config = ledger.config
@@ -337,7 +337,7 @@ def _take_node_port(number: int, position: int, ledger: _Ledger) -> int:
     return number
 
 
-def _choose_node_port(ledger: _Ledger) -> int:
+def _choose_node_port(ledger: Ledger) -> int:
     """Allocate a free node port. Raises ApiError 500 if there is none (API-14)."""
     first, last = ledger.config.node_port_first, ledger.config.node_port_last
     size = last - first + 1
@@ -351,7 +351,7 @@ def _choose_node_port(ledger: _Ledger) -> int:
 
 
 def _allocate_health_check_port(
-    spec: ServiceSpec, old: Service | None, ledger: _Ledger
+    spec: ServiceSpec, old: Service | None, ledger: Ledger
 ) -> ServiceSpec:
     """ALLOC-4: the port at which a load balancer checks whether this node has endpoints."""
     held = old.spec.health_check_node_port if old is not None else None
@@ -376,7 +376,7 @@ def _allocate_health_check_port(
 
 
 def _choose(
-    first: int, last: int, band: int, key: Callable[[int], str], prefix: str, ledger: _Ledger
+    first: int, last: int, band: int, key: Callable[[int], str], prefix: str, ledger: Ledger
 ) -> int | None:
     """ALLOC-5: a random free number above the band, else one within it; None if all are taken.
     O(taken) if few are free."""
