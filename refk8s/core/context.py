@@ -130,4 +130,7 @@ def format_uid(raw: bytes) -> str:
 
 def format_suffix(raw: bytes) -> str:
     """Each byte as a letter or digit of the safe alphabet."""
-    return "".join([SUFFIX_ALPHABET[byte % len(SUFFIX_ALPHABET)] for byte in raw])
+    return raw.translate(_SUFFIX_TABLE).decode("ascii")
+
+
+_SUFFIX_TABLE = bytes([ord(SUFFIX_ALPHABET[byte % len(SUFFIX_ALPHABET)]) for byte in range(256)])

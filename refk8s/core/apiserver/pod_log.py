@@ -16,6 +16,8 @@ logs".
 
 from collections.abc import Mapping, Sequence
 
+from attrs import evolve
+
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import ContainerStatus as ApiContainerStatus
 from refk8s.core.api.core_v1 import Pod
@@ -24,7 +26,6 @@ from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.ports import EXITED, RUNNING, ContainerStatus, LogOptions
-from refk8s.core.value import evolve
 
 LOG_OPTIONS = evolve(PODS, kind="PodLogOptions")
 """The kind in the Status of invalid log options."""

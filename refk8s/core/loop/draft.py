@@ -145,7 +145,7 @@ class Draft:
             component,
             self.loop.host,
             user,
-            self.unique() + self.unique(),
+            self.unique(),
             self.now,
         )
         if request is not None:
@@ -172,6 +172,7 @@ class Draft:
         """A suffix for the name of an Event."""
         return format_suffix(
             blake2b(
-                self.before.seed + self.next_id().to_bytes(8, "big"), digest_size=SUFFIX_LENGTH
+                self.before.seed + self.next_id().to_bytes(8, "big"),
+                digest_size=2 * SUFFIX_LENGTH,
             ).digest()
         )

@@ -8,7 +8,6 @@ Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Ev
 from typing import Any
 
 from immutables import Map
-from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference
 from refk8s.core.api.meta_v1 import ObjectMeta
@@ -17,7 +16,7 @@ from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.user import User
 from refk8s.core.context import MINUTE, Instant, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note
-from refk8s.core.value import Value, evolve, field
+from refk8s.core.value import Value, field
 
 BURST_MAX = 25  # Events about one object in a burst
 REFILL: Instant = 5 * MINUTE  # one more after each such interval
@@ -62,11 +61,11 @@ def record(
     # A discarded entry only costs a second Event object with its own count.
     if len(recorder.seen) >= REMEMBERED_MAX:
         recorder = Recorder(recorder.number)
-    recorder = evolve(recorder, buckets=recorder.buckets.set(about, _Bucket(tokens - 1, since)))
+    buckets = recorder.buckets.set(about, _Bucket(tokens - 1, since))
     namespace = metadata.namespace or "default"
     if known is not None:  # EVENT-1: a repeated Event is counted in the existing one
         name, count = known
-        recorder = evolve(recorder, seen=recorder.seen.set(key, (name, count + 1)))
+        recorder = Recorder(recorder.number, recorder.seen.set(key, (name, count + 1)), buckets)
         document: dict[str, Any] = {"count": count + 1, "lastTimestamp": timestamp(now)}
         if note.action:  # EVENT-7
             document = {"series": {"count": count + 1, "lastObservedTime": micro_timestamp(now)}}
@@ -77,20 +76,17 @@ def record(
     # EVENT-5: names sort by the time of recording, also within one instant.
     suffix = f".{now * 1000 + recorder.number % 1000:016x}{unique}"
     name = (metadata.name or "")[: NAME_LENGTH_MAX - len(suffix)].rstrip("-.") + suffix
-    recorder = evolve(recorder, number=recorder.number + 1, seen=recorder.seen.set(key, (name, 1)))
-    event = Event(
-        api_version="v1",
-        kind="Event",
-        metadata=ObjectMeta(name=name, namespace=namespace),
-        involved_object=_reference(note.regarding, note.field_path),
-        reason=note.reason,
-        message=note.message,
-        type=note.type,
-        reporting_component=component,
-    )
+    recorder = Recorder(recorder.number + 1, recorder.seen.set(key, (name, 1)), buckets)
+    regarding = _reference(note.regarding, note.field_path)
     if note.action:  # EVENT-7
-        event = replace(
-            event,
+        event = Event(
+            api_version="v1",
+            kind="Event",
+            metadata=ObjectMeta(name=name, namespace=namespace),
+            involved_object=regarding,
+            reason=note.reason,
+            type=note.type,
+            reporting_component=component,
             message=_cut(note.message, MESSAGE_BYTES_MAX),
             source=EventSource(),
             event_time=micro_timestamp(now),
@@ -99,11 +95,19 @@ def record(
             reporting_instance=_cut(f"{component}-{host}" if host else component, TEXT_BYTES_MAX),
         )
     else:
-        event = replace(
-            event,
+        at = timestamp(now)
+        event = Event(
+            api_version="v1",
+            kind="Event",
+            metadata=ObjectMeta(name=name, namespace=namespace),
+            involved_object=regarding,
+            reason=note.reason,
+            message=note.message,
+            type=note.type,
+            reporting_component=component,
             source=EventSource(component=component, host=host or None),
-            first_timestamp=timestamp(now),
-            last_timestamp=timestamp(now),
+            first_timestamp=at,
+            last_timestamp=at,
             count=1,
             reporting_instance=host,
         )
