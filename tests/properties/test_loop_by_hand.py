@@ -468,10 +468,11 @@ class Alarm(Reconciler):
     st.sampled_from([0, 0, TIMERS_SEARCHED_MAX - 2, TIMERS_SEARCHED_MAX + 1]),
 )
 def test_loop_2_the_loop_is_woken_at_the_earliest_timer_that_still_counts(changes, others):
-    """`others`: timers that are later than all of these. Beyond the limit a wake may be early."""
+    """`others`: timers that are later than all of these. Once there were more than the limit, a wake
+    may be early."""
     bench = Bench(reconcilers=[Alarm()])
     wanted: dict[str, int] = {}
-    version = LISTED
+    version, most = LISTED, 0
     later = [(str(10 + n), 100) for n in range(others)]
     for number, at in [*later, *changes]:
         version += 1
@@ -482,7 +483,8 @@ def test_loop_2_the_loop_is_woken_at_the_earliest_timer_that_still_counts(change
         if at:
             wanted[str(number)] = NOW + at * SECOND
         earliest = min(wanted.values(), default=None)
-        if len(wanted) <= TIMERS_SEARCHED_MAX:
+        most = max(most, len(wanted))
+        if most <= TIMERS_SEARCHED_MAX:
             assert bench.state.asked == earliest
         else:
             assert bench.state.asked <= earliest
