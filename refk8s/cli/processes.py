@@ -29,6 +29,13 @@ def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """The flags of every component that is a client of an API server."""
     for option in (
         click.option(
+            "--bind-address",
+            default="127.0.0.1",
+            show_default=True,
+            metavar="ADDRESS",
+            help="The address of /healthz, /readyz and /metrics.",
+        ),
+        click.option(
             "--context",
             default="",
             metavar="NAME",
@@ -43,6 +50,17 @@ def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def secure_port(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The port of the health endpoints, over HTTPS."""
+    return click.option(
+        "--secure-port",
+        type=click.IntRange(0, 65535),
+        default=None,
+        metavar="PORT",
+        help="The port of these, over HTTPS.  [default: as upstream, or a free one if it is in use]",
+    )(command)
 
 
 def elected_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +85,7 @@ def end(run: Callable[[Any], int], options: Any) -> None:
 
 @click.command("controller-manager", short_help="Run the controllers on their own.")
 @client_flags
+@secure_port
 @elected_flags
 def controller_manager(**options: Any) -> None:
     """Run all controllers against an API server, until Ctrl-C."""
@@ -77,6 +96,7 @@ def controller_manager(**options: Any) -> None:
 
 @click.command(short_help="Run a scheduler on its own.")
 @client_flags
+@secure_port
 @elected_flags
 def scheduler(**options: Any) -> None:
     """Run a scheduler against an API server, until Ctrl-C."""
@@ -100,6 +120,14 @@ def scheduler(**options: Any) -> None:
     default=None,
     metavar="N",
     help="Simulated nodes (fake only).  [default: 1]",
+)
+@click.option(
+    "--healthz-port",
+    "secure_port",
+    type=click.IntRange(0, 65535),
+    default=None,
+    metavar="PORT",
+    help="The port of /healthz, over HTTP.  [default: 10248, or a free one if it is in use]",
 )
 @click.option(
     "--root-dir",

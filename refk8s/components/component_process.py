@@ -3,17 +3,22 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from refk8s.components.process import Say, run_process, started
+from refk8s.core.loop.elector import inner_state
+from refk8s.core.loop.state import LoopState
 
 if TYPE_CHECKING:
     from refk8s.components.driver import Driver
+    from refk8s.components.health_server import HealthServer
 
+HEALTH_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259, "kubelet": 10248}
 FINISH_SECONDS = 5.0
 """How long a component that is stopped may take to release its Lease."""
 
@@ -24,6 +29,8 @@ class ClientOptions:
 
     kubeconfig: str | None = None
     context: str = ""
+    bind_address: str = "127.0.0.1"  # of the health endpoints
+    secure_port: int | None = None
 
 
 @frozen
@@ -52,10 +59,65 @@ class Component:
         from refk8s.components.client.http_api import HttpApi
         from refk8s.components.clock import Clock
 
+        self.name = name
+        self.is_stopping = False
+        self.health: HealthServer | None = None
         self.clock = Clock()
         self.access = find_access(options.kubeconfig, options.context, os.environ)
         self.api: HttpApi = HttpApi(self.access, f"{name}/v{__version__} (refk8s)", self.clock)
         self.drivers: list[Driver] = []
+
+    def serve_health(self, options: ClientOptions) -> None:
+        """Serve /healthz and the like (PROC-6). Raises CannotRun."""
+        from refk8s.components.health_server import HealthServer, exposition
+
+        is_kubelet = isinstance(options, KubeletOptions)
+        flag = "--healthz-port" if is_kubelet else "--secure-port"
+        self.health = HealthServer(
+            self.checks, lambda: exposition(self.metrics), is_tls=not is_kubelet
+        )
+        port = HEALTH_PORTS[self.name]
+        self.health.start(options.bind_address, options.secure_port, port, flag)
+
+    def checks(self) -> dict[str, str]:
+        """What health is made of: readiness asks that every machine that acts has its lists."""
+        states = [inner_state(driver.state) for driver in self.drivers]
+        waiting = [
+            state
+            for state in states
+            if isinstance(state, LoopState)
+            and not all(table.synced for table in state.view.tables.values())
+        ]
+        words = "not every resource has been listed" if waiting else ""
+        return {"ping": "", "shutdown": "the process is stopping" if self.is_stopping else words}
+
+    def metrics(self) -> Iterator[Any]:
+        """The metrics that upstream has under these names."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        requests = CounterMetricFamily(
+            "rest_client_requests",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            labels=("code", "host", "method"),
+        )
+        host = self.api.server.partition("://")[2]
+        for (code, method), count in sorted(self.api.answers.items()):
+            requests.add_metric((code, host, method), count)
+        yield requests
+        depth = GaugeMetricFamily("workqueue_depth", "Keys that are due.", labels=("name",))
+        leads = GaugeMetricFamily(
+            "leader_election_master_status", "Whether this instance leads.", labels=("name",)
+        )
+        for driver in self.drivers:
+            state = inner_state(driver.state)
+            if isinstance(state, LoopState):
+                due = Counter(name for name, _ in state.due)
+                for name, count in sorted(due.items()):
+                    depth.add_metric((name,), count)
+            if state is not driver.state:
+                leads.add_metric((driver.machine.name,), 0 if state is None else 1)
+        yield depth
+        yield leads
 
     def add(self, machine: Any, **adapters: Any) -> None:
         """Run this machine."""
@@ -70,10 +132,13 @@ class Component:
 
     async def stop(self) -> None:
         """Stop the machines; a leader releases its Lease."""
+        self.is_stopping = True
         await asyncio.gather(*(driver.finish(FINISH_SECONDS) for driver in self.drivers))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
+        if self.health is not None:
+            await self.health.close()
         self.api.close()
 
 
@@ -90,15 +155,20 @@ def _run(
         after: Callable[[], Awaitable[None]] | None = None
         try:
             words, after = await prepare(component)
+            component.serve_health(options)
             component.start()
             started()
-            say(f"refk8s {name} is ready{words}: API server {component.api.server}")
+            assert component.health is not None
+            say(
+                f"refk8s {name} is ready{words}: API server {component.api.server}, "
+                f"health at {component.health.url}/healthz"
+            )
             await stop.wait()
         finally:
             await component.stop()
             if after is not None:
                 await after()
-            component.close()
+            await component.close()
 
     return run_process(main)
 

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from fake_cluster import free_port, until
@@ -208,3 +211,42 @@ def test_proc_1_a_component_without_an_api_server_is_refused(
             process = processes(name, *arguments, "--kubeconfig", str(path)).begin()
             assert process.process.wait(30) == 2
             assert process.said().count("\n") == 1 and words in process.said()
+
+
+def test_proc_6_a_component_tells_its_health_and_its_metrics(
+    processes: Start, tmp_path: Path
+) -> None:
+    # Shows PROC-6.a, PROC-6.b, PROC-6.c, PROC-6.d.
+    port = free_port()
+    server = processes("apiserver", *apiserver(tmp_path, "a", port=port)).start()
+    kubeconfig = str(tmp_path / "a.kubeconfig")
+    taken = free_port()
+    flags = ("--kubeconfig", kubeconfig, "--secure-port", str(taken))
+    scheduler = processes("scheduler", "scheduler", *flags).start()
+    kubelet = processes("kubelet", *CLIENTS["kubelet"], "--kubeconfig", kubeconfig).start()
+    urls = [each.said().split("health at ")[1].split()[0] for each in (scheduler, kubelet)]
+    assert urls[0] == f"https://127.0.0.1:{taken}/healthz" and urls[1].startswith("http://")
+
+    def ask(url: str) -> tuple[int, str]:
+        try:
+            with urlopen(url, context=ssl._create_unverified_context(), timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    for url in urls:
+        assert ask(url) == (200, "ok")
+        base = url.removesuffix("/healthz")
+        until(lambda base=base: ask(base + "/readyz") == (200, "ok"), "it is not ready")  # type: ignore[misc]
+        assert ask(base + "/nothing")[0] == 404
+        metrics = ask(base + "/metrics")[1]
+        assert 'rest_client_requests_total{code="200"' in metrics
+        assert "process_resident_memory_bytes" in metrics
+        leads = 'leader_election_master_status{name="kube-scheduler"} 1.0' in metrics
+        assert leads == (url == urls[0])
+    failed = processes("other", "scheduler", *flags).begin()
+    assert failed.process.wait(60) == 2 and "--secure-port" in failed.said()
+    server.kill()
+    waiting = processes("waiting", *CLIENTS["kubelet"], "--kubeconfig", kubeconfig).start()
+    base = waiting.said().split("health at ")[1].split()[0].removesuffix("/healthz")
+    assert ask(base + "/readyz")[0] == 500 and ask(base + "/livez") == (200, "ok")

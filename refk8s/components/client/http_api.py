@@ -7,6 +7,7 @@ CLIENT-9 (spec/client.md).
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
@@ -65,6 +66,8 @@ class HttpApi:
         self._headers = "\r\n".join(lines)
         self._streams: set[Stream] = set()
         self.is_closed = False
+        # answers by code ("<error>": none) and method, for /metrics
+        self.answers: Counter[tuple[str, str]] = Counter()
 
     # --- as the API server in this process
 
@@ -187,10 +190,12 @@ class Call:
 
     def lost(self, why: str) -> None:
         """CLIENT-3."""
+        self.api.answers["<error>", self._http.method] += 1
         self.answer(None)
 
     def end(self) -> None:
         code, body = self._body.code, self._body.take()
+        self.api.answers[str(code), self._http.method] += 1
         if code == 429 and self._refusals < REFUSALS_MAX:
             self._refusals += 1
             self.api._loop.call_later(retry_seconds(self._body.retry_after), self.start)

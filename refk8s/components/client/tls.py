@@ -75,7 +75,7 @@ class TlsContexts:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.certificate:
-            with _as_file(self.certificate) as certificate, _as_file(self.key) as key:
+            with as_file(self.certificate) as certificate, as_file(self.key) as key:
                 context.load_cert_chain(certificate, key, password=_no_password)
         return context
 
@@ -93,7 +93,7 @@ def _no_password() -> str:
 
 
 @contextmanager
-def _as_file(pem: Pem) -> Iterator[str]:
+def as_file(pem: Pem) -> Iterator[str]:
     """The path of a file with this content, which exists for this user alone and only as long as
     the library reads it: it takes no key from memory."""
     if not pem.content:
