@@ -143,4 +143,45 @@ def kubelet(**options: Any) -> None:
     end(run_kubelet, KubeletOptions(**options))
 
 
-COMMANDS = (apiserver, controller_manager, scheduler, kubelet)
+@click.command(short_help="Run the name server of this machine's pods.")
+@client_flags
+@click.option(
+    "--node-name",
+    default=None,
+    metavar="NAME",
+    help="The node whose pods ask.  [default: the name of this machine]",
+)
+@click.option(
+    "--address",
+    default=None,
+    metavar="ADDRESS",
+    help="The node's address in the pods' network.  [default: the first of the range of its pods]",
+)
+@click.option(
+    "--pod-cidr",
+    default=None,
+    metavar="CIDR",
+    help="The range of the node's pods.  [default: podCIDR of the Node]",
+)
+@click.option(
+    "--cluster-domain",
+    default="cluster.local",
+    show_default=True,
+    metavar="DOMAIN",
+    help="The domain of the names of Services.",
+)
+@click.option(
+    "--resolv-conf",
+    default=None,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="How other names are resolved.  [default: /etc/resolv.conf]",
+)
+def dns(**options: Any) -> None:
+    """Answer the DNS questions of this machine's pods, until Ctrl-C."""
+    from refk8s.components.dns_process import DnsOptions, run_dns
+
+    end(run_dns, DnsOptions(**options))
+
+
+COMMANDS = (apiserver, controller_manager, scheduler, kubelet, dns)

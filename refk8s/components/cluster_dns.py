@@ -19,6 +19,10 @@ LOOK_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 
 
+class Unavailable(Exception):
+    """The API server does not say whether an object exists; the message is the reason."""
+
+
 class ClusterDns(Periodic):
     """Keeps the sockets of a name server and the slice that leads to it."""
 
@@ -26,7 +30,10 @@ class ClusterDns(Periodic):
     failure_pause_seconds = RETRY_SECONDS
 
     def __init__(
-        self, server: NameServer, node_name: str, call: Callable[[Request], Awaitable[Response]]
+        self,
+        server: NameServer,
+        node_name: str,
+        call: Callable[[Request], Awaitable[Response | None]],
     ) -> None:
         self._server = server
         self._node_name = node_name
@@ -49,21 +56,33 @@ class ClusterDns(Periodic):
         except OSError as error:
             self._warn_once(f"pods cannot resolve names: {error}; it is tried again")
             return False
-        node = await self._get(resources.NODES, "", self._node_name)
-        service = await self._get(resources.SERVICES, NAMESPACE, NAME)
         where = (resources.ENDPOINT_SLICES, NAMESPACE, slice_name(self._node_name))
-        writes = correct_slice(service, await self._get(*where), node, address, ports)
+        try:
+            node = await self._get(resources.NODES, "", self._node_name)
+            service = await self._get(resources.SERVICES, NAMESPACE, NAME)
+            found = await self._get(*where)
+        except Unavailable as error:
+            self._warn_once(f"the service {NAME} cannot be checked: {error}; it is tried again")
+            return False
+        writes = correct_slice(service, found, node, address, ports)
         for verb, obj in writes:
             body = None if verb == "delete" else obj
             response = await self._call(
                 Request(verb, *where, body=body, user=USER, because="pods resolve names by it")
             )
-            if not response.ok and response.code not in (404, 409):
+            if response is None or not (response.ok or response.code in (404, 409)):
                 self._warn_once(
-                    f"the EndpointSlice {NAMESPACE}/{where[2]} cannot be corrected: {response.body.message}"
+                    f"the EndpointSlice {NAMESPACE}/{where[2]} cannot be corrected: {_words(response)}"
                 )
         return node is not None and not writes
 
     async def _get(self, resource: Resource, namespace: str, name: str) -> Any | None:
+        """The object, or None if it does not exist. Raises Unavailable if that is unknown."""
         response = await self._call(Request("get", resource, namespace, name, user=USER))
-        return response.body if response.ok else None
+        if response is not None and (response.ok or response.code == 404):
+            return response.body if response.ok else None
+        raise Unavailable(_words(response))
+
+
+def _words(response: Response | None) -> str:
+    return "no answer" if response is None else str(response.body.message)

@@ -142,7 +142,7 @@ class Component:
         self.api.close()
 
 
-def _run(
+def run_client(
     name: str,
     options: ClientOptions,
     prepare: Callable[[Component], Awaitable[tuple[str, Callable[[], Awaitable[None]]]]],
@@ -187,7 +187,7 @@ def run_controller_manager(options: ElectedOptions) -> int:
         component.add(_elected(machine, options))
         return "", _nothing
 
-    return _run("controller-manager", options, prepare)
+    return run_client("controller-manager", options, prepare)
 
 
 def run_scheduler(options: ElectedOptions) -> int:
@@ -199,7 +199,7 @@ def run_scheduler(options: ElectedOptions) -> int:
         component.add(_elected(scheduler(), options))
         return "", _nothing
 
-    return _run("scheduler", options, prepare)
+    return run_client("scheduler", options, prepare)
 
 
 def run_kubelet(options: KubeletOptions) -> int:
@@ -220,7 +220,7 @@ def run_kubelet(options: KubeletOptions) -> int:
 
         return f" with {nodes.words}", close
 
-    return _run("kubelet", options, prepare)
+    return run_client("kubelet", options, prepare)
 
 
 def _elected(machine: Any, options: ElectedOptions) -> Any:

@@ -200,7 +200,7 @@ def slice_of(name, *endpoints, ports=(("http", 8080),), family="IPv4"):
             )
             for address, is_ready, host in endpoints
         ),
-        ports=tuple(EndpointPort(name=name, port=port, protocol="TCP") for name, port in ports),
+        ports=tuple(EndpointPort(name=name, port=port) for name, port in ports),
     )
 
 

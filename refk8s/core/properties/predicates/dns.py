@@ -164,6 +164,12 @@ def dns_1_answers_follow_from_the_objects(
     for name, type in [*questions, *more]:
         got = answer(records, tuple(name.rstrip(".").split(".")), type, tuple(domain.split(".")))
         yield from _compare(name, type, got, *resolve(zone, name, type, domain))
+    for key in sorted(records.services):
+        namespace, _, service = key.partition("/")
+        for labels in sorted(records.services[key].names):
+            name = ".".join([*labels, service, namespace, "svc", f"{domain}."])
+            if namespace in namespaces and name not in zone:
+                yield f"{name} is a name of nothing"
     wanted = {name for name, data in zone.items() if "PTR" in data}
     found = {ip_address(address).reverse_pointer + "." for address in records.pointers}
     for name in sorted(wanted ^ found):
