@@ -14,6 +14,14 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+resolv_conf = click.option(
+    "--resolv-conf",
+    default=None,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="How other names are resolved.  [default: /etc/resolv.conf]",
+)
+
 _SERVER = (
     click.option(
         "--store",

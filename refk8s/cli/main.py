@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from refk8s import __version__
-from refk8s.cli.flags import check_server_flags, fail, server_flags
+from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
 from refk8s.cli.processes import COMMANDS
 
 
@@ -55,13 +55,7 @@ def main() -> None:
     help="Simulated nodes (fake only).  [default: 1]",
 )
 @server_flags
-@click.option(
-    "--resolv-conf",
-    default=None,
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, readable=True),
-    help="How names outside of the cluster are resolved (docker only).  [default: /etc/resolv.conf]",
-)
+@resolv_conf
 @click.option("--story", is_flag=True, help="Print each write with its reason.")
 @click.option(
     "--keep", is_flag=True, help="Leave containers and service rules in place when stopped."

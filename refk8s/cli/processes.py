@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from refk8s.cli.flags import check_server_flags, fail, server_flags
+from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
 
 
 @click.command(short_help="Run an API server on its own.")
@@ -73,6 +73,15 @@ def elected_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+cluster_domain = click.option(
+    "--cluster-domain",
+    default="cluster.local",
+    show_default=True,
+    metavar="DOMAIN",
+    help="The domain of the names of Services.",
+)
+
+
 def end(run: Callable[[Any], int], options: Any) -> None:
     """Run the component, and end with its status."""
     from refk8s.components.files import CannotRun
@@ -135,9 +144,23 @@ def scheduler(**options: Any) -> None:
     metavar="DIR",
     help="The directory of the volumes of pods (docker only).  [default: ~/.refk8s/kubelet]",
 )
+@click.option(
+    "--cluster-dns",
+    default=(),
+    multiple=True,
+    metavar="ADDRESS",
+    help="The name server of pods; 10.96.0.10 leads to `refk8s dns`.  [default: the node's own]",
+)
+@cluster_domain
+@resolv_conf
 @click.option("--keep", is_flag=True, help="Leave containers in place when stopped.")
 def kubelet(**options: Any) -> None:
     """Run the kubelet of this machine, or of simulated nodes, until Ctrl-C."""
+    from refk8s.components.listening import is_address
+
+    for address in options["cluster_dns"]:
+        if not is_address(address):
+            fail(f"--cluster-dns {address}: not an IP address")
     from refk8s.components.component_process import KubeletOptions, run_kubelet
 
     end(run_kubelet, KubeletOptions(**options))
@@ -163,20 +186,8 @@ def kubelet(**options: Any) -> None:
     metavar="CIDR",
     help="The range of the node's pods.  [default: podCIDR of the Node]",
 )
-@click.option(
-    "--cluster-domain",
-    default="cluster.local",
-    show_default=True,
-    metavar="DOMAIN",
-    help="The domain of the names of Services.",
-)
-@click.option(
-    "--resolv-conf",
-    default=None,
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, readable=True),
-    help="How other names are resolved.  [default: /etc/resolv.conf]",
-)
+@cluster_domain
+@resolv_conf
 def dns(**options: Any) -> None:
     """Answer the DNS questions of this machine's pods, until Ctrl-C."""
     from refk8s.components.dns_process import DnsOptions, run_dns

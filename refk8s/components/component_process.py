@@ -48,6 +48,9 @@ class KubeletOptions(ClientOptions):
     nodes: int | None = None
     root_dir: str | None = None
     keep: bool = False
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    resolv_conf: str | None = None
 
 
 class Component:
@@ -211,9 +214,13 @@ def run_kubelet(options: KubeletOptions) -> int:
         from refk8s.core.kubelet.kubelet import kubelet
 
         root = Path(options.root_dir or "~/.refk8s/kubelet").expanduser().absolute()
-        nodes = choose_nodes(options.adapter, options.nodes, root, component.clock)
+        resolv_conf = Path(options.resolv_conf).absolute() if options.resolv_conf else None
+        nodes = choose_nodes(options.adapter, options.nodes, root, component.clock, resolv_conf)
+        config = KubeletConfig(
+            cluster_dns=options.cluster_dns, cluster_domain=options.cluster_domain
+        )
         for node in nodes.start(""):
-            component.add(kubelet(node.name, KubeletConfig()), runtime=node.runtime)
+            component.add(kubelet(node.name, config), runtime=node.runtime)
 
         async def close() -> None:
             await nodes.close(options.keep)
