@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
+from refk8s.cli.flags import Command, check_server_flags, fail, resolv_conf, server_flags
 
 
 @click.command(short_help="Run an API server on its own.")
@@ -61,6 +61,18 @@ def secure_port(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="PORT",
         help="The port of these, over HTTPS.  [default: as upstream, or a free one if it is in use]",
     )(command)
+
+
+def healthz_port(default: int) -> Callable[[Command], Command]:
+    """The flag of the health endpoints without TLS."""
+    return click.option(
+        "--healthz-port",
+        "secure_port",
+        type=click.IntRange(0, 65535),
+        default=None,
+        metavar="PORT",
+        help=f"The port of /healthz, over HTTP.  [default: {default}, or a free one if it is in use]",
+    )
 
 
 def elected_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,14 +142,7 @@ def scheduler(**options: Any) -> None:
     metavar="N",
     help="Simulated nodes (fake only).  [default: 1]",
 )
-@click.option(
-    "--healthz-port",
-    "secure_port",
-    type=click.IntRange(0, 65535),
-    default=None,
-    metavar="PORT",
-    help="The port of /healthz, over HTTP.  [default: 10248, or a free one if it is in use]",
-)
+@healthz_port(10248)
 @click.option(
     "--root-dir",
     default=None,
@@ -188,6 +193,7 @@ def kubelet(**options: Any) -> None:
 )
 @cluster_domain
 @resolv_conf
+@healthz_port(8080)
 def dns(**options: Any) -> None:
     """Answer the DNS questions of this machine's pods, until Ctrl-C."""
     from refk8s.components.dns_process import DnsOptions, run_dns

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
 
-HEALTH_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259, "kubelet": 10248}
+HTTPS_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
+HTTP_PORTS = {"kubelet": 10248, "kube-dns": 8080}
+"""The default ports of the health endpoints (PROC-6)."""
 FINISH_SECONDS = 5.0
 """How long a component that is stopped may take to release its Lease."""
 
@@ -74,12 +76,10 @@ class Component:
         """Serve /healthz and the like (PROC-6). Raises CannotRun."""
         from refk8s.components.health_server import HealthServer, exposition
 
-        is_kubelet = isinstance(options, KubeletOptions)
-        flag = "--healthz-port" if is_kubelet else "--secure-port"
-        self.health = HealthServer(
-            self.checks, lambda: exposition(self.metrics), is_tls=not is_kubelet
-        )
-        port = HEALTH_PORTS[self.name]
+        is_tls = self.name in HTTPS_PORTS
+        flag = "--secure-port" if is_tls else "--healthz-port"
+        self.health = HealthServer(self.checks, lambda: exposition(self.metrics), is_tls)
+        port = (HTTPS_PORTS | HTTP_PORTS)[self.name]
         self.health.start(options.bind_address, options.secure_port, port, flag)
 
     def checks(self) -> dict[str, str]:

@@ -4,6 +4,8 @@
 import json
 import re
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -59,6 +61,14 @@ def own_address() -> str:
     return found
 
 
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return int(error.code)
+
+
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
 
 
@@ -78,9 +88,13 @@ def test_proc_5_a_name_server_on_its_own_answers_also_while_the_api_server_is_aw
         "--address", here, "--pod-cidr", "10.244.1.0/24",
     ).start()  # fmt: skip
     line = names.said().splitlines()[0]
-    found = re.match(rf"refk8s dns is ready at {re.escape(here)}:(\d+) for node n1: ", line)
+    found = re.match(
+        rf"refk8s dns is ready at {re.escape(here)}:(\d+) for node n1: .* health at (http://\S+)",
+        line,
+    )
     assert found, line
     port = int(found[1])
+    until(lambda: status_of(found[2].replace("healthz", "readyz")) == 200, "it is not ready")
 
     def ask(name: str) -> tuple[str, list[str]]:
         query = dns.message.make_query(f"{name}.default.svc.cluster.local", "A")
