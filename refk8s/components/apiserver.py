@@ -4,7 +4,7 @@ HTTP-9, HTTP-10.
 Everything runs in the event loop's thread. A request is decided on the reads of the store, and its
 transaction is submitted to the store (core/store_port.py). The client is answered when the outcome
 is known. If the transaction conflicts with another one, the request is decided again. The watches
-get every change that the store announces, whichever API server made it.
+get every change that the store announces, including those of other API servers.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from refk8s.core.store_port import Failed, Store, StoreUnavailable, StoreUnknown
 
 log = logging.getLogger("refk8s")
 
-COMPACT_SECONDS = 300.0  # what is older than one to two such spans is forgotten
+COMPACT_SECONDS = 300.0  # history older than one to two of these intervals is discarded
 COMPACT_RETRY_SECONDS = 10.0
-TRIM_REVISIONS = 5_000  # after so many are forgotten, memory is given back to the system
+TRIM_REVISIONS = 5_000  # after this many discarded revisions, memory is returned to the system
 BOOKMARK_SECONDS = 60.0
 BACKGROUND_SECONDS = 0.05
 BACKGROUND_BATCH = 32
@@ -74,21 +74,21 @@ class ApiServer:
         store.listen(self._changed)
 
     def context(self) -> Context:
-        """What one decision may know."""
+        """The time and random values for one decision."""
         return Context(self.clock.now(), CHANCE)
 
     def exchange(self, request: Request) -> Exchange:
-        """The request with all that its decision may read."""
+        """The request with everything that its decision may read."""
         return Exchange(request, self.store, self.context(), self.config)
 
     # --- requests ---------------------------------------------------------------------------------
 
     def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
-        """Handle it; `answer` is called once what it says is durable. Background requests wait
-        while others are under way.
+        """Handle the request; `answer` is called once its result is durable. Background requests
+        wait while others are in progress.
 
-        More than BACKGROUND_MAX that wait are refused with 429, as by a server that has too much to
-        do.
+        If more than BACKGROUND_MAX are waiting, further ones are refused with 429, as by an
+        overloaded server.
         """
         if background:
             if len(self._background) >= BACKGROUND_MAX:
@@ -107,8 +107,8 @@ class ApiServer:
             self._decide_later(request, answer)
 
     def _decide(self, request: Request, answer: Answer, is_current: bool) -> None:
-        """Decide the request on the state at hand; `is_current`: it is new enough for any outcome
-        (LIST-14)."""
+        """Decide the request on the present reads; `is_current`: they are new enough for any
+        outcome (LIST-14)."""
         try:
             outcome: Outcome = handle(self.exchange(request))
         except Exception:
@@ -140,7 +140,7 @@ class ApiServer:
         self.store.refresh(refreshed)
 
     async def refreshed(self) -> Response | None:
-        """Wait until the state at hand is as new as the store is now. The answer to the request if
+        """Wait until the reads are as new as the store is now. Returns the answer to the request if
         that is not possible."""
         future: asyncio.Future[StoreUnavailable | None] = self._loop.create_future()
         self.store.refresh(lambda problem: None if future.done() else future.set_result(problem))
@@ -209,7 +209,7 @@ class ApiServer:
         self._give(answer, response)
 
     def _give(self, answer: Answer, response: Response | None) -> None:
-        """Give an answer; a failure to take it affects no other request."""
+        """Pass an answer on; an exception of its receiver affects no other request."""
         try:
             answer(response)
         except Exception:
@@ -223,18 +223,18 @@ class ApiServer:
         for change in changes:
             changed.setdefault(resource_prefix(change.key), []).append(change)
         for prefix, of_resource in changed.items():
-            # The events for watchers of the same selection are made once, as the same tuple for all
-            # of them (HTTP-12).
+            # The events for watchers of the same selection are computed once; all get the same
+            # tuple (HTTP-12).
             shared: dict[Any, tuple[WatchEvent, ...]] = {}
-            for watcher, mine in self._dispatcher.concerned(prefix, of_resource):
+            for watcher, mine in self._dispatcher.watchers_of(prefix, of_resource):
                 if watcher.open:
                     try:
-                        self._tell(watcher, mine, shared if mine is of_resource else {})
+                        self._deliver(watcher, mine, shared if mine is of_resource else {})
                     except Exception:
                         log.exception("a watch of %s failed", watcher.stream.resource.plural)
                         self._end(watcher, 500)
 
-    def _tell(
+    def _deliver(
         self,
         watcher: Watcher,
         changes: list[Change[Any]],
@@ -301,7 +301,7 @@ class ApiServer:
         deliver: Callable[[tuple[WatchEvent, ...]], None],
         ended: Callable[[int], None],
     ) -> Callable[[], None]:
-        """Open a watch for a component; returns what closes it."""
+        """Open a watch for a component; returns a function that closes it."""
         if not self.store.is_current and reads_latest(request):
             return self._watch_later(request, deliver, ended)
         outcome = handle(self.exchange(request))
@@ -351,10 +351,10 @@ class ApiServer:
         ended: Callable[[int], None],
         first: Callable[[tuple[WatchEvent, ...]], None] | None = None,
     ) -> Callable[[], None]:
-        """Start a stream: its initial events, what it missed since its revision, and from then on
-        every change.
+        """Start a stream: its initial events, the changes since its revision, and then every later
+        change.
 
-        `first` takes what is known when it starts, which may be much, instead of `deliver`.
+        `first` gets the events at the start, which may be many, instead of `deliver`.
         """
         watcher = Watcher(stream, deliver, ended)
         try:
@@ -384,7 +384,7 @@ class ApiServer:
 
     def _bookmark(self) -> None:
         event = (WatchEvent("BOOKMARK", None, self.store.revision),)
-        for watcher in self._dispatcher.everyone():
+        for watcher in self._dispatcher.all_watchers():
             if watcher.stream.bookmarks:
                 try:
                     watcher.deliver(event)
@@ -405,7 +405,7 @@ class ApiServer:
                 seconds = COMPACT_RETRY_SECONDS
 
     async def compact(self, revision: Revision) -> bool:
-        """Forget what is older than the revision; False if that failed and is to be tried again
+        """Discard the history before the revision; False if that failed and must be repeated
         (HTTP-10)."""
         before = self.store.compacted
         try:
@@ -421,20 +421,20 @@ class ApiServer:
         return True
 
     def stop(self) -> None:
-        """End every watch. What was submitted is still answered."""
+        """End every watch. Submitted requests are still answered."""
         self.stopping = True
         self._compacting.cancel()
         self._bookmark_timer.cancel()
         if self._background_timer is not None:
             self._background_timer.cancel()
-        for watcher in self._dispatcher.everyone():
+        for watcher in self._dispatcher.all_watchers():
             self._end(watcher, 0)
 
 
 def give_memory_back() -> None:
-    """Have the C library return what was freed: by itself it keeps half of a burst. Elsewhere than
-    on glibc, nothing."""
-    import ctypes  # not needed before there is something to give back
+    """Return freed memory to the system: the C library would keep half of a burst. Only with
+    glibc."""
+    import ctypes  # imported here, because it is not needed at start
 
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -447,4 +447,4 @@ def _not_refreshed(problem: StoreUnavailable) -> Response:
 
 
 def _nothing() -> None:
-    """Closes a watch that never opened."""
+    """Closes a watch that was never opened."""

@@ -47,9 +47,9 @@ class ClusterDns(Periodic):
 
     async def round(self) -> float:
         """Check the sockets and the slice."""
-        return LOOK_SECONDS if await self.look() else RETRY_SECONDS
+        return LOOK_SECONDS if await self.reconcile() else RETRY_SECONDS
 
-    async def look(self) -> bool:
+    async def reconcile(self) -> bool:
         """Open the sockets and correct the slice if needed; whether nothing is left to do."""
         try:
             address, ports = await self._server.listen()

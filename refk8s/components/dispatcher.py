@@ -1,4 +1,4 @@
-"""Which watches a change may concern. Rule WATCHAPI-9."""
+"""Finds the watches that a change may concern. Rule WATCHAPI-9."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from refk8s.core.store import Change
 
 
 class Watcher:
-    """One open watch, and where its events go."""
+    """One open watch, and the receiver of its events."""
 
     __slots__ = ("deliver", "ended", "index", "open", "stream", "timer")
 
@@ -31,11 +31,12 @@ class Watcher:
 
 
 class Dispatcher:
-    """Who watches what. A change costs only the watchers that it may concern, however many others
-    there are.
+    """The open watches, by resource and indexed field. The cost of a change depends only on the
+    watchers that it may concern.
 
-    A watch whose field selector wants one value of an indexed field (a kubelet's spec.nodeName, a
-    wait's metadata.name) is indexed by that value; any other receives every change of its resource.
+    A watch whose field selector requires one value of an indexed field (a kubelet's spec.nodeName,
+    a wait's metadata.name) is indexed by that value; any other receives every change of its
+    resource.
     """
 
     def __init__(self) -> None:
@@ -59,16 +60,16 @@ class Dispatcher:
             if not under:
                 del self._indexed[prefix][watcher.index]
 
-    def everyone(self) -> list[Watcher]:
+    def all_watchers(self) -> list[Watcher]:
         found = [watcher for watchers in self._all.values() for watcher in watchers]
         return found + [
             w for under in self._indexed.values() for watchers in under.values() for w in watchers
         ]
 
-    def concerned(
+    def watchers_of(
         self, prefix: str, changes: list[Change[Any]]
     ) -> Iterable[tuple[Watcher, list[Change[Any]]]]:
-        """Each watcher that may want to hear, with the changes for it, in order."""
+        """Each watcher that the changes may concern, with these changes, in order."""
         for watcher in list(self._all.get(prefix, ())):
             yield watcher, changes
         indexed = self._indexed.get(prefix)

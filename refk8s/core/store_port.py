@@ -1,10 +1,10 @@
-"""The port of the store: what the API server asks of it. Rules STORE-23 ... STORE-28
-(spec/store.md).
+"""The port of the store: the interface through which the API server uses it. Rules STORE-23 ...
+STORE-28 (spec/store.md).
 
-One process on SQLite, several API servers and etcd look the same through it. Reads are answered
-from memory at once. A transaction is submitted, and its outcome is known later. Other processes may
-write to the same store, so the reads here may be older than the store itself: `refresh` ends that,
-and a transaction on an older state is a conflict.
+It is the same for one process on SQLite and for several API servers on etcd. Reads are answered
+from memory immediately. A transaction is submitted, and its outcome is known later. Other processes
+may write to the same store, so the reads here may be older than the store itself. `refresh` waits
+until they are current, and a transaction on an older state is a conflict.
 
     submit ──> the store (a disk, other machines) ──> the reads here ──> listeners ──> done
                         ^
@@ -25,8 +25,8 @@ V = TypeVar("V")
 
 
 class StoreUnavailable(Exception):
-    """The store could not do it now (disk full, input/output error, no quorum), and nothing of it
-    is in effect (STORE-15). The caller may try again later.
+    """The store could not carry out the operation now (disk full, input/output error, no quorum),
+    and no part of it is in effect (STORE-15). The caller may try again later.
 
     If the process dies before the store has taken a later transaction, the outcome becomes unknown:
     the next process may find the transaction done.
@@ -34,17 +34,17 @@ class StoreUnavailable(Exception):
 
 
 class StoreUnknown(Exception):
-    """The answer of the store was lost: it is not known whether the transaction took effect or will
-    (STORE-26). The reads and the listeners show it if it did."""
+    """The answer of the store was lost, so it is unknown whether the transaction took effect or
+    will (STORE-26). If it does, the reads and the listeners show it."""
 
 
 class TxnRefused(Exception):
-    """The store can never take this transaction (it is too large, say). Nothing of it is in effect,
-    and other transactions are not affected."""
+    """The store can never commit this transaction (for example, it is too large). No part of it is
+    in effect, and other transactions are not affected."""
 
 
 Failed: TypeAlias = StoreUnavailable | StoreUnknown | TxnRefused
-"""Why a transaction is neither committed nor a conflict. A value here: it is passed, not raised."""
+"""Why a transaction is neither committed nor a conflict: a value that is passed and not raised."""
 
 
 class Store(Reader[V], Protocol[V]):
@@ -54,7 +54,7 @@ class Store(Reader[V], Protocol[V]):
     @property
     def is_current(self) -> bool:
         """Whether the reads here are never older than the store, because no other process writes to
-        it. Then `refresh` has nothing to wait for."""
+        it. Then `refresh` need not wait."""
 
     def submit(self, txn: Txn[V], done: Callable[[Committed[V] | Conflict | Failed], None]) -> None:
         """Commit the transaction. `done` is called once, in a later turn of the event loop
@@ -69,21 +69,21 @@ class Store(Reader[V], Protocol[V]):
         """
 
     def listen(self, changed: Callable[[Sequence[Change[V]]], None]) -> None:
-        """Call `changed` with every later change, whoever made it: each once, in the order of
-        STORE-6, whole revisions, once the reads here show them and before `done` of their
-        transaction is called (STORE-24)."""
+        """Call `changed` with every later change of any writer: each once, in the order of STORE-6,
+        in whole revisions, after the reads here show them and before `done` of their transaction is
+        called (STORE-24)."""
 
     def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
-        """Call `done` with None once the reads here are at least as new as the store was when this
-        was called, or with the reason why that cannot be known (STORE-25)."""
+        """Call `done` with None once the reads here are at least as new as the store was at this
+        call, or with the reason why that cannot be determined (STORE-25)."""
 
     async def compact(self, revision: Revision) -> None:
-        """Forget what is older than `revision`, and free its room, in portions between which the
-        store serves requests (STORE-22). A store that others use too may keep more, or have
-        forgotten more. Raises StoreUnavailable; what is forgotten by then stays forgotten."""
+        """Discard the history before `revision` and free its space, in portions between which the
+        store serves requests (STORE-22). A store with other users may keep more, or have discarded
+        more. Raises StoreUnavailable; what is discarded by then stays discarded."""
 
     async def probe(self) -> None:
         """Return if the store could commit a transaction now. Raises StoreUnavailable."""
 
     async def close(self) -> None:
-        """Wait for what is in flight, call its `done`, and close."""
+        """Wait for the submitted transactions, call their `done`, and close."""

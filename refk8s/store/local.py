@@ -29,7 +29,7 @@ COMPACT_PAUSE_SECONDS: Final = 0.02
 
 
 class LocalStore(Generic[V]):
-    """The store over one engine, which nothing else may write to."""
+    """The store over one engine, which no other code may write to."""
 
     is_current: Final = True
 
@@ -82,7 +82,7 @@ class LocalStore(Generic[V]):
     # --- Writing
 
     def submit(self, txn: Txn[V], done: Done[V]) -> None:
-        """Let the transaction be part of the next batch."""
+        """Add the transaction to the next batch."""
         self._waiting.append((txn, done))
         if len(self._waiting) == 1:
             # A turn later: a client that is answered in this turn sends its next request at once.
@@ -130,7 +130,7 @@ class LocalStore(Generic[V]):
     # --- Housekeeping
 
     async def compact(self, revision: Revision) -> None:
-        """Forget in portions, then make the file smaller in portions (STORE-22)."""
+        """Discard the history in portions, then make the file smaller in portions (STORE-22)."""
         while not self._engine.compact(revision, COMPACT_CHANGES) or self._engine.shrink():
             await asyncio.sleep(COMPACT_PAUSE_SECONDS)
 
@@ -139,6 +139,6 @@ class LocalStore(Generic[V]):
         self._engine.probe()
 
     async def close(self) -> None:
-        """Commit what was submitted, and close the engine."""
+        """Commit the submitted transactions, and close the engine."""
         self._flush()
         self._engine.close()

@@ -22,8 +22,8 @@ async def open_store(
     cluster_id: str | None = None,
     ttl_seconds: Mapping[str, float] | None = None,
 ) -> tuple[Store[V], str | None]:
-    """The store that `where` names, and the cluster that it belongs to (None: it does not say).
-    Raises as `open_engine`.
+    """The store that `where` names, and the id of its cluster (None: it has none). Raises as
+    `open_engine`.
 
     `ttl_seconds`: for the prefix of a resource the time to live of its objects. Only etcd deletes
     them by itself (ETCD-12).

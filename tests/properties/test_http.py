@@ -582,10 +582,10 @@ def test_http_11_the_end_of_its_time_frees_a_watcher_that_does_not_read() -> Non
         task = await a_watch(api, Fanout(api.clock), client, b"timeoutSeconds=1")
         client.write_paused = True
         await all_answered(api, [create("a")])
-        [watcher] = api._dispatcher.everyone()
+        [watcher] = api._dispatcher.all_watchers()
         api._end(watcher, 0)  # what its timer does
         await task
-        assert client.aborted and api._dispatcher.everyone() == []
+        assert client.aborted and api._dispatcher.all_watchers() == []
 
     in_loop(test)
 

@@ -26,12 +26,12 @@ _FILES = ("cacert", "cert", "key")
 
 @frozen
 class EtcdAddress:
-    """Where an etcd cluster is, and which of its keys are the cluster's."""
+    """The endpoints of an etcd cluster, and the prefix of the keys that belong to this cluster."""
 
     endpoints: tuple[str, ...]
     """`host:port` of each member."""
     prefix: str = PREFIX
-    """What every key begins with; no slash at its end."""
+    """The prefix of every key, without a slash at its end."""
     cacert: str = ""
     """The file of the certificate authority that signed the members' certificates."""
     cert: str = ""

@@ -3,7 +3,7 @@ and ETCD-10 (spec/etcd.md).
 
 One HTTP/2 connection to one member carries all calls and the watch. After a call fails because of
 the connection or the member, the next call goes to the next member, with the files of the URL read
-anew. Callers repeat calls; this module only says whether a failed call may have taken effect.
+again. Callers repeat calls; an error only shows whether a failed call may have taken effect.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FILE_BYTES_MAX: Final = 1 << 20
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 10_000),  # etcd refuses clients that ask more than every 5 s
+    ("grpc.keepalive_time_ms", 10_000),  # etcd refuses clients that ping more often than every 5 s
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),  # also the time to connect
@@ -88,7 +88,7 @@ COMPACTED: Final = "etcdserver: mvcc: required revision has been compacted"
 
 
 class RevisionCompacted(Exception):
-    """etcd has forgotten the revision that was asked for."""
+    """The requested revision is compacted in etcd."""
 
 
 class EtcdClient:
@@ -103,7 +103,7 @@ class EtcdClient:
 
     @property
     def endpoint(self) -> str:
-        """The member that the next call goes to."""
+        """The member to which the next call is sent."""
         return self.address.endpoints[self._place % len(self.address.endpoints)]
 
     def _open(self) -> None:
@@ -142,7 +142,7 @@ class EtcdClient:
         return await self._answer(self._put, PutRequest(key=key, value=value))
 
     async def compact(self, revision: Revision) -> None:
-        """Let etcd forget what is older than the revision."""
+        """Compact etcd at the revision."""
         try:
             await self._answer(self._compact, CompactionRequest(revision=revision))
         except RevisionCompacted:

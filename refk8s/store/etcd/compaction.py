@@ -1,10 +1,9 @@
 """One of several servers compacts etcd. Rule ETCD-11 (spec/etcd.md).
 
 Each server takes part in a round every five minutes. A round is a transaction on the key
-`compact_rev_key`, whose version counts the rounds. The first server in a round writes the revision
-of its own round before, and lets etcd forget what is older than that. So a revision stays readable
-for one to two intervals. Upstream's API server does the same with the same key, so both can run on
-one etcd.
+`compact_rev_key`, whose version counts the rounds. The first server in a round compacts etcd at the
+revision of its own previous round. So a revision stays readable for one to two intervals.
+Upstream's API server does the same with the same key, so both can run on one etcd.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Keys:
 
     def __init__(self, prefix: str, places: Mapping[str, str] | None = None) -> None:
         self.prefix: Final = f"{prefix}/".encode()
-        self.end: Final = f"{prefix}0".encode()  # the first key after all that begin with it
+        self.end: Final = f"{prefix}0".encode()  # the first key after all with this prefix
         self.cluster: Final = self.prefix + b"refk8s/cluster"  # holds the cluster's id
         self.progress: Final = self.prefix + b"refk8s/progress"  # is written to see an event
         self._to_folder: Final = dict(folders() if places is None else places)
@@ -55,7 +55,7 @@ class Keys:
         }
 
     def to_etcd(self, key: str) -> bytes:
-        """The key in etcd. Raises ValueError for what is no key of a store."""
+        """The key in etcd. Raises ValueError if it is not a key of the store."""
         resource = resource_prefix(key)
         folder = self._to_folder.get(resource)
         if folder is None:
@@ -65,7 +65,7 @@ class Keys:
         return self.prefix + (folder + key[len(resource) :]).encode()
 
     def from_etcd(self, key: bytes) -> str | None:
-        """The key of the store, None for keys that are no object of a resource here."""
+        """The key of the store; None for keys that are not objects of a resource here."""
         try:
             path = key.removeprefix(self.prefix).decode()
         except UnicodeDecodeError:

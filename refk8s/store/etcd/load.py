@@ -1,4 +1,4 @@
-"""What is read from etcd at the start. Rules ETCD-13, ETCD-14 (spec/etcd.md)."""
+"""Reads the state from etcd at the start. Rules ETCD-13, ETCD-14 (spec/etcd.md)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The state in memory, which follows etcd by the events of one watch. Rules ETCD-4, ETCD-8 and
 ETCD-9 (spec/etcd.md).
 
-Decides which changes an event makes, and does no input or output. Events of one revision may come
-in several messages; they take effect together. A value that cannot be read stays out of the state,
-and reads that would have to show it are refused.
+This file decides which changes an event makes, without input or output. Events of one revision may
+arrive in several messages; they take effect together. A value that cannot be decoded is not in the
+state, and reads that would contain it are refused.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ V = TypeVar("V")
 
 CHANGES_MAX: Final = 50_000
 CHANGES_PORTION: Final = 1_000
-"""The most changes that are kept (ETCD-15), and so many more before the oldest are forgotten."""
+"""The most changes that are kept (ETCD-15); at twice that number the oldest are discarded."""
 
 LOGGED_MAX: Final = 10
 """Values that cannot be read at the same time are logged up to this number."""
 
 
 class UnreadableValue(ApiError):
-    """A read that would have to show a value that cannot be read."""
+    """A read whose result would contain a value that cannot be decoded."""
 
     def __init__(self, key: str) -> None:
         super().__init__(status.internal_error(f"etcd: the value of {key} cannot be read"))
@@ -132,7 +132,7 @@ class Mirror(Generic[V]):
                 self._bound()
 
     def _bound(self) -> None:
-        """Forget the oldest changes if there are too many."""
+        """Discard the oldest changes if there are too many."""
         surplus = self.engine.change_count - CHANGES_MAX
         if surplus > 0:
             self.engine.compact(self.engine.revision, surplus)
@@ -153,10 +153,11 @@ class Mirror(Generic[V]):
     # --- After a gap
 
     def catch_up(self, newer: Mirror[V]) -> tuple[Change[V], ...]:
-        """Go to the state of a mirror that was filled later, and return the changes that lead there
-        (ETCD-8).
+        """Adopt the state of a mirror that was filled later, and return the changes from the old
+        state to it (ETCD-8).
 
-        They have each key's present record and not those between; the past before is forgotten.
+        They have the present record of each key and not those between; the earlier history is
+        discarded.
         """
         old = {record.key: record for record in self.engine.list("/").records}
         new = {record.key: record for record in newer.engine.list("/").records}

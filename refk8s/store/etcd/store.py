@@ -73,12 +73,12 @@ IN_FLIGHT_MAX: Final = 4096
 """The most transactions without an outcome."""
 
 MARK_SECONDS: Final = 0.02
-"""After so long without the awaited revision, a key is written so that the watch goes on
-(ETCD-6)."""
+"""If the awaited revision has not arrived after this time, a key is written, so that the watch
+delivers an event (ETCD-6)."""
 
 COMPACT_CHANGES: Final = 500
 COMPACT_PAUSE_SECONDS: Final = 0.02
-"""The changes of one portion of forgetting, and the pause after it."""
+"""The changes that are discarded in one portion, and the pause after it."""
 
 
 class EtcdStore(Generic[V]):
@@ -235,8 +235,8 @@ class EtcdStore(Generic[V]):
         self._listeners.append(changed)
 
     def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
-        """Ask etcd for its revision, and wait until the reads here have reached it. Callers that
-        come while a question is in flight share the next one."""
+        """Read the revision of etcd, and wait until the reads here have reached it. Calls during a
+        read share the next read."""
         if self._refreshing is None:
             self._refreshing = [done]
             self._spawn(self._refresh())
@@ -406,7 +406,7 @@ class EtcdStore(Generic[V]):
     # --- Housekeeping
 
     async def compact(self, revision: Revision) -> None:
-        """Forget here what is older, in portions. etcd is compacted on its own (ETCD-11)."""
+        """Discard the history here in portions. etcd is compacted separately (ETCD-11)."""
         if revision > self.revision:
             raise FutureRevision(self.revision)
         while not self._mirror.engine.compact(revision, COMPACT_CHANGES):

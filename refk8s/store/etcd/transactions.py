@@ -94,8 +94,8 @@ def outcome_of_lost(
     """The outcome of a transaction that took effect after `base` and whose answer was lost; None if
     it did not.
 
-    If it did, its guard was the last write of the key before it. `is_value` tells whether a value
-    at a revision is the one that is put.
+    If it did, its guard was the last write of the key before it. `is_value`: whether a value at a
+    revision is the one that was put.
     """
     guard = guard_of(txn)
     if guard is None or base < engine.compacted:
