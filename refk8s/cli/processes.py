@@ -126,29 +126,24 @@ def scheduler(**options: Any) -> None:
     end(run_scheduler, ElectedOptions(**options))
 
 
-@click.command(short_help="Run the kubelet of this machine, or of simulated nodes.")
+@click.command(short_help="Run the kubelets of simulated nodes.")
 @client_flags
 @click.option(
     "--adapter",
-    type=click.Choice(["auto", "docker", "fake"]),
-    default="auto",
+    type=click.Choice(["docker", "fake"]),
+    default="fake",
     show_default=True,
-    help="Containers of a Docker engine, or simulated nodes. auto: docker if an engine answers.",
+    help="Simulated nodes. docker is refused so far: use refk8s run --adapter docker.",
 )
 @click.option(
     "--nodes",
     type=click.IntRange(0, 5000),
-    default=None,
+    default=1,
+    show_default=True,
     metavar="N",
-    help="Simulated nodes (fake only).  [default: 1]",
+    help="The number of simulated nodes.",
 )
 @healthz_port(10248)
-@click.option(
-    "--root-dir",
-    default=None,
-    metavar="DIR",
-    help="The directory of the volumes of pods (docker only).  [default: ~/.refk8s/kubelet]",
-)
 @click.option(
     "--cluster-dns",
     default=(),
@@ -157,10 +152,8 @@ def scheduler(**options: Any) -> None:
     help="The name server of pods; 10.96.0.10 leads to `refk8s dns`.  [default: the node's own]",
 )
 @cluster_domain
-@resolv_conf
-@click.option("--keep", is_flag=True, help="Leave containers in place when stopped.")
 def kubelet(**options: Any) -> None:
-    """Run the kubelet of this machine, or of simulated nodes, until Ctrl-C."""
+    """Run the kubelets of simulated nodes against an API server, until Ctrl-C."""
     from refk8s.components.listening import is_address
 
     for address in options["cluster_dns"]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from refk8s.components.files import CannotRun
 from refk8s.components.process import Say, run_process, started
 from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
@@ -46,13 +47,10 @@ class ElectedOptions(ClientOptions):
 class KubeletOptions(ClientOptions):
     """The flags of `refk8s kubelet`."""
 
-    adapter: str = "auto"
-    nodes: int | None = None
-    root_dir: str | None = None
-    keep: bool = False
+    adapter: str = "fake"
+    nodes: int = 1
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
-    resolv_conf: str | None = None
 
 
 class Component:
@@ -206,16 +204,21 @@ def run_scheduler(options: ElectedOptions) -> int:
 
 
 def run_kubelet(options: KubeletOptions) -> int:
-    """Run `refk8s kubelet` until a signal; returns the exit status."""
+    """Run `refk8s kubelet` until a signal; returns the exit status. Raises CannotRun."""
+    if options.adapter != "fake":
+        # The name server, the proxy and the lock of a node's directory are parts of `refk8s run`.
+        raise CannotRun(
+            f"--adapter {options.adapter}: a kubelet process runs simulated nodes only; "
+            f"use refk8s run --adapter {options.adapter}"
+        )
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.components.choose_nodes import choose_nodes
+        from refk8s.adapters.fake.nodes import FakeNodes
+        from refk8s.components.clock import CHANCE
         from refk8s.core.kubelet.config import KubeletConfig
         from refk8s.core.kubelet.kubelet import kubelet
 
-        root = Path(options.root_dir or "~/.refk8s/kubelet").expanduser().absolute()
-        resolv_conf = Path(options.resolv_conf).absolute() if options.resolv_conf else None
-        nodes = choose_nodes(options.adapter, options.nodes, root, component.clock, resolv_conf)
+        nodes = FakeNodes(options.nodes, component.clock.now, CHANCE)
         config = KubeletConfig(
             cluster_dns=options.cluster_dns, cluster_domain=options.cluster_domain
         )
@@ -223,7 +226,7 @@ def run_kubelet(options: KubeletOptions) -> int:
             component.add(kubelet(node.name, config), runtime=node.runtime)
 
         async def close() -> None:
-            await nodes.close(options.keep)
+            await nodes.close(False)
 
         return f" with {nodes.words}", close
 

@@ -200,6 +200,17 @@ def test_proc_5_a_component_waits_for_an_api_server_that_is_away(
     assert scheduler.stop() == 0
 
 
+def test_proc_1_a_kubelet_process_refuses_the_engine_that_it_cannot_run_yet(
+    processes: Start,
+) -> None:
+    failed = processes("kubelet", "kubelet", "--adapter", "docker").begin()
+    assert failed.process.wait(30) == 2
+    assert failed.said() == (
+        "refk8s: --adapter docker: a kubelet process runs simulated nodes only; "
+        "use refk8s run --adapter docker\n"
+    )
+
+
 def test_proc_1_a_component_without_an_api_server_is_refused(
     processes: Start, tmp_path: Path
 ) -> None:
