@@ -213,12 +213,11 @@ def run_kubelet(options: KubeletOptions) -> int:
         )
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.adapters.fake.nodes import FakeNodes
-        from refk8s.components.clock import CHANCE
+        from refk8s.components.choose_nodes import choose_nodes
         from refk8s.core.kubelet.config import KubeletConfig
         from refk8s.core.kubelet.kubelet import kubelet
 
-        nodes = FakeNodes(options.nodes, component.clock.now, CHANCE)
+        nodes = choose_nodes(options.adapter, options.nodes, Path(), component.clock)
         config = KubeletConfig(
             cluster_dns=options.cluster_dns, cluster_domain=options.cluster_domain
         )
