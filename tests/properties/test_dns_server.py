@@ -7,6 +7,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dns.flags
@@ -28,6 +29,8 @@ from refk8s.adapters.linux.name_server import metrics as metrics_module
 from refk8s.adapters.linux.name_server import server as server_module
 from refk8s.adapters.linux.name_server.cache import BYTES_MAX, ENTRIES_MAX, SECONDS_MAX, Cache
 from refk8s.adapters.linux.name_server.clients import (
+    ANSWERS_FOR_NODE_MAX,
+    ANSWERS_PER_POD_MAX,
     CONNECTIONS_MAX,
     CONNECTIONS_PER_POD_MAX,
     Clients,
@@ -252,6 +255,37 @@ def test_dns_15_a_pod_has_few_connections_and_all_together_not_too_many():
     for _ in range(CONNECTIONS_PER_POD_MAX - 1):
         clients_module.release(clients.connected, pods[0])
     assert pods[0] not in clients.connected
+
+
+def test_dns_15_a_pod_gets_few_computed_answers_in_a_second():
+    clients = Clients(PODS_HERE)
+    for client, most in (("10.244.0.9", ANSWERS_PER_POD_MAX), ("127.0.0.1", ANSWERS_FOR_NODE_MAX)):
+        allowed = [clients.may_compute(client, 1000.2) for _ in range(ANSWERS_FOR_NODE_MAX + 9)]
+        assert allowed == [True] * most + [False] * (len(allowed) - most)
+    assert clients.may_compute("10.244.0.8", 1000.9) and clients.may_compute("10.244.0.9", 1001.0)
+
+
+def test_dns_15_kept_answers_do_not_count_and_others_are_refused(monkeypatch):
+    monkeypatch.setattr(clients_module, "ANSWERS_PER_POD_MAX", 3)
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+
+    async def work(server):
+        def codes(client: str, *names: str) -> list[int]:
+            replies: list[bytes] = []
+            for name in names:
+                server.handle_datagram(query(name).to_wire(), client, replies.append)
+            return [header(reply)[1] for reply in replies]
+
+        assert codes("10.244.0.9", *[WEB] * 9) == [dns.rcode.NOERROR] * 9
+        names = [f"n{number}.cluster.local" for number in range(3)]
+        refused = [dns.rcode.NXDOMAIN, dns.rcode.NXDOMAIN, dns.rcode.REFUSED]
+        assert codes("10.244.0.9", *names) == refused
+        replies: list[bytes] = []
+        server.handle_datagram(dns.message.make_response(query("x")).to_wire(), "10.244.0.9", replies.append)  # fmt: skip
+        server.handle_datagram(b"short", "10.244.0.9", replies.append)
+        assert replies == [] and codes("10.244.0.8", "x.cluster.local") == [dns.rcode.NXDOMAIN]
+
+    serve(work, known(service()))
 
 
 def test_dns_15_a_connection_that_ends_makes_room(monkeypatch):

@@ -9,6 +9,10 @@ QUERIES_MAX = 100  # of one pod that wait for other resolvers
 CONNECTIONS_MAX = 256
 CONNECTIONS_PER_POD_MAX = 20
 """The node itself may have more, because a user-space proxy asks for all pods."""
+ANSWERS_PER_POD_MAX = 500
+ANSWERS_FOR_NODE_MAX = 2000
+"""Answers in one second that must be computed. Each takes some 400 µs of a processor that the other
+components of the process need too; kept answers take 4 µs and do not count."""
 
 
 class Clients:
@@ -18,6 +22,8 @@ class Clients:
         self._pods = pods
         self.waiting: Counter[str] = Counter()
         self.connected: Counter[str] = Counter()
+        self._computed: Counter[str] = Counter()
+        self._second = 0
 
     def is_served(self, address: str) -> bool:
         """Whether the address is of this node or one of its pods (DNS-14)."""
@@ -25,6 +31,15 @@ class Clients:
             return IPv4Address(address) in self._pods or is_local(address)
         except AddressValueError:
             return False
+
+    def may_compute(self, client: str, now: float) -> bool:
+        """Whether one more answer is computed for this client in this second (DNS-15)."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._computed.clear()
+        self._computed[client] += 1
+        count = self._computed[client]
+        return count <= ANSWERS_PER_POD_MAX or (count <= ANSWERS_FOR_NODE_MAX and is_local(client))
 
     def may_ask(self, client: str) -> bool:
         """Whether one more query of this client may wait."""

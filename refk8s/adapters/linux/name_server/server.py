@@ -10,6 +10,7 @@ import errno
 import logging
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -37,6 +38,7 @@ from refk8s.adapters.linux.name_server.wire import (
     Query,
     Sections,
     read_query,
+    refusal,
     sections_of,
     write_answer,
 )
@@ -173,6 +175,10 @@ class NameServer:
             self._metrics.answered[known.answered] += 1
             send(data[:2] + random.choice(known.replies))
             return
+        if not self._clients.may_compute(client, time.monotonic()):
+            if len(data) >= HEADER.size and not data[2] & 0x80:
+                send(refusal(data, dns.rcode.REFUSED))
+            return
         found = read_query(data)
         if not isinstance(found, Query):
             if found is not None:
@@ -260,7 +266,7 @@ class NameServer:
         self._clients.connected[client] += 1
         try:
             with contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.CancelledError):
-                while await self._serve_query(reader, writer):
+                while await self._serve_query(reader, writer, client):
                     pass
         finally:
             release(self._clients.connected, client)
@@ -268,7 +274,7 @@ class NameServer:
             writer.transport.abort()
 
     async def _serve_query(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str
     ) -> bool:
         """Answer one query; whether the connection is kept (DNS-15)."""
         async with asyncio.timeout(IDLE_SECONDS):
@@ -277,7 +283,7 @@ class NameServer:
                 return False
             data = await reader.readexactly(size)
         query = read_query(data, tcp=True)
-        if query is None:
+        if query is None or not self._clients.may_compute(client, time.monotonic()):
             return False
         if isinstance(query, Query):
             sections = self._from_records(query)
