@@ -257,7 +257,9 @@ def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None
     answer = f"HTTP/1.1 {code} Word\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     found, heard = serve_once(
         [answer],
-        lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/healthz"), "127.0.0.1"),
+        lambda port: probe.run_probe(
+            Probe("uid", "c", "http", 5, "", port, "/healthz"), "127.0.0.1"
+        ),
     )
     assert found.success is (code < 400) and not found.unknown
     assert heard == ["GET /healthz HTTP/1.1"]
@@ -270,7 +272,8 @@ def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None
 def test_rt_10_whatever_a_server_says_the_probe_has_an_answer(noise: bytes) -> None:
     # Shows RT-10.d.
     found, _ = serve_once(
-        [noise], lambda port: probe.ask(Probe("uid", "c", "http", 5, "", port, "/"), "127.0.0.1")
+        [noise],
+        lambda port: probe.run_probe(Probe("uid", "c", "http", 5, "", port, "/"), "127.0.0.1"),
     )
     assert found.success is False or noise.startswith(b"HTTP/")
     assert found.success or found.output
@@ -279,7 +282,7 @@ def test_rt_10_whatever_a_server_says_the_probe_has_an_answer(noise: bytes) -> N
 def test_rt_10_redirections_within_the_host_are_followed_and_others_are_success() -> None:
     # Shows RT-10.a.
     def ask(port: int) -> Coroutine[Any, Any, Any]:
-        return probe.ask(Probe("uid", "c", "http", 5, "", port, "/a"), "127.0.0.1")
+        return probe.run_probe(Probe("uid", "c", "http", 5, "", port, "/a"), "127.0.0.1")
 
     there = b"HTTP/1.1 302 Found\r\nLocation: /b?x=1\r\nContent-Length: 0\r\n\r\n"
     found, heard = serve_once([there, b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"], ask)
@@ -328,7 +331,7 @@ def test_rt_10_a_grpc_service_that_says_serving_is_well_and_no_other(
     question = Probe("uid", "c", "grpc", 5, "", 0, "name")
     found, heard = serve_once(
         [grpc_answer(state, pings, more)],
-        lambda port: probe.ask(replace(question, port=port), "127.0.0.1"),
+        lambda port: probe.run_probe(replace(question, port=port), "127.0.0.1"),
     )
     assert found.success is (state == 1) and not found.unknown
     assert heard == ["PRI * HTTP/2.0"]
@@ -346,7 +349,7 @@ def test_rt_10_what_is_no_grpc_is_a_failure_with_words(noise: bytes) -> None:
     # Shows RT-10.d.
     question = Probe("uid", "c", "grpc", 5, "", 0, "")
     found, _ = serve_once(
-        [noise], lambda port: probe.ask(replace(question, port=port), "127.0.0.1")
+        [noise], lambda port: probe.run_probe(replace(question, port=port), "127.0.0.1")
     )
     assert not found.success and found.output and not found.unknown
 
@@ -354,10 +357,10 @@ def test_rt_10_what_is_no_grpc_is_a_failure_with_words(noise: bytes) -> None:
 def test_rt_10_a_connection_is_what_a_tcp_probe_wants() -> None:
     # Shows RT-10.b.
     found, _ = serve_once(
-        [b""], lambda port: probe.ask(Probe("uid", "c", "tcp", 5, "", port), "127.0.0.1")
+        [b""], lambda port: probe.run_probe(Probe("uid", "c", "tcp", 5, "", port), "127.0.0.1")
     )
     assert found.success
-    nobody = asyncio.run(probe.ask(Probe("uid", "c", "tcp", 5, "", 1), "127.0.0.1"))
+    nobody = asyncio.run(probe.run_probe(Probe("uid", "c", "tcp", 5, "", 1), "127.0.0.1"))
     assert (
         not nobody.success and nobody.output == "dial tcp 127.0.0.1:1: connect: connection refused"
     )

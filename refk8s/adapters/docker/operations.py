@@ -24,7 +24,7 @@ from refk8s.adapters.docker.pods.termination_messages import Messages
 from refk8s.adapters.docker.pods.volumes import Volumes
 from refk8s.adapters.linux import abilities
 from refk8s.adapters.linux.address import node_address
-from refk8s.adapters.linux.tree import LeadsOut
+from refk8s.adapters.linux.tree import NotPossible
 from refk8s.core.ports import (
     RUNNING,
     ContainerStatus,
@@ -100,7 +100,7 @@ class Operations:
             return Failed(REASONS.get(type(operation), ""), error.words)
         except Unreachable as error:
             return Failed("RuntimeUnavailable", f"the engine does not answer: {error}")
-        except (LeadsOut, NoAddress) as error:
+        except (NotPossible, NoAddress) as error:
             return Failed(REASONS.get(type(operation), ""), str(error))
         except OSError as error:
             return Failed(

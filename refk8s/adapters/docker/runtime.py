@@ -274,7 +274,7 @@ class DockerRuntime:
             address = operation.host or self._addresses.get(operation.pod_uid, "")
             if not address:
                 return Probed(False, "the pod has no address", unknown=True)
-            return await probe.ask(operation, address)
+            return await probe.run_probe(operation, address)
         return Probed(
             False, f"probes of the kind {operation.action} are not carried out on this node"
         )

@@ -38,7 +38,7 @@ def write_files(place: int, files: Mapping[str, File], group: int = tree.KEEP) -
     wanted = {}
     for path, file in files.items():
         mode = file.mode & 0o777 | (0o440 if group != tree.KEEP else 0)
-        wanted["/".join(tree.parts(path))] = file._replace(mode=mode)
+        wanted["/".join(tree.split_path(path))] = file._replace(mode=mode)
     _own(place, group)
     old = _link(DATA, place)
     if old is not None and _holds(place, old, wanted, group):

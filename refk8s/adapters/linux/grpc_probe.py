@@ -19,7 +19,7 @@ STATES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 SERVING = 1
 
 
-async def ask_grpc(host: str, port: int, service: str) -> Probed:
+async def probe_grpc(host: str, port: int, service: str) -> Probed:
     """Whether this service (empty: the whole server) has the status SERVING.
 
     The caller limits the time. Raises OSError if there is no connection.

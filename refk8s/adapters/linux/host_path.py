@@ -49,7 +49,7 @@ def prepare_host_path(place: str, kind: str) -> str:
 def _make_directories(real: str) -> None:
     at = os.open("/", tree.DIRECTORY)
     try:
-        for name in tree.parts(real.lstrip("/")):
+        for name in tree.split_path(real.lstrip("/")):
             with tree.made(name, at) as following:
                 os.close(at)
                 at = os.dup(following)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from refk8s.adapters.linux.tools import call, said
+from refk8s.adapters.linux.tools import call, output_of
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.network.flows import CONNECTIONLESS, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
@@ -133,7 +133,7 @@ class KernelRules:
         fronts = {front for front in changed if front[1] == CONNECTIONLESS}
         if not fronts:
             return
-        listed = said("conntrack", "-L", "-p", "udp")
+        listed = output_of("conntrack", "-L", "-p", "udp")
         if listed is None:
             self._warn_once(
                 "there is no conntrack program here: UDP clients may stay with endpoints that have left"
@@ -142,7 +142,7 @@ class KernelRules:
         for flow in stale_flows(
             self._table.fronts.rules, fronts, read_flows(listed), (self.node_ip, "127.0.0.1")
         )[:FORGET_MAX]:
-            said("conntrack", *forget_arguments(flow))
+            output_of("conntrack", *forget_arguments(flow))
 
 
 def forget_arguments(flow: Flow) -> list[str]:
@@ -165,7 +165,7 @@ def _nft(script: str, *flags: str) -> None:
     try:
         ran = call(["nft", *flags, "-f", "-"], script)
     except FileNotFoundError:
-        raise Unusable("there is no nft program here") from None
+        raise Unusable("the program nft is not installed") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unusable(f"nft does not run: {error}") from None
     if ran.returncode:
@@ -217,7 +217,9 @@ class Host:
             if not any(SERVICES.subnet_of(network) for _, network in routes()):
                 # The node's own packets to a cluster IP are translated only if they have a route
                 # before. Most machines have a default route.
-                said("ip", "route", "add", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
+                output_of(
+                    "ip", "route", "add", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL
+                )
         chain = self._forward_chain()
         if chain and _iptables("-C", chain, *self._accept()) is None:
             _iptables("-I", chain, *self._accept())
@@ -228,7 +230,7 @@ class Host:
             while _iptables("-D", chain, *self._accept()) is not None:
                 pass
         for bridge in bridges_to(self._pods):
-            said("ip", "route", "del", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
+            output_of("ip", "route", "del", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
             try:
                 _route_localnet(bridge).write_text("0")
             except OSError:
@@ -247,7 +249,7 @@ class Host:
 
 
 def _iptables(*arguments: str) -> str | None:
-    return said("iptables", "-w", *arguments)
+    return output_of("iptables", "-w", *arguments)
 
 
 def _route_localnet(bridge: str) -> Path:

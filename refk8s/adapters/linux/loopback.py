@@ -1,4 +1,4 @@
-"""Cluster IPs as addresses of the loopback device, for the proxy of our own. Rules NET-19, NET-20
+"""Cluster IPs as addresses of the loopback device, for the user-space proxy. Rules NET-19, NET-20
 (spec/network.md)."""
 
 import logging
@@ -11,36 +11,36 @@ DEVICE = "lo"
 
 
 class LoopbackAddresses:
-    """Cluster IPs as addresses of the loopback device, under a label of this cluster, by which a
-    later process finds them again."""
+    """Cluster IPs as addresses of the loopback device. They have a label of this cluster, by which a
+    later process finds them."""
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._had: list[str] | None = None
-        self.refused = ""  # why addresses may not be added
+        self._addresses: list[str] | None = None
+        self.refused = ""  # the reason if addresses may not be added
 
-    def have(self, addresses: list[str]) -> None:
-        """These, and no others of this label."""
-        if self._had is None:
-            self._had = self._found()
-        for address in self._had:
+    def set(self, addresses: list[str]) -> None:
+        """Add and delete addresses, so that those with this label are these."""
+        if self._addresses is None:
+            self._addresses = self._found()
+        for address in self._addresses:
             if address not in addresses:
                 self._ip("del", address)
         for address in addresses:
-            if address not in self._had and not self.refused:
+            if address not in self._addresses and not self.refused:
                 self.refused = self._ip("add", address)
                 if self.refused:
                     log.warning(
                         "cluster IPs are not served on this machine, only node ports: %s",
                         self.refused,
                     )
-        self._had = [] if self.refused else list(addresses)
+        self._addresses = [] if self.refused else list(addresses)
 
     def remove_all(self) -> None:
-        """Also those of an earlier process."""
+        """Delete all addresses with this label, including those of an earlier process."""
         for address in self._found():
             self._ip("del", address)
-        self._had = None
+        self._addresses = None
 
     def _found(self) -> list[str]:
         try:
@@ -66,6 +66,6 @@ class LoopbackAddresses:
         try:
             ran = call(command)
         except OSError:
-            return "there is no ip program here"
-        words = ran.stderr.strip().splitlines() or ["it was refused"]
+            return "the program ip is not installed"
+        words = ran.stderr.strip().splitlines() or ["ip failed without a message"]
         return "" if ran.returncode == 0 or "exists" in words[0] else words[0]

@@ -1,7 +1,7 @@
-"""Connections that begin in the network namespace of another process.
+"""Connections from the network namespace of another process.
 
-A socket belongs to the network namespace of the thread that makes it; so a thread of its own enters
-the other namespace, connects, and hands the socket out.
+A socket belongs to the network namespace of the thread that creates it. So a new thread enters the
+other namespace, connects, and returns the socket.
 """
 
 import asyncio
@@ -16,12 +16,14 @@ _NEW_NETWORK = 0x40000000
 
 
 class CannotEnter(Exception):
-    """This process may not enter other namespaces, or there is none to enter."""
+    """This process may not enter the namespace, or the process has ended."""
 
 
 async def connect_in_namespace(process: int, port: int) -> socket.socket:
-    """A connection to this port of the loopback device in the network of a process (0: none).
-    CannotEnter, or OSError where it is refused."""
+    """Connect to this port of the loopback device in the network namespace of a process (0: none).
+
+    Raises CannotEnter, or OSError if the connection fails.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[socket.socket] = loop.create_future()
 
@@ -43,13 +45,13 @@ async def connect_in_namespace(process: int, port: int) -> socket.socket:
         if not loop.is_closed():
             loop.call_soon_threadsafe(finish, result, error)
 
-    # It stays in that namespace, so it is used once.
+    # The thread cannot leave the namespace, so it is used once.
     threading.Thread(target=work, name="refk8s-forward", daemon=True).start()
     return await done
 
 
 def _enter_and_connect(process: int, port: int) -> socket.socket:
-    """In a thread that ends after this."""
+    """Runs in a thread that ends afterwards."""
     if not process or not hasattr(ctypes.CDLL(None), "setns"):
         raise CannotEnter
     try:

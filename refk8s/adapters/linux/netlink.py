@@ -1,9 +1,8 @@
-"""The little that must be asked of the kernel's network itself: which ports a bridge has, and that
-they send back where they received.
+"""Lists the ports of a bridge and sets their hairpin mode, with rtnetlink.
 
-A pod that reaches its own service and is picked itself sends to itself through the bridge; a port
-does that only in hairpin mode, and an engine with its user-space proxy does not set it. Source:
-rtnetlink(7); the Linux header if_link.h (IFLA_BRPORT_MODE).
+If a pod connects to its own service and is chosen as the endpoint, the bridge must send the packet
+back through the port at which it arrived. A port does so only in hairpin mode, which an engine with a
+user-space proxy does not set. Source: rtnetlink(7); the Linux header if_link.h (IFLA_BRPORT_MODE).
 """
 
 import os
@@ -21,9 +20,9 @@ _AF_BRIDGE = 7
 
 
 def set_hairpin(bridge: str) -> int:
-    """Put every port of the bridge into hairpin mode; how many were not yet.
+    """Set hairpin mode on every port of the bridge; returns how many ports did not have it.
 
-    OSError where this is not allowed, or there is no such bridge.
+    Raises OSError if this is not allowed, or if there is no such bridge.
     """
     index = socket.if_nametoindex(bridge)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
@@ -77,7 +76,7 @@ def _send(netlink: socket.socket, kind: int, flags: int, body: bytes) -> None:
 
 
 def _answers(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """(kind, body) of every message until the kernel says that it is done."""
+    """(type, body) of every message up to the last of the response."""
     while True:
         data = netlink.recv(1 << 18)
         at = 0

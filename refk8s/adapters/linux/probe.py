@@ -1,10 +1,9 @@
-"""Probes and hooks over the network, from the node to the pod, without a thread for each. Rule
-RT-10.
+"""Probes and hooks over the network, from the node to the pod, on asyncio. Rule RT-10.
 
 | answer of an HTTP server | verdict |
 |---|---|
 | 200 to 399 | success; a redirection within the same host is followed first, at most ten times |
-| any other, none in time, no connection | failure, with the words that Kubernetes uses |
+| any other code, a time-out, no connection | failure, with the message of Kubernetes |
 
 Source: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes" (HTTP probes,
 TCP probes).
@@ -20,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httptools
 
-from refk8s.adapters.linux.grpc_probe import ask_grpc
+from refk8s.adapters.linux.grpc_probe import probe_grpc
 from refk8s.core.ports import Probe, Probed, RunHook
 
 REDIRECTIONS_MAX = 10
@@ -29,7 +28,7 @@ USER_AGENT = "kube-probe/1.37"
 
 
 class _Reply:
-    """What httptools finds in an answer."""
+    """The parsed response of an HTTP server."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
@@ -53,9 +52,9 @@ class _Reply:
         self.complete = True
 
 
-async def ask(operation: Probe | RunHook, address: str) -> Probed:
-    """Put the question of an http, tcp or grpc probe (or hook) to the pod at this address; the
-    time-out is the operation's (RT-10)."""
+async def run_probe(operation: Probe | RunHook, address: str) -> Probed:
+    """Run an http, tcp or grpc probe, or an http hook, against this address, with the time-out of
+    the operation (RT-10)."""
     host = operation.host or address
     if operation.action == "grpc":
         late = "error: health rpc did not complete within the time-out"
@@ -88,7 +87,7 @@ def _place(host: str, port: int) -> str:
 
 async def _grpc(host: str, port: int, service: str) -> Probed:
     try:
-        return await ask_grpc(host, port, service)
+        return await probe_grpc(host, port, service)
     except OSError as error:
         return Probed(
             False, f'error: failed to connect service "{_place(host, port)}": {_plain(error)}'
@@ -137,8 +136,8 @@ async def _http(url: str, headers: tuple[tuple[str, str], ...]) -> Probed:
 
 
 def _plain(error: OSError) -> str:
-    """The words of the system for what went wrong, in lower case as Kubernetes has them; asyncio's
-    own tell the address again."""
+    """The system's message for an error, in lower case as in Kubernetes. (asyncio's message would
+    repeat the address.)"""
     return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
 
 
@@ -153,7 +152,7 @@ async def _get(
     tls = None
     if scheme == "https":
         tls = ssl.create_default_context()
-        # Kubernetes does not check a pod's certificate either.
+        # As in Kubernetes, the certificate of a pod is not verified.
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     default = 443 if scheme == "https" else 80
     reader, writer = await asyncio.open_connection(host, port or default, ssl=tls)

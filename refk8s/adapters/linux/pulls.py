@@ -75,7 +75,7 @@ class Pulls:
             done(Failed("ErrImagePull", "the pod was deleted"))
 
     def _wait(self, operation: PullImage, done: Then) -> None:
-        """Join a fetch of this image; with policy Always only one that has not begun."""
+        """Join a fetch of this image; with policy Always only one that has not started."""
         for fetch in self._fetches:
             if fetch.operation.image == operation.image and (
                 not fetch.begun or operation.policy != "Always"

@@ -1,8 +1,8 @@
-"""Passing on what comes to a port: TCP connections and UDP flows, each to a target that is chosen
-when it begins. Rules NET-16, NET-20.
+"""Forwards the TCP connections and UDP flows of a port, each to a target that is chosen at its start.
+Rules NET-16, NET-20.
 
-Whoever listens asks `choose(front, client, here)` for targets, in the order in which they are to be
-tried; `here` is the address of this machine that the client came to. None means that the client is
+A listener calls `choose(front, client, here)`, which returns the targets in the order of attempts;
+`here` is the address of this machine to which the client connected. Without a target the client is
 refused.
 """
 
@@ -23,20 +23,20 @@ Choose: TypeAlias = Callable[[Front, str, str], tuple[Target, ...]]
 CONNECT_SECONDS_MAX = 3.0
 UDP_IDLE_SECONDS = 60.0
 UDP_CLIENTS_MAX = 4096  # of one front
-UDP_TURN_MAX = 64  # datagrams that are read before others have their turn
+UDP_TURN_MAX = 64  # datagrams that are read before other events are handled
 IP_PKTINFO = 8  # <linux/in.h>; Python names it only from 3.14 on
-_PKTINFO = struct.Struct("=i4s4s")  # interface, address of ours, address in the header
+_PKTINFO = struct.Struct("=i4s4s")  # interface, local address, address in the header
 
 UdpClient: TypeAlias = tuple[str, int, bytes]
-"""Its address and port, and the address of ours that it asked."""
+"""The address and port of a client, and the address of this machine to which it sent."""
 
 
 # --- TCP ------------------------------------------------------------------------------------------
 
 
 class TcpListener:
-    """One front by TCP. Closing it leaves what is established alone: an endpoint that goes ends its
-    connections itself."""
+    """The TCP listener of one front. Established connections stay open after `close`: an endpoint that
+    terminates closes them itself."""
 
     def __init__(self, choose: Choose, front: Front) -> None:
         self._choose = choose
@@ -72,13 +72,13 @@ class TcpListener:
 
 
 class Side(Protocol):
-    """One of the two connections of a client; what comes in here goes out at the other. The slower
-    one sets the pace."""
+    """One of the two connections of a client. The data of one is written to the other, which slows
+    it down if it is slower."""
 
     def __init__(self, connect: Callable[["Side"], Any] | None = None) -> None:
         self._connect = connect
         self._task: asyncio.Task[None] | None = None
-        # came before there was another side; uvloop reads on although it was asked not to
+        # data received before the other side is connected; uvloop reads in spite of pause_reading
         self._early: list[bytes] = []
         self._ended = False
         self._lost = False
@@ -92,7 +92,7 @@ class Side(Protocol):
             self._task = asyncio.get_running_loop().create_task(self._connect(self))
 
     def join(self, other: "Side") -> None:
-        """Pass on from now on, both ways."""
+        """Forward from now on, in both directions."""
         self.other, other.other = other, self
         for side in (self, other):
             side._catch_up()
@@ -114,7 +114,7 @@ class Side(Protocol):
             self.other.transport.close()
             return
         if self._ended:
-            self._pass_end_on()
+            self._forward_end()
         self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -124,14 +124,14 @@ class Side(Protocol):
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Stay half open while the other still speaks."""
+        """Stay half open as long as the other side sends."""
         self._ended = True
         if self.other is None:
             return True
-        self._pass_end_on()
+        self._forward_end()
         return not self.other._ended
 
-    def _pass_end_on(self) -> None:
+    def _forward_end(self) -> None:
         assert self.other is not None
         transport = self.other.transport
         if transport is not None and transport.can_write_eof() and not transport.is_closing():
@@ -155,11 +155,11 @@ class Side(Protocol):
 
 
 class UdpListener:
-    """One front by UDP: every client has a socket of its own to its target, until it is silent or
-    the target leaves.
+    """The UDP listener of one front. Each client has its own socket to its target, until it is idle
+    or the target is removed.
 
-    A node port listens at every address, so the answer must say by itself which of them the client
-    asked (ip(7), IP_PKTINFO).
+    A node port listens at every address, so the response needs the source address to which the client
+    sent (ip(7), IP_PKTINFO).
     """
 
     def __init__(self, choose: Choose, front: Front) -> None:
@@ -186,10 +186,10 @@ class UdpListener:
         self._socket.close()
 
     def rule_changed(self, rule: Rule) -> None:
-        """Flows to targets that left are over (NET-16)."""
-        stay = {*targets_for(rule, True), *targets_for(rule, False)}
+        """End the flows to targets that were removed (NET-16)."""
+        kept = {*targets_for(rule, True), *targets_for(rule, False)}
         for flow in list(self._clients.values()):
-            if flow.target not in stay:
+            if flow.target not in kept:
                 flow.close()
 
     def _read(self) -> None:
@@ -201,7 +201,7 @@ class UdpListener:
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an earlier answer of ours found nobody
+                continue  # an earlier response reached no socket
             here = next(
                 (_PKTINFO.unpack(info)[1] for level, kind, info in ancillary if kind == IP_PKTINFO),
                 b"",
@@ -220,18 +220,18 @@ class UdpListener:
         flow.send(data)
 
     def answer(self, data: bytes, client: UdpClient) -> None:
-        """What does not go out at once is lost, as datagrams may be."""
+        """Send a response; it is dropped if it cannot be sent at once."""
         address, port, here = client
         origin = (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(0, here or bytes(4), bytes(4)))
         with contextlib.suppress(OSError):
             self._socket.sendmsg([data], [origin], 0, (address, port))
 
-    def over(self, client: UdpClient) -> None:
+    def remove(self, client: UdpClient) -> None:
         self._clients.pop(client, None)
 
 
 class UdpFlow(asyncio.DatagramProtocol):
-    """One client's way to its target."""
+    """The flow of one client to its target."""
 
     def __init__(self, listener: UdpListener, client: UdpClient, target: Target) -> None:
         self.target = target
@@ -242,7 +242,7 @@ class UdpFlow(asyncio.DatagramProtocol):
         self._waiting: list[bytes] = []
         self._closed = False
         self._last = self._loop.time()
-        self._timer = self._loop.call_later(UDP_IDLE_SECONDS, self._look)
+        self._timer = self._loop.call_later(UDP_IDLE_SECONDS, self._end_if_idle)
         self._task = self._loop.create_task(self._open())
 
     async def _open(self) -> None:
@@ -273,19 +273,19 @@ class UdpFlow(asyncio.DatagramProtocol):
         self._listener.answer(data, self._client)
 
     def error_received(self, error: Exception) -> None:
-        self.close()  # nobody is there: the next datagram picks anew
+        self.close()  # nothing listens there: the next datagram chooses another target
 
-    def _look(self) -> None:
+    def _end_if_idle(self) -> None:
         rest = self._last + UDP_IDLE_SECONDS - self._loop.time()
         if rest <= 0:
             self.close()
         else:
-            self._timer = self._loop.call_later(rest, self._look)
+            self._timer = self._loop.call_later(rest, self._end_if_idle)
 
     def close(self) -> None:
-        """Forget the client."""
+        """End the flow of this client."""
         self._closed = True
         self._timer.cancel()
-        self._listener.over(self._client)
+        self._listener.remove(self._client)
         if self._transport is not None:
             self._transport.close()

@@ -1,4 +1,4 @@
-"""Programs of administrators (nft, ip, conntrack, iptables), run to their end."""
+"""Runs programs of the system: nft, ip, conntrack, iptables."""
 
 import os
 import subprocess
@@ -6,9 +6,11 @@ import subprocess
 TOOL_SECONDS_MAX = 30
 
 
-def call(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run it. It is found also where the user's path does not name the place; OSError or
-    TimeoutExpired where it does not run."""
+def call(command: list[str], standard_input: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. It is also found in /usr/sbin and /sbin.
+
+    Raises OSError if it cannot be started, and TimeoutExpired after TOOL_SECONDS_MAX.
+    """
     environment = {
         **os.environ,
         "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin",
@@ -16,7 +18,7 @@ def call(command: list[str], given: str = "") -> subprocess.CompletedProcess[str
     }
     return subprocess.run(
         command,
-        input=given,
+        input=standard_input,
         capture_output=True,
         text=True,
         timeout=TOOL_SECONDS_MAX,
@@ -25,8 +27,8 @@ def call(command: list[str], given: str = "") -> subprocess.CompletedProcess[str
     )
 
 
-def said(*command: str) -> str | None:
-    """What the program says; None where it is not there or fails."""
+def output_of(*command: str) -> str | None:
+    """The standard output of a program; None if it is missing or fails."""
     try:
         ran = call(list(command))
     except (OSError, subprocess.TimeoutExpired):

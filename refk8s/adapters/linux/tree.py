@@ -1,9 +1,9 @@
 """Files below a directory that a container may change at the same time. Rules RT-7, RT-8, RT-30.
 
-Every name is looked up in an open directory and no symbolic link is followed, so nothing is read,
-written or removed outside of the directory, whatever a container does to its content meanwhile. A
-name is one part of a path. Source: openat(2), "Rationale for openat() and other directory file
-descriptor APIs".
+Every name is opened relative to an open directory, and symbolic links are not followed. So nothing
+outside of the directory is read, written or removed, even if a container changes its content at the
+same time. A name is one component of a path. Source: openat(2), "Rationale for openat() and other
+directory file descriptor APIs".
 """
 
 import os
@@ -21,27 +21,31 @@ KEEP = -1
 """A user or group that is not changed."""
 
 
-class LeadsOut(Exception):
-    """A path inside a volume that leads out of it."""
+class NotPossible(Exception):
+    """This node cannot carry out the operation as requested; the message is the reason."""
 
 
-def part(name: str) -> str:
-    """A name as one part of a path. LeadsOut where it is none."""
+class UnsafePath(NotPossible):
+    """A path inside a volume leads out of it."""
+
+
+def check_name(name: str) -> str:
+    """The name, if it is one component of a path. Raises UnsafePath if it is not."""
     if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise LeadsOut(f"{name!r} is no name of a directory")
+        raise UnsafePath(f"{name!r} is not a file name")
     return name
 
 
-def parts(path: str) -> list[str]:
-    """The parts of a path below a directory. LeadsOut where it is absolute, empty or goes up."""
+def split_path(path: str) -> list[str]:
+    """The components of a relative path. Raises UnsafePath if it is absolute, empty or has ".."."""
     if not path or path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        raise LeadsOut(f"the path {path!r} leads out of its volume")
+        raise UnsafePath(f"the path {path!r} leads out of its volume")
     return [name for name in path.split("/") if name not in ("", ".")]
 
 
 @contextmanager
 def opened(path: Path | str, at: int | None = None) -> Iterator[int]:
-    """A directory, opened without following a link in its last part."""
+    """Open a directory; its last component must not be a symbolic link."""
     directory = os.open(path, DIRECTORY, dir_fd=at)
     try:
         yield directory
@@ -51,10 +55,10 @@ def opened(path: Path | str, at: int | None = None) -> Iterator[int]:
 
 @contextmanager
 def made(name: str, at: int, mode: int = DIRECTORY_MODE) -> Iterator[int]:
-    """A directory in this one, made where it is missing."""
+    """Open a directory in this one, and create it if it is missing."""
     with suppress(FileExistsError):
-        os.mkdir(part(name), mode, dir_fd=at)
-    with opened(part(name), at) as directory:
+        os.mkdir(check_name(name), mode, dir_fd=at)
+    with opened(check_name(name), at) as directory:
         yield directory
 
 
@@ -67,7 +71,7 @@ def is_link(name: str, at: int) -> bool:
 
 
 def exists(name: str, at: int) -> bool:
-    """Whether there is anything of this name."""
+    """Whether a file of any type has this name."""
     try:
         os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
@@ -76,13 +80,13 @@ def exists(name: str, at: int) -> bool:
 
 
 def walk(root: int, names: list[str], flags: int = DIRECTORY) -> int:
-    """Open what lies there: every part but the last is a directory and no link. The caller closes
-    it."""
+    """Open the file at this path; every component before the last is a directory and not a link. The
+    caller closes it."""
     at = os.dup(root)
     for position, name in enumerate(names):
         last = position + 1 == len(names)
         try:
-            following = os.open(part(name), flags if last else DIRECTORY, dir_fd=at)
+            following = os.open(check_name(name), flags if last else DIRECTORY, dir_fd=at)
         finally:
             os.close(at)
         at = following
@@ -95,14 +99,13 @@ def walk(root: int, names: list[str], flags: int = DIRECTORY) -> int:
 def write(
     name: str, at: int, content: bytes, mode: int = FILE_MODE, user: int = KEEP, group: int = KEEP
 ) -> None:
-    """Give a regular file of this directory this content; one that is no regular file is
-    replaced."""
+    """Write a regular file in this directory. A file of another type is replaced."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        file = os.open(part(name), flags, mode & 0o700, dir_fd=at)
+        file = os.open(check_name(name), flags, mode & 0o700, dir_fd=at)
         if not stat.S_ISREG(os.fstat(file).st_mode) or os.fstat(file).st_nlink != 1:
             os.close(file)
-            raise OSError(f"{name} is no regular file")
+            raise OSError(f"{name} is not a regular file")
     except OSError:
         remove(name, at)
         file = os.open(name, flags | os.O_EXCL, mode & 0o700, dir_fd=at)
@@ -113,16 +116,16 @@ def write(
             rest = rest[os.write(file, rest) :]
         if (user, group) != (KEEP, KEEP):
             os.fchown(file, user, group)
-        os.chmod(file, mode)  # After the change of owner, which takes setuid and setgid bits away.
+        os.chmod(file, mode)  # After the change of owner, which clears setuid and setgid bits.
     finally:
         os.close(file)
 
 
 def read(name: str, at: int, bytes_max: int) -> bytes | None:
-    """The first bytes of a regular file; None where there is none of this name."""
+    """The first bytes of a regular file; None if there is none of this name."""
     try:
         file = os.open(
-            part(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at
+            check_name(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at
         )
     except OSError:
         return None
@@ -141,10 +144,12 @@ def read(name: str, at: int, bytes_max: int) -> bytes | None:
 
 
 def remove(name: str, at: int) -> None:
-    """Remove a file, a link or a whole tree of this directory. What is gone is gone. O(entries),
-    depth costs nothing."""
+    """Remove a file, a link or a whole tree from this directory; a missing one is no error.
+
+    O(entries), for any depth.
+    """
     try:
-        os.unlink(part(name), dir_fd=at)
+        os.unlink(check_name(name), dir_fd=at)
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):  # Linux and POSIX name a directory differently.
@@ -155,10 +160,10 @@ def remove(name: str, at: int) -> None:
 
 
 def empty(top: int) -> None:
-    """Remove everything in this directory, on its own file system only.
+    """Remove the content of this directory, on its own file system only.
 
-    A directory in a directory is emptied after it has been moved to the top: so the depth that a
-    container made needs neither a stack nor an open directory for each level.
+    A directory two levels down is moved to the top before it is emptied. So neither a stack nor an
+    open directory is needed for each level.
     """
     device = os.fstat(top).st_dev
     while names := os.listdir(top):
@@ -180,7 +185,7 @@ def empty(top: int) -> None:
 
 
 def _unlinked(name: str, at: int) -> bool:
-    """Remove what is no directory, or an empty one; whether it is gone."""
+    """Remove a file or an empty directory; returns whether it was removed."""
     if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
         try:
             os.rmdir(name, dir_fd=at)
@@ -191,22 +196,20 @@ def _unlinked(name: str, at: int) -> bool:
     return True
 
 
-# --- paths that a container has a say in ----------------------------------------------------------
+# --- paths that a container can change ------------------------------------------------------------
 
 
 def open_inside(root: int, place: str, inner: str, mode: int) -> int:
-    """Open the file or directory that a subPath of the volume at `place` means; the caller closes
-    it (RT-7).
+    """Open the file or directory at a subPath of the volume at `place`; the caller closes it (RT-7).
 
-    Links are followed where they stay in the volume. What is missing is made as a directory.
-    LeadsOut where the path does not stay in the volume; OSError where it was changed while it was
-    looked at.
+    Links are followed if they stay in the volume. Missing directories are created. Raises UnsafePath
+    if the path leads out of the volume, and OSError if it was changed meanwhile.
     """
-    wanted = parts(inner)
+    wanted = split_path(inner)
     real = os.path.realpath(place)
     found = os.path.realpath(os.path.join(real, *wanted))
     if not is_inside(found, real):
-        raise LeadsOut(f"the subPath {inner!r} leads out of its volume")
+        raise UnsafePath(f"the subPath {inner!r} leads out of its volume")
     names = [name for name in os.path.relpath(found, real).split("/") if name != "."]
     at = os.dup(root)
     for name in names[:-1]:
@@ -223,7 +226,7 @@ def open_inside(root: int, place: str, inner: str, mode: int) -> int:
         last = os.open(names[-1], PLACE, dir_fd=at)
         if stat.S_ISLNK(os.fstat(last).st_mode):
             os.close(last)
-            raise LeadsOut(f"the subPath {inner!r} was changed while it was looked at")
+            raise UnsafePath(f"the subPath {inner!r} was changed while it was opened")
         return last
     finally:
         os.close(at)
@@ -231,7 +234,7 @@ def open_inside(root: int, place: str, inner: str, mode: int) -> int:
 
 def _directory(name: str, at: int, mode: int) -> int:
     try:
-        os.mkdir(part(name), mode & 0o777, dir_fd=at)
+        os.mkdir(check_name(name), mode & 0o777, dir_fd=at)
     except FileExistsError:
         return os.open(name, DIRECTORY, dir_fd=at)
     following = os.open(name, DIRECTORY, dir_fd=at)
@@ -240,6 +243,6 @@ def _directory(name: str, at: int, mode: int) -> int:
 
 
 def is_inside(path: str, root: str) -> bool:
-    """Whether an absolute path is this directory or below it, part by part: /vol-2 is not below
-    /vol."""
+    """Whether an absolute path is this directory or below it. Components are compared: /vol-2 is not
+    below /vol."""
     return os.path.commonpath([path, root]) == root

@@ -89,12 +89,12 @@ class UserspaceRules:
 
     async def _listen_where_needed(self) -> None:
         wanted = [front for front in sorted(self._fronts.rules) if self._serves(front)]
-        # Also those without endpoints: this machine refuses a connection to its own address at
-        # once if no socket listens.
+        # Also those without endpoints: a connection to an address of this machine is refused at once
+        # if no socket listens.
         addresses = sorted(
             {front[0] for front in self._fronts.rules if front[0] and self._is_cluster_ip(front)}
         )
-        await asyncio.to_thread(self._addresses.have, addresses)
+        await asyncio.to_thread(self._addresses.set, addresses)
         for front in wanted:
             if front not in self._listeners:
                 listener = (TcpListener if front[1] == "TCP" else UdpListener)(self.choose, front)

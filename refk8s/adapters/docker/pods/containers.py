@@ -16,7 +16,7 @@ from refk8s.adapters.docker.pods.termination_messages import Messages
 from refk8s.adapters.docker.pods.volumes import Volumes
 from refk8s.adapters.linux import tree
 from refk8s.adapters.linux.abilities import Abilities
-from refk8s.adapters.linux.tree import LeadsOut
+from refk8s.adapters.linux.tree import NotPossible
 from refk8s.core.ports import (
     CREATED,
     RUNNING,
@@ -80,7 +80,7 @@ class Containers:
             id = self._engine.call(
                 "create_container_from_config", self._body(operation, sandbox), name=name
             )["Id"]
-        except LeadsOut as error:
+        except NotPossible as error:
             return Failed("CreateContainerConfigError", str(error))
         except Refused as error:
             if not error.is_conflict:
@@ -93,13 +93,13 @@ class Containers:
                 return ContainerCreated(status)
             return Failed(
                 "CreateContainerError",
-                f"container {config.name} has had its attempt {config.attempt}",
+                f"attempt {config.attempt} of container {config.name} exists already",
             )
         made = self.status(id)
         return (
             ContainerCreated(made)
             if made is not None
-            else Failed("CreateContainerError", "it was removed at once")
+            else Failed("CreateContainerError", "the container was removed at once")
         )
 
     def _own(self, id: str, pod_uid: str = "") -> dict[str, Any] | None:
@@ -258,29 +258,29 @@ class Containers:
     def _bind_options(self, mount: Mount, is_bind: bool) -> dict[str, Any]:
         """Mount propagation, and whether submounts are read-only (RT-35).
 
-        Raises LeadsOut for an unsupported or contradictory combination.
+        Raises NotPossible for an unsupported or contradictory combination.
         """
         options: dict[str, Any] = {}
         if mount.propagation:
             if mount.propagation not in PROPAGATIONS:
-                raise LeadsOut(
-                    f"mountPropagation {mount.propagation!r} of {mount.path} is not known"
+                raise NotPossible(
+                    f"mountPropagation {mount.propagation!r} of {mount.path} is not supported"
                 )
             options["Propagation"] = PROPAGATIONS[mount.propagation]
         if mount.recursive_read_only:
             if mount.propagation:
-                raise LeadsOut(
-                    f"recursiveReadOnly of {mount.path} is Enabled, which goes with no mountPropagation"
+                raise NotPossible(
+                    f"recursiveReadOnly of {mount.path} cannot be combined with mountPropagation"
                 )
             if self._engine.version < RECURSIVE_READ_ONLY_VERSION:
-                raise LeadsOut(
-                    f"recursiveReadOnly of {mount.path} is Enabled, which this container engine is too old for"
+                raise NotPossible(
+                    f"recursiveReadOnly of {mount.path} needs a newer container engine"
                 )
-            # the engine takes the one with the other alone
+            # the engine accepts one only together with the other
             options |= {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"}
         if options and not is_bind:
-            raise LeadsOut(
-                f"mountPropagation and recursiveReadOnly of the subPath at {mount.path} need an agent that may mount"
+            raise NotPossible(
+                f"mountPropagation and recursiveReadOnly of the subPath at {mount.path} need a process that may mount"
             )
         return options
 
@@ -326,7 +326,7 @@ class Containers:
         at = -1
         try:
             with tree.opened(self._profiles) as directory:
-                names = tree.parts(name)
+                names = tree.split_path(name)
                 at = tree.walk(directory, names[:-1])
                 text = tree.read(names[-1], at, PROFILE_BYTES_MAX + 1)
         except OSError:
@@ -335,7 +335,7 @@ class Containers:
             if at >= 0:
                 os.close(at)
         if text is None or len(text) > PROFILE_BYTES_MAX:
-            raise LeadsOut(f"seccomp profile {name!r} is not in {self._profiles}")
+            raise NotPossible(f"seccomp profile {name!r} is not in {self._profiles}")
         return text.decode("utf-8", "replace")
 
     def _capabilities(self, config: ContainerConfig) -> dict[str, Any]:

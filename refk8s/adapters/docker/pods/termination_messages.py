@@ -16,7 +16,7 @@ from typing import Any
 from refk8s.adapters.docker.engine import labels
 from refk8s.adapters.docker.engine.client import Engine, Refused
 from refk8s.adapters.docker.pods.volumes import Volumes
-from refk8s.adapters.linux.tree import LeadsOut
+from refk8s.adapters.linux.tree import UnsafePath
 from refk8s.core.ports import EXITED, ContainerConfig, ContainerStatus
 from refk8s.core.value import evolve
 
@@ -54,7 +54,7 @@ class Messages:
             found = self._volumes.read_file(
                 status.pod_uid, self._name(status.name, status.attempt), FILE_BYTES_MAX
             )
-        except LeadsOut:
+        except UnsafePath:
             return ""  # These labels are not written by refk8s.
         return (found or b"").decode("utf-8", "replace")
 

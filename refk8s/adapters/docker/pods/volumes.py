@@ -44,11 +44,11 @@ class Volumes:
         self._held: dict[tuple[str, str, int], int] = {}
 
     def _pod(self, pod_uid: str) -> Path:
-        return self._root / tree.part(pod_uid)
+        return self._root / tree.check_name(pod_uid)
 
     def path(self, pod_uid: str, volume: str) -> Path:
         """Where a volume is (for a path of the node: a link to it)."""
-        return self._pod(pod_uid) / VOLUMES / tree.part(volume)
+        return self._pod(pod_uid) / VOLUMES / tree.check_name(volume)
 
     @contextmanager
     def _opened(self, pod_uid: str, *names: str) -> Iterator[int]:
@@ -79,7 +79,7 @@ class Volumes:
             )
 
     def _write(self, operation: WriteVolume) -> Result:
-        name = tree.part(operation.volume)
+        name = tree.check_name(operation.volume)
         with self._opened(operation.pod_uid, VOLUMES) as volumes:
             if operation.host_path:
                 problem = prepare_host_path(operation.host_path, operation.host_path_type)
@@ -199,7 +199,7 @@ class Volumes:
 
     def file(self, pod_uid: str, name: str) -> Path | None:
         """Where that file is, if there is one."""
-        place = self._pod(pod_uid) / tree.part(name)
+        place = self._pod(pod_uid) / tree.check_name(name)
         return place if place.is_file() and not place.is_symlink() else None
 
     # --- what a container mounts ------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Volumes:
         """The path to mount for "volume" or "volume/inner/path"; `index` counts the container's
         mounts.
 
-        LeadsOut where the inner path is not inside the volume (RT-7). Nobody can exchange what the
+        NotPossible where the inner path is not inside the volume (RT-7). Nobody can exchange what the
         answer leads to: it is a mount of this file or directory itself, or names it as this process
         has it open (RT-34).
         """
@@ -226,7 +226,7 @@ class Volumes:
             os.close(root)
         if mount.managed and not self._may_mount:
             os.close(found)
-            return Path(place, *tree.parts(inner))
+            return Path(place, *tree.split_path(inner))
         return self._shown(pod_uid, container, index, found)
 
     def _shown(self, pod_uid: str, container: str, index: int, found: int) -> Path:
@@ -255,9 +255,9 @@ class Volumes:
             self._may_mount = False
         if not stat.S_ISDIR(os.fstat(found).st_mode) or not sees_this_process():
             os.close(found)
-            raise tree.LeadsOut(
-                "a subPath that containers can change cannot be kept in place: this process may not mount (run it as root), and "
-                "the engine can do it for directories of this machine only"
+            raise tree.NotPossible(
+                "a subPath in a volume that containers can change needs a process that may mount (run it as root); "
+                "without it, the engine supports only directories of this machine"
             )
         self._held[pod_uid, container, index] = found
         return Path(f"/proc/{os.getpid()}/fd/{found}")
