@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines about connections are not useful
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # a fork here always runs another program
 
 import grpc
 import grpc.aio
