@@ -275,6 +275,9 @@ def expected_user(machine: str, request: Request) -> User:
     component, _, node = machine.partition("/")
     if component == "kubelet":
         return User(f"system:node:{node}", groups=("system:nodes", AUTHENTICATED))
+    if component == "dns":
+        groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", AUTHENTICATED)
+        return User("system:serviceaccount:kube-system:coredns", groups=groups)
     if (
         component != "kube-controller-manager"
         or request.verb == "watch"
@@ -305,6 +308,6 @@ def test_loop_13_each_list_watch_and_write_of_a_component_is_sent_by_its_user_wi
     cluster = step(cluster, Submit(scenario.creation(web)))
     cluster = settle(cluster, users_are_as_upstream, seconds_max=30)
     assert cluster.history.list(f"{PODS.prefix}default/").records
-    components = ("kubelet", "proxy", "kube-scheduler", "kube-controller-manager")
+    components = ("kubelet", "proxy", "dns", "kube-scheduler", "kube-controller-manager")
     assert {(one, verb) for one in components for verb in ("list", "watch")} <= seen
     assert {("kubelet", "patch"), ("kube-scheduler", "create")} <= seen, seen
