@@ -4,13 +4,13 @@
 import asyncio
 
 from refk8s.components.options import ServerOptions
-from refk8s.components.process import Say, run_process, started
+from refk8s.components.process import WriteLine, run_process, started
 
 
 def run_apiserver(options: ServerOptions) -> int:
     """Run until a signal; returns the exit status. CannotRun: nothing was created."""
 
-    async def main(say: Say, stop: asyncio.Event) -> None:
+    async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         from refk8s.components.clock import Clock
         from refk8s.components.pod_streams import PodStreams
         from refk8s.components.served_api import ServedApi
@@ -23,7 +23,7 @@ def run_apiserver(options: ServerOptions) -> int:
             served.front.connect = PodStreams(served.api, None)
             served.maintain(None)
             started()
-            say(
+            write_line(
                 f"refk8s apiserver is ready at {served.url}: export KUBECONFIG={options.kubeconfig_path}"
             )
             await stop.wait()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from refk8s.components.files import CannotRun
-from refk8s.components.process import Say, run_process, started
+from refk8s.components.process import WriteLine, run_process, started
 from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
 
@@ -151,7 +151,7 @@ def run_client(
     """Run a process until a signal. `prepare` adds the machines; it returns words for the ready
     line, and what is done after the machines have stopped."""
 
-    async def main(say: Say, stop: asyncio.Event) -> None:
+    async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         component = Component(f"kube-{name}" if name != "kubelet" else name, options)
         after: Callable[[], Awaitable[None]] | None = None
         try:
@@ -160,7 +160,7 @@ def run_client(
             component.start()
             started()
             assert component.health is not None
-            say(
+            write_line(
                 f"refk8s {name} is ready{words}: API server {component.api.server}, "
                 f"health at {component.health.url}/healthz"
             )

@@ -21,7 +21,7 @@ CLOSE_SECONDS = 2.0
 class Output:
     """Writes lines to one file descriptor.
 
-    `say` never blocks and never raises; any thread may call it.
+    `write_line` never blocks and never raises; any thread may call it.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Output:
         self._is_ending = False
         self._writer: threading.Thread | None = None
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Queue this line; it is dropped if the queue is full."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._changed:
@@ -60,7 +60,7 @@ class Output:
 
     def write(self, text: str) -> None:
         """Queue a message, as a stream of the logging module."""
-        self.say(text.removesuffix("\n"))
+        self.write_line(text.removesuffix("\n"))
 
     def flush(self) -> None:
         """Do nothing: the thread writes each line at once."""

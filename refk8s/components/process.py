@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 
 from refk8s.components.output import Output, descriptor_of
 
-Say = Callable[[str], None]
-Main = Callable[[Say, asyncio.Event], Awaitable[None]]
+WriteLine = Callable[[str], None]
+Main = Callable[[WriteLine, asyncio.Event], Awaitable[None]]
 """Runs until the event is set, which a signal does; then it removes what it started."""
 
 
@@ -45,7 +45,7 @@ def run_process(main: Main) -> int:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping)
-        await main(out.say, stop)
+        await main(out.write_line, stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -9,25 +9,25 @@ import asyncio
 from pathlib import Path
 
 from refk8s.components.options import RunOptions
-from refk8s.components.process import Say, run_process, started
+from refk8s.components.process import WriteLine, run_process, started
 
 
 def run_cluster(options: RunOptions) -> int:
     """Run until a signal; returns the exit status. CannotRun: nothing was created."""
 
-    async def main(say: Say, stop: asyncio.Event) -> None:
+    async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         from refk8s.components.running_cluster import RunningCluster
 
-        cluster = RunningCluster(options, say)
+        cluster = RunningCluster(options, write_line)
         try:
             await cluster.start()
             started()
-            say(cluster.ready_line)
+            write_line(cluster.ready_line)
             for manifest in options.manifests:
                 from refk8s.components.manifests import apply
 
                 for line in await apply(Path(manifest), cluster.call):
-                    say(line)
+                    write_line(line)
             await stop.wait()
         finally:
             await cluster.stop()

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class RunningCluster:
     """All parts of one `refk8s run`."""
 
-    def __init__(self, options: RunOptions, say: Callable[[str], None] = print) -> None:
+    def __init__(self, options: RunOptions, write_line: Callable[[str], None] = print) -> None:
         self.options = options
-        self.say = say
+        self.write_line = write_line
         self.clock = Clock()
         self.served = ServedApi(options, self.clock)
         self.drivers: list[Driver] = []
@@ -60,7 +60,7 @@ class RunningCluster:
         clock = self.clock
         started = nodes.start(self.served.cluster_id)
         front.connect = PodStreams(api, nodes)
-        teller = Storyteller(clock.now, self.say) if self.options.story else None
+        teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
         self.drivers += [

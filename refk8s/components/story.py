@@ -192,13 +192,15 @@ def rules_sentence(node: str, rules: RuleSet) -> str:
 class Storyteller:
     """Prints sentences with the time since the start."""
 
-    def __init__(self, now: Callable[[], Instant], say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, now: Callable[[], Instant], write_line: Callable[[str], None] = print
+    ) -> None:
         self._now = now
-        self._say = say
+        self._write_line = write_line
         self._start = now()
         self._last = ""
         self._names = Names()
-        say(f"The story begins at {timestamp(self._start)}.")
+        write_line(f"The story begins at {timestamp(self._start)}.")
 
     def committed(self, request: Request, committed: "Committed[Any]") -> None:
         self.print_line(sentence(request, committed))
@@ -216,4 +218,4 @@ class Storyteller:
         """Print a line, unless it is equal to the last one."""
         if words and words != self._last:
             self._last = words
-            self._say(f"{(self._now() - self._start) / SECOND:8.3f} s  {words}")
+            self._write_line(f"{(self._now() - self._start) / SECOND:8.3f} s  {words}")

@@ -326,7 +326,7 @@ class _Log(Generic[V]):
         return 0
 
 
-class _Shelf(Struct, Generic[V], frozen=True, gc=False):
+class _ResourceData(Struct, Generic[V], frozen=True, gc=False):
     """The data of one resource: its present records and its changes."""
 
     records: Map[str, Record[V]]
@@ -337,27 +337,27 @@ class History(Generic[V]):
     """The state of the store at `revision`, and every earlier one down to `compacted`. An immutable
     value: methods read, and `commit` returns the next history (STORE-13)."""
 
-    __slots__ = ("_shelves", "compacted", "revision")
+    __slots__ = ("_by_resource", "compacted", "revision")
 
     def __init__(
-        self, revision: Revision, compacted: Revision, shelves: Map[str, _Shelf[V]]
+        self, revision: Revision, compacted: Revision, by_resource: Map[str, _ResourceData[V]]
     ) -> None:
         self.revision: Final = revision
         self.compacted: Final = compacted
-        self._shelves: Final = shelves
+        self._by_resource: Final = by_resource
 
     def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
         """The record of `key` at revision `at` (None: the present one); None if the key did not
         exist then (STORE-7)."""
         self._check(at)
-        shelf = self._shelves.get(resource_prefix(key))
-        if shelf is None:
+        data = self._by_resource.get(resource_prefix(key))
+        if data is None:
             return None
         if at is not None:
-            for change in shelf.log.after(at):
+            for change in data.log.after(at):
                 if change.key == key:
                     return change.previous
-        return shelf.records.get(key)
+        return data.records.get(key)
 
     def list(
         self,
@@ -375,10 +375,10 @@ class History(Generic[V]):
         """
         self._check(at)
         state: dict[str, Record[V]] = {}
-        for shelf in self._below(prefix):
-            state.update(shelf.records)
+        for data in self._below(prefix):
+            state.update(data.records)
             if at is not None:
-                for change in reversed(shelf.log.after(at)):  # undone, the latest first
+                for change in reversed(data.log.after(at)):  # undone, the latest first
                     if change.previous is None:
                         del state[change.key]
                     else:
@@ -407,8 +407,8 @@ class History(Generic[V]):
         self._check(after)
         found = [
             change
-            for shelf in self._below(prefix)
-            for change in shelf.log.after(after)
+            for data in self._below(prefix)
+            for change in data.log.after(after)
             if change.key.startswith(prefix)
         ]
         found.sort(key=order_of_change)
@@ -418,19 +418,21 @@ class History(Generic[V]):
         """The revision of the last change below `prefix`, or `compacted` if that is greater. A
         cache filled at this revision or later is current (STORE-12)."""
         last = 0
-        for shelf in self._below(prefix):
-            last = max(last, shelf.log.last(prefix))
+        for data in self._below(prefix):
+            last = max(last, data.log.last(prefix))
         return last or self.compacted
 
-    def _below(self, prefix: str) -> Iterable[_Shelf[V]]:
+    def _below(self, prefix: str) -> Iterable[_ResourceData[V]]:
         """The resources that can have keys with this prefix: at most one if the prefix names a
         resource."""
         if prefix.count("/") < 3:
             return [
-                self._shelves[name] for name in sorted(self._shelves) if name.startswith(prefix)
+                self._by_resource[name]
+                for name in sorted(self._by_resource)
+                if name.startswith(prefix)
             ]
-        shelf = self._shelves.get(prefix) or self._shelves.get(resource_prefix(prefix))
-        return () if shelf is None else (shelf,)
+        data = self._by_resource.get(prefix) or self._by_resource.get(resource_prefix(prefix))
+        return () if data is None else (data,)
 
     def _check(self, at: Revision | None) -> None:
         if at is not None:
@@ -461,19 +463,19 @@ def commit(
     outcome = evaluate(txn, history.get, history.revision, stamp)
     if isinstance(outcome, Conflict) or not outcome.changes:
         return history, outcome
-    shelves = history._shelves
+    by_resource = history._by_resource
     for change in outcome.changes:
         resource = resource_prefix(change.key)
-        shelf = shelves.get(resource)
-        if shelf is None:
-            shelf = _Shelf(Map(), _Log([], 0))
+        data = by_resource.get(resource)
+        if data is None:
+            data = _ResourceData(Map(), _Log([], 0))
         records = (
-            shelf.records.delete(change.key)
+            data.records.delete(change.key)
             if change.record is None
-            else shelf.records.set(change.key, change.record)
+            else data.records.set(change.key, change.record)
         )
-        shelves = shelves.set(resource, _Shelf(records, shelf.log.append(change)))
-    return History(outcome.revision, history.compacted, shelves), outcome
+        by_resource = by_resource.set(resource, _ResourceData(records, data.log.append(change)))
+    return History(outcome.revision, history.compacted, by_resource), outcome
 
 
 def compact(history: History[V], revision: Revision) -> History[V]:
@@ -487,13 +489,13 @@ def compact(history: History[V], revision: Revision) -> History[V]:
         raise FutureRevision(history.revision)
     if revision <= history.compacted:
         return history
-    shelves: dict[str, _Shelf[V]] = {}
-    for resource in sorted(history._shelves):
-        shelf = history._shelves[resource]
-        kept = shelf.log.after(revision)
-        if kept or shelf.records:
-            shelves[resource] = _Shelf(shelf.records, _Log(kept, len(kept)))
-    return History(history.revision, revision, Map(shelves))
+    by_resource: dict[str, _ResourceData[V]] = {}
+    for resource in sorted(history._by_resource):
+        data = history._by_resource[resource]
+        kept = data.log.after(revision)
+        if kept or data.records:
+            by_resource[resource] = _ResourceData(data.records, _Log(kept, len(kept)))
+    return History(history.revision, revision, Map(by_resource))
 
 
 # --- Shared with the engines

@@ -54,7 +54,7 @@ class Batch(Struct, Generic[V], frozen=True):
     changes: tuple[Change[V], ...]
 
 
-class _Shelf(Generic[V]):
+class _ResourceData(Generic[V]):
     """The data of one resource: the keys of its present records in order, and its changes."""
 
     __slots__ = ("keys", "log")
@@ -78,7 +78,7 @@ class MemoryEngine(Generic[V]):
         self._revision: Revision = FIRST_REVISION
         self._compacted: Revision = 0
         self._records: dict[str, Record[V]] = {}
-        self._shelves: dict[str, _Shelf[V]] = {}
+        self._by_resource: dict[str, _ResourceData[V]] = {}
         # of each resource's and each namespace's prefix
         self._last_changes: dict[str, Revision] = {}
 
@@ -99,15 +99,15 @@ class MemoryEngine(Generic[V]):
         record = self._records.get(key)
         if at is None and record is not None:
             return record
-        shelf = self._shelves.get(resource_prefix(key))  # ValueError for an invalid key
+        data = self._by_resource.get(resource_prefix(key))  # ValueError for an invalid key
         if at is None:
             return None
         check_revision(at, self._compacted, self._revision)
-        if shelf is None:
+        if data is None:
             return None
         if record is not None and record.mod_revision <= at:
             return record
-        for change in shelf.changes_after(at):
+        for change in data.changes_after(at):
             if change.key == key:
                 return change.previous
         return record
@@ -122,16 +122,16 @@ class MemoryEngine(Generic[V]):
         """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
         if at is not None:
             check_revision(at, self._compacted, self._revision)
-        whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all records of each shelf
+        whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all records of each resource
         records: builtins.list[Record[V]] = []
         total = 0
-        for shelf in self._below(prefix):
+        for data in self._below(prefix):
             room = None if limit is None else max(0, limit - len(records))
-            start = 0 if whole else shelf.keys.bisect_left(prefix)
+            start = 0 if whole else data.keys.bisect_left(prefix)
             if after is not None:
-                start = max(start, shelf.keys.bisect_right(after))
-            end = len(shelf.keys) if whole else max(start, shelf.keys.bisect_left(_end_of(prefix)))
-            undone = {} if at is None else _undone(shelf.changes_after(at), prefix, after)
+                start = max(start, data.keys.bisect_right(after))
+            end = len(data.keys) if whole else max(start, data.keys.bisect_left(_end_of(prefix)))
+            undone = {} if at is None else _undone(data.changes_after(at), prefix, after)
             if undone:
                 total += (
                     end
@@ -141,14 +141,14 @@ class MemoryEngine(Generic[V]):
                         for key, record in undone.items()
                     )
                 )
-                records.extend(islice(_with(undone, self._records, shelf, start, end), room))
+                records.extend(islice(_with(undone, self._records, data, start, end), room))
             else:
                 total += end - start
                 present = self._records
                 records.extend(
                     [
                         present[key]
-                        for key in shelf.keys[
+                        for key in data.keys[
                             start : end if room is None else min(end, start + room)
                         ]
                     ]
@@ -162,9 +162,9 @@ class MemoryEngine(Generic[V]):
         """As `History.changes`. O(log n + changes of the resource since)."""
         check_revision(after, self._compacted, self._revision)
         found: builtins.list[Change[V]] = []
-        for shelf in self._below(prefix):
+        for data in self._below(prefix):
             found.extend(
-                [change for change in shelf.changes_after(after) if change.key.startswith(prefix)]
+                [change for change in data.changes_after(after) if change.key.startswith(prefix)]
             )
         found.sort(key=order_of_change)
         return tuple(found if limit is None else whole_revisions(found, limit))
@@ -173,7 +173,7 @@ class MemoryEngine(Generic[V]):
         """As `History.prefix_revision`. O(1) for the prefix of a resource or a namespace."""
         if prefix.count("/") < 3:
             last = max(
-                (shelf.log[-1].revision for shelf in self._below(prefix) if shelf.log), default=0
+                (data.log[-1].revision for data in self._below(prefix) if data.log), default=0
             )
         elif prefix.endswith("/"):
             last = self._last_changes.get(prefix, 0)
@@ -183,15 +183,15 @@ class MemoryEngine(Generic[V]):
             )
         return max(last, self._compacted)
 
-    def _below(self, prefix: str) -> Iterator[_Shelf[V]]:
+    def _below(self, prefix: str) -> Iterator[_ResourceData[V]]:
         if prefix.count("/") >= 3:
-            shelf = self._shelves.get(resource_prefix(prefix))
-            if shelf is not None:
-                yield shelf
+            data = self._by_resource.get(resource_prefix(prefix))
+            if data is not None:
+                yield data
             return
-        for resource in sorted(self._shelves):
+        for resource in sorted(self._by_resource):
             if resource.startswith(prefix):
-                yield self._shelves[resource]
+                yield self._by_resource[resource]
 
     # --- Writing
 
@@ -234,31 +234,31 @@ class MemoryEngine(Generic[V]):
 
     def _apply(self, change: Change[V]) -> None:
         key = change.key
-        shelf = self._shelf(key)
+        data = self._data_of(key)
         if change.record is None:
             del self._records[key]
-            shelf.keys.remove(key)
+            data.keys.remove(key)
         else:
             if change.previous is None:
-                shelf.keys.add(key)
+                data.keys.add(key)
             else:
                 change.previous.wire = None  # rarely read again; it is encoded again then
             self._records[key] = change.record
-        self._remember(shelf, change)
+        self._remember(data, change)
 
-    def _remember(self, shelf: _Shelf[V], change: Change[V]) -> None:
-        shelf.log.append(change)
+    def _remember(self, data: _ResourceData[V], change: Change[V]) -> None:
+        data.log.append(change)
         position = change.key.find("/", change.key.find("/", 1) + 1)
         while position >= 0:
             self._last_changes[change.key[: position + 1]] = change.revision
             position = change.key.find("/", position + 1)
 
-    def _shelf(self, key: str) -> _Shelf[V]:
+    def _data_of(self, key: str) -> _ResourceData[V]:
         resource = resource_prefix(key)
-        shelf = self._shelves.get(resource)
-        if shelf is None:
-            shelf = self._shelves[resource] = _Shelf()
-        return shelf
+        data = self._by_resource.get(resource)
+        if data is None:
+            data = self._by_resource[resource] = _ResourceData()
+        return data
 
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
         """As `compact`; with `changes_max` only up to the revision of that many changes. O(changes
@@ -269,11 +269,11 @@ class MemoryEngine(Generic[V]):
             return True
         wanted, revision = revision, self.compaction_step(revision, changes_max)
         self._compacted = revision
-        for resource in list(self._shelves):
-            shelf = self._shelves[resource]
-            del shelf.log[: bisect_right(shelf.log, revision, key=_revision_of)]
-            if not shelf.log and not shelf.keys:
-                del self._shelves[resource]
+        for resource in list(self._by_resource):
+            data = self._by_resource[resource]
+            del data.log[: bisect_right(data.log, revision, key=_revision_of)]
+            if not data.log and not data.keys:
+                del self._by_resource[resource]
         self._last_changes = {
             prefix: last for prefix, last in self._last_changes.items() if last > revision
         }
@@ -286,14 +286,14 @@ class MemoryEngine(Generic[V]):
             return revision
         oldest = sorted(
             change.revision
-            for shelf in self._shelves.values()
-            for change in shelf.log[: changes_max + 1]
+            for data in self._by_resource.values()
+            for change in data.log[: changes_max + 1]
         )
         return min(revision, oldest[changes_max - 1]) if len(oldest) > changes_max else revision
 
     def changes_until(self, revision: Revision) -> builtins.list[Change[V]]:
         """The changes in the history up to this revision, resource by resource. O(result)."""
-        logs = [shelf.log for shelf in self._shelves.values()]
+        logs = [data.log for data in self._by_resource.values()]
         return [
             change
             for log in logs
@@ -303,7 +303,7 @@ class MemoryEngine(Generic[V]):
     @property
     def change_count(self) -> int:
         """The number of changes in the history. O(resources)."""
-        return sum(len(shelf.log) for shelf in self._shelves.values())
+        return sum(len(data.log) for data in self._by_resource.values())
 
     def probe(self) -> None:
         """Do nothing: memory can always be written."""
@@ -317,16 +317,16 @@ class MemoryEngine(Generic[V]):
     ) -> None:
         """Fill an empty engine with the present records of another and its changes since
         `compacted`, in order."""
-        if self._shelves or self._revision != FIRST_REVISION:
+        if self._by_resource or self._revision != FIRST_REVISION:
             raise ValueError("only an empty engine can be restored into")
         self._records = {record.key: record for record in records}
         keys: dict[str, builtins.list[str]] = {}
         for key in self._records:
             keys.setdefault(resource_prefix(key), []).append(key)
         for resource, found in keys.items():
-            self._shelf(resource).keys.update(found)
+            self._data_of(resource).keys.update(found)
         for change in changes:
-            self._remember(self._shelf(change.key), change)
+            self._remember(self._data_of(change.key), change)
         self._revision = revision
         self._compacted = compacted
 
@@ -353,16 +353,16 @@ def _undone(
 def _with(
     undone: dict[str, Record[V] | None],
     records: dict[str, Record[V]],
-    shelf: _Shelf[V],
+    data: _ResourceData[V],
     start: int,
     end: int,
 ) -> Iterator[Record[V]]:
-    """The shelf's records from position `start` to `end` before the changes in `undone`, in the
+    """The records of one resource from position `start` to `end` before the changes in `undone`, in the
     order of keys."""
     revived = sorted(
         key for key, record in undone.items() if record is not None and key not in records
     )
-    for key in merge(shelf.keys.islice(start, end), revived):
+    for key in merge(data.keys.islice(start, end), revived):
         record = undone[key] if key in undone else records[key]
         if record is not None:
             yield record

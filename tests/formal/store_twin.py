@@ -62,20 +62,20 @@ class StoreTwin(Twin):
         CoreBug(
             "the past is undone in the wrong order",
             store.History.list,
-            "in reversed(shelf.log.after(at))",
-            "in shelf.log.after(at)",
+            "in reversed(data.log.after(at))",
+            "in data.log.after(at)",
         ),
         CoreBug(
             "compaction forgets one change too many",
             store.compact,
-            "shelf.log.after(revision)",
-            "shelf.log.after(revision + 1)",
+            "data.log.after(revision)",
+            "data.log.after(revision + 1)",
         ),
         CoreBug(
             "a watch resumes one revision late",
             store.History.changes,
-            "shelf.log.after(after)",
-            "shelf.log.after(after + 1)",
+            "data.log.after(after)",
+            "data.log.after(after + 1)",
         ),
         CoreBug("410 is taken for a cut", Informer.gone, "revision=0", "revision=self.revision"),
         CoreBug(

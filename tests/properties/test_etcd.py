@@ -300,7 +300,9 @@ def test_etcd_4_the_state_follows_the_events_however_they_are_split(
     before: list[Attempt], after: list[Attempt], data: st.DataObject
 ) -> None:
     history = (
-        run(before)[-1].after if before else History(1, 0, run([Attempt((), ())])[0].after._shelves)
+        run(before)[-1].after
+        if before
+        else History(1, 0, run([Attempt((), ())])[0].after._by_resource)
     )
     mirror = mirror_of(history)
     present = run(after, history)[-1].after if after else history

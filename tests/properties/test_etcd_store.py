@@ -188,7 +188,7 @@ class Lockstep(RuleBasedStateMachine):
         self.etcd.run(refreshed(self.stores[0]))
         revision = max(store.revision for store in self.stores)
         assert revision > self.history.revision
-        self.history = History(revision, self.history.compacted, self.history._shelves)
+        self.history = History(revision, self.history.compacted, self.history._by_resource)
 
     @rule(back=st.sampled_from([2, 6, 0]))
     def compact(self, back: int) -> None:

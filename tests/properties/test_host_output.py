@@ -26,7 +26,7 @@ def test_host_9_every_line_is_written_in_order_or_counted(
     reader, writer = os.pipe()
     output = Output(writer, lines_max)
     for number in range(lines):
-        output.say(f"{number} {'x' * width}")
+        output.write_line(f"{number} {'x' * width}")
     got = bytearray()
     closer = os.fork()
     if closer == 0:  # reads to the end, as a reader that is merely late does
@@ -51,7 +51,7 @@ def test_host_9_a_reader_that_never_reads_costs_a_bounded_queue() -> None:
     reader, writer = os.pipe()
     output = Output(writer, lines_max=100, bytes_max=10_000)
     for number in range(50_000):
-        output.say(f"line {number}")
+        output.write_line(f"line {number}")
     assert len(output._waiting) <= 102 and output._bytes <= 10_000
     output.close(0)  # no waiting: the thread is a daemon and ends with the process
     os.close(reader)
@@ -66,8 +66,8 @@ def test_host_9_a_reader_that_has_gone_is_no_error() -> None:
     os.close(reader)
     output = Output(writer)
     for _ in range(1000):
-        output.say("nobody reads this")
+        output.write_line("nobody reads this")
     output.close(10)
     assert not output._waiting
     os.close(writer)
-    Output(descriptor_of(None)).say("nor this")
+    Output(descriptor_of(None)).write_line("nor this")

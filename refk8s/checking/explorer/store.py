@@ -127,7 +127,7 @@ class StoreStates:
                 position,
                 self.keep(
                     self.prefixes[position],
-                    ResourceState(History(later, later, bare._shelves), old.deletions),
+                    ResourceState(History(later, later, bare._by_resource), old.deletions),
                 ),
             )
         return store
@@ -179,7 +179,9 @@ class StoreStates:
     def _reached(self, history: History[Any], revision: int) -> History[Any]:
         """The history before the next write: with one counter, its revision is that of the store."""
         return (
-            History(revision, history.compacted, history._shelves) if self.one_revision else history
+            History(revision, history.compacted, history._by_resource)
+            if self.one_revision
+            else history
         )
 
     def _seed_for(self, reader: "Reader", request: Request) -> bytes:

@@ -226,7 +226,7 @@ def del_12_no_new_finalizers_while_being_deleted(change: Change[Any]) -> Iterato
     if added := [
         finalizer for finalizer in pair[1].metadata.finalizers or () if finalizer not in had
     ]:
-        yield f"{change.key} is going and got {', '.join(added)}"
+        yield f"{change.key} is being deleted and got the finalizers {', '.join(added)}"
 
 
 def val_4_one_controller(key: str, owner_references: Iterable[Any]) -> Iterator[str]:
