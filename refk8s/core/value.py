@@ -5,12 +5,25 @@ ordinary class. The garbage collector does not track them, because values have n
 `evolve(value, **changes)` returns a changed copy.
 """
 
+from typing import Any, TypeVar
+
+import attrs
 from msgspec import Struct, field
-from msgspec.structs import replace as evolve
+from msgspec.structs import replace
 
 
 class Value(Struct, frozen=True, gc=False):
     """A frozen record. Equal when all its fields are."""
+
+
+T = TypeVar("T")
+
+
+def evolve(value: T, **changes: Any) -> T:
+    """The value with these fields changed."""
+    if isinstance(value, Struct):
+        return replace(value, **changes)
+    return attrs.evolve(value, **changes)  # type: ignore[misc]
 
 
 __all__ = ["Value", "evolve", "field"]
