@@ -275,6 +275,10 @@ def describe(cluster: Cluster, action: Action) -> str:
             return f"-- {component(name)} stops for {_seconds(until - cluster.now)}"
         case actions.Start(name):
             return f"-- {component(name)} starts again"
+        case actions.Suspend(name, until):
+            return f"-- {component(name)} is suspended for {_seconds(until - cluster.now)}"
+        case actions.Resume(name):
+            return f"-- {component(name)} goes on"
         case actions.CutWatch(channel):
             return f"-- the watch of {component(channel[0])} on {_watched(cluster, channel)} is cut"
         case actions.LoseRequest(channel):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 from refk8s.core.context import Instant
 
@@ -22,20 +23,40 @@ class SystemChance:
         return self._pool[start : self._position]
 
 
+def _since_boot() -> int:
+    """Nanoseconds since the machine was started, also while it was suspended."""
+    return time.clock_gettime_ns(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Clock:
-    """Wall time that never goes back within this process."""
+    """Wall time that never goes back and never stands still within this process (HOST-15).
 
-    __slots__ = ("_last",)
+    After the system clock was set back, this clock runs at nine tenths of its rate until the system
+    clock has caught up.
+    """
 
-    def __init__(self) -> None:
-        self._last: Instant = 0
+    __slots__ = ("_elapsed", "_from", "_shown", "_wall")
+
+    def __init__(
+        self, wall: Callable[[], int] = time.time_ns, elapsed: Callable[[], int] = _since_boot
+    ) -> None:
+        self._wall = wall
+        self._elapsed = elapsed
+        self._shown = 0  # when it last showed the system's time
+        self._from = elapsed() // 1000
 
     def now(self) -> Instant:
         """Microseconds since the Unix epoch."""
-        now = time.time_ns() // 1000
-        if now > self._last:
-            self._last = now
-        return self._last
+        elapsed = self._elapsed() // 1000
+        least = self._shown + (elapsed - self._from) * 9 // 10
+        now = self._wall() // 1000
+        if now < least:
+            return least
+        self._shown, self._from = now, elapsed
+        return now
 
 
 CHANCE = SystemChance()

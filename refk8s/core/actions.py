@@ -58,6 +58,12 @@ class Start(Value, frozen=True, order=True):
     machine: str
 
 
+class Resume(Value, frozen=True, order=True):
+    """A suspended component goes on, and handles everything that it has received meanwhile."""
+
+    machine: str
+
+
 class CatchUp(Value, frozen=True, order=True):
     """The stale cache of an API server catches up with the store."""
 
@@ -93,6 +99,16 @@ class Crash(Value, frozen=True, order=True):
 
 class Stop(Value, frozen=True, order=True):
     """A component loses its state and starts again only at the instant `until`."""
+
+    machine: str
+    until: Instant
+
+
+class Suspend(Value, frozen=True, order=True):
+    """A component's process does not run until that instant, and keeps its state (CLUSTER-14).
+
+    As with SIGSTOP, or while its virtual machine is moved.
+    """
 
     machine: str
     until: Instant
@@ -200,9 +216,9 @@ class Disturb(Value, frozen=True, order=True):
     which: str = ""
 
 
-Happening: TypeAlias = Arrive | Answer | Notify | Operate | Wake | Start | CatchUp | Elapse
+Happening: TypeAlias = Arrive | Answer | Notify | Operate | Wake | Start | Resume | CatchUp | Elapse
 Fault: TypeAlias = (
-    Crash | Stop | CutWatch | LoseRequest | LoseAnswer | GiveUp | Duplicate | Refuse | Delay | Partition | RestartServer | Stale | Switch
+    Crash | Stop | Suspend | CutWatch | LoseRequest | LoseAnswer | GiveUp | Duplicate | Refuse | Delay | Partition | RestartServer | Stale | Switch
     | Skew | Compact | Disturb
 )  # fmt: skip
 Action: TypeAlias = Happening | Submit | Fault

@@ -18,6 +18,9 @@ from refk8s.core.actions import (
     LoseAnswer,
     LoseRequest,
     Notify,
+    Partition,
+    Skew,
+    Suspend,
 )
 from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster
@@ -54,6 +57,25 @@ def faults(cluster: Cluster, allowed: Sequence[str]) -> list[Action]:
             and not flying.watch
         ):
             found.append(GiveUp(id))
+    if "suspend" in allowed:
+        found += [
+            Suspend(name, cluster.now + seconds * 1_000_000)
+            for name, component in sorted(cluster.components.items())
+            for seconds in (3, 9, 30)
+            if component.resumes_at is None
+        ]
+    if "partition" in allowed:
+        found += [
+            Partition(name, cluster.now + seconds * 1_000_000)
+            for name in sorted(cluster.components)
+            for seconds in (3, 9, 30)
+        ]
+    if "skew" in allowed:
+        found += [
+            Skew(name, seconds * 1_000_000)
+            for name in sorted(cluster.components)
+            for seconds in (-60, 0, 60)
+        ]
     if "cut" in allowed:
         found += [CutWatch(id) for id in sorted(cluster.watches)]
     if "compact" in allowed and cluster.history.revision > cluster.history.compacted + 1:

@@ -32,11 +32,13 @@ from refk8s.core.actions import (
     Partition,
     Refuse,
     RestartServer,
+    Resume,
     Skew,
     Stale,
     Start,
     Stop,
     Submit,
+    Suspend,
     Switch,
     Wake,
 )
@@ -535,6 +537,40 @@ def test_cluster_3_a_stopped_component_hears_nothing_and_starts_at_its_instant()
     assert action == Elapse(until)
     cluster = step(step(cluster, Elapse(until)), Start("speaker"))
     assert cluster.components["speaker"].life == 2 and heard(cluster) == ()
+
+
+@given(drawn, drawn, st.integers(1, 90))
+def test_cluster_14_a_suspended_component_handles_at_once_and_in_order_what_waited(
+    choices, later, seconds
+):
+    cluster, _ = wander(quiet(), [(kind % 13, which) for kind, which in choices])
+    before, until = cluster, cluster.now + seconds * SECOND
+    cluster = step(cluster, Suspend("speaker", until))
+    assert not is_enabled(cluster, Suspend("speaker", until + SECOND))
+    waited = 0
+    for kind, which in later:
+        actions = [one for one in enabled(cluster) if not isinstance(one, Resume)]
+        assert not any(isinstance(one, Wake) for one in actions)
+        if actions:
+            action = outcome(actions[(kind + which) % len(actions)], cluster, 1)
+            cluster = step(cluster, action)
+            waited += isinstance(action, (Answer, Notify))
+    assert cluster.components["speaker"].state is before.components["speaker"].state
+    sent = set(before.flying) | set(before.watches)
+    assert set(cluster.flying) | set(cluster.watches) <= sent, "it sends something"
+    inbox = cluster.components["speaker"].inbox
+    assert len(inbox) == waited
+    crashed = step(cluster, Crash("speaker"))
+    assert crashed.components["speaker"].inbox == () and heard(crashed) == ()
+    while Resume("speaker") not in enabled(cluster):
+        assert cluster.now < until
+        cluster = step(cluster, next(enabled(cluster)))
+    assert cluster.now == until
+    inbox = cluster.components["speaker"].inbox
+    cluster = step(cluster, Resume("speaker"))
+    assert heard(cluster) == (*heard(before), *inbox)
+    if inbox:
+        assert Speaker.clock(cluster.components["speaker"].state) == until
 
 
 # --- a whole cluster, in this process and in others -----------------------------------------------

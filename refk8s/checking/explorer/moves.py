@@ -448,7 +448,8 @@ ACTIONS: dict[type[Move], type[Action]] = {
     RestartServer: actions.RestartServer,
 }
 """Not explored: `Delay` and `Partition` (any order of deliveries is a delay), `Stop` and `Start` (a
-crash is a stop without duration), `Stale`, `CatchUp`, `Switch` and `Skew`."""
+crash is a stop without duration), `Suspend` and `Resume` (a late delivery of everything), `Stale`,
+`CatchUp`, `Switch` and `Skew`."""
 
 
 def to_action(move: Move, names: Names) -> Action:

@@ -28,6 +28,7 @@ from refk8s.core.actions import (
     Stale,
     Stop,
     Submit,
+    Suspend,
     Switch,
 )
 from refk8s.core.api.request import Patch, Request
@@ -195,6 +196,12 @@ def switch(cluster: Cluster, chance: Random) -> Actions:
 def skew(cluster: Cluster, chance: Random) -> Actions:
     """A component's clock is set up to five minutes ahead or behind."""
     return (Skew(chance.choice(sorted(cluster.components)), chance.randrange(-300, 301) * SECOND),)
+
+
+def suspend(cluster: Cluster, chance: Random) -> Actions:
+    """A component does not run for some time, and does not lose its state."""
+    up = [name for name in _up(cluster) if cluster.components[name].resumes_at is None]
+    return (Suspend(chance.choice(up), _some_time(cluster, chance)),) if up else ()
 
 
 def conflict(cluster: Cluster, chance: Random) -> Actions:
@@ -366,6 +373,7 @@ FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
     "image": (image, Rate(0.001, 5)),
     "slow": (slow, Rate(0.001, 5)),
     "runtime": (runtime, Rate(0.0005, 4)),
+    "suspend": (suspend, Rate(0.001, 5)),
 }
 """Every fault by name, with its default rate and budget."""
 

@@ -15,21 +15,43 @@ def start(cluster: Cluster, name: str, component: Component) -> Cluster:
     """A new instance without the state of the last; its clock and its API server do not change."""
     seed = start_seed(cluster.seed, name, component.life)
     state, effects = cluster.machines[name].start(cluster.now + component.skew, seed)
-    component = evolve(component, state=state, wake_at=None, back_at=None)
+    component = evolve(
+        component, state=state, wake_at=None, back_at=None, resumes_at=None, inbox=()
+    )
     return _after(cluster, name, component, effects)
 
 
 def handle_event(cluster: Cluster, channel: Channel, event: Event) -> Cluster:
     """The machine handles one event.
 
-    An event for an earlier instance, or for a stopped machine, is dropped (CLUSTER-3).
+    An event for an earlier instance, or for a stopped machine, is dropped (CLUSTER-3). One for a
+    suspended machine waits (CLUSTER-14).
     """
     if not is_alive(cluster, channel):
         return cluster
     name = channel[0]
     component = cluster.components[name]
+    if component.resumes_at is not None:
+        component = evolve(component, inbox=(*component.inbox, event))
+        return evolve(cluster, components=cluster.components.set(name, component))
+    return _handle(cluster, name, component, (event,))
+
+
+def resume(cluster: Cluster, name: str) -> Cluster:
+    """A suspended machine handles all events that have waited, in one step (CLUSTER-14)."""
+    component = cluster.components[name]
+    events = component.inbox
+    component = evolve(component, resumes_at=None, inbox=())
+    if not events:
+        return evolve(cluster, components=cluster.components.set(name, component))
+    return _handle(cluster, name, component, events)
+
+
+def _handle(
+    cluster: Cluster, name: str, component: Component, events: tuple[Event, ...]
+) -> Cluster:
     state, effects = cluster.machines[name].step(
-        component.state, (event,), cluster.now + component.skew
+        component.state, events, cluster.now + component.skew
     )
     return _after(cluster, name, evolve(component, state=state), effects)
 

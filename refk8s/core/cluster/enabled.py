@@ -23,10 +23,12 @@ from refk8s.core.actions import (
     Operate,
     Partition,
     Refuse,
+    Resume,
     Skew,
     Stale,
     Start,
     Stop,
+    Suspend,
     Switch,
     Wake,
 )
@@ -106,7 +108,7 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
             )
         case Operate(channel):
             return channel in cluster.operations and is_operable(cluster, channel)
-        case Wake(name) | Start(name):
+        case Wake(name) | Start(name) | Resume(name):
             component = cluster.components.get(name)
             return component is not None and next_turn(name, component, cluster.now) == action
         case CatchUp(server):
@@ -138,6 +140,12 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
             return is_up(cluster, name)
         case Stop(name, until) | Partition(name, until):
             return is_up(cluster, name) and until > cluster.now
+        case Suspend(name, until):
+            return (
+                is_up(cluster, name)
+                and cluster.components[name].resumes_at is None
+                and until > cluster.now
+            )
         case Stale(server, until):
             return server not in cluster.caches and until > cluster.now
         case Switch(name, server):
@@ -167,20 +175,18 @@ def _is_answered(cluster: Cluster, channel: Channel) -> bool:
 def next_turn(name: str, component: Component, now: Instant) -> Action | None:
     """The action that a component's own clock makes possible.
 
-    A stopped component starts; the timer of a running one expires.
+    A stopped component starts; a suspended one goes on; the timer of a running one expires.
     """
     if component.back_at is not None:
         return Start(name) if is_due(component.back_at, now) else None
+    if component.resumes_at is not None:
+        return Resume(name) if is_due(component.resumes_at, now) else None
     return Wake(name) if is_due(component.wake_at, now) else None
 
 
 def upcoming(cluster: Cluster) -> Instant | None:
     """The next instant at which the passing of time makes an action possible."""
-    instants = [
-        at
-        for c in cluster.components.values()
-        if (at := c.wake_at if c.back_at is None else c.back_at) is not None
-    ]
+    instants = [at for c in cluster.components.values() if (at := _next_instant(c)) is not None]
     instants += [
         at - clock_skew(cluster, name)
         for name, world in cluster.worlds.items()
@@ -192,6 +198,13 @@ def upcoming(cluster: Cluster) -> Instant | None:
     instants += [at for at in cluster.held.values() if at > cluster.now]
     instants += [cache.until for cache in cluster.caches.values()]
     return max(min(instants), cluster.now) if instants else None
+
+
+def _next_instant(component: Component) -> Instant | None:
+    """The instant of a component's next turn."""
+    if component.back_at is not None:
+        return component.back_at
+    return component.wake_at if component.resumes_at is None else component.resumes_at
 
 
 def is_due(at: Instant | None, now: Instant) -> bool:

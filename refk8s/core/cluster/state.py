@@ -1,4 +1,4 @@
-"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-13 (spec/cluster.md).
+"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-14 (spec/cluster.md).
 
 `enabled.py` lists the actions that are possible in a state, `step.py` carries one out.
 
@@ -31,9 +31,7 @@ from refk8s.core.actions import (
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.context import Chance, Context, Instant, SeededChance
-from refk8s.core.machine import (
-    AnyMachine,
-)
+from refk8s.core.machine import AnyMachine, Event
 from refk8s.core.ports import Later, Operation, Records, Result, RuleSet
 from refk8s.core.store import EMPTY, Committed, History
 from refk8s.core.value import Value, field
@@ -75,12 +73,17 @@ class Cursor(Value, frozen=True, eq=False):
 
 
 class Component(Value, frozen=True, eq=False):
-    """A machine's current state. A stopped one (`back_at`) has none and receives nothing."""
+    """A machine's current state. A stopped one (`back_at`) has none and receives nothing.
+
+    A suspended one (`resumes_at`) keeps its state, and what it receives waits in its inbox.
+    """
 
     state: Any
     life: int
     wake_at: Instant | None = None  # in the cluster's time
     back_at: Instant | None = None
+    resumes_at: Instant | None = None
+    inbox: tuple[Event, ...] = ()
     skew: Instant = 0
     server: int = 0
 

@@ -25,11 +25,13 @@ from refk8s.core.actions import (
     Partition,
     Refuse,
     RestartServer,
+    Resume,
     Skew,
     Stale,
     Start,
     Stop,
     Submit,
+    Suspend,
     Switch,
     Wake,
 )
@@ -38,7 +40,7 @@ from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
-from refk8s.core.cluster.component import handle_event, is_alive, own_channel, start
+from refk8s.core.cluster.component import handle_event, is_alive, own_channel, resume, start
 from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
 from refk8s.core.cluster.state import (
     Cache,
@@ -99,6 +101,8 @@ def step(cluster: Cluster, action: Action) -> Cluster:
             return _elapse(cluster, to)
         case Submit(request):
             return submit(cluster, request)[0]
+        case Resume(name):
+            return resume(cluster, name)
         case CatchUp(server):
             return evolve(cluster, caches=cluster.caches.delete(server))
         case Start(name):
@@ -182,9 +186,13 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
             )
         case Stop(name, until):
             stopped = evolve(cluster.components[name], state=None, wake_at=None, back_at=until)
+            stopped = evolve(stopped, resumes_at=None, inbox=())
             return evolve(
                 _forget_watches(cluster, name), components=cluster.components.set(name, stopped)
             )
+        case Suspend(name, until):
+            suspended = evolve(cluster.components[name], resumes_at=until)
+            return evolve(cluster, components=cluster.components.set(name, suspended))
         case Skew(name, by):
             return evolve(
                 cluster,

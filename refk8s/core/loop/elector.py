@@ -86,6 +86,7 @@ class Leading(Value, frozen=True, eq=False):
 class ElectorState(Value, frozen=True, eq=False):
     """The state of an elector; `leading` is None while it is a candidate."""
 
+    config: ElectionConfig
     seed: bytes
     identity: str
     latest: Instant  # of its clock
@@ -151,7 +152,8 @@ class Elector:
 
     def start(self, now: Instant, seed: bytes) -> tuple[ElectorState, Effects]:
         identity = f"{self.host}_{format_uid(SeededChance(seed + b'identity').draw(16))}"
-        turn = _Turn(self, ElectorState(seed, identity, latest=now, due=now), now)
+        state = ElectorState(self.config, seed, identity, latest=now, due=now)
+        turn = _Turn(self, state, now)
         return turn.finish(())
 
     def step(

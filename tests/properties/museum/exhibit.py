@@ -106,17 +106,21 @@ class Simulation:
     steps: int = 1_500
     seeds_max: int = 60
     faults: str = "all"
+    instances: int = 1
 
     @property
     def words(self) -> str:
-        return f"`refk8s sim --steps {self.steps}" + (
-            f" --faults {self.faults}`" if self.faults != "all" else "`"
-        )
+        instances = f" --instances {self.instances}" if self.instances > 1 else ""
+        faults = f" --faults {self.faults}" if self.faults != "all" else ""
+        return f"`refk8s sim --steps {self.steps}{instances}{faults}`"
 
     def search(self, known: Found | None = None, rule: str = "") -> Found:
         total = 0
         for seed in range(self.seeds_max) if known is None else (known.run,):
-            run = simulate(Setup(seed=seed, steps=self.steps, faults=parse_faults(self.faults)))
+            faults = parse_faults(self.faults)
+            run = simulate(
+                Setup(seed=seed, steps=self.steps, instances=self.instances, faults=faults)
+            )
             total += len(run.actions)
             if any(not rule or broken.rule == rule for broken in run.broken):
                 return Found("; ".join(map(str, run.broken)), total, "steps", seed)

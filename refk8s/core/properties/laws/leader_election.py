@@ -9,6 +9,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import EVENTS, LEASES
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.elector import Elector, ElectorState
+from refk8s.core.loop.lease_lock import ElectionConfig, holder_of
 from refk8s.core.properties.law import Law
 from refk8s.core.properties.predicates.leader_election import (
     elect_1_the_holder_is_recorded,
@@ -23,7 +24,8 @@ def the_holder_is_recorded(
 ) -> Iterable[str] | None:
     """ELECT-1, for a Lease that machines of this cluster compete for."""
     key = change.key.removeprefix(LEASES.prefix)
-    if change.record is None or key not in {_key(each) for _, each in electors(after)}:
+    locks = {_key(each.config) for each in after.machines.values() if isinstance(each, Elector)}
+    if change.record is None or key not in locks:
         return None
     old = change.previous.value.spec if change.previous is not None else None
     return elect_1_the_holder_is_recorded(old, change.record.value.spec)
@@ -38,11 +40,11 @@ def a_former_leader_is_silent(
         return None
     return [
         words
-        for name, elector, identity in found
+        for name, state in found
         for words in elect_4_the_lease_has_not_ended(
-            identity,
-            _lease(after, elector),
-            elector.config.renew_deadline,
+            state.identity,
+            _lease(after, state.config),
+            state.config.renew_deadline,
             after.now + after.components[name].skew,
         )
     ]
@@ -55,77 +57,68 @@ def the_holder_acts(before: Cluster, action: Action, after: Cluster) -> Iterable
         return None
     return [
         words
-        for _, elector, identity in found
-        for words in elect_5_the_lease_names_it(identity, _lease(after, elector))
+        for _, state in found
+        for words in elect_5_the_lease_names_it(state.identity, _lease(after, state.config))
     ]
 
 
 def one_leads(cluster: Cluster) -> Iterable[str] | None:
     """ELECT-9: of the instances of a component, the holder of the Lease leads, and no other."""
-    leaders: dict[str, list[str]] = {}
-    holders: dict[str, str] = {}
-    for name, elector in electors(cluster):
-        state = cluster.components[name].state
-        lease = _lease(cluster, elector)
-        holders[_key(elector)] = (lease.spec.holder_identity if lease is not None else None) or ""
-        leading = leaders.setdefault(_key(elector), [])
-        if isinstance(state, ElectorState) and state.leading is not None:
-            leading.append(state.identity)
-    if not leaders:
-        return None
-    return [
-        f"{key} names {holders[key] or 'nobody'}, and these instances lead: {', '.join(found) or 'none'}"
-        for key, found in sorted(leaders.items())
-        if found != [holders[key]]
-    ]
-
-
-def electors(cluster: Cluster) -> Iterator[tuple[str, Elector]]:
-    """The machines of the cluster that run behind an election."""
+    leaders: dict[ElectionConfig, list[str]] = {}
     for name in sorted(cluster.machines):
         machine = cluster.machines[name]
         if isinstance(machine, Elector):
-            yield name, machine
+            found = leaders.setdefault(machine.config, [])
+            state = cluster.components[name].state
+            if isinstance(state, ElectorState) and state.leading is not None:
+                found.append(state.identity)
+    if not leaders:
+        return None
+    return [
+        f"{_key(config)} names {holder or 'nobody'}, and these lead: {', '.join(found) or 'none'}"
+        for config, found in leaders.items()
+        if found != [holder := holder_of(_lease(cluster, config))]
+    ]
 
 
-def _acting(before: Cluster, after: Cluster) -> Iterator[tuple[str, Elector, str]]:
-    """Whose component sends a request in this step: the machine, its election, its identity.
+def _acting(before: Cluster, after: Cluster) -> Iterator[tuple[str, ElectorState]]:
+    """The machines behind an election whose component sends a request in this step.
 
     O(requests in transit).
     """
     if before.flying is after.flying:
         return
-    for name, elector in electors(after):
-        state = after.components[name].state
-        if before.components.get(name) is after.components[name] or state is None:
+    for name, component in sorted(after.components.items()):
+        state = component.state
+        if not isinstance(state, ElectorState) or before.components.get(name) is component:
             continue
         if any(
             channel[0] == name
             and channel not in before.flying
-            and not _is_of_election(flying.request, elector)
+            and not _is_of_election(flying.request, state.config)
             for channel, flying in after.flying.items()
         ):
-            yield name, elector, state.identity
+            yield name, state
 
 
-def _is_of_election(request: Request, elector: Elector) -> bool:
+def _is_of_election(request: Request, config: ElectionConfig) -> bool:
     """Whether the request concerns the Lease, or is an Event about it."""
-    if request.resource == EVENTS and request.namespace == elector.config.namespace:
+    if request.resource == EVENTS and request.namespace == config.namespace:
         name = request.name or request.body.metadata.name
-        return name.startswith(f"{elector.config.name}.")
-    return request.resource == LEASES and request.key == _key(elector)
+        return name.startswith(f"{config.name}.")
+    return request.resource == LEASES and request.key == _key(config)
 
 
-def _key(elector: Elector) -> str:
-    return f"{elector.config.namespace}/{elector.config.name}"
+def _key(config: ElectionConfig) -> str:
+    return f"{config.namespace}/{config.name}"
 
 
-def _lease(cluster: Cluster, elector: Elector) -> Lease | None:
-    record = cluster.history.get(LEASES.prefix + _key(elector))
+def _lease(cluster: Cluster, config: ElectionConfig) -> Lease | None:
+    record = cluster.history.get(LEASES.prefix + _key(config))
     return record.value if record is not None else None
 
 
-OF_CHANGES = (Law("ELECT-1", the_holder_is_recorded, prefix=LEASES.prefix),)
+OF_CHANGES = (Law("ELECT-1", the_holder_is_recorded, prefix=f"{LEASES.prefix}kube-system/"),)
 OF_STEPS = (
     Law("ELECT-4", a_former_leader_is_silent),
     Law("ELECT-5", the_holder_acts),
