@@ -42,10 +42,11 @@ from refk8s.core import actions
 from refk8s.core.actions import Answer, Arrive
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.resources import EVENTS, PODS
+from refk8s.core.api.resources import EVENTS, LEASES, PODS
 from refk8s.core.cluster.enabled import pod_of
 from refk8s.core.controllers import replica_set
 from refk8s.core.loop import requests
+from refk8s.core.loop.lease_lock import may_acquire
 from refk8s.core.properties.law import Law
 from refk8s.core.value import evolve
 
@@ -73,6 +74,28 @@ def test_explore_1_a_small_model_is_exhausted_and_every_rule_holds(name):
     )
 
 
+def test_explore_1_elect_5_of_two_instances_the_holder_acts_in_every_run_with_a_crash():
+    """Until the other instance has taken over."""
+    model = evolve(MODELS["election"](), horizon_seconds=22)
+    result = explore(model, Bounds({"crash": 1}))
+    assert (result.verdict, result.broken) == (HELD, [])
+    assert result.tested["ELECT-4"] > 100 and result.tested["ELECT-5"] > 100
+    leases = [result.moves.parts.reader(rest[STORE]).list(LEASES.prefix) for rest in result.rests]
+    holders = {page.records[0].value.spec.holder_identity for page in leases}
+    assert {holder.partition("_")[0] for holder in holders} == {"host-1", "host-2"}
+    assert len(holders) == 4, "of each host before and after its crash"
+
+
+def test_explore_1_elect_2_a_candidate_that_does_not_wait_is_found():
+    waits = "now >= observed_at + (lease.spec.lease_duration_seconds or 0) * SECOND"
+    with applied([Change(may_acquire, f"return {waits}", "return True")]):
+        result = found("election")
+    assert result.verdict == BROKE and {each.rule for each in result.broken} <= {
+        "ELECT-4",
+        "ELECT-5",
+    }
+
+
 @settings(deadline=None)
 @given(
     st.sampled_from(sorted(MODELS)),
@@ -88,7 +111,7 @@ def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_value
     model = MODELS[name]()
     moves = Transitions(model, dict.fromkeys(FAULTS, 2 * with_faults), reduced=reduced)
     state, cluster = moves.first(), begin_model(model)
-    for action in prologue(cluster):
+    for action in prologue(model, cluster):
         cluster = take(cluster, action)
     assert differences(moves, state, cluster) == []
     for choice in choices:
@@ -96,7 +119,7 @@ def test_explore_2_what_the_explorer_does_on_numbers_the_reference_does_on_value
         if not options:
             break
         move, after = options[choice % len(options)]
-        for action in to_actions(moves, move, cluster):
+        for action in to_actions(moves, state, move, cluster):
             cluster = take(cluster, action)
         state = moves.normal(after)
         assert differences(moves, state, cluster) == [], f"after {move}"
@@ -109,7 +132,7 @@ def walk(moves, state, cluster, is_wanted, most=1_000):
         if not wanted:
             break
         move, after = wanted[0]
-        for action in to_actions(moves, move, cluster):
+        for action in to_actions(moves, state, move, cluster):
             cluster = take(cluster, action)
         state = moves.normal(after)
         assert differences(moves, state, cluster) == []
@@ -124,7 +147,7 @@ def test_explore_12_operations_on_a_pod_begin_in_the_order_of_the_kubelets_lives
     moves = Transitions(model, {"crash": crashes})
     parts = moves.parts
     state, cluster = moves.first(), begin_model(model)
-    for action in prologue(cluster):
+    for action in prologue(model, cluster):
         cluster = take(cluster, action)
 
     def begins_on_a_pod(move):
@@ -347,13 +370,13 @@ def test_explore_5_bad_use_is_told_in_one_line(words, capsys):
 def test_explore_11_events_that_arrive_after_all_change_nothing_but_events(name, choices):
     moves = Transitions(MODELS[name](), {})
     state, cluster = moves.first(), begin_model(moves.model)
-    for action in prologue(cluster):
+    for action in prologue(moves.model, cluster):
         cluster = take(cluster, action)
     for choice in choices:
         options = list(moves.of(state))
         if options:
             move, after = options[choice % len(options)]
-            for action in to_actions(moves, move, cluster):
+            for action in to_actions(moves, state, move, cluster):
                 cluster = take(cluster, action)
             state = moves.normal(after)
     if any(

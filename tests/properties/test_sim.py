@@ -294,7 +294,7 @@ def test_sim_1_a_run_that_cannot_happen_any_more_is_not_called_held(tmp_path):
     path = tmp_path / "a.run"
     actions_file.write(path, Setup(), [Crash("nobody")])
     done = CliRunner().invoke(main, ["sim", "--replay", str(path)])
-    assert done.exit_code == 3 and "1 of 1 entries cannot happen any more" in done.output
+    assert done.exit_code == 3 and "1 of 1 entries are no longer possible" in done.output
     path.write_text(
         path.read_text().replace('["Crash", "nobody"]', '["Crash", {"component": "nobody"}]')
     )

@@ -13,6 +13,7 @@ from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.actions import Action, Answer, Arrive, Notify
 from refk8s.core.cluster.enabled import happenings, upcoming
 from refk8s.core.cluster.state import Cluster
+from refk8s.core.loop.elector import ElectorState, inner_state
 from refk8s.core.loop.state import LoopState
 
 
@@ -107,7 +108,7 @@ def differences(moves: Transitions, state: State, cluster: Cluster) -> list[str]
 
 def _compare_actions(moves: Transitions, state: State, cluster: Cluster) -> list[list[str]]:
     """The actions that can happen in the explorer's state, and in the reference (EXPLORE-12)."""
-    names = RealNames(moves, cluster)
+    names = RealNames(moves, state, cluster)
     ours = {str(_any_limit(to_action(move, names))) for move in moves.happenings(state)}
     real = {
         str(names.first_of(action))
@@ -145,6 +146,10 @@ def _code(answer: Any) -> int:
 
 def _loop_state(state: Any) -> Any:
     """A loop's tables, resting keys, timers, and the answers for which it waits."""
+    if isinstance(state, ElectorState):
+        lease = describe(state.lease)
+        sent = state.sent.purpose if state.sent is not None else ""
+        return lease, state.renewed_at, sent, _loop_state(inner_state(state))
     if not isinstance(state, LoopState):
         return None
     state, _ = canonical(state)

@@ -6,6 +6,7 @@ from typing import Any
 from immutables import Map
 
 from refk8s.core.api.request import Request
+from refk8s.core.loop.elector import ElectorState, outer_id
 from refk8s.core.loop.recorder import Recorder
 from refk8s.core.loop.state import LoopState
 from refk8s.core.value import evolve
@@ -14,6 +15,8 @@ from refk8s.core.value import evolve
 def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
     """The requests, watches and operations for which a loop waits: id -> description, which does not
     depend on the order of the requests."""
+    if isinstance(state, ElectorState):
+        return _live_ids_of_elector(state)
     if not isinstance(state, LoopState):
         return {}
     found: dict[int, tuple[Any, ...]] = {}
@@ -29,6 +32,17 @@ def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
         found[id] = (4,)
     for _, id in state.due.items():
         found[id] = (5,)
+    return found
+
+
+def _live_ids_of_elector(state: ElectorState) -> dict[int, tuple[Any, ...]]:
+    """Its own request, and the requests and watches of the loop inside."""
+    found: dict[int, tuple[Any, ...]] = {}
+    if state.sent is not None:
+        found[state.sent.id] = (6, state.sent.purpose, state.sent.at)
+    if state.leading is not None:
+        for id, about in live_ids(state.leading.state).items():
+            found[outer_id(state.leading.base, id)] = about
     return found
 
 
@@ -49,6 +63,8 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
 
     Ids are only compared for equality, but those of due keys and of equal requests keep their order.
     """
+    if isinstance(state, ElectorState):
+        return _canonical_elector(state)
     if not isinstance(state, LoopState):
         return state, _SAME_IDS
     about = live_ids(state)
@@ -68,6 +84,23 @@ def canonical(state: Any) -> tuple[Any, dict[int, int]]:
             counter=len(ids),
             recorder=_NO_RECORDER,
         ),
+        ids,
+    )
+
+
+def _canonical_elector(state: ElectorState) -> tuple[ElectorState, dict[int, int]]:
+    """An elector's state with the ids of the loop inside renumbered."""
+    ids = {state.sent.id: state.sent.id} if state.sent is not None else {}
+    leading = state.leading
+    if leading is not None:
+        inner, renamed = canonical(leading.state)
+        ids |= {outer_id(leading.base, old): outer_id(0, new) for old, new in renamed.items()}
+        watches = Map({ids[id]: None for id in leading.watches if id in ids})
+        leading = evolve(leading, state=inner, base=0, watches=watches)
+    unanswered = Map({ids[id]: None for id in state.unanswered if id in ids})
+    top = 1 + max((new // 2 for new in ids.values() if new % 2), default=-1)
+    return (
+        evolve(state, leading=leading, unanswered=unanswered, base=top, recorder=_NO_RECORDER),
         ids,
     )
 

@@ -14,6 +14,7 @@ from immutables import Map
 from msgspec import Struct
 
 from refk8s.core.api.request import Response, WatchEvent
+from refk8s.core.loop.elector import ElectorState
 from refk8s.core.loop.state import LoopState
 from refk8s.core.loop.view import Table
 from refk8s.core.store import Record
@@ -24,6 +25,7 @@ IGNORED: dict[type, tuple[str, ...]] = {
     WatchEvent: ("record",),
     Table: ("indexes",),
     LoopState: ("recorder",),
+    ElectorState: ("recorder",),
 }
 """Fields that are not compared: caches, values derived from other fields, and the state of Events."""
 

@@ -200,7 +200,8 @@ class Judge:
         """The rules that a settled state breaks."""
         whole = self.whole(state)
         found: list[Broken] = []
-        for law in (*laws.OF_REST, *self.moves.model.laws_of_rest):
+        model = self.moves.model
+        for law in (*(laws.OF_REST if model.rests else ()), *model.laws_of_rest):
             try:
                 found += self._note(law, law.check(whole))
             except Compacted:

@@ -36,6 +36,8 @@ from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
+from refk8s.core.loop.elector import Elector
+from refk8s.core.loop.lease_lock import ElectionConfig
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
@@ -72,6 +74,7 @@ class Model(Value, frozen=True, eq=False):
     laws_of_rest: tuple[Law, ...] = ()
     one_revision: bool = False  # whether revisions of different resources are compared
     rests_first: bool = True  # whether the machines come to rest before the user's first request
+    rests: bool = True  # whether the laws of rest apply at the horizon
     horizon_seconds: int = 120
     start: Instant = START
 
@@ -115,14 +118,12 @@ def delete(resource: Resource, name: str, namespace: str = "default", **options:
     )
 
 
-NAMESPACE = Request(
-    "create",
-    NAMESPACES,
-    "",
-    "default",
-    body=Namespace(metadata=ObjectMeta(name="default")),
-    user=ADMIN,
-)
+def _namespace_named(name: str) -> Request:
+    body = Namespace(metadata=ObjectMeta(name=name))
+    return Request("create", NAMESPACES, "", name, body=body, user=ADMIN)
+
+
+NAMESPACE, KUBE_SYSTEM = _namespace_named("default"), _namespace_named("kube-system")
 
 
 def pod_template(labels: dict[str, str], cpu: str = "") -> dict[str, Any]:
@@ -426,6 +427,35 @@ def _namespace() -> Model:
     )
 
 
+def _scaled_every_eight_seconds(reader: Reader, now: Instant) -> Iterable[Request]:
+    """So there is work for each leader."""
+    for record in reader.list(REPLICA_SETS.prefix).records:
+        replicas = 1 + (now - START) // (8 * SECOND) % 2
+        if record.value.spec.replicas != replicas:
+            yield patch(REPLICA_SETS, record.value.metadata.name, {"spec": {"replicas": replicas}})
+
+
+def _election() -> Model:
+    def instances() -> Mapping[str, AnyMachine]:
+        loop = Loop("replicaset-controller", [ReplicaSetReconciler()])
+        config = ElectionConfig(loop.name)
+        return {
+            name: Elector(loop, config, name, loop.user, loop.component, name)
+            for name in ("host-1", "host-2")
+        }
+
+    return Model(
+        "election",
+        "two instances of the replicaset controller elect a leader, which scales a ReplicaSet",
+        instances,
+        (NAMESPACE, KUBE_SYSTEM, create(REPLICA_SETS, replica_set("web", 1))),
+        environment=_scaled_every_eight_seconds,
+        rests=False,
+        rests_first=False,
+        horizon_seconds=40,
+    )
+
+
 MODELS: dict[str, Callable[[], Model]] = {
     "replicaset": _replicaset,
     "deployment": _deployment,
@@ -434,5 +464,6 @@ MODELS: dict[str, Callable[[], Model]] = {
     "kubelet": _kubelet,
     "endpoints": _endpoints,
     "namespace": _namespace,
+    "election": _election,
 }
 """Every model by name."""

@@ -33,6 +33,7 @@ from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
 from refk8s.core.cluster.state import Component, Cursor, start_seed
 from refk8s.core.context import Instant, SeededChance
+from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
 from refk8s.core.machine import (
     Answered,
@@ -129,7 +130,7 @@ class Parts:
             position = self.store_states.position(prefix)
             found[position] = min(revision, found.get(position, revision))
 
-        state = self.values.get(bundle.state)
+        state = inner_state(self.values.get(bundle.state))
         if isinstance(state, LoopState):
             for prefix, informer in state.informers.items():
                 # a machine that lists again still compares the list with its view
@@ -471,7 +472,7 @@ def _silent_key(id: int, is_watch: bool) -> tuple[Any, ...]:
 def _decisions(name: str, past: Any, state: Any, life: int) -> tuple[Decision, ...]:
     """The decisions of the loop in this step. They are recognised by their ids, so this is called
     before the ids are renumbered."""
-    if not isinstance(past, LoopState) or not isinstance(state, LoopState):
+    if not isinstance(inner_state(past), LoopState):
         return ()
     before = Map({name: Component(past, life)})
     after = Map({name: Component(state, life)})

@@ -13,7 +13,7 @@ from immutables import Map
 from refk8s.checking.explorer.bundle import Job
 from refk8s.checking.explorer.ids import canonical, live_ids, target_of
 from refk8s.checking.explorer.models import Model
-from refk8s.checking.explorer.moves import Compact, Move, State, to_action
+from refk8s.checking.explorer.moves import STORE, Compact, Move, State, to_action
 from refk8s.checking.explorer.parts import chance_of_operation
 from refk8s.checking.explorer.store import chance_of_name
 from refk8s.checking.explorer.transitions import Transitions
@@ -32,6 +32,7 @@ from refk8s.core.api.rbac_v1 import ClusterRole
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CLUSTER_ROLES
 from refk8s.core.api.user import ADMIN
+from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, step
@@ -101,9 +102,9 @@ def begin_model(model: Model, seed: bytes = b"explore") -> Cluster:
     return start_all(cluster)
 
 
-def prologue(cluster: Cluster) -> Iterator[Action]:
-    """The actions until the machines are first at rest."""
-    while True:
+def prologue(model: Model, cluster: Cluster) -> Iterator[Action]:
+    """The actions until the machines are first at rest, if the model begins there."""
+    while model.rests_first:
         action = next(enabled(cluster), None)
         if action is None or isinstance(action, Elapse):
             return
@@ -118,19 +119,19 @@ def history_actions(moves: Transitions, history: list[tuple[State, Move | None]]
     """
     cluster = begin_model(moves.model, moves.parts.seed)
     found: list[Action] = []
-    for action in prologue(cluster):
+    for action in prologue(moves.model, cluster):
         found.append(action)
         cluster = take(cluster, action)
-    for _, move in history:
-        for action in to_actions(moves, move, cluster) if move is not None else ():
+    for state, move in history:
+        for action in to_actions(moves, state, move, cluster) if move is not None else ():
             found.append(action)
             cluster = take(cluster, action)
     return found
 
 
-def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]:
-    """The reference's actions for this move."""
-    action = to_action(move, RealNames(moves, cluster))
+def to_actions(moves: Transitions, state: State, move: Move, cluster: Cluster) -> list[Action]:
+    """The reference's actions for this move of this state."""
+    action = to_action(move, RealNames(moves, state, cluster))
     if not isinstance(move, Compact):
         return [action]
     elsewhere = ClusterRole(metadata=ObjectMeta(name=f"elsewhere-{cluster.history.revision}"))
@@ -141,8 +142,9 @@ def to_actions(moves: Transitions, move: Move, cluster: Cluster) -> list[Action]
 class RealNames:
     """The names in the reference of the machines, requests, watches and operations of moves."""
 
-    def __init__(self, moves: Transitions, cluster: Cluster) -> None:
+    def __init__(self, moves: Transitions, state: State, cluster: Cluster) -> None:
         self.parts = moves.parts
+        self.state = state
         self.cluster = cluster
 
     def machine(self, machine: int) -> str:
@@ -167,24 +169,37 @@ class RealNames:
         return name, component.life, real
 
     def abandoned(self, machine: int, request: int) -> Channel:
-        return self._abandoned(self.machine(machine), target_of(self.parts.values[request]))
+        wanted: Request = self.parts.values[request]
+        is_current = _is_current(wanted, self.parts.reader(self.state[STORE]))
+        return self._abandoned(self.machine(machine), wanted, is_current)
 
-    def _abandoned(self, name: str, wanted: tuple[str, ...]) -> Channel:
+    def _abandoned(self, name: str, wanted: Request, is_current: bool) -> Channel:
+        """The first request with the same target, if possible with the same body.
+
+        Of two that differ only in `resourceVersion`, the one that has the same outcome.
+        """
+        history = self.cluster.history
         life = self.cluster.components[name].life
+        target, found = target_of(wanted), None
         for channel, flying in sorted(self.cluster.flying.items(), key=_channel_of):
             is_abandoned = channel[0] == name and (channel[1] != life or flying.given_up)
-            if is_abandoned and flying.answer is None and target_of(flying.request) == wanted:
-                return channel
-        raise Impossible(f"no abandoned request of {name} is in transit: {wanted}")
+            if is_abandoned and flying.answer is None and target_of(flying.request) == target:
+                is_same = _is_current(flying.request, history) == is_current
+                if is_same and describe(flying.request.body) == describe(wanted.body):
+                    return channel
+                found = found or channel
+        if found is None:
+            raise Impossible(f"no abandoned request of {name} is in transit: {target}")
+        return found
 
     def first_of(self, action: Action) -> Action:
         """The same action on the first of all equal requests or operations (as `abandoned` and
         `abandoned_job` find them)."""
         match action:
             case Arrive(channel) if not is_awaited(self.cluster, channel):
-                return Arrive(
-                    self._abandoned(channel[0], target_of(self.cluster.flying[channel].request))
-                )
+                request = self.cluster.flying[channel].request
+                is_current = _is_current(request, self.cluster.history)
+                return Arrive(self._abandoned(channel[0], request, is_current))
             case Operate(channel) if channel[1] != self.cluster.components[channel[0]].life:
                 pending = self.cluster.operations[channel]
                 return Operate(
@@ -201,6 +216,15 @@ class RealNames:
             if channel[:2] == instance and (describe(pending.operation), pending.due) == about:
                 return channel
         raise Impossible(f"no such operation of an earlier life of {instance[0]}")
+
+
+def _is_current(request: Request, reader: Reader) -> bool:
+    """Whether an update has the `resourceVersion` of the stored object."""
+    record = reader.get(request.resource.key(request.namespace, request.name))
+    metadata = getattr(request.body, "metadata", None)
+    if record is None or metadata is None:
+        return False
+    return bool(record.value.metadata.resource_version == metadata.resource_version)
 
 
 def _channel_of(entry: tuple[Channel, Any]) -> Channel:

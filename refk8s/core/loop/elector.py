@@ -122,6 +122,11 @@ def inner_id(state: Any, id: int) -> int:
     return id // 2 - state.leading.base
 
 
+def outer_id(base: int, id: int) -> int:
+    """What an id of the machine inside an elector is outside."""
+    return 2 * (base + id) + 1
+
+
 def inner_starts(state: Any) -> int:
     """How often the machine inside an elector has been started; 0 without an election."""
     return state.starts if isinstance(state, ElectorState) else 0
@@ -429,9 +434,8 @@ class _Turn:
                 wake_at = effect.at
                 continue
             if isinstance(effect, (Call, Watch, Unwatch, Run, Program)):
-                number = base + effect.id
-                top = max(top, number + 1)
-                effect = evolve(effect, id=2 * number + 1)
+                top = max(top, base + effect.id + 1)
+                effect = evolve(effect, id=outer_id(base, effect.id))
                 if isinstance(effect, Call) and not effect.background:
                     unanswered[effect.id] = None
                 elif isinstance(effect, Watch):

@@ -28,5 +28,5 @@ EXHIBIT = Exhibit(
         "test_lessons.test_watch_1_watch_3_whatever_is_cut_and_forgotten_every_view_is_the_store_in_the_end",
         1_000,
     ),
-    also=(Way("RS-1", Simulation(steps=2_500)),),
+    also=(Way("RS-1", Simulation(steps=2_000)),),
 )

@@ -93,7 +93,7 @@ def _acting(before: Cluster, after: Cluster) -> Iterator[tuple[str, ElectorState
         if not isinstance(state, ElectorState) or before.components.get(name) is component:
             continue
         if any(
-            channel[0] == name
+            channel[:2] == (name, component.life)
             and channel not in before.flying
             and not _is_of_election(flying.request, state.config)
             for channel, flying in after.flying.items()
