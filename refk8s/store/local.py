@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
-from refk8s.core.store import Change, Committed, Conflict, Engine, Page, Record, Revision, Txn
+from refk8s.core.store import Change, Committed, Conflict, Engine, Revision, Txn
 from refk8s.core.store_port import Failed, StoreUnavailable, TxnRefused
+from refk8s.store.reads import Reads
 
 log = logging.getLogger("refk8s")
 
@@ -28,52 +29,16 @@ COMPACT_PAUSE_SECONDS: Final = 0.02
 """The time for other requests between two portions."""
 
 
-class LocalStore(Generic[V]):
+class LocalStore(Reads[V]):
     """The store over one engine, which no other code may write to."""
 
     is_current: Final = True
 
     def __init__(self, engine: Engine[V]) -> None:
-        self._engine = engine
+        self._reads = self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[Txn[V], Done[V]]] = []
         self._listeners: list[Callable[[Sequence[Change[V]]], None]] = []
-
-    # --- Reading
-
-    @property
-    def revision(self) -> Revision:
-        """The present revision."""
-        return self._engine.revision
-
-    @property
-    def compacted(self) -> Revision:
-        """The oldest revision whose state can still be read."""
-        return self._engine.compacted
-
-    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
-        """As `Engine.get`."""
-        return self._engine.get(key, at)
-
-    def list(
-        self,
-        prefix: str,
-        at: Revision | None = None,
-        after: str | None = None,
-        limit: int | None = None,
-    ) -> Page[V]:
-        """As `Engine.list`."""
-        return self._engine.list(prefix, at, after, limit)
-
-    def changes(
-        self, prefix: str, after: Revision, limit: int | None = None
-    ) -> tuple[Change[V], ...]:
-        """As `Engine.changes`."""
-        return self._engine.changes(prefix, after, limit)
-
-    def prefix_revision(self, prefix: str) -> Revision:
-        """As `Engine.prefix_revision`."""
-        return self._engine.prefix_revision(prefix)
 
     def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
         """Call `done` in the next turn: the reads here are current (STORE-25)."""

@@ -32,7 +32,7 @@ from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from refk8s.core.store import (
     FIRST_REVISION,
@@ -40,7 +40,6 @@ from refk8s.core.store import (
     Committed,
     Conflict,
     FutureRevision,
-    Page,
     Record,
     Revision,
     Stamp,
@@ -56,6 +55,7 @@ from refk8s.store.errors import (
     StoreUnwritable,
 )
 from refk8s.store.memory import Batch, MemoryEngine
+from refk8s.store.reads import Reads
 
 V = TypeVar("V")
 
@@ -97,13 +97,14 @@ WAL_BYTES_KEPT: Final = 8 << 20
 """The size to which the write-ahead file is truncated after a checkpoint."""
 
 
-class SqliteEngine(Generic[V]):
+class SqliteEngine(Reads[V]):
     """The store in the SQLite file at `path`. The file is created if it does not exist; its
     directory must exist.
 
-    `encode` converts a value to bytes without its revision, `decode(key, bytes)` back. `cluster_id` None accepts the
-    cluster of the file, or generates an id. Only one thread may call the engine at a time, except
-    that `write` may run in another thread, between `stage` and `publish`, while this one reads.
+    `encode` converts a value to bytes without its revision, `decode(key, bytes)` back. `cluster_id`
+    None accepts the cluster of the file, or generates an id. Only one thread may call the engine at
+    a time, except that `write` may run in another thread, between `stage` and `publish`, while this
+    one reads.
 
     Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and creates
     nothing then.
@@ -122,6 +123,7 @@ class SqliteEngine(Generic[V]):
         self._stamp = stamp
         self._sum = 0  # of the checksums of all rows
         self._memory: MemoryEngine[V] = MemoryEngine(stamp)
+        self._reads = self._memory
         made = _make_file(self.path)
         try:
             self._connection = _open(self.path)
@@ -139,42 +141,6 @@ class SqliteEngine(Generic[V]):
                 with suppress(OSError):
                     os.unlink(self.path)
             raise
-
-    # --- Reading
-
-    @property
-    def revision(self) -> Revision:
-        """The present revision, which is durable."""
-        return self._memory.revision
-
-    @property
-    def compacted(self) -> Revision:
-        """The oldest revision whose state can still be read."""
-        return self._memory.compacted
-
-    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
-        """As `MemoryEngine.get`."""
-        return self._memory.get(key, at)
-
-    def list(
-        self,
-        prefix: str,
-        at: Revision | None = None,
-        after: str | None = None,
-        limit: int | None = None,
-    ) -> Page[V]:
-        """As `MemoryEngine.list`."""
-        return self._memory.list(prefix, at, after, limit)
-
-    def changes(
-        self, prefix: str, after: Revision, limit: int | None = None
-    ) -> tuple[Change[V], ...]:
-        """As `MemoryEngine.changes`."""
-        return self._memory.changes(prefix, after, limit)
-
-    def prefix_revision(self, prefix: str) -> Revision:
-        """As `MemoryEngine.prefix_revision`."""
-        return self._memory.prefix_revision(prefix)
 
     # --- Writing
 

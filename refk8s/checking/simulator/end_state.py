@@ -49,7 +49,7 @@ def end_state(cluster: Cluster) -> "Counter[str]":
     for name in sorted(cluster.worlds):
         for status in cluster.worlds[name].running():
             owner = pods.get(status.pod_uid)
-            whose = names.get(owner.name, owner.name) if owner is not None else "nobody"
+            whose = names.get(owner.name, owner.name) if owner is not None else "(deleted)"
             lines.append(
                 f"{name} runs container {status.name} of pod {whose}, attempt {status.attempt}"
             )

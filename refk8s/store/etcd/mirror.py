@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
@@ -19,6 +19,7 @@ from refk8s.core.store import Change, Page, Record, Revision, Stamp
 from refk8s.store.etcd.keys import Keys
 from refk8s.store.etcd.messages import DELETED
 from refk8s.store.memory import Batch, MemoryEngine
+from refk8s.store.reads import Reads
 
 log = logging.getLogger("refk8s")
 
@@ -39,7 +40,7 @@ class UnreadableValue(ApiError):
         super().__init__(status.internal_error(f"etcd: the value of {key} cannot be read"))
 
 
-class Mirror(Generic[V]):
+class Mirror(Reads[V]):
     """The records below a prefix in etcd, and their changes since the mirror was filled."""
 
     def __init__(
@@ -49,6 +50,7 @@ class Mirror(Generic[V]):
         self._decode = decode
         self._stamp = stamp
         self.engine: Final[MemoryEngine[V]] = MemoryEngine(stamp)
+        self._reads = self.engine
         self._filling: builtins.list[Record[V]] = []
         self._pending: builtins.list[Any] = []  # events of a revision that may not be complete
         self._until_bound = CHANGES_PORTION
@@ -184,14 +186,18 @@ class Mirror(Generic[V]):
 
     # --- Reading
 
-    def get(self, key: str, at: Revision | None) -> Record[V] | None:
+    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
         """As `MemoryEngine.get`. Raises UnreadableValue."""
         if key in self.unreadable:
             raise UnreadableValue(key)
         return self.engine.get(key, at)
 
     def list(
-        self, prefix: str, at: Revision | None, after: str | None, limit: int | None
+        self,
+        prefix: str,
+        at: Revision | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Page[V]:
         """As `MemoryEngine.list`. Raises UnreadableValue."""
         for key in self.unreadable:

@@ -18,16 +18,14 @@ import asyncio
 import builtins
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from refk8s.core.store import (
     Change,
     Committed,
     Conflict,
     FutureRevision,
-    Page,
     Put,
-    Record,
     Revision,
     Stamp,
     Txn,
@@ -52,6 +50,7 @@ from refk8s.store.etcd.transactions import (
     request_of,
 )
 from refk8s.store.etcd.waiting import Waiting
+from refk8s.store.reads import Reads
 
 log = logging.getLogger("refk8s")
 
@@ -81,7 +80,7 @@ COMPACT_PAUSE_SECONDS: Final = 0.02
 """The changes that are discarded in one portion, and the pause after it."""
 
 
-class EtcdStore(Generic[V]):
+class EtcdStore(Reads[V]):
     """The store below a prefix in etcd, made by `open_etcd`. It behaves like `History` (ETCD-7)."""
 
     is_current: Final = False
@@ -101,7 +100,7 @@ class EtcdStore(Generic[V]):
         self._decode = decode
         self._stamp = stamp
         self._leases = {prefix: Leases(client, ttl) for prefix, ttl in ttl_seconds.items()}
-        self._mirror: Mirror[V] = Mirror(keys, decode, stamp, 0)
+        self._reads = self._mirror = Mirror(keys, decode, stamp, 0)
         self._waiting = Waiting()
         self._listeners: builtins.list[Callable[[Sequence[Change[V]]], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,42 +109,6 @@ class EtcdStore(Generic[V]):
         self._refreshing: builtins.list[Callable[[StoreUnavailable | None], None]] | None = None
         self._problem = "the state has not been read"
         self.cluster_id = ""
-
-    # --- Reading
-
-    @property
-    def revision(self) -> Revision:
-        """The revision that the reads here show."""
-        return self._mirror.engine.revision
-
-    @property
-    def compacted(self) -> Revision:
-        """The oldest revision whose state can be read here."""
-        return self._mirror.engine.compacted
-
-    def get(self, key: str, at: Revision | None = None) -> Record[V] | None:
-        """As `Engine.get`. Raises UnreadableValue."""
-        return self._mirror.get(key, at)
-
-    def list(
-        self,
-        prefix: str,
-        at: Revision | None = None,
-        after: str | None = None,
-        limit: int | None = None,
-    ) -> Page[V]:
-        """As `Engine.list`. Raises UnreadableValue."""
-        return self._mirror.list(prefix, at, after, limit)
-
-    def changes(
-        self, prefix: str, after: Revision, limit: int | None = None
-    ) -> tuple[Change[V], ...]:
-        """As `Engine.changes`."""
-        return self._mirror.engine.changes(prefix, after, limit)
-
-    def prefix_revision(self, prefix: str) -> Revision:
-        """As `Engine.prefix_revision`."""
-        return self._mirror.engine.prefix_revision(prefix)
 
     # --- Writing
 
@@ -326,7 +289,7 @@ class EtcdStore(Generic[V]):
                 self.cluster_id = await self._retry(
                     lambda: identify(self._client, self._keys, cluster_id)
                 )
-                self._mirror = await self._retry(self._load)
+                self._reads = self._mirror = await self._retry(self._load)
                 self._spawn(self._follow())
                 self._spawn(Compactor(self._client).run())
                 end = asyncio.get_running_loop().time() + START_SECONDS

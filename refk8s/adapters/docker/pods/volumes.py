@@ -210,9 +210,9 @@ class Volumes:
         """The path to mount for "volume" or "volume/inner/path"; `index` counts the container's
         mounts.
 
-        NotPossible where the inner path is not inside the volume (RT-7). Nobody can exchange what the
-        answer leads to: it is a mount of this file or directory itself, or names it as this process
-        has it open (RT-34).
+        Raises NotPossible if the inner path is not inside the volume (RT-7). A container cannot
+        replace the file or directory that the result refers to: the result is a mount of it, or
+        refers to it by an open descriptor of this process (RT-34).
         """
         volume, _, inner = mount.source.partition("/")
         place = os.path.realpath(self.path(pod_uid, volume))

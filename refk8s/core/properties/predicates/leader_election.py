@@ -29,7 +29,7 @@ def elect_1_the_holder_is_recorded(old: LeaseSpec | None, new: LeaseSpec) -> lis
     elif after == before and after and old is not None and new.acquire_time != old.acquire_time:
         wrong.append(f"{after} renews the Lease with another acquireTime")
     elif after != before and new.acquire_time != new.renew_time:
-        wrong.append(f"{after or 'nobody'} acquires the Lease with an acquireTime of the past")
+        wrong.append(f"{after or '(none)'} acquires the Lease with an acquireTime of the past")
     return wrong
 
 
@@ -46,4 +46,6 @@ def elect_4_the_lease_has_not_ended(
 def elect_5_the_lease_names_it(identity: str, lease: Lease | None) -> list[str]:
     """ELECT-5: the stored Lease names the instance that acts."""
     holder = (lease.spec.holder_identity if lease is not None else None) or ""
-    return [f"{identity} acts while {holder or 'nobody'} holds the Lease"] * (holder != identity)
+    return [f"{identity} acts, and the holder of the Lease is {holder or '(none)'}"] * (
+        holder != identity
+    )
