@@ -53,8 +53,8 @@ class RolloutTwin(Twin):
     )  # fmt: skip
     model_bugs = (
         ModelBug("the surge rounds down", "(p * replicas + 99) / 100", "(p * replicas) / 100"),
-        ModelBug("the status is believed for more than the size", "pure def surely_available(rs: ReplicaSet): int = min(rs.size, rs.told)",
-                 "pure def surely_available(rs: ReplicaSet): int = rs.told"),
+        ModelBug("the status is believed for more than the size", "pure def sure(rs: ReplicaSet): int = min(rs.size, rs.told)",
+                 "pure def sure(rs: ReplicaSet): int = rs.told"),
         ModelBug("growing forgets the old pods", "min(b.most - now - others,", "min(b.most - now,", unsafe=True),
     )  # fmt: skip
 

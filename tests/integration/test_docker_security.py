@@ -361,7 +361,7 @@ def test_what_is_mounted_below_is_read_only_too(cluster: Cluster, tmp_path: Path
         )
 
         def held() -> bool:
-            if "too old" in waiting(cluster, "recursive").get("message", ""):
+            if "newer container engine" in waiting(cluster, "recursive").get("message", ""):
                 return True  # an engine before Docker 25
             return bool(cluster.ids("recursive", "main")) and "read-only" in cluster.kubectl(
                 "logs", "recursive"

@@ -80,7 +80,7 @@ async def record_calls(codes: set[CodeType], directory: Path) -> list[CodeType]:
     def is_running() -> bool:
         return any(
             record.value.status.phase == "Running"
-            for record in cluster.served.api.engine.list(PODS.prefix).records
+            for record in cluster.served.api.store.list(PODS.prefix).records
         )
 
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from etcd_server import EtcdServer, etcd_server, free_ports
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -39,7 +39,6 @@ from refk8s.core.store import (
 )
 from refk8s.core.store_port import StoreUnavailable, StoreUnknown, TxnRefused
 from refk8s.store.errors import OtherCluster, StoreRefused
-from refk8s.store.etcd import store as store_module
 from refk8s.store.etcd.address import EtcdAddress
 from refk8s.store.etcd.client import EtcdClient, RevisionCompacted
 from refk8s.store.etcd.compaction import Compactor, oldest_revision
@@ -112,6 +111,19 @@ async def refreshed(store: EtcdStore[Value]) -> Any:
 reached: Counter[str] = Counter()
 
 
+class Noting(EtcdClient):
+    """A client that notes the revisions of what it puts: marks (ETCD-6), which are no changes."""
+
+    def __init__(self, server: EtcdServer, prefix: str, noted: set[int]) -> None:
+        super().__init__(EtcdAddress((server.endpoint,), prefix))
+        self.noted = noted
+
+    async def put(self, key: bytes, value: bytes) -> Any:
+        answer = await super().put(key, value)
+        self.noted.add(answer.header.revision)
+        return answer
+
+
 class Lockstep(RuleBasedStateMachine):
     """Two API servers on one etcd, and the model. Whatever can be asked has the same answer."""
 
@@ -119,8 +131,9 @@ class Lockstep(RuleBasedStateMachine):
     def start(self, past: list[Attempt]) -> None:
         self.etcd = STARTED[0]
         self.prefix = self.etcd.new_prefix()
+        self.marks: set[int] = set()
         self.stores = [self.open_store() for _ in range(2)]
-        assert len({store.revision for store in self.stores}) == 1
+        self.etcd.run(self.settle())
         revision = self.stores[0].revision
         self.history: History[Value] = History(revision, revision, Map())
         self.heard: list[list[Change[Value]]] = [[], []]
@@ -132,17 +145,26 @@ class Lockstep(RuleBasedStateMachine):
 
     def open_store(self) -> EtcdStore[Value]:
         """A store without history, which it has if another test has compacted etcd (ETCD-14)."""
-        store = self.etcd.run(self.etcd.open(self.prefix))
+
+        async def start() -> EtcdStore[Value]:
+            client = Noting(self.etcd.server, self.prefix, self.marks)
+            return await self.etcd.open(self.prefix, client)
+
+        store = self.etcd.run(start())
         self.etcd.run(store.compact(store.revision))
         return store
 
     @rule(which=st.integers(0, 1), attempt=attempts)
     def commit(self, which: int, attempt: Attempt) -> None:
         txn = attempt.against(self.history.get)
-        self.expect(txn, self.etcd.run(outcome_of(self.stores[which], txn)))
+        outcome = self.etcd.run(outcome_of(self.stores[which], txn))
+        self.etcd.run(self.settle())
+        self.expect(txn, outcome)
         reached["a change by each"] += 1
 
     def expect(self, txn: Txn[Value], outcome: Any) -> None:
+        has_changes = isinstance(outcome, Committed) and bool(outcome.changes)
+        self.pass_marks(outcome.revision - has_changes)
         self.history, expected = commit(self.history, txn, stamp)
         assert outcome == expected
         if isinstance(expected, Committed):
@@ -166,6 +188,7 @@ class Lockstep(RuleBasedStateMachine):
             return found
 
         outcomes = self.etcd.run(all_outcomes())
+        self.etcd.run(self.settle())
         in_order = sorted(
             zip(outcomes, (txn for _, txn in txns), strict=True),
             key=lambda each: (
@@ -185,13 +208,25 @@ class Lockstep(RuleBasedStateMachine):
         async def at_once() -> list[Any]:
             return await asyncio.gather(*(refreshed(store) for store in self.stores for _ in "ab"))
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store_module, "MARK_SECONDS", 0.0)
-            assert self.etcd.run(at_once()) == [None] * 4
-            self.etcd.run(refreshed(self.stores[0]))
-        revision = max(store.revision for store in self.stores)
-        assert revision > self.history.revision
-        self.history = History(revision, self.history.compacted, self.history._by_resource)
+        assert self.etcd.run(at_once()) == [None] * 4
+        before = self.history.revision
+        self.all_refreshed()
+        assert self.history.revision > before
+
+    async def settle(self) -> None:
+        """Wait until every store shows the same and none will write a mark."""
+        while True:
+            for store in self.stores:
+                assert await refreshed(store) is None
+            if not any(store._marking for store in self.stores):
+                return
+            await asyncio.sleep(0.002)
+
+    def pass_marks(self, revision: int) -> None:
+        """Let the model reach this revision, if all between are marks."""
+        assert self.marks.issuperset(range(self.history.revision + 1, revision + 1))
+        if revision > self.history.revision:
+            self.history = History(revision, self.history.compacted, self.history._by_resource)
 
     @rule(back=st.sampled_from([2, 6, 0]))
     def compact(self, back: int) -> None:
@@ -242,8 +277,8 @@ class Lockstep(RuleBasedStateMachine):
         return answers[0]
 
     def all_refreshed(self) -> None:
-        for store in self.stores:
-            assert self.etcd.run(refreshed(store)) is None
+        self.etcd.run(self.settle())
+        self.pass_marks(max(self.marks | {self.history.revision}))
 
     @invariant()
     def compare_everything(self) -> None:
@@ -259,12 +294,10 @@ class Lockstep(RuleBasedStateMachine):
 
 
 def test_store_17_and_etcd_7_two_servers_on_etcd_cannot_be_told_apart_from_the_history(
-    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+    etcd: Etcd,
 ) -> None:
     # Shows ETCD-4.c, ETCD-6.c
     reached.clear()
-    # On a busy machine an event may take longer than 20 ms, and a mark would raise the revision.
-    monkeypatch.setattr(store_module, "MARK_SECONDS", 2.0)
     run_state_machine_as_test(
         Lockstep,
         settings=settings(
@@ -326,6 +359,8 @@ class Lossy(EtcdClient):
         max_size=5,
     )
 )
+@example([(KEYS[0], True, False, list(FATES[1:])), (KEYS[0], True, True, ["late"])])
+@example([(KEYS[0], False, False, ["lost after"]), (KEYS[1], True, False, ["refused", "late"])])
 def answers_are_lost(etcd: Etcd, script: list[tuple[str, bool, bool, list[str]]]) -> None:
     """One transaction after the other on its own client, while the late ones of others arrive. Each
     writes a number of its own."""
@@ -397,11 +432,45 @@ def test_etcd_5_a_lost_transaction_is_a_conflict_if_another_changed_the_key_firs
         store = await etcd.open(prefix, client)
         client.started = True
         key = KEYS[0]
+        is_there = asyncio.Event()
+        put = client.put
+
+        async def put_later(key: bytes, value: bytes) -> Any:
+            await is_there.wait()
+            return await put(key, value)
+
+        client.put = put_later  # type: ignore[method-assign]
         txn: Txn[Value] = Txn((Compare(key, ABSENT),), (Put(key, (1, 0)),))
         outcome = asyncio.create_task(outcome_of(store, txn))
-        await asyncio.sleep(0)
         theirs = await outcome_of(other, Txn((), (Put(key, (2, 0)),)))
-        assert await outcome == Conflict(theirs.revision, (key,))
+        is_there.set()
+        conflict = await outcome
+        assert conflict == Conflict(conflict.revision, (key,))
+        assert conflict.revision > theirs.revision
+        await store.close()
+        await other.close()
+
+    etcd.run(act())
+
+
+def test_etcd_5_a_late_create_does_not_create_again_after_a_deletion(etcd: Etcd) -> None:
+    async def act() -> None:
+        prefix = etcd.new_prefix()
+        other = await etcd.open(prefix)
+        client = Lossy(etcd.server, prefix, ["late"])
+        store = await etcd.open(prefix, client)
+        client.started = True
+        key = KEYS[0]
+        txn: Txn[Value] = Txn((Compare(key, ABSENT),), (Put(key, (1, 0)),))
+        created = await outcome_of(store, txn)
+        assert isinstance(created, Committed)
+        deletion: Txn[Value] = Txn((Compare(key, created.revision),), (Delete(key),))
+        assert isinstance(await outcome_of(other, deletion), Committed)
+        assert not client.late[0].done(), "the first attempt is still on its way"
+        await client.late[0]
+        assert await refreshed(other) is None and other.get(key) is None
+        again = await outcome_of(store, txn)  # with the fence as it is now
+        assert isinstance(again, Committed) and again.revision > created.revision
         await store.close()
         await other.close()
 

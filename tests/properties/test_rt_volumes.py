@@ -538,6 +538,19 @@ def test_rt_31_secrets_are_in_memory_and_leave_it_with_their_pod(
     assert mounts.mounted(str(tmp_path)) == [] and not any(place.exists() for place in places)
 
 
+def test_rt_31_files_in_memory_of_a_pod_whose_directory_is_gone_are_removed(
+    tmp_path: Path,
+) -> None:
+    volumes = Volumes(tmp_path / "pods", Abilities(frozenset()))
+    volumes._may_mount = False
+    assert volumes.write(WriteVolume("uid", "keys", {"a": b"b"}, medium="Memory")) == Done()
+    memory = mounts.memory_directory(str(tmp_path / "pods"), {}, make=False)
+    assert memory is not None
+    shutil.rmtree(tmp_path / "pods")
+    volumes.remove_all()
+    assert not Path(memory).exists()
+
+
 def test_rt_31_a_directory_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
     # Shows RT-31.b.
     owner = str(tmp_path)

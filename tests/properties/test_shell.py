@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from immutables import Map
-from refk8s.adapters.fake.shell.queries import Forever, Now, Pause, Read, Tick, Write
 
 from refk8s.adapters.fake import course as courses
 from refk8s.adapters.fake.course import Scene, compute_command, compute_course, outputs
@@ -21,6 +20,7 @@ from refk8s.adapters.fake.files import (
     FileProblem,
     Files,
 )
+from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Read, Tick, Write
 from refk8s.adapters.fake.shell.container import is_known, make_shell, not_found
 from refk8s.adapters.fake.shell.interpreter import Shell
 from refk8s.adapters.fake.shell.parser import parse

@@ -368,10 +368,10 @@ def ask(
     sent: list[dict[str, Any]] = []
 
     class Api:
-        class engine:
+        class store:
             @staticmethod
             def get(key: str) -> Any:
-                return Record(pod)
+                return Record(pod) if key.startswith(PODS.prefix) else None
 
         class clock:
             @staticmethod

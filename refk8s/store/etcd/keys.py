@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+from uuid import uuid4
 
 from refk8s.core.api import resources
 from refk8s.core.store import resource_prefix
@@ -49,6 +50,8 @@ class Keys:
         self.end: Final = f"{prefix}0".encode()  # the first key after all with this prefix
         self.cluster: Final = self.prefix + b"refk8s/cluster"  # holds the cluster's id
         self.progress: Final = self.prefix + b"refk8s/progress"  # is written to see an event
+        # this server's, which its creates compare (ETCD-5)
+        self.fence: Final = self.prefix + b"refk8s/fence/" + uuid4().hex.encode()
         self._to_folder: Final = dict(folders() if places is None else places)
         self._from_folder: Final = {
             folder: resource for resource, folder in self._to_folder.items()

@@ -5,8 +5,8 @@
 
 All reads are answered from the mirror. A transaction of the store is one transaction of etcd, and
 its outcome is reported once the mirror shows it. If an answer is lost, the same transaction is sent
-again: it compares a key that it writes, so it takes effect at most once, and the changes that the
-watch delivered show whether it did.
+again, if it compares the revision of a key that it writes: so it takes effect at most once, and the
+changes that the watch delivered show whether it did. A create compares a fence too (`_create`).
 
 Source: etcd documentation, "etcd API" and "etcd API guarantees"; KEP-2340, "Consistent reads from
 cache". Left out: authentication by user name and password; encryption of values.
@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 from refk8s.core.store import (
+    ABSENT,
     Change,
     Committed,
     Conflict,
@@ -42,8 +43,10 @@ from refk8s.store.etcd.load import identify, load
 from refk8s.store.etcd.messages import RangeRequest, WatchRequest
 from refk8s.store.etcd.mirror import Mirror
 from refk8s.store.etcd.transactions import (
+    add_fence,
     changes_of,
     failed_keys,
+    fence_of,
     guard_of,
     has_effect,
     outcome_of_lost,
@@ -106,6 +109,8 @@ class EtcdStore(Reads[V]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._marking = False
+        self._fence: Revision = ABSENT  # as last written or read
+        self._raising = asyncio.Lock()
         self._refreshing: builtins.list[Callable[[StoreUnavailable | None], None]] | None = None
         self._problem = "the state has not been read"
         self.cluster_id = ""
@@ -137,9 +142,16 @@ class EtcdStore(Reads[V]):
     async def _commit(self, txn: Txn[V]) -> Committed[V] | Conflict:
         """Raises Failed."""
         base = self.revision
-        request = request_of(txn, self._keys, self._encode)
         end = asyncio.get_running_loop().time() + WRITE_SECONDS
-        answer, lost = await self._answer(txn, request, end)
+        guard = guard_of(txn)
+        if guard is not None and guard.mod_revision == ABSENT:
+            answer, found = await self._create(txn, base, end)
+            if found is not None:
+                return found
+            lost = None
+        else:
+            request = request_of(txn, self._keys, self._encode)
+            answer, lost = await self._answer(txn, request, end, guard is not None)
         revision: Revision = answer.header.revision
         if revision < base:
             raise StoreUnknown(self._fell(base, revision))
@@ -152,16 +164,57 @@ class EtcdStore(Reads[V]):
             return found
         return Conflict(revision, failed_keys(txn, answer))
 
+    async def _create(
+        self, txn: Txn[V], base: Revision, end: float
+    ) -> tuple[Any, Committed[V] | None]:
+        """etcd's answer to a create, or the outcome if the answer was lost (ETCD-5).
+
+        Each attempt compares the fence. After a loss the fence is written, so that an attempt that
+        is still on its way fails. Then the state shows for certain whether the create took effect.
+        """
+        while True:
+            fence = self._fence
+            request = request_of(txn, self._keys, self._encode)
+            add_fence(request, self._keys.fence, fence)
+            try:
+                answer, _ = await self._answer(txn, request, end, can_be_repeated=False)
+            except StoreUnknown:
+                await self._raise_fence(fence, end)
+                await self._show(self._fence, end, is_awaited=True)
+                engine = self._mirror.engine
+                if base < engine.compacted:
+                    raise
+                if found := outcome_of_lost(engine, txn, base, self._is_value):
+                    return None, found
+                continue
+            if answer.succeeded or fence_of(answer) == fence:
+                return answer, None
+            self._fence = max(self._fence, fence_of(answer))  # raised for another create
+
+    async def _raise_fence(self, fence: Revision, end: float) -> None:
+        """Write the fence, unless it has been written since `fence`. Raises StoreUnknown."""
+        async with self._raising:
+            pause = RETRY_SECONDS
+            while self._fence == fence:
+                try:
+                    answer = await self._client.put(self._keys.fence, b"{}")
+                    self._fence = answer.header.revision
+                except (StoreUnavailable, StoreUnknown, TxnRefused) as error:
+                    if asyncio.get_running_loop().time() + pause > end:
+                        raise StoreUnknown(str(error)) from error
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, RETRY_SECONDS_MAX)
+
     def _is_value(self, put: Put[V], value: V, revision: Revision) -> bool:
         """Whether the value at this revision is the one that is put."""
         stored = self._decode(put.key, self._encode(put.value))
         return bool(value == self._stamp(stored, revision))
 
     async def _answer(
-        self, txn: Txn[V], request: Any, end: float
+        self, txn: Txn[V], request: Any, end: float, can_be_repeated: bool
     ) -> tuple[Any, StoreUnknown | None]:
         """etcd's answer to the transaction, and the error of an earlier attempt that may have taken
-        effect."""
+        effect. If it cannot be repeated, the first loss is raised."""
         lost: StoreUnknown | None = None
         pause = RETRY_SECONDS
         while True:
@@ -174,7 +227,7 @@ class EtcdStore(Reads[V]):
                     leases.forget()
             except StoreUnknown as error:
                 failed = lost = error
-                if guard_of(txn) is None:
+                if not can_be_repeated:
                     raise
             if asyncio.get_running_loop().time() + pause > end:
                 raise failed

@@ -42,6 +42,19 @@ def request_of(txn: Txn[V], keys: Keys, encode: Callable[[V], bytes]) -> Any:
     return request
 
 
+def add_fence(request: Any, fence: bytes, revision: Revision) -> None:
+    """Let the transaction fail if the fence is not at this revision (ETCD-5); then it reads it."""
+    request.compare.add(result=EQUAL, target=MOD, key=fence, mod_revision=revision)
+    read = request.failure.add().request_range
+    read.key, read.keys_only = fence, True
+
+
+def fence_of(answer: Any) -> Revision:
+    """The revision of the fence that a failed transaction has read."""
+    kvs = answer.responses[-1].response_range.kvs
+    return int(kvs[0].mod_revision) if kvs else ABSENT
+
+
 def has_effect(answer: Any) -> bool:
     """Whether the transaction has changed any key."""
     return bool(answer.succeeded) and any(
@@ -53,7 +66,8 @@ def has_effect(answer: Any) -> bool:
 def failed_keys(txn: Txn[Any], answer: Any) -> tuple[str, ...]:
     """The keys whose compares failed."""
     failed = []
-    for compare, response in zip(txn.compares, answer.responses, strict=True):
+    # after the compared keys there may be the fence
+    for compare, response in zip(txn.compares, answer.responses, strict=False):
         kvs = response.response_range.kvs
         if (kvs[0].mod_revision if kvs else ABSENT) != compare.mod_revision:
             failed.append(compare.key)
@@ -61,8 +75,12 @@ def failed_keys(txn: Txn[Any], answer: Any) -> tuple[str, ...]:
 
 
 def guard_of(txn: Txn[Any]) -> Compare | None:
-    """A compare on a key that the transaction changes for certain, so that it takes effect at most
-    once, however often it is sent; None if there is none."""
+    """A compare on a key that the transaction changes for certain, by which the effect of a lost
+    transaction is found; None if there is none.
+
+    With the revision of an existing key the transaction takes effect at most once, however often it
+    is sent. With ABSENT (a create) a late attempt would succeed again after a deletion.
+    """
     for compare in txn.compares:
         for write in txn.writes:
             if write.key == compare.key and (isinstance(write, Put) or compare.mod_revision):

@@ -303,15 +303,16 @@ class Volumes:
             )
 
     def remove_all(self) -> None:
-        """Everything of every pod."""
-        for place in sorted(self._root.iterdir()) if self._root.is_dir() else ():
-            self.remove(place.name)
-        with suppress(OSError):
-            self._root.rmdir()
+        """Everything of every pod, also of a pod of which only files in memory are left."""
         memory = mounts.memory_directory(str(self._root), os.environ, make=False)
-        if memory is not None:
+        places = [self._root] if memory is None else [self._root, Path(memory)]
+        for name in sorted(
+            {pod.name for place in places if place.is_dir() for pod in place.iterdir()}
+        ):
+            self.remove(name)
+        for place in places:
             with suppress(OSError):
-                os.rmdir(memory)
+                place.rmdir()
 
 
 def _mode(operation: WriteVolume) -> int:
