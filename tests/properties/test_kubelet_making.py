@@ -72,6 +72,8 @@ from refk8s.core.pods.node_affinity import matches_node
 from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
+    Failed,
+    Later,
     RunPodSandbox,
     StopContainer,
     WriteVolume,
@@ -442,6 +444,55 @@ def test_kubelet_56_a_kind_that_is_not_supported_keeps_the_pod_waiting(volume):
     bench.delete()
     bench.run_for(5)
     assert not bench.has_pod()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 3), st.booleans())
+def test_kubelet_56_a_volume_that_was_not_written_is_written_again_before_any_container(
+    failures, two
+):
+    """Where there are two volumes, the write of the second one fails."""
+    bench = Bench().start().settle()
+    bench.put(*config_map(a="1"))
+    names = ["v", "w"] if two else ["v"]
+    bench.add(
+        mounted(*[Volume(name=n, config_map=ConfigMapVolumeSource(name="settings")) for n in names])
+    )
+    left = [failures]
+
+    def fail(operation):
+        if type(operation) is not WriteVolume or operation.volume != names[-1] or not left[0]:
+            return None
+        left[0] -= 1
+        return Failed("", "no space left")
+
+    bench.script = fail
+    bench.run_for(50)
+    writes = [(at, operation.volume) for at, operation in bench.did(WriteVolume)]
+    assert writes == [(0, n) for n in names] + [(10 * (n + 1), names[-1]) for n in range(failures)]
+    assert [at for at, _ in bench.did(CreateContainer)] == [10 * failures]
+    assert running(bench)
+
+
+def test_kubelet_58_a_source_that_changes_during_the_write_is_written_again():
+    """The write takes half a minute; the object changes meanwhile and is read again."""
+    bench = Bench().start().settle()
+    bench.put(*config_map(a="0"))
+    bench.add(mounted(Volume(name="v", config_map=ConfigMapVolumeSource(name="settings"))))
+    begun = []
+
+    def slow(operation):
+        if type(operation) is not WriteVolume:
+            return None
+        begun.append(bench.now)
+        return Later(bench.now + 100 * SECOND) if len(begun) == 1 else None
+
+    bench.script = slow
+    bench.run_for(5)
+    bench.put(*config_map(a="1"))
+    bench.run_for(300)
+    assert [files["a"] for _, files in written(bench)] == [b"0", b"1"]
+    assert running(bench)
 
 
 @settings(max_examples=30, deadline=None)

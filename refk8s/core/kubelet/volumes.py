@@ -78,8 +78,9 @@ def plan_volumes(draft: Draft, pod: Pod) -> bool:
             held[volume.name] = fingerprint
             draft.operations.append(operation)
             writes += 1
-    # Without a change only the renewal of a token needs another check.
-    due = 0 if writes or not settled else draft.library.wake_at or NEVER
+    # Without a change only the renewal of a token needs another check. A write that fails sets the
+    # instant to 0, and so does an object that has changed when it is read again.
+    due = draft.library.wake_at or NEVER if settled else 0
     draft.remember(volumes=held, volume_writes_running=writes, volumes_due=due)
     if due:
         draft.wake(due)  # With NEVER there is none.
