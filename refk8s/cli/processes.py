@@ -94,6 +94,48 @@ cluster_domain = click.option(
 )
 
 
+def node_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of a process that makes this machine a node."""
+    for option in (
+        click.option(
+            "--keep", is_flag=True, help="Leave containers in place when stopped (docker only)."
+        ),
+        resolv_conf,
+        click.option(
+            "--data-dir",
+            default=None,
+            metavar="DIR",
+            help="The directory of volumes and of what survives a restart.  [default: ~/.refk8s/node]",
+        ),
+        click.option(
+            "--node-ip",
+            default=None,
+            metavar="ADDRESS",
+            help="The node's InternalIP.  [default: the address from which the API server is reached]",
+        ),
+        click.option(
+            "--node-name",
+            default=None,
+            metavar="NAME",
+            help="The name of the Node.  [default: the name of this machine]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def check_node_flags(options: dict[str, Any]) -> None:
+    """Refuse flags of the other adapter; the default of `--nodes`."""
+    if options["adapter"] == "docker":
+        if options["nodes"] not in (None, 1):
+            fail("--nodes is for simulated nodes: this machine is one node; leave it out")
+        return
+    for flag in ("node_name", "node_ip", "data_dir", "resolv_conf", "keep"):
+        if options[flag]:
+            fail(f"--{flag.replace('_', '-')} is for --adapter docker: simulated nodes have none")
+    options["nodes"] = 1 if options["nodes"] is None else options["nodes"]
+
+
 def end(run: Callable[[Any], int], options: Any) -> None:
     """Run the component, and end with its status."""
     from refk8s.components.files import CannotRun
@@ -126,23 +168,23 @@ def scheduler(**options: Any) -> None:
     end(run_scheduler, ElectedOptions(**options))
 
 
-@click.command(short_help="Run the kubelets of simulated nodes.")
+@click.command(short_help="Run the kubelet of this machine, or of simulated nodes.")
 @client_flags
 @click.option(
     "--adapter",
     type=click.Choice(["docker", "fake"]),
     default="fake",
     show_default=True,
-    help="Simulated nodes. docker is refused so far: use refk8s run --adapter docker.",
+    help="Containers of this machine's Docker engine, or simulated nodes.",
 )
 @click.option(
     "--nodes",
     type=click.IntRange(0, 5000),
-    default=1,
-    show_default=True,
+    default=None,
     metavar="N",
-    help="The number of simulated nodes.",
+    help="The number of simulated nodes (fake only).  [default: 1]",
 )
+@node_flags
 @healthz_port(10248)
 @click.option(
     "--cluster-dns",
@@ -153,13 +195,14 @@ def scheduler(**options: Any) -> None:
 )
 @cluster_domain
 def kubelet(**options: Any) -> None:
-    """Run the kubelets of simulated nodes against an API server, until Ctrl-C."""
+    """Run the kubelet of this machine's Docker engine, or those of simulated nodes, until Ctrl-C."""
     from refk8s.components.listening import is_address
 
     for address in options["cluster_dns"]:
         if not is_address(address):
             fail(f"--cluster-dns {address}: not an IP address")
-    from refk8s.components.component_process import KubeletOptions, run_kubelet
+    check_node_flags(options)
+    from refk8s.components.kubelet_process import KubeletOptions, run_kubelet
 
     end(run_kubelet, KubeletOptions(**options))
 

@@ -11,14 +11,23 @@ from refk8s.core.ports import Nodes
 
 
 def choose_nodes(
-    adapter: str, count: int | None, data: Path, clock: Clock, resolv_conf: Path | None = None
+    adapter: str,
+    count: int | None,
+    data: Path,
+    clock: Clock,
+    resolv_conf: Path | None = None,
+    node_name: str = "",
+    node_ip: str = "",
 ) -> Nodes:
-    """The nodes of `--adapter` and `--nodes`; nothing is started. Raises CannotRun."""
+    """The nodes of `--adapter` and `--nodes`; nothing is started. Raises CannotRun.
+
+    `node_name`, `node_ip`: of this machine as a node, if not its own name and usual address.
+    """
     if adapter in ("docker", "auto"):
         from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
 
         try:
-            return DockerNodes(data, hostname(), DNS_ADDRESS, resolv_conf)
+            return DockerNodes(data, node_name or hostname(), DNS_ADDRESS, resolv_conf, node_ip)
         except NoEngine as error:
             if adapter == "docker":
                 raise CannotRun(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from refk8s.components.files import CannotRun
 from refk8s.components.process import WriteLine, run_process, started
 from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
@@ -43,16 +42,6 @@ class ElectedOptions(ClientOptions):
     leader_elect: bool = True
 
 
-@frozen
-class KubeletOptions(ClientOptions):
-    """The flags of `refk8s kubelet`."""
-
-    adapter: str = "fake"
-    nodes: int = 1
-    cluster_dns: tuple[str, ...] = ()
-    cluster_domain: str = "cluster.local"
-
-
 class Component:
     """The parts of one process: the client, and a driver for each machine."""
 
@@ -63,6 +52,7 @@ class Component:
         from refk8s.components.clock import Clock
 
         self.name = name
+        self.is_ready = False  # all parts have been started
         self.is_stopping = False
         self.health: HealthServer | None = None
         self.clock = Clock()
@@ -159,6 +149,7 @@ def run_client(
             component.serve_health(options)
             component.start()
             started()
+            component.is_ready = True
             assert component.health is not None
             write_line(
                 f"refk8s {name} is ready{words}: API server {component.api.server}, "
@@ -201,35 +192,6 @@ def run_scheduler(options: ElectedOptions) -> int:
         return "", _nothing
 
     return run_client("scheduler", options, prepare)
-
-
-def run_kubelet(options: KubeletOptions) -> int:
-    """Run `refk8s kubelet` until a signal; returns the exit status. Raises CannotRun."""
-    if options.adapter != "fake":
-        # The name server, the proxy and the lock of a node's directory are parts of `refk8s run`.
-        raise CannotRun(
-            f"--adapter {options.adapter}: a kubelet process runs simulated nodes only; "
-            f"use refk8s run --adapter {options.adapter}"
-        )
-
-    async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.components.choose_nodes import choose_nodes
-        from refk8s.core.kubelet.config import KubeletConfig
-        from refk8s.core.kubelet.kubelet import kubelet
-
-        nodes = choose_nodes(options.adapter, options.nodes, Path(), component.clock)
-        config = KubeletConfig(
-            cluster_dns=options.cluster_dns, cluster_domain=options.cluster_domain
-        )
-        for node in nodes.start(""):
-            component.add(kubelet(node.name, config), runtime=node.runtime)
-
-        async def close() -> None:
-            await nodes.close(False)
-
-        return f" with {nodes.words}", close
-
-    return run_client("kubelet", options, prepare)
 
 
 def _elected(machine: Any, options: ElectedOptions) -> Any:

@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refk8s.adapters.linux.address import hostname, node_address
+from refk8s.adapters.linux.address import (
+    address_towards,
+    hostname,
+    is_own_address,
+    node_address,
+)
 from refk8s.adapters.linux.resolv_conf import DEFAULT
 
 if TYPE_CHECKING:
@@ -20,4 +25,10 @@ def create_name_server(
     return NameServer(domain, resolv_conf or DEFAULT, cluster_address, pods_bridge)
 
 
-__all__ = ["create_name_server", "hostname", "node_address"]
+__all__ = [
+    "address_towards",
+    "create_name_server",
+    "hostname",
+    "is_own_address",
+    "node_address",
+]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fake_cluster import need_kubectl
@@ -13,11 +14,19 @@ READY_SECONDS = 60
 
 
 class Process:
-    """One command of refk8s below a directory of its own."""
+    """One command of refk8s below a directory of its own. `inside`: what enters a namespace."""
 
-    def __init__(self, directory: Path, name: str, *arguments: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        *arguments: str,
+        inside: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self.name = name
-        self.command = [sys.executable, "-m", "refk8s.cli.main", *arguments]
+        self.command = [*inside, sys.executable, "-m", "refk8s.cli.main", *arguments]
+        self.environment = {**os.environ, **environment}
         self.log = directory / f"{name}.log"
         self.process: subprocess.Popen[bytes]
 
@@ -26,7 +35,11 @@ class Process:
         with open(self.log, "ab") as log:
             self._seen = log.tell()
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                self.command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self.environment,
             )
         return self
 

@@ -200,15 +200,36 @@ def test_proc_5_a_component_waits_for_an_api_server_that_is_away(
     assert scheduler.stop() == 0
 
 
-def test_proc_1_a_kubelet_process_refuses_the_engine_that_it_cannot_run_yet(
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--adapter", "docker", "--node-name", "Web_1"), "--node-name Web_1: not a name"),
+        (("--adapter", "docker", "--node-ip", "192.0.2.77"), "--node-ip 192.0.2.77: not an IPv4"),
+        (("--adapter", "docker", "--nodes", "3"), "--nodes is for simulated nodes"),
+        (("--adapter", "fake", "--keep"), "--keep is for --adapter docker"),
+        (("--adapter", "docker"), "no Docker engine answers"),
+    ],
+)
+def test_proc_1_a_kubelet_that_cannot_start_says_why_and_leaves_nothing(
     processes: Start,
+    tmp_path: Path,
+    flags: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failed = processes("kubelet", "kubelet", "--adapter", "docker").begin()
+    # Shows PROC-7.c.
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing")
+    config = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    user = {"name": "u", "user": {"token": "t"}}
+    tree = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
+    config.write_text(json.dumps({"kind": "Config", "apiVersion": "v1", **tree}))
+    data = () if "fake" in flags else ("--data-dir", str(tmp_path / "data" / "node"))
+    failed = processes("kubelet", "kubelet", "--kubeconfig", str(config), *flags, *data).begin()
     assert failed.process.wait(30) == 2
-    assert failed.said() == (
-        "refk8s: --adapter docker: a kubelet process runs simulated nodes only; "
-        "use refk8s run --adapter docker\n"
-    )
+    assert words in failed.said() and failed.said().count("\n") == 1, failed.said()
+    assert not (tmp_path / "data").exists()
 
 
 def test_proc_1_a_component_without_an_api_server_is_refused(

@@ -50,7 +50,11 @@ def operations(
 ) -> Operations:
     """An agent as it starts: it remembers nothing."""
     made = Operations(
-        cluster, data or Path(tempfile.gettempdir()) / "refk8s-test-nowhere", "node", engine
+        cluster,
+        data or Path(tempfile.gettempdir()) / "refk8s-test-nowhere",
+        "node",
+        "192.0.2.1",
+        engine,
     )  # type: ignore[arg-type]
     made.network.let_pods_reach_themselves = lambda: None  # type: ignore[method-assign]  # the pretended bridge has no ports
     return made

@@ -120,7 +120,7 @@ def test_rt_4_pulls_probes_and_the_end_of_a_container_hold_up_no_operation_of_th
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         engine, early = Slow(), list[Any]()
-        runtime = DockerRuntime("c", Path("/nowhere"), "node")
+        runtime = DockerRuntime("c", Path("/nowhere"), "node", "192.0.2.1")
         runtime._made = engine
         runtime.run(StopContainer("uid", "c", 1000), early.append)
         runtime.run(PullImage("uid", "app:1", "IfNotPresent"), early.append)
@@ -186,7 +186,7 @@ def test_rt_6_each_version_is_a_directory_of_its_own_and_is_never_changed(
 def test_rt_10_a_pod_without_an_address_has_no_answer(action: str) -> None:
     # Shows RT-10.e.
     async def main() -> Any:
-        runtime = DockerRuntime("c", Path("/nowhere"), "node")
+        runtime = DockerRuntime("c", Path("/nowhere"), "node", "192.0.2.1")
         answer = asyncio.get_running_loop().create_future()
         runtime.run(Probe("uid", "c", action, 1, "", 80), answer.set_result)
         found = await asyncio.wait_for(answer, 20)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from refk8s.adapters.docker.engine.location import engine_host, why_not
 from refk8s.adapters.linux.abilities import has_capability
+from refk8s.adapters.linux.address import node_address
 from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.resolv_conf import DEFAULT
 from refk8s.core.ports import Containers, NameServer, Node
@@ -31,9 +32,15 @@ class DockerNodes:
     """
 
     def __init__(
-        self, data_dir: Path, node_name: str, dns_address: str = "", resolv_conf: Path | None = None
+        self,
+        data_dir: Path,
+        node_name: str,
+        dns_address: str = "",
+        resolv_conf: Path | None = None,
+        node_ip: str = "",
     ) -> None:
-        """`dns_address`: of the cluster's DNS. `resolv_conf`: of the machine, if not the usual."""
+        """`dns_address`: of the cluster's DNS. `resolv_conf`, `node_ip`: of the machine, if not the
+        usual."""
         problem = why_not(os.environ)
         if problem:
             raise NoEngine(problem)
@@ -41,6 +48,7 @@ class DockerNodes:
         self._node_name = node_name
         self._dns_address = dns_address
         self._resolv_conf = resolv_conf
+        self._node_ip = node_ip or node_address()
         self._runtime: DockerRuntime | None = None
         self._rules: ServiceRules | None = None
         self._containers: Containers | None = None
@@ -53,9 +61,11 @@ class DockerNodes:
         from refk8s.adapters.linux.service_rules import ServiceRules
 
         runtime = self._runtime = DockerRuntime(
-            cluster_id, self._data, self._node_name, self._resolv_conf
+            cluster_id, self._data, self._node_name, self._node_ip, self._resolv_conf
         )
-        rules = self._rules = ServiceRules(cluster_id, runtime.pod_cidr, runtime.aside)
+        rules = self._rules = ServiceRules(
+            cluster_id, self._node_ip, runtime.pod_cidr, runtime.aside
+        )
         containers = self._containers = DockerContainers(runtime, runtime.streams)
         return [Node(self._node_name, runtime, rules, containers, self._name_server())]
 

@@ -23,7 +23,6 @@ from refk8s.adapters.docker.pods.sandboxes import Sandboxes, remove_container
 from refk8s.adapters.docker.pods.termination_messages import Messages
 from refk8s.adapters.docker.pods.volumes import Volumes
 from refk8s.adapters.linux import abilities
-from refk8s.adapters.linux.address import node_address
 from refk8s.adapters.linux.tree import NotPossible
 from refk8s.core.ports import (
     RUNNING,
@@ -54,12 +53,13 @@ class Operations:
         cluster: str,
         data: Path,
         node_name: str,
+        node_ip: str,
         engine: Engine | None = None,
         resolv_conf: Path | None = None,
     ) -> None:
         self.engine = Engine() if engine is None else engine
         self.cluster = cluster
-        self.node_ip = node_address()
+        self.node_ip = node_ip
         self.abilities = abilities.look(engine_process())
         self.volumes = Volumes(data / "pods", self.abilities)
         self.network = Network(self.engine, cluster)

@@ -70,10 +70,15 @@ class DockerRuntime:
     """One node. Created and used inside a running event loop."""
 
     def __init__(
-        self, cluster: str, data: Path, node_name: str, resolv_conf: Path | None = None
+        self,
+        cluster: str,
+        data: Path,
+        node_name: str,
+        node_ip: str,
+        resolv_conf: Path | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._make = partial(_make_operations, cluster, data, node_name, resolv_conf)
+        self._make = partial(_make_operations, cluster, data, node_name, node_ip, resolv_conf)
         self._made: Operations | None = None
         self._making = threading.Lock()
         self._lanes = Lanes(THREADS, "refk8s-docker")
@@ -353,8 +358,8 @@ def lane_of(operation: Operation) -> str:
 
 
 def _make_operations(
-    cluster: str, data: Path, node_name: str, resolv_conf: Path | None
+    cluster: str, data: Path, node_name: str, node_ip: str, resolv_conf: Path | None
 ) -> Operations:
     from refk8s.adapters.docker.operations import Operations
 
-    return Operations(cluster, data, node_name, resolv_conf=resolv_conf)
+    return Operations(cluster, data, node_name, node_ip, resolv_conf=resolv_conf)

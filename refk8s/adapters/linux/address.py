@@ -28,6 +28,29 @@ def node_address() -> str:
     )
 
 
+def address_towards(host: str, port: int) -> str:
+    """This machine's address on the way to a host; `node_address` if that is loopback or no way is
+    known."""
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(found[0][4])
+            address = str(probe.getsockname()[0])
+    except OSError:
+        return node_address()
+    return node_address() if ipaddress.ip_address(address).is_loopback else address
+
+
+def is_own_address(text: str) -> bool:
+    """Whether it is an IPv4 address of a device of this machine."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(ipaddress.IPv4Address(text)), 0))
+    except (OSError, ValueError):
+        return False
+    return not ipaddress.IPv4Address(text).is_unspecified
+
+
 def hostname() -> str:
     """This machine's name as a node name."""
     return socket.gethostname().lower().rstrip(".") or "localhost"

@@ -5,7 +5,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-from refk8s.adapters.linux.address import node_address
 from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.core.ports import RuleSet
@@ -23,10 +22,11 @@ class ServiceRules:
     """
 
     def __init__(
-        self, cluster_id: str, pod_cidr: Callable[[], tuple[str, str]], aside: Aside
+        self, cluster_id: str, node_ip: str, pod_cidr: Callable[[], tuple[str, str]], aside: Aside
     ) -> None:
         """`pod_cidr` returns the pod range, or why it is unknown; it is slow."""
         self._cluster_id = cluster_id
+        self._node_ip = node_ip
         self._pod_cidr = pod_cidr
         self._aside = aside
         self._choosing = threading.Lock()
@@ -54,7 +54,7 @@ class ServiceRules:
             pod_cidr, problem = self._pod_cidr()
             if problem:
                 return problem
-            self._chosen = choose_rules(node_address(), pod_cidr, self._cluster_id)
+            self._chosen = choose_rules(self._node_ip, pod_cidr, self._cluster_id)
             return ""
 
     def remove(self) -> None:

@@ -1,0 +1,108 @@
+"""`refk8s kubelet`: the kubelet of this machine, or of simulated nodes, as a process of its own.
+Rules PROC-1, PROC-5, PROC-7 (spec/processes.md)."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from refk8s.components.component_process import ClientOptions, Component, run_client
+from refk8s.components.files import CannotRun
+from refk8s.core.ports import Nodes
+
+
+@frozen
+class KubeletOptions(ClientOptions):
+    """The flags of `refk8s kubelet`."""
+
+    adapter: str = "fake"
+    nodes: int | None = None
+    node_name: str | None = None
+    node_ip: str | None = None
+    data_dir: str | None = None
+    resolv_conf: str | None = None
+    keep: bool = False
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+
+    @property
+    def resolv_conf_path(self) -> Path | None:
+        return Path(self.resolv_conf).absolute() if self.resolv_conf else None
+
+
+def run_kubelet(options: KubeletOptions) -> int:
+    """Run `refk8s kubelet` until a signal; returns the exit status. Raises CannotRun."""
+
+    async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
+        from refk8s.components.choose_nodes import choose_nodes
+        from refk8s.components.node_directory import NodeDirectory
+        from refk8s.core.kubelet.config import KubeletConfig
+        from refk8s.core.kubelet.kubelet import kubelet
+
+        if options.adapter == "fake":
+            nodes: Nodes = choose_nodes("fake", options.nodes, Path(), component.clock)
+            directory = None
+            started = nodes.start("")
+        else:
+            name, address = find_name(options.node_name), find_address(component, options.node_ip)
+            with ExitStack() as undo:
+                directory = NodeDirectory(options.data_dir)
+                undo.callback(directory.abandon)
+                nodes = choose_nodes(
+                    options.adapter,
+                    1,
+                    directory.path,
+                    component.clock,
+                    options.resolv_conf_path,
+                    name,
+                    address,
+                )
+                started = nodes.start(directory.cluster_id)
+                undo.pop_all()
+        config = KubeletConfig(
+            cluster_dns=options.cluster_dns, cluster_domain=options.cluster_domain
+        )
+        for node in started:
+            component.add(kubelet(node.name, config), runtime=node.runtime)
+        words = f" for node {started[0].name}" if directory is not None else ""
+
+        async def close() -> None:
+            # a start that failed has not run any container
+            await nodes.close(options.keep or not component.is_ready)
+            if directory is not None:
+                directory.release() if component.is_ready else directory.abandon()
+
+        return f"{words} with {nodes.words}", close
+
+    return run_client("kubelet", options, prepare)
+
+
+def find_name(flag: str | None) -> str:
+    """The name of this machine's Node. Raises CannotRun if it is no name of a Node."""
+    from refk8s.components.this_machine import hostname
+    from refk8s.core.apiserver.validation.names import dns_subdomain
+
+    name = flag or hostname()
+    if dns_subdomain(name):
+        what = f"--node-name {name}" if flag else f"the name of this machine, {name},"
+        also = "" if flag else "; give one with --node-name"
+        raise CannotRun(
+            f"{what}: not a name of a Node: small letters, digits, dashes and dots, "
+            f"at most 253 characters{also}"
+        )
+    return name
+
+
+def find_address(component: Component, flag: str | None) -> str:
+    """The address of this machine's Node: by default the one that leads to the API server. Raises
+    CannotRun if it is not an address of this machine."""
+    from refk8s.components.this_machine import address_towards, is_own_address
+
+    if not flag:
+        url = urlsplit(component.api.server)
+        return address_towards(url.hostname or "", url.port or 443)
+    if not is_own_address(flag):
+        raise CannotRun(f"--node-ip {flag}: not an IPv4 address of this machine")
+    return flag

@@ -1,0 +1,90 @@
+"""A kubelet of a Docker host as a process of its own. Rule PROC-7 (spec/processes.md)."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker_host import NODE_IP, Host, container, kubectl_path, make_pod, until
+from process_world import Process
+
+
+class World:
+    """A control plane without nodes, and a kubelet of the host."""
+
+    def __init__(self, host: Host, work: Path) -> None:
+        self.host = host
+        self.kubeconfig = work / "admin.conf"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        self.plane = Process(
+            work, "run", "run", "--adapter", "fake", "--nodes", "0", "--bind", "0.0.0.0", "--port", port,
+            "--data-dir", str(work / "plane"), "--kubeconfig", str(self.kubeconfig), inside=host.inside,
+        )  # fmt: skip
+        self.kubelet = Process(
+            work, "kubelet", "kubelet", "--adapter", "docker", "--node-name", "worker", "--kubeconfig",
+            str(self.kubeconfig), "--data-dir", str(work / "node"), inside=host.inside, DOCKER_HOST=host.address,
+        )  # fmt: skip
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [*self.host.inside, kubectl_path() or "", "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=stdin, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def containers(self) -> list[str]:
+        return sorted(self.host.containers("-a", "--filter", "label=refk8s.pod-uid"))
+
+
+@pytest.fixture
+def world(docker_host: Host, tmp_path: Path) -> Iterator[World]:
+    made = World(docker_host, tmp_path)
+    made.plane.start()
+    made.kubelet.start()
+    try:
+        yield made
+    finally:
+        for process in (made.kubelet, made.plane):
+            process.stop()
+
+
+def test_proc_7_a_kubelet_process_runs_pods_and_adopts_them_after_it_was_killed(
+    world: World,
+) -> None:
+    # Shows PROC-7.a, PROC-7.b, PROC-7.c, PROC-7.d, PROC-7.e, PROC-7.f.
+    until(lambda: "worker" in world.kubectl("get", "nodes"), 20, "there is no node")
+    addresses = world.get("node", "worker")["status"]["addresses"]
+    assert {each["type"]: each["address"] for each in addresses}["InternalIP"] == NODE_IP
+    pod = make_pod("web", container("main"))
+    world.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+
+    def is_ready() -> bool:
+        conditions = world.get("pod", "web")["status"].get("conditions", ())
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    until(is_ready, 30, "the pod is not ready")
+    status = world.get("pod", "web")["status"]
+    assert status["hostIP"] == NODE_IP
+    before = world.containers()
+    assert len(before) == 2  # and its sandbox
+    world.kubelet.kill()
+    world.kubelet.start()
+    world.kubectl("label", "pod", "web", "again=yes")
+    renewed = world.get("node", "worker")["status"]["nodeInfo"]
+    assert renewed["containerRuntimeVersion"].startswith("docker://")
+    second = make_pod("second", container("main"))
+    world.kubectl("create", "-f", "-", stdin=json.dumps(second))
+    until(lambda: len(world.containers()) == 4, 30, "the new kubelet does not act")
+    assert set(before) < set(world.containers())
+    assert world.get("pod", "web")["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert world.kubelet.stop() == 0, world.kubelet.said()
+    assert world.containers() == [] and "refk8s-" not in world.host.docker("network", "ls")
