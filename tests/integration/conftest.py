@@ -1,9 +1,11 @@
-"""What the integration tests share: a host with a Docker engine, made once."""
+"""What the integration tests share: a host with a Docker engine, and three of them, each made
+once."""
 
 from collections.abc import Iterator
 
 import pytest
 from docker_host import Host, missing_tools
+from docker_nodes import DockerNodes
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,13 @@ def docker_host() -> Iterator[Host]:
         yield host
     finally:
         host.stop()
+
+
+@pytest.fixture(scope="session")
+def docker_nodes() -> Iterator[DockerNodes]:
+    """Three nodes with an engine each, on one link."""
+    missing = missing_tools()
+    if missing:
+        pytest.fail(f"the Docker tests need {', '.join(missing)}")
+    with DockerNodes() as nodes:
+        yield nodes

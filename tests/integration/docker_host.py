@@ -96,6 +96,15 @@ class Host:
         self.engine: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.wire()
+        subprocess.run(
+            [*self.inside, "sysctl", "-qw", f"net.ipv4.ip_forward={int(self.forwards)}"], check=True
+        )
+        self.start_engine()
+        self.docker("import", "-", IMAGE, stdin=self._image())
+
+    def wire(self) -> None:
+        """Make the namespaces, and the wire between them."""
         for namespace in (self.namespace, self.neighbour):
             subprocess.run(["ip", "netns", "add", namespace], check=True)
         for namespace, setting in (
@@ -104,11 +113,11 @@ class Host:
             (self.neighbour, "link set wire0 up"), (self.namespace, "link set node0 up"), (self.namespace, "route add default dev node0"),
         ):  # fmt: skip
             subprocess.run(["ip", "-n", namespace, *setting.split()], check=True)
-        subprocess.run(
-            [*self.inside, "sysctl", "-qw", f"net.ipv4.ip_forward={int(self.forwards)}"], check=True
-        )
-        self.start_engine()
-        self.docker("import", "-", IMAGE, stdin=self._image())
+
+    def unwire(self) -> None:
+        """Delete the namespaces."""
+        for namespace in (self.namespace, self.neighbour):
+            subprocess.run(["ip", "netns", "delete", namespace])
 
     def start_engine(self) -> None:
         work = self.work
@@ -183,8 +192,7 @@ class Host:
                     ["docker", "-H", self.address, "rm", "-f", *left], capture_output=True
                 )
             self.stop_engine()
-        for namespace in (self.namespace, self.neighbour):
-            subprocess.run(["ip", "netns", "delete", namespace])
+        self.unwire()
         shutil.rmtree(self.work, ignore_errors=True)
 
 
