@@ -101,6 +101,12 @@ def url_of(bind: str, port: int) -> str:
     return f"https://[{address}]:{port}" if address.version == 6 else f"https://{address}:{port}"
 
 
+def advertised_url(bind: str, port: int, node_address: str) -> str:
+    """The URL of the API server for other machines; a loopback one if they cannot reach it."""
+    unspecified = ipaddress.ip_address(bind).is_unspecified
+    return url_of(node_address if unspecified else bind, port)
+
+
 def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
     """The names and addresses in the server's certificate (HOST-1)."""
     address = ipaddress.ip_address(bind)

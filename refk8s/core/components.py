@@ -3,6 +3,7 @@ this list."""
 
 from collections.abc import Iterable
 
+from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
@@ -59,6 +60,8 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         ClaimProtection(),
         VolumeProtection(),
         ServiceCIDRController(),
+        TokenCleaner(),
+        BootstrapSigner(),
     )
 
 

@@ -312,6 +312,7 @@ def test_d_49_d_50_d_52_these_are_all_the_controllers_that_there_are():
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
             "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller",
+            "token-cleaner-controller", "bootstrap-signer-controller",
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
