@@ -38,7 +38,6 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.pod_exec import (
     SPDY,
     WEBSOCKET,
-    ExecOptions,
     Version,
     choose_spdy,
     first_channel,
@@ -53,6 +52,7 @@ from refk8s.core.ports import (
     ContainerCreated,
     CreateContainer,
     Done,
+    ExecOptions,
     Failed,
     ListPods,
     LogOptions,

@@ -28,7 +28,6 @@ from refk8s.core.apiserver.pod_exec import (
     SPDY,
     V5,
     WEBSOCKET,
-    ExecOptions,
     Input,
     Version,
     choose_spdy,
@@ -40,7 +39,7 @@ from refk8s.core.apiserver.pod_exec import (
 )
 from refk8s.core.apiserver.pod_forward import CHANNELS, PORTS_MAX, compute_ports
 from refk8s.core.apiserver.spdy import Data, Spdy
-from refk8s.core.ports import RUNNING, ContainerStatus, PodsListed, SandboxStatus
+from refk8s.core.ports import RUNNING, ContainerStatus, ExecOptions, PodsListed, SandboxStatus
 
 VERSIONS = st.sampled_from(list(WEBSOCKET.values()))
 NAMES = st.lists(st.sampled_from([*WEBSOCKET, "x", "v3.channel.k8s.io"]).filter(bool), max_size=4)

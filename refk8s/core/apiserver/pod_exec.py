@@ -27,6 +27,7 @@ from refk8s.core.api import codec, status
 from refk8s.core.api.meta_v1 import Status, StatusCause, StatusDetails
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.parameters import is_true
+from refk8s.core.ports import ExecOptions
 from refk8s.core.value import Value
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -69,17 +70,6 @@ SPDY = {
 }
 """The versions over SPDY, in the server's order of preference."""
 WITHOUT_RESIZE = ("v2.channel.k8s.io", "channel.k8s.io")
-
-
-class ExecOptions(Value, frozen=True):
-    """The requested streams. With a terminal there is no separate stderr."""
-
-    container: str = ""
-    command: tuple[str, ...] = ()
-    stdin: bool = False
-    stdout: bool = False
-    stderr: bool = False
-    tty: bool = False
 
 
 def compute_exec_options(parameters: Iterable[tuple[str, str]], subresource: str) -> ExecOptions:

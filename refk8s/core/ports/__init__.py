@@ -55,7 +55,7 @@ from refk8s.core.ports.operations import (
     WriteVolume,
 )
 from refk8s.core.ports.service_rules import Rule, RuleSet, Target
-from refk8s.core.ports.streams import LogOptions
+from refk8s.core.ports.streams import ExecOptions, LogOptions
 
 if TYPE_CHECKING:
     import asyncio
@@ -127,6 +127,10 @@ class StreamFailed(Exception):
     """A stream to a container cannot be opened; the message is for the user."""
 
 
+class ContainerNotFound(StreamFailed):
+    """The pod has no running container of this name."""
+
+
 class Session(Protocol):
     """A running command in a container, or its main program, with a client attached."""
 
@@ -179,6 +183,33 @@ class Containers(Protocol):
         StreamFailed if it is refused."""
 
 
+class Kubelet(Protocol):
+    """The streams of one node's pods, in this process or at the kubelet's port (STREAM-8).
+
+    The pod is that of the caller; its containers are those that the node's runtime has for its uid
+    (STREAM-1). Every method raises ApiError or StreamFailed if the stream cannot be opened.
+    """
+
+    async def log(
+        self, pod: Pod, container: str, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of the log of the requested attempt as they are written (RT-12, RT-13)."""
+
+    async def execute(self, pod: Pod, container: str, options: ExecOptions) -> Session:
+        """Run a command in the container; ContainerNotFound if it does not run."""
+
+    async def attach(self, pod: Pod, container: str, options: ExecOptions) -> Session:
+        """Attach to the container's main program; ContainerNotFound if it does not run."""
+
+    async def check(self, pod: Pod) -> None:
+        """Raise StreamFailed if the pod has no network to connect to."""
+
+    async def connect(
+        self, pod: Pod, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port in the pod's network; OSError if it is refused (RT-15)."""
+
+
 # --- for a cluster --------------------------------------------------------------------------------
 
 
@@ -216,8 +247,8 @@ class Nodes(Protocol):
 
 
 __all__ = [
-    "CREATED", "EXITED", "RUNNING", "Api", "ContainerConfig", "ContainerCreated", "ContainerStatus",
-    "Containers", "CreateContainer", "Data", "DescribeNode", "Done", "Failed", "ImagePulled", "Labels",
+    "CREATED", "EXITED", "RUNNING", "Api", "ContainerConfig", "ContainerCreated", "ContainerNotFound", "ContainerStatus",
+    "Containers", "CreateContainer", "Data", "DescribeNode", "Done", "ExecOptions", "Failed", "ImagePulled", "Kubelet", "Labels",
     "Later", "ListPods", "LogOptions", "Mount", "NameServer", "Node", "NodeDescribed", "Nodes", "Operation", "PodsListed",
     "PortMapping", "Probe", "Probed", "PullImage", "Records", "RemoveContainer", "RemovePodSandbox", "Resolver",
     "Resources", "Result", "Rule", "RuleSet", "Rules", "RunHook", "RunPodSandbox", "Runtime",

@@ -17,3 +17,14 @@ class LogOptions(Value, frozen=True):
     limit_bytes: int = -1
     stdout: bool = True
     stderr: bool = True
+
+
+class ExecOptions(Value, frozen=True):
+    """The requested streams of exec or attach. With a terminal there is no separate stderr."""
+
+    container: str = ""
+    command: tuple[str, ...] = ()
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    tty: bool = False
