@@ -124,13 +124,58 @@ def node_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def port_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of the kubelet's HTTPS port."""
+    for option in (
+        click.option(
+            "--pki",
+            default=None,
+            metavar="DIR",
+            help="The --pki of an API server on this machine: its authority signs the certificate.",
+        ),
+        click.option(
+            "--client-ca-file",
+            default=None,
+            metavar="FILE",
+            help="The authority of the API servers' certificates.  [default: that of the kubeconfig]",
+        ),
+        click.option(
+            "--tls-private-key-file",
+            default=None,
+            metavar="FILE",
+            help="The key of --tls-cert-file.",
+        ),
+        click.option(
+            "--tls-cert-file",
+            default=None,
+            metavar="FILE",
+            help="The certificate of the port.",
+        ),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=None,
+            metavar="PORT",
+            help="The port for API servers.  [default: 10250, or a free one if it is in use]",
+        ),
+        click.option(
+            "--address",
+            default=None,
+            metavar="ADDRESS",
+            help="The address of this port.  [default: the node's InternalIP]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def check_node_flags(options: dict[str, Any]) -> None:
     """Refuse flags of the other adapter; the default of `--nodes`."""
     if options["adapter"] == "docker":
         if options["nodes"] not in (None, 1):
             fail("--nodes is for simulated nodes: this machine is one node; leave it out")
         return
-    for flag in ("node_name", "node_ip", "data_dir", "resolv_conf", "keep"):
+    for flag in ("node_name", "data_dir", "resolv_conf", "keep"):
         if options[flag]:
             fail(f"--{flag.replace('_', '-')} is for --adapter docker: simulated nodes have none")
     options["nodes"] = 1 if options["nodes"] is None else options["nodes"]
@@ -185,6 +230,7 @@ def scheduler(**options: Any) -> None:
     help="The number of simulated nodes (fake only).  [default: 1]",
 )
 @node_flags
+@port_flags
 @healthz_port(10248)
 @click.option(
     "--cluster-dns",
@@ -201,6 +247,8 @@ def kubelet(**options: Any) -> None:
     for address in options["cluster_dns"]:
         if not is_address(address):
             fail(f"--cluster-dns {address}: not an IP address")
+    if options["address"] and not is_address(options["address"]):
+        fail(f"--address {options['address']}: not an IP address")
     check_node_flags(options)
     from refk8s.components.kubelet_process import KubeletOptions, run_kubelet
 

@@ -12,6 +12,7 @@ def run_apiserver(options: ServerOptions) -> int:
 
     async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         from refk8s.components.clock import Clock
+        from refk8s.components.kubelet.clients import KubeletClients
         from refk8s.components.pod_streams import PodStreams
         from refk8s.components.served_api import ServedApi
 
@@ -20,7 +21,10 @@ def run_apiserver(options: ServerOptions) -> int:
             await served.open()
             await served.serve()
             assert served.api is not None and served.front is not None
-            served.front.connect = PodStreams(served.api, None)
+            assert served.credentials is not None
+            served.front.connect = PodStreams(
+                served.api, None, KubeletClients(served.credentials).find
+            )
             served.maintain(None)
             started()
             write_line(

@@ -9,6 +9,7 @@ each server is in a directory of its own (PROC-3).
 | ca.crt, ca.key | the authority that signs the other certificates | refused: clients trust it |
 | server.crt, server.key | the API server's | signed anew, also if its names or addresses change or it expires |
 | admin.crt, admin.key | the administrator's, CN kubernetes-admin, O system:masters | signed anew |
+| apiserver-kubelet-client.crt, .key | the API servers' for kubelets (STREAM-9), CN kube-apiserver-kubelet-client, O system:masters | signed when they are first needed, and anew |
 | admin.token | the administrator's bearer token | created if missing, refused if damaged |
 | sa.key | signs the tokens of service accounts | created if missing, refused if damaged |
 """
@@ -41,6 +42,7 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,1024}")
 CLUSTER_ID = "cluster-id"
 TOKEN_KEY = "sa.key"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 _KEYS = ("ca.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
 
 
@@ -90,20 +92,27 @@ def _load(directory: Path, own: Path, hosts: tuple[str, ...]) -> Credentials:
         write_file(
             server.certificate, certificates.make_server(key, _bytes(authority.key), hosts, now)
         )
-    if problem := certificates.problem_of_client(
-        admin, server, authority.certificate, ADMIN_NAME, ADMIN_GROUP, now
-    ):
-        _log_renewal(admin, problem)
-        key = certificates.make_key()
-        write_file(admin.key, key)
-        write_file(
-            admin.certificate,
-            certificates.make_client(key, _bytes(authority.key), ADMIN_NAME, ADMIN_GROUP, now),
-        )
+    _sign_client(admin, server, authority.certificate, authority.key, ADMIN_NAME, now)
     return Credentials(
         authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
         _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new),
     )  # fmt: skip
+
+
+def load_kubelet_client(credentials: Credentials) -> Pair:
+    """The certificate with which API servers connect to kubelets (STREAM-9). It is shared, and
+    signed when it is first needed. Raises CannotRun, OSError."""
+    directory = credentials.authority.parent
+    pair = Pair(
+        directory / "apiserver-kubelet-client.crt", directory / "apiserver-kubelet-client.key"
+    )
+    server = Pair(credentials.certificate, credentials.key)
+    now = datetime.now(UTC)
+    with shared_lock(directory):
+        _sign_client(
+            pair, server, credentials.authority, credentials.authority_key, KUBELET_CLIENT, now
+        )
+    return pair
 
 
 def read_cluster_id(directory: Path, can_be_recovered: bool) -> str:
@@ -159,6 +168,19 @@ def _authority(directory: Path, now: datetime) -> Pair:
         )
     old.unlink(missing_ok=True)
     return pair
+
+
+def _sign_client(
+    client: Pair, server: Pair, authority: Path, authority_key: Path, name: str, now: datetime
+) -> None:
+    """Sign the certificate of an administrator anew if it is missing or is not accepted."""
+    problem = certificates.problem_of_client(client, server, authority, name, ADMIN_GROUP, now)
+    if problem:
+        _log_renewal(client, problem)
+        key = certificates.make_key()
+        write_file(client.key, key)
+        signed = certificates.make_client(key, _bytes(authority_key), name, ADMIN_GROUP, now)
+        write_file(client.certificate, signed)
 
 
 def _log_renewal(pair: Pair, problem: str) -> None:

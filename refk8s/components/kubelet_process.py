@@ -24,6 +24,12 @@ class KubeletOptions(ClientOptions):
     data_dir: str | None = None
     resolv_conf: str | None = None
     keep: bool = False
+    address: str | None = None
+    port: int | None = None
+    tls_cert_file: str | None = None
+    tls_private_key_file: str | None = None
+    client_ca_file: str | None = None
+    pki: str | None = None
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
 
@@ -37,6 +43,7 @@ def run_kubelet(options: KubeletOptions) -> int:
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
         from refk8s.components.choose_nodes import choose_nodes
+        from refk8s.components.kubelet.port import open_port, serve_nodes
         from refk8s.components.node_directory import NodeDirectory
         from refk8s.core.kubelet.config import KubeletConfig
         from refk8s.core.kubelet.kubelet import kubelet
@@ -44,6 +51,7 @@ def run_kubelet(options: KubeletOptions) -> int:
         if options.adapter == "fake":
             nodes: Nodes = choose_nodes("fake", options.nodes, Path(), component.clock)
             directory = None
+            address = find_address(component, options.node_ip)
             started = nodes.start("")
         else:
             name, address = find_name(options.node_name), find_address(component, options.node_ip)
@@ -61,14 +69,24 @@ def run_kubelet(options: KubeletOptions) -> int:
                 )
                 started = nodes.start(directory.cluster_id)
                 undo.pop_all()
+        names = (started[0].name,) if len(started) == 1 else ()
+        port = open_port(component, options, address, names)
         config = KubeletConfig(
-            cluster_dns=options.cluster_dns, cluster_domain=options.cluster_domain
+            node_ip=address if port is not None else "",
+            port=port.number if port is not None else 0,
+            cluster_dns=options.cluster_dns,
+            cluster_domain=options.cluster_domain,
         )
         for node in started:
             component.add(kubelet(node.name, config), runtime=node.runtime)
         words = f" for node {started[0].name}" if directory is not None else ""
+        if port is not None:
+            serve_nodes(port, component, started)
+            words += f" at {port.url}"
 
         async def close() -> None:
+            if port is not None:
+                await port.close()
             # a start that failed has not run any container
             await nodes.close(options.keep or not component.is_ready)
             if directory is not None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from refk8s.core.apiserver.pod_exec import Version, read_channel, write_message
+from refk8s.core.apiserver.pod_exec import CLOSE, V5, Version, read_channel, write_message
 from refk8s.core.apiserver.pod_forward import CONNECTIONS_MAX, Forward, Pairs, compute_refusal
 from refk8s.core.apiserver.spdy import Data, NotSpdy, Opened, Pinged, Reset, Spdy
 
@@ -199,23 +199,35 @@ async def forward_channels(
     Runs until all connections have ended or the client disconnects.
     """
     pipes = [Pipe() for _ in ports]
+    is_v5 = version == V5
 
     async def forward(index: int, port: int) -> None:
+        async def connect_and_tell(
+            port: int,
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            streams = await connect(port)
+            if is_v5:
+                await send_data(b"")
+            return streams
+
         async def send_data(data: bytes) -> None:
             await send(write_message(version, 2 * index, data))
 
         async def refuse(words: str) -> None:
             await send(write_message(version, 2 * index + 1, compute_refusal(port, pod, words)))
 
-        await run_connection(connect, port, pipes[index], send_data, refuse)
+        await run_connection(connect_and_tell, port, pipes[index], send_data, refuse)
 
     async def listen() -> None:
         while (message := await receive()) is not None:
             channel, data = read_channel(version, message)
+            is_end = is_v5 and channel == CLOSE and len(data) == 1
+            if is_end:
+                channel, data = data[0], b""
             if channel % 2 == 0 and channel // 2 < len(pipes):
-                await pipes[channel // 2].put(data, False)
+                await pipes[channel // 2].put(data, is_end)
 
-    for index, port in enumerate(ports):
+    for index, port in enumerate(ports if not is_v5 else ()):
         for channel in (2 * index, 2 * index + 1):
             await send(write_message(version, channel, port.to_bytes(2, "little")))
     listening = asyncio.ensure_future(listen())

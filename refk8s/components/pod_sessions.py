@@ -9,8 +9,8 @@ import contextlib
 from typing import Protocol
 
 from refk8s.core.api.meta_v1 import Status
-from refk8s.core.apiserver.pod_exec import ExecOptions, Input, compute_end, compute_failure
-from refk8s.core.ports import Session
+from refk8s.core.apiserver.pod_exec import Input, compute_end, compute_failure
+from refk8s.core.ports import ExecOptions, Session
 
 
 class Wire(Protocol):

@@ -6,7 +6,7 @@ in this process or is reached over HTTPS.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
 from refk8s.components.apiserver import ApiServer
@@ -24,8 +24,8 @@ from refk8s.core.apiserver.pod_exec import compute_exec_options
 from refk8s.core.apiserver.pod_log import check_scheduled, choose_container, compute_log_options
 from refk8s.core.ports import Kubelet, Nodes, StreamFailed
 
-FindRemote = Callable[[Node], Kubelet]
-"""The kubelet of a node in another process; raises ApiError if it cannot be reached."""
+FindRemote = Callable[[Node], Awaitable[Kubelet]]
+"""The kubelet of a node in another process; raises StreamFailed if it cannot be reached."""
 
 
 class PodStreams:
@@ -63,8 +63,8 @@ class PodStreams:
         pod: Pod = read.find(request, self._api.store).value
         return pod
 
-    def _kubelet(self, pod: Pod) -> Kubelet:
-        """The kubelet of the pod's node (STREAM-8)."""
+    async def _kubelet(self, pod: Pod) -> Kubelet:
+        """The kubelet of the pod's node (PROC-4, STREAM-8)."""
         name = check_scheduled(pod)
         found = self._nodes.containers_of(name) if self._nodes is not None else None
         if found is not None:
@@ -74,7 +74,7 @@ class PodStreams:
             raise ApiError(status.not_found(NODES, name))
         if self._find_remote is None:
             raise StreamFailed(f"this server reaches no kubelet of another process: node {name}")
-        return self._find_remote(node.value)
+        return await self._find_remote(node.value)
 
     async def _session(
         self, request: Request, scope: Scope, receive: Receive, send: Send
@@ -82,7 +82,7 @@ class PodStreams:
         options = compute_exec_options(request.body.parameters, request.subresource)
         pod = self._pod(request)
         name = choose_container(pod, options.container)
-        kubelet = self._kubelet(pod)
+        kubelet = await self._kubelet(pod)
         run = kubelet.execute if request.subresource == "exec" else kubelet.attach
         await serve_session(scope, receive, send, options, partial(run, pod, name, options))
         return None
@@ -91,7 +91,7 @@ class PodStreams:
         self, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> Response | None:
         pod = self._pod(request)
-        kubelet = self._kubelet(pod)
+        kubelet = await self._kubelet(pod)
 
         async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await kubelet.connect(pod, port)
@@ -114,7 +114,7 @@ class PodStreams:
         if not pod.spec.node_name:
             await _answer_nothing(send)
             return None
-        kubelet = self._kubelet(pod)
+        kubelet = await self._kubelet(pod)
 
         async def open_log() -> AsyncGenerator[bytes, None]:
             return await kubelet.log(pod, container, options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from refk8s.components.choose_nodes import choose_nodes
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
+from refk8s.components.kubelet.clients import KubeletClients
 from refk8s.components.listening import DNS_ADDRESS
 from refk8s.components.options import RunOptions
 from refk8s.components.pod_streams import PodStreams
@@ -59,7 +60,7 @@ class RunningCluster:
         assert api is not None and front is not None and credentials is not None
         clock = self.clock
         started = nodes.start(self.served.cluster_id)
-        front.connect = PodStreams(api, nodes)
+        front.connect = PodStreams(api, nodes, KubeletClients(credentials).find)
         teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)

@@ -26,7 +26,7 @@ from refk8s.core.apiserver.pod_exec import (
     choose_websocket,
     compute_failure,
 )
-from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, WEBSOCKET, compute_ports
+from refk8s.core.apiserver.pod_forward import CHANNELS, SPDY, TUNNEL, compute_ports
 from refk8s.core.ports import ContainerNotFound, ExecOptions, Session, StreamFailed
 
 CHUNK_BYTES = 1 << 16
@@ -42,18 +42,18 @@ async def serve_session(
     send: Send,
     options: ExecOptions,
     open_session: Callable[[], Awaitable[Session]],
+    is_kubelet: bool = False,
 ) -> None:
-    """exec and attach."""
+    """exec and attach. A kubelet answers with an error if the session cannot be opened
+    (STREAM-10); the API server opens the stream, and sends the error on its error channel."""
     spdy, version = _agree(scope, choose_spdy, choose_websocket)
     session: Session | None = None
     problem = ""
     try:
         session = await open_session()
-    except ContainerNotFound as error:
-        if version != V5:
-            raise
-        problem = str(error)
     except StreamFailed as error:
+        if is_kubelet or (isinstance(error, ContainerNotFound) and version != V5):
+            raise
         problem = str(error)
     wire: Wire
     try:
@@ -90,14 +90,17 @@ async def serve_forward(
     pod: str,
     parameters: tuple[tuple[str, str], ...],
     prepare: Callable[[], Awaitable[Connector]],
+    is_kubelet: bool = False,
 ) -> None:
-    """Port forwarding. `prepare` finds the pod and returns what connects to a port of it."""
+    """Port forwarding. `prepare` finds the pod and returns what connects to a port of it. A kubelet
+    accepts v5.channel.k8s.io too (STREAM-10)."""
     from refk8s.components.pod_forward import Forwarding, forward_channels  # Few runs need it.
 
+    versions = {V5.name: V5, **CHANNELS} if is_kubelet else CHANNELS
     spdy, name = _agree(
         scope,
         lambda offered: choose_protocol(offered, (SPDY,)),
-        lambda offered: choose_protocol(offered, WEBSOCKET),
+        lambda offered: choose_protocol(offered, (TUNNEL, *versions)),
     )
     ports = () if spdy is not None or name == TUNNEL else compute_ports(parameters)
     connect = await prepare()
@@ -136,7 +139,7 @@ async def serve_forward(
     if name == TUNNEL:
         is_spdy = await Forwarding(pod, connect, send_message).carry(next_message)
     else:
-        await forward_channels(CHANNELS[name], ports, pod, connect, next_message, send_message)
+        await forward_channels(versions[name], ports, pod, connect, next_message, send_message)
         is_spdy = True
     await send({"type": "websocket.close", "code": 1000 if is_spdy else 1002})
 

@@ -19,7 +19,6 @@ from refk8s.core.apiserver.pod_exec import (
     STDIN,
     STDOUT,
     WITHOUT_RESIZE,
-    ExecOptions,
     Input,
     Version,
     first_channel,
@@ -29,6 +28,7 @@ from refk8s.core.apiserver.pod_exec import (
     write_message,
 )
 from refk8s.core.apiserver.spdy import Data, Gone, Happened, NotSpdy, Opened, Pinged, Reset, Spdy
+from refk8s.core.ports import ExecOptions
 
 READ_BYTES = 1 << 16
 OPENING_SECONDS_MAX = 30.0

@@ -113,10 +113,16 @@ def test_proc_3_a_server_waits_for_the_lock_for_a_limited_time(
     load_credentials(tmp_path, ("localhost",))
 
 
-def test_proc_4_streams_to_a_node_of_another_process_are_refused(
-    processes: Start, tmp_path: Path
-) -> None:
-    """D-77."""
+def place(kubeconfig: Path, name: str, node: str, *command: str) -> None:
+    """Create a pod on a node, without a scheduler or a controller manager."""
+    kubectl(kubeconfig, "create", "serviceaccount", "default", fine=False)
+    spec = {"nodeName": node, "automountServiceAccountToken": False}
+    overrides = json.dumps({"spec": spec})
+    more = ("--command", "--", *command) if command else ()
+    kubectl(kubeconfig, "run", name, "--image=nginx", f"--overrides={overrides}", *more)
+
+
+def test_proc_4_a_node_without_a_port_has_no_streams(processes: Start, tmp_path: Path) -> None:
     # Shows PROC-4.b, PROC-4.c.
     processes("a", *apiserver(tmp_path, "a")).start()
     kubeconfig = tmp_path / "a.kubeconfig"
@@ -124,13 +130,36 @@ def test_proc_4_streams_to_a_node_of_another_process_are_refused(
     (tmp_path / "node.json").write_text(json.dumps(node))
     kubectl(kubeconfig, "create", "-f", str(tmp_path / "node.json"))
     for name, where in (("web", "elsewhere"), ("lost", "nowhere")):
-        overrides = json.dumps({"spec": {"nodeName": where}})
-        kubectl(kubeconfig, "create", "serviceaccount", "default", fine=False)
-        kubectl(kubeconfig, "run", name, "--image=nginx", f"--overrides={overrides}")
-    words = "the kubelet of node elsewhere runs in another process, to which streams are not supported yet"
+        place(kubeconfig, name, where)
+    words = "error dialing backend: node elsewhere reports no port of its kubelet"
     assert words in kubectl(kubeconfig, "logs", "web", fine=False)
     assert words in kubectl(kubeconfig, "exec", "web", "--", "true", fine=False)
     assert 'nodes "nowhere" not found' in kubectl(kubeconfig, "logs", "lost", fine=False)
+
+
+def test_proc_4_streams_go_through_the_kubelet_of_another_process(
+    processes: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """STREAM-8, with kubectl in both of its protocols."""
+    # Shows PROC-4.a, PROC-4.d.
+    processes("a", *apiserver(tmp_path, "a")).start()
+    kubeconfig = tmp_path / "a.kubeconfig"
+    flags = ("--kubeconfig", str(kubeconfig), "--pki", str(tmp_path / "pki"), "--port", "0")
+    kubelet = processes("kubelet", "kubelet", "--nodes", "2", *flags).start()
+    until(lambda: "node-2" in kubectl(kubeconfig, "get", "nodes"), "there is no node")
+    script = "echo start; echo wrong >&2; while true; do sleep 1; echo tick; done"
+    place(kubeconfig, "web", "node-2", "sh", "-c", script)
+    kubectl(kubeconfig, "wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
+    assert kubectl(kubeconfig, "logs", "web").splitlines()[:2] == ["start", "wrong"]
+    assert kubectl(kubeconfig, "logs", "web", "--limit-bytes=3") == "sta"
+    for protocol in ("true", "false"):
+        monkeypatch.setenv("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", protocol)
+        assert kubectl(kubeconfig, "exec", "web", "--", "hostname") == "web"
+        said = kubectl(kubeconfig, "exec", "web", "--", "sh", "-c", "exit 7", fine=False)
+        assert said == "command terminated with exit code 7"
+    kubelet.stop()
+    said = kubectl(kubeconfig, "logs", "web", fine=False)
+    assert "error dialing backend: the kubelet of node node-2 at " in said
 
 
 CLIENTS = {

@@ -59,9 +59,7 @@ class LocalKubelet:
     async def _running(self, pod: Pod, name: str) -> ContainerStatus:
         found = find_running((await self._list(pod)).containers, name)
         if found is None:
-            raise ContainerNotFound(
-                f'unable to upgrade connection: container not found ("{name}")'
-            )
+            raise ContainerNotFound(f'unable to upgrade connection: container not found ("{name}")')
         return found
 
     async def _sandbox(self, pod: Pod) -> SandboxStatus:

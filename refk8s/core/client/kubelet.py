@@ -17,6 +17,8 @@ from refk8s.core.ports import ExecOptions, LogOptions
 from refk8s.core.value import Value
 
 LOGS, EXEC, ATTACH, FORWARD = "containerLogs", "exec", "attach", "portForward"
+CONTAINER = "container"
+"""The kind in the details of a Status that says that the container does not run."""
 ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 """The addresses of a node at which its kubelet is reached, in this order."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -114,6 +116,16 @@ def exec_parameters(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, st
     ]
 
 
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_SUBRESOURCES = {"stats": "stats", "metrics": "metrics", "healthz": "healthz", "pods": "pods"}
+
+
+def compute_attributes(method: str, path: str) -> tuple[str, str]:
+    """(verb, subresource of nodes) for the authorization of a request to a kubelet."""
+    first = unquote(path, errors="replace").split("/")[1:2]
+    return _VERBS.get(method, "get"), _SUBRESOURCES.get(first[0] if first else "", "proxy")
+
+
 class Unreachable(ValueError):
     """Why the kubelet of a node cannot be reached, in one line."""
 
@@ -141,4 +153,7 @@ def _is_usable(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not ("%" in text or address.is_link_local or address.is_multicast or address.is_unspecified)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return not (
+        "%" in text or address.is_link_local or address.is_multicast or address.is_unspecified
+    )

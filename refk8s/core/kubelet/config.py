@@ -15,6 +15,7 @@ class KubeletConfig(Value, frozen=True):
     node_labels: tuple[tuple[str, str], ...] = ()
     register_with_taints: tuple[Taint, ...] = ()
     node_ip: str = ""  # empty: the runtime's
+    port: int = 10250  # of the kubelet's HTTPS server; 0: there is none
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     node_lease_duration_seconds: int = 40

@@ -38,7 +38,6 @@ MEMORY_FREE_MIN = 100 << 20
 DISK_FREE_FRACTION_MIN = 0.1
 PIDS_FREE_MIN = 1000
 IMAGES_MAX = 50
-KUBELET_PORT = 10250
 
 
 def compute_node(name: str, config: KubeletConfig, facts: NodeDescribed, now: Instant) -> Node:
@@ -106,7 +105,9 @@ def compute_node_status(
             *[condition for condition in old.conditions or () if condition.type not in types],
             *own,
         ),
-        daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=KUBELET_PORT)),
+        daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=config.port))
+        if config.port
+        else None,
         images=images or None,
         node_info=NodeSystemInfo(
             architecture=facts.architecture,
