@@ -8,7 +8,6 @@ import click
 from refk8s import __version__
 from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
 from refk8s.cli.processes import COMMANDS
-from refk8s.cli.tokens import token
 
 
 class Commands(click.Group):
@@ -257,7 +256,7 @@ def explore(**options: Any) -> None:
         fail(str(reason))
 
 
-for command in (*COMMANDS, token):
+for command in COMMANDS:
     main.add_command(command)
 
 
