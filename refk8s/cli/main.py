@@ -8,6 +8,7 @@ import click
 from refk8s import __version__
 from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
 from refk8s.cli.processes import COMMANDS
+from refk8s.cli.tokens import token
 
 
 class Commands(click.Group):
@@ -256,7 +257,7 @@ def explore(**options: Any) -> None:
         fail(str(reason))
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, token):
     main.add_command(command)
 
 

@@ -11,7 +11,6 @@ from refk8s.components.files import CannotRun
 
 LOCAL = "127.0.0.1"
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
-SERVICE_CIDR = "10.96.0.0/12"  # of all services
 DNS_ADDRESS = "10.96.0.10"  # of the service kube-system/kube-dns
 NAMES = (
     "kubernetes",
@@ -100,6 +99,12 @@ def url_of(bind: str, port: int) -> str:
     if address.is_unspecified:
         address = ipaddress.ip_address(LOCAL)
     return f"https://[{address}]:{port}" if address.version == 6 else f"https://{address}:{port}"
+
+
+def advertised_url(bind: str, port: int, node_address: str) -> str:
+    """The URL of the API server for other machines; a loopback one if they cannot reach it."""
+    unspecified = ipaddress.ip_address(bind).is_unspecified
+    return url_of(node_address if unspecified else bind, port)
 
 
 def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from refk8s.components.files import (
 )
 from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
-from refk8s.components.listening import LOCAL, listen, names_of, url_of
+from refk8s.components.listening import LOCAL, advertised_url, listen, names_of, url_of
 from refk8s.components.options import ServerOptions
 from refk8s.components.this_machine import hostname, node_address
 from refk8s.components.token_signer import token_signer
@@ -105,6 +105,7 @@ class ServedApi:
         await self._bootstrap()
         if is_etcd(options.store_url):
             await self._allocate_missing()
+        await self._publish_info(credentials)
         self.front = Front(self.api)
         await self.front.serve(self._socket, credentials)
         await asyncio.to_thread(
@@ -190,6 +191,16 @@ class ServedApi:
             raise CannotRun(problem)
         # a user has given its address to another service, after deleting this one
         log.warning("pods cannot resolve names: %s", problem)
+
+    async def _publish_info(self, credentials: Credentials) -> None:
+        """TRUST-4."""
+        from refk8s.components.cluster_info import ClusterInfo, publish_info
+
+        url = advertised_url(self.options.bind, self.port, node_address())
+        info = ClusterInfo(url, credentials.authority.read_bytes())
+        response = await publish_info(info, self.call)
+        if not response.ok:
+            log.warning("nodes cannot join: cluster-info: %s", response.body.message)
 
     async def _allocate_missing(self) -> None:
         """ALLOC-10."""

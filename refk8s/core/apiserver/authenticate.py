@@ -1,8 +1,8 @@
 """Authentication by client certificate or bearer token, and tokens of service accounts. Rules
 API-15, API-16, HTTP-18, HTTP-19.
 
-A token is either one of the configuration (the administrator's), or a JSON Web Token that this API
-server has signed for a service account. Its claims are the account, the audiences, the lifetime and
+A token is one of the configuration (the administrator's), a bootstrap token (TRUST-1), or a JSON
+Web Token that this API server has signed for a service account. Its claims are the account, the audiences, the lifetime and
 the object that it is bound to. It is valid while the objects that it names exist with the same uid.
 Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519. Left out:
 OpenID Connect, webhooks.
@@ -14,9 +14,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from hmac import compare_digest
 from typing import Any, Final
 
-from refk8s.core.api import resources
+from refk8s.core.api import bootstrap_token, resources
+from refk8s.core.api.bootstrap_token import split_token
 from refk8s.core.api.codec import encode
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
@@ -81,6 +83,9 @@ def check_token(
         return Checked(user, common) if common else Checked()
     if len(token) > TOKEN_BYTES_MAX:
         return INVALID
+    id, secret = split_token(token)
+    if id:
+        return _check_bootstrap_token(id, secret, config, now, objects, wanted)
     try:
         claims = read_token(token, config.token_key, config.verify)
     except ValueError:
@@ -98,6 +103,34 @@ def check_token(
     if objects is not None and not _bound_objects_exist(claims["kubernetes.io"], now, objects):
         return Checked(problem="[invalid bearer token, service account token has been invalidated]")
     return Checked(_user_of(claims), common)
+
+
+def _check_bootstrap_token(
+    id: str,
+    secret: str,
+    config: Config,
+    now: Instant,
+    objects: Reader | None,
+    wanted: tuple[str, ...],
+) -> Checked:
+    """The user of a bootstrap token while its Secret allows it (TRUST-1)."""
+    key = resources.SECRETS.key(bootstrap_token.NAMESPACE, f"{bootstrap_token.SECRET_PREFIX}{id}")
+    record = None if objects is None else objects.get(key)
+    if record is None or record.value.metadata.deletion_timestamp is not None:
+        return INVALID
+    known = bootstrap_token.read_token(record.value)
+    if (
+        known is None
+        or not compare_digest(known.secret, secret)
+        or not known.is_for(bootstrap_token.AUTHENTICATION, now)
+        or not all(bootstrap_token.is_group(group) for group in known.groups)
+    ):
+        return INVALID
+    common = tuple([one for one in wanted if one in config.audiences])
+    if not common:
+        return Checked()
+    groups = tuple(dict.fromkeys((*sorted(known.groups), bootstrap_token.GROUP, AUTHENTICATED)))
+    return Checked(User(f"{bootstrap_token.USER_PREFIX}{id}", groups=groups), common)
 
 
 _BOUND: Final = (

@@ -7,8 +7,10 @@ everything. Source: Kubernetes documentation, "Authorization" (request attribute
 from typing import Final
 
 from refk8s.core.api import status
+from refk8s.core.api.bootstrap_token import INFO_NAME, INFO_NAMESPACE
 from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.request import Request
+from refk8s.core.api.resources import CONFIG_MAPS
 from refk8s.core.api.status import ApiError, failure
 from refk8s.core.api.user import UNAUTHENTICATED, User
 from refk8s.core.apiserver.config import Attributes, Config
@@ -19,9 +21,28 @@ OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
 """Paths that need no authentication: load balancers and installers have no token (API-15)."""
 
 
+CLUSTER_INFO_PATH: Final = f"/api/v1/namespaces/{INFO_NAMESPACE}/configmaps/{INFO_NAME}"
+
+
 def is_open(path: str) -> bool:
     """Whether the path needs no authentication."""
-    return path in OPEN_PATHS or path.startswith(("/healthz/", "/livez/", "/readyz/"))
+    return (
+        path in OPEN_PATHS
+        or path == CLUSTER_INFO_PATH  # TRUST-4
+        or path.startswith(("/healthz/", "/livez/", "/readyz/"))
+    )
+
+
+def _is_cluster_info(attributes: Attributes) -> bool:
+    """Whether it is the one object that is read without authentication (TRUST-4)."""
+    return (
+        attributes.verb == "get"
+        and attributes.resource == CONFIG_MAPS.plural
+        and attributes.name == INFO_NAME
+        and attributes.namespace == INFO_NAMESPACE
+        and not attributes.group
+        and not attributes.subresource
+    )
 
 
 def authorize(user: User, request: Request | Target, store: Reader, config: Config) -> None:
@@ -81,6 +102,8 @@ def authorize_path(user: User, method: str, path: str, store: Reader, config: Co
 
 
 def _may(attributes: Attributes, store: Reader, config: Config) -> bool:
+    if _is_cluster_info(attributes):
+        return True
     if config.authorizer is not None:
         return config.authorizer(attributes, store)
     return UNAUTHENTICATED not in attributes.user.groups or is_open(attributes.path)  # API-13
