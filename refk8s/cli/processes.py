@@ -195,11 +195,28 @@ def end(run: Callable[[Any], int], options: Any) -> None:
 @client_flags
 @secure_port
 @elected_flags
+@click.option(
+    "--cluster-cidr",
+    default=None,
+    metavar="CIDR",
+    help="The range of all pods, such as 10.244.0.0/16.  [default: Nodes get no podCIDR]",
+)
+@click.option(
+    "--node-cidr-mask-size",
+    type=click.IntRange(8, 30),
+    default=24,
+    show_default=True,
+    metavar="BITS",
+    help="The size of the range of each Node.",
+)
 def controller_manager(**options: Any) -> None:
     """Run all controllers against an API server, until Ctrl-C."""
-    from refk8s.components.component_process import ElectedOptions, run_controller_manager
+    from refk8s.components.component_process import (
+        ControllerManagerOptions,
+        run_controller_manager,
+    )
 
-    end(run_controller_manager, ElectedOptions(**options))
+    end(run_controller_manager, ControllerManagerOptions(**options))
 
 
 @click.command(short_help="Run a scheduler on its own.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from refk8s.components.files import CannotRun
 from refk8s.components.process import WriteLine, run_process, started
 from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
@@ -17,6 +18,7 @@ from refk8s.core.loop.state import LoopState
 if TYPE_CHECKING:
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
+    from refk8s.core.controllers.node_ipam import PodRanges
 
 HTTPS_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 HTTP_PORTS = {"kubelet": 10248, "kube-dns": 8080}
@@ -40,6 +42,14 @@ class ElectedOptions(ClientOptions):
     """The flags of a component of which one instance is active."""
 
     leader_elect: bool = True
+
+
+@frozen
+class ControllerManagerOptions(ElectedOptions):
+    """The flags of `refk8s controller-manager`."""
+
+    cluster_cidr: str | None = None
+    node_cidr_mask_size: int = 24
 
 
 class Component:
@@ -169,13 +179,14 @@ async def _nothing() -> None:
     """There is nothing to do after the machines have stopped."""
 
 
-def run_controller_manager(options: ElectedOptions) -> int:
-    """Run `refk8s controller-manager` until a signal; returns the exit status."""
+def run_controller_manager(options: ControllerManagerOptions) -> int:
+    """Run `refk8s controller-manager` until a signal; returns the exit status. Raises CannotRun."""
+    ranges = find_pod_ranges(options.cluster_cidr, options.node_cidr_mask_size)
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
         from refk8s.core import components
 
-        machine = components.controller_manager(_authority(component))
+        machine = components.controller_manager(_authority(component), ranges)
         component.add(_elected(machine, options))
         return "", _nothing
 
@@ -192,6 +203,30 @@ def run_scheduler(options: ElectedOptions) -> int:
         return "", _nothing
 
     return run_client("scheduler", options, prepare)
+
+
+def find_pod_ranges(cluster_cidr: str | None, mask_size: int) -> "PodRanges | None":
+    """The ranges of `--cluster-cidr` and `--node-cidr-mask-size`; None without the first. Raises
+    CannotRun."""
+    from ipaddress import IPv4Network
+
+    from refk8s.components.listening import SERVICE_CIDR
+    from refk8s.core.controllers.node_ipam import SIZES_MAX, PodRanges
+
+    if not cluster_cidr:
+        return None
+    try:
+        network = IPv4Network(cluster_cidr)
+    except ValueError:
+        raise CannotRun(
+            f"--cluster-cidr {cluster_cidr}: not a range of IPv4 such as 10.244.0.0/16"
+        ) from None
+    if not network.prefixlen <= mask_size <= min(network.prefixlen + SIZES_MAX, 30):
+        raise CannotRun(
+            f"--node-cidr-mask-size {mask_size}: must be between {network.prefixlen}, the size of "
+            f"--cluster-cidr, and {min(network.prefixlen + SIZES_MAX, 30)}"
+        )
+    return PodRanges(network, mask_size, (IPv4Network(SERVICE_CIDR),))
 
 
 def _elected(machine: Any, options: ElectedOptions) -> Any:

@@ -11,6 +11,7 @@ from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirror
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
+from refk8s.core.controllers.node_ipam import NodeIPAM, PodRanges
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
 from refk8s.core.controllers.pod_gc import PodGarbageCollector
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
@@ -38,9 +39,11 @@ CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 
 
-def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
+def controllers(
+    certificate: str = "", pod_ranges: PodRanges | None = None
+) -> tuple[Reconciler, ...]:
     """Every controller of the controller manager. `certificate`: the cluster's authority, in
-    PEM."""
+    PEM. `pod_ranges`: None if Nodes get no podCIDR."""
     return (
         DeploymentReconciler(),
         ReplicaSetReconciler(),
@@ -62,12 +65,14 @@ def controllers(certificate: str = "") -> tuple[Reconciler, ...]:
         ServiceCIDRController(),
         TokenCleaner(),
         BootstrapSigner(),
+        *((NodeIPAM(pod_ranges),) if pod_ranges is not None else ()),
     )
 
 
-def controller_manager(certificate: str = "") -> Loop:
+def controller_manager(certificate: str = "", pod_ranges: PodRanges | None = None) -> Loop:
     """One component with all controllers. As upstream, they share one view, and crash together."""
-    return Loop(CONTROLLER_MANAGER, controllers(certificate), component="controllermanager")
+    reconcilers = controllers(certificate, pod_ranges)
+    return Loop(CONTROLLER_MANAGER, reconcilers, component="controllermanager")
 
 
 def with_leader_election(
@@ -87,12 +92,14 @@ def kubelet_name(node: str) -> str:
     return f"kubelet/{node}"
 
 
-def control_plane(certificate: str = "", instances: int = 1) -> dict[str, AnyMachine]:
+def control_plane(
+    certificate: str = "", instances: int = 1, pod_ranges: PodRanges | None = None
+) -> dict[str, AnyMachine]:
     """The components besides the API server that are not on every node, by name.
 
     Several instances of each run behind a leader election. One runs without, as in `refk8s run`.
     """
-    loops = (controller_manager(certificate), scheduler())
+    loops = (controller_manager(certificate, pod_ranges), scheduler())
     if instances == 1:
         return {loop.name: loop for loop in loops}
     found: dict[str, AnyMachine] = {}
@@ -109,13 +116,15 @@ def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
 
 
 def machines(
-    nodes: Iterable[tuple[str, KubeletConfig]], instances: int = 1
+    nodes: Iterable[tuple[str, KubeletConfig]],
+    instances: int = 1,
+    pod_ranges: PodRanges | None = None,
 ) -> dict[str, AnyMachine]:
     """All components of a cluster with these nodes and one name server, by name.
 
-    `instances` as in `control_plane`.
+    `instances` and `pod_ranges` as in `control_plane`.
     """
-    found = control_plane(instances=instances) | {"dns": dns()}
+    found = control_plane(instances=instances, pod_ranges=pod_ranges) | {"dns": dns()}
     for name, config in nodes:
         found |= {machine.name: machine for machine in node_machines(name, config)}
     return found

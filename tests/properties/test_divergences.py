@@ -5,6 +5,7 @@ when the difference goes, so that the page can be kept true.
 import json
 import re
 from base64 import b64encode
+from ipaddress import IPv4Network
 from typing import get_args
 
 import pytest
@@ -25,6 +26,7 @@ from refk8s.core.api.resources import (
     RESOURCE_CLAIMS,
     SERVICES,
 )
+from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
 from refk8s.core.scheduler.cycle import scheduler
@@ -304,8 +306,9 @@ def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints():
         assert all(endpoint.hints is None for endpoint in getattr(each, "endpoints", None) or ())
 
 
-def test_d_49_d_50_d_52_these_are_all_the_controllers_that_there_are():
-    assert sorted(components.controller_manager().reconcilers) == sorted(
+def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
+    ranges = PodRanges(IPv4Network("10.244.0.0/16"))
+    assert sorted(components.controller_manager("", ranges).reconcilers) == sorted(
         [
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
@@ -313,6 +316,7 @@ def test_d_49_d_50_d_52_these_are_all_the_controllers_that_there_are():
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
             "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
+            "node-ipam-controller",
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}

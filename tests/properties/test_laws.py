@@ -287,6 +287,13 @@ def acquired_without_a_transition() -> Lie:
     return before, queries("update", held_lease("b")), put(before, held_lease("b"))
 
 
+def given_a_range(cidr: str) -> Lie:
+    """The Node n2 gets a range; n1 has the second of the ranges of 256 addresses."""
+    before = world(change(node("n1"), pod_cidr="10.244.1.0/24"), node("n2"))
+    after = change(node("n2"), pod_cidr=cidr)
+    return before, queries("update", after), put(before, after)
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "OWN-8": lambda: one_too_many(laws.owners.TIMES + laws.owners.MORE, made_pod, OWNER),
     "replica_sets_are_bounded": lambda: one_too_many(
@@ -322,6 +329,7 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
     ),
     "SLICE-3": lambda: with_slice(endpoint("10.1.0.1", True, True, True)),
     "ELECT-1": acquired_without_a_transition,
+    "IPAM-1": lambda: given_a_range("10.244.0.0/23"),
 }
 
 
@@ -954,7 +962,13 @@ OF_REST: dict[str, Callable[[], Any]] = {
     "DNS-1": lambda: evolve(world(NAMESPACE), records=Map({"dns": names()})),
     "API-26": lambda: take(world(pod("q"), change(pod("p"), uid="uid-q")), pod("q")),
     "ELECT-9": lambda: behind_election(held_lease("a"), a=leads("a"), b=leads("b")),
+    "IPAM-2": lambda: world(change(node("n1"), pod_cidr="10.244.1.0/24"), node("n2")),
 }
+
+
+def test_ipam_1_ranges_of_their_own_are_no_fault():
+    assert not broken(given_a_range("10.244.2.0/24"))
+    assert not laws.judge_rest(world(change(node("n1"), pod_cidr="10.244.1.0/24")))
 
 
 def test_elect_4_elect_5_the_holder_may_act_until_its_lease_ends():

@@ -1,6 +1,7 @@
 """The initial state of a simulated cluster: nodes, components, and the first objects."""
 
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
 from typing import Any
 
 from refk8s.adapters.fake.world import make_world
@@ -14,10 +15,12 @@ from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step, submit
 from refk8s.core.context import SECOND, Instant
+from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 
 START: Instant = 1_790_000_000 * SECOND
 CPU_MILLI = 4_000
+POD_RANGES = PodRanges(IPv4Network("10.244.0.0/16"))
 SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
 
 
@@ -36,7 +39,8 @@ def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI, instances: 
     `instances`: of the controller manager and of the scheduler (SIM-11).
     """
     names = node_names(nodes)
-    machines = components.machines([(name, KubeletConfig()) for name in names], instances)
+    configs = [(name, KubeletConfig()) for name in names]
+    machines = components.machines(configs, instances, POD_RANGES)
     worlds = {
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)

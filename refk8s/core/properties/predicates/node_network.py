@@ -1,0 +1,36 @@
+"""Predicates of the pod networks of nodes. Rules IPAM-1, IPAM-2 (spec/node_network.md).
+
+They read podCIDR as text, without the functions of the controller.
+"""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, ip_network
+
+from refk8s.core.api.core_v1 import Node
+
+
+def _networks(node: Node) -> list[IPv4Network]:
+    spec = node.spec
+    texts = (spec.pod_cidrs or (spec.pod_cidr,)) if spec is not None else ()
+    return [net for text in texts if text and isinstance(net := ip_network(text), IPv4Network)]
+
+
+def ipam_1_no_two_nodes_share_a_range(node: Node, nodes: Iterable[Node]) -> Iterator[str]:
+    """IPAM-1: no address is in the range of this Node and of another one."""
+    for other in nodes:
+        if other.metadata.uid == node.metadata.uid:
+            continue
+        for mine in _networks(node):
+            for theirs in _networks(other):
+                if mine.overlaps(theirs):
+                    yield (
+                        f"the Nodes {node.metadata.name} and {other.metadata.name} "
+                        f"have the ranges {mine} and {theirs}"
+                    )
+
+
+def ipam_2_every_node_has_a_range(nodes: Iterable[Node]) -> Iterator[str]:
+    """IPAM-2: in a cluster at rest, every Node has a range, if there are enough."""
+    for node in nodes:
+        if not _networks(node) and node.metadata.deletion_timestamp is None:
+            yield f"the Node {node.metadata.name} has no range"
