@@ -50,6 +50,8 @@ class ControllerManagerOptions(ElectedOptions):
 
     cluster_cidr: str | None = None
     node_cidr_mask_size: int = 24
+    cluster_signing_cert_file: str | None = None
+    cluster_signing_key_file: str | None = None
 
 
 class Component:
@@ -182,11 +184,15 @@ async def _nothing() -> None:
 def run_controller_manager(options: ControllerManagerOptions) -> int:
     """Run `refk8s controller-manager` until a signal; returns the exit status. Raises CannotRun."""
     ranges = find_pod_ranges(options.cluster_cidr, options.node_cidr_mask_size)
+    files = (options.cluster_signing_cert_file, options.cluster_signing_key_file)
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
+        from refk8s.components.certificate_authority import FileAuthority
         from refk8s.core import components
 
-        machine = components.controller_manager(_authority(component), ranges)
+        paths = [Path(each).expanduser().absolute() for each in files if each]
+        authority = FileAuthority(*paths) if paths else None
+        machine = components.controller_manager(_authority(component), ranges, authority)
         component.add(_elected(machine, options))
         return "", _nothing
 

@@ -6,6 +6,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from refk8s.components.certificate_authority import FileAuthority
 from refk8s.components.choose_nodes import choose_nodes
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
@@ -64,9 +65,12 @@ class RunningCluster:
         teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
+        authority = FileAuthority(credentials.authority, credentials.authority_key)
         self.drivers += [
             Driver(machine, api, clock)
-            for machine in components.control_plane(credentials.authority.read_text()).values()
+            for machine in components.control_plane(
+                credentials.authority.read_text(), authority=authority
+            ).values()
         ]
         for node in started:
             dns_addresses = (DNS_ADDRESS,) if node.name_server is not None else ()

@@ -4,6 +4,9 @@ this list."""
 from collections.abc import Iterable
 
 from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
+from refk8s.core.controllers.certificate_approval import CertificateApprover
+from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
+from refk8s.core.controllers.certificate_signing import CertificateSigner
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
@@ -33,6 +36,7 @@ from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
 from refk8s.core.network.dns_machine import dns
 from refk8s.core.network.proxy import proxy
+from refk8s.core.ports.certificates import CertificateAuthority
 from refk8s.core.scheduler.cycle import scheduler
 
 CONTROLLER_MANAGER = "kube-controller-manager"
@@ -40,11 +44,16 @@ SCHEDULER = "kube-scheduler"
 
 
 def controllers(
-    certificate: str = "", pod_ranges: PodRanges | None = None
+    certificate: str = "",
+    pod_ranges: PodRanges | None = None,
+    authority: CertificateAuthority | None = None,
 ) -> tuple[Reconciler, ...]:
-    """Every controller of the controller manager. `certificate`: the cluster's authority, in
-    PEM. `pod_ranges`: None if Nodes get no podCIDR."""
+    """Every controller of the controller manager. `certificate`: the cluster's authority, in PEM.
+    `pod_ranges`: None if Nodes get no podCIDR. `authority`: signs certificates; without it no
+    controller does (TRUST-7)."""
+    signers = () if authority is None else (CertificateSigner(authority),)
     return (
+        *signers,
         DeploymentReconciler(),
         ReplicaSetReconciler(),
         ReplicationControllerReconciler(),
@@ -66,12 +75,18 @@ def controllers(
         TokenCleaner(),
         BootstrapSigner(),
         *((NodeIPAM(pod_ranges),) if pod_ranges is not None else ()),
+        CertificateApprover(),
+        CertificateCleaner(),
     )
 
 
-def controller_manager(certificate: str = "", pod_ranges: PodRanges | None = None) -> Loop:
+def controller_manager(
+    certificate: str = "",
+    pod_ranges: PodRanges | None = None,
+    authority: CertificateAuthority | None = None,
+) -> Loop:
     """One component with all controllers. As upstream, they share one view, and crash together."""
-    reconcilers = controllers(certificate, pod_ranges)
+    reconcilers = controllers(certificate, pod_ranges, authority)
     return Loop(CONTROLLER_MANAGER, reconcilers, component="controllermanager")
 
 
@@ -93,13 +108,16 @@ def kubelet_name(node: str) -> str:
 
 
 def control_plane(
-    certificate: str = "", instances: int = 1, pod_ranges: PodRanges | None = None
+    certificate: str = "",
+    instances: int = 1,
+    pod_ranges: PodRanges | None = None,
+    authority: CertificateAuthority | None = None,
 ) -> dict[str, AnyMachine]:
     """The components besides the API server that are not on every node, by name.
 
     Several instances of each run behind a leader election. One runs without, as in `refk8s run`.
     """
-    loops = (controller_manager(certificate, pod_ranges), scheduler())
+    loops = (controller_manager(certificate, pod_ranges, authority), scheduler())
     if instances == 1:
         return {loop.name: loop for loop in loops}
     found: dict[str, AnyMachine] = {}

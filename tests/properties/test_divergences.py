@@ -317,6 +317,8 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
+            "certificatesigningrequest-approving-controller",
+            "certificatesigningrequest-cleaner-controller",
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}

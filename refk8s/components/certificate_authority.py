@@ -1,0 +1,159 @@
+"""The authority of a cluster: issues the certificates that the signing controller decides on. Rule
+TRUST-7 (spec/trust.md).
+
+The `cryptography` package is imported with the first certificate, which takes 50 ms.
+"""
+
+import ipaddress
+import ssl
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refk8s.components.files import CannotRun, read_file
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.ports.certificates import CertificateTerms, NotIssued
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+RSA_BITS_MIN = 2048
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+NAME_LENGTH_MAX = 64  # of a common name or organization, for other programs (RFC 5280)
+
+
+class FileAuthority:
+    """The authority whose certificate and key are in files (`CertificateAuthority` in core/ports).
+
+    Raises CannotRun if they are missing or are not an authority.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        from refk8s.components.certificates import Pair, problem_of_self_signed
+
+        for path in (certificate, key):
+            if read_file(path) is None:
+                raise CannotRun(f"there is no {path}: name the authority's certificate and key")
+        if problem := problem_of_self_signed(Pair(certificate, key)):
+            raise CannotRun(f"{certificate} and {key} are not a certificate authority ({problem})")
+        self._certificate, self._key = certificate, key
+        self.not_after: Instant = _expiry(certificate)
+        self._loaded: tuple[Any, Any] | None = None
+
+    def issue(self, request: bytes, terms: CertificateTerms) -> bytes:
+        """The certificate, in PEM, for the key of this request. Raises NotIssued."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        try:
+            parsed = x509.load_pem_x509_csr(request)
+            is_signed = parsed.is_signature_valid
+            public_key: Any = parsed.public_key()
+        except Exception as error:  # the library raises errors of many types
+            raise NotIssued(f"it cannot be read: {error or type(error).__name__}") from None
+        if not is_signed:
+            raise NotIssued("it is not signed with its own key")
+        if problem := _problem_of_key(public_key):
+            raise NotIssued(problem)
+        if self._loaded is None:
+            signing: Any = serialization.load_pem_private_key(self._key.read_bytes(), None)
+            certificate = x509.load_pem_x509_certificate(self._certificate.read_bytes())
+            self._loaded = (certificate, signing)
+        authority, key = self._loaded
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_subject(terms))
+            .issuer_name(authority.subject)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_time(terms.not_before))
+            .not_valid_after(_time(terms.not_after))
+        )
+        for extension, is_critical in _extensions(terms, public_key, authority):
+            builder = builder.add_extension(extension, critical=is_critical)
+        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _expiry(certificate: Path) -> Instant:
+    """When the first certificate in this file expires."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=str(certificate))
+    return int(ssl.cert_time_to_seconds(str(context.get_ca_certs()[0]["notAfter"]))) * SECOND
+
+
+def _time(at: Instant) -> datetime:
+    return datetime.fromtimestamp(at // SECOND, UTC)
+
+
+def _problem_of_key(key: Any) -> str:
+    """Why this public key gets no certificate; empty if it does."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size >= RSA_BITS_MIN:
+            return ""
+        return f"its RSA key has {key.key_size} bits, which is less than {RSA_BITS_MIN}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        name = key.curve.name
+        return "" if name in CURVES else f"its key is on the curve {name}, not {', '.join(CURVES)}"
+    return "" if isinstance(key, ed25519.Ed25519PublicKey) else "its key is of another kind"
+
+
+def _subject(terms: CertificateTerms) -> "x509.Name":
+    from cryptography import x509
+
+    def attribute(kind: Any, text: str) -> Any:
+        if len(text) <= NAME_LENGTH_MAX:
+            return x509.NameAttribute(kind, text)
+        with warnings.catch_warnings(action="ignore"):  # names of nodes may be longer
+            return x509.NameAttribute(kind, text, _validate=False)
+
+    try:
+        return x509.Name(
+            [
+                *[attribute(x509.NameOID.ORGANIZATION_NAME, each) for each in terms.organizations],
+                attribute(x509.NameOID.COMMON_NAME, terms.common_name),
+            ]
+        )
+    except (ValueError, TypeError) as error:
+        raise NotIssued(f"its subject cannot be written: {error}") from None
+
+
+def _extensions(
+    terms: CertificateTerms, public_key: Any, authority: "x509.Certificate"
+) -> list[tuple[Any, bool]]:
+    """(extension, whether it is critical), as upstream's signer has them."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    usages = set(terms.usages)
+    usage = x509.KeyUsage(
+        "digital signature" in usages, False, "key encipherment" in usages,
+        False, False, False, False, False, False,
+    )  # fmt: skip
+    known = {
+        "client auth": ExtendedKeyUsageOID.CLIENT_AUTH,
+        "server auth": ExtendedKeyUsageOID.SERVER_AUTH,
+    }
+    purposes = [oid for word, oid in known.items() if word in usages]
+    found: list[tuple[Any, bool]] = [
+        (usage, True),
+        (x509.ExtendedKeyUsage(purposes), False),
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
+        (
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()),  # type: ignore[arg-type]
+            False,
+        ),
+    ]
+    try:
+        names: list[x509.GeneralName] = [x509.DNSName(each) for each in terms.dns_names]
+        names += [x509.IPAddress(ipaddress.ip_address(each)) for each in terms.ip_addresses]
+        names += [x509.RFC822Name(each) for each in terms.emails]
+        names += [x509.UniformResourceIdentifier(each) for each in terms.uris]
+    except ValueError as error:
+        raise NotIssued(f"its subjectAltName cannot be written: {error}") from None
+    if names:
+        found.append((x509.SubjectAlternativeName(names), False))
+    return found
