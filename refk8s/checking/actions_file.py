@@ -34,6 +34,7 @@ def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") ->
         "nodes": setup.nodes,
         "cpu": setup.cpu_milli,
         "instances": setup.instances,
+        "apiservers": setup.apiservers,
         "because": words,
     }
     path.write_text(
@@ -59,6 +60,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
             nodes=int(head["nodes"]),
             cpu_milli=cpu,
             instances=int(head.get("instances", 1)),
+            apiservers=int(head.get("apiservers", 1)),
             faults={},
             user=False,
         )
@@ -74,7 +76,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
 def to_tree(action: Entry) -> list[Any]:
     """An action as a list: its name, then its fields."""
     if isinstance(action, Submit):
-        return ["Submit", _request(action.request)]
+        return ["Submit", _request(action.request), action.server]
     return [type(action).__name__, *[getattr(action, name) for name in action.__struct_fields__]]
 
 
@@ -85,7 +87,7 @@ def from_tree(tree: list[Any]) -> Entry:
     """
     name, *rest = tree
     if name == "Submit":
-        return Submit(_submitted(rest[0]))
+        return Submit(_submitted(rest[0]), *map(int, rest[1:2]))
     if name == "Fairly":
         return Fairly(int(rest[0]))
     kind = getattr(alphabet, name)

@@ -28,6 +28,7 @@ from refk8s.core.actions import (
     Notify,
     Operate,
     Start,
+    StartServer,
     Submit,
     Wake,
 )
@@ -35,7 +36,7 @@ from refk8s.core.cluster.enabled import is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Broken
 
-BY_ITSELF = (Arrive, Answer, Notify, Operate, Wake, Start, CatchUp, Elapse, Fairly)
+BY_ITSELF = (Arrive, Answer, Notify, Operate, Wake, Start, StartServer, CatchUp, Elapse, Fairly)
 COARSE, FINE = 8, 1 << 20
 """The number of parts into which the run is divided when its order is made fair."""
 AFTERMATH_STEPS = 200

@@ -165,6 +165,8 @@ class Story:
                 self._decided.pop(channel, None)
             case actions.Elapse() | actions.Wake():
                 pass
+            case actions.CatchUp(server) if before.caches[server].until == 0:
+                pass  # after each write of another server
             case _:
                 self.add(after.now, describe(before, action))
         self._changed(before, after)
@@ -303,11 +305,19 @@ def describe(cluster: Cluster, action: Action) -> str:
         case actions.Partition(name, until):
             return f"-- {component(name)} is partitioned from the API server for {_seconds(until - cluster.now)}"
         case actions.RestartServer():
-            return "-- the API server restarts, and every connection breaks"
+            return "-- every API server restarts, and every connection breaks"
+        case actions.StopServer(server, until):
+            return f"-- API server {server} stops for {_seconds(until - cluster.now)}"
+        case actions.StartServer(server):
+            return f"-- API server {server} starts again"
+        case actions.CutOff(server, until):
+            return (
+                f"-- API server {server} cannot reach the store for {_seconds(until - cluster.now)}"
+            )
         case actions.Stale(server, until):
-            return f"-- the cache of API server {server} is not updated for {_seconds(until - cluster.now)}"
+            return f"-- the memory of API server {server} is not updated for {_seconds(until - cluster.now)}"
         case actions.CatchUp(server):
-            return f"-- the cache of API server {server} is current again"
+            return f"-- the memory of API server {server} is current again"
         case actions.Switch(name, server):
             return f"-- {component(name)} connects to API server {server}"
         case actions.Skew(name, by):

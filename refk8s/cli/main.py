@@ -150,6 +150,14 @@ def remove(path: str | None) -> None:
     help="Instances of the controller manager and of the scheduler; several elect a leader.",
 )
 @click.option(
+    "--apiservers",
+    type=click.IntRange(1, 9),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="API servers on one store; the memory of each may be behind it.",
+)
+@click.option(
     "--faults",
     default="all",
     show_default=True,

@@ -49,7 +49,7 @@ SETTLING_ACTIONS = 3_000
 
 
 def simulate_and_report(
-    seed: int, steps: int, nodes: int, instances: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
+    seed: int, steps: int, nodes: int, instances: int, apiservers: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
     pattern: str | None, files: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Simulate and print the report; returns the exit status. Raises BadUse before the run."""
@@ -57,9 +57,9 @@ def simulate_and_report(
         return _replay(Path(replayed))
     check_place(save)
     if pattern is not None:
-        return _enumerate(seed, pattern, instances, save, files)
+        return _enumerate(seed, pattern, instances, apiservers, save, files)
     setups = [
-        _setup(number, steps, nodes, instances, faults, files)
+        _setup(number, steps, nodes, instances, apiservers, faults, files)
         for number in range(seed, seed + runs)
     ]
     before, seen = time.perf_counter(), []
@@ -81,7 +81,13 @@ def simulate_and_report(
 
 
 def _setup(
-    seed: int, steps: int, nodes: int, instances: int, faults: str, files: tuple[str, ...]
+    seed: int,
+    steps: int,
+    nodes: int,
+    instances: int,
+    apiservers: int,
+    faults: str,
+    files: tuple[str, ...],
 ) -> Setup:
     try:
         rates = parse_faults(faults)
@@ -98,6 +104,7 @@ def _setup(
         steps=steps,
         nodes=nodes,
         instances=instances,
+        apiservers=apiservers,
         faults=rates,
         requests=requests,
     )
@@ -139,10 +146,15 @@ def _replay(path: Path) -> int:
 
 
 def _enumerate(
-    seed: int, pattern: str, instances: int, save: str | None, files: tuple[str, ...]
+    seed: int,
+    pattern: str,
+    instances: int,
+    apiservers: int,
+    save: str | None,
+    files: tuple[str, ...],
 ) -> int:
     """One pattern, or all three, at every place of a small run on one node."""
-    setup = evolve(_setup(seed, 0, 1, instances, "none", files), user=False)
+    setup = evolve(_setup(seed, 0, 1, instances, apiservers, "none", files), user=False)
     base = patterns.begin(
         setup, patterns.scenario_of(setup.requests) if files else patterns.SCENARIO
     )

@@ -1,4 +1,4 @@
-"""The actions of a cluster: everything that can happen, as data. Rules CLUSTER-1 to CLUSTER-12
+"""The actions of a cluster: everything that can happen, as data. Rules CLUSTER-1 to CLUSTER-17
 (spec/cluster.md).
 
 There are three kinds: ordinary actions, requests from outside the cluster, and faults. An action
@@ -65,7 +65,13 @@ class Resume(Value, frozen=True, order=True):
 
 
 class CatchUp(Value, frozen=True, order=True):
-    """The stale cache of an API server catches up with the store."""
+    """An API server whose memory was behind the store has caught up with it (CLUSTER-10)."""
+
+    server: int
+
+
+class StartServer(Value, frozen=True, order=True):
+    """A stopped API server starts again, and reads the state of the store (CLUSTER-16)."""
 
     server: int
 
@@ -80,9 +86,11 @@ class Elapse(Value, frozen=True, order=True):
 
 
 class Submit(Value, frozen=True):
-    """A user, a test or another program sends a request; it takes effect immediately."""
+    """A user, a test or another program sends a request to an API server; it takes effect
+    immediately."""
 
     request: Request
+    server: int = 0
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -174,13 +182,26 @@ class Partition(Value, frozen=True, order=True):
 
 
 class RestartServer(Value, frozen=True, order=True):
-    """The API server restarts, which breaks every connection. Requests in transit are lost,
+    """Every API server restarts, which breaks every connection. Requests in transit are lost,
     responses in transit too, and watches are cut (CLUSTER-9)."""
 
 
+class StopServer(Value, frozen=True, order=True):
+    """One API server stops until that instant, which breaks its connections (CLUSTER-16)."""
+
+    server: int
+    until: Instant
+
+
+class CutOff(Value, frozen=True, order=True):
+    """An API server cannot reach the store until that instant (CLUSTER-17)."""
+
+    server: int
+    until: Instant
+
+
 class Stale(Value, frozen=True, order=True):
-    """The cache of an API server stops following the store until that instant (CLUSTER-10). At the
-    start every component uses server 0."""
+    """The memory of an API server stops following the store until that instant (CLUSTER-10)."""
 
     server: int
     until: Instant
@@ -216,9 +237,11 @@ class Disturb(Value, frozen=True, order=True):
     which: str = ""
 
 
-Happening: TypeAlias = Arrive | Answer | Notify | Operate | Wake | Start | Resume | CatchUp | Elapse
+Happening: TypeAlias = (
+    Arrive | Answer | Notify | Operate | Wake | Start | Resume | CatchUp | StartServer | Elapse
+)  # fmt: skip
 Fault: TypeAlias = (
-    Crash | Stop | Suspend | CutWatch | LoseRequest | LoseAnswer | GiveUp | Duplicate | Refuse | Delay | Partition | RestartServer | Stale | Switch
-    | Skew | Compact | Disturb
+    Crash | Stop | Suspend | CutWatch | LoseRequest | LoseAnswer | GiveUp | Duplicate | Refuse | Delay | Partition | RestartServer | StopServer
+    | CutOff | Stale | Switch | Skew | Compact | Disturb
 )  # fmt: skip
 Action: TypeAlias = Happening | Submit | Fault

@@ -189,7 +189,7 @@ def test_explore_6_every_kind_of_move_is_an_action_and_what_is_left_out_is_known
     left_out = set(get_args(actions.Action)) - set(ACTIONS.values())
     assert left_out == {
         actions.Delay, actions.Partition, actions.Stop, actions.Start, actions.Stale, actions.CatchUp, actions.Switch, actions.Skew,
-        actions.Suspend, actions.Resume,
+        actions.Suspend, actions.Resume, actions.StopServer, actions.StartServer, actions.CutOff,
     }  # fmt: skip
     assert {kind.fault for kind in kinds if kind.fault} == set(FAULTS) - {"slow"}
 

@@ -57,7 +57,7 @@ from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentRefere
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
 from refk8s.core.api.user import ADMIN, User
-from refk8s.core.cluster.state import Component, Cursor, Flying, Pending
+from refk8s.core.cluster.state import Cache, Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.loop.elector import ElectorState
 from refk8s.core.loop.view import Viewer
@@ -789,6 +789,25 @@ def starts(runtime: Runtime, **others: Runtime) -> Lie:
     )
 
 
+def create_of(name: str) -> Request:
+    body = ConfigMap(metadata=ObjectMeta(name=name))
+    return Request("create", CONFIG_MAPS, "default", name, body=body, user=ADMIN)
+
+
+def behind(request: Request, code: int) -> Lie:
+    """An API server that has not seen `b` answers a request by itself, and writes nothing."""
+    namespace = Namespace(metadata=ObjectMeta(name="default"))
+    old = with_component(world(A, namespace), "c", None)
+    before = evolve(
+        put(old, B),
+        last_commit=None,
+        caches=Map({0: Cache(old.history)}),
+        flying=Map({WATCH: Flying(request)}),
+    )
+    flown = Flying(request, Response(code, None))
+    return before, Arrive(WATCH), evolve(before, flying=Map({WATCH: flown}))
+
+
 def from_another_life() -> Lie:
     before, _, after = hears((A,), (A,))
     return (
@@ -870,6 +889,8 @@ OF_STEPS: dict[str, Callable[[], Lie]] = {
     "WATCHAPI-5": lambda: hears((on_node("p"),), (on_node("p"),), "spec.nodeName=n1"),
     "WATCHAPI-8": lambda: hears_of_nothing(),
     "CLUSTER-2": lambda: watch_goes_to(1),
+    "LIST-14": lambda: behind(Request("get", CONFIG_MAPS, "default", "b", user=ADMIN), 404),
+    "CLUSTER-15": lambda: behind(create_of("c"), 201),
     "KUBELET-4": lambda: starts(Runtime("uid-p", "uid-p")),
     "SCHED-25": lambda: starts(Runtime("uid-p"), n2=Runtime("uid-p")),
     "POD-2": starts_what_has_ended,

@@ -448,8 +448,9 @@ ACTIONS: dict[type[Move], type[Action]] = {
     RestartServer: actions.RestartServer,
 }
 """Not explored: `Delay` and `Partition` (any order of deliveries is a delay), `Stop` and `Start` (a
-crash is a stop without duration), `Suspend` and `Resume` (a late delivery of everything), `Stale`,
-`CatchUp`, `Switch` and `Skew`."""
+crash is a stop without duration), `Suspend` and `Resume` (a late delivery of everything), `Skew`.
+With one API server there are no `Stale`, `CatchUp`, `CutOff`, `Switch`, `StopServer` and
+`StartServer`."""
 
 
 def to_action(move: Move, names: Names) -> Action:

@@ -14,6 +14,7 @@ from refk8s.core.actions import (
     Channel,
     Compact,
     Crash,
+    CutOff,
     CutWatch,
     Delay,
     Disturb,
@@ -27,6 +28,7 @@ from refk8s.core.actions import (
     Skew,
     Stale,
     Stop,
+    StopServer,
     Submit,
     Suspend,
     Switch,
@@ -41,6 +43,7 @@ from refk8s.core.api.resources import (
     SERVICES,
 )
 from refk8s.core.api.user import AUTHENTICATED, User
+from refk8s.core.cluster.servers import is_able
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.value import Value
@@ -49,7 +52,6 @@ Actions: TypeAlias = tuple[Action, ...]
 FaultMaker: TypeAlias = Callable[[Cluster, Random], Actions]
 
 LONGEST_SECONDS = 150
-SERVERS = 2
 STRANGER = User("stranger", groups=(AUTHENTICATED,))
 MEDDLED = (PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, ENDPOINT_SLICES, NODES)
 
@@ -179,9 +181,31 @@ def partition(cluster: Cluster, chance: Random) -> Actions:
 
 
 def stale(cluster: Cluster, chance: Random) -> Actions:
-    """The watch cache of one API server is not updated for some time."""
-    free = [server for server in range(SERVERS) if server not in cluster.caches]
+    """The memory of one API server is not updated for some time."""
+    free = [server for server in _serving(cluster) if is_able(cluster, server)]
     return (Stale(chance.choice(free), _some_time(cluster, chance)),) if free else ()
+
+
+def cut_off(cluster: Cluster, chance: Random) -> Actions:
+    """One API server cannot reach the store for some time."""
+    free = [server for server in _serving(cluster) if is_able(cluster, server)]
+    return (CutOff(chance.choice(free), _some_time(cluster, chance)),) if free else ()
+
+
+def stop_server(cluster: Cluster, chance: Random) -> Actions:
+    """One API server is stopped for some time; half of its components switch to another one."""
+    serving = _serving(cluster)
+    if not serving:
+        return ()
+    server = chance.choice(serving)
+    others = [other for other in serving if other != server]
+    moving = [
+        name
+        for name in _up(cluster)
+        if others and cluster.components[name].server == server and chance.random() < 0.5
+    ]
+    switches = [Switch(name, chance.choice(others)) for name in moving]
+    return (StopServer(server, _some_time(cluster, chance)), *switches)
 
 
 def switch(cluster: Cluster, chance: Random) -> Actions:
@@ -190,7 +214,14 @@ def switch(cluster: Cluster, chance: Random) -> Actions:
     if not up:
         return ()
     name = chance.choice(up)
-    return (Switch(name, (cluster.components[name].server + 1) % SERVERS),)
+    own = cluster.components[name].server
+    others = [server for server in _serving(cluster) if server != own]
+    return (Switch(name, chance.choice(others)),) if others else ()
+
+
+def _serving(cluster: Cluster) -> list[int]:
+    """The API servers that run."""
+    return [server for server in range(cluster.apiservers) if server not in cluster.down]
 
 
 def skew(cluster: Cluster, chance: Random) -> Actions:
@@ -363,6 +394,8 @@ FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
     "partition": (partition, Rate(0.001, 5)),
     "stale": (stale, Rate(0.001, 10)),
     "switch": (switch, Rate(0.001, 10)),
+    "stop-server": (stop_server, Rate(0.0007, 4)),
+    "cut-off": (cut_off, Rate(0.0007, 5)),
     "skew": (skew, Rate(0.0005, 5)),
     "conflict": (conflict, Rate(0.003, 20)),
     "container": (container, Rate(0.002, 10)),

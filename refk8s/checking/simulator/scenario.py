@@ -12,8 +12,9 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import by_kind
 from refk8s.core.api.user import ADMIN, API_SERVER, User
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+from refk8s.core.cluster.servers import submit
 from refk8s.core.cluster.state import Cluster, begin
-from refk8s.core.cluster.step import start_all, step, submit
+from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
@@ -33,10 +34,12 @@ def node_names(count: int) -> tuple[str, ...]:
     return tuple(f"node-{n}" for n in range(1, count + 1))
 
 
-def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI, instances: int = 1) -> Cluster:
+def new_cluster(
+    nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI, instances: int = 1, apiservers: int = 1
+) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
-    `instances`: of the controller manager and of the scheduler (SIM-11).
+    `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig()) for name in names]
@@ -45,7 +48,7 @@ def new_cluster(nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI, instances: 
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)
     }
-    cluster = begin(machines, worlds, seed, START)
+    cluster = begin(machines, worlds, seed, START, apiservers)
     for obj in bootstrap_objects(cluster.context(), SERVER_ADDRESS, SERVER_PORT):
         cluster = step(cluster, Submit(creation(obj, API_SERVER)))
     return start_all(cluster)

@@ -22,7 +22,7 @@ from refk8s.checking.simulator.faults import FAULTS, Rate, mend
 from refk8s.checking.simulator.ready import Ready
 from refk8s.checking.simulator.scenario import CPU_MILLI, new_cluster
 from refk8s.checking.simulator.script import Entry, Fairly, Order
-from refk8s.core.actions import Action, Answer, Arrive, Elapse, Notify, Operate, Submit
+from refk8s.core.actions import Action, Answer, Arrive, CatchUp, Elapse, Notify, Operate, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES, NODES
@@ -64,6 +64,7 @@ class Setup:
     nodes: int = 2
     cpu_milli: int = CPU_MILLI  # of each node
     instances: int = 1  # of the controller manager and the scheduler; several elect a leader
+    apiservers: int = 2  # each with its own memory of the store
     faults: dict[str, Rate] = field(
         factory=lambda: {name: rate for name, (_, rate) in FAULTS.items()}
     )
@@ -73,7 +74,7 @@ class Setup:
     def first_cluster(self) -> Cluster:
         """The first state: components have started, and no request has arrived."""
         seed = self.seed.to_bytes(8, "big", signed=True)
-        return new_cluster(self.nodes, seed, self.cpu_milli, self.instances)
+        return new_cluster(self.nodes, seed, self.cpu_milli, self.instances, self.apiservers)
 
 
 @define
@@ -193,7 +194,8 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
                 and draw < USER_CHANCE
                 and (wish := user.act(run.cluster, chance)) is not None
             ):
-                run.take(wish)
+                server = chance.randrange(setup.apiservers)
+                run.take(Submit(wish.request, server))
             elif ready := run.ready.actions(run.cluster):
                 run.take(chance.choice(mood.choose(ready, run.cluster, chance)))
             else:
@@ -219,7 +221,7 @@ class Mood:
         if self.left == 0:
             self.left = chance.randrange(20, MOOD_STEPS_MAX)
             self.slow = chance.choice(
-                (None, None, *sorted(cluster.components), Answer, Arrive, Notify, Operate)
+                (None, None, *sorted(cluster.components), Answer, Arrive, CatchUp, Notify, Operate)
             )
         self.left -= 1
         if self.slow is None:

@@ -11,6 +11,7 @@ from refk8s.core.actions import (
     Channel,
     Compact,
     Crash,
+    CutOff,
     CutWatch,
     Delay,
     Disturb,
@@ -27,12 +28,15 @@ from refk8s.core.actions import (
     Skew,
     Stale,
     Start,
+    StartServer,
     Stop,
+    StopServer,
     Suspend,
     Switch,
     Wake,
 )
 from refk8s.core.apiserver import watch as watching
+from refk8s.core.cluster.servers import is_able
 from refk8s.core.cluster.state import (
     Cluster,
     Component,
@@ -41,6 +45,7 @@ from refk8s.core.cluster.state import (
     clock_skew,
     is_up,
     known_to,
+    server_of,
 )
 from refk8s.core.context import Instant
 from refk8s.core.ports import Operation
@@ -63,15 +68,15 @@ def happenings(cluster: Cluster, behind: Iterable[Channel] | None = None) -> lis
     `behind`: the watches that have changes to deliver (`is_behind`), in order, if the caller keeps
     track of them.
     """
-    held, now = cluster.held, cluster.now
+    now, is_quiet = cluster.now, not (cluster.held or cluster.down)
     found: list[Action] = []
     for channel, flying in sorted(cluster.flying.items(), key=_first):
-        if not held or not is_held(cluster, channel):
+        if is_quiet or not is_held(cluster, channel):
             found.append(Arrive(channel) if flying.answer is None else Answer(channel))
     if behind is None:
         watches = sorted(cluster.watches.items(), key=_first)
         behind = [channel for channel, cursor in watches if is_behind(cluster, channel, cursor)]
-    found += [Notify(channel) for channel in behind if not held or not is_held(cluster, channel)]
+    found += [Notify(channel) for channel in behind if is_quiet or not is_held(cluster, channel)]
     found += [
         Operate(channel) for channel in sorted(cluster.operations) if is_operable(cluster, channel)
     ]
@@ -85,6 +90,11 @@ def happenings(cluster: Cluster, behind: Iterable[Channel] | None = None) -> lis
         CatchUp(server)
         for server, cache in sorted(cluster.caches.items(), key=_first)
         if is_due(cache.until, now)
+    ]
+    found += [
+        StartServer(server)
+        for server, until in sorted(cluster.down.items(), key=_first)
+        if is_due(until, now)
     ]
     return found
 
@@ -113,6 +123,8 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
             return component is not None and next_turn(name, component, cluster.now) == action
         case CatchUp(server):
             return server in cluster.caches and is_due(cluster.caches[server].until, cluster.now)
+        case StartServer(server):
+            return server in cluster.down and is_due(cluster.down[server], cluster.now)
         case Elapse(to):
             return to == upcoming(cluster) and not happenings(cluster)
         case LoseRequest(channel) | Refuse(channel):
@@ -146,10 +158,16 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
                 and cluster.components[name].resumes_at is None
                 and until > cluster.now
             )
-        case Stale(server, until):
-            return server not in cluster.caches and until > cluster.now
+        case Stale(server, until) | CutOff(server, until):
+            return is_serving(cluster, server) and is_able(cluster, server) and until > cluster.now
+        case StopServer(server, until):
+            return is_serving(cluster, server) and until > cluster.now
         case Switch(name, server):
-            return is_up(cluster, name) and cluster.components[name].server != server
+            return (
+                is_up(cluster, name)
+                and is_serving(cluster, server)
+                and cluster.components[name].server != server
+            )
         case Compact(revision):
             return cluster.history.compacted < revision <= cluster.history.revision
         case Skew(name):
@@ -197,6 +215,7 @@ def upcoming(cluster: Cluster) -> Instant | None:
     ]
     instants += [at for at in cluster.held.values() if at > cluster.now]
     instants += [cache.until for cache in cluster.caches.values()]
+    instants += cluster.down.values()
     return max(min(instants), cluster.now) if instants else None
 
 
@@ -221,11 +240,17 @@ def is_behind(cluster: Cluster, channel: Channel, cursor: Cursor) -> bool:
 
 
 def is_held(cluster: Cluster, channel: Channel) -> bool:
-    """CLUSTER-8: whether the channel is delayed by itself, or with all messages of its machine."""
-    held = cluster.held
-    return bool(held) and (
-        held.get(channel, 0) > cluster.now or held.get(channel[0], 0) > cluster.now
-    )
+    """CLUSTER-8, CLUSTER-16: whether the channel is delayed by itself, or with all messages of its
+    machine or of its API server."""
+    held, down = cluster.held, cluster.down
+    if held and (held.get(channel, 0) > cluster.now or held.get(channel[0], 0) > cluster.now):
+        return True
+    return bool(down) and server_of(cluster, channel) in down
+
+
+def is_serving(cluster: Cluster, server: int) -> bool:
+    """Whether there is such an API server, and it runs."""
+    return 0 <= server < cluster.apiservers and server not in cluster.down
 
 
 def is_operable(cluster: Cluster, channel: Channel) -> bool:

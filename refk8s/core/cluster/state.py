@@ -1,9 +1,10 @@
-"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-14 (spec/cluster.md).
+"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-17 (spec/cluster.md).
 
 `enabled.py` lists the actions that are possible in a state, `step.py` carries one out.
 
     history      the store
-    caches       API servers whose cache has stopped following the store, and the cached revision
+    caches       API servers whose memory is behind the store, and the state that they show
+    down         API servers that are stopped, and until when
     components   of every machine: its state, its life (how often it started), whether it is up,
                  its clock and its API server
     flying       requests in transit to the API server, and responses in transit back
@@ -96,10 +97,14 @@ class Pending(Value, frozen=True, eq=False):
 
 
 class Cache(Value, frozen=True, eq=False):
-    """The part of the store that a stale API server's cache has."""
+    """The memory of an API server that is behind the store: the state that it shows.
+
+    It may catch up from `until` on. An API server that `is_cut_off` cannot write either.
+    """
 
     history: History[Any]
-    until: Instant
+    until: Instant = 0
+    is_cut_off: bool = False
 
 
 class Cluster(Value, frozen=True, eq=False):
@@ -109,7 +114,9 @@ class Cluster(Value, frozen=True, eq=False):
     seed: bytes
     now: Instant
     history: History[Any] = EMPTY
+    apiservers: int = 1
     caches: Map[int, Cache] = field(default_factory=Map)
+    down: Map[int, Instant] = field(default_factory=Map)
     components: Map[str, Component] = field(default_factory=Map)
     flying: Map[Channel, Flying] = field(default_factory=Map)
     watches: Map[Channel, Cursor] = field(default_factory=Map)
@@ -146,18 +153,29 @@ def start_seed(seed: bytes, name: str, life: int) -> bytes:
 
 
 def begin(
-    machines: Mapping[str, AnyMachine], worlds: Mapping[str, Any], seed: bytes, now: Instant
+    machines: Mapping[str, AnyMachine],
+    worlds: Mapping[str, Any],
+    seed: bytes,
+    now: Instant,
+    apiservers: int = 1,
 ) -> Cluster:
     """A cluster with an empty store, before its components start (see `start_all`)."""
-    return Cluster(machines=dict(machines), seed=seed, now=now, worlds=Map(worlds))
+    return Cluster(
+        machines=dict(machines), seed=seed, now=now, worlds=Map(worlds), apiservers=apiservers
+    )
 
 
 def known_to(cluster: Cluster, machine: str) -> History[Any]:
-    """The revision that the cache of this machine's API server has reached (CLUSTER-10)."""
+    """The state that this machine's API server has in memory (CLUSTER-10)."""
     if not cluster.caches:
         return cluster.history
     cache = cluster.caches.get(cluster.components[machine].server)
     return cluster.history if cache is None else cache.history
+
+
+def server_of(cluster: Cluster, channel: Channel) -> int:
+    """The API server to which the machine of this channel is connected."""
+    return cluster.components[channel[0]].server
 
 
 def is_up(cluster: Cluster, name: str) -> bool:

@@ -12,6 +12,7 @@ from refk8s.core.actions import (
     Channel,
     Compact,
     Crash,
+    CutOff,
     CutWatch,
     Delay,
     Disturb,
@@ -29,19 +30,18 @@ from refk8s.core.actions import (
     Skew,
     Stale,
     Start,
+    StartServer,
     Stop,
+    StopServer,
     Submit,
     Suspend,
     Switch,
     Wake,
 )
 from refk8s.core.api.request import Request, Response
-from refk8s.core.apiserver.exchange import Exchange
-from refk8s.core.apiserver.handle import handle
-from refk8s.core.apiserver.lifecycle import stamp
-from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.cluster.component import handle_event, is_alive, own_channel, resume, start
 from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
+from refk8s.core.cluster.servers import carry_out, catch_up, decide, submit
 from refk8s.core.cluster.state import (
     Cache,
     Cluster,
@@ -49,6 +49,7 @@ from refk8s.core.cluster.state import (
     Flying,
     clock_skew,
     known_to,
+    server_of,
 )
 from refk8s.core.context import Instant
 from refk8s.core.machine import (
@@ -61,14 +62,14 @@ from refk8s.core.machine import (
     Woken,
 )
 from refk8s.core.ports import Later
-from refk8s.core.store import Committed, commit, compact
+from refk8s.core.store import compact
 from refk8s.core.value import evolve
 
 
 def start_all(cluster: Cluster) -> Cluster:
-    """Start every component, in the order of their names."""
-    for name in sorted(cluster.machines):
-        cluster = start(cluster, name, Component(None, 1))
+    """Start every component, in the order of their names, and spread them over the API servers."""
+    for index, name in enumerate(sorted(cluster.machines)):
+        cluster = start(cluster, name, Component(None, 1, server=index % cluster.apiservers))
     return cluster
 
 
@@ -99,12 +100,14 @@ def step(cluster: Cluster, action: Action) -> Cluster:
             return handle_event(cluster, (name, component.life, 0), Woken())
         case Elapse(to):
             return _elapse(cluster, to)
-        case Submit(request):
-            return submit(cluster, request)[0]
+        case Submit(request, server):
+            return submit(cluster, request, server)[0]
         case Resume(name):
             return resume(cluster, name)
         case CatchUp(server):
-            return evolve(cluster, caches=cluster.caches.delete(server))
+            return catch_up(cluster, server)
+        case StartServer(server):
+            return evolve(cluster, down=cluster.down.delete(server))
         case Start(name):
             return start(
                 cluster,
@@ -113,27 +116,6 @@ def step(cluster: Cluster, action: Action) -> Cluster:
             )
         case _:
             return _fault(cluster, action)
-
-
-def submit(cluster: Cluster, request: Request) -> tuple[Cluster, Response]:
-    """The API server handles one request: decide, commit, respond.
-
-    With one store and no time in between there is no conflict.
-    """
-    outcome = handle(Exchange(request, cluster.history, cluster.context()))
-    if isinstance(outcome, Response):
-        return cluster, outcome
-    if not isinstance(outcome, Commit):
-        raise Impossible(f"{request.verb} of {request.resource.plural} is a stream")
-    history, result = commit(cluster.history, outcome.txn, stamp)
-    if not isinstance(result, Committed):
-        raise Impossible(f"a request handled on the newest state met a conflict: {result}")
-    cluster = evolve(cluster, history=history, last_commit=result)
-    return (
-        submit(cluster, outcome.rest)
-        if outcome.rest is not None
-        else (cluster, outcome.respond(result))
-    )
 
 
 def _fault(cluster: Cluster, action: Action) -> Cluster:
@@ -149,7 +131,8 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
             )
             return _unknown(cluster, channel, flying)
         case Duplicate(channel):
-            return submit(cluster, _get(cluster.flying, channel).request)[0]  # CLUSTER-7
+            request = _get(cluster.flying, channel).request
+            return submit(cluster, request, server_of(cluster, channel))[0]  # CLUSTER-7
         case Refuse(channel, code):
             flying = _get(cluster.flying, channel)
             if flying.watch:
@@ -173,12 +156,15 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
             cluster = evolve(
                 cluster, components=cluster.components.set(name, evolve(component, server=server))
             )
-            own = [channel for channel in sorted(cluster.flying) if channel[0] == name]
-            return _break_connections(
-                cluster, own, [channel for channel in sorted(cluster.watches) if channel[0] == name]
-            )
-        case Stale(server, until):
-            return evolve(cluster, caches=cluster.caches.set(server, Cache(cluster.history, until)))
+            return _break_connections_of(cluster, {name})
+        case StopServer(server, until):  # CLUSTER-16
+            cluster = catch_up(evolve(cluster, down=cluster.down.set(server, until)), server)
+            connected = [name for name, one in cluster.components.items() if one.server == server]
+            return _break_connections_of(cluster, set(connected))
+        case Stale(server, until) | CutOff(server, until):
+            cache = cluster.caches.get(server) or Cache(cluster.history)
+            cache = Cache(cache.history, until, isinstance(action, CutOff))
+            return evolve(cluster, caches=cluster.caches.set(server, cache))
         case Crash(name):
             component = cluster.components[name]
             return start(
@@ -217,25 +203,31 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
 def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
     flying = _get(cluster.flying, channel)
     if flying.watch:
-        return _open_watch(
-            evolve(cluster, flying=cluster.flying.delete(channel)), channel, flying.request
-        )
-    # CLUSTER-10: the revision that the cache has
-    if flying.request.verb == "list" and flying.request.options.resource_version == "0":
-        response = handle(
-            Exchange(flying.request, known_to(cluster, channel[0]), cluster.context())
-        )
-    else:
-        cluster, response = submit(cluster, flying.request)
-    return evolve(cluster, flying=cluster.flying.set(channel, evolve(flying, answer=response)))
+        return _open_watch(cluster, channel, flying.request)
+    decided = carry_out(cluster, flying.request, server_of(cluster, channel))
+    if decided.outcome is not None and not isinstance(decided.outcome, Response):
+        words = f"{flying.request.verb} of {flying.request.resource.plural}"
+        raise Impossible(f"{words} is a stream")
+    cluster = _hold(decided.cluster, channel, decided.at)
+    arrived = evolve(flying, answer=decided.outcome)
+    return evolve(cluster, flying=cluster.flying.set(channel, arrived))
+
+
+def _hold(cluster: Cluster, channel: Channel, until: Instant) -> Cluster:
+    """Delay what comes next in this channel."""
+    if until <= cluster.now:
+        return cluster
+    return evolve(cluster, held=cluster.held.set(channel, until))
 
 
 def _open_watch(cluster: Cluster, channel: Channel, request: Request) -> Cluster:
+    decided = decide(cluster, request, server_of(cluster, channel))
+    if decided.outcome is None:
+        return _hold(cluster, channel, decided.at)
+    cluster = evolve(decided.cluster, flying=cluster.flying.delete(channel))
     if not is_alive(cluster, channel):
         return cluster
-    opened = open_cursor(
-        handle(Exchange(request, known_to(cluster, channel[0]), cluster.context()))
-    )
+    opened = open_cursor(decided.outcome)
     if isinstance(opened, int):
         return handle_event(cluster, channel, WatchEnded(channel[2], opened))
     return evolve(cluster, watches=cluster.watches.set(channel, opened))
@@ -265,6 +257,13 @@ def _cut(cluster: Cluster, channels: list[Channel]) -> Cluster:
     for channel in channels:
         cluster = handle_event(cluster, channel, WatchEnded(channel[2]))
     return cluster
+
+
+def _break_connections_of(cluster: Cluster, names: set[str]) -> Cluster:
+    """Break every connection of these components."""
+    flying = [channel for channel in sorted(cluster.flying) if channel[0] in names]
+    watches = [channel for channel in sorted(cluster.watches) if channel[0] in names]
+    return _break_connections(cluster, flying, watches)
 
 
 def _break_connections(cluster: Cluster, flying: list[Channel], watches: list[Channel]) -> Cluster:

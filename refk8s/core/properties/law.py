@@ -69,14 +69,15 @@ class Arrived(Value, frozen=True, eq=False):
 
 
 def arrived(before: Cluster, action: Action, after: Cluster) -> Arrived | None:
-    """The request that took effect or was rejected in this step; None if there was none."""
+    """The request that took effect or was rejected in this step; None if there was none, or if it
+    waits for its API server."""
     changes = after.last_commit.changes if after.last_commit is not None else ()
     match action:
         case Arrive(channel):
             flying, now = before.flying[channel], after.flying.get(channel)
             return (
                 None
-                if flying.watch
+                if flying.watch or (now is not None and now.answer is None)
                 else Arrived(
                     flying.request, now.answer if now is not None else None, changes, channel
                 )

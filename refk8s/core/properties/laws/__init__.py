@@ -24,6 +24,7 @@ from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
     api,
+    apiservers,
     deployment,
     dns,
     endpoints,
@@ -59,7 +60,7 @@ OF_DECISIONS: tuple[Law, ...] = (
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
-    *leader_election.OF_STEPS, *dns.OF_STEPS,
+    *leader_election.OF_STEPS, *dns.OF_STEPS, *apiservers.OF_STEPS,
 )  # fmt: skip
 OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,

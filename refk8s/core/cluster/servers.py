@@ -1,0 +1,164 @@
+"""The API servers of a cluster: on which state each of them decides a request. Rules CLUSTER-10,
+CLUSTER-15 ... CLUSTER-17 (spec/cluster.md), LIST-14 (spec/watch_api.md).
+
+An API server has the store's state in memory, and this memory may be behind the store
+(`Cluster.caches`). It decides a request as refk8s/components/apiserver.py does on a shared store:
+
+    a read of the newest state        after its memory has caught up
+    any other request                 on its memory; again after it has caught up, if no transaction
+                                      comes of it and the answer is not final, or if the transaction
+                                      is a conflict
+
+The network between API servers and the store is not modelled, because a transaction that reaches
+the store later is the same as a request that arrives later.
+"""
+
+from typing import Any
+
+from refk8s.core.api.request import Request, Response
+from refk8s.core.apiserver.exchange import Exchange
+from refk8s.core.apiserver.freshness import is_final, reads_latest
+from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.outcome import Commit, Outcome
+from refk8s.core.cluster.messages import refusal
+from refk8s.core.cluster.state import Cache, Cluster
+from refk8s.core.context import SECOND, Instant
+from refk8s.core.machine import Impossible
+from refk8s.core.store import Committed, History, commit
+from refk8s.core.value import Value, evolve
+
+REFRESH_SECONDS_MAX = 15
+"""How long an API server waits for its memory to catch up, before it answers 503 (ETCD-6)."""
+
+
+class Decided(Value, frozen=True, eq=False):
+    """The cluster after a decision, and its outcome.
+
+    None: the request waits until the instant `at`. The answer of a request that is decided is not
+    sent before `at`.
+    """
+
+    cluster: Cluster
+    outcome: Outcome | None
+    at: Instant = 0
+
+
+def submit(cluster: Cluster, request: Request, server: int = 0) -> tuple[Cluster, Response]:
+    """An API server carries out a request at once. If this one cannot, another one does whose
+    memory is current."""
+    if not is_able(cluster, server):
+        decided = _carry_out_on_newest(cluster, server, request)
+    else:
+        decided = carry_out(cluster, request, server)
+    if not isinstance(decided.outcome, Response):
+        raise Impossible(f"{request.verb} of {request.resource.plural} is not answered at once")
+    return decided.cluster, decided.outcome
+
+
+def is_able(cluster: Cluster, server: int) -> bool:
+    """Whether an API server runs, and its memory can catch up with the store now."""
+    cache = cluster.caches.get(server)
+    return server not in cluster.down and (cache is None or cache.until <= cluster.now)
+
+
+def carry_out(cluster: Cluster, request: Request, server: int) -> Decided:
+    """Decide the request at this API server, and commit its transaction."""
+    decided = decide(cluster, request, server)
+    outcome = decided.outcome
+    if not isinstance(outcome, Commit):
+        return decided
+    cache = cluster.caches.get(server)
+    if cache is None or server not in decided.cluster.caches:
+        return _commit(decided.cluster, outcome, server)
+    if cache.until > cluster.now:
+        if cache.is_cut_off:
+            return _refused(cluster)  # the transaction was not sent
+        if outcome.rest is not None:
+            return _wait(cluster, cache)  # for the outcome of the first portion
+    history, result = commit(cluster.history, outcome.txn, stamp)
+    if not isinstance(result, Committed):  # API-9: it is decided again on the newer state
+        decided = _refresh(cluster, request, server)
+        if isinstance(decided.outcome, Commit):
+            return _commit(decided.cluster, decided.outcome, server)
+        return decided
+    return _conclude(cluster, outcome, server, history, result)
+
+
+def decide(cluster: Cluster, request: Request, server: int) -> Decided:
+    """LIST-14: decide the request on a state that is new enough."""
+    cache = cluster.caches.get(server)
+    if cache is None:
+        return _decide_on_newest(cluster, request)
+    if not reads_latest(request):
+        outcome = handle(Exchange(request, cache.history, cluster.context()))
+        if isinstance(outcome, Commit) or is_final(request, outcome):
+            return Decided(cluster, outcome)
+    return _refresh(cluster, request, server)
+
+
+def _refresh(cluster: Cluster, request: Request, server: int) -> Decided:
+    """Decide the request after the memory of the API server has caught up with the store."""
+    cache = cluster.caches[server]
+    if cache.until <= cluster.now:
+        return _decide_on_newest(catch_up(cluster, server), request)
+    return _refused(cluster) if cache.is_cut_off else _wait(cluster, cache)
+
+
+def _wait(cluster: Cluster, cache: Cache) -> Decided:
+    last = cluster.now + REFRESH_SECONDS_MAX * SECOND
+    if cache.until > last:
+        return Decided(cluster, refusal(503), last)
+    return Decided(cluster, None, cache.until)
+
+
+def _refused(cluster: Cluster) -> Decided:
+    return Decided(cluster, refusal(503))
+
+
+def catch_up(cluster: Cluster, server: int) -> Cluster:
+    """The memory of the API server shows the newest state."""
+    if server not in cluster.caches:
+        return cluster
+    return evolve(cluster, caches=cluster.caches.delete(server))
+
+
+def _decide_on_newest(cluster: Cluster, request: Request) -> Decided:
+    return Decided(cluster, handle(Exchange(request, cluster.history, cluster.context())))
+
+
+def _carry_out_on_newest(cluster: Cluster, server: int, request: Request) -> Decided:
+    decided = _decide_on_newest(cluster, request)
+    if isinstance(decided.outcome, Commit):
+        return _commit(cluster, decided.outcome, server)
+    return decided
+
+
+def _commit(cluster: Cluster, outcome: Commit, server: int) -> Decided:
+    """Commit a transaction that was decided on the newest state; so there is no conflict."""
+    history, result = commit(cluster.history, outcome.txn, stamp)
+    if not isinstance(result, Committed):
+        raise Impossible(f"a request handled on the newest state met a conflict: {result}")
+    return _conclude(cluster, outcome, server, history, result)
+
+
+def _conclude(
+    cluster: Cluster, outcome: Commit, server: int, history: History[Any], result: Committed[Any]
+) -> Decided:
+    """A transaction has taken effect: the memory of the other API servers is now behind.
+
+    Its outcome is reported once the memory of this one shows it (ETCD-5).
+    """
+    caches = cluster.caches
+    for other in range(cluster.apiservers) if cluster.apiservers > 1 else ():
+        if other not in caches and other not in cluster.down:
+            caches = caches.set(other, Cache(cluster.history))
+    at = 0
+    if (own := caches.get(server)) is not None:
+        at = own.until
+        if at <= cluster.now:
+            caches = caches.delete(server)
+    cluster = evolve(cluster, history=history, last_commit=result, caches=caches)
+    if outcome.rest is not None:
+        return _carry_out_on_newest(cluster, server, outcome.rest)
+    return Decided(cluster, outcome.respond(result), at)
