@@ -62,6 +62,13 @@ _SERVER = (
         metavar="DURATION",
         help="How long an Event is kept after its last write.",
     ),
+    click.option(
+        "--authorization-mode",
+        default="Node,RBAC",
+        show_default=True,
+        metavar="MODES",
+        help="Who may do what: Node, RBAC, AlwaysAllow or AlwaysDeny, separated by commas.",
+    ),
 )
 
 
@@ -75,7 +82,11 @@ def server_flags(command: Command) -> Command:
 def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
     """The fields of `ServerOptions` for these flags, and the other flags unchanged."""
     from refk8s.components.listening import is_address
-    from refk8s.components.options import EVENT_TTL_SECONDS, parse_duration
+    from refk8s.components.options import (
+        AUTHORIZATION_MODES,
+        EVENT_TTL_SECONDS,
+        parse_duration,
+    )
 
     if not is_address(options["bind"]):
         fail(
@@ -88,5 +99,13 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         fail(f"--event-ttl {ttl}: not a duration; write it like 1h, 30m or 1h30m")
     if not EVENT_TTL_SECONDS[0] <= seconds <= EVENT_TTL_SECONDS[1]:
         fail(f"--event-ttl {ttl}: must be between 1s and 87600h")
-    rest = {name: value for name, value in options.items() if name != "event_ttl"}
-    return {**rest, "event_ttl_seconds": seconds}
+    given = options["authorization_mode"]
+    modes = tuple(given.split(","))
+    if not set(modes) <= set(AUTHORIZATION_MODES) or len(set(modes)) < len(modes):
+        fail(
+            f"--authorization-mode {given}: must be some of {', '.join(AUTHORIZATION_MODES)}, "
+            "each once, separated by commas"
+        )
+    flags = ("event_ttl", "authorization_mode")
+    rest = {name: value for name, value in options.items() if name not in flags}
+    return {**rest, "event_ttl_seconds": seconds, "authorization_modes": modes}

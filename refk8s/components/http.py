@@ -36,7 +36,15 @@ from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import decide
 from refk8s.core.apiserver.health import HEALTH_PATHS
-from refk8s.core.apiserver.http import Received, WireRequest, failure, receive, reply_to, user_of
+from refk8s.core.apiserver.http import (
+    Received,
+    WireRequest,
+    authorized,
+    failure,
+    receive,
+    reply_to,
+    user_of,
+)
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
 
@@ -138,7 +146,9 @@ class Front:
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = await self._enter(wire, connection)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
-            if method not in ("GET", "HEAD") and user is not None:
+            if method not in ("GET", "HEAD"):
+                if user is None:
+                    await self._admit_anonymous(wire)
                 body = await _read_body(receive_part, headers)
                 wire = WireRequest(method, path, query, headers, body)
                 if len(body) > YAML_BYTES_INLINE and YAML in headers.get("content-type", ""):
@@ -199,6 +209,17 @@ class Front:
         if connection is not None and user is not None:
             connection.authenticated = True
         return user
+
+    async def _admit_anonymous(self, wire: WireRequest) -> None:
+        """Raise ApiError unless anonymous users may do this: only then their body is read
+        (AUTHZ-6)."""
+        api = self.api
+        try:
+            authorized(wire, None, api.config, api.store)
+        except ApiError:
+            if not await self._is_refreshed():
+                raise
+            authorized(wire, None, api.config, api.store)
 
     def _receive(
         self, wire: WireRequest, user: User | None, read_yaml: ReadYaml

@@ -9,6 +9,8 @@ from refk8s.components.listening import LOCAL
 
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
 
+AUTHORIZATION_MODES = ("Node", "RBAC", "AlwaysAllow", "AlwaysDeny")
+
 
 @frozen
 class ServerOptions:
@@ -21,6 +23,7 @@ class ServerOptions:
     pki: str | None = None
     kubeconfig: str | None = None
     event_ttl_seconds: float = 3600
+    authorization_modes: tuple[str, ...] = ("Node", "RBAC")
 
     @property
     def data(self) -> Path:

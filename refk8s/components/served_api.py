@@ -37,6 +37,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import EVENTS, SERVICES
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, API_SERVER
+from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from refk8s.components.kubernetes_service import KubernetesService
 
 log = logging.getLogger("refk8s")
+
+RBAC = "rbac.authorization.k8s.io/v1"
 
 
 class ServedApi:
@@ -101,7 +104,8 @@ class ServedApi:
         names = names_of(options.bind, hostname(), node_address())
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
-        self.api = ApiServer(self.store, self.clock, _config(credentials))
+        config = _config(credentials, options.authorization_modes)
+        self.api = ApiServer(self.store, self.clock, config)
         await self._bootstrap()
         if is_etcd(options.store_url):
             await self._allocate_missing()
@@ -167,9 +171,11 @@ class ServedApi:
     async def _bootstrap(self) -> None:
         """Create the objects that every cluster has: namespaces first, since others are in them."""
         from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+        from refk8s.core.apiserver.authorize.default_policy import default_policy
 
         # the endpoints are added later (HOST-2)
         objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, self.port)
+        objects += default_policy()
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
             await asyncio.gather(*(self._ensure(obj) for obj in group))
@@ -180,7 +186,10 @@ class ServedApi:
         resource = resources.by_kind(obj.api_version, obj.kind)
         assert resource is not None, f"{obj.kind} is not served"
         where = (resource, obj.metadata.namespace or "", obj.metadata.name)
-        if (await self.call(Request("get", *where, user=API_SERVER))).ok:
+        existing = await self.call(Request("get", *where, user=API_SERVER))
+        if existing.ok and obj.api_version == RBAC:
+            await self._correct(where, existing.body, obj)
+        if existing.ok:
             return  # From an earlier run: a create would fail for its own IP address, not its name.
         request = Request("create", *where, body=obj, user=API_SERVER)
         response = await self.call(request)
@@ -201,6 +210,23 @@ class ServedApi:
         response = await publish_info(info, self.call)
         if not response.ok:
             log.warning("nodes cannot join: cluster-info: %s", response.body.message)
+
+    async def _correct(self, where: tuple[Any, str, str], found: Any, wanted: Any) -> None:
+        """RBAC-6: give a default role or binding back what it lacks."""
+        from refk8s.core.apiserver.authorize.default_policy import corrected, is_to_be_replaced
+
+        requests = []
+        if is_to_be_replaced(found, wanted):
+            requests += [
+                Request("delete", *where, user=API_SERVER),
+                Request("create", *where, body=wanted, user=API_SERVER),
+            ]
+        elif (fresh := corrected(found, wanted)) is not None:
+            requests.append(Request("update", *where, body=fresh, user=API_SERVER))
+        for request in requests:
+            response = await self.call(request)
+            if not response.ok and response.code not in (404, 409):  # another server was first
+                raise CannotRun(f"cannot correct {where[2]}: {response.body.message}")
 
     async def _allocate_missing(self) -> None:
         """ALLOC-10."""
@@ -255,11 +281,14 @@ class ServedApi:
             self._lock.release()
 
 
-def _config(credentials: Credentials) -> Config:
+def _config(credentials: Credentials, modes: tuple[str, ...]) -> Config:
     signer = token_signer(credentials.token_key)
+    authorizer, roles = authorizers(modes)
     return Config(
         token_key=credentials.token_key,
         sign=signer.sign,
         verify=signer.verify,
         users={credentials.admin_token: ADMIN},
+        authorizer=authorizer,
+        roles=roles,
     )

@@ -25,7 +25,7 @@ from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver import watch
-from refk8s.core.apiserver.config import DEFAULT_CONFIG
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.http import WireRequest, receive, reply_to
@@ -67,7 +67,10 @@ class World:
     """A store that requests are handled on, one after another. Time passes by a second with
     each."""
 
-    def __init__(self, namespaces: tuple[str, ...] = NAMESPACES) -> None:
+    def __init__(
+        self, namespaces: tuple[str, ...] = NAMESPACES, config: Config = DEFAULT_CONFIG
+    ) -> None:
+        self.config = config
         self.history: History[Any] = EMPTY
         self.now = START
         self.turn = 0
@@ -94,7 +97,7 @@ class World:
         """Handle it and commit what comes of it, again where the store says that it has changed
         since."""
         before = self.history
-        outcome = handle(Exchange(request, before, self.context()))
+        outcome = handle(Exchange(request, before, self.context(), self.config))
         response, committed = outcome, None
         if isinstance(outcome, Commit):
             self.history, result = commit(before, outcome.txn, stamp)
@@ -121,7 +124,8 @@ class World:
         """The same by way of the wire: bytes in, bytes out."""
         path, _, query = target.partition("?")
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
-        received = receive(WireRequest(method, path, query, headers or {}, text), user)
+        wire = WireRequest(method, path, query, headers or {}, text)
+        received = receive(wire, user, config=self.config, store=self.history)
         if isinstance(received, Reply):
             return received
         taken = self.do(received.request)

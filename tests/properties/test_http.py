@@ -36,7 +36,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta, StatusCause, StatusDetails
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver.authenticate import check_token, make_token
-from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config, Decision
 from refk8s.core.apiserver.health import health
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, shown_warnings
@@ -335,7 +335,10 @@ def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
         other = "o" * 32
         users = {TOKEN: USER, other: User("eve")}
         api = await a_server(
-            config=Config(users=users, authorizer=lambda asked, store: asked.user.name != "eve")
+            config=Config(
+                users=users,
+                authorizer=lambda asked, store: Decision(asked.user.name != "eve"),
+            )
         )
         front = Front(api)
         for _ in range(2):

@@ -14,7 +14,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.config import Attributes, Config
+from refk8s.core.apiserver.config import Attributes, Config, Decision
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.http import Received, WireRequest, receive
@@ -43,10 +43,10 @@ class Doorkeeper:
         self.allows = allows
         self.config = Config(authorizer=self)
 
-    def __call__(self, asked: Attributes, store: Any) -> bool:
+    def __call__(self, asked: Attributes, store: Any) -> Decision:
         assert store is self.store, "the authorizer gets the store of the request"
         self.asked.append(asked)
-        return self.allows
+        return Decision(self.allows)
 
     def receive(self, wire: WireRequest) -> Received | Reply:
         return receive(wire, EVE, config=self.config, store=self.store)
@@ -69,8 +69,7 @@ def acts(resource: Resource) -> set[tuple[str, str, str, str]]:
     """What an authorizer can be asked about this resource: (group, plural, verb, subresource)."""
     found = {(resource.group, resource.plural, verb, "") for verb in resource.verbs}
     for part in resource.subresources:
-        verbs = ("connect",) if part.name in CONNECTED else part.verbs
-        found |= {(resource.group, resource.plural, verb, part.name) for verb in verbs}
+        found |= {(resource.group, resource.plural, verb, part.name) for verb in part.verbs}
     return found
 
 

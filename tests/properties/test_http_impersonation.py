@@ -11,7 +11,7 @@ from test_http import TOKEN, USER, a_server, asked, in_loop
 from refk8s.components.http import Front
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.config import DEFAULT_CONFIG, Attributes, Config
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Attributes, Config, Decision
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.store import EMPTY
 
@@ -56,7 +56,7 @@ def test_http_23_the_user_is_who_the_headers_name_and_each_of_them_is_authorized
     # Shows HTTP-23.a, HTTP-23.b, HTTP-23.c, HTTP-23.f, HTTP-23.g, HTTP-23.h, HTTP-23.i API-14.g.
     values = {name: [value for said, value in headers if said == name] for name, _ in headers}
     seen: list[Attributes] = []
-    config = Config(authorizer=lambda asked, store: not seen.append(asked))
+    config = Config(authorizer=lambda asked, store: Decision(not seen.append(asked)))
     [name] = values.get("impersonate-user", [""])
     if not name:
         if headers:
@@ -106,11 +106,16 @@ def test_http_23_one_part_that_is_forbidden_forbids_the_whole(
     # Shows HTTP-23.c, HTTP-23.d.
     parts: list[Attributes] = []
     impersonate(
-        JANE, headers, EMPTY, Config(authorizer=lambda asked, store: not parts.append(asked))
+        JANE,
+        headers,
+        EMPTY,
+        Config(authorizer=lambda asked, store: Decision(not parts.append(asked))),
     )
     denied = data.draw(st.sampled_from(parts))
     with pytest.raises(ApiError) as refused:
-        impersonate(JANE, headers, EMPTY, Config(authorizer=lambda asked, store: asked != denied))
+        impersonate(
+            JANE, headers, EMPTY, Config(authorizer=lambda asked, store: Decision(asked != denied))
+        )
     said = refused.value.status
     part = f"{denied.resource}/{denied.subresource}" if denied.subresource else denied.resource
     assert said.code == 403 and said.details is not None and said.details.kind == denied.resource

@@ -28,7 +28,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions, St
 from refk8s.core.api.request import Options, Patch, Request, Response, WatchEvent
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.authenticate import make_token
-from refk8s.core.apiserver.config import Attributes, Config
+from refk8s.core.apiserver.config import Attributes, Config, Decision
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Reader
@@ -347,8 +347,8 @@ def test_list_14_store_23_24_26_answers_and_watches_of_a_server_on_a_shared_stor
 @pytest.mark.parametrize("late", ["account", "permission", "never"])
 def test_list_14_a_user_and_a_permission_of_another_server_count_at_once(late: str) -> None:
     # Shows LIST-14.c, STORE-25.b, STORE-25.d.
-    def may(attributes: Attributes, reader: Reader) -> bool:
-        return reader.get(PREFIX + "b") is not None
+    def may(attributes: Attributes, reader: Reader) -> Decision:
+        return Decision(reader.get(PREFIX + "b") is not None)
 
     async def test() -> None:
         store = ScriptedStore(a_start())

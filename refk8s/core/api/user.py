@@ -13,6 +13,8 @@ AUTHENTICATED: Final = "system:authenticated"
 UNAUTHENTICATED: Final = "system:unauthenticated"
 NODES: Final = "system:nodes"
 SERVICE_ACCOUNTS: Final = "system:serviceaccounts"
+SERVICE_ACCOUNT_PREFIX: Final = "system:serviceaccount:"
+NODE_PREFIX: Final = "system:node:"
 
 
 class User(Value, frozen=True):
@@ -38,7 +40,14 @@ def component_user(name: str) -> User:
 
 def node_user(node_name: str) -> User:
     """The user of a node's kubelet."""
-    return User(f"system:node:{node_name}", groups=(NODES, AUTHENTICATED))
+    return User(f"{NODE_PREFIX}{node_name}", groups=(NODES, AUTHENTICATED))
+
+
+def node_name_of(user: User) -> str:
+    """The node whose kubelet this user is; empty for any other user."""
+    if NODES in user.groups and user.name.startswith(NODE_PREFIX):
+        return user.name.removeprefix(NODE_PREFIX)
+    return ""
 
 
 def service_account_groups(namespace: str) -> tuple[str, ...]:
@@ -49,4 +58,4 @@ def service_account_groups(namespace: str) -> tuple[str, ...]:
 def service_account_user(namespace: str, name: str) -> User:
     """The user of a controller that acts as a service account."""
     groups = (*service_account_groups(namespace), AUTHENTICATED)
-    return User(f"system:serviceaccount:{namespace}:{name}", groups=groups)
+    return User(f"{SERVICE_ACCOUNT_PREFIX}{namespace}:{name}", groups=groups)

@@ -2,8 +2,9 @@
 admission plugins. Rules API-13, API-15, API-16."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
+from refk8s.core.api.rbac_v1 import PolicyRule
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.outcome import Reader
@@ -24,7 +25,7 @@ TEST_KEY: Final = RsaKey(
 
 class Attributes(Value, frozen=True):
     """The attributes of a request that authorizers use. `path` is set if the request is not for a
-    resource."""
+    resource. `fields`: the field selector of a list or watch."""
 
     user: User
     verb: str
@@ -34,6 +35,34 @@ class Attributes(Value, frozen=True):
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: str = ""
+
+
+class Decision(Value, frozen=True):
+    """What an authorizer says of a request, and why, if it has a reason. An authorizer that does
+    not allow a request has no opinion: another one may allow it (AUTHZ-1)."""
+
+    allowed: bool
+    reason: str = ""
+
+
+ALLOWED: Final = Decision(True)
+NO_OPINION: Final = Decision(False)
+
+
+class UserRules(Value, frozen=True):
+    """The rules that apply to a user in a namespace. `problems`: roles that a binding names and
+    that do not exist."""
+
+    rules: tuple[PolicyRule, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Roles(Protocol):
+    """The roles of users, for checks of escalation (RBAC-7) and reviews (AUTHZ-5)."""
+
+    def rules_of(self, user: User, namespace: str, store: Reader) -> UserRules:
+        """The rules that apply to the user: those of the whole cluster, and in this namespace."""
 
 
 class Config(Value, frozen=True):
@@ -41,9 +70,9 @@ class Config(Value, frozen=True):
     audiences; the configured tokens; the authorizer; and the ranges of service addresses and ports.
 
     `sign` signs with `token_key`, and `verify` returns whether (data, signature) match. Without
-    them, in tests and simulations, the plain arithmetic of an RSA key is used. `authorizer` returns
+    them, in tests and simulations, the plain arithmetic of an RSA key is used. `authorizer` decides
     whether the user may do this on this state of the store; without it, every authenticated user
-    may do everything (API-13).
+    may do everything (API-13). `roles`: the roles of users, if RBAC is one of the authorizers.
     """
 
     token_key: TokenKey = TEST_KEY
@@ -52,7 +81,8 @@ class Config(Value, frozen=True):
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
     users: Mapping[str, User] = field(default_factory=dict)
-    authorizer: Callable[[Attributes, Reader], bool] | None = None
+    authorizer: Callable[[Attributes, Reader], Decision] | None = None
+    roles: Roles | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 

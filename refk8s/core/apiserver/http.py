@@ -92,8 +92,8 @@ def user_of(
 ) -> User | None:
     """The user, from the headers alone: the body need not have been read.
 
-    None for an anonymous user at an open path. Raises ApiError 401 for invalid credentials on every
-    path, and for missing ones if the path is not open (API-15). A client certificate takes
+    None for an anonymous user. Raises ApiError 401 for invalid credentials on every path, and for
+    missing ones without an authorizer, unless the path is open (API-15, AUTHZ-6). A client certificate takes
     precedence over a token, as upstream. Raises ApiError 403 and 500 for an impersonation that is
     not allowed (HTTP-23).
     """
@@ -109,9 +109,14 @@ def _user_of_token(
 ) -> User | None:
     authorization = wire.headers.get("authorization", "")
     user = authenticate(authorization, config, now, objects) if authorization else None
-    if user is None and (authorization or not is_open(wire.path)):
+    if user is None and (authorization or not _may_be_anonymous(wire, config)):
         raise ApiError(status.unauthorized())
     return user
+
+
+def _may_be_anonymous(wire: WireRequest, config: Config) -> bool:
+    """Whether a request without credentials is one of system:anonymous (AUTHZ-6)."""
+    return config.authorizer is not None or is_open(wire.path)
 
 
 def receive(
@@ -130,24 +135,36 @@ def receive(
     reach the server, for discovery. `checks`: the health checks.
     """
     try:
-        if user is None and not is_open(wire.path):
-            raise ApiError(status.unauthorized())
-        caller = user or ANONYMOUS
-        try:
-            target = route(wire.method, wire.path, wire.query)
-        except ApiError:
-            authorize_path(caller, wire.method, wire.path, store, config)
-            raise
+        target = authorized(wire, user, config, store)
         if type(target) is Plain:
-            authorize_path(caller, wire.method, target.path, store, config)
             return plain(wire, target, server_address, config, checks)
         assert type(target) is Target
-        authorize(caller, target, store, config)
         if target.problem is not None:
             raise target.problem
-        return _received(wire, target, caller, read_yaml)
+        return _received(wire, target, user or ANONYMOUS, read_yaml)
     except ApiError as error:
         return failure(error)
+
+
+def authorized(
+    wire: WireRequest, user: User | None, config: Config, store: Reader
+) -> Target | Plain:
+    """What the request line asks for, if the user may (HTTP-8). Does not read the body. Raises
+    ApiError."""
+    if user is None and not _may_be_anonymous(wire, config):
+        raise ApiError(status.unauthorized())
+    caller = user or ANONYMOUS
+    try:
+        target = route(wire.method, wire.path, wire.query)
+    except ApiError:
+        authorize_path(caller, wire.method, wire.path, store, config)
+        raise
+    if type(target) is Plain:
+        authorize_path(caller, wire.method, target.path, store, config)
+    else:
+        assert type(target) is Target
+        authorize(caller, target, store, config, wire.method)
+    return target
 
 
 def _received(

@@ -16,6 +16,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import (
     ANONYMOUS,
     AUTHENTICATED,
+    SERVICE_ACCOUNT_PREFIX,
     UNAUTHENTICATED,
     User,
     service_account_groups,
@@ -27,7 +28,6 @@ from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 
 GROUP: Final = "authentication.k8s.io"
 _EXTRA: Final = "impersonate-extra-"
-_ACCOUNT: Final = "system:serviceaccount:"
 _NO_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 
 
@@ -87,8 +87,12 @@ def impersonate(
 
 def _account(name: str) -> tuple[str, str] | None:
     """Namespace and name of the service account with this user name."""
-    namespace, _, account = name.removeprefix(_ACCOUNT).partition(":")
-    if not name.startswith(_ACCOUNT) or dns_label(namespace) or dns_subdomain(account):
+    namespace, _, account = name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")
+    if (
+        not name.startswith(SERVICE_ACCOUNT_PREFIX)
+        or dns_label(namespace)
+        or dns_subdomain(account)
+    ):
         return None
     return namespace, account
 

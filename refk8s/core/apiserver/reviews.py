@@ -2,8 +2,7 @@
 (spec/api.md).
 
 They ask for the user of the request, for the user of a token, and whether a user may do something.
-Source: Kubernetes documentation, "Authorization" (checking API access), "Authenticating". Left out:
-without an authorizer (API-13) access is always allowed.
+Source: Kubernetes documentation, "Authorization" (checking API access), "Authenticating".
 """
 
 from typing import Any
@@ -12,15 +11,10 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.authentication_v1 import SelfSubjectReviewStatus, TokenReviewStatus, UserInfo
-from refk8s.core.api.authorization_v1 import (
-    NonResourceRule,
-    ResourceRule,
-    SubjectAccessReviewStatus,
-    SubjectRulesReviewStatus,
-)
-from refk8s.core.api.request import Request, Response
-from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.api.request import Response
+from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
+from refk8s.core.apiserver.access_reviews import access, rules_review
 from refk8s.core.apiserver.authenticate import check_token
 from refk8s.core.apiserver.exchange import Exchange
 
@@ -31,11 +25,6 @@ REVIEWS = (
     resources.SELF_SUBJECT_RULES_REVIEWS,
     resources.SUBJECT_ACCESS_REVIEWS,
     resources.LOCAL_SUBJECT_ACCESS_REVIEWS,
-)
-
-_EVERYTHING = SubjectRulesReviewStatus(
-    resource_rules=(ResourceRule(verbs=("*",), api_groups=("*",), resources=("*",)),),
-    non_resource_rules=(NonResourceRule(verbs=("*",), non_resource_urls=("*",)),),
 )
 
 
@@ -50,10 +39,9 @@ def review(exchange: Exchange) -> Response:
         case "TokenReview":
             answer = _token(exchange)
         case "SelfSubjectRulesReview":
-            answer = _EVERYTHING
+            return Response(201, rules_review(exchange))
         case _:
-            _check_question(request)
-            answer = SubjectAccessReviewStatus(allowed=True)
+            answer = access(exchange)
     return Response(201, replace(posted, status=answer))
 
 
@@ -82,31 +70,3 @@ def _token(exchange: Exchange) -> TokenReviewStatus:
     return TokenReviewStatus(
         authenticated=True, user=_info(checked.user), audiences=checked.audiences
     )
-
-
-def _check_question(request: Request) -> None:
-    spec, kind = request.body.spec, request.resource.kind
-    causes = []
-    if (spec.resource_attributes is None) == (spec.non_resource_attributes is None):
-        words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        causes.append(
-            Cause(status.INVALID, "spec.resourceAttributes", words, spec.resource_attributes)
-        )
-    if kind != "SelfSubjectAccessReview" and not spec.user and not spec.groups:
-        causes.append(
-            Cause(
-                status.INVALID,
-                "spec.user",
-                "at least one of user or group must be specified",
-                spec.user or "",
-            )
-        )
-    if kind == "LocalSubjectAccessReview" and spec.resource_attributes is not None:
-        namespace = spec.resource_attributes.namespace or ""
-        if namespace != request.namespace:
-            words = "must match metadata.namespace"
-            causes.append(
-                Cause(status.INVALID, "spec.resourceAttributes.namespace", words, namespace)
-            )
-    if causes:
-        raise ApiError(status.invalid(request.resource, "", causes))

@@ -12,6 +12,7 @@ from refk8s.core.api.core_v1 import ConfigMap, Namespace, ServiceAccount
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
+from refk8s.core.api.user import service_account_user
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
@@ -44,6 +45,7 @@ class ServiceAccountController(Reconciler):
     """SA-1: a ServiceAccount `default` in every namespace."""
 
     name = "serviceaccount-controller"
+    user = service_account_user("kube-system", "service-account-controller")
     interests = (Interest(NAMESPACES, own_key), Interest(SERVICE_ACCOUNTS, _namespace_of(DEFAULT)))
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
@@ -75,6 +77,7 @@ class RootCertificatePublisher(Reconciler):
     """SA-2: a ConfigMap with the cluster's CA certificate in every namespace."""
 
     name = "root-ca-certificate-publisher-controller"
+    user = service_account_user("kube-system", "root-ca-cert-publisher")
     interests = (
         Interest(NAMESPACES, own_key),
         Interest(CONFIG_MAPS, _namespace_of(ROOT_CERTIFICATE)),

@@ -16,6 +16,7 @@ from refk8s.core.api.meta_v1 import Condition
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import IP_ADDRESSES, SERVICE_CIDRS
+from refk8s.core.api.user import service_account_user
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
@@ -51,6 +52,7 @@ class ServiceCIDRController(Reconciler):
     """Reconciles one ServiceCIDR."""
 
     name = "service-cidr-controller"
+    user = service_account_user("kube-system", "service-cidrs-controller")
     interests = (Interest(SERVICE_CIDRS, own_key), Interest(IP_ADDRESSES, _terminating))
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:

@@ -9,6 +9,7 @@ from immutables import Map
 from refk8s.core.api.core_v1 import Node, Pod, Taint, Toleration
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.api.user import service_account_user
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.controllers.node_lifecycle import pods_by_node
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
@@ -50,6 +51,7 @@ class TaintEviction(Reconciler):
     """Reconciles one pod."""
 
     name = component = "taint-eviction-controller"
+    user = service_account_user("kube-system", "node-controller")
     interests = (Interest(PODS, _bound_pod), Interest(NODES, _pods_of_node))
     indexes = (pods_by_node(),)
 

@@ -17,6 +17,7 @@ from refk8s.core.api.core_v1 import Secret
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.api.user import component_user
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.service_account import CERTIFICATE_KEY
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
@@ -73,6 +74,7 @@ class TokenSecretController(Reconciler):
     account does not."""
 
     name = "serviceaccount-token-controller"
+    user = component_user("kube-controller-manager")
     interests = (Interest(SECRETS, _own), Interest(SERVICE_ACCOUNTS, _of_account))
     indexes = (Index("account", SECRETS, account_of),)
 

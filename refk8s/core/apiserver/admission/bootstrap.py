@@ -1,12 +1,11 @@
 """The initial objects of a cluster. Rules ADM-12 (spec/admission.md), HOST-2.
 
-The process that starts the API server creates the objects by ordinary requests, namespaces first.
+The default roles are in authorize/default_policy.py. The process that starts the API server creates the objects by ordinary requests, namespaces first.
 An existing object is not changed.
 
 Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priority and Preemption"
-(how to use priority and preemption), "Using RBAC Authorization" (default roles), "Accessing the
-Kubernetes API from a Pod". Left out: the roles of the components, which no authorizer reads yet;
-flow schemas and priority levels.
+(how to use priority and preemption), "Accessing the
+Kubernetes API from a Pod". Left out: flow schemas and priority levels.
 """
 
 from ipaddress import IPv4Address
@@ -29,7 +28,6 @@ from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointS
 from refk8s.core.api.discovery_v1 import EndpointPort as SlicePort
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import ServiceCIDR, ServiceCIDRSpec
-from refk8s.core.api.rbac_v1 import ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.validation.cluster import SYSTEM_PRIORITIES
@@ -37,10 +35,6 @@ from refk8s.core.apiserver.validation.ports import validate_non_special
 from refk8s.core.context import Context
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
-RBAC_META: dict[str, Any] = {
-    "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-    "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
-}
 DNS_SERVICE = "kube-dns"
 DNS_PLACE = 10
 DNS_PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
@@ -74,7 +68,6 @@ def bootstrap_objects(
             spec=ServiceCIDRSpec(cidrs=(str(config.service_cidr),)),
         )
     )
-    objects += _administrator()
     objects += [_kubernetes_service(port, config), *_dns_service(config)]
     if not validate_non_special(address, ""):
         objects += _kubernetes_endpoints(address, port)
@@ -175,26 +168,6 @@ def _dns_service(config: AdmissionConfig) -> list[Service]:
                 ),
             ),
         )
-    ]
-
-
-def _administrator() -> list[Any]:
-    """The role and binding that allow everything to the group system:masters."""
-    everything = PolicyRule(api_groups=("*",), resources=("*",), verbs=("*",))
-    every_path = PolicyRule(non_resource_urls=("*",), verbs=("*",))
-    return [
-        ClusterRole(
-            metadata=ObjectMeta(name="cluster-admin", **RBAC_META), rules=(everything, every_path)
-        ),
-        ClusterRoleBinding(
-            metadata=ObjectMeta(name="cluster-admin", **RBAC_META),
-            role_ref=RoleRef(
-                api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="cluster-admin"
-            ),
-            subjects=(
-                Subject(api_group="rbac.authorization.k8s.io", kind="Group", name="system:masters"),
-            ),
-        ),
     ]
 
 

@@ -1,0 +1,415 @@
+"""Who may do what: rules AUTHZ-1 to AUTHZ-7 and RBAC-6 (spec/authorization.md)."""
+
+from typing import Any
+
+import pytest
+from authz_world import RBAC, USER, AuthorizedWorld, config, rule
+from msgspec.structs import replace
+from test_http import TOKEN, a_server, asked, in_loop
+
+from refk8s.checking.simulator.simulate import Setup, simulate
+from refk8s.components.http import Front
+from refk8s.core.api import resources
+from refk8s.core.api.rbac_v1 import Subject
+from refk8s.core.api.user import ADMIN, ANONYMOUS, MASTERS, User, component_user
+from refk8s.core.apiserver import handle
+from refk8s.core.apiserver.authorize import attributes_of
+from refk8s.core.apiserver.authorize.default_policy import (
+    corrected,
+    default_policy,
+    is_to_be_replaced,
+)
+from refk8s.core.apiserver.config import ALLOWED, NO_OPINION, Attributes, Decision
+from refk8s.core.apiserver.http import user_of
+from refk8s.core.apiserver.route import route
+from refk8s.core.value import evolve
+
+PODS = "/api/v1/namespaces/default/pods"
+REVIEWS = "/apis/authorization.k8s.io/v1"
+
+
+# --- modes
+
+
+def test_authz_1_one_mode_that_allows_is_enough_and_masters_need_none():
+    # Shows AUTHZ-1.a AUTHZ-1.b AUTHZ-1.c AUTHZ-1.d AUTHZ-1.e.
+    world = AuthorizedWorld()
+    assert world.ask("GET", PODS)[0] == 403
+    assert world.ask("GET", PODS, ADMIN)[0] == 200
+    world.bind(USER, "default", "ClusterRole", "view")
+    assert world.ask("GET", "/api/v1/namespaces/default/configmaps")[0] == 403, (
+        "view is empty until the controller has filled it"
+    )
+    world.grant(USER, "default", rule("list", "pods"))
+    assert world.ask("GET", PODS)[0] == 200
+    assert AuthorizedWorld("AlwaysAllow").ask("GET", PODS)[0] == 200
+    assert AuthorizedWorld("AlwaysDeny").ask("GET", "/version")[0] == 403
+    assert AuthorizedWorld("AlwaysDeny").ask("GET", "/version", ADMIN)[0] == 200
+
+
+def test_authz_1_the_reasons_of_all_modes_are_told():
+    from refk8s.core.apiserver.authorize.modes import InOrder
+
+    def says(decision: Decision) -> Any:
+        return lambda asked, store: decision
+
+    asked = Attributes(USER, "get")
+    both = InOrder((says(Decision(False, "one")), says(NO_OPINION), says(Decision(False, "two"))))
+    assert both(asked, None) == Decision(False, "one\ntwo")
+    assert InOrder((says(NO_OPINION), says(ALLOWED)))(asked, None) == ALLOWED
+
+
+# --- attributes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "verb", "subresource", "namespace", "name"),
+    [
+        ("GET", "/api/v1/pods", "", "list", "", "", ""),
+        ("GET", PODS, "watch=1&fieldSelector=metadata.name%3Done", "watch", "", "default", "one"),
+        ("GET", PODS, "fieldSelector=metadata.name!%3Done", "list", "", "default", ""),
+        ("DELETE", PODS, "fieldSelector=metadata.name%3Done", "deletecollection", "", "default", "one"),
+        ("POST", PODS, "", "create", "", "default", ""),
+        ("POST", f"{PODS}/a/exec", "", "create", "exec", "default", "a"),
+        ("GET", f"{PODS}/a/exec", "", "get", "exec", "default", "a"),
+        ("GET", f"{PODS}/a/log", "", "get", "log", "default", "a"),
+        ("GET", "/api/v1/namespaces/x", "", "get", "", "x", "x"),
+        ("PUT", "/api/v1/namespaces/x/finalize", "", "update", "finalize", "x", "x"),
+        ("GET", "/api/v1/namespaces", "", "list", "", "", ""),
+    ],
+)  # fmt: skip
+def test_authz_2_a_request_has_the_attributes_of_upstream(
+    method, path, query, verb, subresource, namespace, name
+):
+    # Shows AUTHZ-2.a AUTHZ-2.b AUTHZ-2.c AUTHZ-2.d AUTHZ-2.e.
+    found = attributes_of(USER, route(method, path, query), method)
+    assert (found.verb, found.subresource, found.namespace, found.name) == (
+        verb, subresource, namespace, name,
+    )  # fmt: skip
+
+
+def test_authz_2_a_path_has_its_method_as_the_verb():
+    # Shows AUTHZ-2.f.
+    world = AuthorizedWorld()
+    for method in ("GET", "POST", "OPTIONS"):
+        code, said = world.ask(method, "/metrics")
+        words = f'forbidden: User "jane" cannot {method.lower()} path "/metrics"'
+        assert code == 403 and said["message"] == words
+
+
+@pytest.mark.parametrize("part", ["exec", "attach", "portforward"])
+def test_authz_3_a_stream_needs_create_by_whatever_method(part):
+    # Shows AUTHZ-3.a.
+    world = AuthorizedWorld()
+    body = {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    assert world.ask("POST", PODS, ADMIN, body)[0] == 201
+    world.grant(USER, "default", rule("get", f"pods/{part}"), name="reads")
+    code, said = world.ask("GET", f"{PODS}/a/{part}")
+    assert code == 403 and f'cannot create resource "pods/{part}"' in said["message"]
+    world.grant(USER, "default", rule("create", f"pods/{part}"), name="creates")
+    assert world.ask("GET", f"{PODS}/a/{part}")[0] == 101
+    assert world.ask("POST", f"{PODS}/a/{part}")[0] == 101
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "message"),
+    [
+        ("GET", "/api/v1/pods", 'pods is forbidden: User "jane" cannot list resource "pods" in API group "" at the cluster scope'),
+        ("GET", f"{PODS}/a", 'pods "a" is forbidden: User "jane" cannot get resource "pods" in API group "" in the namespace "default"'),
+        ("PATCH", "/apis/apps/v1/namespaces/default/deployments/web/scale", 'deployments.apps "web" is forbidden: User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "default"'),
+        ("GET", "/logs/x", 'forbidden: User "jane" cannot get path "/logs/x"'),
+    ],
+)  # fmt: skip
+def test_authz_4_a_refusal_has_upstreams_words(method, path, message):
+    # Shows AUTHZ-4.a AUTHZ-4.b.
+    code, said = AuthorizedWorld().ask(method, path)
+    assert (code, said["reason"], said["message"]) == (403, "Forbidden", message)
+
+
+def test_authz_4_the_reason_of_a_mode_follows():
+    # Shows AUTHZ-4.c.
+    world = AuthorizedWorld()
+    world.bind(USER, "default", "Role", "missing")
+    message = world.ask("GET", PODS)[1]["message"]
+    assert message.endswith(
+        'in the namespace "default": RBAC: role.rbac.authorization.k8s.io "missing" not found'
+    )
+
+
+# --- reviews
+
+
+def review(world: AuthorizedWorld, kind: str, spec: Any, user: User = ADMIN) -> tuple[int, Any]:
+    return world.ask("POST", f"{REVIEWS}/{kind}", user, {"spec": spec})
+
+
+def test_authz_5_a_review_is_answered_as_the_request_would_be():
+    # Shows AUTHZ-5.a.
+    world = AuthorizedWorld()
+    world.grant(USER, "default", rule("get", "pods", resourceNames=["mine"]))
+    for name, allowed in (("mine", True), ("other", False), ("", False)):
+        asked = {"namespace": "default", "verb": "get", "resource": "pods", "name": name}
+        spec = {"resourceAttributes": asked, "user": "jane", "groups": ["system:authenticated"]}
+        code, said = review(world, "subjectaccessreviews", spec)
+        assert code == 201 and said["status"]["allowed"] is allowed
+        if allowed:
+            assert said["status"]["reason"] == (
+                'RBAC: allowed by RoleBinding "jane-own/default" of Role "own" to User "jane"'
+            )
+        mine = {"resourceAttributes": asked}
+        assert (
+            review(world, "selfsubjectaccessreviews", mine, USER)[1]["status"]["allowed"] is allowed
+        )
+        if name:
+            assert (world.ask("GET", f"{PODS}/{name}")[0] == 404) is allowed
+    spec = {"nonResourceAttributes": {"path": "/version", "verb": "get"}, "user": "x", "groups": ["system:unauthenticated"]}  # fmt: skip
+    assert review(world, "subjectaccessreviews", spec)[1]["status"]["allowed"] is True
+    spec["nonResourceAttributes"]["path"] = "/metrics"
+    assert review(world, "subjectaccessreviews", spec)[1]["status"]["allowed"] is False
+
+
+def test_authz_5_the_rules_of_a_user_are_listed():
+    # Shows AUTHZ-5.b AUTHZ-5.c.
+    world = AuthorizedWorld()
+    world.grant(USER, "default", rule("get", "pods", resourceNames=["mine"]))
+    code, said = review(world, "selfsubjectrulesreviews", {"namespace": "default"}, USER)
+    assert code == 201 and said["status"]["incomplete"] is False
+    assert {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["mine"]} in said["status"]["resourceRules"]  # fmt: skip
+    assert any("/healthz" in one["nonResourceURLs"] for one in said["status"]["nonResourceRules"])
+    assert review(world, "selfsubjectrulesreviews", {"namespace": "other"}, USER)[1]["status"]["resourceRules"] != said["status"]["resourceRules"]  # fmt: skip
+    assert review(world, "selfsubjectrulesreviews", {}, USER)[0] == 400
+    node = User("system:node:n", groups=("system:nodes", "system:authenticated"))
+    said = review(world, "selfsubjectrulesreviews", {"namespace": "default"}, node)[1]
+    assert said["status"]["incomplete"] is True and said["status"]["evaluationError"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field"),
+    [
+        ("subjectaccessreviews", {"resourceAttributes": {"verb": "get"}}, "spec.user"),
+        ("subjectaccessreviews", {"user": "x"}, "spec.resourceAttributes"),
+        ("selfsubjectaccessreviews", {"resourceAttributes": {}, "nonResourceAttributes": {}}, "spec.nonResourceAttributes"),
+        ("selfsubjectaccessreviews", {"resourceAttributes": {"fieldSelector": {"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "In", "values": ["b"]}]}}}, "spec.resourceAttributes.fieldSelector.rawSelector"),
+        ("selfsubjectaccessreviews", {"resourceAttributes": {"labelSelector": {}}}, "spec.resourceAttributes.labelSelector.requirements"),
+    ],
+)  # fmt: skip
+def test_authz_5_an_incomplete_question_is_refused(kind, spec, field):
+    # Shows AUTHZ-5.d.
+    code, said = review(AuthorizedWorld(), kind, spec)
+    assert code == 422 and field in [cause["field"] for cause in said["details"]["causes"]]
+    body = {"metadata": {"name": "n"}, "spec": {"resourceAttributes": {"verb": "get"}}}
+    code, said = AuthorizedWorld().ask("POST", f"{REVIEWS}/selfsubjectaccessreviews", ADMIN, body)
+    assert code == 422 and said["details"]["causes"][0]["field"] == "metadata"
+
+
+# --- anonymous users
+
+
+def test_authz_6_a_request_without_credentials_is_one_of_an_anonymous_user():
+    # Shows AUTHZ-6.a AUTHZ-6.b AUTHZ-6.c AUTHZ-6.d AUTHZ-6.e.
+    world = AuthorizedWorld()
+    for path in ("/healthz", "/livez", "/readyz", "/version"):
+        assert world.ask("GET", path, None)[0] == 200, path
+    for path in ("/api", "/apis", "/openapi/v2", "/", "/metrics", "/livez/ping", PODS):
+        code, said = world.ask("GET", path, None)
+        assert code == 403 and 'User "system:anonymous" cannot' in said["message"], path
+    info = {"metadata": {"name": "cluster-info"}}
+    public = "/api/v1/namespaces/kube-public/configmaps"
+    for name in ("cluster-info", "other"):
+        assert world.ask("POST", public, ADMIN, {**info, "metadata": {"name": name}})[0] == 201
+    assert world.ask("GET", f"{public}/cluster-info", None)[0] == 200
+    assert world.ask("GET", f"{public}/other", None)[0] == 403
+    assert world.ask("GET", public, None)[0] == 403
+
+
+def test_authz_6_wrong_credentials_are_never_those_of_an_anonymous_user():
+    async def test() -> None:
+        api = await a_server(config=evolve(config(), users={TOKEN: ADMIN}))
+        front = Front(api)
+        for path in ("/healthz", "/version", PODS):
+            for header in ("Bearer wrong", "Basic eDp5", "Bearer"):
+                assert (await asked(front, "GET", path, authorization=header))[0] == 401
+        code = (await asked(front, "POST", PODS, b"x" * 100, authorization=""))[0]
+        assert code == 403
+        assert (await asked(front, "GET", PODS, impersonate_user="jane"))[0] == 403
+        assert (await asked(front, "GET", PODS, authorization="", impersonate_user="x"))[0] == 403
+
+    in_loop(test)
+
+
+def test_authz_6_the_body_of_an_anonymous_user_is_read_only_if_it_is_allowed():
+    async def test() -> None:
+        api = await a_server(config=evolve(config(), users={TOKEN: ADMIN}))
+        front, read = Front(api), []
+
+        async def receive() -> Any:
+            read.append(1)
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        sent: list[Any] = []
+
+        async def send(part: Any) -> None:
+            sent.append(part)
+
+        def scope(path: str) -> Any:
+            return {
+                "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
+                "query_string": b"", "headers": [],
+            }  # fmt: skip
+
+        await front(scope(PODS), receive, send)
+        assert sent[0]["status"] == 403 and not read
+        subject = Subject(kind="Group", name="system:unauthenticated", api_group="rbac.authorization.k8s.io")  # fmt: skip
+        role = {"metadata": {"name": "a"}, "rules": [rule("create", "pods")]}
+        binding = {
+            "metadata": {"name": "a"},
+            "roleRef": {"kind": "ClusterRole", "name": "a"},
+            "subjects": [{"kind": subject.kind, "name": subject.name}],
+        }
+        import json
+
+        for plural, body in (("clusterroles", role), ("clusterrolebindings", binding)):
+            code, _, said = await asked(
+                front, "POST", f"{RBAC}/{plural}", json.dumps(body).encode()
+            )
+            assert code == 201, said
+        await front(scope(PODS), receive, send)
+        assert read, "a user who may create is answered by the stages after"
+
+    in_loop(test)
+
+
+def test_authz_6_with_always_allow_nobody_is_anonymous():
+    # Shows AUTHZ-6.f.
+    world = AuthorizedWorld("AlwaysAllow")
+    assert world.ask("GET", PODS, None)[0] == 401
+    assert world.ask("GET", "/version", None)[0] == 200
+
+
+def test_authz_7_a_watch_goes_on_and_does_not_begin_again():
+    # Shows AUTHZ-7.a AUTHZ-7.b AUTHZ-7.c.
+    import asyncio
+
+    async def test() -> None:
+        from refk8s.core.api.request import Request
+
+        api = await a_server(config=evolve(config(), users={TOKEN: USER}))
+
+        async def call(verb: str, resource: Any, where: str, name: str, body: Any = None) -> int:
+            done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            request = Request(verb, resource, where, name, body=body, user=ADMIN)
+            api.submit(request, done.set_result)
+            return int((await done).code)
+
+        role, binding = granted()
+        assert await call("create", resources.ROLES, "default", "own", role) == 201
+        assert await call("create", resources.ROLE_BINDINGS, "default", "own", binding) == 201
+        events: list[Any] = []
+        watch = Request("watch", resources.CONFIG_MAPS, "default", user=USER)
+        ended: list[int] = []
+        api.watch(watch, lambda seen: events.extend(seen), ended.append)
+        assert await call("delete", resources.ROLE_BINDINGS, "default", "own") == 200
+        body = resources.CONFIG_MAPS.type(metadata=role.metadata)
+        assert await call("create", resources.CONFIG_MAPS, "default", "own", body) == 201
+        assert [event.type for event in events] == ["ADDED"] and not ended
+        again: list[int] = []
+        api.watch(watch, lambda seen: None, again.append)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert again == [400] or again == [403], again
+        code, _, _ = await asked(Front(api), "GET", "/api/v1/namespaces/default/configmaps")
+        assert code == 403
+
+    in_loop(test)
+
+
+def granted() -> tuple[Any, Any]:
+    from test_authz_rbac import granting
+
+    role, binding = granting("jane", verbs=("watch", "list"), resources=("configmaps",))
+    metadata = replace(role.metadata, name="own", namespace="default")
+    ref = replace(binding.role_ref, name="own")
+    return replace(role, metadata=metadata), replace(binding, metadata=metadata, role_ref=ref)
+
+
+# --- default roles
+
+
+@pytest.mark.parametrize("obj", default_policy(), ids=lambda one: f"{one.kind}-{one.metadata.name}")
+def test_rbac_6_a_default_object_that_lacks_something_gets_it_back(obj):
+    # Shows RBAC-6.a RBAC-6.b RBAC-6.c RBAC-6.d RBAC-6.e.
+    assert corrected(obj, obj) is None and not is_to_be_replaced(obj, obj)
+    if not obj.metadata.annotations:  # of kubeadm, which does not correct its own
+        return
+    bare = replace(obj, metadata=replace(obj.metadata, labels={"own": "x"}))
+    fresh = corrected(bare, obj)
+    assert fresh.metadata.labels == {"own": "x", **obj.metadata.labels}
+    alone = {"rbac.authorization.kubernetes.io/autoupdate": "false"}
+    kept = replace(bare, metadata=replace(bare.metadata, annotations=alone))
+    assert corrected(kept, obj) is None
+    if obj.kind.endswith("Role") and obj.rules:
+        more = (rule_of_an_administrator(),)
+        fresh = corrected(replace(obj, rules=more), obj)
+        assert fresh.rules[0] is more[0] and corrected(fresh, obj) is None
+        assert corrected(replace(obj, rules=obj.rules + more), obj) is None
+    if obj.kind.endswith("Binding"):
+        mine = Subject(kind="User", api_group="rbac.authorization.k8s.io", name="me")
+        fresh = corrected(replace(obj, subjects=(mine,)), obj)
+        if obj.subjects:
+            assert fresh.subjects == (mine, *obj.subjects)
+        other = replace(obj, role_ref=replace(obj.role_ref, name="other"))
+        assert is_to_be_replaced(other, obj)
+        assert not is_to_be_replaced(replace(other, metadata=kept.metadata), obj)
+
+
+def rule_of_an_administrator() -> Any:
+    from refk8s.core.api.rbac_v1 import PolicyRule
+
+    return PolicyRule(verbs=("get",), api_groups=("example.com",), resources=("things",))
+
+
+def test_rbac_6_every_default_object_is_valid_and_every_binding_has_a_role():
+    world = AuthorizedWorld()
+    for binding in default_policy():
+        if binding.kind.endswith("Binding"):
+            role = binding.role_ref
+            namespace = binding.metadata.namespace or "" if role.kind == "Role" else ""
+            plural = resources.ROLES if role.kind == "Role" else resources.CLUSTER_ROLES
+            assert world.get(plural, role.name, namespace) is not None, role.name
+
+
+# --- the components
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loop_13_the_default_roles_allow_every_request_of_a_component(seed, monkeypatch):
+    """A simulated cluster: each request is decided by the default roles and the Node authorizer."""
+    world = AuthorizedWorld()
+    roles, denied, users = world.history, set(), set()
+    node, rbac = world.config.authorizer.authorizers
+
+    def check(user: User, request: Any, store: Any, config: Any) -> None:
+        if MASTERS in user.groups or user.name == "stranger":  # a user of the simulator
+            return
+        asked = attributes_of(user, request)
+        users.add(user.name)
+        if not (rbac(asked, roles).allowed or node(asked, store).allowed):
+            denied.add((user.name, *(getattr(asked, f) for f in ("verb", "group", "resource", "subresource", "namespace", "name", "fields"))))  # fmt: skip
+
+    monkeypatch.setattr(handle, "authorize", check)
+    simulate(Setup(seed=20_260_101_000 + seed, steps=1_500))
+    assert not denied
+    assert component_user("kube-scheduler").name in users and "system:node:node-1" in users
+    assert len(users) >= 9
+
+
+def test_loop_13_a_component_may_do_no_more_than_its_roles():
+    world = AuthorizedWorld()
+    for user, method, path in (
+        (component_user("kube-scheduler"), "GET", "/api/v1/secrets"),
+        (component_user("kube-proxy"), "GET", "/api/v1/pods"),
+        (User("system:serviceaccount:kube-system:replicaset-controller", groups=("system:serviceaccounts", "system:authenticated")), "GET", "/api/v1/secrets"),
+        (User("system:serviceaccount:default:default", groups=("system:serviceaccounts", "system:authenticated")), "GET", PODS),
+    ):  # fmt: skip
+        assert world.ask(method, path, user)[0] == 403, user.name
+    assert user_of is not None and ANONYMOUS.name == "system:anonymous"
