@@ -206,7 +206,7 @@ def test_authz_5_an_incomplete_question_is_refused(kind, spec, field):
 
 
 def test_authz_6_a_request_without_credentials_is_one_of_an_anonymous_user():
-    # Shows AUTHZ-6.a AUTHZ-6.b AUTHZ-6.c AUTHZ-6.d AUTHZ-6.e.
+    # Shows AUTHZ-6.a AUTHZ-6.b.
     world = AuthorizedWorld()
     for path in ("/healthz", "/livez", "/readyz", "/version"):
         assert world.ask("GET", path, None)[0] == 200, path
@@ -223,6 +223,7 @@ def test_authz_6_a_request_without_credentials_is_one_of_an_anonymous_user():
 
 
 def test_authz_6_wrong_credentials_are_never_those_of_an_anonymous_user():
+    # Shows AUTHZ-6.d.
     async def test() -> None:
         api = await a_server(config=evolve(config(), users={TOKEN: ADMIN}))
         front = Front(api)
@@ -238,6 +239,7 @@ def test_authz_6_wrong_credentials_are_never_those_of_an_anonymous_user():
 
 
 def test_authz_6_the_body_of_an_anonymous_user_is_read_only_if_it_is_allowed():
+    # Shows AUTHZ-6.c.
     async def test() -> None:
         api = await a_server(config=evolve(config(), users={TOKEN: ADMIN}))
         front, read = Front(api), []
@@ -280,7 +282,7 @@ def test_authz_6_the_body_of_an_anonymous_user_is_read_only_if_it_is_allowed():
 
 
 def test_authz_6_with_always_allow_nobody_is_anonymous():
-    # Shows AUTHZ-6.f.
+    # Shows AUTHZ-6.e.
     world = AuthorizedWorld("AlwaysAllow")
     assert world.ask("GET", PODS, None)[0] == 401
     assert world.ask("GET", "/version", None)[0] == 200
@@ -413,3 +415,17 @@ def test_loop_13_a_component_may_do_no_more_than_its_roles():
     ):  # fmt: skip
         assert world.ask(method, path, user)[0] == 403, user.name
     assert user_of is not None and ANONYMOUS.name == "system:anonymous"
+
+
+def test_d_10_these_roles_are_ours():
+    ours = {
+        (one.kind, one.metadata.name)
+        for one in default_policy()
+        if one.metadata.name.startswith("refk8s:")
+    }
+    assert ours == {
+        ("ClusterRole", "refk8s:look-ups"),
+        ("ClusterRoleBinding", "refk8s:look-ups"),
+        ("Role", "refk8s:name-server"),
+        ("RoleBinding", "refk8s:name-server"),
+    }

@@ -59,7 +59,7 @@ class UserRules(Value, frozen=True):
 
 
 class Roles(Protocol):
-    """The roles of users, for checks of escalation (RBAC-7) and reviews (AUTHZ-5)."""
+    """The roles of users, for reviews (AUTHZ-5)."""
 
     def rules_of(self, user: User, namespace: str, store: Reader) -> UserRules:
         """The rules that apply to the user: those of the whole cluster, and in this namespace."""

@@ -25,6 +25,7 @@ from refk8s.core.api.core_v1 import ConfigMap, Secret
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, SECRETS
+from refk8s.core.api.user import service_account_user
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -56,6 +57,7 @@ class TokenCleaner(Reconciler):
     """TRUST-2: deletes a bootstrap token when it has expired."""
 
     name = "token-cleaner-controller"
+    user = service_account_user("kube-system", "token-cleaner")
     interests = (Interest(SECRETS, _own),)
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
@@ -89,6 +91,7 @@ class BootstrapSigner(Reconciler):
     """TRUST-3: signs cluster-info with every token for signing, and removes other signatures."""
 
     name = "bootstrap-signer-controller"
+    user = service_account_user("kube-system", "bootstrap-signer")
     interests = (Interest(SECRETS, _info_of_token), Interest(CONFIG_MAPS, _info))
     indexes = (
         Index("bootstrap-token", SECRETS, lambda secret: ("token",) if _is_token(secret) else ()),

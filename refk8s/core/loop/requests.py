@@ -74,9 +74,7 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
             draft,
             Flight(
                 flight.item,
-                evolve(
-                    flight.request, verb="get", subresource="", body=None, user=draft.loop.user
-                ),
+                evolve(flight.request, verb="get", subresource="", body=None, user=draft.loop.user),
                 lookup=True,
             ),
         )

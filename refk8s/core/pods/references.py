@@ -1,5 +1,5 @@
-"""The objects that a pod refers to: secrets, config maps, claims, its service account. Rules NAUTH-2
-and NAUTH-5 (spec/authorization.md).
+"""The objects that a pod refers to: secrets, config maps, claims, its service account. Rule NAUTH-2
+(spec/authorization.md).
 
 Source: Kubernetes documentation, "Using Node Authorization", "Volumes".
 """

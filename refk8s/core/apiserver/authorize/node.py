@@ -122,7 +122,6 @@ class NodeAuthorizer:
         if asked.namespace != LEASE_NAMESPACE:
             words = f'can only access leases in the "{LEASE_NAMESPACE}" system namespace'
             return Decision(False, words)
-        # The name of a new one is checked by NodeRestriction (NAUTH-4).
         if asked.verb != "create" and asked.name != node:
             words = "can only access node lease with the same name as the requesting node"
             return Decision(False, words)
@@ -157,7 +156,7 @@ class NodeAuthorizer:
 
     def _node(self, node: str, asked: Attributes, store: Reader) -> Decision:
         if asked.verb in ("update", "patch") and asked.subresource in ("", "status"):
-            return ALLOWED  # NAUTH-4 says of which
+            return ALLOWED
         if asked.subresource:
             return NO_OPINION
         if asked.verb == "create":

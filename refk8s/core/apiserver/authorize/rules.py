@@ -1,4 +1,4 @@
-"""What one rule of a role allows, and whether rules cover others. Rules RBAC-1, RBAC-2, RBAC-7
+"""What one rule of a role allows, and whether rules cover others. Rules RBAC-1, RBAC-2, RBAC-6
 (spec/authorization.md).
 
 Source: Kubernetes documentation, "Using RBAC Authorization" (role and cluster role; restrictions on
@@ -50,7 +50,7 @@ def _is_path(url: str, path: str) -> bool:
 
 def missing_rules(held: Iterable[PolicyRule], wanted: Iterable[PolicyRule]) -> list[PolicyRule]:
     """The parts of the wanted rules that no held rule covers, each with one verb and one resource
-    or path (RBAC-7)."""
+    or path."""
     owned = tuple(held)
     return [
         part
