@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from refk8s.components.certificate_authority import FileAuthority
@@ -11,7 +12,7 @@ from refk8s.components.choose_nodes import choose_nodes
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
 from refk8s.components.kubelet.clients import KubeletClients
-from refk8s.components.listening import DNS_ADDRESS
+from refk8s.components.listening import DNS_ADDRESS, POD_CIDR, SERVICE_CIDR
 from refk8s.components.options import RunOptions
 from refk8s.components.pod_streams import PodStreams
 from refk8s.components.served_api import ServedApi
@@ -22,6 +23,7 @@ from refk8s.core.ports import Nodes
 
 if TYPE_CHECKING:
     from refk8s.components.cluster_dns import ClusterDns
+    from refk8s.core.controllers.node_ipam import PodRanges
 
 
 class RunningCluster:
@@ -69,7 +71,9 @@ class RunningCluster:
         self.drivers += [
             Driver(machine, api, clock)
             for machine in components.control_plane(
-                credentials.authority.read_text(), authority=authority
+                credentials.authority.read_text(),
+                authority=authority,
+                pod_ranges=self._pod_ranges(nodes),
             ).values()
         ]
         for node in started:
@@ -96,6 +100,15 @@ class RunningCluster:
             driver.start()
         for keeper in self._dns:
             keeper.start()
+
+    def _pod_ranges(self, nodes: Nodes) -> "PodRanges | None":
+        """The ranges of the Nodes; None if they need none."""
+        from refk8s.core.controllers.node_ipam import PodRanges
+
+        used = nodes.used_networks(self.served.cluster_id)
+        if used is None:
+            return None
+        return PodRanges(IPv4Network(POD_CIDR), excluded=(IPv4Network(SERVICE_CIDR), *used))
 
     # --- while it runs ----------------------------------------------------------------------------
 

@@ -409,6 +409,7 @@ def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
     assert {kind.__name__ for kind in get_args(ports.Operation)} == {
         "ListPods", "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PullImage", "CreateContainer", "StartContainer",
         "StopContainer", "RemoveContainer", "Probe", "RunHook", "WriteVolume", "DescribeNode",
+        "UpdateRuntimeConfig",
     }  # fmt: skip
 
 

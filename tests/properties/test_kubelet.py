@@ -1,6 +1,8 @@
 """The kubelet of a node: KUBELET-1 to KUBELET-44 (spec/kubelet.md). What containers are made from
 is in test_kubelet_making.py."""
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -32,6 +34,8 @@ from refk8s.core.ports import (
     RUNNING,
     CreateContainer,
     DescribeNode,
+    Done,
+    Failed,
     Later,
     ListPods,
     Probed,
@@ -42,6 +46,7 @@ from refk8s.core.ports import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateRuntimeConfig,
     WriteVolume,
 )
 from refk8s.core.properties.predicates.kubelet import kubelet_42_only_pods_of_the_api
@@ -766,3 +771,58 @@ def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int) -> None:
     bench.run_for(100)
     assert len(bench.did(RunPodSandbox)) == len(bench.did(StartContainer)) == 1
     assert restarts(bench) == 0
+
+
+# --- the range of the node's pods -----------------------------------------------------------------
+
+
+def ready_condition(bench: Bench) -> tuple[str, str]:
+    condition = next(each for each in bench.node().status.conditions if each.type == "Ready")
+    return condition.status, condition.message
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 2))
+def test_kubelet_64_the_runtime_is_configured_with_the_range_of_the_node(
+    seconds: int, failures: int
+) -> None:
+    configured: list[str] = []
+    not_before = 0
+
+    def runtime(operation: Any) -> Any:
+        if isinstance(operation, UpdateRuntimeConfig) and bench.now < not_before:
+            return Later(not_before)
+        if isinstance(operation, UpdateRuntimeConfig):
+            configured.append(operation.pod_cidr)
+            return Failed("", "in use") if len(configured) <= failures else Done()
+        if isinstance(operation, DescribeNode):
+            has_network = len(configured) > failures
+            return replace(bench.world.node, network_error="" if has_network else "no podCIDR")
+        return None
+
+    bench = Bench()
+    bench.script = runtime
+    bench.start().run_for(seconds)
+    assert ready_condition(bench) == ("False", "container runtime network not ready: no podCIDR")
+    assert not configured
+    node = bench.node()
+    spec = replace(node.spec, pod_cidr="10.244.3.0/24", pod_cidrs=("10.244.3.0/24",))
+    bench.put(NODES, replace(node, spec=spec))
+    bench.settle()
+    assert configured == ["10.244.3.0/24"]
+    bench.run_for(10 * failures + 1)
+    assert configured == ["10.244.3.0/24"] * (1 + failures)
+    assert ready_condition(bench)[0] == "True"
+    # a restarted kubelet configures the runtime again, and its Node stays ready meanwhile
+    writes = len(bench.sent(NODES, "status"))
+    configured.clear()
+    failures = 0
+    not_before = bench.now + SECOND
+    bench.start().run_for(30)
+    assert configured == ["10.244.3.0/24"]
+    assert all(
+        condition.status == "True"
+        for request in bench.sent(NODES, "status")[writes:]
+        for condition in request.body.status.conditions
+        if condition.type == "Ready"
+    )

@@ -3,15 +3,18 @@ RT-5, RT-8, RT-9, RT-12, RT-13."""
 
 import copy
 import tempfile
+import threading
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rt_engine import PretendEngine
 
-from refk8s.adapters.docker.engine import labels
+from refk8s.adapters.docker.engine import labels, network
+from refk8s.adapters.docker.engine.client import Refused
 from refk8s.adapters.docker.engine.images import split_reference
 from refk8s.adapters.docker.engine.network import Addresses, NoAddress
 from refk8s.adapters.docker.engine.pause_image import pause_program
@@ -36,6 +39,7 @@ from refk8s.core.ports import (
     SandboxStarted,
     StartContainer,
     StopPodSandbox,
+    UpdateRuntimeConfig,
     WriteVolume,
 )
 
@@ -56,6 +60,7 @@ def operations(
         "192.0.2.1",
         engine,
     )  # type: ignore[arg-type]
+    made.network.configure("10.244.0.0/24")
     made.network.let_pods_reach_themselves = lambda: None  # type: ignore[method-assign]  # the pretended bridge has no ports
     return made
 
@@ -492,3 +497,39 @@ def test_rt_14_the_engine_is_told_whether_stdin_ends_with_its_first_client(
     assert isinstance(made, ContainerCreated)
     body = engine.one(made.status.id)["Config"]
     assert (body["OpenStdin"], body["StdinOnce"]) == (stdin, once)
+
+
+# --- the pods' network ----------------------------------------------------------------------------
+
+
+def test_rt_36_the_network_has_the_range_that_was_configured():
+    engine = PretendEngine()
+    made = operations(engine)
+    assert engine.networks[made.network.name]["IPAM"]["Config"][0]["Subnet"] == "10.244.0.0/24"
+    assert made.carry_out(UpdateRuntimeConfig("10.244.7.0/24")) == Done()
+    assert engine.networks[made.network.name]["IPAM"]["Config"][0]["Subnet"] == "10.244.7.0/24"
+    assert made.network.take("a") == "10.244.7.2"
+    engine.containers["id"] = {
+        "Id": "id",
+        "Name": "a",
+        "State": {"Status": "running"},
+        "NetworkSettings": {"Networks": {made.network.name: {"IPAddress": "10.244.7.2"}}},
+    }
+    result = made.carry_out(UpdateRuntimeConfig("10.244.8.0/24"))
+    assert isinstance(result, Failed) and "has containers" in result.message
+    assert made.network.take("b") == "10.244.7.3"
+
+
+def test_rt_36_operations_wait_for_the_range(monkeypatch):
+    monkeypatch.setattr(network, "CONFIGURE_SECONDS_MAX", 0.02)
+    fresh = network.Network(PretendEngine(), "12345678-cluster")
+    assert fresh.problem() == network.NO_RANGE
+    with pytest.raises(Refused, match="no podCIDR"):
+        fresh.take("a")
+    monkeypatch.setattr(network, "CONFIGURE_SECONDS_MAX", 30)
+    taken: list[str] = []
+    waiting = threading.Thread(target=lambda: taken.append(fresh.take("a")))
+    waiting.start()
+    fresh.configure("10.244.3.0/24")
+    waiting.join(30)
+    assert taken == ["10.244.3.2"] and not fresh.problem()

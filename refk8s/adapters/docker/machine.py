@@ -13,7 +13,13 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 
 
 def describe(
-    engine: Engine, images: Images, node_name: str, node_ip: str, data: Path, resolv: Path | None
+    engine: Engine,
+    images: Images,
+    node_name: str,
+    node_ip: str,
+    data: Path,
+    resolv: Path | None,
+    network_error: str = "",
 ) -> NodeDescribed:
     """The machine as it is now."""
     info = engine.call("info")
@@ -41,6 +47,7 @@ def describe(
         pids_available=_pids_available(),
         security_modules=security_modules(info.get("SecurityOptions") or []),
         resolver=resolver_of(resolv_conf.read(resolv_conf.for_pods(resolv))),
+        network_error=network_error,
     )
 
 

@@ -81,6 +81,15 @@ class DockerNodes:
         conf = self._resolv_conf or DEFAULT
         return NameServer("cluster.local", conf, self._dns_address, self.pods_bridge)
 
+    def used_networks(self, cluster_id: str) -> list[IPv4Network]:
+        """The networks that this machine has routes to, without the default route and the network
+        of this cluster's pods."""
+        from refk8s.adapters.docker.engine.network import bridge_name
+        from refk8s.adapters.linux.kernel_rules import routes
+
+        own = bridge_name(cluster_id)
+        return [network for device, network in routes() if network.prefixlen and device != own]
+
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of this machine's engine."""
         return self._containers if node_name == self._node_name else None

@@ -29,6 +29,7 @@ from refk8s.core.ports import (
     ContainerStatus,
     CreateContainer,
     DescribeNode,
+    Done,
     Failed,
     ListPods,
     Operation,
@@ -39,6 +40,7 @@ from refk8s.core.ports import (
     RunPodSandbox,
     StartContainer,
     StopPodSandbox,
+    UpdateRuntimeConfig,
     WriteVolume,
 )
 
@@ -86,6 +88,7 @@ class Operations:
             RemoveContainer: self.containers.remove,
             WriteVolume: self.volumes.write,
             DescribeNode: self._describe,
+            UpdateRuntimeConfig: self._configure,
         }
 
     def carry_out(self, operation: Operation) -> Result:
@@ -116,7 +119,12 @@ class Operations:
             self.node_ip,
             self._data,
             self._resolv_conf,
+            self.network.problem(),
         )
+
+    def _configure(self, operation: UpdateRuntimeConfig) -> Result:
+        problem = self.network.configure(operation.pod_cidr)
+        return Failed("NetworkNotReady", problem) if problem else Done()
 
     def terminate(self, id: str) -> ContainerStatus | Failed | None:
         """Send the stop signal to a container, as the first step of StopContainer."""

@@ -46,6 +46,7 @@ from refk8s.core.ports import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateRuntimeConfig,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ REMOVAL_SECONDS_MAX = 5.0
 """The grace period of containers when the whole cluster is removed."""
 UNDER_WAY_SECONDS_MAX = 20.0
 """How long to wait for running operations before the whole cluster is removed."""
-NODE_LANE, DESCRIBE_LANE = "", "describe"
+NODE_LANE, DESCRIBE_LANE, NETWORK_LANE = "", "describe", "network"
 
 Then = Callable[[Result], None]
 Answer = TypeVar("Answer")
@@ -351,6 +352,8 @@ def lane_of(operation: Operation) -> str:
             return uids[0] if len(uids) == 1 else NODE_LANE
         case DescribeNode():
             return DESCRIBE_LANE
+        case UpdateRuntimeConfig():
+            return NETWORK_LANE
         case CreateContainer(_, container):
             return container.pod_uid
     uid: str = operation.pod_uid

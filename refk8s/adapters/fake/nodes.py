@@ -29,6 +29,10 @@ class FakeNodes:
             self._nodes[name] = Node(name, runtime, NoRules(), containers)
         return list(self._nodes.values())
 
+    def used_networks(self, cluster_id: str) -> None:
+        """Simulated nodes have addresses of their own."""
+        return None
+
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of a simulated node."""
         node = self._nodes.get(node_name)

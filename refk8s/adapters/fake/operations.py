@@ -54,6 +54,7 @@ from refk8s.core.ports import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateRuntimeConfig,
     WriteVolume,
 )
 from refk8s.core.value import evolve
@@ -367,6 +368,16 @@ def _describe(world: S, operation: DescribeNode, now: Instant, chance: Chance) -
     return world, world.node
 
 
+def _configure(
+    world: S, operation: UpdateRuntimeConfig, now: Instant, chance: Chance
+) -> Carried[S]:
+    """A simulated node has at most 253 addresses, and keeps its range while one is in use."""
+    network, _, length = operation.pod_cidr.rpartition(".")
+    if length == "0/24" and not world.addresses:
+        world = replace(world, pod_network=network)
+    return world, Done()
+
+
 OPERATIONS: dict[type, Any] = {
     ListPods: _list,
     RunPodSandbox: _run_sandbox,
@@ -381,4 +392,5 @@ OPERATIONS: dict[type, Any] = {
     RunHook: _hook,
     WriteVolume: _write_volume,
     DescribeNode: _describe,
+    UpdateRuntimeConfig: _configure,
 }

@@ -202,6 +202,10 @@ class NodeMemory(Value, frozen=True):
     registered: bool = False
     renewed_at: Instant = 0
     status_at: Instant = 0
+    pod_cidr: str = ""  # the range that the runtime was configured with
+    configuring: str = ""  # the one that it is being configured with
+    network_error: str = ""  # of the last attempt
+    configured_at: Instant = 0  # the end of the last attempt
     # by admitted pods that have not ended: milli-CPUs, and whole units of all others
     used: Mapping[str, int] = {}
     objects: Map[str, Held] = Map()  # config maps, secrets, tokens

@@ -1,9 +1,10 @@
 """The node agent: it registers the Node, writes its status and renews its Lease. Rules KUBELET-60
-... KUBELET-63 (spec/kubelet.md).
+... KUBELET-64 (spec/kubelet.md).
 
-It has three keys, so that none waits for another's response: "register", "status", "lease". A Node
-that is deleted is not registered again before the kubelet restarts. Source: Kubernetes
-documentation, "Nodes" (self-registration, heartbeats), "Leases" (node heartbeats).
+It has four keys, so that none waits for another's response: "register", "status", "lease", and
+"network", which configures the runtime with the podCIDR of the Node. A Node that is deleted is not
+registered again before the kubelet restarts. Source: Kubernetes documentation, "Nodes"
+(self-registration, heartbeats), "Leases" (node heartbeats); CRI (UpdateRuntimeConfig).
 """
 
 from msgspec.structs import replace
@@ -27,10 +28,10 @@ from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER, described
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
-from refk8s.core.ports import DescribeNode, Operation, Result
+from refk8s.core.ports import DescribeNode, Failed, Operation, Result, UpdateRuntimeConfig
 
 AGENT = "node-agent"
-REGISTER, NODE_STATUS, LEASE = "register", "status", "lease"
+REGISTER, NODE_STATUS, LEASE, NETWORK = "register", "status", "lease", "network"
 
 
 class NodeAgent(Reconciler):
@@ -47,7 +48,7 @@ class NodeAgent(Reconciler):
         self.interests = (
             Interest(
                 NODES,
-                lambda view, old, new: (REGISTER, NODE_STATUS),
+                lambda view, old, new: (NETWORK, REGISTER, NODE_STATUS),
                 field_selector=f"metadata.name={node_name}",
             ),
         )
@@ -63,6 +64,8 @@ class NodeAgent(Reconciler):
             return self._register(node, memory, now)
         if key == LEASE:
             return self._renew(node, memory, now, local)
+        if key == NETWORK:
+            return self._configure(node, memory, now)
         return self._report(node, memory, now)
 
     def _register(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
@@ -106,6 +109,17 @@ class NodeAgent(Reconciler):
             waves=((request,),), memory=memory, notes=notes, enqueue=others if notes else ()
         )
 
+    def _configure(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
+        """KUBELET-64: give the runtime the range of the Node; again after a failure."""
+        cidr = pod_cidr(node)
+        if not cidr or memory.configuring or cidr == memory.pod_cidr:
+            return NOTHING
+        due = memory.configured_at + self.config.retry_after
+        if memory.network_error and now < due:
+            return Plan(wake_at=due)
+        memory = replace(memory, configuring=cidr)
+        return Plan(runs=(UpdateRuntimeConfig(cidr),), memory=memory)
+
     def _report(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
         """KUBELET-61, KUBELET-63: describe the machine at every heartbeat and write the status.
 
@@ -122,6 +136,8 @@ class NodeAgent(Reconciler):
         facts = memory.described
         if node is None or facts is None or not memory.registered:
             return Plan(wake_at=wake)
+        if facts.network_error and memory.configuring:
+            return Plan(wake_at=wake)  # a restarted kubelet is about to have the range
         status = compute_node_status(self.config, facts, memory.describe_error, node.status, now)
         if (
             is_same_but_heartbeats(status, node.status)
@@ -172,11 +188,19 @@ class NodeAgent(Reconciler):
     def ran(
         self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
     ) -> tuple[NodeMemory, tuple[Key, ...]]:
-        """Handle the description of the machine.
+        """Handle the description of the machine, or the end of the configuration of its network.
 
         The status is reconciled only if the description is new or a write is due: otherwise a
         heartbeat would cost two more reconciles.
         """
+        if isinstance(operation, UpdateRuntimeConfig):
+            error = result.message if isinstance(result, Failed) else ""
+            configured = memory.pod_cidr if error else operation.pod_cidr
+            memory = replace(
+                memory, pod_cidr=configured, configuring="", network_error=error, configured_at=now
+            )
+            # the next description tells whether pods have a network
+            return replace(memory, described_at=0), (NETWORK, NODE_STATUS)
         following = described(memory, result, now)
         is_same = (
             following.described == memory.described
@@ -185,3 +209,11 @@ class NodeAgent(Reconciler):
         if is_same and now < memory.status_at + self.config.node_status_every:
             return following, ()
         return following, (REGISTER, NODE_STATUS)
+
+
+def pod_cidr(node: Node | None) -> str:
+    """The range of IPv4 addresses of the Node's pods; empty without one."""
+    if node is None or node.spec is None:
+        return ""
+    cidrs = node.spec.pod_cidrs or (node.spec.pod_cidr or "",)
+    return next((cidr for cidr in cidrs if ":" not in cidr), "")

@@ -6,7 +6,7 @@ Rules KUBELET-60 ... KUBELET-63.
 | MemoryPressure | less than 100 Mi of memory is free | KubeletHasInsufficientMemory, KubeletHasSufficientMemory |
 | DiskPressure | less than a tenth of the disk is free | KubeletHasDiskPressure, KubeletHasNoDiskPressure |
 | PIDPressure | fewer than 1,000 process numbers are free | KubeletHasInsufficientPID, KubeletHasSufficientPID |
-| Ready | the runtime answers | KubeletReady, KubeletNotReady |
+| Ready | the runtime answers, and pods can have a network | KubeletReady, KubeletNotReady |
 
 Source: Kubernetes documentation, "Node Status", "Nodes" (heartbeats), "Node-pressure Eviction"
 (thresholds). Left out: eviction of pods under pressure; reservations for the system, so allocatable
@@ -159,6 +159,13 @@ def _conditions(facts: NodeDescribed, error: str) -> list[tuple[str, bool, str, 
         ),
         ("Ready", False, "KubeletNotReady", f"container runtime is down: {error}")
         if error
+        else (
+            "Ready",
+            False,
+            "KubeletNotReady",
+            f"container runtime network not ready: {facts.network_error}",
+        )
+        if facts.network_error
         else ("Ready", True, "KubeletReady", "kubelet is posting ready status"),
     ]
 

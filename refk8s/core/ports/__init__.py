@@ -52,6 +52,7 @@ from refk8s.core.ports.operations import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateRuntimeConfig,
     WriteVolume,
 )
 from refk8s.core.ports.service_rules import Rule, RuleSet, Target
@@ -59,6 +60,7 @@ from refk8s.core.ports.streams import ExecOptions, LogOptions
 
 if TYPE_CHECKING:
     import asyncio
+    from ipaddress import IPv4Network
 
     from refk8s.core.api.core_v1 import Pod
     from refk8s.core.api.request import Request, Response, WatchEvent
@@ -234,6 +236,9 @@ class Nodes(Protocol):
         """Create the nodes, once, in a running event loop. Existing containers with this cluster id
         belong to them."""
 
+    def used_networks(self, cluster_id: str) -> Sequence[IPv4Network] | None:
+        """Networks that the range of a Node must not overlap; None if the Nodes need no ranges."""
+
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of this node; None if there is no such node."""
 
@@ -253,5 +258,5 @@ __all__ = [
     "PortMapping", "Probe", "Probed", "PullImage", "Records", "RemoveContainer", "RemovePodSandbox", "Resolver",
     "Resources", "Result", "Rule", "RuleSet", "Rules", "RunHook", "RunPodSandbox", "Runtime",
     "SandboxConfig", "SandboxStarted", "SandboxStatus", "ServiceNames", "Session", "StartContainer",
-    "StopContainer", "StopPodSandbox", "StreamFailed", "Target", "WriteVolume",
+    "StopContainer", "StopPodSandbox", "StreamFailed", "Target", "UpdateRuntimeConfig", "WriteVolume",
 ]  # fmt: skip

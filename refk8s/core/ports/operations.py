@@ -278,9 +278,15 @@ class DescribeNode(Value, frozen=True):
     """Describe the machine and its resources; answered by `NodeDescribed`."""
 
 
+class UpdateRuntimeConfig(Value, frozen=True):
+    """Give the pods of this node addresses of this range; answered by `Done`."""
+
+    pod_cidr: str
+
+
 Operation: TypeAlias = (
     ListPods | RunPodSandbox | StopPodSandbox | RemovePodSandbox | PullImage | CreateContainer | StartContainer | StopContainer
-    | RemoveContainer | Probe | RunHook | WriteVolume | DescribeNode
+    | RemoveContainer | Probe | RunHook | WriteVolume | DescribeNode | UpdateRuntimeConfig
 )  # fmt: skip
 
 
@@ -364,6 +370,7 @@ class NodeDescribed(Value, frozen=True):
     # of apparmor, seccomp, selinux: those that the runtime can enforce
     security_modules: tuple[str, ...] = ()
     resolver: Resolver = Resolver()
+    network_error: str = ""  # why pods cannot have a network; empty if they can
 
 
 Result: TypeAlias = (

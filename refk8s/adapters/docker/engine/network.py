@@ -18,8 +18,14 @@ from refk8s.adapters.warn_once import WarnOnce
 
 log = logging.getLogger("refk8s")
 
-CLUSTER_CIDR = "10.244.0.0/16"
-NODE_PREFIX_LENGTH = 24
+NO_RANGE = "the Node has no podCIDR"
+CONFIGURE_SECONDS_MAX = 5.0
+"""How long an operation waits for the range. A Node that was just registered gets it soon."""
+
+
+def bridge_name(cluster: str) -> str:
+    """The device of the pods' network of this cluster."""
+    return f"refk8s{cluster[:8]}"
 
 
 class NoAddress(Exception):
@@ -63,39 +69,42 @@ class Addresses:
             self._free[address] = None
 
 
-def routed_networks(path: str = "/proc/self/net/route") -> list[ipaddress.IPv4Network]:
-    """The networks that this machine has routes to, the default route aside; none where that is not
-    to be known."""
-    found = []
-    try:
-        with open(path) as routes:
-            next(routes, "")
-            for line in routes:
-                fields = line.split()
-                address, mask = (int(fields[i], 16).to_bytes(4, "little") for i in (1, 7))
-                if any(mask):
-                    found.append(
-                        ipaddress.IPv4Network(
-                            (address, str(ipaddress.IPv4Address(mask))), strict=False
-                        )
-                    )
-    except (OSError, ValueError, IndexError):
-        return []
-    return found
-
-
 class Network:
-    """The cluster's network on this engine, made when it is first needed."""
+    """The cluster's network on this engine, made with the range that the kubelet configures
+    (RT-36)."""
 
     def __init__(self, engine: Engine, cluster: str) -> None:
         self._engine = engine
         self._cluster = cluster
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._addresses: Addresses | None = None
+        self._range = ""
         self._warn_once = WarnOnce()
         self.cidr = ""
         self.name = f"refk8s-{cluster[:8]}"
-        self.bridge = f"refk8s{cluster[:8]}"
+        self.bridge = bridge_name(cluster)
+
+    def configure(self, cidr: str) -> str:
+        """Have the network with this range; why that is impossible now, or ""."""
+        with self._lock:
+            found = self._engine.found("inspect_network", self.name)
+            if found is not None and found["IPAM"]["Config"][0]["Subnet"] != cidr:
+                if found.get("Containers"):
+                    return (
+                        f"the network {self.name} has containers and the range "
+                        f"{found['IPAM']['Config'][0]['Subnet']}, not {cidr}"
+                    )
+                self._engine.found("remove_network", self.name)
+                self._addresses = None
+            self._range = cidr
+            self._lock.notify_all()
+        self.ensure()
+        return ""
+
+    def problem(self) -> str:
+        """Why pods cannot have addresses; empty if they can."""
+        with self._lock:
+            return "" if self._addresses is not None else NO_RANGE
 
     def ensure(self) -> None:
         """Have the network; adopt what an earlier process made (RT-2, RT-3)."""
@@ -104,8 +113,11 @@ class Network:
                 return
             found = self._engine.found("inspect_network", self.name)
             if found is None:
-                self.cidr = self._make()
-                self._addresses = Addresses(self.cidr)
+                if not self._lock.wait_for(lambda: self._range, CONFIGURE_SECONDS_MAX):
+                    raise Refused(0, NO_RANGE)
+                if self._addresses is None:
+                    self.cidr = self._make(self._range)
+                    self._addresses = Addresses(self.cidr)
                 return
             self.cidr = found["IPAM"]["Config"][0]["Subnet"]
             members = sorted(
@@ -116,33 +128,26 @@ class Network:
                 {member["IPv4Address"].partition("/")[0]: member["Name"] for member in members},
             )
 
-    def _make(self) -> str:
-        """Make the network in the first range for a node that the engine finds free; the range."""
-        said = "every range of " + CLUSTER_CIDR + " is in use on this machine"
-        taken = routed_networks()
-        for subnet in ipaddress.ip_network(CLUSTER_CIDR).subnets(new_prefix=NODE_PREFIX_LENGTH):
-            if any(subnet.overlaps(other) for other in taken):
-                continue
-            pool = {"Subnet": str(subnet), "Gateway": str(subnet[1])}
-            try:
-                self._engine.call(
-                    "create_network",
-                    self.name,
-                    driver="bridge",
-                    options={"com.docker.network.bridge.name": self.bridge},
-                    ipam={"Driver": "default", "Config": [pool]},
-                    check_duplicate=True,
-                    labels={CLUSTER: self._cluster},
-                )
-                return str(subnet)
-            except Refused as error:
-                said = error.words
-                if error.is_conflict:
-                    found = self._engine.call("inspect_network", self.name)
-                    return str(found["IPAM"]["Config"][0]["Subnet"])
-                if "overlap" not in said.lower():
-                    raise
-        raise Refused(0, said)
+    def _make(self, cidr: str) -> str:
+        """Make the network; its range."""
+        pool = {"Subnet": cidr, "Gateway": str(ipaddress.ip_network(cidr)[1])}
+        options = {"com.docker.network.bridge.name": self.bridge}
+        try:
+            self._engine.call(
+                "create_network",
+                self.name,
+                driver="bridge",
+                options=options,
+                ipam={"Driver": "default", "Config": [pool]},
+                check_duplicate=True,
+                labels={CLUSTER: self._cluster},
+            )
+        except Refused as error:
+            if not error.is_conflict:
+                raise
+            found = self._engine.call("inspect_network", self.name)
+            return str(found["IPAM"]["Config"][0]["Subnet"])
+        return cidr
 
     def take(self, owner: str) -> str:
         """An address for the sandbox of this name."""
