@@ -10,6 +10,7 @@ Every connection is accepted here, so that connections in a TLS handshake are co
 import asyncio
 import errno
 import logging
+import re
 import resource
 import socket
 from collections.abc import Callable
@@ -240,10 +241,18 @@ class Connection(HttpToolsProtocol):
             successor.scope["connection"] = self
         self._give_to(successor)
 
-    def _take_over(self, version: str) -> Streams:
-        """Pass a connection that is upgraded to SPDY to the application (STREAM-4)."""
+    def _should_upgrade(self) -> bool:
+        """Whether this server speaks the WebSocket itself; one that is passed on stays a request
+        (STREAM-15)."""
+        passed_on = self.registry.passed_on
+        if passed_on is not None and passed_on.fullmatch(self.url.partition(b"?")[0]):
+            return False
+        return super()._should_upgrade()
+
+    def _take_over(self, head: bytes) -> Streams:
+        """Pass a connection that changes to another protocol to the application (STREAM-4)."""
         self._leave_http()
-        streams = take_over(self, version)
+        streams = take_over(self, head)
         self._give_to(self.transport.get_protocol())
         return streams
 
@@ -331,6 +340,8 @@ class Server:
         self.config = config
         self.state = ServerState()
         self.connections_max = connections_max
+        # the paths of requests whose upgrades are not answered here
+        self.passed_on: re.Pattern[bytes] | None = None
         self.open: dict[Connection, None] = {}  # in the order in which they were opened
         # TLS handshakes, with the time of their start
         self._opening: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}

@@ -46,6 +46,7 @@ from refk8s.core.apiserver.http import (
     user_of,
 )
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
+from refk8s.core.apiserver.proxy import PATHS as PROXIED
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Front:
         host, port = listener.getsockname()[:2]
         self.address = f"{host}:{port}"
         self._server = Server(config, compute_connections_max())
+        self._server.passed_on = PROXIED
         self._server.start()
         self._server.listen(listener)
 
@@ -146,7 +148,9 @@ class Front:
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = await self._enter(wire, connection)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
-            if method not in ("GET", "HEAD"):
+            # the body of a proxied request is not read here (STREAM-15)
+            is_proxied = "/proxy" in path and PROXIED.fullmatch(scope["raw_path"]) is not None
+            if method not in ("GET", "HEAD") and not is_proxied:
                 if user is None:
                     await self._admit_anonymous(wire)
                 body = await _read_body(receive_part, headers)

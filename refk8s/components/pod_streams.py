@@ -8,6 +8,7 @@ in this process or is reached over HTTPS.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
@@ -24,7 +25,12 @@ from refk8s.core.apiserver.pod_exec import compute_exec_options
 from refk8s.core.apiserver.pod_log import check_scheduled, choose_container, compute_log_options
 from refk8s.core.ports import Kubelet, Nodes, StreamFailed
 
-FindRemote = Callable[[Node], Awaitable[Kubelet]]
+if TYPE_CHECKING:
+    from refk8s.components.kubelet.remote import RemoteKubelet
+    from refk8s.components.kubelet.server import KubeletServer
+    from refk8s.components.proxy import Proxy
+
+FindRemote = Callable[[Node], Awaitable["RemoteKubelet"]]
 """The kubelet of a node in another process; raises StreamFailed if it cannot be reached."""
 
 
@@ -37,12 +43,17 @@ class PodStreams:
         self._api = api
         self._nodes = nodes
         self._find_remote = find_remote
+        self.local: KubeletServer | None = None
+        """Answers what is asked of the nodes of this process."""
+        self._proxied: Proxy | None = None
 
     async def __call__(
         self, outcome: Connect, scope: Scope, receive: Receive, send: Send
     ) -> Response | None:
         request = outcome.request
         try:
+            if request.subresource == "proxy":
+                return await self._proxy(request, scope, receive, send)
             if request.resource.plural == "pods":
                 if request.subresource == "log":
                     return await self._log(request, scope, receive, send)
@@ -58,6 +69,16 @@ class PodStreams:
             return None  # The client has left.
         words = f"{request.subresource} of {request.resource.plural} is not served"
         return Response(501, status.failure(501, "NotImplemented", words))
+
+    async def _proxy(
+        self, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
+        if self._proxied is None:
+            from refk8s.components.proxy import Proxy  # Few runs need it.
+
+            self._proxied = Proxy(self._api, self._kubelet, self._find_remote)
+            self._proxied.local = self.local
+        return await self._proxied(request, scope, receive, send)
 
     def _pod(self, request: Request) -> Pod:
         pod: Pod = read.find(request, self._api.store).value

@@ -12,6 +12,7 @@ from refk8s.components.choose_nodes import choose_nodes
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
 from refk8s.components.kubelet.clients import KubeletClients
+from refk8s.components.kubelet.server import KubeletServer, health_page, served_nodes
 from refk8s.components.listening import DNS_ADDRESS, POD_CIDR, SERVICE_CIDR
 from refk8s.components.options import RunOptions
 from refk8s.components.pod_streams import PodStreams
@@ -63,7 +64,8 @@ class RunningCluster:
         assert api is not None and front is not None and credentials is not None
         clock = self.clock
         started = nodes.start(self.served.cluster_id)
-        front.connect = PodStreams(api, nodes, KubeletClients(credentials).find)
+        streams = PodStreams(api, nodes, KubeletClients(credentials).find)
+        front.connect = streams
         teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
@@ -96,6 +98,9 @@ class RunningCluster:
                     if teller is not None:
                         driver.on_program = partial(teller.programmed, node.name)
                 self.drivers.append(driver)
+        streams.local = KubeletServer(
+            served_nodes(self.drivers, started), {"/healthz": health_page}, None, clock.now
+        )
         for driver in self.drivers:
             driver.start()
         for keeper in self._dns:

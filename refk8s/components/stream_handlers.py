@@ -14,7 +14,13 @@ from typing import TypeVar
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.log_bodies import SendPiece, http_log, websocket_log
 from refk8s.components.pod_sessions import Wire, carry
-from refk8s.components.upgrade import EXTENSION, Streams, offered_versions, wanted_upgrade
+from refk8s.components.upgrade import (
+    EXTENSION,
+    Streams,
+    offered_versions,
+    spdy_head,
+    wanted_upgrade,
+)
 from refk8s.components.websocket import offered_protocols
 from refk8s.components.wires import SpdyWire, WebSocketWire
 from refk8s.core.api import status
@@ -185,7 +191,8 @@ def _agree(
         return None, over_websocket(offered_protocols(scope))
     if wanted_upgrade(scope) != "spdy/3.1":
         raise ApiError(status.bad_request("Upgrade request required"))
-    return scope["extensions"][EXTENSION], over_spdy(offered_versions(scope))
+    take_over = scope["extensions"][EXTENSION]
+    return lambda version: take_over(spdy_head(version)), over_spdy(offered_versions(scope))
 
 
 async def _send_all(lines: AsyncGenerator[bytes, None], send_piece: SendPiece) -> None:

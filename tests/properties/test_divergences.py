@@ -413,17 +413,17 @@ def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        f"{PODS_PATH}/a/proxy",
-        "/api/v1/nodes/n/proxy",
-        "/api/v1/namespaces/default/services/a/proxy",
-    ],
-)
-def test_d_77_nothing_is_passed_on_to_pods_nodes_or_services(path):
-    reply = World().http("GET", path)
-    assert reply.code >= 400
+def test_d_77_a_node_is_reached_at_the_port_of_its_kubelet_only():
+    """STREAM-11 has the rest."""
+    from test_stream_proxy import Destination, with_server
+
+    from refk8s.components.proxy import DEFAULT_PORT
+
+    async def body(request):
+        path = f"/api/v1/nodes/node-1:{DEFAULT_PORT + 1}/proxy/"
+        assert (await request("GET", path)).code == 400
+
+    with_server(Destination(), body)
 
 
 def test_d_78_a_rule_knows_no_source_ranges_and_no_health_checks():

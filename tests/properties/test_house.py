@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / "refk8s").rglob("*.py"))
 
 PURE = {
     "__future__", "abc", "base64", "binascii", "bisect", "builtins", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
-    "fractions", "functools", "hashlib", "hmac", "heapq", "importlib", "ipaddress", "itertools", "json", "math", "operator", "re", "string",
+    "fractions", "functools", "hashlib", "hmac", "heapq", "html", "importlib", "ipaddress", "itertools", "json", "math", "operator", "re", "string",
     "struct", "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
     "attrs", "immutables", "msgspec", "sortedcontainers", "refk8s",
 }  # fmt: skip

@@ -334,7 +334,7 @@ class World:
 
     async def get(self, path: str, *pair: Pem, host: str = "node-1") -> tuple[int, bytes]:
         kubelet = self.kubelet(*pair)
-        kubelet._host = host
+        kubelet.host = host
         answer = await kubelet.get(path)
         return answer.code, await answer.read(1 << 20)
 

@@ -381,6 +381,12 @@ class SimulatedContainers:
             raise ConnectionRefusedError(111, "Connection refused")
         return await serve(pod.metadata.name or "", pod.metadata.namespace or "", self._node, port)
 
+    async def dial(
+        self, pod: Pod, sandbox: SandboxStatus, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The same server: a simulated pod has one network."""
+        return await self.connect(pod, sandbox, port)
+
 
 def _lines(pieces: list[tuple[Instant, int, bytes]]) -> list[tuple[Instant, bytes]]:
     """The lines in these pieces, each with the instant of its first byte; stdout and stderr are not

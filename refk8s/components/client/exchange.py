@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httptools
@@ -176,7 +176,7 @@ class Answer:
 async def ask(
     streams: Streams,
     head: bytes,
-    body: AsyncIterator[bytes] | None = None,
+    body: AsyncGenerator[bytes, None] | None = None,
     seconds: float | None = None,
 ) -> Answer:
     """Send a request; returns its answer when the headers have arrived. `body`: parts that are
@@ -202,9 +202,10 @@ async def ask(
         raise
 
 
-async def _send(writer: asyncio.StreamWriter, body: AsyncIterator[bytes]) -> None:
+async def _send(writer: asyncio.StreamWriter, body: AsyncGenerator[bytes, None]) -> None:
     """Send the body. If the peer has answered without reading it all, the rest is dropped."""
     with contextlib.suppress(OSError):
-        async for part in body:
-            writer.write(part)
-            await writer.drain()
+        async with contextlib.aclosing(body):
+            async for part in body:
+                writer.write(part)
+                await writer.drain()

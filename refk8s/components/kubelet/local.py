@@ -53,6 +53,10 @@ class LocalKubelet:
         """A connection to a port in the pod's network (RT-15)."""
         return await self._containers.connect(pod, await self._sandbox(pod), port)
 
+    async def dial(self, pod: Pod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the address that the runtime has for the pod's sandbox (STREAM-14)."""
+        return await self._containers.dial(pod, await self._sandbox(pod), port)
+
     async def _list(self, pod: Pod) -> PodsListed:
         return await self._containers.list_pod(pod.metadata.uid or "")
 

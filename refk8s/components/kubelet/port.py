@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -17,8 +17,13 @@ from refk8s.components.client.tls import as_file
 from refk8s.components.connection import Server
 from refk8s.components.files import CannotRun, read_file
 from refk8s.components.health_server import METRICS_TYPE, exposition
-from refk8s.components.kubelet.local import LocalKubelet
-from refk8s.components.kubelet.server import KubeletServer, Page, ServedNode, health_page
+from refk8s.components.kubelet.server import (
+    KubeletServer,
+    Page,
+    ServedNode,
+    health_page,
+    served_nodes,
+)
 from refk8s.components.listening import listen
 from refk8s.components.websocket import websocket_protocol
 from refk8s.core.api.authorization_v1 import (
@@ -26,19 +31,18 @@ from refk8s.core.api.authorization_v1 import (
     SubjectAccessReview,
     SubjectAccessReviewSpec,
 )
-from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import PODS, SUBJECT_ACCESS_REVIEWS
+from refk8s.core.api.resources import SUBJECT_ACCESS_REVIEWS
 from refk8s.core.api.user import User
 from refk8s.core.client.kubeconfig import Pem
+from refk8s.core.client.kubelet import DEFAULT_PORT
 from refk8s.core.ports import Node
 
 if TYPE_CHECKING:
     from refk8s.components.component_process import Component
     from refk8s.components.kubelet_process import KubeletOptions
 
-DEFAULT_PORT = 10250
 CONNECTIONS_MAX = 1024
 CLOSING_SECONDS = 0.5
 MASTERS = "system:masters"
@@ -203,18 +207,9 @@ def _find_certificate(options: "KubeletOptions", hosts: tuple[str, ...]) -> tupl
 
 def serve_nodes(port: KubeletPort, component: "Component", nodes: Sequence[Node]) -> None:
     """Serve these nodes, whose kubelets are the machines of the process."""
-    drivers = {driver.machine.name: driver for driver in component.drivers}
-
-    def served(node: Node) -> ServedNode:
-        driver = drivers[f"kubelet/{node.name}"]
-
-        def pods() -> Mapping[str, Pod]:
-            return cast(Mapping[str, Pod], driver.state.view.table(PODS).objects)
-
-        return ServedNode(node.name, LocalKubelet(node.containers), pods)
 
     async def metrics(node: ServedNode) -> tuple[bytes, str]:
         return exposition(component.metrics), METRICS_TYPE
 
     pages = {"/healthz": health_page, "/metrics": metrics}
-    port.serve({node.name: served(node) for node in nodes}, pages)
+    port.serve(served_nodes(component.drivers, nodes), pages)

@@ -7,13 +7,14 @@ accepts the WebSocket, so a failure is the answer to the request.
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
 
-from refk8s.components.client.exchange import Answer, ask, dial
+from refk8s.components.client.exchange import CHUNK_BYTES, Answer, Streams, ask, dial
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import Status
@@ -25,6 +26,7 @@ from refk8s.core.client.kubelet import (
     EXEC,
     FORWARD,
     LOGS,
+    TO_ADDRESS,
     PodPath,
     write_exec_query,
     write_log_query,
@@ -48,7 +50,7 @@ class RemoteKubelet:
         self._address = address
         self._port = port
         self._tls = tls
-        self._host = f"{node}:{port}"
+        self.host = f"{node}:{port}"
 
     async def log(
         self, pod: Pod, container: str, options: LogOptions
@@ -78,22 +80,33 @@ class RemoteKubelet:
     async def connect(
         self, pod: Pod, port: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A WebSocket that looks like a connection to the port of the pod."""
-        path = write_path(_place(FORWARD, pod, ""))
-        socket = await self._open(f"{path}?ports={port}")
-        refusal = await _first_of_forward(socket)
+        """A connection to the loopback device of the pod."""
+        return await self._connect(pod, f"ports={port}")
+
+    async def dial(self, pod: Pod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the address of the pod."""
+        return await self._connect(pod, f"ports={port}&{'='.join(TO_ADDRESS)}")
+
+    async def _connect(
+        self, pod: Pod, query: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        connection = await self._open(f"{write_path(_place(FORWARD, pod, ''))}?{query}")
+        refusal = await _first_of_forward(connection)
         if refusal is not None:
-            socket.transport.abort()
+            connection.transport.abort()
             raise ConnectionRefusedError(refusal)
-        reader = _Reader(socket)
-        return reader, _Writer(socket)  # type: ignore[return-value]
+        return await _as_streams(connection)
 
     # --- the connection
 
+    async def dial_port(self) -> Streams:
+        """A connection to the port of the kubelet. Raises OSError."""
+        return await dial(self._address, self._port, self._tls)
+
     async def get(self, target: str, headers: str = "") -> Answer:
         """The answer to a GET of this path and query. Raises OSError."""
-        streams = await dial(self._address, self._port, self._tls)
-        head = f"GET {target} HTTP/1.1\r\nHost: {self._host}\r\n{headers}Connection: close\r\n\r\n"
+        streams = await self.dial_port()
+        head = f"GET {target} HTTP/1.1\r\nHost: {self.host}\r\n{headers}Connection: close\r\n\r\n"
         return await ask(streams, head.encode("latin-1"), seconds=ANSWER_SECONDS)
 
     async def _session(
@@ -111,7 +124,7 @@ class RemoteKubelet:
         from websockets.uri import parse_uri
 
         protocol = ClientProtocol(
-            parse_uri(f"wss://{self._host}{target}"),
+            parse_uri(f"wss://{self.host}{target}"),
             subprotocols=[Subprotocol(V5.name)],
             max_size=MESSAGE_BYTES_MAX,
         )
@@ -180,8 +193,8 @@ def _place(action: str, pod: Pod, container: str) -> PodPath:
 class RemoteSession:
     """A command in a container of another process (the port `Session`)."""
 
-    def __init__(self, socket: Any, node: str) -> None:
-        self._socket = socket
+    def __init__(self, connection: Any, node: str) -> None:
+        self._connection = connection
         self._node = node
         self._end: Status | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -189,7 +202,7 @@ class RemoteSession:
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """The messages of stdout and stderr until the last Status. Raises StreamFailed if it is a
         failure of the stream."""
-        async for channel, data in _messages(self._socket):
+        async for channel, data in _messages(self._connection):
             if channel in (STDOUT, STDERR):
                 if data:
                     yield channel, data
@@ -203,16 +216,16 @@ class RemoteSession:
 
     async def write(self, data: bytes) -> None:
         """Send a message for stdin; waits while the kubelet does not read."""
-        await _send(self._socket, bytes([STDIN]) + data)
+        await _send(self._connection, bytes([STDIN]) + data)
 
     def end_input(self) -> None:
         """Send the end of stdin."""
-        self._ending = asyncio.ensure_future(_send(self._socket, bytes([CLOSE, STDIN])))
+        self._ending = asyncio.ensure_future(_send(self._connection, bytes([CLOSE, STDIN])))
 
     async def resize(self, columns: int, rows: int) -> None:
         """Send the size."""
         size = msgspec.json.encode({"Width": columns, "Height": rows})
-        await _send(self._socket, bytes([RESIZE]) + size)
+        await _send(self._connection, bytes([RESIZE]) + size)
 
     async def exit_code(self) -> int:
         """The code in the last Status."""
@@ -226,55 +239,67 @@ class RemoteSession:
         """End the connection: the kubelet ends the command's stream."""
         if self._ending is not None:
             self._ending.cancel()
-        self._socket.transport.abort()
+        self._connection.transport.abort()
 
 
-class _Reader:
-    """What `run_connection` reads of a forwarded connection."""
-
-    def __init__(self, socket: Any) -> None:
-        self._messages = _messages(socket)
-
-    async def read(self, bytes_max: int) -> bytes:
-        """The next message; b"" at the end. Raises ConnectionError with the error's text."""
-        async for channel, data in self._messages:
-            if channel == 0 and data:
-                return data
-            if channel == CLOSE:
-                return b""
-        return b""
+_bridging: set["asyncio.Task[None]"] = set()
 
 
-class _Writer:
-    """What `run_connection` writes to a forwarded connection."""
-
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-        self._waiting: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self._waiting.append(bytes([0]) + data)
-
-    async def drain(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for message in waiting:
-            await _send(self._socket, message)
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self._ending = asyncio.ensure_future(_send(self._socket, bytes([CLOSE, 0])))
-
-    def close(self) -> None:
-        self._socket.transport.abort()
+async def _as_streams(
+    connection: Any,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The data of a forwarded connection as a stream, which TLS can be put on. Its buffers are those
+    of a pair of sockets."""
+    ours, theirs = socket.socketpair()
+    near = await asyncio.open_connection(sock=ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    task = asyncio.ensure_future(_bridge(connection, reader, writer, near[1]))
+    _bridging.add(task)
+    task.add_done_callback(_bridging.discard)
+    return near
 
 
-async def _first_of_forward(socket: Any) -> str | None:
+async def _bridge(
+    connection: Any,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    near: asyncio.StreamWriter,
+) -> None:
+    """Copy until the pod ends its output or the near end is closed."""
+
+    async def outward() -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK_BYTES):
+                await _send(connection, bytes([0]) + data)
+            await _send(connection, bytes([CLOSE, 0]))
+
+    async def inward() -> None:
+        async for channel, data in _messages(connection):
+            if channel == 0:
+                writer.write(data)
+                await writer.drain()
+
+    async def closed() -> None:
+        with contextlib.suppress(OSError):
+            await near.wait_closed()
+
+    tasks = [asyncio.ensure_future(each()) for each in (outward, inward, closed)]
+    try:
+        # the end of what the client sends is not the end of the connection
+        await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writer.close()
+        connection.transport.abort()
+
+
+async def _first_of_forward(connection: Any) -> str | None:
     """Wait until the kubelet has connected: None, or why it has not."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            async for channel, data in _messages(socket):
+            async for channel, data in _messages(connection):
                 if channel == 1 and data:
                     return data.decode("utf-8", "replace").rpartition(": ")[2]
                 if channel == 0 and not data:
@@ -284,22 +309,22 @@ async def _first_of_forward(socket: Any) -> str | None:
     return "the kubelet has ended the connection"
 
 
-async def _messages(socket: Any) -> AsyncIterator[tuple[int, bytes]]:
+async def _messages(connection: Any) -> AsyncIterator[tuple[int, bytes]]:
     """(channel, data) of each message until the end of the connection."""
     from websockets.exceptions import ConnectionClosed
 
     with contextlib.suppress(ConnectionClosed):
         while True:
-            message = await socket.recv(decode=False)
+            message = await connection.recv(decode=False)
             if message:
                 yield message[0], bytes(message[1:])
 
 
-async def _send(socket: Any, message: bytes) -> None:
+async def _send(connection: Any, message: bytes) -> None:
     """Send a message; BrokenPipeError after the end of the connection."""
     from websockets.exceptions import ConnectionClosed
 
     try:
-        await socket.send(message)
+        await connection.send(message)
     except ConnectionClosed:
         raise BrokenPipeError("the kubelet has ended the connection") from None

@@ -7,9 +7,9 @@ else answers.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from attrs import frozen
@@ -34,13 +34,17 @@ from refk8s.core.client.kubelet import (
     EXEC,
     FORWARD,
     LOGS,
+    TO_ADDRESS,
     PodPath,
     compute_attributes,
     exec_parameters,
     read_path,
 )
 from refk8s.core.context import Instant
-from refk8s.core.ports import ContainerNotFound, StreamFailed
+from refk8s.core.ports import ContainerNotFound, Node, StreamFailed
+
+if TYPE_CHECKING:
+    from refk8s.components.driver import Driver
 
 log = logging.getLogger("refk8s")
 
@@ -57,6 +61,21 @@ class ServedNode:
     pods: Callable[[], Mapping[str, Pod]]  # by "namespace/name"
 
 
+def served_nodes(drivers: Iterable["Driver"], nodes: Iterable[Node]) -> dict[str, ServedNode]:
+    """The nodes whose kubelets are among these machines."""
+    machines = {driver.machine.name: driver for driver in drivers}
+
+    def served(node: Node) -> ServedNode:
+        driver = machines[f"kubelet/{node.name}"]
+
+        def pods() -> Mapping[str, Pod]:
+            return cast(Mapping[str, Pod], driver.state.view.table(PODS).objects)
+
+        return ServedNode(node.name, LocalKubelet(node.containers), pods)
+
+    return {node.name: served(node) for node in nodes}
+
+
 Page = Callable[[ServedNode], Awaitable[tuple[bytes, str]]]
 """A page without parameters: its content and its type."""
 Authorize = Callable[[User, str, str, str], Awaitable[str]]
@@ -70,13 +89,25 @@ class KubeletServer:
         self,
         nodes: Mapping[str, ServedNode],
         pages: Mapping[str, Page],
-        authorize: Authorize,
+        authorize: Authorize | None,
         now: Callable[[], Instant],
     ) -> None:
         self._nodes = nodes
         self._pages = {**pages, "/pods": _pods, "/pods/": _pods}
         self._authorize = authorize
         self._now = now
+
+    def has(self, node: str) -> bool:
+        """Whether this node is one of this process."""
+        return node in self._nodes
+
+    async def serve_local(
+        self, node: str, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that the API server of this process has authorized (STREAM-11). Raises
+        ApiError, StreamFailed."""
+        own = {**scope, "raw_path": path.encode("latin-1")}
+        await self._answer(self._nodes[node], path, scope["connection"], own, receive, send)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -124,12 +155,25 @@ class KubeletServer:
         method = scope.get("method", "GET")
         verb, subresource = compute_attributes(method, path)
         node = self._find_node(scope)
+        assert self._authorize is not None
         why_not = await self._authorize(user, verb, subresource, node.name if node else "")
         if why_not:
             raise ApiError(status.failure(403, "Forbidden", f"Forbidden ({why_not})"))
         if node is None:
             words = "the header Host does not name a node of this process"
             raise ApiError(status.failure(404, "NotFound", words))
+        await self._answer(node, path, connection, scope, receive, send)
+
+    async def _answer(
+        self,
+        node: ServedNode,
+        path: str,
+        connection: Any,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        method = scope.get("method", "GET")
         if (place := read_path(path)) is not None and method in METHODS[place.action]:
             connection.patient = True
             await self._stream(node, place, scope, receive, send)
@@ -165,7 +209,7 @@ class KubeletServer:
 
             async def prepare() -> Connector:
                 await kubelet.check(pod)
-                return partial(kubelet.connect, pod)
+                return partial(kubelet.dial if TO_ADDRESS in parameters else kubelet.connect, pod)
 
             await serve_forward(
                 scope, receive, send, place.pod, parameters, prepare, is_kubelet=True

@@ -171,8 +171,10 @@ _VALIDATE = {"status": validate_status_update, "approval": validate_approval_upd
 
 
 def _connect(exchange: Exchange) -> Outcome:
-    """A stream to a container: this only checks that the pod exists."""
-    read.find(exchange.request, exchange.store)
+    """A stream to a container: this only checks that the pod exists. The name of a proxy has a
+    scheme and a port too (STREAM-11)."""
+    if exchange.request.subresource != "proxy":
+        read.find(exchange.request, exchange.store)
     return Connect(exchange.request)
 
 

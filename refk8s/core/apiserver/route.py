@@ -157,6 +157,8 @@ def _verb(
         verb = "watch" if method == "GET" else ""
     elif subresource:
         part = resource.subresource(subresource)
+        if subresource == "proxy" and method in ("HEAD", "OPTIONS"):
+            return "connect"  # STREAM-11
         verb = _ON_PART.get(method, "")
         if part is None or verb not in part.verbs:
             verb = ""

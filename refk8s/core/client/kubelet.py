@@ -6,17 +6,20 @@ Kubernetes documentation, "Kubelet authentication/authorization" (paths and attr
 Protocols"; Kubernetes API reference, NodeStatus.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote, urlencode
 
+from refk8s.core.api.addresses import is_routable
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.context import micro_timestamp
 from refk8s.core.ports import ExecOptions, LogOptions
 from refk8s.core.value import Value
 
+TO_ADDRESS = ("to", "address")
+"""The parameter of a port-forward to the pod's address instead of its loopback device; ours."""
 LOGS, EXEC, ATTACH, FORWARD = "containerLogs", "exec", "attach", "portForward"
+DEFAULT_PORT = 10250
 CONTAINER = "container"
 """The kind in the details of a Status that says that the container does not run."""
 ADDRESS_TYPES = ("InternalIP", "ExternalIP")
@@ -143,17 +146,6 @@ def find_kubelet(node: Node) -> tuple[str, int]:
     listed = (reported.addresses if reported is not None else None) or ()
     for type in ADDRESS_TYPES:
         for one in listed:
-            if one.type == type and _is_usable(one.address or ""):
+            if one.type == type and is_routable(one.address or ""):
                 return str(one.address), port
     raise Unreachable(f"node {name} reports no address of its kubelet")
-
-
-def _is_usable(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return not (
-        "%" in text or address.is_link_local or address.is_multicast or address.is_unspecified
-    )

@@ -184,6 +184,12 @@ class Containers(Protocol):
         """A connection to a port in the network of this sandbox (RT-15). Raises OSError or
         StreamFailed if it is refused."""
 
+    async def dial(
+        self, pod: Pod, sandbox: SandboxStatus, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port at the address of this sandbox (STREAM-14). Raises OSError or
+        StreamFailed if it is refused."""
+
 
 class Kubelet(Protocol):
     """The streams of one node's pods, in this process or at the kubelet's port (STREAM-8).
@@ -210,6 +216,9 @@ class Kubelet(Protocol):
         self, pod: Pod, port: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to a port in the pod's network; OSError if it is refused (RT-15)."""
+
+    async def dial(self, pod: Pod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port at the pod's address; OSError if it is refused (STREAM-14)."""
 
 
 # --- for a cluster --------------------------------------------------------------------------------

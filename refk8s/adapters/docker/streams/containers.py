@@ -9,7 +9,9 @@ from refk8s.adapters.docker.streams import port_forward, sessions
 from refk8s.adapters.docker.streams.connection import EngineSilent, StreamRefused, Streams
 from refk8s.adapters.docker.streams.logs import open_log
 from refk8s.adapters.docker.streams.sessions import ContainerSession
+from refk8s.adapters.linux.namespaces import CONNECT_SECONDS_MAX
 from refk8s.adapters.pod_listing import list_pod
+from refk8s.core.api.addresses import is_proxyable
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.ports import (
     ContainerStatus,
@@ -56,6 +58,15 @@ class DockerContainers:
         """A connection into the pod's network (RT-15)."""
         address = sandbox.ips[0] if sandbox.ips else ""
         return await _begun(port_forward.connect(self._streams, sandbox.id, address, port))
+
+    async def dial(
+        self, pod: Pod, sandbox: SandboxStatus, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the address that the engine gave the sandbox (STREAM-14)."""
+        address = sandbox.ips[0] if sandbox.ips else ""
+        if not is_proxyable(address):
+            raise StreamFailed(f"address not allowed: {address or 'the pod has none'}")
+        return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS_MAX)
 
 
 async def _begun(beginning: Awaitable[T]) -> T:
