@@ -9,9 +9,17 @@ from test_http import TOKEN, a_server, asked, in_loop
 
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.components.http import Front
+from refk8s.core import components
 from refk8s.core.api import resources
 from refk8s.core.api.rbac_v1 import Subject
-from refk8s.core.api.user import ADMIN, ANONYMOUS, MASTERS, User, component_user
+from refk8s.core.api.user import (
+    ADMIN,
+    ANONYMOUS,
+    MASTERS,
+    User,
+    component_user,
+    service_account_user,
+)
 from refk8s.core.apiserver import handle
 from refk8s.core.apiserver.authorize import attributes_of
 from refk8s.core.apiserver.authorize.default_policy import (
@@ -381,6 +389,19 @@ def test_rbac_6_every_default_object_is_valid_and_every_binding_has_a_role():
 
 
 # --- the components
+
+
+def test_rbac_6_every_controller_acts_as_a_user_with_a_default_role():
+    bound = {
+        f"system:serviceaccount:{one.namespace}:{one.name}"
+        if one.kind == "ServiceAccount"
+        else one.name
+        for binding in default_policy()
+        for one in getattr(binding, "subjects", None) or ()
+    }
+    for controller in components.controllers():
+        user = controller.user or service_account_user("kube-system", controller.name)
+        assert user.name in bound, f"{controller.name}: name upstream's service account as its user"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -30,6 +30,7 @@ from refk8s.core.apiserver import read, reviews, subresources, versions, watch, 
 from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.authorize import authorize
+from refk8s.core.apiserver.authorize.further import check_further, require_create
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.exchange import Exchange
@@ -97,6 +98,7 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
     obj = drop_disabled(resource, default(resource, obj), None)
     admission = admit(exchange, obj, None)
     obj = admission.object
+    check_further(exchange, obj, None)
     write.check(resource, name, validate_create(request.requested_resource or resource, obj))
     admission_check(exchange, obj, None)
     if request.verb == "create":
@@ -118,6 +120,7 @@ def _update(exchange: Exchange) -> Written:
     write.guard(request, strategy, record, body.metadata)
     if record is None:
         if strategy.create_on_update and not request.subresource:  # API-7
+            require_create(exchange)
             return _create_as(exchange, strategy, write.identify_new(request), request.name)
         raise ApiError(status.not_found(request.resource, request.name))
     return _change(exchange, strategy, record, body, ())
@@ -150,6 +153,7 @@ def _change(
     if request.subresource not in ("status", "approval"):
         new = drop_disabled(resource, default(resource, new), old)  # DEF-22
     admission = admit(exchange, new, old)
+    check_further(exchange, admission.object, old)
     new = write.carry(
         strategy, old, admission.object, is_status=request.subresource in ("status", "approval")
     )
