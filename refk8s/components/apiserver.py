@@ -67,6 +67,7 @@ class ApiServer:
         self._background_passes = 0
         self._dispatcher = Dispatcher()
         self._store_problem = ""
+        self._trimmed = store.compacted
         self._probe_after = 0.0
         self._compacting = self._loop.create_task(self._keep_compacting())
         self._bookmark_timer = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
@@ -407,7 +408,6 @@ class ApiServer:
     async def compact(self, revision: Revision) -> bool:
         """Discard the history before the revision; False if that failed and must be repeated
         (HTTP-10)."""
-        before = self.store.compacted
         try:
             await self.store.compact(revision)
         except StoreUnavailable as error:
@@ -416,7 +416,8 @@ class ApiServer:
         except Exception:
             log.exception("the store cannot be compacted")
             return False
-        if self.store.compacted - before >= TRIM_REVISIONS:
+        if self.store.compacted - self._trimmed >= TRIM_REVISIONS:
+            self._trimmed = self.store.compacted
             give_memory_back()
         return True
 

@@ -212,6 +212,10 @@ class Engine(Reader[V], Protocol[V]):
         """Discard the history before `revision`, or only its oldest part of about `changes_max`
         changes. Returns whether all of it is discarded."""
 
+    def surplus(self, changes_max: int, bytes_max: int) -> Revision | None:
+        """The revision up to which the history has to be discarded so that at most so many changes
+        remain, with values of at most so many bytes; None if that is so already (STORE-29)."""
+
     def probe(self) -> None:
         """Raise StoreUnavailable if the store could not be written now."""
 

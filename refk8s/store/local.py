@@ -1,4 +1,4 @@
-"""A store that only this process writes: an engine, in the event loop. Rules STORE-22 ... STORE-28.
+"""A store that only this process writes: an engine, in the event loop. Rules STORE-22 ... STORE-29.
 
 Transactions that are submitted within two turns of the event loop are committed as one batch, with
 one synchronisation of the disk. The engine's reads are the reads here, so they are never older than
@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from refk8s.core.store import Change, Committed, Conflict, Engine, Revision, Txn
 from refk8s.core.store_port import Failed, StoreUnavailable, TxnRefused
+from refk8s.store import window
 from refk8s.store.reads import Reads
 
 log = logging.getLogger("refk8s")
@@ -28,6 +29,9 @@ COMPACT_CHANGES: Final = 500
 COMPACT_PAUSE_SECONDS: Final = 0.02
 """The time for other requests between two portions."""
 
+DISCARD_RETRY_SECONDS: Final = 10.0
+"""The pause after a failure to discard old changes."""
+
 
 class LocalStore(Reads[V]):
     """The store over one engine, which no other code may write to."""
@@ -39,6 +43,7 @@ class LocalStore(Reads[V]):
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[Txn[V], Done[V]]] = []
         self._listeners: list[Callable[[Sequence[Change[V]]], None]] = []
+        self._discarding: asyncio.Task[None] | None = None
 
     def refresh(self, done: Callable[[StoreUnavailable | None], None]) -> None:
         """Call `done` in the next turn: the reads here are current (STORE-25)."""
@@ -81,6 +86,7 @@ class LocalStore(Reads[V]):
             change for result in results if type(result) is Committed for change in result.changes
         ]
         if changes:
+            self._bound()
             for changed in self._listeners:
                 try:
                     changed(changes)
@@ -94,6 +100,26 @@ class LocalStore(Reads[V]):
 
     # --- Housekeeping
 
+    def _bound(self) -> None:
+        """Begin to discard the oldest changes if there are too many (STORE-29)."""
+        too_many = window.HISTORY_CHANGES_MAX, window.HISTORY_BYTES_MAX
+        if self._discarding is None and self._engine.surplus(*too_many) is not None:
+            self._discarding = self._loop.create_task(self._discard())
+
+    async def _discard(self) -> None:
+        kept = window.KEPT_PART
+        most = int(kept * window.HISTORY_CHANGES_MAX), int(kept * window.HISTORY_BYTES_MAX)
+        try:
+            while (surplus := self._engine.surplus(*most)) is not None:
+                while not self._engine.compact(surplus, COMPACT_CHANGES):
+                    await asyncio.sleep(COMPACT_PAUSE_SECONDS)
+                await asyncio.sleep(COMPACT_PAUSE_SECONDS)
+        except StoreUnavailable as error:
+            log.error("old changes cannot be discarded: %s", error)
+            await asyncio.sleep(DISCARD_RETRY_SECONDS)
+        finally:
+            self._discarding = None
+
     async def compact(self, revision: Revision) -> None:
         """Discard the history in portions, then make the file smaller in portions (STORE-22)."""
         while not self._engine.compact(revision, COMPACT_CHANGES) or self._engine.shrink():
@@ -106,4 +132,6 @@ class LocalStore(Reads[V]):
     async def close(self) -> None:
         """Commit the submitted transactions, and close the engine."""
         self._flush()
+        if self._discarding is not None:
+            self._discarding.cancel()
         self._engine.close()

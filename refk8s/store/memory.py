@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import builtins
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -55,13 +55,15 @@ class Batch(Struct, Generic[V], frozen=True):
 
 
 class _ResourceData(Generic[V]):
-    """The data of one resource: the keys of its present records in order, and its changes."""
+    """The data of one resource: the keys of its present records in order, and its changes with
+    the size of each."""
 
-    __slots__ = ("keys", "log")
+    __slots__ = ("keys", "log", "sizes")
 
     def __init__(self) -> None:
         self.keys: SortedList[str] = SortedList()
         self.log: list[Change[V]] = []
+        self.sizes: list[int] = []
 
     def changes_after(self, revision: Revision) -> list[Change[V]]:
         log = self.log
@@ -71,10 +73,15 @@ class _ResourceData(Generic[V]):
 
 
 class MemoryEngine(Generic[V]):
-    """The store in memory. `stamp` writes the revision into each value that is committed."""
+    """The store in memory. `stamp` writes the revision into each value that is committed;
+    `size_of` gives the bytes of a value, for the bound of the history (STORE-29)."""
 
-    def __init__(self, stamp: Stamp[V] = unstamped) -> None:
+    def __init__(
+        self, stamp: Stamp[V] = unstamped, size_of: Callable[[V], int] = lambda value: 0
+    ) -> None:
         self._stamp = stamp
+        self._size_of = size_of
+        self._change_count = self._change_bytes = 0
         self._revision: Revision = FIRST_REVISION
         self._compacted: Revision = 0
         self._records: dict[str, Record[V]] = {}
@@ -247,7 +254,12 @@ class MemoryEngine(Generic[V]):
         self._remember(data, change)
 
     def _remember(self, data: _ResourceData[V], change: Change[V]) -> None:
+        record = change.record or change.previous
+        size = 0 if record is None else self._size_of(record.value)
         data.log.append(change)
+        data.sizes.append(size)
+        self._change_count += 1
+        self._change_bytes += size
         position = change.key.find("/", change.key.find("/", 1) + 1)
         while position >= 0:
             self._last_changes[change.key[: position + 1]] = change.revision
@@ -271,7 +283,10 @@ class MemoryEngine(Generic[V]):
         self._compacted = revision
         for resource in list(self._by_resource):
             data = self._by_resource[resource]
-            del data.log[: bisect_right(data.log, revision, key=_revision_of)]
+            count = bisect_right(data.log, revision, key=_revision_of)
+            self._change_count -= count
+            self._change_bytes -= sum(data.sizes[:count])
+            del data.log[:count], data.sizes[:count]
             if not data.log and not data.keys:
                 del self._by_resource[resource]
         self._last_changes = {
@@ -302,8 +317,24 @@ class MemoryEngine(Generic[V]):
 
     @property
     def change_count(self) -> int:
-        """The number of changes in the history. O(resources)."""
-        return sum(len(data.log) for data in self._by_resource.values())
+        """The number of changes in the history. O(1)."""
+        return self._change_count
+
+    def surplus(self, changes_max: int, bytes_max: int) -> Revision | None:
+        """As `Engine.surplus`. O(1) if there is no surplus, else O(surplus x log resources)."""
+        changes, size = self._change_count - changes_max, self._change_bytes - bytes_max
+        if changes <= 0 and size <= 0:
+            return None
+        revision = self._compacted
+        logs = [
+            zip(map(_revision_of, data.log), data.sizes, strict=True)
+            for data in self._by_resource.values()
+        ]
+        for at, each in merge(*logs):
+            revision, changes, size = at, changes - 1, size - each
+            if changes <= 0 and size <= 0:
+                break
+        return revision
 
     def probe(self) -> None:
         """Do nothing: memory can always be written."""

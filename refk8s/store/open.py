@@ -57,7 +57,7 @@ def open_engine(
     creates nothing then."""
     kind, _, path = where.partition(":")
     if where == "memory":
-        return MemoryEngine(stamp)
+        return MemoryEngine(stamp, lambda value: len(encode(value)))
     if kind == "sqlite" and path:
         # imported here: SQLite takes a tenth of the time of a start that may not need it
         from refk8s.store.sqlite import SqliteEngine

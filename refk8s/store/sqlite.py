@@ -122,7 +122,7 @@ class SqliteEngine(Reads[V]):
         self._encode = encode
         self._stamp = stamp
         self._sum = 0  # of the checksums of all rows
-        self._memory: MemoryEngine[V] = MemoryEngine(stamp)
+        self._memory: MemoryEngine[V] = MemoryEngine(stamp, lambda value: len(encode(value)))
         self._reads = self._memory
         made = _make_file(self.path)
         try:
@@ -220,6 +220,10 @@ class SqliteEngine(Reads[V]):
         self._sum = total
         self._memory.compact(revision)
         return revision == wanted
+
+    def surplus(self, changes_max: int, bytes_max: int) -> Revision | None:
+        """As `Engine.surplus`."""
+        return self._memory.surplus(changes_max, bytes_max)
 
     def probe(self) -> None:
         """Check that a transaction can be written, else raise StoreUnavailable. One synchronisation

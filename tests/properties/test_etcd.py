@@ -279,7 +279,7 @@ def page_of(history: History[Value]) -> Any:
 
 
 def mirror_of(history: History[Value]) -> Mirror[Value]:
-    mirror: Mirror[Value] = Mirror(FEW, decode, stamp, history.revision)
+    mirror: Mirror[Value] = Mirror(FEW, encode, decode, stamp, history.revision)
     mirror.fill(page_of(history).kvs)
     mirror.filled()
     return mirror
@@ -373,7 +373,7 @@ def test_etcd_8_and_9_a_record_whose_value_cannot_be_read_after_a_gap_is_not_del
     mirror = mirror_of(step.after)
     page = RangeResponse()
     page.kvs.add(key=FEW.to_etcd(key), value=b"{", mod_revision=9, create_revision=2, version=2)
-    newer: Mirror[Value] = Mirror(FEW, decode, stamp, 9)
+    newer: Mirror[Value] = Mirror(FEW, encode, decode, stamp, 9)
     newer.fill(page.kvs)
     newer.filled()
     assert mirror.catch_up(newer) == () and mirror.engine.get(key) == step.after.get(key)
@@ -382,8 +382,7 @@ def test_etcd_8_and_9_a_record_whose_value_cannot_be_read_after_a_gap_is_not_del
 
 
 def test_etcd_15_the_history_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refk8s.store.etcd.mirror.CHANGES_MAX", 50)
-    monkeypatch.setattr("refk8s.store.etcd.mirror.CHANGES_PORTION", 10)
+    monkeypatch.setattr("refk8s.store.window.HISTORY_CHANGES_MAX", 50)
     history: History[Value] = run([Attempt((), ())])[-1].after
     mirror = mirror_of(history)
     for number in range(200):
@@ -394,9 +393,9 @@ def test_etcd_15_the_history_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatc
         history = run([Attempt((), writes)], history)[-1].after
         changes = history.changes("/", before.revision)
         mirror.apply(message_of([(c.key, c.record, c.revision) for c in changes]).events, False)
-        assert mirror.engine.change_count <= 50 + 10 + 2
+        assert mirror.engine.change_count <= 50
         same(mirror, compact(history, mirror.engine.compacted))
-    assert mirror.engine.change_count >= 50 - 2
+    assert mirror.engine.change_count >= 45 - 2
 
 
 def test_etcd_9_a_value_that_cannot_be_read_stays_until_it_is_replaced() -> None:

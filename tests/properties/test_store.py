@@ -549,7 +549,7 @@ class Lockstep(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="refk8s-store-"))
         self.path = self.directory / "store.db"
         self.history: History[Value] = EMPTY
-        self.memory: MemoryEngine[Value] = MemoryEngine(stamp)
+        self.memory: MemoryEngine[Value] = MemoryEngine(stamp, lambda value: len(encode(value)))
         self.sqlite = self.open()
         for attempt in past:
             self.commit_batch([attempt])
@@ -571,6 +571,20 @@ class Lockstep(RuleBasedStateMachine):
             {w.key for w in one.writes} & {w.key for w in other.writes}
             for one, other in pairwise(txns)
         )
+
+    @rule(changes_max=st.integers(0, 9), bytes_max=st.integers(0, 200))
+    def ask_for_the_surplus(self, changes_max: int, bytes_max: int) -> None:
+        """STORE-29: the least revision up to which the history has to go."""
+        history = self.history.changes("/", self.history.compacted)
+        for expected in (self.history.compacted, *[change.revision for change in history]):
+            kept = [each for each in history if each.revision > expected]
+            sizes = [len(encode((each.record or each.previous).value)) for each in kept]
+            if len(kept) <= changes_max and sum(sizes) <= bytes_max:
+                break
+        for engine in (self.memory, self.sqlite):
+            found = engine.surplus(changes_max, bytes_max)
+            assert found == (None if expected == self.history.compacted else expected)
+        reached["surplus"] += expected != self.history.compacted
 
     @rule(
         batch=st.lists(attempts, min_size=1, max_size=4),
@@ -710,7 +724,7 @@ def test_store_17_engines_cannot_be_told_apart_from_the_history() -> None:
     )
     premises = ["two in a batch write one key", "compacted to the present", "crash with changes"]
     premises += ["full disk", "full disk after a part was written", "nearly full disk"]
-    premises += ["Page", "Compacted", "FutureRevision", "a page of the past with more"]
+    premises += ["surplus", "Page", "Compacted", "FutureRevision", "a page of the past with more"]
     assert [premise for premise in premises if not reached[premise]] == []
 
 

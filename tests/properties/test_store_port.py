@@ -1,5 +1,5 @@
 """Properties of the port of the store: the API server on a shared store that answers late, loses
-answers or fails, and the store that only one process writes. Rules STORE-23 ... STORE-28, LIST-14.
+answers or fails, and the store that only one process writes. Rules STORE-23 ... STORE-29, LIST-14.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.context import Context
-from refk8s.core.store import EMPTY, Change, Committed, History, Put, Txn, commit
+from refk8s.core.store import EMPTY, Change, Committed, Delete, History, Put, Txn, commit
 from refk8s.core.store_port import StoreUnavailable, TxnRefused
 from refk8s.store.local import LocalStore
 from refk8s.store.memory import MemoryEngine
@@ -429,6 +429,47 @@ class Outcomes:
 
 
 REFUSED: Txn[Any] = Txn((), (Put("/core/nodes/a", (1, 0)), Put("/core/nodes/a", (2, 0))))
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_store_29_whatever_is_written_memory_and_file_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, durable: bool
+) -> None:
+    # Shows STORE-29.a, STORE-29.b, STORE-29.c.
+    monkeypatch.setattr("refk8s.store.window.HISTORY_CHANGES_MAX", 1_000)
+    monkeypatch.setattr("refk8s.store.window.HISTORY_BYTES_MAX", 100_000)
+    monkeypatch.setattr("refk8s.store.local.COMPACT_PAUSE_SECONDS", 0)
+
+    def write(number: int, size: int) -> Txn[bytes]:
+        key = f"/core/nodes/n{number // 2 % 20}"
+        return Txn((), (Put(key, b"x" * size) if number % 2 == 0 else Delete(key),))
+
+    async def test() -> list[int]:
+        engine: Any = MemoryEngine(size_of=len)
+        if durable:
+            engine = SqliteEngine(tmp_path / "store.db", bytes, lambda key, wire: wire)
+        store: LocalStore[bytes] = LocalStore(engine)
+        files: list[int] = []
+        for size in (10, 1_000):
+            for number in range(8_000):
+                store.submit(write(number, size), lambda outcome: None)
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+            while store._discarding is not None:
+                await asyncio.sleep(0)
+            history = store.changes("/", store.compacted)
+            kept = sum(len((each.record or each.previous).value) for each in history)
+            assert 50 < len(history) <= 1_000 and kept <= 100_000
+            assert max(len(history) / 1_000, kept / 100_000) > 0.7
+            if durable:
+                [rows] = engine._connection.execute("SELECT count(*) FROM journal").fetchone()
+                assert rows <= len(history) + 20 + 1
+                files.append((tmp_path / "store.db").stat().st_size)
+        await store.close()
+        return files
+
+    assert all(size < 2 << 20 for size in asyncio.run(test()))
 
 
 @given(

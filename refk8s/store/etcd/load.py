@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from refk8s.core.store import Revision, Stamp
+from refk8s.core.store import Stamp
 from refk8s.store.errors import OtherCluster
 from refk8s.store.etcd.client import EtcdClient, RevisionCompacted
 from refk8s.store.etcd.compaction import oldest_revision
@@ -44,31 +44,30 @@ async def identify(client: EtcdClient, keys: Keys, cluster_id: str | None) -> st
 
 
 async def load(
-    client: EtcdClient, keys: Keys, decode: Callable[[str, bytes], V], stamp: Stamp[V]
+    client: EtcdClient,
+    keys: Keys,
+    encode: Callable[[V], bytes],
+    decode: Callable[[str, bytes], V],
+    stamp: Stamp[V],
 ) -> Mirror[V]:
     """The state at the oldest revision that a watch can begin at, or at the present one."""
     present = int((await client.range(RangeRequest(key=keys.progress))).header.revision)
     oldest = await oldest_revision(client)
     if max(1, present - HISTORY_MAX) <= oldest <= present:
         try:
-            return await _load_at(client, keys, decode, stamp, oldest)
+            return await _load_at(client, Mirror(keys, encode, decode, stamp, oldest))
         except RevisionCompacted:
             pass  # meanwhile, or by another program than an API server
-    return await _load_at(client, keys, decode, stamp, present)
+    return await _load_at(client, Mirror(keys, encode, decode, stamp, present))
 
 
-async def _load_at(
-    client: EtcdClient,
-    keys: Keys,
-    decode: Callable[[str, bytes], V],
-    stamp: Stamp[V],
-    revision: Revision,
-) -> Mirror[V]:
-    mirror = Mirror(keys, decode, stamp, revision)
+async def _load_at(client: EtcdClient, mirror: Mirror[V]) -> Mirror[V]:
+    """Fill the mirror with the state at its revision."""
+    keys = mirror.keys
     key, more = keys.prefix, True
     while more:
         page = await client.range(
-            RangeRequest(key=key, range_end=keys.end, limit=PAGE_KEYS, revision=revision)
+            RangeRequest(key=key, range_end=keys.end, limit=PAGE_KEYS, revision=mirror.start)
         )
         mirror.fill(page.kvs)
         more = page.more and len(page.kvs) > 0

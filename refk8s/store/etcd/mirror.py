@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
 from refk8s.core.store import Change, Page, Record, Revision, Stamp
+from refk8s.store import window
 from refk8s.store.etcd.keys import Keys
 from refk8s.store.etcd.messages import DELETED
 from refk8s.store.memory import Batch, MemoryEngine
@@ -24,10 +25,6 @@ from refk8s.store.reads import Reads
 log = logging.getLogger("refk8s")
 
 V = TypeVar("V")
-
-CHANGES_MAX: Final = 50_000
-CHANGES_PORTION: Final = 1_000
-"""The most changes that are kept (ETCD-15); at twice that number the oldest are discarded."""
 
 LOGGED_MAX: Final = 10
 """Values that cannot be read at the same time are logged up to this number."""
@@ -44,32 +41,36 @@ class Mirror(Reads[V]):
     """The records below a prefix in etcd, and their changes since the mirror was filled."""
 
     def __init__(
-        self, keys: Keys, decode: Callable[[str, bytes], V], stamp: Stamp[V], revision: Revision
+        self,
+        keys: Keys,
+        encode: Callable[[V], bytes],
+        decode: Callable[[str, bytes], V],
+        stamp: Stamp[V],
+        revision: Revision,
     ) -> None:
-        self._keys = keys
+        self.keys = keys
         self._decode = decode
         self._stamp = stamp
-        self.engine: Final[MemoryEngine[V]] = MemoryEngine(stamp)
+        self.engine: Final[MemoryEngine[V]] = MemoryEngine(stamp, lambda value: len(encode(value)))
         self._reads = self.engine
         self._filling: builtins.list[Record[V]] = []
         self._pending: builtins.list[Any] = []  # events of a revision that may not be complete
-        self._until_bound = CHANGES_PORTION
         self.unreadable: dict[str, Revision] = {}
-        self._start = revision
+        self.start = revision
 
     # --- Filling
 
     def fill(self, kvs: Iterable[Any]) -> None:
         """Take one page of the keys and values at the start revision."""
         for kv in kvs:
-            if (key := self._keys.from_etcd(kv.key)) is not None:
+            if (key := self.keys.from_etcd(kv.key)) is not None:
                 record = self._record(key, kv)
                 if record is not None:
                     self._filling.append(record)
 
     def filled(self) -> None:
         """End of the pages: the state at the start revision is complete."""
-        self.engine.restore(self._filling, (), self._start, self._start)
+        self.engine.restore(self._filling, (), self.start, self.start)
         self._filling = []
 
     # --- Following
@@ -105,7 +106,7 @@ class Mirror(Reads[V]):
             kv = event.kv
             if kv.mod_revision <= self.engine.revision:
                 continue  # delivered before a reconnection
-            if (key := self._keys.from_etcd(kv.key)) is not None:
+            if (key := self.keys.from_etcd(kv.key)) is not None:
                 found[kv.mod_revision, key] = event
         changes: builtins.list[Change[V]] = []
         latest: dict[str, Record[V] | None] = {}
@@ -128,16 +129,18 @@ class Mirror(Reads[V]):
         base = self.engine.revision
         if revision > base:
             self.engine.publish(Batch(base, revision, (), changes))
-            self._until_bound -= len(changes)
-            if self._until_bound <= 0:
-                self._until_bound = CHANGES_PORTION
-                self._bound()
+            self._bound()
 
     def _bound(self) -> None:
-        """Discard the oldest changes if there are too many."""
-        surplus = self.engine.change_count - CHANGES_MAX
-        if surplus > 0:
-            self.engine.compact(self.engine.revision, surplus)
+        """Discard the oldest changes if there are too many (ETCD-15)."""
+        engine = self.engine
+        if engine.surplus(window.HISTORY_CHANGES_MAX, window.HISTORY_BYTES_MAX) is not None:
+            kept = window.KEPT_PART
+            surplus = engine.surplus(
+                int(kept * window.HISTORY_CHANGES_MAX), int(kept * window.HISTORY_BYTES_MAX)
+            )
+            assert surplus is not None, "less is kept than is allowed"
+            engine.compact(surplus)
 
     def _record(self, key: str, kv: Any) -> Record[V] | None:
         """The record of a key and value, None if the value cannot be read."""

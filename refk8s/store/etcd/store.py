@@ -24,6 +24,7 @@ from refk8s.core.store import (
     ABSENT,
     Change,
     Committed,
+    Compacted,
     Conflict,
     FutureRevision,
     Put,
@@ -103,7 +104,7 @@ class EtcdStore(Reads[V]):
         self._decode = decode
         self._stamp = stamp
         self._leases = {prefix: Leases(client, ttl) for prefix, ttl in ttl_seconds.items()}
-        self._reads = self._mirror = Mirror(keys, decode, stamp, 0)
+        self._reads = self._mirror = Mirror(keys, encode, decode, stamp, 0)
         self._waiting = Waiting()
         self._listeners: builtins.list[Callable[[Sequence[Change[V]]], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,6 +133,8 @@ class EtcdStore(Reads[V]):
             outcome = await self._commit(txn)
         except (StoreUnavailable, StoreUnknown, TxnRefused) as error:
             outcome = error
+        except Compacted:  # its changes have been discarded here before they were looked at
+            outcome = StoreUnknown("etcd: more was written at once than the history here keeps")
         except Exception as error:
             outcome = TxnRefused(f"{type(error).__name__}: {error}")
             outcome.__cause__ = error
@@ -366,7 +369,7 @@ class EtcdStore(Reads[V]):
             pause = min(2 * pause, RETRY_SECONDS_MAX)
 
     async def _load(self) -> Mirror[V]:
-        return await load(self._client, self._keys, self._decode, self._stamp)
+        return await load(self._client, self._keys, self._encode, self._decode, self._stamp)
 
     async def _follow(self) -> None:
         """Watch from the revision of the reads on; after any interruption again."""
