@@ -56,19 +56,19 @@ class EffectHandler(Protocol):
 
 def carry_out(effect: Effect, handler: EffectHandler) -> None:
     """Pass one effect to the method that carries it out. Effects are carried out in their order."""
-    match effect:
-        case Call(id, request, background):
-            handler.call(id, request, background)
-        case WakeAt(at):
-            handler.set_timer(at)
-        case Watch(id, request):
-            handler.open_watch(id, request)
-        case Unwatch(id):
-            handler.close_watch(id)
-        case Run(id, operation):
-            handler.run(id, operation)
-        case Program(id, rules):
-            handler.program(id, rules)
+    match effect:  # without patterns for the fields, which would cost as much as the effect
+        case Call():
+            handler.call(effect.id, effect.request, effect.background)
+        case WakeAt():
+            handler.set_timer(effect.at)
+        case Run():
+            handler.run(effect.id, effect.operation)
+        case Watch():
+            handler.open_watch(effect.id, effect.request)
+        case Unwatch():
+            handler.close_watch(effect.id)
+        case Program():
+            handler.program(effect.id, effect.rules)
         case Problem():
             handler.report(effect)
         case _:

@@ -74,12 +74,21 @@ def services_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
     if old is not None and new is not None and not _differs(old, new):
         return []
     found: dict[Key, None] = {}
-    for pod in (old, new):
+    for pod in (new,) if _has_same_labels(old, new) else (old, new):
         for pair in _pairs(pod) if pod is not None else ():
             for service in view.indexed(SERVICES, "selector", pair):
                 if pod is not None and matches(service.spec.selector, pod.metadata.labels):
                     found[key_of(service)] = None
     return list(found)
+
+
+def _has_same_labels(old: Pod | None, new: Pod | None) -> bool:
+    return (
+        old is not None
+        and new is not None
+        and old.metadata.labels == new.metadata.labels
+        and old.metadata.namespace == new.metadata.namespace
+    )
 
 
 def _differs(old: Pod, new: Pod) -> bool:

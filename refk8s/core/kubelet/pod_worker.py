@@ -22,6 +22,7 @@ from refk8s.core.kubelet import probes
 from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Draft, Facts
+from refk8s.core.kubelet.held_back import held_back_until
 from refk8s.core.kubelet.listing import after_list, with_pod_status
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
@@ -172,6 +173,7 @@ class PodWorker(Reconciler):
         if library.wake_at is not None:
             draft.wake(library.wake_at)
         report = ((STATUS, key),) if pod is not None else ()
+        held_back = held_back_until(self.config, pod, memory) if pod is not None else 0
         return Plan(
             runs=tuple(draft.operations),
             queries=queries,
@@ -179,6 +181,7 @@ class PodWorker(Reconciler):
             memory=node,
             wake_at=draft.wake_at,
             enqueue=report,
+            enqueue_at=held_back if held_back > now else None,  # KUBELET-31
         )
 
     def _facts(self, view: View, node: NodeMemory) -> Facts:

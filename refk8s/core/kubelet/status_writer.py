@@ -19,7 +19,8 @@ from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Facts
-from refk8s.core.kubelet.memory import NodeMemory, PodMemory
+from refk8s.core.kubelet.held_back import held_back_until
+from refk8s.core.kubelet.memory import NodeMemory
 from refk8s.core.kubelet.pod_worker import STATUS, pod_key, pod_of
 from refk8s.core.kubelet.status import compute_pod_status
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
@@ -28,7 +29,8 @@ from refk8s.core.loop.view import View
 
 
 def changed_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
-    return [pod_key(new)] if new is not None else []
+    """A pod that changed. The status of a new one follows its first reconcile by the worker."""
+    return [pod_key(new)] if old is not None and new is not None else []
 
 
 class StatusWriter(Reconciler):
@@ -55,7 +57,7 @@ class StatusWriter(Reconciler):
             return NOTHING
 
         # Decide
-        wait = self._hold_back(pod, memory)
+        wait = held_back_until(self.config, pod, memory)
         if wait > now:  # KUBELET-31
             return Plan(wake_at=wait)
         status = compute_pod_status(Facts(self.config, node.described), pod, memory, now)
@@ -77,7 +79,7 @@ class StatusWriter(Reconciler):
                 body,
                 because=because,
             )
-            return Plan(waves=((request,),), enqueue=())
+            return Plan(waves=((request,),))
         # KUBELET-32: nothing is left on the node, and the API has the last status.
         if (
             pod.metadata.deletion_timestamp is not None
@@ -100,26 +102,3 @@ class StatusWriter(Reconciler):
 
         # Report
         return NOTHING
-
-    def _hold_back(self, pod: Pod, memory: PodMemory) -> Instant:
-        """The end of the delay of a status (KUBELET-31).
-
-        The status of a pod that starts or ends changes again soon, so one write replaces several.
-        """
-        wait = self.config.status_held_back
-        if pod.status.start_time is None and is_starting(pod, memory):
-            return memory.seen_at + wait
-        if memory.ending == "deleted" and not memory.removed:
-            return memory.ending_at + wait
-        return memory.busy_since + wait if memory.busy_since else 0
-
-
-def is_starting(pod: Pod, memory: PodMemory) -> bool:
-    """A container of the pod is still to be created, and nothing has failed so far."""
-    if memory.ended or memory.rejected is not None:
-        return False
-    for container in pod.spec.containers:
-        held = memory.container(container.name)
-        if held.operation or (not held.running and not held.reason):
-            return True
-    return memory.sandbox is None

@@ -4,9 +4,12 @@ The functions that use it are in turn.py, watching.py and requests.py. Rules LOO
 LOOP-10 (spec/loop.md).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+
+from immutables import Map
 
 from refk8s.core.api.request import Response
 from refk8s.core.context import MILLISECOND, SECOND, SUFFIX_LENGTH, Instant, format_suffix
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
 BACKOFF_FIRST: Instant = 5 * MILLISECOND
 BACKOFF_MAX: Instant = 1_000 * SECOND
 TIMERS_SEARCHED_MAX = 64
+_NONE_DUE: Map[Item, int] = Map()
+
+
+def _number(entry: tuple[Item, int]) -> int:
+    return entry[1]
 
 
 class Draft:
@@ -40,7 +48,10 @@ class Draft:
         self.asked = state.asked
         self.names = state.names
         self.timer_next = state.timer_next
-        self.due = state.due
+        # in the order of their arrival, which is the order of their numbers
+        self.due = (
+            OrderedDict(sorted(state.due.items(), key=_number)) if state.due else OrderedDict()
+        )
         self.busy = state.busy.mutate()
         self.waiting = state.waiting
         self.failures = state.failures.mutate()
@@ -59,7 +70,7 @@ class Draft:
             self.informers,
             self.memories,
             self.before.seed,
-            self.due,
+            Map(self.due) if self.due else _NONE_DUE,
             self.busy.finish(),
             self.waiting,
             self.failures.finish(),
@@ -85,7 +96,7 @@ class Draft:
             if not busy.due:
                 self.busy[item] = evolve(busy, due=True)
         elif item not in self.due:
-            self.due = self.due.set(item, self.next_id())
+            self.due[item] = self.next_id()
 
     def set_timer(self, item: Item, at: Instant | None) -> None:
         """Replace the timer of a key; None: it has none."""
@@ -99,6 +110,12 @@ class Draft:
             # The removed timer was the earliest one: a wake for it would cost a step. With many
             # timers, a wake costs less than the search.
             self.timer_next = min(self.timers.values(), default=None)
+
+    def wake_at(self, item: Item, at: Instant) -> None:
+        """Reconcile the key at this instant, or earlier if its timer is."""
+        old = self.timers.get(item)
+        if old is None or at < old:
+            self.set_timer(item, at)
 
     def end_plan(self, item: Item, failure: Response | None, failed: bool = False) -> None:
         """A plan has ended: after a failure the key is reconciled again after a back-off (LOOP-5)."""

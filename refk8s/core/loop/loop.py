@@ -11,7 +11,7 @@ from refk8s.core.api.user import User, component_user, service_account_user
 from refk8s.core.context import Instant
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.informer import Informer
-from refk8s.core.loop.reconciler import Reconciler
+from refk8s.core.loop.reconciler import KeysOf, Reconciler
 from refk8s.core.loop.state import LoopState
 from refk8s.core.loop.turn import take
 from refk8s.core.loop.view import Viewer
@@ -48,7 +48,8 @@ class Loop:
             r.name: r.user or service_account_user("kube-system", r.name) for r in reconcilers
         }
         self.sources: dict[str, Informer] = {}
-        self.listeners: dict[str, list[tuple[str, Any]]] = {}
+        # by resource prefix: the function, and the reconcilers that follow one another with it
+        self.listeners: dict[str, list[tuple[KeysOf, list[str]]]] = {}
         for reconciler in reconcilers:
             for interest in reconciler.interests:
                 prefix = interest.resource.prefix
@@ -59,7 +60,11 @@ class Loop:
                     raise Impossible(
                         f"two interests of {name} in {prefix} have different selectors"
                     )
-                self.listeners.setdefault(prefix, []).append((reconciler.name, interest.keys))
+                listeners = self.listeners.setdefault(prefix, [])
+                if listeners and listeners[-1][0] == interest.keys:
+                    listeners[-1][1].append(reconciler.name)
+                else:
+                    listeners.append((interest.keys, [reconciler.name]))
         self.viewer = Viewer(
             [source.resource for source in self.sources.values()],
             [index for reconciler in reconcilers for index in reconciler.indexes],

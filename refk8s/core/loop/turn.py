@@ -67,22 +67,22 @@ def take(draft: Draft, events: Iterable[Event]) -> tuple[LoopState, Effects]:
 def _apply(draft: Draft, event: Event) -> None:
     """Apply one event; an id without an open request (closed watch, Event) is ignored."""
     match event:
-        case Watched(id, events):
-            if (prefix := draft.sources.get(id)) is not None:
-                take_changes(draft, prefix, events)
-        case Answered(id, response):
-            if (prefix := draft.sources.get(id)) is not None:
-                take_list(draft, prefix, id, response)
-            elif id in draft.flights:
-                take_answer(draft, id, response)
+        case Ran():
+            if event.id in draft.runs:
+                item, operation = draft.runs.pop(event.id)
+                reconciler = draft.loop.reconcilers[item[0]]
+                draft.pass_result(item, reconciler.ran, item[1], operation, event.result)
+        case Answered():
+            if event.id in draft.flights:
+                take_answer(draft, event.id, event.response)
+            elif (prefix := draft.sources.get(event.id)) is not None:
+                take_list(draft, prefix, event.id, event.response)
+        case Watched():
+            if (prefix := draft.sources.get(event.id)) is not None:
+                take_changes(draft, prefix, event.events)
         case WatchEnded(id, code):
             if (prefix := draft.sources.get(id)) is not None:
                 end_watch(draft, prefix, id, code)
-        case Ran(id, result):
-            if id in draft.runs:
-                item, operation = draft.runs.pop(id)
-                reconciler = draft.loop.reconcilers[item[0]]
-                draft.pass_result(item, reconciler.ran, item[1], operation, result)
         case RuntimeChanged(pod_uids):
             for reconciler in draft.loop.reconcilers.values():
                 draft.pass_result((reconciler.name, ""), reconciler.runtime_changed, pod_uids)
@@ -128,13 +128,11 @@ def _set_wake_up(draft: Draft) -> None:
 
 def _reconcile_due(draft: Draft) -> None:
     # LOOP-1
-    if not len(draft.due) or not all(table.synced for table in draft.view.tables.values()):
+    if not draft.due or not all(table.synced for table in draft.view.tables.values()):
         return
-    while len(draft.due):  # A plan may make other keys due at once (Plan.enqueue).
-        for item, _ in sorted(draft.due.items(), key=_order):
-            if item in draft.due:  # otherwise an earlier reconcile of this turn has removed it
-                draft.due = draft.due.delete(item)
-                _decide(draft, item)
+    while draft.due:  # A plan may make other keys due at once (Plan.enqueue).
+        item, _ = draft.due.popitem(last=False)
+        _decide(draft, item)
 
 
 def _decide(draft: Draft, item: Item) -> None:
@@ -169,7 +167,10 @@ def _decide(draft: Draft, item: Item) -> None:
     for note in plan.notes:
         draft.record(note, name)
     for other in plan.enqueue:
-        draft.make_due(other)
+        if plan.enqueue_at is None:
+            draft.make_due(other)
+        else:
+            draft.wake_at(other, plan.enqueue_at)
 
 
 def _start_plan(
@@ -219,7 +220,3 @@ def _named(draft: Draft, request: Request, reconciler: str) -> Request:
             return evolve(request, body=body, user=user, name=name)
         return evolve(request, user=user, name=metadata.name or "")
     return evolve(request, user=user)
-
-
-def _order(entry: tuple[Item, int]) -> int:
-    return entry[1]

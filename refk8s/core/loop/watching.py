@@ -98,12 +98,14 @@ def _update_view(
     )
     for key, error in problems:
         draft.report((draft.loop.name, key), error)
-    for name, keys in draft.loop.listeners[resource.prefix]:  # LOOP-2
+    for keys, names in draft.loop.listeners[resource.prefix]:  # LOOP-2
+        concerned: list[Key] = []
         for own, old, new in changed:
             try:
-                concerned = tuple(keys(draft.view, old, new))
+                concerned += tuple(keys(draft.view, old, new))
             except Exception as error:  # LOOP-10
-                draft.report((name, own), error)
-                continue
+                for name in names:
+                    draft.report((name, own), error)
+        for name in names:
             for key in concerned:
                 draft.make_due((name, key))

@@ -19,8 +19,8 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             turn._reconcile_due,
-            "if not len(draft.due) or not all(table.synced for table in draft.view.tables.values()):  # LOOP-1",
-            "if not len(draft.due):",
+            "if not draft.due or not all(table.synced for table in draft.view.tables.values()):  # LOOP-1",
+            "if not draft.due:",
         ),
     ),
     finder=Property("test_lessons.test_loop_1_loop_8_a_restart_alone_changes_nothing"),
