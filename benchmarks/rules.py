@@ -21,7 +21,8 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.adapters.linux.kernel_rules import KernelRules, _nft
+from refk8s.adapters.linux.kernel_rules import KernelRules
+from refk8s.adapters.linux.nft import run_nft
 from refk8s.core.network.nft_script import load_script
 from refk8s.core.network.nftables import Table, change_table
 from refk8s.core.ports import Rule, RuleSet, Target
@@ -79,7 +80,7 @@ def enter(name: str) -> None:
 
 def measure(services: int, endpoints: int) -> None:
     gc.disable()
-    start = seconds(lambda: _nft(""))
+    start = seconds(lambda: run_nft(""))
     rules = make_services(services, endpoints)
     whole = RuleSet(rules)
     empty = Table(IPv4Network(PODS))

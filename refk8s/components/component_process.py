@@ -85,12 +85,7 @@ class Component:
     def checks(self) -> dict[str, str]:
         """What health is made of: readiness asks that every machine that acts has its lists."""
         states = [inner_state(driver.state) for driver in self.drivers]
-        waiting = [
-            state
-            for state in states
-            if isinstance(state, LoopState)
-            and not all(table.synced for table in state.view.tables.values())
-        ]
+        waiting = [state for state in states if isinstance(state, LoopState) and not state.synced]
         words = "not every resource has been listed" if waiting else ""
         return {"ping": "", "shutdown": "the process is stopping" if self.is_stopping else words}
 

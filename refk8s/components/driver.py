@@ -42,7 +42,10 @@ from refk8s.core.ports import (
     Api,
     Failed,
     NameServer,
+    NodeRules,
     Operation,
+    Policies,
+    PolicySet,
     Records,
     Result,
     Rules,
@@ -66,6 +69,7 @@ class Driver:
         runtime: Runtime | None = None,
         rules: Rules | None = None,
         name_server: NameServer | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self.machine = machine
         self.api = api
@@ -73,6 +77,7 @@ class Driver:
         self.runtime = runtime
         self.rules = rules
         self.name_server = name_server
+        self.policies = policies
         self.state: Any = None
         self.on_run: Callable[[Operation], None] | None = None
         self.on_program: Callable[[RuleSet], None] | None = None
@@ -237,11 +242,15 @@ class _Handler:
         _notify(driver.on_run, operation)
         driver.runtime.run(operation, _Done(driver, self.life, id))
 
-    def program(self, id: int, rules: RuleSet | Records) -> None:
+    def program(self, id: int, rules: NodeRules) -> None:
         driver = self.driver
         if isinstance(rules, Records):
             assert driver.name_server is not None, f"{driver.machine.name} has no name server"
             driver.name_server.program(rules, _Took(driver, self.life, id))
+            return
+        if isinstance(rules, PolicySet):
+            assert driver.policies is not None, f"{driver.machine.name} has no policies"
+            driver.policies.program(rules, _Took(driver, self.life, id))
             return
         assert driver.rules is not None, f"{driver.machine.name} has no rules"
         _notify(driver.on_program, rules)

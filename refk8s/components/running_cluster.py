@@ -88,6 +88,9 @@ class RunningCluster:
                     Driver(components.dns(), api, clock, name_server=node.name_server)
                 )
                 self._dns.append(ClusterDns(node.name_server, node.name, self.call))
+            if node.policies is not None:
+                machine = components.policy_machine(node.name)
+                self.drivers.append(Driver(machine, api, clock, policies=node.policies))
             for machine in components.node_machines(node.name, config):
                 if machine.name == components.kubelet_name(node.name):
                     driver = Driver(machine, api, clock, runtime=node.runtime)

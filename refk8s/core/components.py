@@ -35,6 +35,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
 from refk8s.core.network.dns_machine import dns
+from refk8s.core.network.policy_machine import network_policy
 from refk8s.core.network.proxy import proxy
 from refk8s.core.ports.certificates import CertificateAuthority
 from refk8s.core.scheduler.cycle import scheduler
@@ -131,6 +132,11 @@ def control_plane(
 def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
     """The components of one node, by name."""
     return (kubelet(name, config), proxy(name))
+
+
+def policy_machine(name: str) -> AnyMachine:
+    """The component that enforces network policies on one node, if its pods have a network."""
+    return network_policy(name)
 
 
 def machines(

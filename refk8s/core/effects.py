@@ -23,7 +23,7 @@ from refk8s.core.machine import (
     WakeAt,
     Watch,
 )
-from refk8s.core.ports import Operation, Records, RuleSet
+from refk8s.core.ports import NodeRules, Operation
 
 
 class EffectHandler(Protocol):
@@ -47,8 +47,8 @@ class EffectHandler(Protocol):
     def run(self, id: int, operation: Operation) -> None:
         """Start an operation of the container runtime."""
 
-    def program(self, id: int, rules: RuleSet | Records) -> None:
-        """Make these the node's service rules, or its name server's records."""
+    def program(self, id: int, rules: NodeRules) -> None:
+        """Make these the node's service rules or policies, or its name server's records."""
 
     def report(self, problem: Problem) -> None:
         """A reconciler raised an exception (LOOP-10)."""
@@ -92,7 +92,7 @@ class VirtualStep(ABC):
         self.now = now
         self.timer: Instant | None = None
         self.is_timer_set = False
-        self.rules: RuleSet | Records | None = None
+        self.rules: NodeRules | None = None
 
     def carry_out_all(self, effects: Iterable[Effect]) -> None:
         """Carry out the effects of this step, and those of the steps that follow from them."""
@@ -114,7 +114,7 @@ class VirtualStep(ABC):
     def set_timer(self, at: Instant | None) -> None:
         self.timer, self.is_timer_set = at, True
 
-    def program(self, id: int, rules: RuleSet | Records) -> None:
+    def program(self, id: int, rules: NodeRules) -> None:
         self.rules = rules
         self.state, effects = self.machine.step(self.state, (Programmed(id),), self.now)
         self.carry_out_all(effects)

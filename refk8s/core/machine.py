@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.context import Instant
-from refk8s.core.ports import Operation, Records, Result, RuleSet
+from refk8s.core.ports import NodeRules, Operation, Result
 from refk8s.core.value import Value
 
 
@@ -63,13 +63,13 @@ class Run(Value, frozen=True):
 
 
 class Program(Value, frozen=True):
-    """Make these the node's service rules or its name server's records, all at one moment.
+    """Make these the node's service rules or policies, or its name server's records, at one moment.
 
     `Programmed` has the result.
     """
 
     id: int
-    rules: RuleSet | Records
+    rules: NodeRules
 
 
 class Problem(Value, frozen=True, eq=False):

@@ -445,6 +445,10 @@ def kernel_elements(world, name):
 def words(value):
     if isinstance(value, dict) and "concat" in value:
         return " . ".join(words(part) for part in value["concat"])
+    if isinstance(value, dict) and "range" in value:
+        return "-".join(words(part) for part in value["range"])
+    if isinstance(value, dict) and "prefix" in value:
+        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
     if isinstance(value, dict) and "goto" in value:
         return f"goto {value['goto']['target']}"
     if isinstance(value, dict):

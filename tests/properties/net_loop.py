@@ -1,14 +1,22 @@
 """A proxy, or the machine of a name server, in its loop without a cluster: lists and watches are
 answered from plain objects, and the rules or records that it programs are collected."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from refk8s.core.api.core_v1 import NamespaceList, ServiceList
+from refk8s.core.api.core_v1 import NamespaceList, PodList, ServiceList
 from refk8s.core.api.discovery_v1 import EndpointSliceList
 from refk8s.core.api.meta_v1 import ListMeta
+from refk8s.core.api.networking_v1 import NetworkPolicyList
 from refk8s.core.api.request import Request, Response, WatchEvent
-from refk8s.core.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
+from refk8s.core.api.resources import (
+    ENDPOINT_SLICES,
+    EVENTS,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    PODS,
+    SERVICES,
+)
 from refk8s.core.effects import EffectHandler, carry_out
 from refk8s.core.loop.view import key_of
 from refk8s.core.machine import (
@@ -27,6 +35,8 @@ LISTS = {
     SERVICES.prefix: ServiceList,
     ENDPOINT_SLICES.prefix: EndpointSliceList,
     NAMESPACES.prefix: NamespaceList,
+    NETWORK_POLICIES.prefix: NetworkPolicyList,
+    PODS.prefix: PodList,
 }
 
 
@@ -36,6 +46,8 @@ class InLoop(EffectHandler):
 
     def __init__(self, machine: AnyMachine, errors: list[str] | None = None) -> None:
         self.programmed: list[Any] = []
+        self.events: list[Any] = []
+        self.listed: list[str] = []  # prefixes of the lists, in order
         self.now = 1_700_000_000_000_000
         self._machine = machine
         self._errors = list(errors or [])
@@ -51,9 +63,12 @@ class InLoop(EffectHandler):
 
     def start(self, services: list[Any], slices: list[Any], namespaces: Sequence[Any] = ()) -> None:
         """Start it with these objects, and continue until it has nothing to do."""
+        self.start_with(_by_prefix(services, slices, namespaces))
+
+    def start_with(self, objects: Mapping[str, Sequence[Any]]) -> None:
+        """The same with the objects of each prefix."""
         self._objects = {
-            prefix: {key_of(obj): obj for obj in objects}
-            for prefix, objects in _by_prefix(services, slices, namespaces)
+            prefix: {key_of(obj): obj for obj in of_prefix} for prefix, of_prefix in objects.items()
         }
         self._state, effects = self._machine.start(self.now, b"seed")
         self._carry_out(effects)
@@ -63,11 +78,17 @@ class InLoop(EffectHandler):
         self, services: list[Any], slices: list[Any], namespaces: Sequence[Any] = ()
     ) -> None:
         """Replace the objects by these."""
+        self.change_all(_by_prefix(services, slices, namespaces))
+
+    def change_all(self, objects: Mapping[str, Sequence[Any]]) -> None:
+        """The same with the objects of each prefix."""
         events = []
-        for prefix, objects in _by_prefix(services, slices, namespaces):
+        for prefix, of_prefix in objects.items():
+            before = self._objects.get(prefix, {})
+            after = {key_of(obj): obj for obj in of_prefix}
+            self._objects[prefix] = after
             if prefix not in self._watches:
                 continue
-            before, after = self._objects[prefix], {key_of(obj): obj for obj in objects}
             changes = [("DELETED", before[key]) for key in before if key not in after]
             changes += [
                 ("MODIFIED" if key in before else "ADDED", obj) for key, obj in after.items()
@@ -76,7 +97,6 @@ class InLoop(EffectHandler):
             for kind, obj in changes:
                 self._revision += 1
                 seen.append(WatchEvent(kind, obj, self._revision))
-            self._objects[prefix] = after
             events.append(Watched(self._watches[prefix], tuple(seen)))
         self._waiting += events
         self.settle()
@@ -102,7 +122,11 @@ class InLoop(EffectHandler):
     # --- effects ----------------------------------------------------------------------------------
 
     def call(self, id: int, request: Request, background: bool) -> None:
+        if request.resource == EVENTS:
+            self.events.append(request.body)
+            return
         assert request.verb == "list", request
+        self.listed.append(request.resource.prefix)
         prefix = request.resource.prefix
         body = LISTS[prefix](
             metadata=ListMeta(resource_version=str(self._revision)),
@@ -141,9 +165,9 @@ class ProxyInLoop(InLoop):
 
 def _by_prefix(
     services: list[Any], slices: list[Any], namespaces: Sequence[Any]
-) -> list[tuple[str, list[Any]]]:
-    return [
-        (SERVICES.prefix, services),
-        (ENDPOINT_SLICES.prefix, slices),
-        (NAMESPACES.prefix, list(namespaces)),
-    ]
+) -> dict[str, Sequence[Any]]:
+    return {
+        SERVICES.prefix: services,
+        ENDPOINT_SLICES.prefix: slices,
+        NAMESPACES.prefix: list(namespaces),
+    }

@@ -447,6 +447,8 @@ def test_d_10_these_roles_are_ours():
     assert ours == {
         ("ClusterRole", "refk8s:look-ups"),
         ("ClusterRoleBinding", "refk8s:look-ups"),
+        ("ClusterRole", "refk8s:network-policy"),
+        ("ClusterRoleBinding", "refk8s:network-policy"),
         ("Role", "refk8s:name-server"),
         ("RoleBinding", "refk8s:name-server"),
     }

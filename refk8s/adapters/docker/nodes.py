@@ -16,6 +16,7 @@ from refk8s.core.ports import Containers, NameServer, Node
 
 if TYPE_CHECKING:
     from refk8s.adapters.docker.runtime import DockerRuntime
+    from refk8s.adapters.linux.kernel_policies import KernelPolicies
     from refk8s.adapters.linux.service_rules import ServiceRules
 
 log = logging.getLogger("refk8s")
@@ -51,6 +52,7 @@ class DockerNodes:
         self._node_ip = node_ip or node_address()
         self._runtime: DockerRuntime | None = None
         self._rules: ServiceRules | None = None
+        self._policies: KernelPolicies | None = None
         self._containers: Containers | None = None
         self.words = f"the Docker engine at {engine_host(os.environ)}"
 
@@ -58,6 +60,7 @@ class DockerNodes:
         """Start the node; the cluster id identifies containers of an earlier process (RT-1)."""
         from refk8s.adapters.docker.runtime import DockerRuntime
         from refk8s.adapters.docker.streams.containers import DockerContainers
+        from refk8s.adapters.linux.kernel_policies import KernelPolicies
         from refk8s.adapters.linux.service_rules import ServiceRules
 
         runtime = self._runtime = DockerRuntime(
@@ -66,8 +69,12 @@ class DockerNodes:
         rules = self._rules = ServiceRules(
             cluster_id, self._node_ip, runtime.pod_cidr, runtime.aside
         )
+        policies = self._policies = KernelPolicies(cluster_id, runtime.pod_cidr)
+        runtime.on_sandbox = lambda sandbox, then: policies.sandbox_started(
+            sandbox.pod_uid, sandbox.ips, then
+        )
         containers = self._containers = DockerContainers(runtime, runtime.streams)
-        return [Node(self._node_name, runtime, rules, containers, self._name_server())]
+        return [Node(self._node_name, runtime, rules, containers, self._name_server(), policies)]
 
     def _name_server(self) -> NameServer | None:
         """None if this process cannot give the node addresses or rules, and so no cluster IPs."""
@@ -123,6 +130,8 @@ class DockerNodes:
         if keep:
             return
         await asyncio.to_thread(self._rules.remove)
+        if self._policies is not None:
+            await asyncio.to_thread(self._policies.remove)
         problem = await self._runtime.remove_everything()
         if problem:
             log.warning("containers of this cluster are left behind: %s", problem)

@@ -98,6 +98,8 @@ class DockerRuntime:
         )
         self._changed: Callable[[tuple[str, ...]], None] = lambda uids: None
         self._addresses: dict[str, str] = {}  # pod uid -> address
+        # called before the containers of a new sandbox are created, with what to do then
+        self.on_sandbox: Callable[[SandboxStatus, Callable[[], None]], None] = _at_once
         self._sandboxes: dict[str, set[str]] = {}  # pod uid -> ids
         self._own_starts: set[str] = set()
         self._own_ends: set[str] = set()
@@ -220,6 +222,8 @@ class DockerRuntime:
         match result:
             case SandboxStarted(status):
                 self._remember(status)
+                self.on_sandbox(status, lambda: done(result))
+                return
             case PodsListed(sandboxes, _):
                 for sandbox in sandboxes:
                     self._remember(sandbox)
@@ -341,6 +345,10 @@ class DockerRuntime:
         except (Refused, Unreachable) as error:
             return str(error)
         return ""
+
+
+def _at_once(sandbox: SandboxStatus, then: Callable[[], None]) -> None:
+    then()
 
 
 def lane_of(operation: Operation) -> str:

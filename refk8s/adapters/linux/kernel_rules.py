@@ -14,13 +14,13 @@ Docker's chains would drop it; `route_localnet` at the pods' bridge, which node 
 import asyncio
 import ipaddress
 import logging
-import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from refk8s.adapters.linux.tools import call, output_of
+from refk8s.adapters.linux.nft import Unusable, run_nft
+from refk8s.adapters.linux.tools import output_of
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.network.flows import CONNECTIONLESS, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
@@ -35,10 +35,6 @@ FORGET_MAX = 200  # flows deleted one by one after one change; each needs a proc
 
 SERVICES = IPv4Network("10.96.0.0/12")  # cluster IPs
 ROUTE_PROTOCOL = "96"  # marks the routes of refk8s
-
-
-class Unusable(Exception):
-    """The kernel rejects rules here; the message is the reason."""
 
 
 class KernelRules:
@@ -100,7 +96,7 @@ class KernelRules:
         """
         self._worker.shutdown(wait=True, cancel_futures=True)
         try:
-            _nft(remove_script(self.name))
+            run_nft(remove_script(self.name))
         except Unusable as error:
             log.warning("the service rules are left behind, in the table %s: %s", self.name, error)
         self._host.restore()
@@ -112,7 +108,7 @@ class KernelRules:
             self._try(prepare_script(self.name, table, whole, whole=True))
             and self._try(load_script(self.name, table, whole))
         ):
-            _nft(load_script(self.name, table, whole, replace=True))
+            run_nft(load_script(self.name, table, whole, replace=True))
         return table
 
     def _change(self, table: Table, change: Change) -> bool:
@@ -122,7 +118,7 @@ class KernelRules:
 
     def _try(self, script: str) -> bool:
         try:
-            _nft(script)
+            run_nft(script)
         except Unusable as error:
             log.info("the rules are loaded anew: %s", error)
             return False
@@ -160,18 +156,6 @@ def forget_arguments(flow: Flow) -> list[str]:
     ]
 
 
-def _nft(script: str, *flags: str) -> None:
-    """Execute one transaction. Raises Unusable with the tool's message if it fails."""
-    try:
-        ran = call(["nft", *flags, "-f", "-"], script)
-    except FileNotFoundError:
-        raise Unusable("the program nft is not installed") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unusable(f"nft does not run: {error}") from None
-    if ran.returncode:
-        raise Unusable((ran.stderr.strip().splitlines() or [f"nft ended with {ran.returncode}"])[0])
-
-
 def why_no_kernel_rules() -> str:
     """Why this kernel or user cannot have service rules; empty if it can (NET-17).
 
@@ -189,7 +173,7 @@ def why_no_kernel_rules() -> str:
         Table(IPv4Network("192.0.2.0/24")), RuleSet({"probe": tuple(rules)})
     )
     try:
-        _nft(load_script("refk8s_probe", table, change), "-c")
+        run_nft(load_script("refk8s_probe", table, change), "-c")
     except Unusable as error:
         return str(error)
     return ""

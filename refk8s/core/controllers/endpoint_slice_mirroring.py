@@ -10,7 +10,7 @@ from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointP
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from refk8s.core.context import Instant
-from refk8s.core.controllers.endpoints_of import LEADER, is_ipv4
+from refk8s.core.controllers.endpoints_of import LEADER
 from refk8s.core.controllers.slices import (
     BY_SERVICE,
     ENDPOINTS_MAX,
@@ -25,6 +25,7 @@ from refk8s.core.controllers.slices import (
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
+from refk8s.core.pods.addresses import is_ipv4
 
 CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"

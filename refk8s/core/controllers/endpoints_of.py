@@ -5,14 +5,13 @@ Source: Kubernetes documentation, "Service" (selectors, named target ports, head
 for Services and Pods" (hostnames). Left out: IPv6.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from refk8s.core.api.core_v1 import Pod, Service, ServicePort
 from refk8s.core.api.resources import PODS, SERVICES
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import Index, View, key_of
-from refk8s.core.pods.containers import long_running
+from refk8s.core.pods.addresses import container_ports, ipv4_addresses
 from refk8s.core.pods.status import is_finished, is_ready
 
 LEADER = "control-plane.alpha.kubernetes.io/leader"
@@ -111,12 +110,6 @@ def _differs(old: Pod, new: Pod) -> bool:
 # --- ports
 
 
-def container_ports(pod: Pod) -> Iterator[Any]:
-    """The ports of the containers and sidecars."""
-    for container in long_running(pod.spec):
-        yield from container.ports or ()
-
-
 def target_port(pod: Pod, port: ServicePort) -> int | None:
     """The number of `targetPort` in this pod; None if the pod has no port of that name (EP-3)."""
     target = port.target_port
@@ -124,7 +117,7 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
         return target
     if isinstance(target, str) and target:
         protocol = port.protocol or "TCP"
-        for found in container_ports(pod):
+        for found in container_ports(pod.spec):
             if found.name == target and (found.protocol or "TCP") == protocol:
                 return int(found.container_port)
         return None
@@ -135,13 +128,7 @@ def address_of(pod: Pod) -> str | None:
     """The pod's IPv4 address, if it has one and has not finished (EP-2)."""
     if pod.status is None or is_finished(pod):
         return None
-    addresses = [entry.ip for entry in pod.status.pod_ips or ()] or [pod.status.pod_ip or ""]
-    return next((address for address in addresses if is_ipv4(address)), None)
-
-
-def is_ipv4(address: str) -> bool:
-    """Whether a valid address is IPv4, the only family of services here."""
-    return bool(address) and ":" not in address
+    return next(iter(ipv4_addresses(pod)), None)
 
 
 def hostname_of(pod: Pod, service: Service) -> str | None:

@@ -3,7 +3,7 @@ WATCH-2 to WATCH-6 (spec/watch.md).
 
 | phase | event | next phase | effect |
 |---|---|---|---|
-| resting | start, or its timer expires | listing | Call(list) |
+| resting | start, or its timer expires | listing | Call(list), unless the informer is dormant (LOOP-14) |
 | listing | the list | watching | Watch from the list's revision |
 | listing | an error, or no response | resting | WakeAt, after a back-off |
 | watching | changes | watching | - |
@@ -17,6 +17,7 @@ from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import User
 from refk8s.core.context import MILLISECOND, SECOND, Instant
+from refk8s.core.loop.view import View
 from refk8s.core.value import Value, evolve
 
 RESTING, LISTING, WATCHING = "resting", "listing", "watching"
@@ -31,10 +32,16 @@ class Informer(Value, frozen=True):
     resource: Resource
     field_selector: str = ""
     label_selector: str = ""
+    while_any: Resource | None = None
     phase: str = RESTING
     revision: int = 0  # 0: the resource has not been listed
     failures: int = 0
     due: Instant = 0  # while resting
+
+    def is_dormant(self, view: View) -> bool:
+        """Whether the resource is not listed yet because no object of `while_any` has existed
+        (LOOP-14)."""
+        return self.while_any is not None and not self.revision and not view.count(self.while_any)
 
     def list_request(self, user: User) -> Request:
         """A consistent list of the newest state, never of an API server's cache (WATCH-4).

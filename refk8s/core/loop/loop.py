@@ -54,11 +54,14 @@ class Loop:
             for interest in reconciler.interests:
                 prefix = interest.resource.prefix
                 source = Informer(
-                    interest.resource, interest.field_selector, interest.label_selector
+                    interest.resource,
+                    interest.field_selector,
+                    interest.label_selector,
+                    interest.while_any,
                 )
                 if self.sources.setdefault(prefix, source) != source:
                     raise Impossible(
-                        f"two interests of {name} in {prefix} have different selectors"
+                        f"two interests of {name} in {prefix} have different selectors or conditions"
                     )
                 listeners = self.listeners.setdefault(prefix, [])
                 if listeners and listeners[-1][0] == interest.keys:

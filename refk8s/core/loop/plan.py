@@ -6,7 +6,7 @@ from typing import Any
 
 from refk8s.core.api.request import Request, Response
 from refk8s.core.context import Instant
-from refk8s.core.ports import Operation, Records, RuleSet
+from refk8s.core.ports import NodeRules, Operation
 from refk8s.core.value import Value
 
 Key = str
@@ -57,7 +57,7 @@ class Plan(Value, frozen=True):
     notes: tuple[Note, ...] = ()
     queries: tuple[Request, ...] = ()
     runs: tuple[Operation, ...] = ()
-    rules: RuleSet | Records | None = None
+    rules: NodeRules | None = None
     memory: Any = UNCHANGED
     enqueue: tuple[tuple[str, Key], ...] = ()
     enqueue_at: Instant | None = None

@@ -27,13 +27,15 @@ def own_key(view: View, old: Any | None, new: Any | None) -> tuple[Key]:
 class Interest(Value, frozen=True, eq=False):
     """A resource that a reconciler watches, and the keys that a change of it concerns.
 
-    All reconcilers of a loop share one watch per resource.
+    All reconcilers of a loop share one watch per resource. With `while_any`, the resource is listed
+    and watched only after an object of that other resource exists (LOOP-14).
     """
 
     resource: Resource
     keys: KeysOf
     field_selector: str = ""
     label_selector: str = ""
+    while_any: Resource | None = None
 
 
 class Reconciler:

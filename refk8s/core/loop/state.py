@@ -75,4 +75,12 @@ class LoopState(Value, frozen=True, eq=False):
 
     @property
     def synced(self) -> bool:
-        return all(table.synced for table in self.view.tables.values())
+        return is_synced(self.informers, self.view)
+
+
+def is_synced(informers: Map[str, Informer], view: View) -> bool:
+    """Whether every resource has been listed, except those not needed so far (LOOP-1, LOOP-14)."""
+    return all(
+        view.tables[prefix].synced or informer.is_dormant(view)
+        for prefix, informer in informers.items()
+    )

@@ -29,7 +29,7 @@ from refk8s.core.loop import informer as informers
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.plan import UNCHANGED, Local, Plan
 from refk8s.core.loop.requests import answer_for, release, resend, send, take_answer
-from refk8s.core.loop.state import Busy, Flight, Item, LoopState
+from refk8s.core.loop.state import Busy, Flight, Item, LoopState, is_synced
 from refk8s.core.loop.watching import end_watch, run_informers, take_changes, take_list
 from refk8s.core.machine import (
     Answered,
@@ -45,7 +45,7 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Records, RuleSet
+from refk8s.core.ports import NodeRules
 from refk8s.core.value import evolve
 
 GENERATED_BASE_LENGTH_MAX = 58
@@ -116,7 +116,7 @@ def _set_wake_up(draft: Draft) -> None:
     for flight in draft.resends.values():
         at = flight.due if at is None else min(at, flight.due)
     for informer in draft.informers.values():
-        if informer.phase == informers.RESTING:
+        if informer.phase == informers.RESTING and not informer.is_dormant(draft.view):
             at = informer.due if at is None else min(at, informer.due)
     if at != draft.asked:
         draft.asked = at
@@ -128,7 +128,7 @@ def _set_wake_up(draft: Draft) -> None:
 
 def _reconcile_due(draft: Draft) -> None:
     # LOOP-1
-    if not draft.due or not all(table.synced for table in draft.view.tables.values()):
+    if not draft.due or not is_synced(draft.informers, draft.view):
         return
     while draft.due:  # A plan may make other keys due at once (Plan.enqueue).
         item, _ = draft.due.popitem(last=False)
@@ -194,7 +194,7 @@ def _start_plan(
         draft.end_plan(item, None, plan.failed)
 
 
-def _program(draft: Draft, item: Item, rules: RuleSet | Records) -> None:
+def _program(draft: Draft, item: Item, rules: NodeRules) -> None:
     id = draft.next_id()
     draft.programs[id] = item
     draft.effects.append(Program(id, rules))

@@ -22,6 +22,8 @@ def run_informers(draft: Draft) -> None:
         informer = draft.informers[prefix]
         if informer.phase != informers.RESTING or informer.due > draft.now:
             continue
+        if informer.is_dormant(draft.view):
+            continue  # LOOP-14
         if informer.revision:
             informer = _watch(draft, informer, informer.revision)
         else:

@@ -12,7 +12,7 @@ may run in parallel. The parameters and results are in `operations.py`, `service
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -55,8 +55,23 @@ from refk8s.core.ports.operations import (
     UpdateRuntimeConfig,
     WriteVolume,
 )
+from refk8s.core.ports.policy_rules import (
+    NO_POLICIES,
+    Allowance,
+    Allowances,
+    Block,
+    Entry,
+    LocalPod,
+    Member,
+    PolicySet,
+    PortRange,
+)
 from refk8s.core.ports.service_rules import Rule, RuleSet, Target
 from refk8s.core.ports.streams import ExecOptions, LogOptions
+
+NodeRules: TypeAlias = RuleSet | Records | PolicySet
+"""What a machine programs at one moment: a node's service rules or policies, or the records of its
+name server."""
 
 if TYPE_CHECKING:
     import asyncio
@@ -106,6 +121,14 @@ class Rules(Protocol):
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
         """Replace the node's rules; `done` gets "", or the reason of a failure, in the event loop's
         thread."""
+
+
+class Policies(Protocol):
+    """The network policies of one node."""
+
+    def program(self, policies: PolicySet, done: Callable[[str], None]) -> None:
+        """Enforce these from now on; `done` gets "", or why the node does not enforce them, in the
+        event loop's thread."""
 
 
 class NameServer(Protocol):
@@ -233,6 +256,7 @@ class Node:
     rules: Rules
     containers: Containers
     name_server: NameServer | None = None  # None: pods resolve names as the node does
+    policies: Policies | None = None  # None: its pods have no network
 
 
 class Nodes(Protocol):
@@ -261,11 +285,14 @@ class Nodes(Protocol):
 
 
 __all__ = [
-    "CREATED", "EXITED", "RUNNING", "Api", "ContainerConfig", "ContainerCreated", "ContainerNotFound", "ContainerStatus",
-    "Containers", "CreateContainer", "Data", "DescribeNode", "Done", "ExecOptions", "Failed", "ImagePulled", "Kubelet", "Labels",
-    "Later", "ListPods", "LogOptions", "Mount", "NameServer", "Node", "NodeDescribed", "Nodes", "Operation", "PodsListed",
-    "PortMapping", "Probe", "Probed", "PullImage", "Records", "RemoveContainer", "RemovePodSandbox", "Resolver",
-    "Resources", "Result", "Rule", "RuleSet", "Rules", "RunHook", "RunPodSandbox", "Runtime",
-    "SandboxConfig", "SandboxStarted", "SandboxStatus", "ServiceNames", "Session", "StartContainer",
-    "StopContainer", "StopPodSandbox", "StreamFailed", "Target", "UpdateRuntimeConfig", "WriteVolume",
+    "CREATED", "EXITED", "NO_POLICIES", "RUNNING", "Allowance", "Allowances", "Api", "Block",
+    "ContainerConfig", "ContainerCreated", "ContainerNotFound", "ContainerStatus", "Containers",
+    "CreateContainer", "Data", "DescribeNode", "Done", "Entry", "ExecOptions", "Failed",
+    "ImagePulled", "Kubelet", "Labels", "Later", "ListPods", "LocalPod", "LogOptions", "Member",
+    "Mount", "NameServer", "Node", "NodeDescribed", "NodeRules", "Nodes", "Operation", "PodsListed",
+    "Policies", "PolicySet", "PortMapping", "PortRange", "Probe", "Probed", "PullImage", "Records",
+    "RemoveContainer", "RemovePodSandbox", "Resolver", "Resources", "Result", "Rule", "RuleSet",
+    "Rules", "RunHook", "RunPodSandbox", "Runtime", "SandboxConfig", "SandboxStarted",
+    "SandboxStatus", "ServiceNames", "Session", "StartContainer", "StopContainer", "StopPodSandbox",
+    "StreamFailed", "Target", "UpdateRuntimeConfig", "WriteVolume",
 ]  # fmt: skip

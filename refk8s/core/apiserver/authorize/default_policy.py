@@ -22,7 +22,7 @@ from refk8s.core.api.rbac_v1 import (
     RoleRef,
     Subject,
 )
-from refk8s.core.apiserver.authorize.controller_roles import CONTROLLER_ROLES, Grants
+from refk8s.core.apiserver.authorize.controller_roles import CONTROLLER_ROLES, EVENTS, Grants
 from refk8s.core.apiserver.authorize.default_roles import (
     AGGREGATED,
     AGGREGATING,
@@ -42,6 +42,7 @@ READER: Final = "extension-apiserver-authentication-reader"
 BOOTSTRAPPERS: Final = "Group system:bootstrappers:kubeadm:default-node-token"
 
 LOOK_UPS: Final = "refk8s:look-ups"
+NETWORK_POLICY: Final = "refk8s:network-policy"
 _OF_KUBEADM: Final = {
     # a binding of kubeadm, or one of ours -> (its cluster role, its subjects)
     "kubeadm:cluster-admins": ("cluster-admin", ("Group kubeadm:cluster-admins",)),
@@ -57,12 +58,19 @@ _OF_KUBEADM: Final = {
     ),
     "kubeadm:node-proxier": ("system:node-proxier", ("ServiceAccount kube-proxy",)),
     LOOK_UPS: (LOOK_UPS, ("User system:kube-controller-manager",)),
+    NETWORK_POLICY: (NETWORK_POLICY, ("ServiceAccount network-policy",)),
     "system:coredns": ("system:coredns", ("ServiceAccount coredns",)),
 }
 _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
     "kubeadm:get-nodes": (("get", "core", "nodes"),),
     # A request without an answer is looked up (LOOP-7). The controller manager may list everything.
     LOOK_UPS: (("get", "*", "*"),),
+    # The machine that enforces network policies on a node (POLICY-1).
+    NETWORK_POLICY: (
+        EVENTS,
+        ("list watch", "core", "namespaces pods"),
+        ("list watch", "networking.k8s.io", "networkpolicies"),
+    ),
     "system:coredns": (
         ("list watch", "core", "endpoints services pods namespaces"),
         ("get", "core", "nodes"),
