@@ -7,6 +7,7 @@ from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenClean
 from refk8s.core.controllers.certificate_approval import CertificateApprover
 from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
 from refk8s.core.controllers.certificate_signing import CertificateSigner
+from refk8s.core.controllers.cluster_role_aggregation import ClusterRoleAggregation
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
@@ -73,6 +74,7 @@ def controllers(
         ClaimProtection(),
         VolumeProtection(),
         ServiceCIDRController(),
+        ClusterRoleAggregation(),
         TokenCleaner(),
         BootstrapSigner(),
         *((NodeIPAM(pod_ranges),) if pod_ranges is not None else ()),

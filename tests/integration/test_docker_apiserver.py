@@ -67,6 +67,8 @@ def test_host_2_a_pod_reaches_the_api_server_with_what_is_mounted(
     environment = {"env": [{"name": "A", "value": "b"}]}
     try:
         cluster.environment["PATH"] = os.environ["PATH"]
+        reader = ("--clusterrole=view", "--serviceaccount=default:default")
+        cluster.kubectl("create", "rolebinding", "reads", *reader)
         cluster.apply(
             make_pod("asks", container("c", **environment)),
             make_pod("of-host", container("c"), hostNetwork=True),

@@ -164,7 +164,7 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> Status:
     details = StatusDetails(
         name=name or None,
         group=resource.group or None,
-        kind=resource.kind,
+        kind=resource.kind or None,
         causes=tuple(
             StatusCause(reason=cause.reason, message=cause.message, field=cause.field)
             for cause in causes

@@ -24,6 +24,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle
 from refk8s.core.apiserver.admission import removed
+from refk8s.core.apiserver.admission.node_restriction import restrict_delete
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find, invalid_options, list_response, meta_of, read
@@ -56,6 +57,7 @@ def delete(exchange: Exchange) -> Response | Commit:
     record = find(request, store)
     strategy = strategy_of(request.resource)
     check_deletable(request, record.value)
+    restrict_delete(request, record.value)
     check_preconditions(strategy, record.value, options)
     left = after_delete(strategy, record.value, options, context)
     if left is not None:

@@ -29,6 +29,7 @@ from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import read, reviews, subresources, versions, watch, write
 from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.admission import check as admission_check
+from refk8s.core.apiserver.admission.node_restriction import restrict
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.authorize.further import check_further, require_create
 from refk8s.core.apiserver.defaults import default
@@ -98,6 +99,7 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
     obj = drop_disabled(resource, default(resource, obj), None)
     admission = admit(exchange, obj, None)
     obj = admission.object
+    restrict(request, obj, None, store)
     check_further(exchange, obj, None)
     write.check(resource, name, validate_create(request.requested_resource or resource, obj))
     admission_check(exchange, obj, None)
@@ -153,6 +155,7 @@ def _change(
     if request.subresource not in ("status", "approval"):
         new = drop_disabled(resource, default(resource, new), old)  # DEF-22
     admission = admit(exchange, new, old)
+    restrict(request, admission.object, old, store)
     check_further(exchange, admission.object, old)
     new = write.carry(
         strategy, old, admission.object, is_status=request.subresource in ("status", "approval")

@@ -19,6 +19,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, StatusCause, Stat
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.admission.node_restriction import restrict_eviction, restrict_token
 from refk8s.core.apiserver.authenticate import make_token
 from refk8s.core.apiserver.delete import after_delete, check_preconditions, delete_options
 from refk8s.core.apiserver.exchange import Exchange
@@ -131,6 +132,7 @@ def evict(exchange: Exchange) -> Response | Commit:
         raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
     record = find(request, store)
     pod = record.value
+    restrict_eviction(request, pod)
     deletion = Request(
         "delete", resources.PODS, request.namespace, request.name, body=eviction.delete_options
     )
@@ -328,6 +330,7 @@ def request_token(exchange: Exchange) -> Response:
     deletion = request.body
     account = find(request, store).value
     spec = deletion.spec
+    restrict_token(request, spec.bound_object_ref, store)
     seconds = (
         spec.expiration_seconds
         if spec.expiration_seconds is not None

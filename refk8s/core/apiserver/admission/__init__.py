@@ -10,9 +10,10 @@ be written together with the object (the address of a service) is returned as wr
 for the same transaction, so two API servers on one store cannot both commit it (ADM-1). A stage
 does not change an object that it cannot interpret (ADM-11); validation, which follows, rejects it.
 
+What a kubelet may write is checked after these stages, by node_restriction.py.
+
 Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: LimitRanger,
-ResourceQuota, NodeRestriction, webhooks and admission policies. Each will be a stage of the table
-below.
+ResourceQuota, webhooks and admission policies. Each will be a stage of the table below.
 """
 
 from collections.abc import Callable

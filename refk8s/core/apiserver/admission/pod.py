@@ -30,13 +30,13 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.context import Context, timestamp
 from refk8s.core.pods.containers import every_container
+from refk8s.core.pods.references import MIRROR_ANNOTATION, references
 from refk8s.core.pods.tolerations import EXISTS, NO_EXECUTE
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_VOLUME = "kube-api-access-"
-MIRROR = "kubernetes.io/config.mirror"
 
 _DEFAULT_TOLERATIONS = {
     key: Toleration(
@@ -99,7 +99,8 @@ def service_account(request: Request, pod: Pod, store: Reader, context: Context)
     s for the controller that creates it in every new namespace. A pure function cannot wait, so it
     assumes that the account will be created.
     """
-    if pod.metadata.annotations and MIRROR in pod.metadata.annotations:
+    if pod.metadata.annotations and MIRROR_ANNOTATION in pod.metadata.annotations:
+        _check_mirror_pod(pod)
         return {}
     spec = pod.spec
     name = spec.service_account_name or "default"
@@ -118,6 +119,25 @@ def service_account(request: Request, pod: Pod, store: Reader, context: Context)
     if automount is not False:
         changed.update(_mount_token(pod, context))
     return changed
+
+
+def _check_mirror_pod(pod: Pod) -> None:
+    """Raise ApiError 403 if a mirror pod refers to a service account or a secret (ADM-3)."""
+    spec = pod.spec
+    projections = [
+        source
+        for volume in spec.volumes or ()
+        for source in (volume.projected.sources or () if volume.projected is not None else ())
+    ]
+    if spec.service_account_name:
+        why = "a mirror pod may not reference service accounts"
+    elif any(plural == "secrets" for plural, _ in references(pod)):
+        why = "a mirror pod may not reference secrets"
+    elif any(source.service_account_token is not None for source in projections):
+        why = "a mirror pod may not use ServiceAccountToken volume projections"
+    else:
+        return
+    raise ApiError(status.forbidden(resources.PODS, pod.metadata.name or "", why))
 
 
 def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
