@@ -183,8 +183,6 @@ class ApiServer:
             self._give(answer, Response(503, status.unavailable(words)))
         elif isinstance(outcome, StoreUnknown):
             self._give(answer, None)  # STORE-26
-        elif commit.again is not None:  # too large a part of a collection (DEL-9)
-            self._loop.call_soon(partial(self.submit, commit.again, answer))
         else:
             log.error(
                 "the store refuses a transaction: %s %s",

@@ -206,11 +206,10 @@ def test_api_14_every_instant_can_be_written(now):
         parse_timestamp(written)
 
 
-def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(monkeypatch):
+def test_del_9_a_collection_is_deleted_one_by_one_and_others_write_in_between():
     """Was one transaction: 66,000 objects failed together with their neighbours, a stream of writes
     made it start again for ever."""
     # Shows DEL-9.d DEL-9.e.
-    monkeypatch.setattr(deleting, "PORTION_MAX", 4)
     world = World()
     for number in range(11):
         create(world, f"c{number:02}")
@@ -253,7 +252,7 @@ def test_del_9_a_collection_is_deleted_in_portions_between_which_others_write(mo
     assert [item.metadata.name for item in answer.body.items] == [
         f"c{number:02}" for number in range(11)
     ]
-    assert sum(portions) == 11 and max(portions) <= 256 and refused
+    assert portions == [1] * 11 and refused
     kept = [record.value.metadata.name for record in world.history.list(CONFIG_MAPS.prefix).records]
     assert sorted(kept) == sorted(f"new-{number}" for number in range(created)), (
         "what came later stays"
@@ -282,16 +281,18 @@ def test_del_9_an_object_that_took_the_name_of_a_listed_one_stays():
     assert world.get(CONFIG_MAPS, "a") is None and world.get(CONFIG_MAPS, "b") is not None
 
 
-def test_del_9_the_objects_of_a_large_collection_go_in_many_transactions():
+def test_del_9_each_object_of_a_collection_has_a_revision_of_its_own():
     # Shows DEL-9.d.
     world = World()
-    count = deleting.PORTION_MAX * 2 + 3
+    count = 203
     for number in range(count):
         create(world, f"c{number:04}")
     before = world.history.revision
     said = world.do(Request("deletecollection", CONFIG_MAPS, "default", user=ADMIN)).response
     assert len(said.body.items) == count and not world.history.list(CONFIG_MAPS.prefix).records
-    assert world.history.revision - before == 3
+    assert [change.revision for change in world.history.changes("/", before)] == list(
+        range(before + 1, before + count + 1)
+    )
 
 
 # --- lists

@@ -22,7 +22,6 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, User
-from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver.authenticate import authenticate
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.exchange import Exchange
@@ -32,7 +31,7 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.context import Context
-from refk8s.core.store import Committed, commit
+from refk8s.core.store import Committed, Conflict, commit
 
 CONFIG_MAPS = resources.CONFIG_MAPS
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -491,46 +490,41 @@ def test_api_27_a_review_has_a_status_and_is_nowhere_afterwards(path, body):
 # --- collections
 
 
-def test_del_9_a_portion_that_meets_a_conflict_is_halved_and_others_write_in_between():
+def test_del_9_a_deletion_that_conflicts_is_decided_again_and_the_list_is_the_first_one():
     # Shows DEL-9.d DEL-9.e.
     world = World()
-    count = deleting.PORTION_MAX * 3
+    count = 5
     for number in range(count):
         world.do(
             Request(
                 "create",
                 CONFIG_MAPS,
                 "default",
-                body=an_object(CONFIG_MAPS, ObjectMeta(name=f"c{number:04}")),
+                body=an_object(CONFIG_MAPS, ObjectMeta(name=f"c{number}")),
                 user=ADMIN,
             )
         )
     asked = Request("deletecollection", CONFIG_MAPS, "default", user=ADMIN)
-    sizes = []
-    for conflict in (False, True, True, True, False):
+    deleted = []
+    for turn, conflict in enumerate((False, True, True, False)):
         outcome = handle(Exchange(asked, world.history, world.context()))
         assert isinstance(outcome, Commit)
-        sizes.append(sum(1 for each in outcome.txn.writes if type(each).__name__ == "Delete"))
+        [write] = outcome.txn.writes
         if conflict:
+            name = write.key.rpartition("/")[2]
+            changed = replace(world.get(CONFIG_MAPS, name), data={"turn": str(turn)})
+            world.do(Request("update", CONFIG_MAPS, "default", name, body=changed, user=ADMIN))
+            assert isinstance(commit(world.history, outcome.txn, stamp)[1], Conflict)
             assert outcome.again is not None
             asked = outcome.again
             continue
         world.history, done = commit(world.history, outcome.txn, stamp)
         assert isinstance(done, Committed) and outcome.rest is not None
+        deleted.append(write.key.rpartition("/")[2])
         asked = outcome.rest
-    assert sizes == [100, 100, 50, 25, 12]
-    last = world.get(CONFIG_MAPS, f"c{count - 1:04}")
-    world.do(
-        Request(
-            "update",
-            CONFIG_MAPS,
-            "default",
-            last.metadata.name,
-            body=replace(last, data={"written": "meanwhile"}),
-            user=ADMIN,
-        )
-    )
-    assert (
-        len(world.do(asked).response.body.items) == count
-        and not world.history.list(CONFIG_MAPS.prefix).records
-    )
+    assert deleted == ["c0", "c1"]
+    create = an_object(CONFIG_MAPS, ObjectMeta(name="later"))
+    world.do(Request("create", CONFIG_MAPS, "default", body=create, user=ADMIN))
+    assert len(world.do(asked).response.body.items) == count
+    [kept] = world.history.list(CONFIG_MAPS.prefix).records
+    assert kept.value.metadata.name == "later"

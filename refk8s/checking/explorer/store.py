@@ -172,9 +172,11 @@ class StoreStates:
                 self.keep(self.prefixes[position], ResourceState(history, deletions)),
             )
         committed = Committed(self.revisions[self.resource_state(store, home)], tuple(changes))
-        if outcome.rest is not None:
-            raise Impossible("a deletecollection with more objects than one transaction has")
-        return store, outcome.respond(committed), committed
+        if outcome.rest is None:
+            return store, outcome.respond(committed), committed
+        store, answer, last = self.decide(store, outcome.rest, now)
+        changes += last.changes if last is not None else ()
+        return store, answer, Committed((last or committed).revision, tuple(changes))
 
     def _reached(self, history: History[Any], revision: int) -> History[Any]:
         """The history before the next write: with one counter, its revision is that of the store."""

@@ -45,9 +45,6 @@ from refk8s.core.value import Value, evolve
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 NO_DELETE_OPTIONS = DeleteOptions()
-PORTION_MAX = 100
-"""The compares and writes of one transaction of a collection, after which no further object is
-added; other requests are handled between two. etcd takes at most 128 (`--max-txn-ops`)."""
 
 
 def delete(exchange: Exchange) -> Response | Commit:
@@ -94,7 +91,6 @@ class Collection(Value, frozen=True, eq=False):
     listed: tuple[tuple[str, str], ...]
     answer: Response
     at: int = 0
-    portion: int = PORTION_MAX
 
 
 def delete_collection(exchange: Exchange) -> Response | Commit:
@@ -102,7 +98,7 @@ def delete_collection(exchange: Exchange) -> Response | Commit:
     (DEL-9)."""
     request, store, context = exchange.request, exchange.store, exchange.context
     if type(request.body) is Collection:
-        return _delete_portion(request, request.body, store, context)
+        return _delete_next(request, request.body, store, context)
     options = delete_options(request)
     strategy = strategy_of(request.resource)
     selection = select(
@@ -121,21 +117,16 @@ def delete_collection(exchange: Exchange) -> Response | Commit:
     if options.dry_run:
         return answer
     listed = tuple([(record.key, record.value.metadata.uid) for record in page.records])
-    return _delete_portion(request, Collection(options, listed, answer), store, context)
+    return _delete_next(request, Collection(options, listed, answer), store, context)
 
 
-def _delete_portion(
+def _delete_next(
     request: Request, collection: Collection, store: Reader, context: Context
 ) -> Response | Commit:
-    """Delete the next objects of a collection in one transaction. After a conflict the portion is
-    halved, down to one object."""
+    """Delete the next object of a collection. After a conflict it is decided again."""
     options, strategy = collection.options, strategy_of(request.resource)
-    compares: list[Compare] = []
-    writes: list[Put[Any] | Delete] = []
-    at = collection.at
-    while at < len(collection.listed) and max(len(compares), len(writes)) < collection.portion:
+    for at in range(collection.at, len(collection.listed)):
         key, uid = collection.listed[at]
-        at += 1
         record = store.get(key)
         if record is None or record.value.metadata.uid != uid:
             continue  # removed or replaced meanwhile
@@ -143,20 +134,17 @@ def _delete_portion(
         left = after_delete(strategy, record.value, options, context)
         if left is not None and left == record.value:
             continue
-        compares.append(Compare(record.key, record.mod_revision))
-        writes.append(Delete(record.key) if left is None else Put(record.key, left))
+        compares: tuple[Compare, ...] = (Compare(record.key, record.mod_revision),)
+        writes: tuple[Put[Any] | Delete, ...] = (Put(record.key, left),)
         if left is None:
             more_compares, more_writes = removed(request.resource, record.value, store)
-            compares.extend(more_compares)
-            writes.extend(more_writes)
-    if not writes:
-        return collection.answer
-    rest = evolve(request, body=evolve(collection, at=at)) if at < len(collection.listed) else None
-    smaller = evolve(collection, portion=collection.portion // 2)
-    again = evolve(request, body=smaller) if smaller.portion else None
-    return Commit(
-        Txn(tuple(compares), tuple(writes)), lambda committed: collection.answer, rest, again
-    )
+            compares = (*compares, *more_compares)
+            writes = (Delete(record.key), *more_writes)
+        following = evolve(request, body=evolve(collection, at=at + 1))
+        rest = following if at + 1 < len(collection.listed) else None
+        again = evolve(request, body=evolve(collection, at=at))
+        return Commit(Txn(compares, writes), lambda committed: collection.answer, rest, again)
+    return collection.answer
 
 
 # --- the options

@@ -23,8 +23,8 @@ class Commit(Value, frozen=True):
     """A transaction, and `respond`, which makes the answer after the commit, when the revision is
     known.
 
-    A long operation is committed in portions (DEL-9): `rest` is the request for the next portion,
-    and its answer is the answer. After a conflict `again` is handled on the newer state; None means
+    The deletion of a collection has one transaction for each object (DEL-9): `rest` is the request
+    for the next one, and its answer is the answer. After a conflict `again` is handled on the newer state; None means
     the same request.
     """
 

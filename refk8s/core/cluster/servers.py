@@ -75,7 +75,7 @@ def carry_out(cluster: Cluster, request: Request, server: int) -> Decided:
         if cache.is_cut_off:
             return _refused(cluster)  # the transaction was not sent
         if outcome.rest is not None:
-            return _wait(cluster, cache)  # for the outcome of the first portion
+            return _wait(cluster, cache)  # for the outcome of the first transaction
     history, result = commit(cluster.history, outcome.txn, stamp)
     if not isinstance(result, Committed):  # API-9: it is decided again on the newer state
         decided = _refresh(cluster, request, server)
@@ -159,6 +159,10 @@ def _conclude(
         if at <= cluster.now:
             caches = caches.delete(server)
     cluster = evolve(cluster, history=history, last_commit=result, caches=caches)
-    if outcome.rest is not None:
-        return _carry_out_on_newest(cluster, server, outcome.rest)
-    return Decided(cluster, outcome.respond(result), at)
+    if outcome.rest is None:
+        return Decided(cluster, outcome.respond(result), at)
+    decided = _carry_out_on_newest(cluster, server, outcome.rest)
+    if (last := decided.cluster.last_commit) is None or last is result:
+        return decided
+    result = Committed(last.revision, (*result.changes, *last.changes))
+    return evolve(decided, cluster=evolve(decided.cluster, last_commit=result))

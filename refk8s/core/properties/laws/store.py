@@ -14,17 +14,15 @@ from refk8s.core.store import Change, Compacted, FutureRevision
 
 
 def one_revision_per_write(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
-    """STORE-1: a write raises the revision by one, and nothing else does."""
+    """STORE-1: a transaction raises the revision by one, and nothing else does."""
     commit = after.last_commit
     was, is_ = before.history.revision, after.history.revision
     if commit is None and was == is_:
         return None
-    expected = was + 1 if commit is not None and commit.changes else was
-    return (
-        []
-        if is_ == expected
-        else [f"the store went from revision {was} to {is_}, not to {expected}"]
-    )
+    revisions = sorted({change.revision for change in commit.changes}) if commit is not None else []
+    if revisions == list(range(was + 1, is_ + 1)):
+        return []
+    return [f"the store went from revision {was} to {is_}, with changes at {revisions}"]
 
 
 def only_requests_write(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
