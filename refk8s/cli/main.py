@@ -7,6 +7,7 @@ import click
 
 from refk8s import __version__
 from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
+from refk8s.cli.node import node
 from refk8s.cli.processes import COMMANDS
 from refk8s.cli.tokens import token
 
@@ -265,7 +266,7 @@ def explore(**options: Any) -> None:
         fail(str(reason))
 
 
-for command in (*COMMANDS, token):
+for command in (*COMMANDS, token, node):
     main.add_command(command)
 
 

@@ -6,11 +6,11 @@ The `cryptography` package is imported with the first certificate, which takes 5
 
 import ipaddress
 import ssl
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refk8s.components.certificates import name_attribute
 from refk8s.components.files import CannotRun, read_file
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports.certificates import CertificateTerms, NotIssued
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 RSA_BITS_MIN = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-NAME_LENGTH_MAX = 64  # of a common name or organization, for other programs (RFC 5280)
 
 
 class FileAuthority:
@@ -103,17 +102,12 @@ def _problem_of_key(key: Any) -> str:
 def _subject(terms: CertificateTerms) -> "x509.Name":
     from cryptography import x509
 
-    def attribute(kind: Any, text: str) -> Any:
-        if len(text) <= NAME_LENGTH_MAX:
-            return x509.NameAttribute(kind, text)
-        with warnings.catch_warnings(action="ignore"):  # names of nodes may be longer
-            return x509.NameAttribute(kind, text, _validate=False)
-
+    organization, common_name = x509.NameOID.ORGANIZATION_NAME, x509.NameOID.COMMON_NAME
     try:
         return x509.Name(
             [
-                *[attribute(x509.NameOID.ORGANIZATION_NAME, each) for each in terms.organizations],
-                attribute(x509.NameOID.COMMON_NAME, terms.common_name),
+                *[name_attribute(organization, each) for each in terms.organizations],
+                name_attribute(common_name, terms.common_name),
             ]
         )
     except (ValueError, TypeError) as error:

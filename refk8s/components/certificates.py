@@ -9,6 +9,7 @@ is missing or invalid.
 
 import ipaddress
 import ssl
+import warnings
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,8 @@ RENEW_BEFORE = timedelta(days=30)
 """At start, a certificate that expires within this time is renewed."""
 AUTHORITY_NAME = "refk8s-ca"
 HANDSHAKE_STEPS_MAX = 20
+NAME_LENGTH_MAX = 64
+"""The longest name that the cryptography package accepts (RFC 5280)."""
 
 
 @frozen
@@ -175,14 +178,8 @@ def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: dat
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    alternatives: list[x509.GeneralName] = []
-    for host in hosts:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(host)))
-        except ValueError:
-            alternatives.append(x509.DNSName(host))
     extensions = [
-        (x509.SubjectAlternativeName(alternatives), False),
+        (x509.SubjectAlternativeName(_alternatives(hosts)), False),
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
     ]
@@ -203,13 +200,47 @@ def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: da
     return _sign(key, _name(name, group), authority_key, extensions, now)
 
 
+def make_request(key: bytes, name: str, group: str, hosts: Iterable[str]) -> bytes:
+    """A request for a certificate (PKCS #10), in PEM, for this common name and organization, and
+    for these names and addresses."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(name, group))
+    if alternatives := _alternatives(hosts):
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    made = builder.sign(_load(key), hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+def _alternatives(hosts: Iterable[str]) -> "list[x509.GeneralName]":
+    from cryptography import x509
+
+    found: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            found.append(x509.DNSName(host))
+    return found
+
+
+def name_attribute(kind: "x509.ObjectIdentifier", text: str) -> "x509.NameAttribute[str]":
+    """An attribute of a subject. Raises ValueError."""
+    from cryptography import x509
+
+    if len(text) <= NAME_LENGTH_MAX:
+        return x509.NameAttribute(kind, text)
+    with warnings.catch_warnings(action="ignore"):  # names of nodes may be longer
+        return x509.NameAttribute(kind, text, _validate=False)
+
+
 def _name(common: str, organization: str = "") -> "x509.Name":
     from cryptography import x509
 
-    parts = (
-        [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)] if organization else []
-    )
-    return x509.Name([*parts, x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+    oids = x509.NameOID
+    parts = [name_attribute(oids.ORGANIZATION_NAME, organization)] if organization else []
+    return x509.Name([*parts, name_attribute(oids.COMMON_NAME, common)])
 
 
 def _sign(

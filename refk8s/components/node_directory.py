@@ -14,6 +14,11 @@ from refk8s.components.files import (
 DEFAULT = "~/.refk8s/node"
 
 
+def data_path(flag: str | None) -> Path:
+    """The directory of `--data-dir`."""
+    return Path(flag or DEFAULT).expanduser().absolute()
+
+
 class NodeDirectory:
     """The directory, private and locked. It has the volumes of the pods, and the id that the
     containers of this node are labelled with.
@@ -22,7 +27,7 @@ class NodeDirectory:
     """
 
     def __init__(self, path: str | None) -> None:
-        self.path = Path(path or DEFAULT).expanduser().absolute()
+        self.path = data_path(path)
         self._made = make_directory(self.path, "--data-dir")
         self._lock: DirectoryLock | None = None
         self._is_new = False
@@ -43,6 +48,12 @@ class NodeDirectory:
         """Release the lock."""
         if self._lock is not None:
             self._lock.release()
+
+    def remove(self) -> None:
+        """Release the lock, and remove the directory unless it has other files."""
+        if self._lock is not None:
+            self._lock.release(remove=True)
+        remove_directories([self.path])
 
     def abandon(self) -> None:
         """Release the lock, and remove what this process created: its start failed (PROC-1)."""

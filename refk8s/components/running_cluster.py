@@ -60,6 +60,8 @@ class RunningCluster:
     async def _start_components(self, nodes: Nodes) -> None:
         # The API is served already, so the modules of the components are loaded meanwhile.
         components = await asyncio.to_thread(import_module, "refk8s.core.components")
+        from refk8s.components.node_parts import node_parts
+
         api, front, credentials = self.served.api, self.served.front, self.served.credentials
         assert api is not None and front is not None and credentials is not None
         clock = self.clock
@@ -81,25 +83,15 @@ class RunningCluster:
         for node in started:
             dns_addresses = (DNS_ADDRESS,) if node.name_server is not None else ()
             config = KubeletConfig(cluster_dns=dns_addresses)
-            if node.name_server is not None:
-                from refk8s.components.cluster_dns import ClusterDns
-
-                self.drivers.append(
-                    Driver(components.dns(), api, clock, name_server=node.name_server)
-                )
-                self._dns.append(ClusterDns(node.name_server, node.name, self.call))
-            if node.policies is not None:
-                machine = components.policy_machine(node.name)
-                self.drivers.append(Driver(machine, api, clock, policies=node.policies))
-            for machine in components.node_machines(node.name, config):
-                if machine.name == components.kubelet_name(node.name):
-                    driver = Driver(machine, api, clock, runtime=node.runtime)
-                    if teller is not None:
-                        driver.on_run = partial(teller.operated, node.name)
-                else:
-                    driver = Driver(machine, api, clock, rules=node.rules)
-                    if teller is not None:
-                        driver.on_program = partial(teller.programmed, node.name)
+            parts, keeper = node_parts(node, config, self.call)
+            if keeper is not None:
+                self._dns.append(keeper)
+            for machine, adapters in parts:
+                driver = Driver(machine, api, clock, **adapters)
+                if teller is not None and "runtime" in adapters:
+                    driver.on_run = partial(teller.operated, node.name)
+                elif teller is not None and "rules" in adapters:
+                    driver.on_program = partial(teller.programmed, node.name)
                 self.drivers.append(driver)
         streams.local = KubeletServer(
             served_nodes(self.drivers, started), {"/healthz": health_page}, None, clock.now

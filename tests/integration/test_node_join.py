@@ -1,0 +1,133 @@
+"""Machines join a cluster and leave it, with the commands of the README. Rules TRUST-5, TRUST-8,
+TRUST-9, TRUST-11 to TRUST-15 (spec/trust.md)."""
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker_host import container, kubectl_path, make_pod, until
+from docker_nodes import DockerNode, DockerNodes
+from process_world import Process
+
+BIN = Path(sys.executable).parent
+
+
+class Machine:
+    """A host with an engine, its own name and its own home directory."""
+
+    def __init__(self, node: DockerNode, home: Path, name: str) -> None:
+        self.node, self.home, self.name = node, home, name
+        home.mkdir()
+        self.environment = {
+            "HOME": str(home), "DOCKER_HOST": node.address, "PATH": f"{BIN}:{os.environ['PATH']}",
+            "KUBECONFIG": "",
+        }  # fmt: skip
+        script = f'hostname {name}; exec "$@"'
+        self.inside = [*node.inside, "unshare", "--uts", "sh", "-c", script, "-"]
+
+    def process(self, name: str, line: str) -> Process:
+        """A command line of refk8s as a process."""
+        program, *arguments = shlex.split(line)
+        assert program == "refk8s"
+        return Process(self.home, name, *arguments, inside=self.inside, **self.environment)
+
+    def run(self, line: str, code: int = 0) -> str:
+        """What a command line prints."""
+        program, *arguments = shlex.split(line)
+        command = [sys.executable, "-m", "refk8s.cli.main", *arguments]
+        if program == "kubectl":
+            command = [
+                kubectl_path() or "",
+                "--kubeconfig",
+                f"{self.home}/.refk8s/kubeconfig",
+                *arguments,
+            ]
+        done = subprocess.run(
+            [*self.inside, *command], env={**os.environ, **self.environment},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return (done.stdout + done.stderr).strip()
+
+    def get(self, *what: str) -> Any:
+        return json.loads(self.run(f"kubectl get {' '.join(what)} -o json"))
+
+    def containers(self) -> list[str]:
+        return sorted(self.node.containers("-a", "--filter", "label=refk8s.pod-uid"))
+
+
+@pytest.fixture
+def machines(docker_nodes: DockerNodes, tmp_path: Path) -> Iterator[list[Machine]]:
+    yield [
+        Machine(node, tmp_path / f"home-{number}", f"host-{number}")
+        for number, node in enumerate(docker_nodes.nodes[:2], start=1)
+    ]
+
+
+def is_ready(machine: Machine, name: str) -> bool:
+    found = [each for each in machine.get("nodes")["items"] if each["metadata"]["name"] == name]
+    conditions = found[0]["status"].get("conditions", ()) if found else ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def test_trust_11_a_machine_joins_with_the_printed_command_and_leaves(
+    machines: list[Machine],
+) -> None:
+    # Shows TRUST-12.a, TRUST-12.c, TRUST-14.a, TRUST-15.a.
+    first, second = machines
+    cluster = first.process("run", "refk8s run --bind 0.0.0.0 --port 6443").start()
+    joined = None
+    try:
+        line = first.run("refk8s token create --print-join-command")
+        token = shlex.split(line)[shlex.split(line).index("--token") + 1]
+        wrong = line.replace("sha256:", "sha256:0")[:-1]
+        assert "is not the one of --ca-hash" in second.run(wrong, 2)
+        assert "is not signed with this token" in second.run(
+            line.replace(token, f"{token[:-4]}0000"), 2
+        )
+        assert not (second.home / ".refk8s").exists()
+
+        joined = second.process("join", line).start()
+        arguments = Path(f"/proc/{joined.process.pid}/cmdline").read_text()
+        assert "--token" in arguments and token not in arguments
+        until(lambda: is_ready(first, "host-2"), 30, "the node is not ready")
+        addresses = first.get("node host-2")["status"]["addresses"]
+        assert {"type": "InternalIP", "address": second.node.node_ip} in addresses
+        data = second.home / ".refk8s/node"
+        for path in (data / "kubeconfig", *(data / "pki").glob("*.pem")):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+        web = make_pod("web", container("main", "echo hello; exec sleep 1000"), nodeName="host-2")
+        (first.home / "web.json").write_text(json.dumps(web))
+        first.run(f"kubectl create -f {first.home}/web.json")
+        until(lambda: first.get("pod web")["status"]["phase"] == "Running", 30, "no pod")
+        before = second.containers()
+        until(lambda: (data / "pki/kubelet-server-current.pem").exists(), 20, "no certificate")
+        assert first.run("kubectl logs web") == "hello"
+
+        joined.kill()
+        joined = second.process("again", "refk8s node join").start()
+        assert "in use by another refk8s" in second.run("refk8s node leave", 2)
+        first.run("kubectl label pod web again=yes")
+        assert second.containers() == before
+        assert first.get("pod web")["status"]["containerStatuses"][0]["restartCount"] == 0
+        assert joined.stop() == 0, joined.said()
+
+        # without the process: what it left behind is removed too
+        second.process("kept", "refk8s node join --keep").start().kill()
+        until(lambda: second.run("refk8s node leave"), 1, "it does not leave")
+        assert second.containers() == [] and not data.exists()
+        assert "refk8s-" not in second.node.docker("network", "ls")
+        assert "host-2" not in first.run("kubectl get nodes")
+        assert "has not joined a cluster" in second.run("refk8s node join", 2)
+    finally:
+        if joined is not None:
+            joined.stop()
+        cluster.stop()
