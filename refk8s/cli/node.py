@@ -96,7 +96,7 @@ def _read_token(path: str) -> str:
     help="The directory of `refk8s node join`.  [default: ~/.refk8s/node]",
 )
 def leave(data_dir: str | None) -> None:
-    """Delete this machine's Node, and remove its pods, networks, rules and certificates.
+    """Remove this machine's pods, networks, rules and certificates, and its Node if that is allowed.
 
     `refk8s node join` must have been stopped. Pods are not drained: `kubectl drain` comes before.
     """

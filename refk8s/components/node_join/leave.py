@@ -17,9 +17,8 @@ FOLDERS = ("pods", "seccomp")
 
 
 def run_leave(data_dir: str | None, say: Callable[[str], None]) -> int:
-    """Delete the Node, remove its containers, networks and rules, and the files of the data
-    directory; returns the exit status. Raises CannotRun, also if only the Node could not be
-    deleted."""
+    """Delete the Node, and remove its containers, networks and rules and the files of the data
+    directory; returns the exit status. Raises CannotRun."""
     path = data_path(data_dir)
     if not NodeCredentials(path).kubeconfig.exists():
         raise CannotRun(f"this machine has not joined a cluster with the data directory {path}")
@@ -36,17 +35,13 @@ def run_leave(data_dir: str | None, say: Callable[[str], None]) -> int:
         directory.release()
         raise
     directory.remove()
-    if problem:
-        raise CannotRun(
-            f"this machine has left the cluster, but its Node is still there ({problem}): kubectl delete node {name or 'NAME'}"
-        )
-    say(f"node {name} has left the cluster")
+    say(f"node {name} has left the cluster{problem}")
     return 0
 
 
 async def _leave(directory: NodeDirectory, credentials: NodeCredentials, name: str) -> str:
     """Delete the Node first, so that no Service leads to its pods any more; then remove what runs.
-    Returns why the Node could not be deleted, or "". Raises CannotRun."""
+    Returns words if the Node could not be deleted. Raises CannotRun."""
     from refk8s.components.choose_nodes import choose_nodes
     from refk8s.components.clock import Clock
 
@@ -54,7 +49,9 @@ async def _leave(directory: NodeDirectory, credentials: NodeCredentials, name: s
     problem = await _delete_node(credentials, name)
     nodes.start(directory.cluster_id)
     await nodes.close(False)
-    return problem
+    if not problem:
+        return ""
+    return f"; its Node is still there ({problem}): kubectl delete node {name or 'NAME'}"
 
 
 async def _delete_node(credentials: NodeCredentials, name: str) -> str:
@@ -64,9 +61,11 @@ async def _delete_node(credentials: NodeCredentials, name: str) -> str:
         return "its certificate cannot be read"
     client = CommandClient(read_kubeconfig(credentials.kubeconfig))
     try:
-        await client.call(Request("delete", NODES, "", name), 404)
-    except CannotRun as error:
-        return str(error)
+        response = await client.api.call(Request("delete", NODES, "", name))
     finally:
         client.api.close()
-    return ""
+    if response is None:
+        return "the API server does not answer"
+    if response.code == 403:
+        return "only an administrator may delete it"
+    return "" if response.ok or response.code == 404 else str(response.body.message)

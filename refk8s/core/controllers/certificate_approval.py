@@ -33,12 +33,12 @@ from refk8s.core.api.resources import (
     SUBJECT_ACCESS_REVIEWS,
 )
 from refk8s.core.api.user import NODES as NODES_GROUP
-from refk8s.core.api.user import service_account_user
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.certificate_requests import (
     KUBELET_CLIENT,
     KUBELET_SERVING,
     NODE_PREFIX,
+    USER,
     why_not_signed,
 )
 from refk8s.core.controllers.service_cidr import contains
@@ -150,7 +150,7 @@ class CertificateApprover(Reconciler):
     """TRUST-8, TRUST-9: approves what a kubelet may have."""
 
     name = "certificatesigningrequest-approving-controller"
-    user = service_account_user("kube-system", "certificate-controller")
+    user = USER
     interests = (
         Interest(CERTIFICATE_SIGNING_REQUESTS, own_key),
         Interest(NODES, _of_node),

@@ -10,9 +10,14 @@ from refk8s.core.api.certificates_v1 import CertificateSigningRequest
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CERTIFICATE_SIGNING_REQUESTS
-from refk8s.core.api.user import service_account_user
 from refk8s.core.context import MINUTE, Instant, parse_timestamp
-from refk8s.core.controllers.certificate_requests import APPROVED, DENIED, FAILED, condition_of
+from refk8s.core.controllers.certificate_requests import (
+    APPROVED,
+    DENIED,
+    FAILED,
+    USER,
+    condition_of,
+)
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
@@ -40,7 +45,7 @@ class CertificateCleaner(Reconciler):
     """TRUST-10: deletes requests that nobody needs any more."""
 
     name = "certificatesigningrequest-cleaner-controller"
-    user = service_account_user("kube-system", "certificate-controller")
+    user = USER
     interests = (Interest(CERTIFICATE_SIGNING_REQUESTS, own_key),)
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:

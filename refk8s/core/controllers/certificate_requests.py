@@ -12,7 +12,7 @@ from refk8s.core.api.certificates_v1 import (
     CertificateSigningRequestCondition,
 )
 from refk8s.core.api.pkcs10 import CertificateRequest
-from refk8s.core.api.user import MASTERS, NODES
+from refk8s.core.api.user import MASTERS, NODES, service_account_user
 
 CLIENT: Final = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT: Final = "kubernetes.io/kube-apiserver-client-kubelet"
@@ -20,6 +20,8 @@ KUBELET_SERVING: Final = "kubernetes.io/kubelet-serving"
 SIGNERS: Final = (CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 APPROVED, DENIED, FAILED = "Approved", "Denied", "Failed"
 NODE_PREFIX: Final = "system:node:"
+USER: Final = service_account_user("kube-system", "certificate-controller")
+"""The user of the three controllers."""
 
 _SIGNATURE, _ENCIPHERMENT = "digital signature", "key encipherment"
 CLIENT_AUTH, SERVER_AUTH = "client auth", "server auth"

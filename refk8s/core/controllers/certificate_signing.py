@@ -16,13 +16,13 @@ from refk8s.core.api.certificates_v1 import (
 from refk8s.core.api.pkcs10 import NotPkcs10, read_request
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CERTIFICATE_SIGNING_REQUESTS
-from refk8s.core.api.user import service_account_user
 from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.controllers.certificate_requests import (
     APPROVED,
     DENIED,
     FAILED,
     SIGNERS,
+    USER,
     condition_of,
     why_not_signed,
 )
@@ -72,7 +72,7 @@ class CertificateSigner(Reconciler):
     """TRUST-7: issues the certificate of an approved request of one of Kubernetes' own signers."""
 
     name = "certificatesigningrequest-signing-controller"
-    user = service_account_user("kube-system", "certificate-controller")
+    user = USER
     interests = (Interest(CERTIFICATE_SIGNING_REQUESTS, own_key),)
 
     def __init__(self, authority: CertificateAuthority, duration: Instant = DURATION) -> None:

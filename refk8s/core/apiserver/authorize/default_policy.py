@@ -43,6 +43,7 @@ BOOTSTRAPPERS: Final = "Group system:bootstrappers:kubeadm:default-node-token"
 
 LOOK_UPS: Final = "refk8s:look-ups"
 NETWORK_POLICY: Final = "refk8s:network-policy"
+OF_NODES: Final = "refk8s:nodes"
 _OF_KUBEADM: Final = {
     # a binding of kubeadm, or one of ours -> (its cluster role, its subjects)
     "kubeadm:cluster-admins": ("cluster-admin", ("Group kubeadm:cluster-admins",)),
@@ -58,7 +59,8 @@ _OF_KUBEADM: Final = {
     ),
     "kubeadm:node-proxier": ("system:node-proxier", ("ServiceAccount kube-proxy",)),
     LOOK_UPS: (LOOK_UPS, ("User system:kube-controller-manager",)),
-    NETWORK_POLICY: (NETWORK_POLICY, ("ServiceAccount network-policy",)),
+    NETWORK_POLICY: (NETWORK_POLICY, ("ServiceAccount network-policy", "Group system:nodes")),
+    OF_NODES: (OF_NODES, ("Group system:nodes",)),
     "system:coredns": ("system:coredns", ("ServiceAccount coredns",)),
 }
 _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
@@ -70,6 +72,13 @@ _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
         EVENTS,
         ("list watch", "core", "namespaces pods"),
         ("list watch", "networking.k8s.io", "networkpolicies"),
+    ),
+    # The proxy and the name server of a node that has joined use the certificate of its kubelet
+    # (TRUST-12), which also authenticates the request for its serving certificate (TRUST-9).
+    OF_NODES: (
+        ("list watch", "core", "endpoints namespaces services"),
+        ("list watch", "discovery.k8s.io", "endpointslices"),
+        ("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeserver"),
     ),
     "system:coredns": (
         ("list watch", "core", "endpoints services pods namespaces"),
@@ -88,7 +97,7 @@ _ROLES_OF_KUBEADM: Final[dict[tuple[str, str], tuple[Grants, tuple[str, ...]]]] 
             ("get", "core", "services"),
             ("create delete get update", "discovery.k8s.io", "endpointslices"),
         ),
-        ("ServiceAccount coredns",),
+        ("ServiceAccount coredns", "Group system:nodes"),
     ),
 }
 
