@@ -21,10 +21,18 @@ class World:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        self.plane = Process(
-            work, "run", "run", "--adapter", "fake", "--nodes", "0", "--bind", "0.0.0.0", "--port", port,
-            "--data-dir", str(work / "plane"), "--kubeconfig", str(self.kubeconfig), inside=host.inside,
+        access = ("--kubeconfig", str(self.kubeconfig))
+        self.server = Process(
+            work, "apiserver", "apiserver", "--bind", "0.0.0.0", "--port", port,
+            "--data-dir", str(work / "plane"), *access, inside=host.inside,
         )  # fmt: skip
+        manager = ("controller-manager", "--no-leader-elect", "--cluster-cidr", "10.244.0.0/16")
+        self.others = [
+            Process(work, "manager", *manager, *access, inside=host.inside),
+            Process(
+                work, "scheduler", "scheduler", "--no-leader-elect", *access, inside=host.inside
+            ),
+        ]
         self.kubelet = Process(
             work, "kubelet", "kubelet", "--adapter", "docker", "--node-name", "worker", "--kubeconfig",
             str(self.kubeconfig), "--data-dir", str(work / "node"), inside=host.inside, DOCKER_HOST=host.address,
@@ -48,13 +56,17 @@ class World:
 @pytest.fixture
 def world(docker_host: Host, tmp_path: Path) -> Iterator[World]:
     made = World(docker_host, tmp_path)
-    made.plane.start()
-    made.kubelet.start()
+    processes = (made.kubelet, *made.others, made.server)
     try:
+        made.server.start()
+        for process in (*made.others, made.kubelet):
+            process.begin()
+        made.kubelet.wait_until_ready()
         yield made
     finally:
-        for process in (made.kubelet, made.plane):
-            process.stop()
+        for process in processes:
+            if hasattr(process, "process"):
+                process.stop()
 
 
 def test_proc_7_a_kubelet_process_runs_pods_and_adopts_them_after_it_was_killed(

@@ -11,6 +11,8 @@ from refk8s.core.ports import RuleSet
 
 log = logging.getLogger("refk8s")
 
+NO_PODS = "0.0.0.0/32"
+"""In place of the pod range, to remove the rules of an earlier process, which are found by name."""
 Aside = Callable[[Callable[[], object], Callable[[object], None]], None]
 """Calls the first in a worker thread, and the second with its result in the loop's thread."""
 
@@ -59,11 +61,10 @@ class ServiceRules:
 
     def remove(self) -> None:
         """Remove the rules of this cluster; slow."""
-        problem = self._choose()
-        if self._chosen is None:
-            log.warning("service rules of this cluster may be left behind: %s", problem)
-        else:
-            self._chosen.remove()
+        self._choose()
+        if self._chosen is None:  # a process that has not learned the range, or has no engine
+            self._chosen = choose_rules(self._node_ip, NO_PODS, self._cluster_id)
+        self._chosen.remove()
 
 
 def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:
