@@ -450,6 +450,7 @@ def test_d_10_these_roles_are_ours():
         ("ClusterRole", "refk8s:network-policy"),
         ("ClusterRoleBinding", "refk8s:network-policy"),
         ("ClusterRole", "refk8s:nodes"),
+        ("ClusterRoleBinding", "refk8s:kubelet-serving-approver"),
         ("ClusterRoleBinding", "refk8s:nodes"),
         ("Role", "refk8s:name-server"),
         ("RoleBinding", "refk8s:name-server"),

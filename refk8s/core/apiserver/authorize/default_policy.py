@@ -61,6 +61,11 @@ _OF_KUBEADM: Final = {
     LOOK_UPS: (LOOK_UPS, ("User system:kube-controller-manager",)),
     NETWORK_POLICY: (NETWORK_POLICY, ("ServiceAccount network-policy", "Group system:nodes")),
     OF_NODES: (OF_NODES, ("Group system:nodes",)),
+    # TRUST-9
+    "refk8s:kubelet-serving-approver": (
+        "system:certificates.k8s.io:kubelet-serving-approver",
+        ("ServiceAccount certificate-controller",),
+    ),
     "system:coredns": ("system:coredns", ("ServiceAccount coredns",)),
 }
 _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
