@@ -1,4 +1,5 @@
-"""A cache for functions of strings, bounded in bytes. Rule HTTP-7."""
+"""Caches for pure functions, bounded in bytes. Rules HTTP-7 (spec/http.md), SCHED-17
+(spec/scheduler.md)."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -30,6 +31,45 @@ def remember(maxsize: int) -> Callable[[F], F]:
         # Most of these functions have one argument and are called for every name of every object.
         found = wraps(function)(call_with_one if function.__code__.co_argcount == 1 else call)
         found.cache_info = remembered.cache_info  # type: ignore[attr-defined]
+        return found  # type: ignore[return-value]
+
+    return decorate
+
+
+def remember_within(bytes_max: int, size_of: Callable[..., int]) -> Callable[[F], F]:
+    """A cache for a function whose arguments are as long as a user makes them. The arguments that
+    it keeps have at most `bytes_max` bytes together, as `size_of` counts them.
+
+    It has two generations. When the younger one is full, the older one is dropped, and what is used
+    again moves to the younger one. O(1).
+    """
+
+    def decorate(function: F) -> F:
+        young: dict[Any, Any] = {}
+        old: dict[Any, Any] = {}
+        size = 0  # of the younger generation
+
+        def call(*arguments: Any) -> Any:
+            nonlocal young, old, size
+            if arguments in young:
+                return young[arguments]
+            result = old[arguments] if arguments in old else function(*arguments)
+            more = size_of(*arguments)
+            if size + more > bytes_max // 2:
+                if more > bytes_max // 2:
+                    return result
+                young, old, size = {}, young, 0
+            young[arguments] = result
+            size += more
+            return result
+
+        def clear() -> None:
+            nonlocal young, old, size
+            young, old, size = {}, {}, 0
+
+        found = wraps(function)(call)
+        found.kept = lambda: (*young, *old)  # type: ignore[attr-defined]
+        found.cache_clear = clear  # type: ignore[attr-defined]
         return found  # type: ignore[return-value]
 
     return decorate

@@ -122,7 +122,9 @@ class SqliteEngine(Reads[V]):
         self._encode = encode
         self._stamp = stamp
         self._sum = 0  # of the checksums of all rows
-        self._memory: MemoryEngine[V] = MemoryEngine(stamp, lambda value: len(encode(value)))
+        # by id of the value: the sizes of values that are written and not yet published
+        self._written: dict[int, int] = {}
+        self._memory: MemoryEngine[V] = MemoryEngine(stamp, self._size_of)
         self._reads = self._memory
         made = _make_file(self.path)
         try:
@@ -169,10 +171,17 @@ class SqliteEngine(Reads[V]):
     def publish(self, batch: Batch[V]) -> None:
         """Make the batch visible to readers (STORE-16)."""
         self._memory.publish(batch)
+        self._written = {}
+
+    def _size_of(self, value: V) -> int:
+        """The bytes of a value. One that is being written has been encoded already."""
+        size = self._written.get(id(value))
+        return len(self._encode(value)) if size is None else size
 
     def _rows(self, changes: Sequence[Change[V]]) -> builtins.list[Row]:
         rows: builtins.list[Row] = []
         revision = place = 0
+        self._written = {}
         for change in changes:
             place = place + 1 if change.revision == revision else 0
             revision = change.revision
@@ -181,6 +190,8 @@ class SqliteEngine(Reads[V]):
             record = change.record if change.record is not None else change.previous
             assert record is not None, "a change without a record before or after"
             value = None if change.record is None else self._encode(record.value)
+            if value is not None:
+                self._written[id(record.value)] = len(value)
             row = (
                 (revision << _PLACE_BITS) + place,
                 change.key,

@@ -42,7 +42,9 @@ from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, shown_warnings
 from refk8s.core.apiserver.route import route
 from refk8s.core.context import SECOND, Context, SeededChance
-from refk8s.core.memo import TEXT_LENGTH_MAX
+from refk8s.core.memo import TEXT_LENGTH_MAX, remember_within
+from refk8s.core.scheduler import needs
+from refk8s.core.scheduler.needs import needs_of
 from refk8s.core.store import EMPTY, Put, Txn, commit
 from refk8s.core.store_port import StoreUnavailable
 from refk8s.core.value import evolve
@@ -275,6 +277,36 @@ def test_http_7_long_texts_are_not_remembered() -> None:
     assert route.cache_info().currsize == before  # type: ignore[attr-defined]
     route("GET", "/api", "short-and-never-seen")
     assert route.cache_info().currsize == before + 1  # type: ignore[attr-defined]
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(2, 100))
+def test_http_7_a_cache_within_a_number_of_bytes_gives_the_plain_answer_and_keeps_no_more(
+    keys: list[bytes], bytes_max: int
+) -> None:
+    computed: list[bytes] = []
+
+    @remember_within(bytes_max, len)
+    def backwards(key: bytes) -> bytes:
+        computed.append(key)
+        return key[::-1]
+
+    for key in keys:
+        assert backwards(key) == key[::-1]
+        assert sum(len(kept) for (kept,) in backwards.kept()) <= bytes_max  # type: ignore[attr-defined]
+        count = len(computed)
+        backwards(key)
+        assert len(computed) == count + (len(key) > bytes_max // 2), "the last one is kept"
+
+
+def test_http_7_the_scheduler_keeps_requirements_within_its_bound() -> None:
+    def pod(number: int) -> Pod:
+        selector = {"name": f"{number}{'x' * (1 << 20)}"}
+        return Pod(metadata=ObjectMeta(), spec=PodSpec(node_selector=selector, containers=()))
+
+    for number in range(12):
+        assert needs_of(pod(number)).node_selector[0][1].startswith(str(number))
+    kept = needs._parse.kept()  # type: ignore[attr-defined]
+    assert len(kept) > 1 and sum(len(key) for (key,) in kept) <= needs.CACHED_BYTES_MAX
 
 
 def test_http_7_kept_lists_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,10 +38,8 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bo
 
 
 def _pairs(pod: Pod) -> list[str]:
-    return [
-        f"{pod.metadata.namespace}/{key}={value}"
-        for key, value in sorted((pod.metadata.labels or {}).items())
-    ]
+    labels, namespace = pod.metadata.labels or {}, pod.metadata.namespace
+    return [f"{namespace}/{key}={labels[key]}" for key in sorted(labels)]
 
 
 def _selector_pair(service: Service) -> tuple[str, ...]:

@@ -30,15 +30,13 @@ Memory: TypeAlias = Map[Key, tuple[str, bool]]
 
 def claims_of(pod: Pod) -> tuple[Key, ...]:
     """The claims that a pod names, and those of its ephemeral volumes."""
-    namespace = pod.metadata.namespace or ""
-    names = [
-        volume.persistent_volume_claim.claim_name
-        if volume.persistent_volume_claim is not None
-        else f"{pod.metadata.name}-{volume.name}"
-        for volume in pod.spec.volumes or ()
-        if volume.persistent_volume_claim is not None or volume.ephemeral is not None
-    ]
-    return tuple([f"{namespace}/{name}" for name in names])
+    claims: tuple[Key, ...] = ()
+    for volume in pod.spec.volumes or ():
+        if volume.persistent_volume_claim is not None:
+            claims += (f"{pod.metadata.namespace}/{volume.persistent_volume_claim.claim_name}",)
+        elif volume.ephemeral is not None:
+            claims += (f"{pod.metadata.namespace}/{pod.metadata.name}-{volume.name}",)
+    return claims
 
 
 def uses(pod: Pod, claim: Key) -> bool:
@@ -47,7 +45,9 @@ def uses(pod: Pod, claim: Key) -> bool:
 
 
 def _of_pod(view: View, old: Pod | None, new: Pod | None) -> set[Key]:
-    return {key for pod in (old, new) if pod is not None for key in claims_of(pod)}
+    if old is None or new is None:
+        return {key for pod in (old, new) if pod is not None for key in claims_of(pod)}
+    return {*claims_of(new), *(claims_of(old) if old.spec is not new.spec else ())}
 
 
 class ClaimProtection(Reconciler):

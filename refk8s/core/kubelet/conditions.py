@@ -35,8 +35,9 @@ def compute_conditions(
         "PodScheduled": (True, "", ""),
     }
     old = {condition.type: condition for condition in pod.status.conditions or ()}
+    at = timestamp(now)
     own = [
-        _condition(old.get(type), type, *verdicts[type], pod.metadata.generation, now)
+        _condition(old.get(type), type, *verdicts[type], pod.metadata.generation, at)
         for type in OWN
     ]
     return (
@@ -52,10 +53,10 @@ def _condition(
     reason: str,
     message: str,
     generation: int | None,
-    now: Instant,
+    now: str,
 ) -> PodCondition:
     status = "True" if holds else "False"
-    since = transition_time(old, status, timestamp(now))
+    since = transition_time(old, status, now)
     return PodCondition(
         type=type,
         status=status,

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from immutables import Map
+from msgspec.structs import replace
 
 from refk8s.core.api.request import Response
 from refk8s.core.context import MILLISECOND, SECOND, SUFFIX_LENGTH, Instant, format_suffix
@@ -18,7 +19,6 @@ from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.recorder import record
 from refk8s.core.loop.state import Item, LoopState
 from refk8s.core.machine import Call, Effect, Problem
-from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
     from refk8s.core.loop.loop import Loop
@@ -94,7 +94,7 @@ class Draft:
         busy = self.busy.get(item)
         if busy is not None:
             if not busy.due:
-                self.busy[item] = evolve(busy, due=True)
+                self.busy[item] = replace(busy, due=True)
         elif item not in self.due:
             self.due[item] = self.next_id()
 

@@ -13,12 +13,14 @@ WATCH-2 to WATCH-6 (spec/watch.md).
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detection of changes".
 """
 
+from msgspec.structs import replace
+
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import User
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.loop.view import View
-from refk8s.core.value import Value, evolve
+from refk8s.core.value import Value
 
 RESTING, LISTING, WATCHING = "resting", "listing", "watching"
 
@@ -62,20 +64,20 @@ class Informer(Value, frozen=True):
         return Request("watch", self.resource, options=options, user=user)
 
     def listing(self) -> "Informer":
-        return evolve(self, phase=LISTING)
+        return replace(self, phase=LISTING)
 
     def watching(self, revision: int) -> "Informer":
-        return evolve(self, phase=WATCHING, revision=revision)
+        return replace(self, phase=WATCHING, revision=revision)
 
     def received(self, revision: int) -> "Informer":
         """Changes were received, so the stream works: reset the back-off."""
-        return evolve(self, revision=max(revision, self.revision), failures=0)
+        return replace(self, revision=max(revision, self.revision), failures=0)
 
     def failed(self, now: Instant) -> "Informer":
         """Wait before the next attempt: 10 ms, doubled each time, at most 30 s (WATCH-6)."""
         delay = min(BACKOFF_FIRST << min(self.failures, 20), BACKOFF_MAX)
-        return evolve(self, phase=RESTING, failures=self.failures + 1, due=now + delay)
+        return replace(self, phase=RESTING, failures=self.failures + 1, due=now + delay)
 
     def gone(self, now: Instant) -> "Informer":
         """410: list again at once (WATCH-3)."""
-        return evolve(self, phase=RESTING, revision=0, due=now)
+        return replace(self, phase=RESTING, revision=0, due=now)

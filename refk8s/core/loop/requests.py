@@ -4,13 +4,14 @@ LOOP-4 to LOOP-7, LOOP-9 (spec/loop.md).
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from refk8s.core.api.request import Request, Response
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.plan import Key, Note
 from refk8s.core.loop.state import Flight, Item, Seen
 from refk8s.core.machine import Call
-from refk8s.core.value import evolve
 
 RESEND_FIRST: Instant = 50 * MILLISECOND
 RESEND_MAX: Instant = 10 * SECOND
@@ -20,7 +21,7 @@ def send(draft: Draft, flight: Flight) -> None:
     """Send a request under a new id. A delete records the object as the view shows it (LOOP-4)."""
     id = draft.next_id()
     if flight.request.verb == "delete" and not flight.seen:
-        flight = evolve(flight, seen=_seen(draft, flight.request))
+        flight = replace(flight, seen=_seen(draft, flight.request))
     draft.flights[id] = flight
     draft.effects.append(Call(id, flight.request))
 
@@ -55,7 +56,7 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
         response = None  # A 5xx response does not show whether an earlier attempt took effect.
     if response is None or response.code == 503:  # LOOP-6: unknown, so send it again
         delay = min(RESEND_FIRST << min(flight.tries, 20), RESEND_MAX)
-        again = evolve(flight, tries=flight.tries + 1, is_retry=True, due=draft.now + delay)
+        again = replace(flight, tries=flight.tries + 1, is_retry=True, due=draft.now + delay)
         draft.resends = draft.resends.set(draft.next_id(), again)
         return
     if flight.lookup:
@@ -74,7 +75,9 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
             draft,
             Flight(
                 flight.item,
-                evolve(flight.request, verb="get", subresource="", body=None, user=draft.loop.user),
+                replace(
+                    flight.request, verb="get", subresource="", body=None, user=draft.loop.user
+                ),
                 lookup=True,
             ),
         )
@@ -105,7 +108,7 @@ def _note_done(draft: Draft, flight: Flight) -> None:
     """EVENT-3: the request of a note has succeeded, so its Event may be recorded."""
     note: Note = flight.request.note
     draft.record(
-        evolve(note, message=note.message.replace("{name}", flight.request.name)),
+        replace(note, message=note.message.replace("{name}", flight.request.name)),
         flight.item[0],
     )
 
@@ -123,7 +126,7 @@ def answer_for(
     for prefix, revision in reached:
         if revision > waits.get(prefix, 0):
             waits = waits.set(prefix, revision)
-    busy = evolve(
+    busy = replace(
         busy,
         outstanding=busy.outstanding - 1,
         failure=busy.failure or failure,
@@ -132,18 +135,18 @@ def answer_for(
     )
     if busy.outstanding == 0:
         if busy.failure is not None:
-            busy = evolve(busy, waves=())  # LOOP-5
+            busy = replace(busy, waves=())  # LOOP-5
         if busy.waves:
             wave, busy = (
                 busy.waves[0],
-                evolve(busy, waves=busy.waves[1:], outstanding=len(busy.waves[0])),
+                replace(busy, waves=busy.waves[1:], outstanding=len(busy.waves[0])),
             )
         else:
-            wave, busy = busy.last, evolve(busy, last=(), outstanding=len(busy.last))
+            wave, busy = busy.last, replace(busy, last=(), outstanding=len(busy.last))
         for request in wave:
             send(draft, Flight(item, request))
     if busy.outstanding == 0 and busy.failure is None:
-        busy = evolve(busy, due=True)  # LOOP-9
+        busy = replace(busy, due=True)  # LOOP-9
     draft.busy[item] = busy
     if busy.outstanding == 0:
         draft.waiting = draft.waiting.set(item, None)

@@ -21,7 +21,7 @@ queues, for the guarantees; ARCHITECTURE.md explains the problem of lost respons
 
 from collections.abc import Iterable
 
-import msgspec
+from msgspec.structs import replace
 
 from refk8s.core.api.request import Request, Response
 from refk8s.core.context import Instant
@@ -46,7 +46,6 @@ from refk8s.core.machine import (
     Woken,
 )
 from refk8s.core.ports import NodeRules
-from refk8s.core.value import evolve
 
 GENERATED_BASE_LENGTH_MAX = 58
 
@@ -154,10 +153,14 @@ def _decide(draft: Draft, item: Item) -> None:
         return
     if plan.memory is not UNCHANGED:
         draft.memories = draft.memories.set(draft.loop.memory_names[name], plan.memory)
-    draft.set_timer(item, plan.wake_at)
-    _start_plan(draft, item, plan, waves, last)
+    if plan.wake_at is not None or item in draft.timers:
+        draft.set_timer(item, plan.wake_at)
+    if waves or last or plan.rules is not None:
+        _start_plan(draft, item, plan, waves, last)
+    else:
+        draft.end_plan(item, None, plan.failed)
     for request in plan.queries:
-        send(draft, Flight(item, evolve(request, user=draft.loop.users[name]), query=True))
+        send(draft, Flight(item, replace(request, user=draft.loop.users[name]), query=True))
     for operation in plan.runs:
         id = draft.next_id()
         draft.runs[id] = (item, operation)
@@ -214,9 +217,7 @@ def _named(draft: Draft, request: Request, reconciler: str) -> Request:
         metadata = request.body.metadata
         if metadata.generate_name and not metadata.name:
             name = metadata.generate_name[:GENERATED_BASE_LENGTH_MAX] + draft.new_name()
-            body = msgspec.structs.replace(
-                request.body, metadata=msgspec.structs.replace(metadata, name=name)
-            )
-            return evolve(request, body=body, user=user, name=name)
-        return evolve(request, user=user, name=metadata.name or "")
-    return evolve(request, user=user)
+            body = replace(request.body, metadata=replace(metadata, name=name))
+            return replace(request, body=body, user=user, name=name)
+        return replace(request, user=user, name=metadata.name or "")
+    return replace(request, user=user)

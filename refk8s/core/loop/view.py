@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from immutables import Map
+from msgspec.structs import replace
 
 from refk8s.core.api.resources import Resource
 from refk8s.core.loop.plan import Key
-from refk8s.core.value import Value, evolve, field
+from refk8s.core.value import Value, field
 
 
 def key_of(obj: Any) -> Key:
@@ -104,7 +105,7 @@ class View(Value, frozen=True, eq=False):
 
     def get(self, resource: Resource, key: Key) -> Any | None:
         """The object, or None."""
-        return self.table(resource).objects.get(key)
+        return self.tables.get(resource.prefix, _EMPTY).objects.get(key)
 
     def list(self, resource: Resource) -> Objects:
         """All objects of a resource in key order. O(n log n)."""
@@ -120,12 +121,16 @@ class View(Value, frozen=True, eq=False):
     def indexed_keys(self, resource: Resource, index: str, value: str) -> Keys:
         """Keys of the objects under this value of the index, sorted."""
         entries = self.table(resource).indexes.get(index)
-        return sorted(entries.get(value, ())) if entries is not None else []
+        found = entries.get(value) if entries is not None else None
+        return sorted(found) if found is not None else []
 
     def indexed(self, resource: Resource, index: str, value: str) -> Objects:
         """The objects under this value of the index, in key order."""
+        keys = self.indexed_keys(resource, index, value)
+        if not keys:
+            return []
         objects = self.table(resource).objects
-        return [objects[key] for key in self.indexed_keys(resource, index, value)]
+        return [objects[key] for key in keys]
 
     def fold(self, name: str) -> Any:
         return self.folds[name]
@@ -227,9 +232,9 @@ class Viewer:
             max(revision, table.revision),
             synced or table.synced,
         )
-        view = evolve(view, tables=view.tables.set(resource.prefix, following), left_out=left_out)
+        view = replace(view, tables=view.tables.set(resource.prefix, following), left_out=left_out)
         if folds:
-            view = evolve(view, folds=view.folds.update(folds))
+            view = replace(view, folds=view.folds.update(folds))
         return view, changed
 
 

@@ -8,13 +8,13 @@ namespace selector, matchLabelKeys), "Pod Topology Spread Constraints".
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from refk8s.core.api.core_v1 import PodAffinityTerm, TopologySpreadConstraint
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement
 from refk8s.core.api.selector import Selector, SelectorError, from_label_selector
-from refk8s.core.scheduler.needs import Needs
+from refk8s.core.memo import remember_within
+from refk8s.core.scheduler.needs import CACHED_BYTES_MAX, Needs
 from refk8s.core.value import Value
 
 HARD = "DoNotSchedule"
@@ -88,7 +88,11 @@ class InterPodTerms(Value, frozen=True, eq=False):
         return self.preferred + tuple((REQUIRED_WEIGHT, term) for term in self.affinity)
 
 
-@lru_cache(maxsize=8192)
+def _size(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) -> int:
+    return len(key) + sum([len(name) + len(value) for name, value in labels])
+
+
+@remember_within(CACHED_BYTES_MAX, _size)
 def _resolve(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) -> InterPodTerms:
     needs, own = Needs.of(key), dict(labels)
     near, far = needs.pod_affinity, needs.pod_anti_affinity

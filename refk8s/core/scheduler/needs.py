@@ -7,7 +7,6 @@ Source: Kubernetes documentation, "Resource Management for Pods and Containers" 
 resource requests are scheduled). Left out: dynamic resource claims; volumes.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +22,7 @@ from refk8s.core.api.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
+from refk8s.core.memo import remember_within
 from refk8s.core.pods.containers import is_sidecar
 from refk8s.core.pods.host_ports import HostPort, host_ports
 from refk8s.core.pods.node_affinity import NAME_FIELD, preferred_terms, required_terms
@@ -38,6 +38,9 @@ from refk8s.core.value import Value
 # the request of a container without one in scores (SCHED-12): milli-CPUs and bytes
 SCORED_DEFAULT: Amounts = {CPU: 100, MEMORY: 200 * 1024 * 1024}
 DEFAULT_SCHEDULER = "default-scheduler"
+
+CACHED_BYTES_MAX = 8 << 20
+"""The bytes of the keys in a cache. What is cached for a key takes some times as much."""
 
 Requested = dict[str, str] | None
 
@@ -132,7 +135,7 @@ def _requests(resources: ResourceRequirements | None) -> Requested:
     return resources.requests if resources is not None else None
 
 
-@lru_cache(maxsize=8192)
+@remember_within(CACHED_BYTES_MAX, len)
 def _parse(key: bytes) -> Needs:
     parts = msgspec.msgpack.decode(key, type=_Parts)
     (
