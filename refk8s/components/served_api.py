@@ -50,6 +50,7 @@ from refk8s.store.open import is_etcd, open_store
 if TYPE_CHECKING:
     from socket import socket
 
+    from refk8s.components.driver import Driver
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.kubernetes_service import KubernetesService
 
@@ -74,6 +75,7 @@ class ServedApi:
         self._lock: DirectoryLock | None = None
         self._kubernetes: KubernetesService | None = None
         self._expiry: EventExpiry | None = None
+        self._definitions: Driver | None = None
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -117,10 +119,12 @@ class ServedApi:
         )
 
     def maintain(self, nodes: Nodes | None) -> None:
-        """Keep the service default/kubernetes and let Events expire. `nodes`: those of this
+        """Keep the service default/kubernetes, let definitions take effect and Events expire. `nodes`: those of this
         process, whose bridge may lead pods to the API server."""
+        from refk8s.components.driver import Driver
         from refk8s.components.event_expiry import EventExpiry
         from refk8s.components.kubernetes_service import KubernetesService
+        from refk8s.core.controllers.custom_resource_definition import apiextensions
 
         assert self.api is not None and self.front is not None
         bind, port = self.options.bind, self.port
@@ -128,6 +132,8 @@ class ServedApi:
             self.api, self.front, nodes, self.call, API_SERVER, bind, port, node_address()
         )
         self._kubernetes.start()
+        self._definitions = Driver(apiextensions(), self.api, self.clock)
+        self._definitions.start()
         if not is_etcd(self.options.store_url):  # etcd deletes them by itself (ETCD-12)
             self._expiry = EventExpiry(
                 self.api, self.call, API_SERVER, self.options.event_ttl_seconds
@@ -264,7 +270,7 @@ class ServedApi:
 
     def stop_maintaining(self) -> None:
         """Stop what `maintain` started."""
-        for keeper in (self._kubernetes, self._expiry):
+        for keeper in (self._kubernetes, self._expiry, self._definitions):
             if keeper is not None:
                 keeper.stop()
 

@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 from api_world import World
+from custom_world import DEFINITIONS, GROUP, CustomWorld, a_definition, a_version, causes, gadgets
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
@@ -26,6 +27,8 @@ from refk8s.core.api.resources import (
     RESOURCE_CLAIMS,
     SERVICES,
 )
+from refk8s.core.controllers.garbage_collector import COLLECTED
+from refk8s.core.controllers.namespace import CONTENT
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
@@ -66,20 +69,11 @@ def test_d_34_there_are_no_component_statuses_and_no_metrics():
 
 @pytest.mark.parametrize(("depth", "code"), [(200, 201), (300, 400)])
 def test_d_2_json_is_read_to_a_depth_of_256(depth, code):
-    """`metadata` and what lies below it, in a definition, which may hold any JSON."""
-    deep = json.loads(
-        '{"type":"object","properties":{"a":' * (depth // 2) + "{}" + "}}" * (depth // 2)
-    )
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": deep}}
-    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
-    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
-    definition = a_manifest(
-        "CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec
-    )
-    assert (
-        posted(World(), "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0]
-        == code
-    )
+    """In an object of a custom resource, which may hold any JSON."""
+    world = CustomWorld(a_definition())
+    text = '{"a":' * depth + "1" + "}" * depth
+    head = f'{{"apiVersion":"{GROUP}/v1","kind":"Gadget","metadata":{{"name":"a"}},"spec":'
+    assert world.send("POST", gadgets(), (head + text + "}").encode())[0] == code
 
 
 def test_d_22_a_pod_that_nothing_holds_goes_in_one_write():
@@ -136,25 +130,27 @@ def test_d_18_the_beta_form_of_aggregated_discovery_is_not_there():
     )
 
 
-def test_d_19_only_what_is_generally_available_is_served_and_definitions_make_no_resources():
+def test_d_19_only_what_is_generally_available_is_served():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
-    world = World()
-    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": {"type": "object"}},
-    }
-    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
-    definition = a_manifest(
-        "CustomResourceDefinition", "apiextensions.k8s.io/v1", "things.example.com", spec=spec
-    )
-    assert (
-        posted(world, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0]
-        == 201
-    )
-    assert world.http("GET", "/apis/example.com/v1/namespaces/default/things").code == 404
+
+
+def test_d_36_rules_and_webhook_conversion_are_refused():
+    world = CustomWorld()
+    schema = {"type": "object", "x-kubernetes-validations": [{"rule": "true"}]}
+    code, answer = world.send("POST", DEFINITIONS, a_definition(a_version(schema)))
+    at = "spec.validation.openAPIV3Schema.x-kubernetes-validations"
+    assert code == 422 and causes(answer) == [(at, "FieldValueForbidden")]
+    definition = a_definition()
+    client = {"url": "https://example.com"}
+    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": client}
+    definition["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
+    code, answer = world.send("POST", DEFINITIONS, definition)
+    assert code == 422 and causes(answer) == [("spec.conversion.strategy", "FieldValueForbidden")]
+
+
+def test_d_37_a_custom_object_keeps_no_namespace():
+    prefix = f"/{GROUP}/gadgets/"
+    assert prefix not in {resource.prefix for resource in (*COLLECTED, *CONTENT)}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ PURE = {
     "__future__", "abc", "base64", "binascii", "bisect", "builtins", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
     "fractions", "functools", "hashlib", "hmac", "heapq", "html", "importlib", "ipaddress", "itertools", "json", "math", "operator", "re", "string",
     "struct", "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
-    "attrs", "immutables", "msgspec", "sortedcontainers", "refk8s",
+    "attrs", "immutables", "msgspec", "re2", "sortedcontainers", "refk8s",
 }  # fmt: skip
 
 # Who may import whom: a package's number must not be smaller than that of what it imports.

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
 from refk8s.core.api.apps_v1 import Deployment
 from refk8s.core.api.core_v1 import ConfigMap, Pod, PodTemplate, Service
+from refk8s.core.api.json_text import equal
 from refk8s.core.api.request import Patch
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.patch import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, apply
-from refk8s.core.apiserver.patch.document import DEPTH_MAX, equal
+from refk8s.core.apiserver.patch.document import DEPTH_MAX
 from refk8s.core.apiserver.patch.json_patch import COPY_BYTES_MAX, OPERATIONS_MAX
 from refk8s.core.apiserver.patch.shape import Field, Shape, field_of
 

@@ -20,6 +20,7 @@ import msgspec
 from attrs import frozen
 
 from refk8s.core.api.convert import Unmarshal, converter_of, has_plain_booleans
+from refk8s.core.api.custom import CustomList, CustomObject, shallow_tree
 from refk8s.core.api.json_text import MalformedJson, check_depth, parse
 
 __all__ = [
@@ -85,6 +86,9 @@ _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decode
 def encode(value: Any) -> bytes:
     """The JSON of a record or tree: compact, fields in the order of their definition, maps in the
     order of insertion."""
+    kind = type(value)
+    if kind is CustomObject or kind is CustomList:
+        value = shallow_tree(value)
     return _encoder.encode(value)
 
 
@@ -160,7 +164,7 @@ def to_tree(value: Any) -> Any:
     """The JSON tree (dicts, lists, scalars) of a record, for patches. The caller may change the
     tree."""
     # Through its text, which is twice as fast as a walk over the record, and makes lists of tuples.
-    return msgspec.json.decode(_encoder.encode(value))
+    return msgspec.json.decode(encode(value))
 
 
 def from_tree(type_: type[T], tree: Any) -> T:

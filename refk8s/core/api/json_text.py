@@ -176,3 +176,19 @@ def _character(character: str) -> str:
     if first in special:
         return f"'{special[first]}'"
     return f"'{first}'" if first.isprintable() else f"'\\x{ord(first):02x}'"
+
+
+def equal(one: Any, other: Any) -> bool:
+    """JSON equality: unlike in Python, true differs from 1. Raises RecursionError for values nested
+    too deep."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(equal(one[key], other[key]) for key in one)
+        )
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)

@@ -3,15 +3,16 @@
 Rules OBJ-5 and OBJ-6 (spec/object_model.md). Names, short names, categories, scopes, verbs and
 subresources are those that an API server of v1.37 lists in discovery. Source: Kubernetes
 documentation, "Kubernetes API Concepts" and "API Overview". The table imports no record: a type is
-loaded at its first use, so unused types do not delay the start. Left out: alpha and beta versions;
-resources of CustomResourceDefinitions (they are created with `Resource(...)` at run time).
+loaded at its first use, so unused types do not delay the start. Resources of
+CustomResourceDefinitions are not in it: they follow from the state of the store (custom.py). Left
+out: alpha and beta versions.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import field, frozen
 
@@ -54,11 +55,14 @@ class Resource:
     verbs: tuple[str, ...] = field(default=EVERY_VERB, eq=False)
     subresources: tuple[Subresource, ...] = field(default=(), eq=False)
     module: str = field(default="", eq=False)
-    """The generated module that has the kind; empty for a custom resource, whose objects are JSON
-    trees."""
+    """The generated module that has the kind; empty for a custom resource, whose objects have no
+    record class."""
     storage_api_version: str = field(default="", eq=False)
     """The group version in which objects are stored, if not this one: events.k8s.io/v1 is stored as
     v1 (OBJ-6)."""
+    definition: Any = None
+    """Of a custom resource: the version of its definition (core/api/custom.py), which is equal to
+    itself only. So resources of two states of a definition differ."""
 
     api_version: str = field(init=False, eq=False)
     """`v1` for the core group, else `group/version`: the apiVersion of its objects."""
@@ -94,7 +98,7 @@ class Resource:
 
     @property
     def list_kind(self) -> str:
-        return self.kind + "List"
+        return self.kind + "List" if self.definition is None else str(self.definition.list_kind)
 
     def key(self, namespace: str, name: str) -> str:
         """The store key of one object. The namespace is ignored for a cluster-scoped resource."""
@@ -102,7 +106,7 @@ class Resource:
 
     @property
     def is_custom(self) -> bool:
-        return not self.module
+        return self.definition is not None
 
     @property
     def list_type(self) -> type[ListObject]:
@@ -111,7 +115,9 @@ class Resource:
 
     @property
     def type(self) -> type[Object]:
-        """The record class of the kind. Not for custom resources."""
+        """The record class of the kind; for custom resources the one of every custom object."""
+        if self.definition is not None:
+            return cast("type[Object]", load("custom", "CustomObject"))
         return cast("type[Object]", load(self.module, self.kind))
 
     def subresource(self, name: str) -> Subresource | None:

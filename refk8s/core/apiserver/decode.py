@@ -20,10 +20,13 @@ from refk8s.core.api.codec import (
     encode,
     parse,
 )
+from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch
+from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
+from refk8s.core.apiserver.custom.objects import decoded
 from refk8s.core.apiserver.patch import accepted_media_types
 from refk8s.core.apiserver.route import Target, delete_options
 
@@ -60,7 +63,11 @@ def decode_body(
 
 
 def _patch(target: Target, media_type: str, body: bytes) -> Patch:
-    accepted = accepted_media_types(target.resource.type)
+    accepted = accepted_media_types(
+        None
+        if target.resource.is_custom and target.subresource != "scale"
+        else target.resource.type
+    )
     if media_type not in accepted:
         listed = ", ".join(accepted)
         words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
@@ -115,6 +122,8 @@ def _object(
 ) -> tuple[Any, tuple[str, ...]]:
     record, version, kind = body_type(target)
     given = _read(media_type, body, kind, read_yaml)
+    if record is CustomObject:
+        return _custom_object(target, given, body)
     duplicates = () if isinstance(given, bytes) else given.duplicates
     validation = target.options.field_validation or "Warn"
     try:
@@ -144,6 +153,47 @@ def _object(
             )
         )
     return obj, (*duplicates, *decoded.warnings) if validation == "Warn" else ()
+
+
+def _custom_object(
+    target: Target, given: "bytes | YamlDocument", body: bytes
+) -> tuple[CustomObject, tuple[str, ...]]:
+    """The custom object of a body (CRD-10)."""
+    resource, validation = target.resource, target.options.field_validation or "Warn"
+    kind, api_version = resource.kind, resource.api_version
+    try:
+        tree = parse(given) if isinstance(given, bytes) else given.tree
+    except MalformedJson as error:
+        wrapped = DecodeError(str(error), malformed=True)
+        raise ApiError(status.bad_request(_undecodable(wrapped, body, api_version, kind))) from None
+    if not isinstance(tree, dict):
+        words = f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
+        raise ApiError(status.bad_request(f"{words}; it is not an object ({_summary(body)})"))
+    said, version = tree.get("kind") or kind, tree.get("apiVersion") or api_version
+    if version != api_version:
+        words = f"the API version in the data ({version}) does not match the expected API version ({api_version})"
+        raise ApiError(status.bad_request(words))
+    if said != kind:
+        metadata = tree.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        cause = status.Cause(status.INVALID, "kind", f"must be {kind}", said)
+        named = Resource(resource.group, resource.version, "", "", str(said), False)
+        raise ApiError(status.invalid(named, str(name or target.name), [cause]))
+    try:
+        obj, problems = decoded(resource, tree)
+    except DecodeError as error:
+        raise ApiError(status.bad_request(_undecodable(error, body, api_version, kind))) from None
+    if not isinstance(given, bytes):
+        problems = (*given.duplicates, *problems)
+    if validation == "Strict" and problems:
+        short = resource.version
+        words = "strict decoding error: " + ", ".join(problems)
+        raise ApiError(
+            status.bad_request(
+                f'{kind} in version "{short}" cannot be handled as a {kind}: {words}'
+            )
+        )
+    return obj, problems if validation == "Warn" else ()
 
 
 def _decode(record: type, given: "bytes | YamlDocument", *, field_validation: bool) -> Decoded:

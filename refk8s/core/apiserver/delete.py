@@ -231,6 +231,13 @@ def after_delete(strategy: Strategy, obj: Any, options: DeleteOptions, context: 
             return _terminating_namespace(obj, options, context)
         if obj.spec is not None and obj.spec.finalizers:
             return obj  # its content still keeps it (DEL-7)
+    if (
+        strategy.resource == resources.CUSTOM_RESOURCE_DEFINITIONS
+        and metadata.deletion_timestamp is None
+    ):
+        from refk8s.core.apiserver.admission.definitions import marked_for_deletion
+
+        return marked_for_deletion(obj, context)  # CRD-15
     seconds = grace_period_seconds(strategy, obj, options)
     pending = metadata.deletion_timestamp is not None and bool(
         metadata.deletion_grace_period_seconds

@@ -170,7 +170,7 @@ def _resource_entry(resource: Resource) -> Tree:
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": sorted(resource.verbs),
+        "verbs": _verbs(resource),
     }
     stored = (
         {"storageVersionHash": storage_version_hash(resource)} if "watch" in resource.verbs else {}
@@ -178,10 +178,16 @@ def _resource_entry(resource: Resource) -> Tree:
     return entry | _names(resource) | stored
 
 
+def _verbs(resource: Resource) -> list[str]:
+    return sorted(resource.definition.listed_verbs if resource.is_custom else resource.verbs)
+
+
 def storage_version_hash(resource: Resource) -> str:
     """A hash of the version in which objects are stored; it changes when they must be written again
     (DISC-6)."""
     group, _, version = (resource.storage_api_version or resource.api_version).rpartition("/")
+    if resource.is_custom:
+        version = resource.definition.storage_version
     return b64encode(sha256(f"{group}/{version}/{resource.kind}".encode()).digest()[:8]).decode()
 
 
@@ -236,7 +242,7 @@ def _aggregated_entry(resource: Resource) -> Tree:
         "responseKind": _response_kind("", "", resource.kind),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": sorted(resource.verbs),
+        "verbs": _verbs(resource),
         **_names(resource),
     }
     parts = [

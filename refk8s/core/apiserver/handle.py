@@ -32,6 +32,8 @@ from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.admission.node_restriction import restrict
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.authorize.further import check_further, require_create
+from refk8s.core.apiserver.custom import definitions, objects
+from refk8s.core.apiserver.custom import versions as custom_versions
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.exchange import Exchange
@@ -65,12 +67,25 @@ def decide(exchange: Exchange) -> Outcome:
     the body."""
     request = exchange.request
     try:
+        if request.resource.is_custom:
+            return _decide_custom(exchange)
         if not request.resource.storage_api_version:
             return _act(exchange)
         stored = versions.as_stored(request, exchange.store)  # API-28
         return versions.as_requested(_act(evolve(exchange, request=stored)), request.resource)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
+
+
+def _decide_custom(exchange: Exchange) -> Outcome:
+    """A request for a custom resource is decided on the definition and the objects of this state
+    (CRD-3, CRD-4)."""
+    store, request = exchange.store, exchange.request
+    resource = definitions.current(request.resource, store)
+    shown: Any = custom_versions.Shown(store, resource)
+    request = evolve(request, resource=resource)
+    outcome = _act(evolve(exchange, request=request, store=shown))
+    return custom_versions.outcome_of(resource, outcome)
 
 
 def _act(exchange: Exchange) -> Outcome:
@@ -96,7 +111,7 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
     request, store, context = exchange.request, exchange.store, exchange.context
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
-    obj = drop_disabled(resource, default(resource, obj), None)
+    obj = _defaulted(resource, obj, None)
     admission = admit(exchange, obj, None)
     obj = admission.object
     restrict(request, obj, None, store)
@@ -134,7 +149,11 @@ def _patch(exchange: Exchange) -> Written:
     strategy = strategy_of(resource)
     record = read.find(request, exchange.store)
     body, warnings = write.patched(
-        resource, resource.type, record.value, _patch_of(request), request.options.field_validation
+        resource,
+        None if resource.is_custom else resource.type,
+        record.value,
+        _patch_of(request),
+        request.options.field_validation,
     )
     write.identify(request, body.metadata)
     write.guard(request, strategy, record, body.metadata)
@@ -153,7 +172,7 @@ def _change(
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
     if request.subresource not in ("status", "approval"):
-        new = drop_disabled(resource, default(resource, new), old)  # DEF-22
+        new = _defaulted(resource, new, old)
     admission = admit(exchange, new, old)
     restrict(request, admission.object, old, store)
     check_further(exchange, admission.object, old)
@@ -174,6 +193,13 @@ def _change(
     )
 
 
+def _defaulted(resource: Resource, new: Any, old: Any) -> Any:
+    """The object with its defaults, without fields that are dropped (DEF-22, CRD-8)."""
+    if resource.is_custom:
+        return objects.defaulted(resource, new)
+    return drop_disabled(resource, default(resource, new), old)
+
+
 _VALIDATE = {"status": validate_status_update, "approval": validate_approval_update}
 
 
@@ -190,7 +216,7 @@ def _connect(exchange: Exchange) -> Outcome:
 
 def _get_scale(exchange: Exchange) -> Response:
     record = read.find(exchange.request, exchange.store)
-    return Response(200, subresources.scale_of(record.value))
+    return Response(200, subresources.scale_of(exchange.request.resource, record.value))
 
 
 def _update_scale(exchange: Exchange) -> Written:
@@ -202,7 +228,7 @@ def _update_scale(exchange: Exchange) -> Written:
 def _patch_scale(exchange: Exchange) -> Written:
     request = exchange.request
     record = read.find(request, exchange.store)
-    current = subresources.scale_of(record.value)
+    current = subresources.scale_of(request.resource, record.value)
     scale, warnings = write.patched(
         request.resource,
         type(current),
@@ -220,7 +246,7 @@ def _rescale(
     """API-19: a write of a Scale changes spec.replicas and nothing else."""
     request = exchange.request
     strategy = strategy_of(request.resource)
-    body = subresources.scaled(record.value, scale)
+    body = subresources.scaled(request.resource, record.value, scale)
     write.guard(request, strategy, record, body.metadata)
     update = Request(
         "update",
@@ -231,7 +257,8 @@ def _rescale(
         user=request.user,
     )
     return subresources.answer_scale(
-        _change(evolve(exchange, request=update), strategy, record, body, warnings)
+        request.resource,
+        _change(evolve(exchange, request=update), strategy, record, body, warnings),
     )
 
 

@@ -24,6 +24,7 @@ from refk8s.core.apiserver.accept import TABLE, Form, accept
 from refk8s.core.apiserver.authenticate import authenticate
 from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_path, is_open
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.custom.definitions import served
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
 from refk8s.core.apiserver.discovery import discover, paths
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, health, no_checks
@@ -32,7 +33,7 @@ from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
 from refk8s.core.apiserver.reviews import REVIEWS
-from refk8s.core.apiserver.route import Plain, Target, route
+from refk8s.core.apiserver.route import Plain, Target, find_target
 from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
 from refk8s.core.store import EMPTY
@@ -137,7 +138,7 @@ def receive(
     try:
         target = authorized(wire, user, config, store)
         if type(target) is Plain:
-            return plain(wire, target, server_address, config, checks)
+            return plain(wire, target, server_address, config, checks, store)
         assert type(target) is Target
         if target.problem is not None:
             raise target.problem
@@ -155,7 +156,7 @@ def authorized(
         raise ApiError(status.unauthorized())
     caller = user or ANONYMOUS
     try:
-        target = route(wire.method, wire.path, wire.query)
+        target = find_target(wire.method, wire.path, wire.query, store)
     except ApiError:
         authorize_path(caller, wire.method, wire.path, store, config)
         raise
@@ -238,6 +239,7 @@ def plain(
     server_address: str = "",
     config: Config = DEFAULT_CONFIG,
     checks: Checks = no_checks,
+    store: Reader = EMPTY,
 ) -> Reply:
     """Discovery, schemas, health and keys (API-25); for other paths 404 in plain text, as
     upstream."""
@@ -246,22 +248,30 @@ def plain(
         return health(wire.method, path, target.parameters, checks)
     if wire.method == "GET" and (keys := issuer_document(path, config)) is not None:
         return keys
+    resources = served(store)
     if wire.method != "GET":
         known = (
-            path == "/" or path.startswith(("/openapi", "/version")) or discover(path) is not None
+            path == "/"
+            or path.startswith(("/openapi", "/version"))
+            or discover(path, resources=resources) is not None
         )
+        if not known and path.startswith("/apis/"):  # as for a resource that is not served
+            return _NO_PAGE
         raise ApiError(status.method_not_allowed() if known else status.path_not_found())
-    found = discover(path, wire.headers.get("accept", ""), server_address=server_address)
+    found = discover(path, wire.headers.get("accept", ""), resources, server_address)
     if found is not None:
         return Reply(200, encode(found.tree) + b"\n", found.media_type, vary=found.vary)
     if path.startswith("/openapi/"):
         # imported here, because it reads every record class and is rarely requested
         from refk8s.core.apiserver.openapi import openapi, protobuf_v2
 
-        document = openapi(path, wire.headers.get("accept", ""))
+        document = openapi(path, wire.headers.get("accept", ""), resources)
         if document is not None:
             is_text = document.startswith(b"{")
             return Reply(200, document, "application/json" if is_text else protobuf_v2.ANSWERED_AS)
     if path == "/":
-        return Reply(200, encode({"paths": sorted({*PATHS, *paths()})}) + b"\n")
-    return Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")
+        return Reply(200, encode({"paths": sorted({*PATHS, *paths(resources)})}) + b"\n")
+    return _NO_PAGE
+
+
+_NO_PAGE = Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")

@@ -37,6 +37,7 @@ def keep(received: Received, response: Response, reply: Reply, store: Reader) ->
         or received.form != PLAIN_JSON
         or received.pretty
         or reply.warnings
+        or request.resource.is_custom  # its text depends on its definition too
     ):
         return None
     if (

@@ -18,6 +18,7 @@ import json
 from typing import Any
 
 from refk8s.core.api import status
+from refk8s.core.api.custom import CustomList
 from refk8s.core.api.integer import UINT64_MAX, parse_uint64
 from refk8s.core.api.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
 from refk8s.core.api.request import Options, Request, Response
@@ -80,6 +81,18 @@ def list_response(
 ) -> Response:
     """The list object of these records."""
     items = tuple([record.value for record in records])
+    if resource.is_custom:
+        return Response(
+            200,
+            CustomList(
+                kind=resource.list_kind,
+                api_version=resource.api_version,
+                metadata=metadata,
+                items=items,
+            ),
+            records,
+            prefix=prefix,
+        )
     body = resource.list_type(metadata=metadata, items=items)  # type: ignore[call-arg]
     return Response(200, body, records, prefix=prefix)
 

@@ -11,7 +11,7 @@ Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representa
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
+from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.meta_v1 import (
     ListMeta,
     PartialObjectMetadata,
@@ -197,7 +198,7 @@ def respond(
 # --- lists
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _head_of(kind: str, api_version: str) -> bytes:
     """The beginning of the text of every object of this kind."""
     return b'{"kind":' + encode(kind) + b',"apiVersion":' + encode(api_version) + b","
@@ -217,6 +218,8 @@ def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
     head = _head_of(first.kind, first.api_version)
     # all are of one kind, so all texts begin in the same way
     cut = len(head) if wire_of(records[0]).startswith(head) else 1
+    if type(first) is CustomObject:
+        cut = 1  # as upstream, items of a custom kind have theirs
     pieces = [
         _head_of(body.kind, body.api_version)
         + b'"metadata":'

@@ -15,6 +15,7 @@ Source: Kubernetes documentation, "Kubernetes API Concepts"; API reference, "Com
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -23,6 +24,8 @@ from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Options
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
+from refk8s.core.apiserver.custom.definitions import find_custom
+from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.apiserver.read import invalid_options
 from refk8s.core.memo import remember
@@ -63,14 +66,67 @@ class Plain(Value, frozen=True):
     parameters: tuple[tuple[str, str], ...] = ()
 
 
-@remember(4096)
-def route(method: str, path: str, query: str) -> Target | Plain:
-    """The target of a request line; path and query are percent-encoded. Raises ApiError 4xx for an
-    unknown path or method. O(length)."""
+def find_target(method: str, path: str, query: str, store: Reader) -> Target | Plain:
+    """The target of a request line, on this state of the store: a built-in resource, else a custom
+    one that it defines (CRD-2). Raises ApiError 4xx as `route`."""
+    try:
+        found = route(method, path, query)
+    except ApiError as error:
+        if error.status.code == 404 and (custom := _custom(method, path, query, store)) is not None:
+            return custom
+        raise
+    if type(found) is Plain and path.startswith("/apis/"):
+        return _custom(method, path, query, store) or found
+    return found
+
+
+def _custom(method: str, path: str, query: str, store: Reader) -> Target | None:
+    segments = _segments(path)
+    if len(segments) < 4:
+        return None
+    _, group, version, *rest = segments
+    plural = _plural(rest)
+    resource = find_custom(group, version, plural, store) if plural else None
+    if resource is None:
+        return None
+    return _custom_target(resource, method, path, query)
+
+
+def _plural(rest: list[str]) -> str:
+    """The plural in the segments after the version, or empty."""
+    if rest[0] == "watch":
+        rest = rest[1:]
+    if len(rest) >= 3 and rest[0] == "namespaces":
+        rest = rest[2:]
+    return rest[0] if rest else ""
+
+
+@lru_cache(1024)
+def _custom_target(resource: Resource, method: str, path: str, query: str) -> Target | None:
+    """The target; None if the path has another scope than the resource."""
+    _, _, _, *rest = _segments(path)
+    watched = rest[0] == "watch"
+    try:
+        place = _place(resource.group, resource.version, rest[watched:], resource)
+    except ApiError:
+        return None
+    if resource.namespaced and not place[1] and method not in ("GET", "HEAD"):
+        return None  # of all namespaces at once, there are only lists and watches
+    return _target(method, place, query, watched)
+
+
+def _segments(path: str) -> list[str]:
     segments = unquote(path, errors="replace").split("/")[1:]
     while segments and not segments[-1]:
         segments.pop()
-    parameters = tuple(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    return segments
+
+
+@remember(4096)
+def route(method: str, path: str, query: str) -> Target | Plain:
+    """The target of a request line for built-in resources; path and query are percent-encoded.
+    Raises ApiError 4xx for an unknown path or method. O(length)."""
+    segments = _segments(path)
     match segments:
         case ["api", "v1", first, *rest]:
             group, version, rest = "", "v1", [first, *rest]
@@ -79,11 +135,19 @@ def route(method: str, path: str, query: str) -> Target | Plain:
         case ["apis", group, version, first, *rest] if group in resources.GROUPS:
             rest = [first, *rest]
         case _:
+            parameters = tuple(parse_qsl(query, keep_blank_values=True, errors="replace"))
             return Plain("/" + "/".join(segments), parameters)
     watched = rest[0] == "watch"
-    if watched:
-        rest = rest[1:]
-    resource, namespace, name, subresource, more = _place(group, version, rest)
+    return _target(method, _place(group, version, rest[watched:]), query, watched)
+
+
+Place = tuple[Resource, str, str, str, str]
+"""(resource, namespace, name, subresource, path after it)"""
+
+
+def _target(method: str, place: Place, query: str, watched: bool) -> Target:
+    resource, namespace, name, subresource, more = place
+    parameters = tuple(parse_qsl(query, keep_blank_values=True, errors="replace"))
     values = _first_values(parameters)
     verb = _verb(method, resource, name, subresource, values, watched)
     if resource.namespaced and not namespace and verb not in ("list", "watch"):
@@ -109,9 +173,9 @@ def route(method: str, path: str, query: str) -> Target | Plain:
     )
 
 
-def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, str, str, str]:
-    """(resource, namespace, name, subresource, path after it). Raises ApiError 404 for an unknown
-    path."""
+def _place(group: str, version: str, rest: list[str], custom: Resource | None = None) -> Place:
+    """What a path names. `custom`: the resource, if it is a custom one. Raises ApiError 404 for an
+    unknown path."""
     namespace = ""
     if (
         len(rest) >= 3
@@ -123,7 +187,7 @@ def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, st
             raise ApiError(status.path_not_found())
     if not rest or "" in rest[:3]:
         raise ApiError(status.path_not_found())
-    resource = resources.by_path(group, version, rest[0])
+    resource = custom or resources.by_path(group, version, rest[0])
     if resource is None:
         raise ApiError(status.path_not_found())
     name, subresource = (*rest[1:3], "", "")[:2]
@@ -133,7 +197,7 @@ def _place(group: str, version: str, rest: list[str]) -> tuple[Resource, str, st
     ):
         # only lists and watches are possible in all namespaces at once
         raise ApiError(status.path_not_found())
-    if subresource and resource.subresource(subresource) is None:
+    if subresource and resource.subresource(subresource) is None and custom is None:
         raise ApiError(status.path_not_found())
     if more and subresource != "proxy":
         raise ApiError(status.path_not_found())
@@ -159,6 +223,8 @@ def _verb(
         part = resource.subresource(subresource)
         if subresource == "proxy" and method in ("HEAD", "OPTIONS"):
             return "connect"  # STREAM-11
+        if part is None and resource.is_custom:
+            raise ApiError(status.not_found(resource, name))
         verb = _ON_PART.get(method, "")
         if part is None or verb not in part.verbs:
             verb = ""

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from refk8s.core.api import codec, resources
 from refk8s.core.api.codec import DecodeError
+from refk8s.core.api.custom import CustomObject
+from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
@@ -33,7 +35,9 @@ def encode_stored(value: Any) -> bytes:
 def decode_stored(key: str, data: bytes) -> Any:
     """The object of these bytes, without resourceVersion if they have none. Raises ValueError for
     bytes that are no object of this key."""
-    resource = _by_prefix()[resource_prefix(key)]
+    resource = _by_prefix().get(resource_prefix(key))
+    if resource is None:
+        return _decode_custom(key, data)
     if data.startswith(_PROTOBUF):
         value = _from_protobuf(resource, data)
     else:
@@ -48,6 +52,24 @@ def decode_stored(key: str, data: bytes) -> Any:
     if key.removeprefix(resource_prefix(key)) != name:
         raise ValueError(f"is the object {metadata.namespace or ''}/{metadata.name}")
     return value
+
+
+def _decode_custom(key: str, data: bytes) -> CustomObject:
+    """The object of a custom resource. It is read without its definition, which may be read later;
+    requests see it as the definition shows it (CRD-5)."""
+    tree = codec.parse(data)
+    if not isinstance(tree, dict):
+        raise ValueError("is not an object")
+    kind, api_version, metadata = (
+        tree.pop(name, None) for name in ("kind", "apiVersion", "metadata")
+    )
+    group, _, *rest = key.removeprefix("/").split("/")
+    found, _ = codec.decode_tolerant(ObjectMeta, metadata)
+    if not isinstance(kind, str) or not str(api_version).startswith(f"{group}/"):
+        raise ValueError(f"is a {kind} of {api_version}")
+    if rest != [part for part in (found.namespace, found.name) if part]:
+        raise ValueError(f"is the object {found.namespace or ''}/{found.name}")
+    return CustomObject(kind=kind, api_version=str(api_version), metadata=found, content=tree)
 
 
 def _from_protobuf(resource: Resource, data: bytes) -> Any:

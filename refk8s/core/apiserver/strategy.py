@@ -7,13 +7,14 @@ code, which are in defaults/, validation/ and admission/.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from attrs import field, frozen
 
 from refk8s.core.api import resources
 from refk8s.core.api.resources import Resource, load
+from refk8s.core.apiserver.custom.paths import InvalidPath, get_at, selectable_keys
 from refk8s.core.store import Change
 
 Field = Callable[[Any], str]
@@ -277,9 +278,49 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
 }
 
 
-@cache
 def strategy_of(resource: Resource) -> Strategy:
     """The strategy of a resource; the default one if the table does not name it."""
+    return _custom_strategy(resource) if resource.is_custom else _strategy_of(resource)
+
+
+@lru_cache(maxsize=512)
+def _custom_strategy(resource: Resource) -> Strategy:
+    """The strategy of a custom resource (CRD-12)."""
+    return Strategy(
+        resource,
+        generation=("content",),
+        has_generation=True,
+        unconditional_update=False,
+        fields=_custom_fields(resource),
+    )
+
+
+def _custom_fields(resource: Resource) -> Mapping[str, Field]:
+    """The selectable fields of a custom resource (CRD-18)."""
+    found = {"metadata.name": _path("metadata.name")}
+    if resource.namespaced:
+        found["metadata.namespace"] = _path("metadata.namespace")
+    for one in resource.definition.version.selectable_fields or ():
+        try:
+            keys = selectable_keys(one.json_path)
+        except InvalidPath:
+            continue
+        found[one.json_path.removeprefix(".")] = _content_field(keys)
+    return found
+
+
+def _content_field(keys: tuple[str, ...]) -> Field:
+    def read(obj: Any) -> str:
+        value = get_at(obj.content, keys)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return str(value) if isinstance(value, str | int) else ""
+
+    return read
+
+
+@cache
+def _strategy_of(resource: Resource) -> Strategy:
     facts = dict(_FACTS.get(resource, {}))
     if "fields" in facts:
         facts["fields"] = {**_METADATA, **facts["fields"]}

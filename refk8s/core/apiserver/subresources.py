@@ -21,6 +21,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.admission.node_restriction import restrict_eviction, restrict_token
 from refk8s.core.apiserver.authenticate import make_token
+from refk8s.core.apiserver.custom import scale as custom_scale
 from refk8s.core.apiserver.delete import after_delete, check_preconditions, delete_options
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Commit, Reader
@@ -260,8 +261,10 @@ def _too_many(words: str, retry_after_seconds: int | None = None) -> ApiError:
 # --- scale
 
 
-def scale_of(obj: Any) -> Scale:
+def scale_of(resource: Resource, obj: Any) -> Scale:
     """The desired and current replicas, and the selector of the pods (API-19)."""
+    if resource.is_custom:
+        return custom_scale.scale_of(resource, obj)
     metadata = obj.metadata
     spec, current = obj.spec, obj.status
     chosen = spec.selector if spec is not None else None
@@ -289,7 +292,7 @@ def scale_of(obj: Any) -> Scale:
     )
 
 
-def scaled(obj: Any, scale: Scale) -> Any:
+def scaled(resource: Resource, obj: Any, scale: Scale) -> Any:
     """The object with the replicas of the scale and its preconditions. Raises ApiError 422 for a
     negative number."""
     replicas = scale.spec.replicas or 0
@@ -303,18 +306,21 @@ def scaled(obj: Any, scale: Scale) -> Any:
         resource_version=scale.metadata.resource_version or None,
         uid=scale.metadata.uid or obj.metadata.uid,
     )
+    if resource.is_custom:
+        return custom_scale.scaled(resource, replace(obj, metadata=metadata), replicas)
     return replace(obj, metadata=metadata, spec=replace(obj.spec, replicas=replicas))
 
 
-def answer_scale(outcome: Response | Commit) -> Response | Commit:
+def answer_scale(resource: Resource, outcome: Response | Commit) -> Response | Commit:
     """The same outcome, answered with the Scale of the object."""
     if isinstance(outcome, Response):
-        return Response(outcome.code, scale_of(outcome.body), warnings=outcome.warnings)
+        scale = scale_of(resource, outcome.body)
+        return Response(outcome.code, scale, warnings=outcome.warnings)
     inner = outcome.respond
 
     def respond(committed: Committed[Any]) -> Response:
         answer = inner(committed)
-        return Response(answer.code, scale_of(answer.body), warnings=answer.warnings)
+        return Response(answer.code, scale_of(resource, answer.body), warnings=answer.warnings)
 
     return Commit(outcome.txn, respond)
 

@@ -21,6 +21,7 @@ from typing import Any
 from refk8s.core.api import status
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.custom.versions import shown_change
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Stream
@@ -124,6 +125,10 @@ def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
 def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, ...]:
     """The events of these changes for this watch, in their order (WATCHAPI-5, WATCHAPI-6)."""
     prefix, matches, floor = stream.prefix, stream.matches, stream.floor
+    if stream.resource.is_custom:
+        changes = [
+            shown_change(stream.resource, one) for one in changes if one.key.startswith(prefix)
+        ]
     found: list[WatchEvent] = []
     for change in changes:
         if change.revision <= floor or not change.key.startswith(prefix):

@@ -25,6 +25,7 @@ from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle, patch
+from refk8s.core.apiserver.custom import objects
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.strategy import Strategy
 from refk8s.core.context import Context
@@ -180,13 +181,15 @@ _PARTS: dict[str, Merge] = {
 
 def propose(request: Request, strategy: Strategy, old: Any, body: Any) -> Any:
     """The requested object, with only the changes that this path allows (API-8)."""
+    if request.resource.is_custom:
+        return objects.propose(request.resource, request.subresource, old, body)
     if request.resource == resources.NAMESPACES and not request.subresource:
         return _namespace(strategy, old, body)
     return _PARTS[request.subresource](strategy, old, body)
 
 
 def patched(
-    resource: Resource, record: type, current: Any, change: Patch, validation: str
+    resource: Resource, record: type | None, current: Any, change: Patch, validation: str
 ) -> tuple[Any, tuple[str, ...]]:
     """The object after the patch, and warnings of unknown fields (PATCH-1). Raises ApiError 4xx if
     the patch does not apply or the result is not an object."""
@@ -208,7 +211,10 @@ def patched(
     tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
     made: Any
     try:
-        made, unknown = decode_tolerant(record, tree)
+        if record is None:
+            made, unknown = objects.decoded(resource, tree)
+        else:
+            made, unknown = decode_tolerant(record, tree)
     except DecodeError as error:
         raise ApiError(_unpatchable(tree, str(error))) from None
     if unknown and validation == "Strict":
@@ -274,6 +280,8 @@ def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Cont
     namespace = namespace if strategy.resource.namespaced else ""
     generation = 1 if strategy.has_generation else obj.metadata.generation
     metadata = lifecycle.begin(obj.metadata, namespace, name, generation, context)
+    if strategy.resource.is_custom:
+        return objects.begin(strategy.resource, obj, metadata)
     if strategy.resource.has_status and not strategy.created_with_status:
         return replace(obj, metadata=metadata, status=strategy.new_status())
     return replace(obj, metadata=metadata)
@@ -290,6 +298,8 @@ def carry(strategy: Strategy, old: Any, new: Any, is_status: bool = False) -> An
 
 
 def _desires_else(strategy: Strategy, old: Any, new: Any) -> bool:
+    if strategy.resource.is_custom:
+        return objects.desires_else(strategy.resource, old, new)
     for attribute in strategy.generation:
         if attribute == "metadata.annotations":
             if (old.metadata.annotations or None) != (new.metadata.annotations or None):

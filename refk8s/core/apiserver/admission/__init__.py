@@ -26,6 +26,7 @@ from refk8s.core.apiserver.admission import (
     allocate,
     certificates,
     create,
+    definitions,
     dropped,
     namespace,
     node,
@@ -35,6 +36,8 @@ from refk8s.core.apiserver.admission import (
     storage,
 )
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
+from refk8s.core.apiserver.custom.definitions import definition_of
+from refk8s.core.apiserver.custom.objects import guard_definition
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 from refk8s.core.store import Compare, Delete, Put
@@ -60,6 +63,7 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.PERSISTENT_VOLUMES: (storage.admit_volume,),
     resources.PERSISTENT_VOLUME_CLAIMS: (storage.admit_claim, dropped.drop_data_source),
     resources.INGRESSES: (storage.admit_ingress,),
+    resources.CUSTOM_RESOURCE_DEFINITIONS: (definitions.admit_definition,),
     resources.ENDPOINT_SLICES: (dropped.drop_topology,),
 }
 
@@ -86,6 +90,12 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
     compares: tuple[Compare, ...] = ()
     if old is None and resource.namespaced:
         compares = namespace.check_namespace(request, resource, new, store)  # ADM-2
+    if resource.is_custom:
+        record = definition_of(resource, store)
+        name = new.metadata.name or ""
+        return Admission(
+            new, compares + guard_definition(resource, name, record, is_new=old is None)
+        )
     if request.subresource:
         if resource == resources.CERTIFICATE_SIGNING_REQUESTS:
             return Admission(certificates.admit_conditions(new, old, context), compares)

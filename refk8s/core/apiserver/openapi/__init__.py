@@ -123,4 +123,4 @@ def document_v2_protobuf(resources: Resources) -> bytes:
 
 
 def _schemas(resources: Resources, flavour: Flavour) -> Tree:
-    return schemas_of(tuple(resource for resource in resources if not resource.is_custom), flavour)
+    return schemas_of(resources, flavour)

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from refk8s.core.api.meta_v1 import DeleteOptions, Status
 from refk8s.core.api.resources import Resource, Subresource
+from refk8s.core.apiserver.openapi.custom import custom_name
 from refk8s.core.apiserver.openapi.schemas import Flavour, body_type, name_of, reference
 
 Tree: TypeAlias = dict[str, Any]
@@ -100,8 +101,12 @@ def _operations(
     for verb, (method, action) in verbs.items():
         if verb not in resource.verbs:
             continue
+        body: Any
+        answer: Any
         if resource.is_custom:
-            body = answer = None
+            own, listed = custom_name(resource), custom_name(resource, is_list=True)
+            body = DeleteOptions if method == "delete" else own
+            answer = listed if verb == "list" else Status if method == "delete" else own
         else:
             body = DeleteOptions if method == "delete" else resource.type
             answer = (
@@ -125,7 +130,11 @@ def _part_operations(resource: Resource, part: Subresource, flavour: Flavour) ->
         "kind": part.kind,
         "version": part.version or resource.version,
     }
-    body = None if resource.is_custom else body_type(resource, part)
+    body = (
+        custom_name(resource)
+        if resource.is_custom and not part.version
+        else body_type(resource, part)
+    )
     for verb in part.verbs:
         is_stream = body is None and not resource.is_custom
         method = _CONNECT_METHODS[verb]

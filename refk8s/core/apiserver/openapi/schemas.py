@@ -5,15 +5,16 @@ kind.
 """
 
 import types
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
 from refk8s.core.api import base
-from refk8s.core.api.meta_v1 import DeleteOptions, Object, Status
+from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, Object, ObjectMeta, Status
 from refk8s.core.api.resources import Resource, Subresource, type_of_kind
 from refk8s.core.api.schema import fields_of
+from refk8s.core.apiserver.openapi.custom import custom_schemas
 from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
@@ -71,6 +72,12 @@ def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
     found: Tree = {}
     waiting: list[Record] = [DeleteOptions, Status] if resources else []
     for resource in resources:
+        if resource.is_custom:
+            found |= custom_schemas(resource, flavour.number, flavour.prefix, name_of)
+            waiting += [ObjectMeta, ListMeta]
+            if resource.subresource("scale") is not None:
+                waiting.append(type_of_kind("autoscaling/v1", "Scale"))
+            continue
         waiting.append(resource.type)
         if "list" in resource.verbs:
             waiting.append(resource.list_type)
@@ -103,9 +110,11 @@ def body_type(resource: Resource, part: Subresource) -> Record | None:
     )
 
 
-@cache
+@lru_cache(maxsize=4096)
 def name_of(record: Record) -> str:
-    """The name of a record in OpenAPI: `io.k8s.api.core.v1.Pod`."""
+    """The name of a record in OpenAPI: `io.k8s.api.core.v1.Pod`. A name is its own."""
+    if isinstance(record, str):
+        return record
     module = record.__module__.rpartition(".")[2]
     package = _PACKAGES.get(module) or "io.k8s.api." + module.replace("_v", ".v")
     return f"{package}.{record.__name__}"

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from refk8s.core.api.json_text import equal
 from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.status import ApiError, bad_request, failure, too_large
-from refk8s.core.apiserver.patch.document import DEPTH_MAX, Tree, equal, is_deeper, name_of
+from refk8s.core.apiserver.patch.document import DEPTH_MAX, Tree, is_deeper, name_of
 
 OPERATIONS_MAX = 10_000
 COPY_BYTES_MAX = 3 * 1024 * 1024

@@ -4,13 +4,14 @@
 A client that requests `as=Table` gets columns and rows instead of objects, and kubectl prints them
 unchanged. Each kind has a layout (`core.py`, `workloads.py`, `others.py`): its columns, and a
 function from object and instant to cells. Source: Kubernetes documentation, "Kubernetes API
-Concepts" (Receiving resources as Tables). Left out: the printer columns of custom resources, which
-need their definitions.
+Concepts" (Receiving resources as Tables). The columns of custom resources are those of their
+definitions (custom/columns.py).
 """
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from refk8s.core.api.custom import CustomObject, shallow_tree
 from refk8s.core.api.meta_v1 import (
     ListMeta,
     Object,
@@ -62,7 +63,12 @@ def to_table(
     if include not in INCLUDE:
         raise ApiError(bad_request(f"unrecognized includeObject value: {show(include_object)}"))
     group, kind = _kind_of(resource, objects)
-    layout = layout_of(group, kind, resource.is_custom)
+    if resource.is_custom and kind == resource.kind:
+        from refk8s.core.apiserver.custom.columns import layout_of_custom
+
+        layout = layout_of_custom(resource)
+    else:
+        layout = layout_of(group, kind, not resource.module)
     metadata = list_metadata if list_metadata is not None else _table_metadata(objects)
     return {
         "kind": "Table",
@@ -129,7 +135,7 @@ def _shown(one: Object | Tree, include: str) -> Any:
     if include == "None":
         return None
     if include == "Object":
-        return one
+        return shallow_tree(one) if isinstance(one, CustomObject) else one
     if isinstance(one, Object):
         return PartialObjectMetadata(metadata=one.metadata)
     return {

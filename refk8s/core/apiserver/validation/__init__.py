@@ -20,6 +20,7 @@ from attrs import frozen
 
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import Cause
+from refk8s.core.apiserver.custom.objects import causes_of as custom_causes
 from refk8s.core.apiserver.validation.field import Causes
 from refk8s.core.apiserver.validation.metadata import (
     check_metadata,
@@ -68,6 +69,12 @@ _AUTOSCALER = Kind(
     "autoscaling.validate_autoscaler_status",
 )
 _KINDS = {
+    "apiextensions_v1.CustomResourceDefinition": Kind(
+        "definitions.validate_definition",
+        "definitions.validate_definition_update",
+        "definitions.validate_definition_status",
+        any_finalizer=True,
+    ),
     "core_v1.Pod": Kind(
         "pod.validate_new_pod",
         "pod.validate_pod_update",
@@ -235,7 +242,7 @@ _PLAIN = Kind()
 def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
     """The causes of a new object. It is defaulted; its name may not be generated yet."""
     if resource.is_custom:
-        return ()
+        return custom_causes(resource, obj, None)
     checks = _checks(resource)
     if checks.metadata_last:
         causes = checks.create(obj) if checks.create is not None else []
@@ -254,7 +261,7 @@ def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
 def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
     """The causes of an update (VAL-5)."""
     if resource.is_custom:
-        return ()
+        return custom_causes(resource, new, old)
     checks = _checks(resource)
     causes = _check_changed_metadata(resource, checks, new, old)
     if checks.whole:
@@ -271,7 +278,7 @@ def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]
 def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
     """The causes of an update of the status."""
     if resource.is_custom:
-        return ()
+        return custom_causes(resource, new, old, "status")
     checks = _checks(resource)
     causes = _check_changed_metadata(resource, checks, new, old)
     if checks.status is not None:

@@ -29,6 +29,7 @@ _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 # The patterns that are used: equivalent to those above, in forms that do not backtrack for long on
 # hostile input.
 _is_label = re.compile(r"(?!-)[-a-z0-9]+(?<!-)", re.ASCII).fullmatch
+_is_label_1035 = re.compile(r"[a-z][-a-z0-9]*(?<!-)", re.ASCII).fullmatch
 _is_subdomain = re.compile(
     r"(?!-)[-a-z0-9]++(?<!-)(?:\.(?!-)[-a-z0-9]++(?<!-))*+", re.ASCII
 ).fullmatch
@@ -43,6 +44,10 @@ _is_port_name = re.compile(r"[-a-z0-9]+", re.ASCII).fullmatch
 _LABEL_MESSAGE = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric "
     f"character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
+)
+_LABEL_1035_MESSAGE = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an "
+    "alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 _SUBDOMAIN_MESSAGE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
@@ -72,6 +77,15 @@ def dns_label(text: str) -> Messages:
     messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
     if not _is_label(text):
         messages.append(_LABEL_MESSAGE)
+    return tuple(messages)
+
+
+@remember(1024)
+def dns_label_1035(text: str) -> Messages:
+    """RFC 1035 label: the names and versions of custom resources."""
+    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
+    if not _is_label_1035(text):
+        messages.append(_LABEL_1035_MESSAGE)
     return tuple(messages)
 
 

@@ -55,12 +55,19 @@ _KINDS = {
 
 def deprecated(resource: Resource) -> tuple[str, ...]:
     """WARN-1: the warnings of every answer about this resource."""
+    if resource.is_custom:
+        version = resource.definition.version
+        if not version.deprecated:
+            return _NONE
+        return (
+            version.deprecation_warning or f"{resource.api_version} {resource.kind} is deprecated",
+        )
     return _DEPRECATED.get(resource, _NONE)
 
 
 def warnings_of(resource: Resource, new: Any, old: Any = None) -> tuple[str, ...]:
     """WARN-2: the warnings about a valid object, each once; `old` is None on create."""
-    warn = _warn(resource)
+    warn = None if resource.is_custom else _warn(resource)
     return () if warn is None else tuple(dict.fromkeys(warn(new, old)))
 
 

@@ -1,0 +1,134 @@
+"""The structural schema of a custom resource, compiled from its definition. Rules CRD-6 to CRD-9
+(spec/custom_resources.md).
+
+Source: Kubernetes documentation, "Extend the Kubernetes API with CustomResourceDefinitions"
+(Specifying a structural schema).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from refk8s.core.api import codec
+from refk8s.core.api.custom import SHARED_KEYS, Definition
+from refk8s.core.apiserver.custom.patterns import Pattern, compile_pattern
+
+Tree = dict[str, Any]
+SCHEMAS_MAX: Final = 512
+"""How many compiled schemas are kept. A further one is compiled again when it is needed."""
+
+JSON_PREFIX: Final = "x-kubernetes-"
+
+
+@frozen(eq=False)
+class Schema:
+    """The schema of one value. `items`, `additional` and the junctors are schemas too; an
+    `additional` of True allows every value."""
+
+    type: str = ""
+    properties: Mapping[str, Schema] = field(factory=dict)
+    additional: Schema | bool | None = None
+    items: Schema | None = None
+    required: tuple[str, ...] = ()
+    nullable: bool = False
+    enum: tuple[Any, ...] | None = None
+    format: str = ""
+    pattern: Pattern | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive_minimum: bool = False
+    exclusive_maximum: bool = False
+    multiple_of: float | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    min_items: int | None = None
+    max_items: int | None = None
+    min_properties: int | None = None
+    max_properties: int | None = None
+    all_of: tuple[Schema, ...] = ()
+    any_of: tuple[Schema, ...] = ()
+    one_of: tuple[Schema, ...] = ()
+    not_: Schema | None = None
+    default: Any = None
+    is_int_or_string: bool = False
+    preserves_unknown: bool = False
+    is_embedded: bool = False
+    list_type: str = ""
+    list_map_keys: tuple[str, ...] = ()
+    map_type: str = ""
+    rules: tuple[Tree, ...] = ()
+
+
+def schema_of(definition: Definition) -> Schema:
+    """The compiled schema of a version; one that allows every field if it has none. O(its size) at
+    the first use."""
+    return _schema_of(definition)
+
+
+@lru_cache(maxsize=SCHEMAS_MAX)
+def _schema_of(definition: Definition) -> Schema:
+    tree = tree_of(definition)
+    if tree is None:
+        return Schema(type="object", preserves_unknown=True)
+    return compile_schema({**tree, "properties": _without_shared(tree.get("properties", {}))})
+
+
+def tree_of(definition: Definition) -> Tree | None:
+    """The schema of a version as it was written."""
+    validation = definition.version.schema
+    if validation is None or validation.open_api_v3_schema is None:
+        return None
+    tree: Tree = codec.to_tree(validation.open_api_v3_schema)
+    return tree
+
+
+def _without_shared(properties: Tree) -> Tree:
+    """The properties besides kind, apiVersion and metadata, which the API server checks."""
+    return {key: value for key, value in properties.items() if key not in SHARED_KEYS}
+
+
+def compile_schema(tree: Tree) -> Schema:
+    """The schema of a JSON tree. O(size)."""
+    additional = tree.get("additionalProperties")
+    items = tree.get("items")
+    enum = tree.get("enum")
+    return Schema(
+        type=tree.get("type", ""),
+        properties={
+            key: compile_schema(value) for key, value in tree.get("properties", {}).items()
+        },
+        additional=compile_schema(additional) if isinstance(additional, dict) else additional,
+        items=compile_schema(items) if isinstance(items, dict) else None,
+        required=tuple(tree.get("required", ())),
+        nullable=tree.get("nullable", False),
+        enum=None if enum is None else tuple(enum),
+        format=tree.get("format", ""),
+        pattern=compile_pattern(tree["pattern"]) if "pattern" in tree else None,
+        minimum=tree.get("minimum"),
+        maximum=tree.get("maximum"),
+        exclusive_minimum=tree.get("exclusiveMinimum", False),
+        exclusive_maximum=tree.get("exclusiveMaximum", False),
+        multiple_of=tree.get("multipleOf"),
+        min_length=tree.get("minLength"),
+        max_length=tree.get("maxLength"),
+        min_items=tree.get("minItems"),
+        max_items=tree.get("maxItems"),
+        min_properties=tree.get("minProperties"),
+        max_properties=tree.get("maxProperties"),
+        all_of=tuple(compile_schema(one) for one in tree.get("allOf", ())),
+        any_of=tuple(compile_schema(one) for one in tree.get("anyOf", ())),
+        one_of=tuple(compile_schema(one) for one in tree.get("oneOf", ())),
+        not_=compile_schema(tree["not"]) if "not" in tree else None,
+        default=tree.get("default"),
+        is_int_or_string=tree.get(JSON_PREFIX + "int-or-string", False),
+        preserves_unknown=tree.get(JSON_PREFIX + "preserve-unknown-fields") or False,
+        is_embedded=tree.get(JSON_PREFIX + "embedded-resource", False),
+        list_type=tree.get(JSON_PREFIX + "list-type") or "",
+        list_map_keys=tuple(tree.get(JSON_PREFIX + "list-map-keys", ())),
+        map_type=tree.get(JSON_PREFIX + "map-type") or "",
+        rules=tuple(tree.get(JSON_PREFIX + "validations", ())),
+    )

@@ -1,0 +1,317 @@
+"""Validation of CustomResourceDefinitions. Rule CRD-6 (spec/custom_resources.md).
+
+What all versions have in common is reported at `spec`, as upstream, where it is stored once:
+`spec.validation.openAPIV3Schema` for a schema that every version has. Source: Kubernetes
+documentation, "Extend the Kubernetes API with CustomResourceDefinitions"; KEP-1111 "Protection of
+*.k8s.io API groups".
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from refk8s.core.api import codec
+from refk8s.core.api.apiextensions_v1 import (
+    CustomResourceConversion,
+    CustomResourceDefinition,
+    CustomResourceDefinitionNames,
+    CustomResourceDefinitionSpec,
+    CustomResourceDefinitionVersion,
+)
+from refk8s.core.api.custom import ESTABLISHED, has_condition
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    malformed,
+    not_supported,
+    required,
+    too_many,
+    unchanged,
+)
+from refk8s.core.apiserver.validation.names import dns_label_1035, dns_subdomain
+from refk8s.core.apiserver.validation.schemas import validate_schema
+from refk8s.core.apiserver.validation.subresources import (
+    validate_columns,
+    validate_selectable_fields,
+    validate_subresources,
+)
+
+VERSIONS_MAX = 100
+"""The most versions of one definition. Upstream has no bound besides the size of the object."""
+
+SCOPES = ("Cluster", "Namespaced")
+REVIEW_VERSIONS = ("v1", "v1beta1")
+APPROVAL = "api-approved.kubernetes.io"
+_PROTECTED = ("k8s.io", "kubernetes.io")
+
+
+def validate_definition(crd: CustomResourceDefinition) -> Causes:
+    """The causes of a new definition."""
+    causes: Causes = []
+    expected = f"{crd.spec.names.plural}.{crd.spec.group}"
+    if crd.metadata.name != expected:
+        words = 'must be spec.names.plural+"."+spec.group'
+        causes.append(invalid("metadata.name", crd.metadata.name, words))
+    causes += _spec(crd.spec)
+    causes += _stored_versions(crd)
+    return causes + _approval(crd)
+
+
+def validate_definition_update(
+    new: CustomResourceDefinition, old: CustomResourceDefinition
+) -> Causes:
+    """The causes of a changed definition."""
+    causes: Causes = []
+    if has_condition(old, ESTABLISHED):
+        causes += unchanged("spec.scope", new.spec.scope, old.spec.scope)
+        causes += unchanged("spec.names.kind", new.spec.names.kind, old.spec.names.kind)
+    causes += unchanged("spec.group", new.spec.group, old.spec.group)
+    causes += unchanged("spec.names.plural", new.spec.names.plural, old.spec.names.plural)
+    if new.spec != old.spec:
+        causes += _spec(new.spec)
+    causes += _stored_versions(new)
+    if new.metadata.annotations != old.metadata.annotations:
+        causes += _approval(new)
+    return causes
+
+
+def validate_definition_status(
+    new: CustomResourceDefinition, old: CustomResourceDefinition
+) -> Causes:
+    """The causes of a changed status."""
+    return _stored_versions(new)
+
+
+def _spec(spec: CustomResourceDefinitionSpec) -> Causes:
+    causes: Causes = []
+    if not spec.group:
+        causes.append(required("spec.group"))
+    elif wrong := malformed("spec.group", spec.group, dns_subdomain):
+        causes += wrong
+    elif "." not in spec.group:
+        words = "should be a domain with at least one dot"
+        causes.append(invalid("spec.group", spec.group, words))
+    if not spec.scope:
+        causes.append(required("spec.scope"))
+    elif spec.scope not in SCOPES:
+        causes.append(not_supported("spec.scope", spec.scope, SCOPES))
+    if spec.preserve_unknown_fields:
+        words = (
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in "
+            "spec.versions[*].schema instead"
+        )
+        causes.append(invalid("spec.preserveUnknownFields", True, words))
+    causes += _versions(spec)
+    causes += _names(spec.names)
+    return causes + _conversion(spec.conversion)
+
+
+def _versions(spec: CustomResourceDefinitionSpec) -> Causes:
+    versions = spec.versions
+    if len(versions) > VERSIONS_MAX:
+        return [too_many("spec.versions", len(versions), VERSIONS_MAX)]
+    causes: Causes = []
+    for place, version in enumerate(versions):
+        at = f"spec.versions[{place}]"
+        causes += malformed(f"{at}.name", version.name, dns_label_1035)
+        if version.deprecation_warning is not None:
+            causes += _deprecation(version, f"{at}.deprecationWarning")
+        if version.schema is None or version.schema.open_api_v3_schema is None:
+            causes.append(required(f"{at}.schema.openAPIV3Schema"))
+    listed = [codec.to_tree(version) for version in versions]
+    if len({version.name for version in versions}) != len(versions):
+        causes.append(invalid("spec.versions", listed, "must contain unique version names"))
+    if sum(version.storage for version in versions) != 1:
+        words = "must have exactly one version marked as storage version"
+        causes.append(invalid("spec.versions", listed, words))
+    for at, version in _each(versions, lambda one: one.schema, ".schema", ".validation"):
+        schema = version.schema.open_api_v3_schema if version.schema is not None else None
+        if schema is not None:
+            has_status = version.subresources is not None and bool(version.subresources.status)
+            causes += validate_schema(
+                codec.to_tree(schema), f"{at}.openAPIV3Schema", has_status=has_status
+            )
+    for at, version in _each(versions, lambda one: one.subresources, ".subresources"):
+        causes += validate_subresources(version.subresources, at)
+    for at, version in _each(
+        versions, lambda one: one.additional_printer_columns, ".additionalPrinterColumns"
+    ):
+        causes += validate_columns(version.additional_printer_columns or (), at)
+    for at, version in _each(versions, lambda one: one.selectable_fields, ".selectableFields"):
+        causes += validate_selectable_fields(version, at)
+    return causes
+
+
+def _each(
+    versions: tuple[CustomResourceDefinitionVersion, ...],
+    part: Callable[[CustomResourceDefinitionVersion], Any],
+    name: str,
+    common_name: str = "",
+) -> Iterable[tuple[str, CustomResourceDefinitionVersion]]:
+    """The place of a part in each version; one place at `spec` if it is the same in all."""
+    if versions and all(part(one) == part(versions[0]) for one in versions):
+        yield f"spec{common_name or name}", versions[0]
+        return
+    for place, version in enumerate(versions):
+        yield f"spec.versions[{place}]{name}", version
+
+
+def _deprecation(version: CustomResourceDefinitionVersion, at: str) -> Causes:
+    text = version.deprecation_warning or ""
+    if not version.deprecated:
+        return [invalid(at, text, "can only be set for deprecated versions")]
+    if not text:
+        return [invalid(at, text, "must not be empty")]
+    if len(text.encode()) > 256:
+        return [invalid(at, text, "must be <= 256 bytes in length")]
+    if not text.isprintable():
+        return [invalid(at, text, "must only contain printable characters")]
+    return []
+
+
+def _names(names: CustomResourceDefinitionNames) -> Causes:
+    causes: Causes = []
+    for key, text in (
+        ("plural", names.plural),
+        ("singular", names.singular or ""),
+        ("kind", names.kind),
+        ("listKind", names.list_kind or ""),
+    ):
+        at = f"spec.names.{key}"
+        if not text:
+            causes.append(required(at))
+        elif key in ("kind", "listKind"):
+            causes += [
+                invalid(at, text, f"may have mixed case, but should otherwise match: {words}")
+                for words in dns_label_1035(text.lower())
+            ]
+        else:
+            causes += malformed(at, text, dns_label_1035)
+    for key, texts in (("shortNames", names.short_names), ("categories", names.categories)):
+        for place, text in enumerate(texts or ()):
+            causes += malformed(f"spec.names.{key}[{place}]", text, dns_label_1035)
+    if names.kind and names.kind == names.list_kind:
+        words = "kind and listKind may not be the same"
+        causes.append(invalid("spec.names.listKind", names.list_kind, words))
+    return causes
+
+
+def _conversion(conversion: CustomResourceConversion | None) -> Causes:
+    at = "spec.conversion"
+    if conversion is None:
+        return []
+    if conversion.strategy not in ("None", "Webhook"):
+        if not conversion.strategy:
+            return [required(f"{at}.strategy")]
+        return [not_supported(f"{at}.strategy", conversion.strategy, ("None", "Webhook"))]
+    webhook = conversion.webhook
+    client = webhook.client_config if webhook is not None else None
+    reviewed = tuple(webhook.conversion_review_versions) if webhook is not None else ()
+    client_at, versions_at = f"{at}.webhookClientConfig", f"{at}.conversionReviewVersions"
+    if conversion.strategy == "None":
+        words = "should not be set when strategy is not set to Webhook"
+        return [
+            *([forbidden(client_at, words)] if client is not None else []),
+            *([forbidden(versions_at, words)] if reviewed else []),
+        ]
+    causes: Causes = []
+    if client is None:
+        causes.append(required(client_at, "required when strategy is set to Webhook"))
+    elif (client.url is None) == (client.service is None):
+        causes.append(required(client_at, "exactly one of url or service is required"))
+    elif client.url is not None:
+        causes += _webhook_url(client.url, f"{client_at}.url")
+    elif client.service is not None:
+        causes += _webhook_service(client.service, f"{client_at}.service")
+    if not reviewed:
+        causes.append(required(versions_at))
+    elif not any(version in REVIEW_VERSIONS for version in reviewed):
+        words = "must include at least one of v1, v1beta1"
+        causes.append(invalid(versions_at, list(reviewed), words))
+    if not causes:
+        words = "conversion by webhook is not supported yet"
+        causes.append(forbidden(f"{at}.strategy", words))
+    return causes
+
+
+def _webhook_url(url: str, at: str) -> Causes:
+    from urllib.parse import urlsplit
+
+    form = "; desired format: https://host[/path]"
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError as error:
+        return [required(at, f"url must be a valid URL: {error}{form}")]
+    causes: Causes = []
+    if parts.scheme != "https":
+        words = f"'https' is the only allowed URL scheme{form}"
+        causes.append(invalid(at, parts.scheme, words))
+    if not host:
+        causes.append(invalid(at, parts.netloc, f"host must be specified{form}"))
+    if parts.username is not None:
+        causes.append(invalid(at, "", f"user information is not permitted in the URL{form}"))
+    if parts.fragment:
+        causes.append(invalid(at, parts.fragment, f"fragments are not permitted in the URL{form}"))
+    if parts.query:
+        words = f"query parameters are not permitted in the URL{form}"
+        causes.append(invalid(at, parts.query, words))
+    return causes
+
+
+def _webhook_service(service: Any, at: str) -> Causes:
+    causes: Causes = []
+    if not service.name:
+        causes.append(required(f"{at}.name"))
+    if not service.namespace:
+        causes.append(required(f"{at}.namespace"))
+    if service.port is not None and not 1 <= service.port <= 65_535:
+        words = "port is not valid: must be between 1 and 65535, inclusive"
+        causes.append(invalid(f"{at}.port", service.port, words))
+    if service.path is not None and not service.path.startswith("/"):
+        causes.append(invalid(f"{at}.path", service.path, "must start with a '/'"))
+    return causes
+
+
+def _stored_versions(crd: CustomResourceDefinition) -> Causes:
+    at, stored = "status.storedVersions", tuple(crd.status.stored_versions or ())
+    if not stored:
+        return [invalid(at, [], "must have at least one stored version")]
+    causes: Causes = []
+    names = {version.name for version in crd.spec.versions}
+    for place, name in enumerate(stored):
+        if name not in names:
+            words = (
+                f"missing from spec.versions; {name} was previously a storage version, and must "
+                "remain in spec.versions until a storage migration ensures no data remains "
+                f"persisted in {name} and removes {name} from status.storedVersions"
+            )
+            causes.append(invalid(f"{at}[{place}]", name, words))
+    for version in crd.spec.versions:
+        if version.storage and version.name not in stored:
+            words = f"must have the storage version {version.name}"
+            causes.append(invalid(at, list(stored), words))
+    return causes
+
+
+def _approval(crd: CustomResourceDefinition) -> Causes:
+    """A group of the Kubernetes community needs an annotation with the URL of its approval."""
+    group = crd.spec.group
+    if not any(group == one or group.endswith(f".{one}") for one in _PROTECTED):
+        return []
+    at = f"metadata.annotations[{APPROVAL}]"
+    approval = (crd.metadata.annotations or {}).get(APPROVAL, "")
+    if not approval:
+        words = (
+            f'protected groups must have approval annotation "{APPROVAL}", '
+            "see https://github.com/kubernetes/enhancements/pull/1111"
+        )
+        return [required(at, words)]
+    if approval.startswith("unapproved") or "://" in approval:
+        return []
+    words = (
+        'protected groups must have approval annotation "api-approved.kubernetes.io" with either '
+        'a URL or a reason starting with "unapproved", see '
+        "https://github.com/kubernetes/enhancements/pull/1111"
+    )
+    return [invalid(at, approval, words)]

@@ -1,0 +1,330 @@
+"""Validation of the schemas in CustomResourceDefinitions: they must be structural. Rules CRD-6
+and CRD-22 (spec/custom_resources.md).
+
+A structural schema declares the type of every field outside of allOf, anyOf, oneOf and not, so
+pruning and defaulting need no case distinctions. Source: Kubernetes documentation, "Extend the
+Kubernetes API with CustomResourceDefinitions" (Specifying a structural schema).
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from refk8s.core.apiserver.custom.patterns import InvalidPattern, compile_pattern
+from refk8s.core.apiserver.custom.prune import prune
+from refk8s.core.apiserver.custom.schema import compile_schema
+from refk8s.core.apiserver.custom.validate import validate
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    forbidden,
+    invalid,
+    not_supported,
+    required,
+)
+
+Tree = dict[str, Any]
+
+DEPTH_MAX: Final = 80
+"""The most levels of a schema. Upstream has no bound besides that of JSON."""
+
+NODES_MAX: Final = 20_000
+"""The most schemas within one schema; each of them is applied to a value that is written."""
+
+TYPES = ("array", "boolean", "integer", "number", "object", "string")
+X = "x-kubernetes-"
+PRESERVE, EMBEDDED, INT_OR_STRING = (
+    f"{X}preserve-unknown-fields",
+    f"{X}embedded-resource",
+    f"{X}int-or-string",
+)
+LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE = f"{X}list-type", f"{X}list-map-keys", f"{X}map-type"
+VALIDATIONS = f"{X}validations"
+
+_UNSUPPORTED = ("$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties")
+_ONLY_OUTSIDE = (
+    "type", "title", "description", "default", "nullable", "additionalProperties",
+    PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE,
+)  # fmt: skip
+_JUNCTORS = ("allOf", "anyOf", "oneOf")
+_SCALARS = ("boolean", "integer", "number", "string")
+
+
+def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Causes:
+    """The causes of the schema of a version. `has_status`: the version has a status subresource."""
+    if not is_bounded(schema):
+        words = f"must have at most {DEPTH_MAX} levels and {NODES_MAX} schemas"
+        return [invalid(at, "", words)]
+    causes: Causes = []
+    if schema.get("nullable"):
+        causes.append(forbidden(f"{at}.nullable", "nullable cannot be true at the root"))
+    if has_status and schema.get("type", "object") != "object":
+        words = "only object is allowed as the type at the root of the schema if the status subresource is enabled"
+        causes.append(invalid(f"{at}.type", schema.get("type"), words))
+    if not schema.get("type"):
+        causes.append(required(f"{at}.type", "must not be empty at the root"))
+    elif schema["type"] != "object":
+        causes.append(invalid(f"{at}.type", schema["type"], "must be object at the root"))
+    _check(schema, at, causes, is_root=True)
+    _check_shared(schema, at, causes)
+    for place, junctor in _junctors(schema, at):
+        for key in junctor.get("properties", {}):
+            if key not in schema.get("properties", {}):
+                words = f"because it is defined in {place}.properties[{key}]"
+                causes.append(required(f"{at}.properties[{key}]", words))
+    return causes
+
+
+def is_bounded(schema: Tree) -> bool:
+    """Whether the schema has few enough levels and parts. O(size), without recursion."""
+    level, count = [schema], 0
+    for _ in range(DEPTH_MAX):
+        count += len(level)
+        if count > NODES_MAX:
+            return False
+        level = [child for one in level for _, child in _children(one, "")]
+        if not level:
+            return True
+    return False
+
+
+def _children(schema: Tree, at: str) -> Iterator[tuple[str, Tree]]:
+    """The schemas directly within a schema, with their places."""
+    for key, child in schema.get("properties", {}).items():
+        yield f"{at}.properties[{key}]", child
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield f"{at}.{key}", schema[key]
+    yield from _junctors(schema, at)
+
+
+def _junctors(schema: Tree, at: str) -> Iterator[tuple[str, Tree]]:
+    for key in _JUNCTORS:
+        for place, one in enumerate(schema.get(key, ())):
+            yield f"{at}.{key}[{place}]", one
+    if "not" in schema:
+        yield f"{at}.not", schema["not"]
+
+
+def _check(schema: Tree, at: str, causes: Causes, *, is_root: bool = False) -> None:
+    """The causes of a schema outside of junctors, and of those within it."""
+    _check_keywords(schema, at, causes)
+    _check_extensions(schema, at, causes)
+    _check_bounds(schema, at, causes)
+    if schema.get(VALIDATIONS):
+        words = "validation rules are not supported yet"
+        causes.append(forbidden(f"{at}.{VALIDATIONS}", words))
+    for key, child in schema.get("properties", {}).items():
+        place = f"{at}.properties[{key}]"
+        _check_type(child, place, "for specified object fields", causes)
+        _check(child, place, causes)
+    if isinstance(items := schema.get("items"), dict):
+        _check_type(items, f"{at}.items", "for specified array items", causes)
+        _check(items, f"{at}.items", causes)
+    if isinstance(additional := schema.get("additionalProperties"), dict):
+        place = f"{at}.additionalProperties"
+        _check_type(additional, place, "for specified object fields", causes)
+        _check(additional, place, causes)
+    _check_default(schema, at, causes, is_root)
+    for place, junctor in _junctors(schema, at):
+        _check_junctor(junctor, place, causes, allows_types=_allows_types(schema))
+
+
+def _check_type(schema: Tree, at: str, where: str, causes: Causes) -> None:
+    untyped = (INT_OR_STRING, PRESERVE, "$ref")
+    if not schema.get("type") and not any(schema.get(key) for key in untyped):
+        causes.append(required(f"{at}.type", f"must not be empty {where}"))
+
+
+def _check_keywords(schema: Tree, at: str, causes: Causes) -> None:
+    for key in _UNSUPPORTED:
+        if schema.get(key) not in (None, "", {}, []):
+            causes.append(forbidden(f"{at}.{key}", f"{key} is not supported"))
+    kind = schema.get("type", "")
+    if kind == "null":
+        words = "type cannot be set to null, use nullable as an alternative"
+        causes.append(forbidden(f"{at}.type", words))
+    elif kind and kind not in TYPES:
+        causes.append(not_supported(f"{at}.type", kind, TYPES))
+    if schema.get("uniqueItems"):
+        words = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+        causes.append(forbidden(f"{at}.uniqueItems", words))
+    if schema.get("additionalProperties") is not None and schema.get("properties"):
+        words = "additionalProperties and properties are mutual exclusive"
+        causes.append(forbidden(f"{at}.additionalProperties", words))
+    items = schema.get("items")
+    if isinstance(items, list):
+        words = "items must be a schema object and not an array"
+        causes.append(forbidden(f"{at}.items", words))
+    elif kind == "array" and items is None:
+        causes.append(required(f"{at}.items", "must be specified"))
+
+
+def _check_bounds(schema: Tree, at: str, causes: Causes) -> None:
+    if "pattern" in schema:
+        try:
+            compile_pattern(schema["pattern"])
+        except InvalidPattern as error:
+            words = f"must be a valid regular expression, but isn't: {error}"
+            causes.append(invalid(f"{at}.pattern", schema["pattern"], words))
+    factor = schema.get("multipleOf")
+    if factor is not None and factor <= 0:
+        causes.append(invalid(f"{at}.multipleOf", factor, "must be greater than 0"))
+
+
+def _check_extensions(schema: Tree, at: str, causes: Causes) -> None:
+    kind = schema.get("type", "")
+    if schema.get(PRESERVE) is False:
+        causes.append(invalid(f"{at}.{PRESERVE}", False, "must be true or undefined"))
+    if schema.get(INT_OR_STRING) and kind:
+        words = f"must be empty if {INT_OR_STRING} is true"
+        causes.append(invalid(f"{at}.type", kind, words))
+    if schema.get(EMBEDDED):
+        if kind != "object":
+            words = f"must be object if {EMBEDDED} is true"
+            causes.append(
+                invalid(f"{at}.type", kind, words) if kind else required(f"{at}.type", words)
+            )
+        if not schema.get("properties") and not schema.get(PRESERVE):
+            words = f"must not be empty if {EMBEDDED} is true without {PRESERVE}"
+            causes.append(required(f"{at}.properties", words))
+        _check_shared(schema, at, causes)
+    if (map_type := schema.get(MAP_TYPE)) is not None:
+        if kind != "object":
+            words = f"must be object if {MAP_TYPE} is specified"
+            causes.append(
+                invalid(f"{at}.type", kind, words) if kind else required(f"{at}.type", words)
+            )
+        if map_type not in ("atomic", "granular"):
+            causes.append(not_supported(f"{at}.{MAP_TYPE}", map_type, ("atomic", "granular")))
+    if schema.get(LIST_TYPE) is not None or schema.get(LIST_MAP_KEYS):
+        _check_list(schema, at, causes)
+
+
+def _check_list(schema: Tree, at: str, causes: Causes) -> None:
+    kind, list_type = schema.get("type", ""), schema.get(LIST_TYPE)
+    keys, items = schema.get(LIST_MAP_KEYS, []), schema.get("items")
+    if list_type is not None:
+        if kind != "array":
+            words = f"must be array if {LIST_TYPE} is specified"
+            causes.append(
+                invalid(f"{at}.type", kind, words) if kind else required(f"{at}.type", words)
+            )
+        if list_type not in ("atomic", "set", "map"):
+            causes.append(not_supported(f"{at}.{LIST_TYPE}", list_type, ("atomic", "map", "set")))
+    if keys and list_type != "map":
+        words = f"must be map if {LIST_MAP_KEYS} is non-empty"
+        place = f"{at}.{LIST_TYPE}"
+        causes.append(
+            required(place, words) if list_type is None else invalid(place, list_type, words)
+        )
+    if list_type == "map":
+        _check_list_map(schema, at, causes)
+    if list_type == "set" and isinstance(items, dict):
+        if items.get("nullable"):
+            words = f"cannot be nullable when {LIST_TYPE} is set"
+            causes.append(forbidden(f"{at}.items.nullable", words))
+        if items.get("type") == "object" and items.get(MAP_TYPE) != "atomic":
+            words = f"must be atomic as item of a list with {LIST_TYPE}=set"
+            causes.append(invalid(f"{at}.items.{MAP_TYPE}", items.get(MAP_TYPE), words))
+        if items.get("type") == "array" and items.get(LIST_TYPE, "atomic") != "atomic":
+            words = f"must be atomic as item of a list with {LIST_TYPE}=set"
+            causes.append(invalid(f"{at}.items.{LIST_TYPE}", items.get(LIST_TYPE), words))
+
+
+def _check_list_map(schema: Tree, at: str, causes: Causes) -> None:
+    keys, items = schema.get(LIST_MAP_KEYS, []), schema.get("items")
+    if not keys:
+        words = f"must not be empty if {LIST_TYPE} is map"
+        causes.append(required(f"{at}.{LIST_MAP_KEYS}", words))
+    if not isinstance(items, dict):
+        causes.append(required(f"{at}.items", f"must have a schema if {LIST_TYPE} is map"))
+        return
+    if items.get("type") != "object":
+        words = f"must be object if parent array's {LIST_TYPE} is map"
+        causes.append(invalid(f"{at}.items.type", items.get("type", ""), words))
+    if items.get("nullable"):
+        words = f"cannot be nullable when {LIST_TYPE} is map"
+        causes.append(forbidden(f"{at}.items.nullable", words))
+    properties = items.get("properties", {})
+    for place, key in enumerate(keys):
+        if keys.index(key) != place:
+            words = "map keys must be unique"
+            causes.append(invalid(f"{at}.{LIST_MAP_KEYS}[{place}]", key, words))
+        if key not in properties:
+            words = "entries must all be names of item properties"
+            causes.append(invalid(f"{at}.{LIST_MAP_KEYS}[{place}]", key, words))
+            continue
+        field, child = f"{at}.items.properties[{key}]", properties[key]
+        if child.get("type") not in _SCALARS and not child.get(INT_OR_STRING):
+            words = f"must be a scalar type if parent array's {LIST_TYPE} is map"
+            causes.append(invalid(f"{field}.type", child.get("type", ""), words))
+        if child.get("nullable"):
+            words = f"this property is in {LIST_MAP_KEYS}, so it cannot be nullable"
+            causes.append(forbidden(f"{field}.nullable", words))
+        if "default" not in child and key not in items.get("required", ()):
+            words = (
+                f"this property is in {LIST_MAP_KEYS}, so it must have a default or be a required "
+                "property"
+            )
+            causes.append(required(f"{field}.default", words))
+
+
+def _allows_types(schema: Tree) -> bool:
+    """Whether the junctors may repeat the types of an int-or-string."""
+    return bool(schema.get(INT_OR_STRING))
+
+
+def _check_junctor(schema: Tree, at: str, causes: Causes, *, allows_types: bool) -> None:
+    """A schema within a junctor restricts values, and declares nothing."""
+    _check_keywords({key: schema[key] for key in schema if key not in _ONLY_OUTSIDE}, at, causes)
+    _check_bounds(schema, at, causes)
+    for key in _ONLY_OUTSIDE:
+        value = schema.get(key)
+        if value in (None, "", False, [], {}) and key != "default":
+            continue
+        if key == "type" and allows_types and value in ("integer", "string"):
+            continue
+        if key in schema:
+            causes.append(forbidden(f"{at}.{key}", "must be empty to be structural"))
+    if schema.get(VALIDATIONS):
+        causes.append(forbidden(f"{at}.{VALIDATIONS}", "must be empty to be structural"))
+    for place, child in _children(schema, at):
+        if place != f"{at}.additionalProperties":
+            _check_junctor(child, place, causes, allows_types=allows_types)
+
+
+def _check_default(schema: Tree, at: str, causes: Causes, is_root: bool) -> None:
+    if "default" not in schema:
+        return
+    place, value = f"{at}.default", schema["default"]
+    if is_root and value is not None:
+        causes.append(forbidden(place, "must not be set at the root"))
+        return
+    if causes:
+        return  # the schema cannot be applied
+    compiled = compile_schema(schema)
+    if prune(compiled, value, defaults=False) is not value:
+        causes.append(invalid(place, value, "must be pruned"))
+    causes += validate(compiled, prune(compiled, value), place)
+
+
+def _check_shared(schema: Tree, at: str, causes: Causes) -> None:
+    """kind, apiVersion and metadata are declared implicitly; of the metadata, name and generateName
+    may be restricted."""
+    properties = schema.get("properties", {})
+    for key in ("apiVersion", "kind"):
+        kind = properties.get(key, {}).get("type", "string")
+        if kind != "string":
+            causes.append(invalid(f"{at}.properties[{key}].type", kind, "must be string"))
+    metadata = properties.get("metadata")
+    if metadata is None:
+        return
+    place = f"{at}.properties[metadata]"
+    if metadata.get("type", "object") != "object":
+        causes.append(invalid(f"{place}.type", metadata["type"], "must be object"))
+    others = set(metadata) - {"type", "properties", "description"}
+    if others or set(metadata.get("properties", {})) - {"name", "generateName"}:
+        words = (
+            "must not specify anything other than name and generateName, but metadata is "
+            "implicitly specified"
+        )
+        causes.append(forbidden(place, words))
