@@ -1,4 +1,4 @@
-"""Lists the sandboxes and containers of one pod in a runtime. Rule STREAM-1."""
+"""Lists the sandboxes and containers in a runtime. Rule STREAM-1."""
 
 import asyncio
 
@@ -10,9 +10,18 @@ async def list_pod(runtime: Runtime, pod_uid: str) -> PodsListed:
 
     Raises StreamFailed if the runtime does not answer.
     """
+    return await _list(runtime, ListPods((pod_uid,)))
+
+
+async def list_all(runtime: Runtime) -> PodsListed:
+    """Those of every pod. Raises StreamFailed if the runtime does not answer."""
+    return await _list(runtime, ListPods())
+
+
+async def _list(runtime: Runtime, operation: ListPods) -> PodsListed:
     answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     runtime.run(
-        ListPods((pod_uid,)),
+        operation,
         lambda result: None if answered.done() else answered.set_result(result),
     )
     result = await answered

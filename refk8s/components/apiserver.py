@@ -23,7 +23,7 @@ from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import handle
-from refk8s.core.apiserver.outcome import Commit, Outcome, Stream
+from refk8s.core.apiserver.outcome import Commit, Measure, Outcome, Stream
 from refk8s.core.context import Context
 from refk8s.core.store import Change, Committed, Compacted, Conflict, Revision, resource_prefix
 from refk8s.core.store_port import Failed, Store, StoreUnavailable, StoreUnknown
@@ -72,6 +72,8 @@ class ApiServer:
         self._compacting = self._loop.create_task(self._keep_compacting())
         self._bookmark_timer = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
         self.stopping = False
+        # answers a request for metrics (STREAM-17)
+        self.measure: Callable[[Request, Answer], None] | None = None
         store.listen(self._changed)
 
     def context(self) -> Context:
@@ -126,6 +128,11 @@ class ApiServer:
             self._decide_later(request, answer)
         elif type(outcome) is Response:
             answer(outcome)
+        elif type(outcome) is Measure:
+            if self.measure is not None:
+                self.measure(request, answer)
+            else:
+                answer(Response(503, status.unavailable("the nodes have not started yet")))
         else:
             answer(Response(400, status.bad_request(f"{request.verb} is a stream")))
 

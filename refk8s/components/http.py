@@ -45,7 +45,7 @@ from refk8s.core.apiserver.http import (
     reply_to,
     user_of,
 )
-from refk8s.core.apiserver.outcome import Commit, Connect, Stream
+from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Stream
 from refk8s.core.apiserver.proxy import PATHS as PROXIED
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
 
@@ -289,6 +289,16 @@ class Front:
                 api, receive_part, send
             )
             return
+        elif type(outcome) is Measure and api.measure is None:
+            response = Response(503, status.unavailable("the nodes have not started yet"))
+        elif type(outcome) is Measure:
+            measured: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+            assert api.measure is not None
+            api.measure(
+                request,
+                lambda response: None if measured.done() else measured.set_result(response),
+            )
+            response = await measured or UNKNOWN
         else:
             assert type(outcome) is Connect
             if self.connect is None:
@@ -305,7 +315,7 @@ class Front:
                 reply = await asyncio.to_thread(reply_to, received, response, api.clock.now())
         else:
             reply = reply_to(received, response, api.clock.now())
-        if request.verb == "list":
+        if request.verb == "list" and type(outcome) is not Measure:
             self._lists.keep(place, received, response, reply, api.store)
         await self._send(send, reply, method, headers)
 

@@ -12,7 +12,8 @@ from refk8s.components.choose_nodes import choose_nodes
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
 from refk8s.components.kubelet.clients import KubeletClients
-from refk8s.components.kubelet.server import KubeletServer, health_page, served_nodes
+from refk8s.components.kubelet.metrics import Metrics
+from refk8s.components.kubelet.server import KubeletServer, served_nodes
 from refk8s.components.listening import DNS_ADDRESS, POD_CIDR, SERVICE_CIDR
 from refk8s.components.options import RunOptions
 from refk8s.components.pod_streams import PodStreams
@@ -66,7 +67,8 @@ class RunningCluster:
         assert api is not None and front is not None and credentials is not None
         clock = self.clock
         started = nodes.start(self.served.cluster_id)
-        streams = PodStreams(api, nodes, KubeletClients(credentials).find)
+        clients = KubeletClients(credentials)
+        streams = PodStreams(api, nodes, clients.find)
         front.connect = streams
         teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
@@ -93,9 +95,11 @@ class RunningCluster:
                 elif teller is not None and "rules" in adapters:
                     driver.on_program = partial(teller.programmed, node.name)
                 self.drivers.append(driver)
-        streams.local = KubeletServer(
-            served_nodes(self.drivers, started), {"/healthz": health_page}, None, clock.now
-        )
+        local = served_nodes(self.drivers, started, clock.now)
+        streams.local = KubeletServer(local, {}, None, clock.now)
+        api.measure = Metrics(
+            api, {name: node.stats for name, node in local.items()}, clients.find
+        ).submit
         for driver in self.drivers:
             driver.start()
         for keeper in self._dns:

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.credentials import (
@@ -199,6 +201,11 @@ class ServedApi:
             return  # From an earlier run: a create would fail for its own IP address, not its name.
         request = Request("create", *where, body=obj, user=API_SERVER)
         response = await self.call(request)
+        if response.ok and obj.kind == "APIService":  # a create ignores the status
+            body = replace(response.body, status=obj.status)
+            await self.call(
+                Request("update", *where, subresource="status", body=body, user=API_SERVER)
+            )
         if response.ok or response.code == 409:
             return
         problem = f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}"
@@ -294,6 +301,7 @@ def _config(credentials: Credentials, modes: tuple[str, ...]) -> Config:
         token_key=credentials.token_key,
         sign=signer.sign,
         verify=signer.verify,
+        has_metrics=True,
         users={credentials.admin_token: ADMIN},
         authorizer=authorizer,
         roles=roles,

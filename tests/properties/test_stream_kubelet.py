@@ -19,7 +19,8 @@ from refk8s.components import certificates
 from refk8s.components.kubelet.local import LocalKubelet
 from refk8s.components.kubelet.port import KubeletPort
 from refk8s.components.kubelet.remote import RemoteKubelet
-from refk8s.components.kubelet.server import ServedNode, health_page
+from refk8s.components.kubelet.server import ServedNode
+from refk8s.components.kubelet.stats import Stats
 from refk8s.core.api.authorization_v1 import SubjectAccessReview, SubjectAccessReviewStatus
 from refk8s.core.api.core_v1 import (
     Container,
@@ -371,10 +372,11 @@ def run(
                 name,
                 LocalKubelet(containers),
                 lambda name=name: known if name == "node-1" else {},  # type: ignore[misc]
+                Stats(name, containers, lambda: known, lambda: 10**15),  # type: ignore[arg-type]
             )
             for name in nodes
         }
-        port.serve(served, {"/healthz": health_page})
+        port.serve(served, {})
         world = World(keys, port.number, containers, reviews)
         try:
             await asyncio.wait_for(body(world), 30)

@@ -13,6 +13,7 @@ from contextlib import aclosing
 
 from refk8s.adapters.fake.course import given, main_program, outputs
 from refk8s.adapters.fake.files import NO_DISK, Disk, Entry, Files
+from refk8s.adapters.fake.load import compute_load
 from refk8s.adapters.fake.runtime import FakeRuntime
 from refk8s.adapters.fake.server import serve
 from refk8s.adapters.fake.shell.asks import STDOUT, Now, Pause, Program, Read, Tick, Write
@@ -26,10 +27,12 @@ from refk8s.core.context import SECOND, Instant, micro_timestamp
 from refk8s.core.ports import (
     RUNNING,
     ContainerStatus,
+    ContainerUsage,
     LogOptions,
     PodsListed,
     SandboxStatus,
     StreamFailed,
+    Usage,
 )
 
 INPUT_BYTES_MAX = 1 << 18
@@ -386,6 +389,39 @@ class SimulatedContainers:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The same server: a simulated pod has one network."""
         return await self.connect(pod, sandbox, port)
+
+    async def usage(self, pods: Mapping[str, Pod]) -> Usage:
+        """The load that the pods' annotations set (SHELL-11). A container with an invalid one is
+        not measured."""
+        now = self._runtime.now()
+        found = []
+        for fake in self._runtime.world.containers.values():
+            status = fake.status
+            pod = pods.get(status.pod_uid)
+            if status.state != RUNNING or pod is None:
+                continue
+            load = compute_load(pod.metadata.annotations or {}, status.name)
+            if load is None:
+                continue
+            seconds = max(0, now - status.started_at) // SECOND
+            found.append(
+                ContainerUsage(
+                    status.pod_uid,
+                    status.name,
+                    status.started_at,
+                    load[0] * seconds,
+                    load[1],
+                    load[0],
+                )
+            )
+        found.sort(key=lambda one: (one.pod_uid, one.name))
+        return Usage(
+            now,
+            sum(one.cpu_nanoseconds for one in found),
+            sum(one.memory_bytes for one in found),
+            tuple(found),
+            sum(one.cpu_nanocores for one in found),
+        )
 
 
 def _lines(pieces: list[tuple[Instant, int, bytes]]) -> list[tuple[Instant, bytes]]:

@@ -21,7 +21,6 @@ from refk8s.components.kubelet.server import (
     KubeletServer,
     Page,
     ServedNode,
-    health_page,
     served_nodes,
 )
 from refk8s.components.listening import listen
@@ -211,5 +210,5 @@ def serve_nodes(port: KubeletPort, component: "Component", nodes: Sequence[Node]
     async def metrics(node: ServedNode) -> tuple[bytes, str]:
         return exposition(component.metrics), METRICS_TYPE
 
-    pages = {"/healthz": health_page, "/metrics": metrics}
-    port.serve(served_nodes(component.drivers, nodes), pages)
+    pages = {"/metrics": metrics}
+    port.serve(served_nodes(component.drivers, nodes, component.clock.now), pages)

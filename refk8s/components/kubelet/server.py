@@ -12,10 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
+import msgspec
 from attrs import frozen
 
 from refk8s.components.asgi import Receive, Scope, Send
+from refk8s.components.health_server import METRICS_TYPE
 from refk8s.components.kubelet.local import LocalKubelet
+from refk8s.components.kubelet.stats import Stats
 from refk8s.components.stream_handlers import Connector, serve_forward, serve_log, serve_session
 from refk8s.components.websocket import refusing
 from refk8s.core.api import status
@@ -41,6 +44,7 @@ from refk8s.core.client.kubelet import (
     read_path,
 )
 from refk8s.core.context import Instant
+from refk8s.core.kubelet.usage import write_metrics
 from refk8s.core.ports import ContainerNotFound, Node, StreamFailed
 
 if TYPE_CHECKING:
@@ -59,9 +63,12 @@ class ServedNode:
     name: str
     kubelet: LocalKubelet
     pods: Callable[[], Mapping[str, Pod]]  # by "namespace/name"
+    stats: Stats
 
 
-def served_nodes(drivers: Iterable["Driver"], nodes: Iterable[Node]) -> dict[str, ServedNode]:
+def served_nodes(
+    drivers: Iterable["Driver"], nodes: Iterable[Node], now: Callable[[], Instant]
+) -> dict[str, ServedNode]:
     """The nodes whose kubelets are among these machines."""
     machines = {driver.machine.name: driver for driver in drivers}
 
@@ -71,7 +78,8 @@ def served_nodes(drivers: Iterable["Driver"], nodes: Iterable[Node]) -> dict[str
         def pods() -> Mapping[str, Pod]:
             return cast(Mapping[str, Pod], driver.state.view.table(PODS).objects)
 
-        return ServedNode(node.name, LocalKubelet(node.containers), pods)
+        stats = Stats(node.name, node.containers, pods, now)
+        return ServedNode(node.name, LocalKubelet(node.containers), pods, stats)
 
     return {node.name: served(node) for node in nodes}
 
@@ -93,7 +101,14 @@ class KubeletServer:
         now: Callable[[], Instant],
     ) -> None:
         self._nodes = nodes
-        self._pages = {**pages, "/pods": _pods, "/pods/": _pods}
+        self._pages = {
+            **pages,
+            "/pods": _pods,
+            "/pods/": _pods,
+            "/stats/summary": _summary,
+            "/metrics/resource": _resource_metrics,
+            "/healthz": _health,
+        }
         self._authorize = authorize
         self._now = now
 
@@ -231,9 +246,19 @@ async def _pods(node: ServedNode) -> tuple[bytes, str]:
     return b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}\n", JSON
 
 
-async def health_page(node: ServedNode) -> tuple[bytes, str]:
+async def _health(node: ServedNode) -> tuple[bytes, str]:
     """/healthz."""
     return b"ok", TEXT
+
+
+async def _summary(node: ServedNode) -> tuple[bytes, str]:
+    """/stats/summary."""
+    return msgspec.json.encode(await node.stats.summary()), JSON
+
+
+async def _resource_metrics(node: ServedNode) -> tuple[bytes, str]:
+    """/metrics/resource."""
+    return write_metrics(await node.stats.summary()), METRICS_TYPE
 
 
 def _user_of(connection: Any) -> User | None:

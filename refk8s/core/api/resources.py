@@ -501,8 +501,17 @@ ALL: tuple[Resource, ...] = tuple(
 )
 """Every built-in resource, in the order of groups in discovery, the preferred version first."""
 
-_BY_PATH = {(resource.group, resource.version, resource.plural): resource for resource in ALL}
-_BY_KIND = {(resource.api_version, resource.kind): resource for resource in ALL}
+# metrics.k8s.io: computed for each request, never stored (STREAM-17)
+_METRICS = ("metrics", "metrics.k8s.io", "v1beta1")
+_READ = ("get", "list")
+NODE_METRICS = _resource(*_METRICS, "NodeMetrics", "nodes", scope="Cluster", verbs=_READ)
+POD_METRICS = _resource(*_METRICS, "PodMetrics", "pods", verbs=_READ)
+METRICS = (NODE_METRICS, POD_METRICS)
+SERVED: tuple[Resource, ...] = (*ALL, *METRICS)
+"""Every resource in discovery; those of METRICS have no objects in the store."""
+
+_BY_PATH = {(resource.group, resource.version, resource.plural): resource for resource in SERVED}
+_BY_KIND = {(resource.api_version, resource.kind): resource for resource in SERVED}
 # Bodies that are not resources: kind -> module.
 _BODIES = {
     ("autoscaling/v1", "Scale"): "autoscaling_v1",
@@ -534,5 +543,7 @@ def type_of_kind(api_version: str, kind: str) -> type | None:
     return resource.list_type if resource is not None and "list" in resource.verbs else None
 
 
-GROUPS: tuple[str, ...] = tuple(dict.fromkeys(resource.group for resource in ALL if resource.group))
+GROUPS: tuple[str, ...] = tuple(
+    dict.fromkeys(resource.group for resource in SERVED if resource.group)
+)
 """The named groups in the order of discovery."""

@@ -82,6 +82,7 @@ class Config(Value, frozen=True):
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
     users: Mapping[str, User] = field(default_factory=dict)
     authorizer: Callable[[Attributes, Reader], Decision] | None = None
+    has_metrics: bool = False  # whether kubelets can be asked for the use of resources
     roles: Roles | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 

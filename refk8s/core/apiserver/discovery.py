@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeAlias
 
-from refk8s.core.api.resources import ALL, Resource, Subresource
+from refk8s.core.api.resources import SERVED, Resource, Subresource
 from refk8s.core.api.status import ApiError, path_not_found
 from refk8s.core.value import Value
 
@@ -52,7 +52,7 @@ class Answer(Value, frozen=True):
 
 
 def discover(
-    path: str, accept: str = "", resources: Resources = ALL, server_address: str = ""
+    path: str, accept: str = "", resources: Resources = SERVED, server_address: str = ""
 ) -> Answer | None:
     """The discovery document at `path`; None if there is none: another kind of path, or a group
     that is not served (DISC-1).
@@ -96,7 +96,7 @@ def is_aggregated(accept: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def groups(resources: Resources = ALL) -> tuple[str, ...]:
+def groups(resources: Resources = SERVED) -> tuple[str, ...]:
     """The named groups, in the order of the table."""
     return tuple(dict.fromkeys(resource.group for resource in resources if resource.group))
 
@@ -265,7 +265,7 @@ def _response_kind(group: str, version: str, kind: str) -> Tree:
 
 
 @lru_cache(maxsize=64)
-def paths(resources: Resources = ALL) -> tuple[str, ...]:
+def paths(resources: Resources = SERVED) -> tuple[str, ...]:
     """The paths of the discovery documents (DISC-14)."""
     found = [
         "/version",

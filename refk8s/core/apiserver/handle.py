@@ -37,7 +37,7 @@ from refk8s.core.apiserver.custom import versions as custom_versions
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.exchange import Exchange
-from refk8s.core.apiserver.outcome import Commit, Connect, Outcome
+from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Outcome
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.apiserver.validation import (
     validate_approval_update,
@@ -90,6 +90,10 @@ def _decide_custom(exchange: Exchange) -> Outcome:
 
 def _act(exchange: Exchange) -> Outcome:
     request = exchange.request
+    if request.resource in resources.METRICS:
+        if not exchange.config.has_metrics:
+            raise ApiError(status.unavailable("no kubelet can be asked for its metrics"))
+        return Measure(request)
     act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
     return act(exchange)
 

@@ -68,4 +68,11 @@ class Connect(Value, frozen=True):
     request: Request
 
 
-Outcome: TypeAlias = Response | Commit | Stream | Connect
+class Measure(Value, frozen=True):
+    """A request for what nodes or pods use at present (STREAM-17): the kubelets are asked, and
+    `metrics.py` makes the answer."""
+
+    request: Request
+
+
+Outcome: TypeAlias = Response | Commit | Stream | Connect | Measure

@@ -68,6 +68,7 @@ from refk8s.core.ports.policy_rules import (
 )
 from refk8s.core.ports.service_rules import Rule, RuleSet, Target
 from refk8s.core.ports.streams import ExecOptions, LogOptions
+from refk8s.core.ports.usage import ContainerUsage, Usage
 
 NodeRules: TypeAlias = RuleSet | Records | PolicySet
 """What a machine programs at one moment: a node's service rules or policies, or the records of its
@@ -213,6 +214,10 @@ class Containers(Protocol):
         """A connection to a port at the address of this sandbox (STREAM-14). Raises OSError or
         StreamFailed if it is refused."""
 
+    async def usage(self, pods: Mapping[str, Pod]) -> Usage:
+        """What the node and its running containers have used until now (STREAM-17). `pods`: those
+        that the kubelet knows, by uid. Raises StreamFailed if that is not known."""
+
 
 class Kubelet(Protocol):
     """The streams of one node's pods, in this process or at the kubelet's port (STREAM-8).
@@ -286,7 +291,8 @@ class Nodes(Protocol):
 
 __all__ = [
     "CREATED", "EXITED", "NO_POLICIES", "RUNNING", "Allowance", "Allowances", "Api", "Block",
-    "ContainerConfig", "ContainerCreated", "ContainerNotFound", "ContainerStatus", "Containers",
+    "ContainerConfig", "ContainerCreated", "ContainerNotFound", "ContainerStatus",
+    "ContainerUsage", "Containers",
     "CreateContainer", "Data", "DescribeNode", "Done", "Entry", "ExecOptions", "Failed",
     "ImagePulled", "Kubelet", "Labels", "Later", "ListPods", "LocalPod", "LogOptions", "Member",
     "Mount", "NameServer", "Node", "NodeDescribed", "NodeRules", "Nodes", "Operation", "PodsListed",
@@ -294,5 +300,5 @@ __all__ = [
     "RemoveContainer", "RemovePodSandbox", "Resolver", "Resources", "Result", "Rule", "RuleSet",
     "Rules", "RunHook", "RunPodSandbox", "Runtime", "SandboxConfig", "SandboxStarted",
     "SandboxStatus", "ServiceNames", "Session", "StartContainer", "StopContainer", "StopPodSandbox",
-    "StreamFailed", "Target", "UpdateRuntimeConfig", "WriteVolume",
+    "StreamFailed", "Target", "UpdateRuntimeConfig", "Usage", "WriteVolume",
 ]  # fmt: skip

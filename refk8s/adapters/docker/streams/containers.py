@@ -2,24 +2,29 @@
 RT-15, STREAM-1."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import TypeVar
 
 from refk8s.adapters.docker.streams import port_forward, sessions
 from refk8s.adapters.docker.streams.connection import EngineSilent, StreamRefused, Streams
 from refk8s.adapters.docker.streams.logs import open_log
 from refk8s.adapters.docker.streams.sessions import ContainerSession
+from refk8s.adapters.docker.streams.usage import measure
+from refk8s.adapters.linux.machine_usage import machine_usage
 from refk8s.adapters.linux.namespaces import CONNECT_SECONDS_MAX
-from refk8s.adapters.pod_listing import list_pod
+from refk8s.adapters.pod_listing import list_all, list_pod
 from refk8s.core.api.addresses import is_proxyable
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.ports import (
+    RUNNING,
     ContainerStatus,
     LogOptions,
     PodsListed,
     Runtime,
     SandboxStatus,
     StreamFailed,
+    Usage,
 )
 
 T = TypeVar("T")
@@ -67,6 +72,18 @@ class DockerContainers:
         if not is_proxyable(address):
             raise StreamFailed(f"address not allowed: {address or 'the pod has none'}")
         return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS_MAX)
+
+    async def usage(self, pods: Mapping[str, Pod]) -> Usage:
+        """The counters of the engine for the containers of these pods, and those of the machine
+        (STREAM-17)."""
+        listed = await list_all(self._runtime)
+        running = [one for one in listed.containers if one.state == RUNNING and one.pod_uid in pods]
+        containers = await _begun(measure(self._streams, running))
+        try:
+            cpu, memory = machine_usage()
+        except (OSError, ValueError) as error:
+            raise StreamFailed(f"the use of this machine is not known: {error}") from None
+        return Usage(time.time_ns() // 1000, cpu, memory, containers)
 
 
 async def _begun(beginning: Awaitable[T]) -> T:

@@ -13,6 +13,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from refk8s.core.api.apiregistration_v1 import (
+    APIService,
+    APIServiceCondition,
+    APIServiceSpec,
+    APIServiceStatus,
+)
 from refk8s.core.api.core_v1 import (
     EndpointAddress,
     EndpointPort,
@@ -28,11 +34,13 @@ from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointS
 from refk8s.core.api.discovery_v1 import EndpointPort as SlicePort
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import ServiceCIDR, ServiceCIDRSpec
+from refk8s.core.api.rbac_v1 import ClusterRole, PolicyRule
+from refk8s.core.api.resources import NODE_METRICS
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.validation.cluster import SYSTEM_PRIORITIES
 from refk8s.core.apiserver.validation.ports import validate_non_special
-from refk8s.core.context import Context
+from refk8s.core.context import Context, timestamp
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 DNS_SERVICE = "kube-dns"
@@ -69,9 +77,43 @@ def bootstrap_objects(
         )
     )
     objects += [_kubernetes_service(port, config), *_dns_service(config)]
+    objects += [_metrics_api(context), _metrics_reader()]
     if not validate_non_special(address, ""):
         objects += _kubernetes_endpoints(address, port)
     return objects
+
+
+def _metrics_api(context: Context) -> APIService:
+    """metrics.k8s.io is a part of this API server (STREAM-17), and clients find its APIService."""
+    condition = APIServiceCondition(
+        type="Available",
+        status="True",
+        reason="Local",
+        message="Local APIServices are always available",
+        last_transition_time=timestamp(context.now),
+    )
+    group, version = NODE_METRICS.group, NODE_METRICS.version
+    return APIService(
+        metadata=ObjectMeta(name=f"{version}.{group}"),
+        spec=APIServiceSpec(
+            group=group, version=version, group_priority_minimum=100, version_priority=100
+        ),
+        status=APIServiceStatus(conditions=(condition,)),
+    )
+
+
+def _metrics_reader() -> ClusterRole:
+    """Users that may view a namespace may read its metrics, as metrics-server has it."""
+    to = "rbac.authorization.k8s.io/aggregate-to-"
+    labels = {f"{to}{role}": "true" for role in ("admin", "edit", "view")}
+    rule = PolicyRule(
+        api_groups=(NODE_METRICS.group,),
+        resources=("nodes", "pods"),
+        verbs=("get", "list", "watch"),
+    )
+    return ClusterRole(
+        metadata=ObjectMeta(name="system:aggregated-metrics-reader", labels=labels), rules=(rule,)
+    )
 
 
 def kubernetes_corrections(

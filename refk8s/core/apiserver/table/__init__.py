@@ -21,7 +21,7 @@ from refk8s.core.api.meta_v1 import (
 )
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, bad_request
-from refk8s.core.apiserver.table import core, others, workloads
+from refk8s.core.apiserver.table import core, metrics, others, workloads
 from refk8s.core.apiserver.table.duration import age
 from refk8s.core.apiserver.table.layout import CUSTOM, DEFAULT, Layout
 from refk8s.core.context import Instant
@@ -33,7 +33,12 @@ Tree: TypeAlias = dict[str, Any]
 INCLUDE = ("None", "Metadata", "Object")
 """The object in a row, by the query parameter includeObject; the default is Metadata (TABLE-3)."""
 
-LAYOUTS: dict[tuple[str, str], Layout] = {**core.LAYOUTS, **workloads.LAYOUTS, **others.LAYOUTS}
+LAYOUTS: dict[tuple[str, str], Layout] = {
+    **core.LAYOUTS,
+    **workloads.LAYOUTS,
+    **others.LAYOUTS,
+    **metrics.LAYOUTS,
+}
 """By group and kind. Versions of one group share a layout."""
 
 
