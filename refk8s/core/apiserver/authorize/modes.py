@@ -5,10 +5,9 @@ Source: Kubernetes documentation, "Authorization" (authorization modes).
 
 from collections.abc import Callable
 
-from refk8s.core.api.user import MASTERS
 from refk8s.core.apiserver.authorize.node import NodeAuthorizer
 from refk8s.core.apiserver.authorize.rbac import Rbac
-from refk8s.core.apiserver.config import ALLOWED, Attributes, Decision
+from refk8s.core.apiserver.config import Attributes, Decision
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.value import Value
 
@@ -16,14 +15,11 @@ Authorizer = Callable[[Attributes, Reader], Decision]
 
 
 class InOrder(Value, frozen=True):
-    """Authorizers in order: the first one that allows a request decides. The group system:masters
-    is always allowed."""
+    """Authorizers in order: the first one that allows a request decides."""
 
     authorizers: tuple[Authorizer, ...]
 
     def __call__(self, attributes: Attributes, store: Reader) -> Decision:
-        if MASTERS in attributes.user.groups:
-            return ALLOWED
         reasons = []
         for authorizer in self.authorizers:
             decision = authorizer(attributes, store)

@@ -221,13 +221,13 @@ _KINDS = {
     ),
     "autoscaling_v1.HorizontalPodAutoscaler": _AUTOSCALER,
     "autoscaling_v2.HorizontalPodAutoscaler": _AUTOSCALER,
-    "rbac_v1.Role": Kind("policy.validate_role", whole=True),
-    "rbac_v1.ClusterRole": Kind("policy.validate_role", whole=True),
+    "rbac_v1.Role": Kind("rbac.validate_role", whole=True),
+    "rbac_v1.ClusterRole": Kind("rbac.validate_role", whole=True),
     "rbac_v1.RoleBinding": Kind(
-        "policy.validate_binding", "policy.validate_binding_update", whole=True
+        "rbac.validate_binding", "rbac.validate_binding_update", whole=True
     ),
     "rbac_v1.ClusterRoleBinding": Kind(
-        "policy.validate_binding", "policy.validate_binding_update", whole=True
+        "rbac.validate_binding", "rbac.validate_binding_update", whole=True
     ),
     "networking_v1.IPAddress": Kind(
         "cluster.validate_ip_address", "cluster.validate_ip_address_update"
