@@ -22,7 +22,7 @@ from refk8s.core.api.selector import Selector, from_label_selector
 from refk8s.core.pods.addresses import container_ports, ipv4_addresses
 from refk8s.core.pods.status import is_finished
 from refk8s.core.ports import Allowance, Block, PortRange
-from refk8s.core.value import Value
+from refk8s.core.value import Value, evolve
 
 INGRESS, EGRESS = "Ingress", "Egress"
 PORT_LAST = 65_535
@@ -71,10 +71,11 @@ def _is_address(text: str) -> bool:
 class Peer(Value, frozen=True):
     """The other end of connections. Without selectors and block: every address.
 
-    `namespace`: the peer has only pods of this namespace. `port_name`: it has only pods with a port
-    of that name and protocol.
+    `name`: equal for equal peers only, empty for every address. `namespace`: the peer has only pods
+    of this namespace. `port_name`: it has only pods with a port of that name and protocol.
     """
 
+    name: str = ""
     namespace: str = ""
     namespaces: Selector | None = None
     pods: Selector | None = None
@@ -83,22 +84,14 @@ class Peer(Value, frozen=True):
     port_protocol: str = ""
 
     @property
-    def name(self) -> str:
-        """Equal for equal peers only; empty for every address."""
-        parts = []
-        if self.pods is not None:
-            where = f"{self.namespace} only" if self.namespace else str(self.namespaces)
-            parts.append(f"pods {self.pods} in {where}")
-        if self.block is not None:
-            parts.append(" except ".join([self.block.cidr, *self.block.excluded]))
-        if self.port_name:
-            parts.append(f"port {self.port_protocol} {self.port_name}")
-        return "; ".join(parts)
-
-    @property
     def is_of_pods(self) -> bool:
         """Whether its addresses are those of pods, and not all of a block."""
         return self.pods is not None or bool(self.port_name)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it has all pods of the namespaces that it selects."""
+        return self.pods is not None and self.pods.is_everything and not self.port_name
 
     def numbers(self, pod: PodFacts, namespace_labels: Mapping[str, str]) -> tuple[int, ...]:
         """If the pod belongs to the peer: the numbers of its named ports, or 0 without a name."""
@@ -113,6 +106,19 @@ class Peer(Value, frozen=True):
         if self.block is not None and not any(in_block(self.block, a) for a in pod.addresses):
             return ()
         return numbers_of(pod, self.port_protocol, self.port_name)
+
+
+def _named(peer: Peer) -> Peer:
+    """The peer with its name."""
+    parts = []
+    if peer.pods is not None:
+        where = f"{peer.namespace} only" if peer.namespace else str(peer.namespaces)
+        parts.append(f"pods {peer.pods} in {where}")
+    if peer.block is not None:
+        parts.append(" except ".join([peer.block.cidr, *peer.block.excluded]))
+    if peer.port_name:
+        parts.append(f"port {peer.port_protocol} {peer.port_name}")
+    return evolve(peer, name="; ".join(parts))
 
 
 def numbers_of(pod: PodFacts, protocol: str, name: str) -> tuple[int, ...]:
@@ -187,11 +193,12 @@ def _compile_peer(namespace: str, peer: NetworkPolicyPeer) -> Peer | None:
     selects all pods of these namespaces (POLICY-4)."""
     if peer.ip_block is not None:
         block = _compile_block(peer.ip_block)
-        return None if block is None else Peer(block=block)
+        return None if block is None else _named(Peer(block=block))
     pods = Selector() if peer.pod_selector is None else from_label_selector(peer.pod_selector)
     if peer.namespace_selector is None:
-        return Peer(namespace=namespace, pods=pods)
-    return Peer(namespaces=from_label_selector(peer.namespace_selector), pods=pods)
+        return _named(Peer(namespace=namespace, pods=pods))
+    namespaces = from_label_selector(peer.namespace_selector)
+    return _named(Peer(namespaces=namespaces, pods=pods))
 
 
 def _compile_block(block: IPBlock) -> Block | None:
@@ -224,12 +231,8 @@ def allowances(
                 peers[peer.name] = peer
                 found[Allowance(peer.name, tuple(sorted({*ranges})))] = None
             for protocol, name in rule.names if is_egress else ():
-                named = _with_port(peer, protocol, name)
+                named = _named(evolve(peer, port_name=name, port_protocol=protocol))
                 peers[named.name] = named
                 found[Allowance(named.name, named_protocol=protocol)] = None
     peers.pop("", None)
     return peers, tuple(sorted(found))
-
-
-def _with_port(peer: Peer, protocol: str, name: str) -> Peer:
-    return Peer(peer.namespace, peer.namespaces, peer.pods, peer.block, name, protocol)

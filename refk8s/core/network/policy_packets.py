@@ -107,9 +107,12 @@ def is_accepted(filter: Filter, packet: Packet) -> bool:
 
 
 def _allows(filter: Filter, prefix: str, pod: str, other: str, packet: Packet) -> bool:
-    every = class_text(EVERY)
-    found = filter.elements.get("pods", _EMPTY).get(other) or _in_blocks(filter, other) or every
-    for number in (every, found):
+    found = [class_text(EVERY)]
+    for name in MAPS:
+        entries = filter.elements.get(name, _EMPTY)
+        number = entries.get(other) if name != "blocks" else _in_blocks(entries, other)
+        found += [number] if number is not None else []
+    for number in found:
         key = f"{pod} . {number}"
         port = f"{key} . {packet.protocol.lower()} . {packet.port}"
         if filter.has(f"{prefix}_any", key) or filter.has(f"{prefix}_port", port):
@@ -122,9 +125,9 @@ def _allows(filter: Filter, prefix: str, pod: str, other: str, packet: Packet) -
     return False
 
 
-def _in_blocks(filter: Filter, address: str) -> str | None:
+def _in_blocks(entries: Entries, address: str) -> str | None:
     number = int(IPv4Address(address))
-    for key, value in filter.elements.get("blocks", _EMPTY).items():
+    for key, value in entries.items():
         _, first, last = _span(key)
         if first <= number <= last:
             return value

@@ -29,7 +29,12 @@ SETS = {
         ("range", f"{_PORT}; flags interval"),
     )
 }
-MAPS = {"pods": f"{_ADDRESS} : classid", "blocks": f"{_ADDRESS} : classid; flags interval"}
+MAPS = {
+    "pods": f"{_ADDRESS} : classid",
+    "namespaces": f"{_ADDRESS} : classid",
+    "blocks": f"{_ADDRESS} : classid; flags interval",
+}
+"""The classes of addresses, in the order in which they are looked up."""
 
 DENIED, ALLOWED = "denied", "allowed"
 
@@ -46,14 +51,11 @@ def judge_lines(prefix: str, pod: str, other: str, port: str) -> list[str]:
         f"{key} . meta l4proto . {port} @{prefix}_port goto {ALLOWED}",
         f"{key} . meta l4proto . {port} @{prefix}_range goto {ALLOWED}",
     ]
-    return [
-        f"meta priority set {EVERY}",
-        *look_up,
-        f"meta priority set {other} map @blocks",
-        f"meta priority set {other} map @pods",
-        *look_up,
-        f"goto {DENIED}",
-    ]
+    lines = [f"meta priority set {EVERY}", *look_up]
+    for name in MAPS:
+        # without an entry the class stays as it was, for which nothing is allowed
+        lines += [f"meta priority set {other} map @{name}", *look_up]
+    return [*lines, f"goto {DENIED}"]
 
 
 def forward_lines(pods: str) -> list[str]:

@@ -182,8 +182,11 @@ def _count(state: PolicyState, peer: Peer, step: int) -> PolicyState:
         for key, facts in state.pods.get(each, _NONE).items():
             mine = {(name, number) for number in peer.numbers(facts, labels)}
             if mine:
-                held = {*members[key].entries} if key in members else set()
-                changed[key] = _member(facts, held | mine if count else held - mine)
+                held = members.get(key) or Member(facts.addresses)
+                before = {*(held.wide if peer.is_wide else held.entries)}
+                after = tuple(sorted(before | mine if count else before - mine))
+                held = evolve(held, wide=after) if peer.is_wide else evolve(held, entries=after)
+                changed[key] = held
     return _set_members(state, changed)
 
 
@@ -194,25 +197,28 @@ def _join(state: PolicyState, pods: Iterable[tuple[Key, PodFacts | None]]) -> Po
     """Compute the memberships of these pods anew (POLICY-4)."""
     changed: dict[Key, Member | None] = {}
     for key, facts in pods:
-        entries: set[Entry] = set()
-        if facts is not None:
-            labels = state.namespaces.get(facts.namespace, _NONE)
-            for scope in ("", facts.namespace):
-                for name, used in state.used.get(scope, _NONE).items():
-                    numbers = used.peer.numbers(facts, labels) if used.peer.is_of_pods else ()
-                    entries |= {(name, number) for number in numbers}
-        changed[key] = None if facts is None else _member(facts, entries)
+        changed[key] = None if facts is None else _member(state, facts)
     return _set_members(state, changed)
 
 
-def _member(facts: PodFacts, entries: set[Entry]) -> Member | None:
-    return Member(facts.addresses, tuple(sorted(entries))) if entries else None
+def _member(state: PolicyState, facts: PodFacts) -> Member:
+    """O(peers of pods that are used on this node)."""
+    entries: list[Entry] = []
+    wide: list[Entry] = []
+    labels = state.namespaces.get(facts.namespace, _NONE)
+    for scope in ("", facts.namespace):
+        for name, used in state.used.get(scope, _NONE).items():
+            if used.peer.is_of_pods:
+                found = wide if used.peer.is_wide else entries
+                found += [(name, number) for number in used.peer.numbers(facts, labels)]
+    return Member(facts.addresses, tuple(sorted(entries)), tuple(sorted(wide)))
 
 
 def _set_members(state: PolicyState, changed: Mapping[Key, Member | None]) -> PolicyState:
     """The state with these members; the same value if they do not differ."""
     members = state.enforced.members
-    for key, member in changed.items():
+    for key, found in changed.items():
+        member = found if found is not None and (found.entries or found.wide) else None
         if members.get(key) != member:
             members = members.delete(key) if member is None else members.set(key, member)
     if members is state.enforced.members:

@@ -1,18 +1,20 @@
 """Network policies as elements of nftables sets and maps. Rules POLICY-3, POLICY-8, POLICY-9
 (spec/network_policy.md).
 
-Every address belongs to one *class*: the peers that contain it. Addresses of the same peers have
-the same class, so there are few classes. A pod's rules become elements (pod, class, port). There
-are no chains for pods or policies: the time to load is quadratic in the number of chains and linear
-in that of elements.
+A *class* is a set of peers. An address belongs to at most three classes: the peers that select its
+pod, those that select its pod's whole namespace, and the blocks that contain it. Addresses of the
+same peers have the same class, so there are few classes. A pod's rules become elements (pod, class,
+port). There are no chains for pods or policies: the time to load is quadratic in the number of
+chains and linear in that of elements.
 
 | set or map | key | value |
 |---|---|---|
 | known | the address of a pod of this node | |
 | self | (pod, pod): a pod may connect to itself | |
 | isolated_in, isolated_out | the address of an isolated pod of this node | |
-| pods | the address of a pod | its class |
-| blocks | a range of addresses | their class |
+| pods | the address of a pod | the class of peers that select it |
+| namespaces | the address of a pod | the class of peers that select its namespace |
+| blocks | a range of addresses | the class of blocks that contain them |
 | in_any, out_any | pod, class | everything is allowed |
 | in_port, out_port | pod, class, protocol, port | this port is allowed |
 | in_range, out_range | pod, class, protocol, range of ports | these ports are allowed |
@@ -22,7 +24,6 @@ another one. So a packet that finds its class in the old map and its port in the
 allowed by mistake.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeAlias
@@ -76,7 +77,8 @@ class PolicyTable(Value, frozen=True, eq=False):
     policy_set: PolicySet = PolicySet()
     owners: Map[str, tuple[str, ...]] = field(default_factory=Map)  # address -> local pods
     members: Map[str, tuple[str, ...]] = field(default_factory=Map)  # address -> pods in peers
-    address_classes: Map[str, Entries] = field(default_factory=Map)
+    # (pods or namespaces, address) -> its class
+    address_classes: Map[tuple[str, str], Entries] = field(default_factory=Map)
     segments: tuple[Segment, ...] = ()
     classes: Map[Entries, Class] = field(default_factory=Map)
     by_peer: Map[str, Map[Entries, None]] = field(default_factory=Map)  # classes with this peer
@@ -158,28 +160,26 @@ class _Draft:
         self.members, touched = _by_address(self.members, before.members, after.members)
         if before.blocks is not after.blocks and before.blocks != after.blocks:
             self._change_segments()
-            touched |= dict.fromkeys(self.old.address_classes)
         for address in touched:
-            old = self.address_classes.get(address)
-            new = self._class_of(address)
-            if old == new:
-                continue
-            if old is not None:
-                self.removed.append(("pods", address, class_text(self.classes[old].number)))
-                self._leave(old)
-            if new is not None:
-                self.added.append(("pods", address, class_text(self._enter(new))))
-                self.address_classes[address] = new
-            else:
-                del self.address_classes[address]
+            pods = [after.members[pod] for pod in self.members.get(address, ())]
+            self._set_class("pods", address, [pod.entries for pod in pods])
+            self._set_class("namespaces", address, [pod.wide for pod in pods])
         self._index_classes()
 
-    def _class_of(self, address: str) -> Entries | None:
-        pods = self.members.get(address, ())
-        if not pods:
-            return None
-        entries = {entry for pod in pods for entry in self.new.members[pod].entries}
-        return tuple(sorted(entries.union(entries_at(self.segments, address))))
+    def _set_class(self, map: str, address: str, found: list[Entries]) -> None:
+        """The class of an address that has these pods; none without peers."""
+        # two pods may claim an address
+        new = found[0] if len(found) == 1 else tuple(sorted(set[Entry]().union(*found)))
+        old = self.address_classes.get((map, address), ())
+        if old == new:
+            return
+        if old:
+            self.removed.append((map, address, class_text(self.classes[old].number)))
+            self._leave(old)
+            del self.address_classes[map, address]
+        if new:
+            self.added.append((map, address, class_text(self._enter(new))))
+            self.address_classes[map, address] = new
 
     def _change_segments(self) -> None:
         fresh = compute_segments(self.new.blocks)
@@ -432,15 +432,6 @@ def compute_segments(blocks: Map[str, Block]) -> tuple[Segment, ...] | None:
         else:
             found.append(Segment(point, last, entries))
     return tuple(found)
-
-
-def entries_at(segments: tuple[Segment, ...], address: str) -> Entries:
-    """The blocks that contain an address. O(log segments)."""
-    number = int(IPv4Address(address))
-    place = bisect_right(segments, number, key=lambda segment: segment.first) - 1
-    if place >= 0 and segments[place].last >= number:
-        return segments[place].entries
-    return ()
 
 
 def _outermost(networks: tuple[str, ...]) -> list[str]:

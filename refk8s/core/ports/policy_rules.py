@@ -42,10 +42,15 @@ class LocalPod(Value, frozen=True):
 
 
 class Member(Value, frozen=True):
-    """The addresses of a pod, and the peers that select it, sorted."""
+    """The addresses of a pod, and the peers that select it, sorted.
+
+    `entries`: those that select pods by their labels or ports. `wide`: those that select all pods
+    of its namespace.
+    """
 
     addresses: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = ()
+    wide: tuple[Entry, ...] = ()
 
 
 class Block(Value, frozen=True):
