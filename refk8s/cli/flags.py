@@ -22,6 +22,13 @@ resolv_conf = click.option(
     help="How other names are resolved.  [default: /etc/resolv.conf]",
 )
 
+network = click.option(
+    "--network",
+    default=None,
+    type=click.Choice(["auto", "host-gw", "vxlan", "none"]),
+    help="How packets reach the pods of other nodes (docker only).  [default: auto]",
+)
+
 _SERVER = (
     click.option(
         "--store",

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from refk8s import __version__
-from refk8s.cli.flags import check_server_flags, fail, resolv_conf, server_flags
+from refk8s.cli.flags import check_server_flags, fail, network, resolv_conf, server_flags
 from refk8s.cli.node import node
 from refk8s.cli.processes import COMMANDS
 from refk8s.cli.tokens import token
@@ -57,6 +57,7 @@ def main() -> None:
     help="Simulated nodes (fake only).  [default: 1]",
 )
 @server_flags
+@network
 @resolv_conf
 @click.option("--story", is_flag=True, help="Print each write with its reason.")
 @click.option(

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from refk8s.cli.flags import Command, check_server_flags, fail, resolv_conf, server_flags
+from refk8s.cli.flags import (
+    Command,
+    check_server_flags,
+    fail,
+    network,
+    resolv_conf,
+    server_flags,
+)
 
 
 @click.command(short_help="Run an API server on its own.")
@@ -100,6 +107,7 @@ def node_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--keep", is_flag=True, help="Leave containers in place when stopped (docker only)."
         ),
+        network,
         resolv_conf,
         click.option(
             "--data-dir",
@@ -175,7 +183,7 @@ def check_node_flags(options: dict[str, Any]) -> None:
         if options["nodes"] not in (None, 1):
             fail("--nodes is for simulated nodes: this machine is one node; leave it out")
         return
-    for flag in ("node_name", "data_dir", "resolv_conf", "keep"):
+    for flag in ("node_name", "data_dir", "resolv_conf", "network", "keep"):
         if options[flag]:
             fail(f"--{flag.replace('_', '-')} is for --adapter docker: simulated nodes have none")
     options["nodes"] = 1 if options["nodes"] is None else options["nodes"]

@@ -7,6 +7,7 @@ from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.files import CannotRun
 from refk8s.components.listening import DNS_ADDRESS
 from refk8s.components.this_machine import hostname
+from refk8s.core.network.node_routes import AUTO
 from refk8s.core.ports import Nodes
 
 
@@ -18,16 +19,19 @@ def choose_nodes(
     resolv_conf: Path | None = None,
     node_name: str = "",
     node_ip: str = "",
+    network_mode: str | None = None,
 ) -> Nodes:
     """The nodes of `--adapter` and `--nodes`; nothing is started. Raises CannotRun.
 
     `node_name`, `node_ip`: of this machine as a node, if not its own name and usual address.
+    `network_mode`: how packets reach the pods of other nodes, if not auto.
     """
     if adapter in ("docker", "auto"):
         from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
 
         try:
-            return DockerNodes(data, node_name or hostname(), DNS_ADDRESS, resolv_conf, node_ip)
+            name = node_name or hostname()
+            return DockerNodes(data, name, DNS_ADDRESS, resolv_conf, node_ip, network_mode or AUTO)
         except NoEngine as error:
             if adapter == "docker":
                 raise CannotRun(

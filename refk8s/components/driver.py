@@ -42,6 +42,8 @@ from refk8s.core.ports import (
     Api,
     Failed,
     NameServer,
+    Network,
+    NodeNetwork,
     NodeRules,
     Operation,
     Policies,
@@ -70,6 +72,7 @@ class Driver:
         rules: Rules | None = None,
         name_server: NameServer | None = None,
         policies: Policies | None = None,
+        network: Network | None = None,
     ) -> None:
         self.machine = machine
         self.api = api
@@ -78,6 +81,7 @@ class Driver:
         self.rules = rules
         self.name_server = name_server
         self.policies = policies
+        self.network = network
         self.state: Any = None
         self.on_run: Callable[[Operation], None] | None = None
         self.on_program: Callable[[RuleSet], None] | None = None
@@ -251,6 +255,10 @@ class _Handler:
         if isinstance(rules, PolicySet):
             assert driver.policies is not None, f"{driver.machine.name} has no policies"
             driver.policies.program(rules, _Took(driver, self.life, id))
+            return
+        if isinstance(rules, NodeNetwork):
+            assert driver.network is not None, f"{driver.machine.name} has no network"
+            driver.network.program(rules, _Took(driver, self.life, id))
             return
         assert driver.rules is not None, f"{driver.machine.name} has no rules"
         _notify(driver.on_program, rules)

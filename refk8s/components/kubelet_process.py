@@ -32,6 +32,7 @@ class KubeletOptions(ClientOptions):
     pki: str | None = None
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
+    network: str | None = None
 
     @property
     def resolv_conf_path(self) -> Path | None:
@@ -47,6 +48,7 @@ def run_kubelet(options: KubeletOptions) -> int:
         from refk8s.components.node_directory import NodeDirectory
         from refk8s.core.kubelet.config import KubeletConfig
         from refk8s.core.kubelet.kubelet import kubelet
+        from refk8s.core.network.node_network_machine import node_network
 
         if options.adapter == "fake":
             nodes: Nodes = choose_nodes("fake", options.nodes, Path(), component.clock)
@@ -66,6 +68,7 @@ def run_kubelet(options: KubeletOptions) -> int:
                     options.resolv_conf_path,
                     name,
                     address,
+                    options.network,
                 )
                 started = nodes.start(directory.cluster_id)
                 undo.pop_all()
@@ -79,6 +82,8 @@ def run_kubelet(options: KubeletOptions) -> int:
         )
         for node in started:
             component.add(kubelet(node.name, config), runtime=node.runtime)
+            if node.network is not None:
+                component.add(node_network(node.name), network=node.network)
         words = f" for node {started[0].name}" if directory is not None else ""
         if port is not None:
             serve_nodes(port, component, started)

@@ -16,7 +16,8 @@ def node_parts(
     node: Node, config: KubeletConfig, call: Callable[[Request], Awaitable[Response | None]]
 ) -> tuple[list[tuple[AnyMachine, dict[str, Any]]], ClusterDns | None]:
     """(each machine and the adapters of its driver, what keeps the name server behind kube-dns):
-    the kubelet, the proxy, and, if the node has them, the policies and the name server."""
+    the kubelet, the proxy, and, if the node has them, the policies, the routes to other nodes and
+    the name server."""
     parts: list[tuple[AnyMachine, dict[str, Any]]] = []
     keeper = None
     if node.name_server is not None:
@@ -24,6 +25,8 @@ def node_parts(
         keeper = ClusterDns(node.name_server, node.name, call)
     if node.policies is not None:
         parts.append((components.policy_machine(node.name), {"policies": node.policies}))
+    if node.network is not None:
+        parts.append((components.network_machine(node.name), {"network": node.network}))
     for machine in components.node_machines(node.name, config):
         is_kubelet = machine.name == components.kubelet_name(node.name)
         parts.append((machine, {"runtime": node.runtime} if is_kubelet else {"rules": node.rules}))

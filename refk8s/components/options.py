@@ -62,6 +62,7 @@ class RunOptions(ServerOptions):
     keep: bool = False
     manifests: tuple[str, ...] = ()
     resolv_conf: str | None = None
+    network: str | None = None
 
     @property
     def resolv_conf_path(self) -> Path | None:

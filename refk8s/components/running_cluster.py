@@ -51,7 +51,12 @@ class RunningCluster:
         """Start all parts. Raises CannotRun; `stop` then removes what was created."""
         options = self.options
         self.nodes = choose_nodes(
-            options.adapter, options.nodes, options.data, self.clock, options.resolv_conf_path
+            options.adapter,
+            options.nodes,
+            options.data,
+            self.clock,
+            options.resolv_conf_path,
+            network_mode=options.network,
         )
         await self.served.open()
         await self.served.serve()

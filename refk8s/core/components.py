@@ -36,6 +36,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
 from refk8s.core.network.dns_machine import dns
+from refk8s.core.network.node_network_machine import node_network
 from refk8s.core.network.policy_machine import network_policy
 from refk8s.core.network.proxy import proxy
 from refk8s.core.ports.certificates import CertificateAuthority
@@ -129,6 +130,11 @@ def control_plane(
             name = loop.name if number == 1 else f"{loop.name}-{number}"
             found[name] = with_leader_election(loop, f"host-{number}", name=name)
     return found
+
+
+def network_machine(name: str) -> AnyMachine:
+    """The component that makes routes to the pods of other nodes, if the node has such routes."""
+    return node_network(name)
 
 
 def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:

@@ -4,7 +4,7 @@ answered from plain objects, and the rules or records that it programs are colle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from refk8s.core.api.core_v1 import NamespaceList, PodList, ServiceList
+from refk8s.core.api.core_v1 import NamespaceList, NodeList, PodList, ServiceList
 from refk8s.core.api.discovery_v1 import EndpointSliceList
 from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.networking_v1 import NetworkPolicyList
@@ -14,6 +14,7 @@ from refk8s.core.api.resources import (
     EVENTS,
     NAMESPACES,
     NETWORK_POLICIES,
+    NODES,
     PODS,
     SERVICES,
 )
@@ -36,6 +37,7 @@ LISTS = {
     ENDPOINT_SLICES.prefix: EndpointSliceList,
     NAMESPACES.prefix: NamespaceList,
     NETWORK_POLICIES.prefix: NetworkPolicyList,
+    NODES.prefix: NodeList,
     PODS.prefix: PodList,
 }
 

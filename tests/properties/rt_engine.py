@@ -170,7 +170,11 @@ class PretendEngine:
         return {**self.networks[name], "Containers": told}
 
     def _create_network(self, name: str, **more: Any) -> None:
-        self.networks[name] = {"IPAM": more["ipam"], "Labels": more["labels"]}
+        self.networks[name] = {
+            "IPAM": more["ipam"],
+            "Labels": more["labels"],
+            "Options": more["options"],
+        }
 
     def _create_volume(
         self, name: str, driver: str, driver_opts: dict[str, str], labels: dict[str, str]

@@ -12,11 +12,13 @@ from refk8s.adapters.linux.abilities import has_capability
 from refk8s.adapters.linux.address import node_address
 from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.resolv_conf import DEFAULT
+from refk8s.core.network.node_routes import NONE
 from refk8s.core.ports import Containers, NameServer, Node
 
 if TYPE_CHECKING:
     from refk8s.adapters.docker.runtime import DockerRuntime
     from refk8s.adapters.linux.kernel_policies import KernelPolicies
+    from refk8s.adapters.linux.node_network import KernelNetwork
     from refk8s.adapters.linux.service_rules import ServiceRules
 
 log = logging.getLogger("refk8s")
@@ -39,9 +41,10 @@ class DockerNodes:
         dns_address: str = "",
         resolv_conf: Path | None = None,
         node_ip: str = "",
+        network_mode: str = NONE,
     ) -> None:
         """`dns_address`: of the cluster's DNS. `resolv_conf`, `node_ip`: of the machine, if not the
-        usual."""
+        usual. `network_mode`: how packets reach other nodes (ROUTE-1)."""
         problem = why_not(os.environ)
         if problem:
             raise NoEngine(problem)
@@ -53,6 +56,8 @@ class DockerNodes:
         self._runtime: DockerRuntime | None = None
         self._rules: ServiceRules | None = None
         self._policies: KernelPolicies | None = None
+        self._network: KernelNetwork | None = None
+        self._network_mode = network_mode if has_capability("NET_ADMIN") else NONE
         self._containers: Containers | None = None
         self.words = f"the Docker engine at {engine_host(os.environ)}"
 
@@ -64,7 +69,12 @@ class DockerNodes:
         from refk8s.adapters.linux.service_rules import ServiceRules
 
         runtime = self._runtime = DockerRuntime(
-            cluster_id, self._data, self._node_name, self._node_ip, self._resolv_conf
+            cluster_id,
+            self._data,
+            self._node_name,
+            self._node_ip,
+            self._resolv_conf,
+            self._network_mode,
         )
         rules = self._rules = ServiceRules(
             cluster_id, self._node_ip, runtime.pod_cidr, runtime.aside
@@ -74,7 +84,18 @@ class DockerNodes:
             sandbox.pod_uid, sandbox.ips, then
         )
         containers = self._containers = DockerContainers(runtime, runtime.streams)
-        return [Node(self._node_name, runtime, rules, containers, self._name_server(), policies)]
+        network = self._network = self._make_network(cluster_id)
+        name_server = self._name_server()
+        return [Node(self._node_name, runtime, rules, containers, name_server, policies, network)]
+
+    def _make_network(self, cluster_id: str) -> "KernelNetwork | None":
+        if self._network_mode == NONE:
+            return None
+        from refk8s.adapters.docker.engine.network import bridge_name
+        from refk8s.adapters.linux.node_network import KernelNetwork
+
+        bridge = bridge_name(cluster_id)
+        return KernelNetwork(cluster_id, bridge, self._node_ip, self._network_mode)
 
     def _name_server(self) -> NameServer | None:
         """None if this process cannot give the node addresses or rules, and so no cluster IPs."""
@@ -132,6 +153,8 @@ class DockerNodes:
         await asyncio.to_thread(self._rules.remove)
         if self._policies is not None:
             await asyncio.to_thread(self._policies.remove)
+        if self._network is not None:
+            await asyncio.to_thread(self._network.remove)
         problem = await self._runtime.remove_everything()
         if problem:
             log.warning("containers of this cluster are left behind: %s", problem)

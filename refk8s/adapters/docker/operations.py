@@ -24,6 +24,7 @@ from refk8s.adapters.docker.pods.termination_messages import Messages
 from refk8s.adapters.docker.pods.volumes import Volumes
 from refk8s.adapters.linux import abilities
 from refk8s.adapters.linux.tree import NotPossible
+from refk8s.core.network.node_routes import NONE
 from refk8s.core.ports import (
     RUNNING,
     ContainerStatus,
@@ -58,13 +59,14 @@ class Operations:
         node_ip: str,
         engine: Engine | None = None,
         resolv_conf: Path | None = None,
+        network_mode: str = NONE,
     ) -> None:
         self.engine = Engine() if engine is None else engine
         self.cluster = cluster
         self.node_ip = node_ip
         self.abilities = abilities.look(engine_process())
         self.volumes = Volumes(data / "pods", self.abilities)
-        self.network = Network(self.engine, cluster)
+        self.network = Network(self.engine, cluster, node_ip, network_mode)
         self.images = Images(self.engine, os.uname().machine)
         self.messages = Messages(self.engine, self.volumes)
         self.containers = Containers(

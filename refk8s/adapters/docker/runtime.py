@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from refk8s.adapters.linux.lanes import Lanes
 from refk8s.adapters.linux.pulls import FETCHES_MAX, Pulls
 from refk8s.adapters.linux.stopping import Stopping
+from refk8s.core.network.node_routes import NONE
 from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
@@ -77,9 +78,12 @@ class DockerRuntime:
         node_name: str,
         node_ip: str,
         resolv_conf: Path | None = None,
+        network_mode: str = NONE,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._make = partial(_make_operations, cluster, data, node_name, node_ip, resolv_conf)
+        self._make = partial(
+            _make_operations, cluster, data, node_name, node_ip, resolv_conf, network_mode
+        )
         self._made: Operations | None = None
         self._making = threading.Lock()
         self._lanes = Lanes(THREADS, "refk8s-docker")
@@ -369,8 +373,15 @@ def lane_of(operation: Operation) -> str:
 
 
 def _make_operations(
-    cluster: str, data: Path, node_name: str, node_ip: str, resolv_conf: Path | None
+    cluster: str,
+    data: Path,
+    node_name: str,
+    node_ip: str,
+    resolv_conf: Path | None,
+    network_mode: str,
 ) -> Operations:
     from refk8s.adapters.docker.operations import Operations
 
-    return Operations(cluster, data, node_name, node_ip, resolv_conf=resolv_conf)
+    return Operations(
+        cluster, data, node_name, node_ip, resolv_conf=resolv_conf, network_mode=network_mode
+    )

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from refk8s.adapters.linux.forwarding import accept, remove_accept
 from refk8s.adapters.linux.nft import Unusable, run_nft
 from refk8s.adapters.linux.tools import output_of
 from refk8s.adapters.warn_once import WarnOnce
@@ -204,15 +205,11 @@ class Host:
                 output_of(
                     "ip", "route", "add", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL
                 )
-        chain = self._forward_chain()
-        if chain and _iptables("-C", chain, *self._accept()) is None:
-            _iptables("-I", chain, *self._accept())
+        accept(self._match(), self._comment)
 
     def restore(self) -> None:
         """Restore the settings."""
-        for chain in ("DOCKER-USER", "FORWARD"):
-            while _iptables("-D", chain, *self._accept()) is not None:
-                pass
+        remove_accept(self._match(), self._comment)
         for bridge in bridges_to(self._pods):
             output_of("ip", "route", "del", str(SERVICES), "dev", bridge, "proto", ROUTE_PROTOCOL)
             try:
@@ -220,20 +217,9 @@ class Host:
             except OSError:
                 continue  # it is gone, or was never set
 
-    def _accept(self) -> list[str]:
-        """Accept only packets that service rules translated, so pods are not exposed otherwise."""
-        match = ["-d", str(self._pods), "-m", "conntrack", "--ctstate", "DNAT"]
-        return [*match, "-m", "comment", "--comment", self._comment, "-j", "ACCEPT"]
-
-    def _forward_chain(self) -> str:
-        """The chain that needs an accept: Docker's, or a forward chain that drops; else none."""
-        if _iptables("-S", "DOCKER-USER") is not None:
-            return "DOCKER-USER"
-        return "FORWARD" if "-P FORWARD DROP" in (_iptables("-S", "FORWARD") or "") else ""
-
-
-def _iptables(*arguments: str) -> str | None:
-    return output_of("iptables", "-w", *arguments)
+    def _match(self) -> list[str]:
+        """Only packets that service rules translated, so pods are not exposed otherwise."""
+        return ["-d", str(self._pods), "-m", "conntrack", "--ctstate", "DNAT"]
 
 
 def _route_localnet(bridge: str) -> Path:

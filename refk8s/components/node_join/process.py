@@ -32,6 +32,7 @@ class JoinOptions(ClientOptions):
     data_dir: str | None = None
     resolv_conf: str | None = None
     keep: bool = False
+    network: str | None = None
     port: int | None = None
 
     @property
@@ -130,6 +131,7 @@ class _RunningNode:
             options.resolv_conf_path,
             name,
             address,
+            options.network,
         )
         started = nodes.start(self._directory.cluster_id)
         [node] = started

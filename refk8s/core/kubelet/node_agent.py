@@ -28,6 +28,7 @@ from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER, described
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
+from refk8s.core.pods.node import pod_cidr
 from refk8s.core.ports import DescribeNode, Failed, Operation, Result, UpdateRuntimeConfig
 
 AGENT = "node-agent"
@@ -209,11 +210,3 @@ class NodeAgent(Reconciler):
         if is_same and now < memory.status_at + self.config.node_status_every:
             return following, ()
         return following, (REGISTER, NODE_STATUS)
-
-
-def pod_cidr(node: Node | None) -> str:
-    """The range of IPv4 addresses of the Node's pods; empty without one."""
-    if node is None or node.spec is None:
-        return ""
-    cidrs = node.spec.pod_cidrs or (node.spec.pod_cidr or "",)
-    return next((cidr for cidr in cidrs if ":" not in cidr), "")

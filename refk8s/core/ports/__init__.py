@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from attrs import frozen
 
 from refk8s.core.ports.dns_records import Data, Labels, Records, ServiceNames
+from refk8s.core.ports.node_network import NodeNetwork
 from refk8s.core.ports.operations import (
     CREATED,
     EXITED,
@@ -70,9 +71,9 @@ from refk8s.core.ports.service_rules import Rule, RuleSet, Target
 from refk8s.core.ports.streams import ExecOptions, LogOptions
 from refk8s.core.ports.usage import ContainerUsage, Usage
 
-NodeRules: TypeAlias = RuleSet | Records | PolicySet
-"""What a machine programs at one moment: a node's service rules or policies, or the records of its
-name server."""
+NodeRules: TypeAlias = RuleSet | Records | PolicySet | NodeNetwork
+"""What a machine programs at one moment: a node's service rules, policies or routes to other nodes,
+or the records of its name server."""
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,6 +130,14 @@ class Policies(Protocol):
 
     def program(self, policies: PolicySet, done: Callable[[str], None]) -> None:
         """Enforce these from now on; `done` gets "", or why the node does not enforce them, in the
+        event loop's thread."""
+
+
+class Network(Protocol):
+    """The routes from one node to the pods of the others."""
+
+    def program(self, network: NodeNetwork, done: Callable[[str], None]) -> None:
+        """Make this the network of the node; `done` gets "", or the reason of a failure, in the
         event loop's thread."""
 
 
@@ -262,6 +271,7 @@ class Node:
     containers: Containers
     name_server: NameServer | None = None  # None: pods resolve names as the node does
     policies: Policies | None = None  # None: its pods have no network
+    network: Network | None = None  # None: there are no routes to the pods of other nodes
 
 
 class Nodes(Protocol):
@@ -295,7 +305,7 @@ __all__ = [
     "ContainerUsage", "Containers",
     "CreateContainer", "Data", "DescribeNode", "Done", "Entry", "ExecOptions", "Failed",
     "ImagePulled", "Kubelet", "Labels", "Later", "ListPods", "LocalPod", "LogOptions", "Member",
-    "Mount", "NameServer", "Node", "NodeDescribed", "NodeRules", "Nodes", "Operation", "PodsListed",
+    "Mount", "NameServer", "Network", "Node", "NodeDescribed", "NodeNetwork", "NodeRules", "Nodes", "Operation", "PodsListed",
     "Policies", "PolicySet", "PortMapping", "PortRange", "Probe", "Probed", "PullImage", "Records",
     "RemoveContainer", "RemovePodSandbox", "Resolver", "Resources", "Result", "Rule", "RuleSet",
     "Rules", "RunHook", "RunPodSandbox", "Runtime", "SandboxConfig", "SandboxStarted",

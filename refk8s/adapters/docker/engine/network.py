@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from refk8s.adapters.docker.engine.client import Engine, Refused
 from refk8s.adapters.docker.engine.labels import CLUSTER
 from refk8s.adapters.linux import netlink
+from refk8s.adapters.linux.kernel_rules import why_no_kernel_rules
 from refk8s.adapters.warn_once import WarnOnce
+from refk8s.core.network.node_routes import NONE, VXLAN, VXLAN_OVERHEAD
 
 log = logging.getLogger("refk8s")
 
@@ -73,8 +75,14 @@ class Network:
     """The cluster's network on this engine, made with the range that the kubelet configures
     (RT-36)."""
 
-    def __init__(self, engine: Engine, cluster: str) -> None:
+    def __init__(
+        self, engine: Engine, cluster: str, node_ip: str = "", network_mode: str = NONE
+    ) -> None:
+        """`network_mode`: how packets reach other nodes, whose rules then replace the engine's
+        masquerade (ROUTE-4). `node_ip`: the address of the link to them."""
         self._engine = engine
+        self._node_ip = node_ip
+        self._network_mode = network_mode
         self._cluster = cluster
         self._lock = threading.Condition()
         self._addresses: Addresses | None = None
@@ -131,7 +139,7 @@ class Network:
     def _make(self, cidr: str) -> str:
         """Make the network; its range."""
         pool = {"Subnet": cidr, "Gateway": str(ipaddress.ip_network(cidr)[1])}
-        options = {"com.docker.network.bridge.name": self.bridge}
+        options = {"com.docker.network.bridge.name": self.bridge, **self._options()}
         try:
             self._engine.call(
                 "create_network",
@@ -148,6 +156,17 @@ class Network:
             found = self._engine.call("inspect_network", self.name)
             return str(found["IPAM"]["Config"][0]["Subnet"])
         return cidr
+
+    def _options(self) -> dict[str, str]:
+        """ROUTE-4, ROUTE-7."""
+        options = {}
+        if self._network_mode != NONE and not why_no_kernel_rules():
+            options["com.docker.network.bridge.enable_ip_masquerade"] = "false"
+        if self._network_mode == VXLAN:
+            from refk8s.adapters.linux.node_network import mtu_of
+
+            options["com.docker.network.driver.mtu"] = str(mtu_of(self._node_ip) - VXLAN_OVERHEAD)
+        return options
 
     def take(self, owner: str) -> str:
         """An address for the sandbox of this name."""

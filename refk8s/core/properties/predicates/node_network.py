@@ -1,4 +1,4 @@
-"""Predicates of the pod networks of nodes. Rules IPAM-1, IPAM-2 (spec/node_network.md).
+"""Predicates of the pod networks of nodes. Rules IPAM-1, IPAM-2, ROUTE-1 (spec/node_network.md).
 
 They read podCIDR as text, without the functions of the controller.
 """
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, ip_network
 
 from refk8s.core.api.core_v1 import Node
+from refk8s.core.network.node_routes import Route
+from refk8s.core.ports.node_network import Peer
 
 
 def _networks(node: Node) -> list[IPv4Network]:
@@ -34,3 +36,15 @@ def ipam_2_every_node_has_a_range(nodes: Iterable[Node]) -> Iterator[str]:
     for node in nodes:
         if not _networks(node) and node.metadata.deletion_timestamp is None:
             yield f"the Node {node.metadata.name} has no range"
+
+
+def route_1_packets_reach_the_node(peers: Iterable[Peer], routes: Iterable[Route]) -> Iterator[str]:
+    """ROUTE-1: the longest route to the first and last address of each range leads to its node.
+    `peers`: those that must have a route."""
+    routes = tuple(routes)
+    for peer in peers:
+        network = ip_network(peer.pod_cidr)
+        for address in (network[0], network[-1]):
+            ways = sorted((r.range.prefixlen, str(r.node)) for r in routes if address in r.range)
+            if not ways or ways[-1][1] != peer.address:
+                yield f"{address} of {peer.name} is sent to {ways}, not to {peer.address}"

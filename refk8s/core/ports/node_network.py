@@ -1,0 +1,20 @@
+"""The network of pods across nodes, as a node sees it (spec/node_network.md)."""
+
+from refk8s.core.value import Value
+
+
+class Peer(Value, frozen=True, order=True):
+    """Another node: the range of its pods, and its InternalIP."""
+
+    name: str
+    pod_cidr: str
+    address: str
+
+
+class NodeNetwork(Value, frozen=True):
+    """The range of this node's pods, its InternalIP, and the other nodes, sorted. The range is
+    empty before the Node has one."""
+
+    pod_cidr: str = ""
+    address: str = ""
+    peers: tuple[Peer, ...] = ()
