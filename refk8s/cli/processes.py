@@ -218,21 +218,13 @@ def end(run: Callable[[Any], int], options: Any) -> None:
     help="The size of the range of each Node.",
 )
 @click.option(
-    "--cluster-signing-cert-file",
+    "--pki",
     default=None,
-    metavar="FILE",
-    help="The certificate of the authority that signs certificates: ca.crt of the API server's --pki.",
-)
-@click.option(
-    "--cluster-signing-key-file",
-    default=None,
-    metavar="FILE",
-    help="Its key: ca.key there. Without these two files no certificates are signed.",
+    metavar="DIR",
+    help="The --pki of an API server: certificates are signed with its keys.  [default: none are signed]",
 )
 def controller_manager(**options: Any) -> None:
     """Run all controllers against an API server, until Ctrl-C."""
-    if bool(options["cluster_signing_cert_file"]) != bool(options["cluster_signing_key_file"]):
-        fail("--cluster-signing-cert-file and --cluster-signing-key-file are given together")
     from refk8s.components.component_process import (
         ControllerManagerOptions,
         run_controller_manager,

@@ -1,19 +1,22 @@
-"""The authority of a cluster: issues the certificates that the signing controller decides on. Rule
-TRUST-7 (spec/trust.md).
+"""The authorities of a cluster: they issue the certificates that the signing controller decides on.
+Rules TRUST-7, TRUST-16 (spec/trust.md).
 
 The `cryptography` package is imported with the first certificate, which takes 50 ms.
 """
 
 import ipaddress
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refk8s.components.certificates import name_attribute
+from refk8s.components.certificates import Pair, name_attribute, problem_of_self_signed
+from refk8s.components.credentials import load_kubelet_authority
 from refk8s.components.files import CannotRun, read_file
 from refk8s.core.context import SECOND, Instant
-from refk8s.core.ports.certificates import CertificateTerms, NotIssued
+from refk8s.core.controllers.certificate_requests import CLIENT, KUBELET_CLIENT, KUBELET_SERVING
+from refk8s.core.ports.certificates import CertificateAuthority, CertificateTerms, NotIssued
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -25,20 +28,25 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 class FileAuthority:
     """The authority whose certificate and key are in files (`CertificateAuthority` in core/ports).
 
-    Raises CannotRun if they are missing or are not an authority.
+    `find` names them when they are first needed; what it raises, every method raises.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        from refk8s.components.certificates import Pair, problem_of_self_signed
-
-        for path in (certificate, key):
-            if read_file(path) is None:
-                raise CannotRun(f"there is no {path}: name the authority's certificate and key")
-        if problem := problem_of_self_signed(Pair(certificate, key)):
-            raise CannotRun(f"{certificate} and {key} are not a certificate authority ({problem})")
-        self._certificate, self._key = certificate, key
-        self.not_after: Instant = _expiry(certificate)
+    def __init__(self, find: Callable[[], Pair]) -> None:
+        self._find = find
+        self._pair: Pair | None = None
         self._loaded: tuple[Any, Any] | None = None
+
+    @property
+    def pair(self) -> Pair:
+        """The files."""
+        if self._pair is None:
+            self._pair = self._find()
+        return self._pair
+
+    @property
+    def not_after(self) -> Instant:
+        """When the authority's own certificate expires."""
+        return _expiry(self.pair.certificate)
 
     def issue(self, request: bytes, terms: CertificateTerms) -> bytes:
         """The certificate, in PEM, for the key of this request. Raises NotIssued."""
@@ -56,8 +64,8 @@ class FileAuthority:
         if problem := _problem_of_key(public_key):
             raise NotIssued(problem)
         if self._loaded is None:
-            signing: Any = serialization.load_pem_private_key(self._key.read_bytes(), None)
-            certificate = x509.load_pem_x509_certificate(self._certificate.read_bytes())
+            signing: Any = serialization.load_pem_private_key(self.pair.key.read_bytes(), None)
+            certificate = x509.load_pem_x509_certificate(self.pair.certificate.read_bytes())
             self._loaded = (certificate, signing)
         authority, key = self._loaded
         builder = (
@@ -72,6 +80,26 @@ class FileAuthority:
         for extension, is_critical in _extensions(terms, public_key, authority):
             builder = builder.add_extension(extension, critical=is_critical)
         return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def check_authority(pair: Pair) -> Pair:
+    """The same files. Raises CannotRun if they are missing or are not an authority."""
+    for path in (pair.certificate, pair.key):
+        if read_file(path) is None:
+            raise CannotRun(f"there is no {path}, as in the --pki of an API server")
+    if problem := problem_of_self_signed(pair):
+        raise CannotRun(
+            f"{pair.certificate} and {pair.key} are not a certificate authority ({problem})"
+        )
+    return pair
+
+
+def signing_authorities(authority: Pair) -> dict[str, CertificateAuthority]:
+    """The authority of each signer (TRUST-7, TRUST-16). `authority`: the cluster's; that of the
+    serving certificates is in the same directory."""
+    cluster = FileAuthority(lambda: authority)
+    serving = FileAuthority(lambda: load_kubelet_authority(authority.certificate.parent))
+    return {CLIENT: cluster, KUBELET_CLIENT: cluster, KUBELET_SERVING: serving}
 
 
 def _expiry(certificate: Path) -> Instant:

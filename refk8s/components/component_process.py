@@ -50,8 +50,7 @@ class ControllerManagerOptions(ElectedOptions):
 
     cluster_cidr: str | None = None
     node_cidr_mask_size: int = 24
-    cluster_signing_cert_file: str | None = None
-    cluster_signing_key_file: str | None = None
+    pki: str | None = None
 
 
 class Component:
@@ -179,15 +178,17 @@ async def _nothing() -> None:
 def run_controller_manager(options: ControllerManagerOptions) -> int:
     """Run `refk8s controller-manager` until a signal; returns the exit status. Raises CannotRun."""
     ranges = find_pod_ranges(options.cluster_cidr, options.node_cidr_mask_size)
-    files = (options.cluster_signing_cert_file, options.cluster_signing_key_file)
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.components.certificate_authority import FileAuthority
+        from refk8s.components.certificate_authority import check_authority, signing_authorities
+        from refk8s.components.certificates import Pair
         from refk8s.core import components
 
-        paths = [Path(each).expanduser().absolute() for each in files if each]
-        authority = FileAuthority(*paths) if paths else None
-        machine = components.controller_manager(_authority(component), ranges, authority)
+        authorities = None
+        if options.pki:
+            pki = Path(options.pki).expanduser().absolute()
+            authorities = signing_authorities(check_authority(Pair(pki / "ca.crt", pki / "ca.key")))
+        machine = components.controller_manager(_authority(component), ranges, authorities)
         component.add(_elected(machine, options))
         return "", _nothing
 

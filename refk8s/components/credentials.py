@@ -10,6 +10,7 @@ each server is in a directory of its own (PROC-3).
 | server.crt, server.key | the API server's | signed anew, also if its names or addresses change or it expires |
 | admin.crt, admin.key | the administrator's, CN kubernetes-admin, O system:masters | signed anew |
 | apiserver-kubelet-client.crt, .key | the API servers' for kubelets (STREAM-9), CN kube-apiserver-kubelet-client, O system:masters | signed when they are first needed, and anew |
+| kubelet-ca.crt, .key | the authority of the kubelets' serving certificates (TRUST-16) | made when first needed; refused if damaged |
 | admin.token | the administrator's bearer token | created if missing, refused if damaged |
 | sa.key | signs the tokens of service accounts | created if missing, refused if damaged |
 """
@@ -43,6 +44,7 @@ CLUSTER_ID = "cluster-id"
 TOKEN_KEY = "sa.key"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+KUBELET_AUTHORITY_NAME = "refk8s-kubelet-ca"
 _KEYS = ("ca.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
 
 
@@ -112,6 +114,24 @@ def load_kubelet_client(credentials: Credentials) -> Pair:
         _sign_client(
             pair, server, credentials.authority, credentials.authority_key, KUBELET_CLIENT, now
         )
+    return pair
+
+
+def load_kubelet_authority(directory: Path) -> Pair:
+    """The authority of the kubelets' serving certificates (TRUST-16), in a directory of keys that
+    API servers share. It is made when it is first needed. Raises CannotRun, OSError."""
+    pair = Pair(directory / "kubelet-ca.crt", directory / "kubelet-ca.key")
+    with shared_lock(directory):
+        certificate, key = read_file(pair.certificate), read_file(pair.key)
+        if certificate is None and key is None:
+            key = certificates.make_key()
+            write_file(pair.key, key)
+        if certificate is None and key is not None:
+            _certify(pair, key, KUBELET_AUTHORITY_NAME, datetime.now(UTC))
+        if problem := certificates.problem_of_self_signed(pair):
+            raise CannotRun(
+                f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): restore them, or remove both to get a new one; then each node needs a new serving certificate"
+            )
     return pair
 
 

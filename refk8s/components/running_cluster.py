@@ -7,7 +7,8 @@ from importlib import import_module
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
-from refk8s.components.certificate_authority import FileAuthority
+from refk8s.components.certificate_authority import signing_authorities
+from refk8s.components.certificates import Pair
 from refk8s.components.choose_nodes import choose_nodes
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
@@ -78,12 +79,12 @@ class RunningCluster:
         teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)
-        authority = FileAuthority(credentials.authority, credentials.authority_key)
+        authority = Pair(credentials.authority, credentials.authority_key)
         self.drivers += [
             Driver(machine, api, clock)
             for machine in components.control_plane(
                 credentials.authority.read_text(),
-                authority=authority,
+                authorities=signing_authorities(authority),
                 pod_ranges=self._pod_ranges(nodes),
             ).values()
         ]

@@ -1,7 +1,7 @@
 """Which reconcilers each component consists of. `refk8s run`, the simulator and the tests all use
 this list."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from refk8s.core.controllers.certificate_approval import CertificateApprover
@@ -49,12 +49,12 @@ SCHEDULER = "kube-scheduler"
 def controllers(
     certificate: str = "",
     pod_ranges: PodRanges | None = None,
-    authority: CertificateAuthority | None = None,
+    authorities: Mapping[str, CertificateAuthority] | None = None,
 ) -> tuple[Reconciler, ...]:
     """Every controller of the controller manager. `certificate`: the cluster's authority, in PEM.
-    `pod_ranges`: None if Nodes get no podCIDR. `authority`: signs certificates; without it no
-    controller does (TRUST-7)."""
-    signers = () if authority is None else (CertificateSigner(authority),)
+    `pod_ranges`: None if Nodes get no podCIDR. `authorities`: sign certificates, by the names of
+    the signers; without them no controller does (TRUST-7)."""
+    signers = (CertificateSigner(authorities),) if authorities else ()
     return (
         *signers,
         DeploymentReconciler(),
@@ -87,10 +87,10 @@ def controllers(
 def controller_manager(
     certificate: str = "",
     pod_ranges: PodRanges | None = None,
-    authority: CertificateAuthority | None = None,
+    authorities: Mapping[str, CertificateAuthority] | None = None,
 ) -> Loop:
     """One component with all controllers. As upstream, they share one view, and crash together."""
-    reconcilers = controllers(certificate, pod_ranges, authority)
+    reconcilers = controllers(certificate, pod_ranges, authorities)
     return Loop(CONTROLLER_MANAGER, reconcilers, component="controllermanager")
 
 
@@ -115,13 +115,13 @@ def control_plane(
     certificate: str = "",
     instances: int = 1,
     pod_ranges: PodRanges | None = None,
-    authority: CertificateAuthority | None = None,
+    authorities: Mapping[str, CertificateAuthority] | None = None,
 ) -> dict[str, AnyMachine]:
     """The components besides the API server that are not on every node, by name.
 
     Several instances of each run behind a leader election. One runs without, as in `refk8s run`.
     """
-    loops = (controller_manager(certificate, pod_ranges, authority), scheduler())
+    loops = (controller_manager(certificate, pod_ranges, authorities), scheduler())
     if instances == 1:
         return {loop.name: loop for loop in loops}
     found: dict[str, AnyMachine] = {}

@@ -3,6 +3,7 @@ TRUST-9, TRUST-11 to TRUST-15 (spec/trust.md)."""
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -17,6 +18,13 @@ from docker_nodes import DockerNode, DockerNodes
 from process_world import Process
 
 BIN = Path(sys.executable).parent
+README = Path(__file__).parents[2] / "README.md"
+
+
+def commands() -> list[str]:
+    """The commands of the README, without comments."""
+    [block] = re.findall(r"test_node_join\.py.*?```sh\n(.*?)```", README.read_text(), re.S)
+    return [line.partition("#")[0].strip() for line in block.splitlines()]
 
 
 class Machine:
@@ -82,10 +90,11 @@ def test_trust_11_a_machine_joins_with_the_printed_command_and_leaves(
 ) -> None:
     # Shows TRUST-12.a, TRUST-12.c, TRUST-14.a, TRUST-15.a.
     first, second = machines
-    cluster = first.process("run", "refk8s run --bind 0.0.0.0 --port 6443").start()
+    run, create_token = commands()
+    cluster = first.process("run", run).start()
     joined = None
     try:
-        line = first.run("refk8s token create --print-join-command")
+        line = first.run(create_token)
         token = shlex.split(line)[shlex.split(line).index("--token") + 1]
         wrong = line.replace("sha256:", "sha256:0")[:-1]
         assert "is not the one of --ca-hash" in second.run(wrong, 2)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from refk8s.components.certificate_authority import FileAuthority
-from refk8s.components.certificates import make_key, make_self_signed
+from refk8s.components.certificates import Pair, make_key, make_self_signed
 from refk8s.core.api.certificates_v1 import (
     CertificateSigningRequest,
     CertificateSigningRequestCondition,
@@ -21,6 +21,9 @@ from refk8s.core.api.certificates_v1 import (
 )
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.context import timestamp
+from refk8s.core.controllers.certificate_requests import CLIENT, KUBELET_CLIENT, KUBELET_SERVING
+from refk8s.core.controllers.certificate_signing import CertificateSigner
+from refk8s.core.ports.certificates import CertificateAuthority
 
 ORGANIZATION, CN = x509.NameOID.ORGANIZATION_NAME, x509.NameOID.COMMON_NAME
 CLIENT_USAGES = ("digital signature", "client auth")
@@ -99,4 +102,11 @@ def file_authority(directory: Path, now: Any) -> FileAuthority:
     key = make_key()
     (directory / "ca.key").write_bytes(key)
     (directory / "ca.crt").write_bytes(make_self_signed(key, "ca", now))
-    return FileAuthority(directory / "ca.crt", directory / "ca.key")
+    pair = Pair(directory / "ca.crt", directory / "ca.key")
+    return FileAuthority(lambda: pair)
+
+
+def signer_of(authority: CertificateAuthority, *duration: int) -> CertificateSigner:
+    """The signing controller with one authority for all signers."""
+    authorities = dict.fromkeys((CLIENT, KUBELET_CLIENT, KUBELET_SERVING), authority)
+    return CertificateSigner(authorities, *duration)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificate_world import file_authority
+from certificate_world import file_authority, signer_of
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -44,7 +44,6 @@ from refk8s.core.api.certificates_v1 import CertificateSigningRequestCondition
 from refk8s.core.api.meta_v1 import Status
 from refk8s.core.api.request import Request, Response
 from refk8s.core.context import SECOND
-from refk8s.core.controllers.certificate_signing import CertificateSigner
 
 ID, WORD = "abcdef", "9876543210fedcba"
 TOKEN = f"{ID}.{WORD}"
@@ -204,7 +203,7 @@ class Cluster:
 
     def __init__(self, directory: Path, now: int, faults: list[str] | None = None) -> None:
         begin = datetime.fromtimestamp(now // SECOND, UTC)
-        self.signer = CertificateSigner(file_authority(directory, begin), 100 * DAY)
+        self.signer = signer_of(file_authority(directory, begin), 100 * DAY)
         self.now = now
         self.requests: dict[str, Any] = {}
         self.faults = faults or []

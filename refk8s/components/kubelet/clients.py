@@ -6,7 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from refk8s.components.certificates import Pair
-from refk8s.components.credentials import Credentials, load_kubelet_client
+from refk8s.components.credentials import (
+    Credentials,
+    load_kubelet_authority,
+    load_kubelet_client,
+)
 from refk8s.components.files import CannotRun
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.client.kubelet import Unreachable, find_kubelet
@@ -56,6 +60,9 @@ class KubeletClients:
     def _make(self) -> ssl.SSLContext:
         pair = self._load(self._credentials)
         context = ssl.create_default_context(cafile=str(self._credentials.authority))
+        # TRUST-16
+        own = load_kubelet_authority(self._credentials.authority.parent)
+        context.load_verify_locations(cafile=str(own.certificate))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(pair.certificate, pair.key)
         return context

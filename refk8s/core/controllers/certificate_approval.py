@@ -8,7 +8,7 @@ Signing Requests"; KEP-267. Upstream approves no serving certificates.
 
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final
 
 from immutables import Map
 from msgspec.structs import replace
@@ -27,9 +27,7 @@ from refk8s.core.api.pkcs10 import CertificateRequest, NotPkcs10, read_request
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
-    ENDPOINT_SLICES,
     NODES,
-    SERVICE_CIDRS,
     SUBJECT_ACCESS_REVIEWS,
 )
 from refk8s.core.api.user import NODES as NODES_GROUP
@@ -41,7 +39,6 @@ from refk8s.core.controllers.certificate_requests import (
     USER,
     why_not_signed,
 )
-from refk8s.core.controllers.service_cidr import contains
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View
@@ -56,7 +53,6 @@ _WORDS: Final = {
 }
 RETRY: Final = 10 * SECOND
 RETRY_MAX: Final = 300 * SECOND
-KUBERNETES: Final = "kubernetes"
 
 
 class Asked(Value, frozen=True):
@@ -91,19 +87,10 @@ def is_own(view: View, node: Node | None, names: CertificateRequest) -> bool:
     if node is None:
         return False
     addresses = addresses_of(node)
-    name = node.metadata.name or ""
-    if names.dns_names and (set(names.dns_names) != {name} or _is_reserved(name)):
-        return False
-    return all(
+    return all(name == node.metadata.name for name in names.dns_names) and all(
         address in addresses and not _is_of_others(view, node, address)
         for address in names.ip_addresses
     )
-
-
-def _is_reserved(name: str) -> bool:
-    """Whether clients may use this name for the API server or a Service, and not for a node."""
-    labels = name.split(".")
-    return labels[0] in ("kubernetes", "localhost") or "svc" in labels
 
 
 def addresses_of(node: Node) -> tuple[str, ...]:
@@ -113,21 +100,11 @@ def addresses_of(node: Node) -> tuple[str, ...]:
 
 
 def _is_of_others(view: View, node: Node, address: str) -> bool:
-    """Whether another node, a Service or the API server has the address, or none can have it."""
+    """Whether another Node has the address too, or none can have it."""
     parsed = ip_address(address)
     if parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast:
         return True
-    if view.indexed_keys(NODES, "address", address) != [node.metadata.name]:
-        return True
-    if any(contains(each, address) for each in view.list(SERVICE_CIDRS)):
-        return True
-    slices = view.indexed(ENDPOINT_SLICES, "api-server", KUBERNETES)
-    return any(address in each.addresses for one in slices for each in one.endpoints or ())
-
-
-def _api_server(obj: Any) -> tuple[str, ...]:
-    name = (obj.metadata.labels or {}).get("kubernetes.io/service-name")
-    return (KUBERNETES,) if name == KUBERNETES and obj.metadata.namespace == "default" else ()
+    return view.indexed_keys(NODES, "address", address) != [node.metadata.name]
 
 
 def _of_node(view: View, old: Node | None, new: Node | None) -> tuple[Key, ...]:
@@ -142,10 +119,6 @@ def _pending_of(request: CertificateSigningRequest) -> tuple[str, ...]:
     return () if request.status.conditions else (request.spec.username or "",)
 
 
-def _nothing(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    return ()
-
-
 class CertificateApprover(Reconciler):
     """TRUST-8, TRUST-9: approves what a kubelet may have."""
 
@@ -154,13 +127,10 @@ class CertificateApprover(Reconciler):
     interests = (
         Interest(CERTIFICATE_SIGNING_REQUESTS, own_key),
         Interest(NODES, _of_node),
-        Interest(SERVICE_CIDRS, _nothing),
-        Interest(ENDPOINT_SLICES, _nothing),
     )
     indexes = (
         Index("pending-of", CERTIFICATE_SIGNING_REQUESTS, _pending_of),
         Index("address", NODES, addresses_of),
-        Index("api-server", ENDPOINT_SLICES, _api_server),
     )
 
     def start_memory(self, now: Instant) -> Memory:

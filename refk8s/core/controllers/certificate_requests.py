@@ -17,7 +17,6 @@ from refk8s.core.api.user import MASTERS, NODES, service_account_user
 CLIENT: Final = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 KUBELET_SERVING: Final = "kubernetes.io/kubelet-serving"
-SIGNERS: Final = (CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 APPROVED, DENIED, FAILED = "Approved", "Denied", "Failed"
 NODE_PREFIX: Final = "system:node:"
 USER: Final = service_account_user("kube-system", "certificate-controller")

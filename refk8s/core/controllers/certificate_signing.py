@@ -5,6 +5,7 @@ It decides what a certificate says; the authority, which has the key, signs it.
 """
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -21,7 +22,6 @@ from refk8s.core.controllers.certificate_requests import (
     APPROVED,
     DENIED,
     FAILED,
-    SIGNERS,
     USER,
     condition_of,
     why_not_signed,
@@ -75,8 +75,11 @@ class CertificateSigner(Reconciler):
     user = USER
     interests = (Interest(CERTIFICATE_SIGNING_REQUESTS, own_key),)
 
-    def __init__(self, authority: CertificateAuthority, duration: Instant = DURATION) -> None:
-        self._authority = authority
+    def __init__(
+        self, authorities: Mapping[str, CertificateAuthority], duration: Instant = DURATION
+    ) -> None:
+        """`authorities`: by the names of the signers; other signers are left alone."""
+        self._authorities = authorities
         self._duration = duration
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
@@ -85,7 +88,7 @@ class CertificateSigner(Reconciler):
         if (
             request is None
             or request.metadata.deletion_timestamp is not None
-            or request.spec.signer_name not in SIGNERS
+            or request.spec.signer_name not in self._authorities
             or request.status.certificate
             or condition_of(request, APPROVED) is None
             or condition_of(request, DENIED) is not None
@@ -94,9 +97,10 @@ class CertificateSigner(Reconciler):
             return NOTHING
 
         # Decide
+        authority = self._authorities[request.spec.signer_name]
         try:
-            terms = terms_of(request, now, self._duration, self._authority.not_after)
-            certificate = self._authority.issue(b64decode(request.spec.request), terms)
+            terms = terms_of(request, now, self._duration, authority.not_after)
+            certificate = authority.issue(b64decode(request.spec.request), terms)
         except NotIssued as problem:
             condition = CertificateSigningRequestCondition(
                 type=FAILED, status="True", reason="SignerValidationFailure", message=str(problem)

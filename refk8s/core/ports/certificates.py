@@ -28,8 +28,9 @@ class NotIssued(Exception):
 class CertificateAuthority(Protocol):
     """Signs certificates."""
 
-    not_after: Instant
-    """When the authority's own certificate expires."""
+    @property
+    def not_after(self) -> Instant:
+        """When the authority's own certificate expires."""
 
     def issue(self, request: bytes, terms: CertificateTerms) -> bytes:
         """The certificate, in PEM, for the key of this request, which is in PEM too. Only the key
