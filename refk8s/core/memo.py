@@ -31,6 +31,7 @@ def remember(maxsize: int) -> Callable[[F], F]:
         # Most of these functions have one argument and are called for every name of every object.
         found = wraps(function)(call_with_one if function.__code__.co_argcount == 1 else call)
         found.cache_info = remembered.cache_info  # type: ignore[attr-defined]
+        found.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]
         return found  # type: ignore[return-value]
 
     return decorate

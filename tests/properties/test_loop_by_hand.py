@@ -295,7 +295,8 @@ def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_re
     else:
         bench.answer(call, code)
         [lookup] = bench.new(Call)
-        assert lookup.request == evolve(first, verb="get", subresource="", body=None)
+        user = bench.loop.user  # LOOP-13
+        assert lookup.request == evolve(first, verb="get", subresource="", body=None, user=user)
         bench.answer(lookup, 200, config_map(version=20))
     assert bench.decisions == 1
     bench.change("DELETED" if verb == "delete" else "MODIFIED", config_map(version=19), 19)

@@ -20,12 +20,12 @@ from refk8s.adapters.fake.files import (
     FileProblem,
     Files,
 )
-from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Read, Tick, Write
 from refk8s.adapters.fake.shell.container import is_known, make_shell, not_found
 from refk8s.adapters.fake.shell.interpreter import Shell
 from refk8s.adapters.fake.shell.parser import parse
 from refk8s.adapters.fake.shell.running import Stdin
 from refk8s.adapters.fake.shell.syntax import SyntaxProblem
+from refk8s.adapters.fake.shell.system_calls import Forever, Now, Pause, Read, Tick, Write
 from refk8s.adapters.fake.terminal import Terminal
 from refk8s.adapters.fake.world import World, make_world
 from refk8s.core.context import SECOND, SeededChance

@@ -52,8 +52,8 @@ def describe(
 
 
 EMBEDDED = "127.0.0.11"
-"""The engine's own resolver in the network of each container. It asks the node's resolvers, also
-those that only the node itself reaches."""
+"""The engine's own resolver in the network of each container. It sends queries to the node's
+resolvers, also to those that only the node itself can reach."""
 
 
 def resolver_of(conf: resolv_conf.ResolvConf) -> Resolver:
@@ -89,7 +89,7 @@ def _memory_available() -> int:
 
 
 def _pids_available() -> int:
-    """Process numbers that are free, as far as the whole machine is concerned."""
+    """How many more processes the whole machine can have."""
     most, load = _text("/proc/sys/kernel/pid_max"), _text("/proc/loadavg").split()
     if not most or len(load) < 4:
         return -1

@@ -8,9 +8,9 @@ is not kept: reading the log runs the program again.
 
 | the command | its course |
 |---|---|
-| one of the shell's programs, a script in a file, or `sh -c` | as the program has it |
+| one of the shell's programs, a script in a file, or `sh -c` | the course of the program |
 | any other, or none, in an init container, a Job's pod or (with a command) one that is not restarted | it succeeds after a moment |
-| any other, or none | it runs for ever |
+| any other, or none | it never ends |
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,16 @@ from refk8s.adapters.fake.files import (
     Files,
 )
 from refk8s.adapters.fake.files import Disks as Keeper
-from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program, Read, Tick, Write, cost_of
+from refk8s.adapters.fake.shell.system_calls import (
+    Forever,
+    Now,
+    Pause,
+    Program,
+    Read,
+    Tick,
+    Write,
+    cost_of,
+)
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports import ContainerConfig, WriteVolume
 
@@ -40,8 +49,8 @@ LOG_STEPS_MAX = 20_000
 LOG_BYTES_MAX = 1 << 20
 """The most commands, and the most bytes of their output, in a log."""
 WORK_FACTOR = 8
-"""Work beyond a single command counts so much more in a log, which is computed while other requests
-wait."""
+"""The factor by which work beyond a single command counts more in a log, which is computed while
+other requests wait."""
 CHANGES_MAX = 1000
 MOMENT = SECOND
 
@@ -58,8 +67,8 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Course(Struct, frozen=True):
-    """`takes` microseconds to the end, or None where there is none; with which exit code; what is
-    written meanwhile."""
+    """`takes`: the microseconds to the end, or None if the program never ends. Then its exit code
+    and what it writes."""
 
     takes: Instant | None = None
     exit_code: int = 0
@@ -67,8 +76,8 @@ class Course(Struct, frozen=True):
 
 
 class Scene(Struct, frozen=True):
-    """What a program runs in: its container, the pod's host name and volumes, and the disks as they
-    are now."""
+    """The environment of a program: its container, the pod's host name and volumes, and the present
+    disks."""
 
     config: ContainerConfig
     hostname: str = ""
@@ -102,7 +111,7 @@ class Draft:
 
 
 def given(scene: Scene, name: str) -> Mapping[str, Entry]:
-    """What lies below a disk: the files that the kubelet gave a volume, or those of the image."""
+    """The files below a disk: those that the kubelet wrote to a volume, or those of the image."""
     if name == ROOT:
         hosts = (
             scene.config.hosts or f"127.0.0.1\tlocalhost\n127.0.1.1\t{scene.hostname}\n"
@@ -132,8 +141,8 @@ _IMAGE = {
 
 
 def command_of(config: ContainerConfig) -> list[str]:
-    """The words that a container runs; a terminal without a command gets a shell, none: the image's
-    own program."""
+    """The command line of a container. Without a command, a terminal gets a shell. None: the
+    image's own program."""
     words = [*config.command, *config.args]
     return ["sh"] if not words and config.tty and config.stdin else words
 
@@ -152,7 +161,7 @@ def main_program(scene: Scene, disks: Keeper) -> Program:
 
 
 def compute_course(scene: Scene, now: Instant) -> Course:
-    """What the container's program will do when it starts now."""
+    """The course of the container's program if it starts now."""
     if not command_of(scene.config):
         return Course(MOMENT) if scene.config.runs_to_end else Course()
     draft = Draft(scene, now)
@@ -160,7 +169,7 @@ def compute_course(scene: Scene, now: Instant) -> Course:
 
 
 def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tuple[Course, bytes]:
-    """A probe's or hook's command and what it says. One that is not simulated succeeds."""
+    """The course and output of a probe's or hook's command. One that is not simulated succeeds."""
     from refk8s.adapters.fake.shell.container import make_shell, succeeds
 
     draft = Draft(scene, now)
@@ -170,58 +179,58 @@ def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tup
         Files(draft, scene.config.mounts, scene.config.read_only_root),
         succeeds,
     )
-    said = bytearray()
-    return _run(shell.run_words(list(command) or [""]), draft, now, said), bytes(said)
+    output = bytearray()
+    return _run(shell.run_words(list(command) or [""]), draft, now, output), bytes(output)
 
 
 def _play(program: Program, draft: Draft) -> Program:
-    """The program in the draft's virtual time, which its pauses move on. What it asks besides
-    pauses and the time is passed on."""
+    """Run the program in the draft's virtual time, which its pauses advance. All other system calls
+    are passed on."""
     answer: Instant | None = None
     try:
         while True:
-            ask = program.send(answer)
+            call = program.send(answer)
             answer = None
-            match ask:
+            match call:
                 case Pause(microseconds):
                     draft.at += microseconds
                 case Now():
                     answer = draft.at
                 case _:
-                    yield ask
+                    yield call
     except StopIteration as stop:
         return int(stop.value or 0)
     finally:
         program.close()
 
 
-def _run(program: Program, draft: Draft, now: Instant, said: bytearray | None = None) -> Course:
+def _run(program: Program, draft: Draft, now: Instant, output: bytearray | None = None) -> Course:
     steps = 0
     played = _play(program, draft)
     while True:
         try:
-            ask = next(played)
+            call = next(played)
         except StopIteration as stop:
             return Course(draft.at - now, stop.value & 255, tuple(draft.changes))
-        match ask:
+        match call:
             case Tick(cost):
                 steps += cost
             case Write(_, data):
                 steps += cost_of(len(data))
-                if said is not None and len(said) < LOG_BYTES_MAX:
-                    said += data
-        if steps > STEPS_MAX or isinstance(ask, Forever | Read):
+                if output is not None and len(output) < LOG_BYTES_MAX:
+                    output += data
+        if steps > STEPS_MAX or isinstance(call, Forever | Read):
             played.close()
             return Course(None, 0, tuple(draft.changes))
 
 
 def outputs(scene: Scene, started: Instant) -> Iterator[tuple[Instant, int, bytes]]:
-    """What the container's program prints, with the instants; without end where the program has
-    none, so take what is due."""
+    """The output of the container's program, with its instants. If the program never ends, neither
+    does the output, so the caller takes only what is due."""
     draft = Draft(scene, started)
     steps, size = 0, 0
-    for ask in _play(main_program(scene, draft), draft):
-        match ask:
+    for call in _play(main_program(scene, draft), draft):
+        match call:
             case Tick(cost):
                 steps += cost if cost <= 1 else cost * WORK_FACTOR
             case Write(stream, data) if data:

@@ -1,9 +1,9 @@
-"""The file system of a simulated container: its image, its mounts, and what has been written. Rule
+"""The file system of a simulated container: its image, its mounts, and the written files. Rule
 SHELL-4 (spec/shell.md).
 
-A disk is a value: the paths that were written or removed. Below the container's own disk lies a
-small image, below a volume's disk the files that the kubelet gave it. Paths are absolute and
-normal; a directory exists if it was made or something is in it.
+A disk is a value: the paths that were written or removed. It is a layer over a small image (the
+container's own disk) or over the files that the kubelet wrote (the disk of a volume). Paths are
+absolute and normal. A directory exists if it was created or contains something.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ ROOT = ""
 
 
 class FileProblem(Exception):
-    """Why a path cannot be used, in the kernel's words."""
+    """A path cannot be used; the message is the kernel's."""
 
     def __init__(self, words: str) -> None:
         super().__init__(words)
@@ -39,7 +39,7 @@ class FileProblem(Exception):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """A file, or a directory where `data` is None. `gone`: removed from what lies below."""
+    """A file, or a directory where `data` is None. `gone`: removed from the layer below."""
 
     data: bytes | None = None
     mode: int = 0o644
@@ -51,13 +51,13 @@ GONE = Entry(None, 0, True)
 
 
 class Disk(Struct, frozen=True):
-    """What was written: path -> entry, and how much that is."""
+    """The written entries by path, and their size."""
 
     entries: Map[str, Entry] = Map()
     size: int = 0
 
     def put(self, path: str, entry: Entry) -> "Disk":
-        """The disk with this entry; FileProblem where there is no room."""
+        """The disk with this entry. Raises FileProblem if the disk is full."""
         before = self.entries.get(path)
         size = (
             self.size
@@ -97,16 +97,16 @@ IMAGE_FILES: Mapping[str, bytes] = {
 
 
 class Disks(Protocol):
-    """Where the disks of a container are kept."""
+    """Provides the disks of a container."""
 
     def disk(self, name: str) -> Disk:
         """The container's own disk, or a volume's."""
 
     def put(self, name: str, path: str, entry: Entry) -> None:
-        """Write one entry; FileProblem where there is no room."""
+        """Write one entry. Raises FileProblem if the disk is full."""
 
     def given(self, name: str) -> Mapping[str, Entry]:
-        """What lies below: the files of a volume, or of the image."""
+        """The layer below: the files of a volume, or of the image."""
 
 
 class Files:
@@ -138,7 +138,7 @@ class Files:
         return None if entry is None or entry.gone else entry
 
     def _below(self, disk: str, path: str) -> Iterator[str]:
-        """The names on this disk right below a path; some more than once."""
+        """The names on this disk directly below a path; some more than once."""
         prefix = path.rstrip("/") + "/"
         written, given = self._disks.disk(disk).entries, self._disks.given(disk)
         for paths in (written, given):
@@ -149,7 +149,7 @@ class Files:
                         yield at[len(prefix) :].partition("/")[0]
 
     def kind(self, path: str) -> str:
-        """ "file", "directory", or empty where there is neither."""
+        """ "file", "directory", or empty if the path does not exist."""
         disk, inner, _ = self._locate(path)
         if inner == "/":
             return "directory"
@@ -184,7 +184,7 @@ class Files:
         return sorted({*self._below(disk, inner), *self._mounts_below(path)})
 
     def read(self, path: str) -> bytes:
-        """What a file holds."""
+        """The content of a file."""
         if _normal(path) == "/dev/null":
             return b""
         disk, inner, _ = self._locate(path)
@@ -200,7 +200,7 @@ class Files:
         return entry.mode if entry is not None else 0o755
 
     def write(self, path: str, data: bytes, append: bool = False, mode: int | None = None) -> None:
-        """Write a file in a directory that is there."""
+        """Write a file in an existing directory."""
         if (
             _normal(path).startswith("/dev/")
             and not _normal(path).startswith("/dev/shm/")
@@ -225,7 +225,7 @@ class Files:
         )
 
     def make_directory(self, path: str) -> None:
-        """Make one directory in one that is there."""
+        """Create one directory in an existing one."""
         disk, inner, read_only = self._locate(path)
         if self.kind(path):
             raise FileProblem("File exists")
@@ -236,7 +236,7 @@ class Files:
         self._disks.put(disk, inner, DIRECTORY)
 
     def make_directories(self, path: str) -> None:
-        """Make a directory and those above it, where they are not there."""
+        """Create a directory and the missing ones above it."""
         missing, at = [], _normal(path)
         while self.kind(at) != "directory":
             missing.append(at)
@@ -245,7 +245,7 @@ class Files:
             self.make_directory(place)
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a directory with all that is in it."""
+        """Remove a file, or a directory with its content."""
         kind = self.kind(path)
         if not kind:
             raise FileProblem(NO_FILE)

@@ -1,4 +1,4 @@
-"""Simulated nodes for `refk8s run --adapter fake`: nothing on this machine is touched."""
+"""Simulated nodes for `refk8s run --adapter fake`: they change nothing on this machine."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ class FakeNodes:
         self.words = f"{count} simulated node{'' if count == 1 else 's'}"
 
     def start(self, cluster_id: str) -> list[Node]:
-        """The nodes; a simulated node has nothing that an earlier process left."""
+        """Start the nodes; an earlier process leaves nothing of a simulated node."""
         from refk8s.adapters.fake.runtime import FakeRuntime
         from refk8s.adapters.fake.streams import SimulatedContainers
         from refk8s.adapters.fake.world import make_world

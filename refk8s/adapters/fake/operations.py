@@ -283,7 +283,7 @@ def _stop(world: S, operation: StopContainer, now: Instant, chance: Chance) -> C
     if fake.ends_at <= now:
         world = end(world, fake, fake.exit_code, fake.ends_at)
         return world, Done(world.containers[operation.container_id].status)
-    if fake.ends_at <= at:  # It was told before, and may end sooner by itself.
+    if fake.ends_at <= at:  # It was stopped before, and may end earlier by itself.
         return world, Later(fake.ends_at)
     return end_at(world, fake, at, code), Later(at)
 
@@ -313,21 +313,21 @@ def _probe(world: S, operation: Probe, now: Instant, chance: Chance) -> Carried[
     if healthy and age >= healthy:
         return world, Probed(False, "not healthy any more")
     if operation.action == "exec":
-        world, course, said = _carried(world, fake, operation.command, now)
+        world, course, output = _carried(world, fake, operation.command, now)
         if course.takes is None or course.takes > operation.timeout_seconds * SECOND:
             words = f"command timed out: {list(operation.command)!r} timed out after {operation.timeout_seconds}s"
             return world, Probed(False, words)
-        return world, Probed(course.exit_code == 0, said)
+        return world, Probed(course.exit_code == 0, output)
     return world, Probed(True, "ok")
 
 
 def _carried(world: S, fake: Fake, command: tuple[str, ...], now: Instant) -> tuple[S, Course, str]:
-    """A command of a probe or hook: what it writes is there at once (SHELL-7)."""
+    """Run the command of a probe or hook; its files are written at once (SHELL-7)."""
     world = settle(world, fake.status.pod_uid, now)
-    course, said = compute_command(scene(world, world.containers[fake.status.id]), command, now)
+    course, output = compute_command(scene(world, world.containers[fake.status.id]), command, now)
     for change in course.changes:
         world = write(world, fake.status.id, change.disk, change.path, change.entry)
-    return world, course, said[:OUTPUT_BYTES_MAX].decode("utf-8", "replace")
+    return world, course, output[:OUTPUT_BYTES_MAX].decode("utf-8", "replace")
 
 
 def _hook(world: S, operation: RunHook, now: Instant, chance: Chance) -> Carried[S]:
@@ -337,14 +337,14 @@ def _hook(world: S, operation: RunHook, now: Instant, chance: Chance) -> Carried
     takes = max(operation.seconds * SECOND, seconds(fake, "FAKE_HOOK_SECONDS"))
     begun = fake.starts_at if fake.starts_at > fake.status.started_at else 0
     if operation.action == "exec" and not begun:
-        world, course, said = _carried(world, fake, operation.command, now)
+        world, course, output = _carried(world, fake, operation.command, now)
         takes = max(takes, LONG if course.takes is None else course.takes)
         if course.exit_code and takes <= operation.timeout_seconds * SECOND:
-            return world, Probed(False, said)
+            return world, Probed(False, output)
         fake = world.containers[fake.status.id]
     if takes == 0:
         return world, Probed(True)
-    if not begun:  # `starts_at` is of no other use once the container is up.
+    if not begun:  # After the start, `starts_at` has no other use.
         end = now + min(takes, operation.timeout_seconds * SECOND)
         return replace(
             world, containers=world.containers.set(fake.status.id, replace(fake, starts_at=end))

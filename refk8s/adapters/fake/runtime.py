@@ -23,14 +23,14 @@ class FakeRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
         self._closed = False
-        self._ends: dict[str, set[asyncio.Future[None]]] = {}  # by container, done at its end
+        self._ends: dict[str, set[asyncio.Future[None]]] = {}  # by container; done when it ends
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
         """Call this with pod uids when containers end by themselves."""
         self._changed = changed
 
     def run(self, operation: Operation, done: Callable[[Result], None]) -> None:
-        """Carry out one operation; `done` gets its result, now or when it is there."""
+        """Carry out one operation; `done` gets its result, now or later."""
         if self._closed:
             return
         self.world, result = self.world.carry_out(operation, self._now(), self._chance)

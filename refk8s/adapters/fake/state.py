@@ -1,5 +1,5 @@
-"""What a simulated node has: sandboxes, containers, images and volumes, as one value; and the small
-steps that change it.
+"""The state of a simulated node as one value: sandboxes, containers, images and volumes; and the
+functions that change it.
 
 Nothing is changed in place, so a simulator can fork and a test can look back.
 """
@@ -37,20 +37,22 @@ LOG_LINES_MAX, LOG_BYTES_MAX, LOG_BYTES_KEPT = 80, 2048, 1 << 16
 
 
 class Fake(Struct, frozen=True):
-    """One simulated container: what it is, what it was made from, and what will happen to it."""
+    """One simulated container: its status, its configuration, and its future course."""
 
     status: ContainerStatus
     config: ContainerConfig
-    ends_at: Instant = NEVER  # by itself, or because it was told to
-    disk: Disk = NO_DISK  # what was written beside its volumes
+    ends_at: Instant = NEVER  # by itself, or because it was stopped
+    disk: Disk = NO_DISK  # its own disk: what it wrote outside its volumes
     changes: tuple[Change, ...] = ()  # what its program will write
-    start: Scene | None = None  # what its program started in; its output is computed from this
+    start: Scene | None = (
+        None  # the environment in which its program started; its output is computed from this
+    )
     exit_code: int = 0
-    starts_at: Instant = 0  # for one that starts slowly: when it is up
+    starts_at: Instant = 0  # of a container that starts slowly: when it runs
 
 
 class Pod(Struct, frozen=True):
-    """What the node has of one pod."""
+    """One pod on the node."""
 
     sandboxes: tuple[SandboxStatus, ...] = ()
     containers: tuple[str, ...] = ()
@@ -63,8 +65,8 @@ NO_POD = Pod()
 
 
 class Faults(Struct, frozen=True):
-    """What is broken: images that cannot be had (by name, with the message), sandboxes and
-    creations that fail, a runtime that is down."""
+    """The injected failures: images that cannot be pulled (name -> message), sandboxes and
+    containers that cannot be created, a runtime that does not answer."""
 
     images: Map[str, str] = Map()
     sandbox_error: str = ""
@@ -75,7 +77,7 @@ class Faults(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """The runtime of one node; `World` adds what it can do."""
+    """The runtime of one node; `World` adds its operations."""
 
     node: NodeDescribed
     pod_network: str = "10.244.0"  # the first three numbers of its pods' addresses
@@ -87,13 +89,13 @@ class State(Struct, frozen=True):
     ends: Map[str, Instant] = Map()  # containers that will end by themselves
     next_end: Instant = NEVER  # at or before the earliest of these
     pull_time: Instant = 0
-    pulls: Map[str, Instant] = Map()  # under way -> when done
-    start_time: Instant = 0  # so long any container takes to start
+    pulls: Map[str, Instant] = Map()  # in progress -> when done
+    start_time: Instant = 0  # how long every container takes to start
     started: int = 0  # containers ever started, for tests
     faults: Faults = Faults()
 
     def running(self) -> list[ContainerStatus]:
-        """What runs, by id."""
+        """The running containers by id."""
         return [
             self.containers[id].status
             for id in sorted(self.containers)
@@ -166,7 +168,7 @@ def seconds(fake: Fake, name: str) -> Instant:
 
 
 def scene(world: State, fake: Fake) -> Scene:
-    """What a program in this container sees now."""
+    """The present environment of a program in this container."""
     pod = world.pods.get(fake.status.pod_uid, NO_POD)
     return Scene(
         fake.config,
@@ -177,8 +179,7 @@ def scene(world: State, fake: Fake) -> Scene:
 
 
 def settle(world: S, pod_uid: str, now: Instant) -> S:
-    """The state in which everything is written that the programs of this pod have written by
-    now."""
+    """The state with everything that the programs of this pod have written until now."""
     pod = world.pods.get(pod_uid, NO_POD)
     writers = [world.containers[id] for id in pod.containers if world.containers[id].changes]
     due = sorted(
@@ -202,8 +203,8 @@ def settle(world: S, pod_uid: str, now: Instant) -> S:
 
 
 def write(world: S, id: str, disk: str, path: str, entry: Entry) -> S:
-    """One entry written by a container, to its own disk or a volume; FileProblem where there is no
-    room."""
+    """Write an entry to the own disk of a container or to a volume. Raises FileProblem if it is
+    full."""
     fake = world.containers[id]
     if disk == ROOT:
         return replace(
@@ -216,7 +217,7 @@ def write(world: S, id: str, disk: str, path: str, entry: Entry) -> S:
 
 
 class _Still:
-    """Disks that are only read."""
+    """Disks for reading only."""
 
     def __init__(self, seen: Scene) -> None:
         self._seen = seen
@@ -232,7 +233,7 @@ class _Still:
 
 
 def _message(world: State, fake: Fake) -> str:
-    """What the container wrote about its end (RT-16)."""
+    """The termination message that the container wrote (RT-16)."""
     path = fake.config.termination_message_path
     try:
         data = Files(_Still(scene(world, fake)), fake.config.mounts).read(path) if path else b""
@@ -242,14 +243,14 @@ def _message(world: State, fake: Fake) -> str:
 
 
 def _end_of_log(fake: Fake, exit_code: int, until: Instant) -> str:
-    """The last lines that a container printed which failed and has no message of its own
+    """The last lines of the log of a container that failed without a message of its own
     (RT-16)."""
     if not exit_code or not fake.config.termination_message_from_log or fake.start is None:
         return ""
-    said = b""
+    output = b""
     for at, _, data in outputs(fake.start, fake.status.started_at):
         if at > until:
             break
-        said = (said + data)[-LOG_BYTES_KEPT:]
-    lines = said.splitlines(True)[-LOG_LINES_MAX:]
+        output = (output + data)[-LOG_BYTES_KEPT:]
+    lines = output.splitlines(True)[-LOG_LINES_MAX:]
     return b"".join(lines)[-LOG_BYTES_MAX:].decode("utf-8", "replace")

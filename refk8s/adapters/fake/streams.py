@@ -1,8 +1,8 @@
 """Logs, exec, attach and port-forward of simulated containers. Rules SHELL-1, SHELL-8, SHELL-9
 (spec/shell.md).
 
-A program is run here in real time: its pauses are waited for, its input comes from the client, and
-what it writes to files is written to the node's state at once.
+A program is run here in real time: its pauses take their time, its input comes from the client, and
+its files are written to the node's state at once.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from refk8s.adapters.fake.files import NO_DISK, Disk, Entry, Files
 from refk8s.adapters.fake.load import compute_load
 from refk8s.adapters.fake.runtime import FakeRuntime
 from refk8s.adapters.fake.server import serve
-from refk8s.adapters.fake.shell.asks import STDOUT, Now, Pause, Program, Read, Tick, Write
 from refk8s.adapters.fake.shell.running import Interrupted
+from refk8s.adapters.fake.shell.system_calls import STDOUT, Now, Pause, Program, Read, Tick, Write
 from refk8s.adapters.fake.state import scene, settle, write
 from refk8s.adapters.fake.terminal import Terminal
 from refk8s.adapters.log_limit import limited
@@ -37,16 +37,16 @@ from refk8s.core.ports import (
 
 INPUT_BYTES_MAX = 1 << 18
 EAGER_TICKS = 200
-"""So many commands run without a pause; then each takes a moment, so that a script without end
+"""How many commands run without a pause. Then each takes a moment, so that an endless script
 leaves time for others."""
 TICK_SECONDS = 0.005
 YIELD_EVERY = 256
-"""After so many lines of a log others have their turn."""
+"""After this many lines of a log, other tasks of the event loop run."""
 KILLED, INTERRUPTED = 137, 130
 
 
 class LiveDisks:
-    """The disks of a container as they are in this moment."""
+    """The present disks of a container."""
 
     def __init__(self, runtime: FakeRuntime, id: str) -> None:
         self._runtime = runtime
@@ -70,7 +70,7 @@ class LiveDisks:
 
 
 class ProgramSession:
-    """A program with a client: bytes both ways, an end. `is_main`: the container ends with it."""
+    """A program with a client: input, output and an end. `is_main`: the container ends with it."""
 
     def __init__(
         self,
@@ -94,12 +94,12 @@ class ProgramSession:
         self._is_reading = False
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Run the program; what it says, until it ends."""
+        """Run the program; yields its output until it ends."""
         answer: bytes | Instant | None = None
         ticks = 0
         while True:
             try:
-                ask = (
+                call = (
                     self._program.throw(Interrupted())
                     if self._interrupted
                     else self._program.send(answer)
@@ -112,7 +112,7 @@ class ProgramSession:
                 self._code = INTERRUPTED
                 break
             answer = None
-            match ask:
+            match call:
                 case Write(stream, data) if data:
                     yield (
                         (STDOUT, self._terminal.shown(data))
@@ -146,7 +146,7 @@ class ProgramSession:
             self._runtime.end(self._id, self._code)
 
     async def _wait(self, seconds: float | None) -> None:
-        """So long, or until something comes in or the container ends (None: until then)."""
+        """Wait for this time, or until input arrives or the container ends (None: no limit)."""
         if seconds == 0:
             await asyncio.sleep(0)
             return
@@ -170,7 +170,7 @@ class ProgramSession:
             changed.cancel()
 
     async def write(self, data: bytes) -> None:
-        """To its stdin; waits while it has not read what came before."""
+        """Write to its stdin; waits until it has read the input before."""
         if self._terminal is not None:
             lines, interrupted, ended = self._terminal.typed(data)
             self._input_ended = self._input_ended or ended
@@ -187,15 +187,15 @@ class ProgramSession:
             await self._changed.wait()
 
     def end_input(self) -> None:
-        """Its stdin is at its end."""
+        """Close its stdin."""
         self._input_ended = True
         self._changed.set()
 
     async def resize(self, columns: int, rows: int) -> None:
-        """Nothing here looks at the size."""
+        """Ignored: simulated programs do not use the size."""
 
     async def exit_code(self) -> int:
-        """How it ended."""
+        """Its exit code."""
         return self._code
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class ProgramSession:
 
 
 class AttachedSession:
-    """What a container prints from now on; what a client says is dropped."""
+    """The output of a container from now on; input from the client is discarded."""
 
     def __init__(
         self, lines: AsyncGenerator[tuple[Instant, int, bytes], None], end: "asyncio.Future[int]"
@@ -226,7 +226,7 @@ class AttachedSession:
         """There is no terminal."""
 
     async def exit_code(self) -> int:
-        """How the container ended."""
+        """The exit code of the container."""
         return self._end.result() if self._end.done() else 0
 
     def close(self) -> None:
@@ -241,13 +241,13 @@ class SimulatedContainers:
         self._node = node
 
     async def list_pod(self, pod_uid: str) -> PodsListed:
-        """What the simulated node has under this pod's uid (STREAM-1)."""
+        """The container of this pod's uid on the simulated node (STREAM-1)."""
         return await list_pod(self._runtime, pod_uid)
 
     async def log(
         self, container: ContainerStatus, options: LogOptions
     ) -> AsyncGenerator[bytes, None]:
-        """What the container's program prints (SHELL-8)."""
+        """The output of the container's program (SHELL-8)."""
         return limited(self._pieces(container, options), options.limit_bytes)
 
     async def _pieces(
@@ -277,7 +277,7 @@ class SimulatedContainers:
         return fake.status.finished_at if fake.status.state != RUNNING else self._runtime.now()
 
     async def _past(self, container: ContainerStatus) -> list[tuple[Instant, int, bytes]]:
-        """What was printed until now."""
+        """The output until now."""
         fake = self._runtime.world.containers.get(container.id)
         if fake is None or fake.start is None:
             return []
@@ -294,7 +294,7 @@ class SimulatedContainers:
     async def _following(
         self, container: ContainerStatus
     ) -> AsyncGenerator[tuple[Instant, int, bytes], None]:
-        """What is printed from now on, when it is, until the container ends."""
+        """The output from now on, at its instants, until the container ends."""
         begun = self._until(container.id)
         end = self._runtime.ended(container.id)
         fake = self._runtime.world.containers.get(container.id)
@@ -318,7 +318,7 @@ class SimulatedContainers:
     async def execute(
         self, container: ContainerStatus, command: tuple[str, ...], stdin: bool, tty: bool
     ) -> ProgramSession:
-        """A command in a container; StreamFailed for one that is not simulated (SHELL-3)."""
+        """Run a command in a container. Raises StreamFailed if it is not simulated (SHELL-3)."""
         from refk8s.adapters.fake.shell.container import is_known, make_shell, not_found
 
         fake = self._runtime.world.containers.get(container.id)
@@ -345,8 +345,8 @@ class SimulatedContainers:
     async def attach(
         self, container: ContainerStatus, stdin: bool
     ) -> ProgramSession | AttachedSession:
-        """The container's own program: with stdin, one that reads it begins anew with the client;
-        else what it prints (SHELL-9)."""
+        """Attach to the container's own program. With stdin, a program that reads it starts again
+        with the client; otherwise the client gets its output (SHELL-9)."""
         fake = self._runtime.world.containers.get(container.id)
         if fake is None or fake.status.state != RUNNING:
             raise StreamFailed("the container does not run")

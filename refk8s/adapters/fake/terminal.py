@@ -1,18 +1,18 @@
-"""A terminal's line discipline, as a value that is fed: echo, erasing, ^C and ^D, line ends. Rule
+"""The line discipline of a terminal: echo, erasing, ^C and ^D, line ends. Rule
 SHELL-9."""
 
 LINE_BYTES_MAX = 4096
 
 
 class Terminal:
-    """What is typed is shown, and becomes input line by line."""
+    """Typed characters are shown, and become input line by line."""
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._echo = bytearray()
 
     def typed(self, data: bytes) -> tuple[list[bytes], bool, bool]:
-        """(complete lines, whether ^C was among it, whether ^D ended the input)."""
+        """(complete lines, whether ^C was typed, whether ^D ended the input)."""
         lines: list[bytes] = []
         interrupted = ended = False
         for byte in data:
@@ -36,7 +36,7 @@ class Terminal:
         return lines, interrupted, ended
 
     def take_echo(self) -> bytes:
-        """What is to be shown of what was typed."""
+        """The echo of the typed characters."""
         echo = bytes(self._echo)
         self._echo.clear()
         return echo

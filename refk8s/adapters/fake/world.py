@@ -2,21 +2,21 @@
 
 `carry_out` does one operation, `advance` lets time pass, `next_change` says when something will
 happen by itself. Nothing is changed in place, so a simulator can fork and a test can look back.
-Containers do what their command says (spec/shell.md); those whose command is not simulated run on,
-or end after a moment where that is expected of them (SHELL-6).
+Containers run their command if it is simulated (spec/shell.md). Otherwise they run on, or end after
+a moment if a container of this kind is expected to end (SHELL-6).
 
-Environment variables of a container script the rest (each a number of seconds, or a word):
+Environment variables of a container control the rest:
 
-    FAKE_STOP_SECONDS      it takes so long to end after SIGTERM (SIGKILL comes when the grace period is over)
-    FAKE_EXIT_CODE         with what it ends after SIGTERM (else 143)
-    FAKE_START_SECONDS     so long it takes to start
-    FAKE_START_ERROR       it cannot start, and says so
-    FAKE_READY_SECONDS     its probes fail for so long after its start
-    FAKE_HEALTHY_SECONDS   its probes fail after so long
-    FAKE_HOOK_SECONDS      so long its hooks take
+    FAKE_STOP_SECONDS      from SIGTERM to its end (at the latest SIGKILL, after the grace period)
+    FAKE_EXIT_CODE         its exit code after SIGTERM (default: 143)
+    FAKE_START_SECONDS     the duration of its start
+    FAKE_START_ERROR       the message with which its start fails
+    FAKE_READY_SECONDS     how long its probes fail after its start
+    FAKE_HEALTHY_SECONDS   after which time its probes fail
+    FAKE_HOOK_SECONDS      the duration of its hooks
 
 Images with `missing` as a word of their name (example.invalid/missing:1) cannot be pulled. `Faults`
-has what a simulator breaks by force.
+has the failures that a simulator injects.
 """
 
 from typing import Any
@@ -44,8 +44,8 @@ class World(State, frozen=True):
     """The runtime of one node."""
 
     def carry_out(self, operation: Operation, now: Instant, chance: Chance) -> Carried:
-        """The runtime after the operation and its result; `Later` where it takes until then: ask
-        again. O(log n), listing O(asked)."""
+        """The runtime after the operation, and its result. `Later`: the operation takes until then,
+        and is to be carried out again. O(log n); listing is O(listed)."""
         if self.faults.down:
             return self, Failed("RuntimeUnavailable", self.faults.down)
         carried: Carried = OPERATIONS[type(operation)](self, operation, now, chance)
@@ -71,12 +71,12 @@ class World(State, frozen=True):
         return world, tuple(sorted(changed))
 
     def next_change(self) -> Instant | None:
-        """When something happens by itself, at the earliest."""
+        """The earliest instant at which something happens by itself."""
         return self.next_end if self.next_end != NEVER else None
 
     def disturb(self, what: str, which: str, now: Instant) -> Changed:
-        """One of the faults of `DISTURBANCES`, by name; `which`: an image, or the place of a
-        container among those that run."""
+        """Inject one of the faults of `DISTURBANCES`, by name. `which`: an image, or the index of a
+        container among the running ones."""
         changed: Any = DISTURBANCES[what](self, which, now)
         world, uids = changed
         return world, uids

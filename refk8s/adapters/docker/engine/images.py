@@ -1,11 +1,11 @@
-"""Images: have one on the node, by its policy; the two that are made here; what there is. Rule
+"""Images: pulls them by their policy, makes the two images of this project, and lists them. Rule
 RT-3.
 
 | policy | on the node | not on the node |
 |---|---|---|
 | Always | pulled again | pulled |
-| IfNotPresent | taken | pulled |
-| Never | taken | ErrImageNeverPull |
+| IfNotPresent | used | pulled |
+| Never | used | ErrImageNeverPull |
 
 Source: Kubernetes documentation, "Images" (image pull policy).
 Left out: imagePullSecrets; the engine's own log-ins are used.
@@ -38,12 +38,12 @@ class Images:
         self._has_pause = False
 
     def pull(self, operation: PullImage) -> Result:
-        """Have the image, by the table above."""
+        """Make sure that the image is on the node, by the table above."""
         found = self.look(operation)
         return self.fetch(operation) if found is None else found
 
     def look(self, operation: PullImage) -> Result | None:
-        """The answer where no registry need be asked; else None."""
+        """The answer if it needs no registry; else None."""
         image = operation.image
         there = self._engine.found("inspect_image", image)
         if there is None and image in (SAMPLE_IMAGE, PAUSE_IMAGE):
@@ -62,7 +62,7 @@ class Images:
         return None
 
     def fetch(self, operation: PullImage) -> Result:
-        """Have the image from its registry."""
+        """Pull the image from its registry."""
         image = operation.image
         problem = self._fetch(image)
         if problem:
@@ -71,7 +71,7 @@ class Images:
         return _pulled(there, True)
 
     def _fetch(self, image: str) -> str:
-        """Why the image could not be pulled; empty when it was."""
+        """Why the image could not be pulled; empty if it was pulled."""
         name, tag = split_reference(image)
         try:
             for progress in self._engine.call("pull", name, tag=tag, stream=True, decode=True):
@@ -82,7 +82,7 @@ class Images:
         return ""
 
     def ensure_pause(self) -> None:
-        """Make the pause image where it is not there (RT-3)."""
+        """Make the pause image if it is missing (RT-3)."""
         with self._making:
             if not self._has_pause:
                 if self._engine.found("inspect_image", PAUSE_IMAGE) is None:
@@ -90,11 +90,11 @@ class Images:
                 self._has_pause = True
 
     def forget_pause(self) -> None:
-        """Somebody removed it."""
+        """The image was removed by another program."""
         self._has_pause = False
 
     def _make(self, image: str) -> Any:
-        """One of our own images; None where this machine has not what it takes."""
+        """Make one of this project's images; None if this machine lacks what it is made of."""
         if image == PAUSE_IMAGE:
             data, change = (
                 pause_archive(self._architecture),
@@ -112,7 +112,7 @@ class Images:
         return self._engine.call("inspect_image", image)
 
     def list(self) -> tuple[tuple[tuple[str, ...], int], ...]:
-        """(names, bytes) of each image, the largest first, as a Node's status tells them."""
+        """(names, bytes) of each image, the largest first, for the status of the Node."""
         found = []
         for image in self._engine.call("images"):
             names = [
@@ -136,7 +136,7 @@ def _pulled(image: Any, fetched: bool) -> ImagePulled:
 
 
 def split_reference(image: str) -> tuple[str, str]:
-    """(repository, tag or digest) of an image's name; the tag is "latest" where none is said."""
+    """(repository, tag or digest) of an image's name; without one, the tag is "latest"."""
     if "@" in image:
         name, _, digest = image.partition("@")
         repository, _ = split_reference(name)

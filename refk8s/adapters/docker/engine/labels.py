@@ -1,8 +1,8 @@
-"""The labels that make a container ours, and its status read back from them and from what the
-engine says. Rules RT-1, RT-2.
+"""The labels of this cluster's containers, and the status of a container from its labels and the
+engine's answer. Rules RT-1, RT-2.
 
-Everything that a restarted agent must know of a container is written on it when it is made; nothing
-is kept elsewhere, so nothing can be lost.
+The labels have everything that a restarted kubelet needs to know about a container. They are
+written when the container is created, and nothing is kept elsewhere.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ STATES = {
     "dead": EXITED,
     "removing": EXITED,
 }
-"""The engine's states as the runtime interface has them."""
+"""The state in the runtime interface for each state of the engine."""
 
 Labels = Mapping[str, str]
 
@@ -82,20 +82,21 @@ def container_labels(cluster: str, sandbox_id: str, config: ContainerConfig) -> 
 
 
 def sandbox_name(config: SandboxConfig) -> str:
-    """The engine lets a name be used once: making the same sandbox twice finds the first (RT-3).
-    POD is no container's name."""
+    """The name of a sandbox in the engine. Names are unique, so a second creation of the same
+    sandbox finds the first one (RT-3). No container has the name POD."""
     return f"refk8s_POD_{config.name}_{config.namespace}_{config.pod_uid}_{config.attempt}"
 
 
 def container_name(config: ContainerConfig) -> str:
-    """As for a sandbox, with the container's own name."""
+    """The name of a container in the engine."""
     return f"refk8s_{config.name}_{config.pod_name}_{config.namespace}_{config.pod_uid}_{config.attempt}"
 
 
 def sandbox_status(
     id: str, labels: Labels, state: str, ips: tuple[str, ...], created_at: Instant
 ) -> SandboxStatus:
-    """A sandbox as its labels and the engine have it. One that does not run has no address."""
+    """The status of a sandbox from its labels and the engine. A sandbox that does not run has no
+    address."""
     ready = STATES.get(state) == RUNNING
     return SandboxStatus(
         id=id,
@@ -110,7 +111,7 @@ def sandbox_status(
 
 
 def container_status(inspected: Mapping[str, Any]) -> ContainerStatus:
-    """A container from what the engine tells when asked about it alone (RT-2)."""
+    """The status of a container from the engine's answer to an inspect request (RT-2)."""
     labels: Labels = inspected["Config"]["Labels"] or {}
     state = inspected["State"]
     status = STATES.get(state["Status"], EXITED)
@@ -140,12 +141,12 @@ def number(text: str | None) -> int:
 
 
 def instant(text: str | None) -> Instant:
-    """The engine's text for a moment; its year 1 means never, which is 0."""
+    """The instant of a time in the engine's answers; 0 for the year 1, which means never."""
     if not text or text.startswith("0001-"):
         return 0
     return parse_timestamp(text)
 
 
 def whole_seconds(moment: Instant) -> Instant:
-    """A listing tells seconds only: so does everything that must agree with one."""
+    """The instant in whole seconds, because the lists of the engine have only these."""
     return moment - moment % SECOND

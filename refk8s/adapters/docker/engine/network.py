@@ -1,5 +1,5 @@
-"""The pods' network: one bridge network of the engine for this cluster, and an address in it for
-every pod. Rules RT-5, RT-8.
+"""The pods' network: one bridge network of the engine for this cluster, with an address for every
+pod. Rules RT-5, RT-8.
 
 The engine would give the address that became free last to the next pod, and for a moment the
 service rules of the node may still send the old pod's requests there. So addresses are chosen here:
@@ -35,12 +35,12 @@ class NoAddress(Exception):
 
 
 class Addresses:
-    """The addresses of one node's network: those in use by owner, and the free ones in the order of
-    their turn (RT-5)."""
+    """The addresses of one node's network: those in use, by owner, and the free ones in the order
+    in which they will be used (RT-5)."""
 
     def __init__(self, cidr: str, held: Mapping[str, str] | None = None) -> None:
-        """`held` are those in use already, with their owners. First come those after the highest of
-        them, for others may just be free."""
+        """`held`: the addresses in use, with their owners. The first new addresses are those above
+        the highest of these, because a lower one may have become free only recently."""
         self._used = dict(held or {})
         # the first is the bridge's
         hosts = [str(host) for host in ipaddress.ip_network(cidr).hosts()][1:]
@@ -52,7 +52,7 @@ class Addresses:
         )
 
     def take(self, owner: str) -> str:
-        """The address that has been free for longest; NoAddress where there is none."""
+        """The address that has been free for longest. Raises NoAddress if none is free."""
         address = next(iter(self._free), None)
         if address is None:
             raise NoAddress(f"all {len(self._used)} addresses of this node are in use")
@@ -61,11 +61,11 @@ class Addresses:
         return address
 
     def give_up(self, owner: str) -> None:
-        """Whatever this owner had belongs to somebody unknown: it does not come back."""
+        """Take the owner's address out of use: an unknown program uses it."""
         self._used.update({address: "?" for address, by in self._used.items() if by == owner})
 
     def free(self, owner: str) -> None:
-        """Whatever this owner had may be used again, after all others that are free."""
+        """Free the owner's address; it is used again after all others that are free."""
         for address in [address for address, by in self._used.items() if by == owner]:
             del self._used[address]
             self._free[address] = None
@@ -93,7 +93,7 @@ class Network:
         self.bridge = bridge_name(cluster)
 
     def configure(self, cidr: str) -> str:
-        """Have the network with this range; why that is impossible now, or ""."""
+        """Make sure that the network exists with this range; returns why it cannot, or ""."""
         with self._lock:
             found = self._engine.found("inspect_network", self.name)
             if found is not None and found["IPAM"]["Config"][0]["Subnet"] != cidr:
@@ -115,7 +115,7 @@ class Network:
             return "" if self._addresses is not None else NO_RANGE
 
     def ensure(self) -> None:
-        """Have the network; adopt what an earlier process made (RT-2, RT-3)."""
+        """Make sure that the network exists; one of an earlier process is used (RT-2, RT-3)."""
         with self._lock:
             if self._addresses is not None:
                 return
@@ -137,7 +137,7 @@ class Network:
             )
 
     def _make(self, cidr: str) -> str:
-        """Make the network; its range."""
+        """Create the network; returns its range."""
         pool = {"Subnet": cidr, "Gateway": str(ipaddress.ip_network(cidr)[1])}
         options = {"com.docker.network.bridge.name": self.bridge, **self._options()}
         try:
@@ -176,24 +176,24 @@ class Network:
             return self._addresses.take(owner)
 
     def keep_off(self, owner: str) -> None:
-        """The address of this sandbox is somebody else's on our network: it is not given again."""
+        """Another container of the network uses the sandbox's address: do not use it again."""
         with self._lock:
             if self._addresses is not None:
                 self._addresses.give_up(owner)
 
     def free(self, owner: str) -> None:
-        """The sandbox of this name is gone."""
+        """The sandbox of this name was removed: free its address."""
         with self._lock:
             if self._addresses is not None:
                 self._addresses.free(owner)
 
     def forget(self) -> None:
-        """Somebody removed the network: make it anew when it is needed."""
+        """The network was removed by another program: create it again when it is needed."""
         with self._lock:
             self._addresses = None
 
     def let_pods_reach_themselves(self) -> None:
-        """Hairpin mode for every port of the bridge; said once where it may not be set."""
+        """Set hairpin mode for every port of the bridge; log once if that is not permitted."""
         try:
             netlink.set_hairpin(self.bridge)
         except (OSError, AttributeError) as error:  # AttributeError: a system without netlink
@@ -203,7 +203,7 @@ class Network:
             )
 
     def remove(self) -> None:
-        """Take the network away (RT-8)."""
+        """Remove the network (RT-8)."""
         try:
             self._engine.found("remove_network", self.name)
         except Refused as error:

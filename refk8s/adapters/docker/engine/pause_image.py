@@ -1,7 +1,7 @@
-"""The image of the pause container, made here: no registry is asked for it.
+"""The image of the pause container, which is made here, without a registry.
 
 The program is a static ELF of under 200 bytes. It blocks SIGTERM and SIGINT and waits for one of
-them, so that as process 1 it neither dies of other signals nor outlives these, then exits with 0:
+them, and then exits with 0. As process 1 it is not ended by any other signal:
 
     rt_sigprocmask(SIG_BLOCK, {SIGTERM, SIGINT});  while (rt_sigtimedwait({SIGTERM, SIGINT}, 0, 0) < 0);  exit_group(0)
 """
@@ -57,8 +57,8 @@ _HEADERS = 64 + 56
 
 
 def pause_program(architecture: str) -> bytes:
-    """The program for a machine as `uname -m` calls it; KeyError for one that we have no program
-    for."""
+    """The program for a machine, by its name in `uname -m`. Raises KeyError if there is no program
+    for it."""
     code, machine = _PROGRAMS[architecture]
     body = code + _SIGNALS
     size = _HEADERS + len(body)

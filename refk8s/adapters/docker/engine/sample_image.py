@@ -1,4 +1,4 @@
-"""The sample image, made here from a busybox of this machine: no registry is asked for it."""
+"""The sample image, which is made here from a busybox of this machine, without a registry."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ _COMMANDS = (
 
 
 def static_busybox() -> Path | None:
-    """A busybox of this machine that needs no library, or None."""
+    """A busybox of this machine that is linked statically, or None."""
     for name in ("busybox", "busybox.static"):
         place = shutil.which(name) or shutil.which(
             name, path="/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin"
@@ -31,7 +31,7 @@ def static_busybox() -> Path | None:
 
 
 def is_static(program: Path) -> bool:
-    """Whether an ELF program of 64 bits names no interpreter: then it runs in an empty root."""
+    """Whether an ELF program of 64 bits names no interpreter, so that it runs without libraries."""
     try:
         data = program.read_bytes()
     except OSError:

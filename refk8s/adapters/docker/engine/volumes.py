@@ -1,4 +1,4 @@
-"""Open directories as volumes of the engine, for an agent that may not mount. Rules RT-8, RT-34.
+"""Open directories as volumes of the engine, for a kubelet that may not mount. Rules RT-8, RT-34.
 
 The engine mounts the directory by the number under which this process has it open, when the
 container is started; so no container can exchange it. The volume's name has the number: a container
@@ -28,7 +28,7 @@ class EngineVolumes:
         container."""
         process, number = place.split("/")[2::2]
         name = f"{PREFIX}{config.pod_uid}-{config.name}-{index}-{process}-{number}"
-        self._remove(name)  # Of an earlier attempt, whose number was the same.
+        self._remove(name)  # It is of an earlier attempt with the same number.
         its = {labels.CLUSTER: self._cluster, labels.POD_UID: config.pod_uid}
         options = {"type": "none", "o": "bind", "device": place}
         self._engine.call(
@@ -38,7 +38,7 @@ class EngineVolumes:
 
     @staticmethod
     def places(inspected: Mapping[str, Any]) -> list[str]:
-        """The open directories that a container was made with."""
+        """The volumes of open directories that a container was created with."""
         mounts = inspected["HostConfig"].get("Mounts") or ()
         names = [
             mount["Source"]
@@ -48,13 +48,13 @@ class EngineVolumes:
         return ["/proc/{}/fd/{}".format(*name.rsplit("-", 2)[1:]) for name in names]
 
     def remove_of(self, inspected: Mapping[str, Any]) -> None:
-        """Those of a container that has been removed."""
+        """Remove the volumes of a removed container."""
         for mount in inspected["HostConfig"].get("Mounts") or ():
             if mount["Type"] == "volume" and mount["Source"].startswith(PREFIX):
                 self._remove(mount["Source"])
 
     def remove(self, pod_uid: str = "") -> None:
-        """Those of a pod whose containers have been removed; without one, those of every pod."""
+        """Remove the volumes of a pod whose containers were removed; without one, of every pod."""
         wanted = [
             f"{labels.CLUSTER}={self._cluster}",
             *([f"{labels.POD_UID}={pod_uid}"] if pod_uid else []),
@@ -66,5 +66,5 @@ class EngineVolumes:
         try:
             self._engine.found("remove_volume", name)
         except Refused as error:
-            if not error.is_conflict:  # A container still has it: its removal takes it along.
+            if not error.is_conflict:  # A container still has it; it is removed with the container.
                 raise

@@ -48,8 +48,8 @@ class Sandboxes:
     # --- start ------------------------------------------------------------------------------------
 
     def run(self, operation: RunPodSandbox) -> Result:
-        """Start the sandbox. One of this attempt that runs is taken as it is; one that has died
-        stays dead (RT-3)."""
+        """Start the sandbox. A running one of this attempt is used; one that has ended is not
+        started again (RT-3)."""
         config = operation.config
         name = labels.sandbox_name(config)
         self._images.ensure_pause()
@@ -74,7 +74,8 @@ class Sandboxes:
             except Refused as error:
                 self._engine.found("remove_container", id, force=True)
                 if "address already in use" in error.words.lower() and address:
-                    self._network.keep_off(name)  # Somebody else on our network has it.
+                    # another container of the network has the address
+                    self._network.keep_off(name)
                     continue
                 self._network.free(name)
                 if "network" in error.words.lower() and "not found" in error.words.lower():
@@ -124,7 +125,7 @@ class Sandboxes:
         )
 
     def _body(self, config: SandboxConfig, address: str) -> dict[str, Any]:
-        """What the engine is told to make."""
+        """The engine's configuration of the sandbox."""
         ports: dict[str, list[dict[str, str]]] = {}
         for mapping in config.port_mappings:
             key = f"{mapping.container_port}/{mapping.protocol.lower()}"
@@ -169,8 +170,8 @@ class Sandboxes:
         return body
 
     def _resolv_conf(self, config: SandboxConfig) -> Path | None:
-        """The pod's own resolv.conf where it is asked for; without, the engine gives the node's
-        names."""
+        """The pod's own resolv.conf, if it has a DNS configuration. Otherwise the engine provides
+        the node's."""
         lines = [f"nameserver {server}" for server in config.dns_servers]
         if config.dns_searches:
             lines.append("search " + " ".join(config.dns_searches))
@@ -192,7 +193,7 @@ class Sandboxes:
         return found
 
     def stop(self, operation: StopPodSandbox) -> Result:
-        """Kill what still runs in the sandbox, then it."""
+        """Kill the containers that still run in the sandbox, then the sandbox."""
         found = self._of_pod(operation.pod_uid)
         inside = [c for c in found if c["Labels"].get(labels.SANDBOX) == operation.sandbox_id]
         for container in (*inside, *[c for c in found if c["Id"] == operation.sandbox_id]):
@@ -206,7 +207,7 @@ class Sandboxes:
         try:
             self._engine.found("kill", id)
         except Refused as error:
-            if not error.is_conflict:  # It does not run: that is what was asked for.
+            if not error.is_conflict:  # a conflict: it does not run
                 raise
 
     def remove(self, operation: RemovePodSandbox) -> Result:
@@ -231,7 +232,7 @@ class Sandboxes:
 
 
 def remove_container(engine: Engine, id: str) -> None:
-    """Remove it, running or not; one that is gone, or just going, is what was asked for (RT-3)."""
+    """Remove it, running or not. If it is missing or being removed, that is a success (RT-3)."""
     try:
         engine.found("remove_container", id, force=True, v=True)
     except Refused as error:

@@ -62,7 +62,7 @@ class Messages:
         if not status.exit_code or (config["Labels"] or {}).get(labels.MESSAGE_FROM_LOG) != "1":
             return ""
         try:
-            said: bytes = self._engine.found("logs", status.id, tail=LOG_LINES_MAX) or b""
+            log: bytes = self._engine.found("logs", status.id, tail=LOG_LINES_MAX) or b""
         except Refused:
             return ""
-        return said[-LOG_BYTES_MAX:].decode("utf-8", "replace")
+        return log[-LOG_BYTES_MAX:].decode("utf-8", "replace")

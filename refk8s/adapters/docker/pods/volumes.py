@@ -3,13 +3,13 @@ RT-30 ... RT-32, RT-34.
 
 | below pods/UID | what it is |
 |---|---|
-| volumes/NAME | a directory, in memory where that is asked for; a link for a path of the node |
-| volume-subpaths/CONTAINER/INDEX | the place where a subPath is seen, for the engine to mount |
-| etc-hosts, resolv.conf, NAME.ATTEMPT.message | files of the pod that are no volume |
+| volumes/NAME | a directory (in memory if the volume says so), or a link to a path of the node |
+| volume-subpaths/CONTAINER/INDEX | a mount of a subPath, which the engine mounts |
+| etc-hosts, resolv.conf, NAME.ATTEMPT.message | files of the pod outside its volumes |
 
 Containers can change what is in their volumes at any time, so everything there is opened by name in
-an open directory, and no link is followed (RT-30). The directories above the volumes are seen by no
-container. Source: Kubernetes documentation, "Volumes" (emptyDir, hostPath, using subPath),
+an open directory, and no link is followed (RT-30). No container sees the directories above
+the volumes. Source: Kubernetes documentation, "Volumes" (emptyDir, hostPath, using subPath),
 "Secrets" (tmpfs).
 """
 
@@ -30,7 +30,7 @@ from refk8s.core.ports import Done, Failed, Mount, Result, WriteVolume
 VOLUMES, SUBPATHS = "volumes", "volume-subpaths"
 PRIVATE_MODE = 0o750
 NEW = ".new-"
-"""Begins the name of a directory in the making: no volume can be called so."""
+"""Begins the name of a directory that is not complete; no volume can have such a name."""
 
 
 class Volumes:
@@ -47,12 +47,12 @@ class Volumes:
         return self._root / tree.check_name(pod_uid)
 
     def path(self, pod_uid: str, volume: str) -> Path:
-        """Where a volume is (for a path of the node: a link to it)."""
+        """The path of a volume; for a path of the node, the path of the link."""
         return self._pod(pod_uid) / VOLUMES / tree.check_name(volume)
 
     @contextmanager
     def _opened(self, pod_uid: str, *names: str) -> Iterator[int]:
-        """A directory of the pod, made where it is missing."""
+        """A directory of the pod, which is created if it is missing."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         at = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -67,7 +67,7 @@ class Volumes:
     # --- volumes ----------------------------------------------------------------------------------
 
     def write(self, operation: WriteVolume) -> Result:
-        """Make or refresh a volume."""
+        """Create or update a volume."""
         try:
             return self._write(operation)
         except PermissionError:
@@ -107,8 +107,8 @@ class Volumes:
         return Done()
 
     def _files(self, operation: WriteVolume) -> dict[str, File]:
-        """The files of a volume. One that cannot be given to its user can be read by all users of
-        the pod instead (RT-9)."""
+        """Write the files of a volume. If a file cannot get its owner, all users of the pod can
+        read it (RT-9)."""
         files = {}
         for path, content in operation.files.items():
             mode, user = (
@@ -124,7 +124,7 @@ class Volumes:
         return files
 
     def _make(self, volumes: int, operation: WriteVolume) -> None:
-        """An empty directory, there with its owner and permissions or not at all."""
+        """Create an empty directory together with its owner and permissions."""
         new = NEW + operation.volume
         tree.remove(new, volumes)
         with tree.made(new, volumes) as directory:
@@ -132,7 +132,7 @@ class Volumes:
         os.rename(new, operation.volume, src_dir_fd=volumes, dst_dir_fd=volumes)
 
     def _have_memory(self, volumes: int, operation: WriteVolume) -> str:
-        """Keep this volume in memory (RT-31); why that is not possible, or empty."""
+        """Keep this volume in memory (RT-31); returns why that is not possible, or empty."""
         name, place = (
             operation.volume,
             os.path.realpath(self.path(operation.pod_uid, operation.volume).parent),
@@ -144,7 +144,7 @@ class Volumes:
             return ""
         if self._may_mount:
             with tree.made(name, volumes) as directory:
-                tree.empty(directory)  # What an earlier agent left on the disk.
+                tree.empty(directory)  # An earlier process left it on the disk.
             failed = mounts.mount_tmpfs(
                 place, _mode(operation), operation.fs_group, operation.size_limit_bytes
             )
@@ -184,13 +184,13 @@ class Volumes:
     def write_file(
         self, pod_uid: str, name: str, content: bytes, mode: int = tree.FILE_MODE
     ) -> Path:
-        """A file of the pod that is no volume."""
+        """Write a file of the pod outside its volumes."""
         with self._opened(pod_uid) as pod:
             tree.write(name, pod, content, mode)
         return self._pod(pod_uid) / name
 
     def read_file(self, pod_uid: str, name: str, bytes_max: int) -> bytes | None:
-        """The first bytes of that file; None where there is none."""
+        """The first bytes of that file; None if it does not exist."""
         try:
             with tree.opened(self._pod(pod_uid)) as pod:
                 return tree.read(name, pod, bytes_max)
@@ -198,7 +198,7 @@ class Volumes:
             return None
 
     def file(self, pod_uid: str, name: str) -> Path | None:
-        """Where that file is, if there is one."""
+        """The path of that file, or None if it does not exist."""
         place = self._pod(pod_uid) / tree.check_name(name)
         return place if place.is_file() and not place.is_symlink() else None
 
@@ -272,7 +272,7 @@ class Volumes:
         )
 
     def release(self, pod_uid: str, container: str) -> None:
-        """The container has started: what was open for its mounts is needed no more."""
+        """The container has started: close what was open for its mounts."""
         for uid, name, index in list(self._held):
             if (uid, name) == (pod_uid, container):
                 self._release(uid, name, index)
@@ -285,8 +285,8 @@ class Volumes:
     # --- removal ----------------------------------------------------------------------------------
 
     def remove(self, pod_uid: str) -> None:
-        """Everything of this pod. Nothing is removed below a place where something is still
-        mounted."""
+        """Remove all directories of this pod. Nothing is removed below a path on which something is
+        still mounted."""
         place = self._pod(pod_uid)
         for uid, container, index in list(self._held):
             if uid == pod_uid:
@@ -303,7 +303,7 @@ class Volumes:
             )
 
     def remove_all(self) -> None:
-        """Everything of every pod, also of a pod of which only files in memory are left."""
+        """Remove all directories of all pods, also of a pod that has only files in memory."""
         memory = mounts.memory_directory(str(self._root), os.environ, make=False)
         places = [self._root] if memory is None else [self._root, Path(memory)]
         for name in sorted(
@@ -316,8 +316,7 @@ class Volumes:
 
 
 def _mode(operation: WriteVolume) -> int:
-    """The permissions of the volume's directory; a group that owns it hands itself on to new files
-    (RT-32)."""
+    """The permissions of the volume's directory. New files get the group that owns it (RT-32)."""
     mode = (
         operation.mode & 0o777
         if not operation.files and operation.mode & 0o111
@@ -333,7 +332,7 @@ def _own(directory: int, operation: WriteVolume) -> None:
 
 
 def _removed(root: Path, name: str, inner: str = "") -> bool:
-    """Remove this tree, or each entry of a directory in it; whether all of it is gone."""
+    """Remove this tree, or each entry of a directory in it; returns whether all was removed."""
     try:
         with tree.opened(root) as at:
             if not inner:
@@ -341,7 +340,7 @@ def _removed(root: Path, name: str, inner: str = "") -> bool:
                 return True
             with tree.opened(name, at) as pod, tree.opened(inner, pod) as directory:
                 gone = [_removed_one(entry, directory) for entry in os.listdir(directory)]
-                return all(gone)  # Each is tried, though one before it is left.
+                return all(gone)  # Each is tried, even if an earlier one could not be removed.
     except FileNotFoundError:
         return True
     except OSError:

@@ -12,7 +12,7 @@ OUTPUT_BYTES_MAX = 10 * 1024
 
 @frozen
 class Ended:
-    """How a command in a container ended."""
+    """The result of a command in a container."""
 
     exit_code: int
     output: str
@@ -40,8 +40,8 @@ async def run_command(streams: Streams, container_id: str, command: tuple[str, .
 async def probe_command(
     streams: Streams, container_id: str, command: tuple[str, ...], timeout_seconds: int
 ) -> Probed:
-    """An exec probe or hook (RT-10): exit code 0 is success; one that cannot be put, as when the
-    container has just ended, is unknown."""
+    """An exec probe or hook (RT-10). Exit code 0 is success. If the command cannot be run, because
+    the container has just ended, the result is unknown."""
     try:
         ended = await asyncio.wait_for(
             run_command(streams, container_id, command), max(1, timeout_seconds)

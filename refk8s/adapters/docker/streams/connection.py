@@ -42,7 +42,7 @@ _PATH = re.compile(r"/[A-Za-z0-9_~%./-]*(\?[A-Za-z0-9_~%.,:=&+*-]*)?")
 
 
 def engine_id(id: str) -> str:
-    """An id of the engine's, fit for a path (STREAM-2). StreamRefused for anything else."""
+    """An id of the engine, which is safe in a path (STREAM-2). Raises StreamRefused otherwise."""
     if not _ID.fullmatch(id):
         raise StreamRefused(400, "the id is not one of the container engine's")
     return id
@@ -156,8 +156,8 @@ class Streams:
         return json.loads(data) if data else None
 
     async def read(self, method: str, path: str, body: Any = None) -> AsyncGenerator[bytes, None]:
-        """The body of an answer, which has begun when this returns. StreamRefused where the engine
-        refuses. Close what is not read on."""
+        """The body of an answer; this returns when the body has begun. Raises StreamRefused if the
+        engine rejects the request. The caller closes a body that it does not read to its end."""
         path = _checked(await self._version() + path)
         reader, writer = await self._connect()
         try:
@@ -182,7 +182,7 @@ class Streams:
         return _body(reader, writer, answer)
 
     async def open(self, path: str, body: Any = None) -> "Conversation":
-        """A connection that the engine hands over. StreamRefused with the engine's words."""
+        """A connection that the engine hands over. Raises StreamRefused with its message."""
         path = _checked(await self._version() + path)
         reader, writer = await self._connect()
         try:
@@ -202,7 +202,7 @@ class Streams:
 async def _body(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: _Answer
 ) -> AsyncGenerator[bytes, None]:
-    """The rest of an answer. It is read only as fast as it is taken."""
+    """The rest of an answer. It is read from the engine only as fast as the caller reads it."""
     try:
         while True:
             if answer.body:
@@ -223,15 +223,15 @@ def words_of(data: bytes) -> str:
 
 
 class Conversation:
-    """Bytes both ways with what runs in a container. Without a terminal, what it says comes in
-    frames that tell stdout from stderr."""
+    """Bytes to and from a program in a container. Without a terminal its output comes in frames,
+    which distinguish stdout and stderr."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def output(self, terminal: bool) -> AsyncIterator[tuple[int, bytes]]:
-        """(STDOUT or STDERR, bytes) until it ends; a terminal has one stream only."""
+        """(STDOUT or STDERR, bytes) until it ends; a terminal has only one stream."""
         while True:
             if terminal:
                 data = await self._reader.read(CHUNK_BYTES)
@@ -270,8 +270,8 @@ class Conversation:
 
 
 class Frames:
-    """Takes the frames of a stream apart that comes in pieces of any size. Keeps less than one
-    header, however long a frame is."""
+    """Parses the frames of a stream that arrives in pieces of any size. Keeps less than one header,
+    whatever the length of a frame."""
 
     def __init__(self) -> None:
         self._header = b""

@@ -1,4 +1,4 @@
-"""The containers of one engine, as the API server's front asks of them. Rules RT-13, RT-14,
+"""The containers of one engine, as the API server uses them. Rules RT-13, RT-14,
 RT-15, STREAM-1."""
 
 import asyncio
@@ -38,7 +38,7 @@ class DockerContainers:
         self._streams = streams
 
     async def list_pod(self, pod_uid: str) -> PodsListed:
-        """What the engine has under this pod's uid (STREAM-1)."""
+        """The container of this pod's uid in the engine (STREAM-1)."""
         return await list_pod(self._runtime, pod_uid)
 
     async def log(
@@ -87,7 +87,7 @@ class DockerContainers:
 
 
 async def _begun(beginning: Awaitable[T]) -> T:
-    """The stream; StreamFailed where the engine refuses it or does not answer."""
+    """The stream. Raises StreamFailed if the engine rejects it or does not answer."""
     try:
         return await beginning
     except StreamRefused as error:

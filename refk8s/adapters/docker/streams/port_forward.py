@@ -13,7 +13,7 @@ from refk8s.adapters.linux.namespaces import CONNECT_SECONDS_MAX, CannotEnter, c
 async def connect(
     streams: Streams, sandbox_id: str, address: str, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to this port in the network of a sandbox that has this address. OSError where it
+    """A connection to this port in the network of a sandbox with this address. Raises OSError if it
     is refused."""
     inspected = await streams.ask("GET", f"/containers/{engine_id(sandbox_id)}/json")
     process = int(inspected["State"].get("Pid") or 0)

@@ -52,7 +52,7 @@ class ContainerSession:
 async def execute(
     streams: Streams, container_id: str, command: tuple[str, ...], stdin: bool, tty: bool
 ) -> ContainerSession:
-    """Run a command in a running container. StreamRefused with the engine's words."""
+    """Run a command in a running container. Raises StreamRefused with the engine's message."""
     body = {
         "AttachStdin": stdin,
         "AttachStdout": True,
@@ -72,7 +72,7 @@ async def execute(
 
 
 async def attach(streams: Streams, container_id: str, stdin: bool) -> ContainerSession:
-    """Join a running container's program. StreamRefused with the engine's words."""
+    """Attach to a running container. Raises StreamRefused with the engine's message."""
     inspected = await streams.ask("GET", f"/containers/{engine_id(container_id)}/json")
     conversation = await streams.open(
         f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}"

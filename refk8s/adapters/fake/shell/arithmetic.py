@@ -9,7 +9,7 @@ CHARACTERS_MAX = 200
 
 
 class ArithmeticProblem(Exception):
-    """Why an expression has no value."""
+    """An expression has no value; the message is the reason."""
 
 
 _BINARY: dict[type, Any] = {
@@ -41,7 +41,7 @@ _COMPARE: dict[type, Any] = {
 
 
 def compute(text: str, variables: Mapping[str, str]) -> int:
-    """The value of an expression; a name that is no number is 0."""
+    """The value of an expression; a variable that is not a number counts as 0."""
     if len(text) > CHARACTERS_MAX:
         raise ArithmeticProblem("the expression is too long")
     text = (

@@ -1,10 +1,10 @@
-"""test and [: questions about texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017,
+"""test and [: conditions on texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017,
 "test"."""
 
 import re
 
-from refk8s.adapters.fake.shell.asks import STDERR, Program, Write
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
+from refk8s.adapters.fake.shell.system_calls import STDERR, Program, Write
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 _FILE = {"-e", "-f", "-d", "-s", "-r", "-w", "-x", "-L", "-h"}

@@ -1,13 +1,13 @@
-"""The shell of a simulated container, and what a command that is not simulated does in it. Rules
+"""The shell of a simulated container, and the effect of a command that is not simulated. Rules
 SHELL-3, SHELL-6."""
 
 from posixpath import basename
 
 from refk8s.adapters.fake.files import Files
-from refk8s.adapters.fake.shell.asks import STDERR, Forever, Pause, Program, Write
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 from refk8s.adapters.fake.shell.programs import PROGRAMS, SHELL_ONLY, SLEEP_SECONDS_MAX
 from refk8s.adapters.fake.shell.running import Stdin
+from refk8s.adapters.fake.shell.system_calls import STDERR, Forever, Pause, Program, Write
 from refk8s.core.context import SECOND
 from refk8s.core.ports import ContainerConfig
 
@@ -18,8 +18,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def make_shell(
     config: ContainerConfig, hostname: str, files: Files, unknown: Builtin, stdin: bool = False
 ) -> Shell:
-    """The shell of a container: its environment, directory and files. `unknown`: what a command
-    that is not simulated does."""
+    """The shell of a container: its environment, directory and files. `unknown`: the program
+    of a command that is not simulated."""
     env = {"PATH": PATH, "HOME": "/root", "HOSTNAME": hostname, **dict(config.env)}
     shell = Shell(files, env, hostname, PROGRAMS, unknown, config.working_dir or "/")
     shell.stdin = Stdin(b"", not stdin)

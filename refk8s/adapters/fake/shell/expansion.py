@@ -1,4 +1,5 @@
-"""From the words of a command to its fields: variables, commands and paths replaced. Rule SHELL-2.
+"""Expands the words of a command to fields: it replaces variables, commands and paths. Rule
+SHELL-2.
 
 Source: POSIX.1-2017, "Shell Command Language" (word expansions).
 """
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from refk8s.adapters.fake.files import FileProblem
 from refk8s.adapters.fake.shell.arithmetic import ArithmeticProblem, compute
-from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Write
 from refk8s.adapters.fake.shell.parser import parse
 from refk8s.adapters.fake.shell.running import Exit, caught, routed
 from refk8s.adapters.fake.shell.syntax import (
@@ -22,6 +22,7 @@ from refk8s.adapters.fake.shell.syntax import (
     Variable,
     Word,
 )
+from refk8s.adapters.fake.shell.system_calls import STDERR, STDOUT, SystemCall, Write
 
 if TYPE_CHECKING:
     from refk8s.adapters.fake.shell.interpreter import Shell
@@ -31,9 +32,9 @@ VALUE_CHARACTERS_MAX = 1 << 20
 TRIMMED_CHARACTERS_MAX = 2000
 
 
-def expand(shell: "Shell", words: tuple[Word, ...]) -> Generator[Ask, Any, list[str]]:
-    """The fields of words: variables and commands replaced, what is not quoted split and matched
-    against paths."""
+def expand(shell: "Shell", words: tuple[Word, ...]) -> Generator[SystemCall, Any, list[str]]:
+    """The fields of words. Variables and commands are replaced; text that is not quoted is split
+    and matched against paths."""
     fields: list[str] = []
     total = 0
     for word in words:
@@ -95,7 +96,7 @@ def _matches(shell: "Shell", pattern: str) -> list[str]:
     return [join(folder, found) for found in names if fnmatch.fnmatchcase(found, name)] or [pattern]
 
 
-def expand_one(shell: "Shell", word: Word) -> Generator[Ask, Any, str]:
+def expand_one(shell: "Shell", word: Word) -> Generator[SystemCall, Any, str]:
     """A word as one text."""
     text = ""
     for part in word:
@@ -105,17 +106,17 @@ def expand_one(shell: "Shell", word: Word) -> Generator[Ask, Any, str]:
     return text
 
 
-def _part(shell: "Shell", part: Any) -> Generator[Ask, Any, str]:
+def _part(shell: "Shell", part: Any) -> Generator[SystemCall, Any, str]:
     match part:
         case Text(text):
             return text
         case Substitution(script):
-            said = bytearray()
+            output = bytearray()
             inner = shell.child()
             shell.status = yield from caught(
-                routed(inner.run_text(script), {STDOUT: said.extend}), lambda: len(said)
+                routed(inner.run_text(script), {STDOUT: output.extend}), lambda: len(output)
             )
-            return said.decode("utf-8", "replace").rstrip("\n")
+            return output.decode("utf-8", "replace").rstrip("\n")
         case Arithmetic(text):
             expression = yield from expand_one(shell, parse_quoted(text))
             try:
@@ -128,7 +129,7 @@ def _part(shell: "Shell", part: Any) -> Generator[Ask, Any, str]:
 
 
 def get(shell: "Shell", name: str) -> str | None:
-    """A variable, or what a special one stands for."""
+    """The value of a variable, or of a special parameter."""
     match name:
         case "?":
             return str(shell.status)
@@ -151,7 +152,7 @@ def get(shell: "Shell", name: str) -> str | None:
     return shell.variables.get(name)
 
 
-def _variable(shell: "Shell", part: Variable) -> Generator[Ask, Any, str]:
+def _variable(shell: "Shell", part: Variable) -> Generator[SystemCall, Any, str]:
     value = get(shell, part.name)
     operator = part.operator
     if not operator:
@@ -178,8 +179,8 @@ def _variable(shell: "Shell", part: Variable) -> Generator[Ask, Any, str]:
 
 
 def _trimmed(value: str, operator: str, pattern: str) -> str:
-    """${NAME#pattern} and its kin: the shortest or longest match cut off at the beginning or the
-    end."""
+    """${NAME#pattern} and similar: the value without the shortest or longest match at its beginning
+    or end."""
     if len(value) > TRIMMED_CHARACTERS_MAX:
         return value
     lengths = range(len(value) + 1) if len(operator) == 1 else range(len(value), -1, -1)

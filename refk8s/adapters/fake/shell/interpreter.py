@@ -1,7 +1,7 @@
-"""The simulated shell: a script's tree as a program. Rules SHELL-1, SHELL-2, SHELL-3
+"""The simulated shell: runs the tree of a script as a program. Rules SHELL-1, SHELL-2, SHELL-3
 (spec/shell.md).
 
-Pipelines run one command after the other, what each says being kept for the next. Source:
+A pipeline runs one command after the other; the output of each is kept for the next. Source:
 POSIX.1-2017, "Shell Command Language".
 """
 
@@ -11,7 +11,6 @@ from posixpath import basename, dirname, join
 from typing import Any
 
 from refk8s.adapters.fake.files import NO_FILE, FileProblem, Files
-from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Ask, Forever, Program, Tick, Write
 from refk8s.adapters.fake.shell.expansion import VALUE_CHARACTERS_MAX, expand, expand_one
 from refk8s.adapters.fake.shell.parser import parse
 from refk8s.adapters.fake.shell.running import Exit, Leave, Stdin, Steps, caught, is_endless, routed
@@ -29,6 +28,15 @@ from refk8s.adapters.fake.shell.syntax import (
     Substitution,
     SyntaxProblem,
     Word,
+)
+from refk8s.adapters.fake.shell.system_calls import (
+    STDERR,
+    STDOUT,
+    Forever,
+    Program,
+    SystemCall,
+    Tick,
+    Write,
 )
 
 CALLS_MAX = 16
@@ -61,9 +69,9 @@ class Shell:
         self.arguments: list[str] = ["sh"]
         self.stops_on_error = False
         self.calls = 0
-        self.terminal = False  # somebody types: show a prompt
+        self.terminal = False  # input comes from a terminal: show a prompt
         self.user = "0"  # "uid" or "uid:gid"
-        self._tested = 0  # inside a condition: a failure is an answer
+        self._tested = 0  # inside a condition: a failure means false
 
     @property
     def env(self) -> dict[str, str]:
@@ -72,11 +80,11 @@ class Shell:
         }
 
     def path(self, name: str) -> str:
-        """A path from the shell's directory."""
+        """The absolute path, relative to the shell's directory."""
         return join(self.cwd, name)
 
     def find(self, name: str) -> Builtin | None:
-        """The program of this name or path; a file that is there is a script."""
+        """The program of this name or path; an existing file is a script."""
         folder = dirname(name)
         if not folder or folder in BIN:
             found = self.programs.get(basename(name))
@@ -89,7 +97,7 @@ class Shell:
     # --- scripts ----------------------------------------------------------------------------------
 
     def run_file(self, name: str, arguments: list[str]) -> Program:
-        """The script in a file, in a shell of its own."""
+        """Run the script in a file in a new shell."""
         try:
             text = self.files.read(self.path(name)).decode("utf-8", "replace")
         except FileProblem as problem:
@@ -98,7 +106,7 @@ class Shell:
         return (yield from self.child().run_text(text, [name, *arguments]))
 
     def child(self) -> "Shell":
-        """A shell that begins with what this one has."""
+        """A new shell with the variables and the directory of this one."""
         if self.calls >= CALLS_MAX:
             raise SyntaxProblem("too many shells inside each other")
         made = Shell(
@@ -115,7 +123,7 @@ class Shell:
         return made
 
     def run_text(self, text: str, arguments: list[str] | None = None) -> Program:
-        """A script to its end; its exit code."""
+        """Run a script to its end; returns its exit code."""
         if arguments is not None:
             self.arguments = arguments
         try:
@@ -133,7 +141,7 @@ class Shell:
         return self.status
 
     def run_words(self, words: list[str]) -> Program:
-        """One command by its words, without a shell around it."""
+        """Run one command by its words, without a shell."""
         program = self.find(words[0])
         try:
             yield Tick()
@@ -147,7 +155,7 @@ class Shell:
             return 1
 
     def run(self, script: Script) -> Steps:
-        """Pipelines in order; what an & is after runs at once, too."""
+        """Run pipelines in order. One before an & runs to its end, too."""
         for number, item in enumerate(script):
             if (item.operator == "&&" and self.status != 0) or (
                 item.operator == "||" and self.status == 0
@@ -170,12 +178,12 @@ class Shell:
         outer = self.stdin
         try:
             for command in firsts:
-                said = bytearray()
+                output = bytearray()
                 runs = self.child()
                 self.status = yield from caught(
-                    routed(runs.alone(command), {STDOUT: said.extend}), said.__len__
+                    routed(runs.alone(command), {STDOUT: output.extend}), output.__len__
                 )
-                self.stdin = Stdin(bytes(said), True)
+                self.stdin = Stdin(bytes(output), True)
             if firsts:
                 self.status = yield from caught(self.child().alone(last))
             else:
@@ -186,7 +194,7 @@ class Shell:
             self.status = int(self.status == 0)
 
     def alone(self, command: Command) -> Program:
-        """A command in this shell, which is there for it alone."""
+        """Run a command in this shell, which is used for nothing else."""
         try:
             yield from self._command(command)
         except Exit as end:
@@ -207,8 +215,10 @@ class Shell:
         finally:
             self.stdin = outer
 
-    def _routes(self, redirections: tuple[Redirection, ...]) -> Generator[Ask, Any, dict[int, Any]]:
-        """Where each descriptor leads: another descriptor, or a function that takes the bytes."""
+    def _routes(
+        self, redirections: tuple[Redirection, ...]
+    ) -> Generator[SystemCall, Any, dict[int, Any]]:
+        """The target of each descriptor: another descriptor, or a function of the bytes."""
         routes: dict[int, Any] = {}
         for redirection in redirections:
             target = yield from expand_one(self, redirection.target)
@@ -305,7 +315,7 @@ class Shell:
         self.status = status
 
     def _body(self, body: Script) -> Steps:
-        """Once; whether the loop goes on."""
+        """Run the loop once; returns whether it continues."""
         try:
             yield from self.run(body)
         except Leave as leave:

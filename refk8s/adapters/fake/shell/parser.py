@@ -1,4 +1,4 @@
-"""From the tokens of a script to its tree. Rule SHELL-2 (spec/shell.md)."""
+"""Parses the tokens of a script to a tree. Rule SHELL-2 (spec/shell.md)."""
 
 import re
 from functools import lru_cache
@@ -49,7 +49,7 @@ _RESERVED = frozenset(
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Script:
-    """The script as a tree; SyntaxProblem where it cannot be read."""
+    """The tree of a script. Raises SyntaxProblem if it cannot be parsed."""
     if len(text) > SCRIPT_CHARACTERS_MAX:
         raise SyntaxProblem("the script is too long")
     try:
@@ -72,7 +72,7 @@ class _Parser:
         return self.tokens[self.at] if self.at < len(self.tokens) else None
 
     def word(self) -> str:
-        """The reserved word that comes next; empty where it is none."""
+        """The next word if it is reserved, else empty."""
         token = self.next()
         if (
             isinstance(token, tuple)

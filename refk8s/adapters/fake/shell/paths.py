@@ -8,11 +8,11 @@ from collections.abc import Callable
 from posixpath import basename, join, normpath
 
 from refk8s.adapters.fake.files import FileProblem
-from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Program, Write
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
+from refk8s.adapters.fake.shell.system_calls import STDERR, STDOUT, Program, Write
 
 
-def said(text: str) -> Write:
+def to_stdout(text: str) -> Write:
     return Write(STDOUT, text.encode())
 
 
@@ -21,7 +21,7 @@ def failed(words: str) -> Write:
 
 
 def _each(work: Callable[[Shell, str, str], None], name: str) -> Builtin:
-    """A program that does something with each path; options are letters."""
+    """A program that handles each of its paths; its options are letters."""
 
     def run(shell: Shell, arguments: list[str]) -> Program:
         options = "".join(
@@ -148,7 +148,7 @@ def _ls(shell: Shell, arguments: list[str]) -> Program:
             [_shown(shell, join(shell.path(path), name), name, options) for name in names]
         )
         blocks.append((f"{path}:\n" if len(paths) > 1 else "") + lines)
-    yield said("\n".join(blocks))
+    yield to_stdout("\n".join(blocks))
     return code
 
 

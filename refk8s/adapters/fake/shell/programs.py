@@ -1,4 +1,4 @@
-"""The programs of the simulated shell: what belongs to the shell itself, files, and the system.
+"""The programs of the simulated shell: its built-in commands, and those for files and the system.
 Rules SHELL-3, SHELL-5.
 
 Source: POSIX.1-2017, "Utilities"; options and messages as BusyBox has them.
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from posixpath import normpath
 
-from refk8s.adapters.fake.shell.asks import Forever, Now, Pause, Program
 from refk8s.adapters.fake.shell.conditions import test
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
-from refk8s.adapters.fake.shell.paths import PATHS, failed, said
+from refk8s.adapters.fake.shell.paths import PATHS, failed, to_stdout
 from refk8s.adapters.fake.shell.running import Exit, Interrupted, Leave
+from refk8s.adapters.fake.shell.system_calls import Forever, Now, Pause, Program
 from refk8s.adapters.fake.shell.tar import tar
 from refk8s.adapters.fake.shell.texts import TEXTS
 from refk8s.core.context import SECOND, timestamp
@@ -26,7 +26,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds_of(text: str) -> float | None:
-    """How long "1.5", "10s" or "infinity" is; None for what is no time."""
+    """The duration of a text such as "1.5", "10s" or "infinity"; None for any other text."""
     if text in ("inf", "infinity"):
         return float(SLEEP_SECONDS_MAX)
     match = _SECONDS.fullmatch(text)
@@ -84,7 +84,9 @@ def _export(shell: Shell, arguments: list[str]) -> Program:
             shell.variables[name] = value
         shell.exported.add(name)
     if not arguments:
-        yield said("".join([f"export {name}='{value}'\n" for name, value in shell.env.items()]))
+        yield to_stdout(
+            "".join([f"export {name}='{value}'\n" for name, value in shell.env.items()])
+        )
     return 0
 
 
@@ -103,7 +105,7 @@ def _set(shell: Shell, arguments: list[str]) -> Program:
         if "e" in argument:
             shell.stops_on_error = argument[0] == "-"
     if not arguments:
-        yield said(
+        yield to_stdout(
             "".join([f"{name}='{value}'\n" for name, value in sorted(shell.variables.items())])
         )
     return 0
@@ -151,7 +153,7 @@ def _exec(shell: Shell, arguments: list[str]) -> Program:
 def _command(shell: Shell, arguments: list[str]) -> Program:
     if arguments and arguments[0] in ("-v", "-V"):
         found = [name for name in arguments[1:] if shell.find(name) is not None]
-        yield said("".join([f"{name if '/' in name else '/bin/' + name}\n" for name in found]))
+        yield to_stdout("".join([f"{name if '/' in name else '/bin/' + name}\n" for name in found]))
         return 0 if len(found) == len(arguments) - 1 else 127
     return (yield from shell.run_words(arguments)) if arguments else 0
 
@@ -182,7 +184,7 @@ def _sh(shell: Shell, arguments: list[str]) -> Program:
 
 
 def _read_script(shell: Shell) -> Program:
-    """A shell that reads its script from stdin, command by command; with a prompt at a terminal."""
+    """A shell that reads commands from stdin, one at a time; at a terminal it shows a prompt."""
     from refk8s.adapters.fake.shell.parser import parse
     from refk8s.adapters.fake.shell.syntax import SyntaxProblem
 
@@ -190,7 +192,7 @@ def _read_script(shell: Shell) -> Program:
     try:
         while True:
             if shell.terminal:
-                yield said("> " if text else f"{shell.cwd} # ")
+                yield to_stdout("> " if text else f"{shell.cwd} # ")
             line = yield from shell.stdin.line()
             if not line:
                 return shell.status
@@ -248,7 +250,7 @@ def _env(shell: Shell, arguments: list[str]) -> Program:
             child.exported.clear()
     if rest:
         return (yield from child.run_words(rest))
-    yield said("".join([f"{name}={value}\n" for name, value in child.env.items()]))
+    yield to_stdout("".join([f"{name}={value}\n" for name, value in child.env.items()]))
     return 0
 
 
@@ -256,12 +258,12 @@ def _printenv(shell: Shell, arguments: list[str]) -> Program:
     if not arguments:
         return (yield from _env(shell, []))
     env = shell.env
-    yield said("".join([env[name] + "\n" for name in arguments if name in env]))
+    yield to_stdout("".join([env[name] + "\n" for name in arguments if name in env]))
     return 0 if all(name in env for name in arguments) else 1
 
 
 def _hostname(shell: Shell, arguments: list[str]) -> Program:
-    yield said(shell.hostname + "\n")
+    yield to_stdout(shell.hostname + "\n")
     return 0
 
 
@@ -289,16 +291,20 @@ def _date(shell: Shell, arguments: list[str]) -> Program:
     }
     wanted = next((argument[1:] for argument in arguments if argument.startswith("+")), None)
     if wanted is None:
-        said_day = datetime.fromtimestamp(now // SECOND, UTC).strftime("%a %b %e")
-        yield said(f"{said_day} {time} UTC {day[:4]}\n" if "-I" not in arguments else day + "\n")
+        text_day = datetime.fromtimestamp(now // SECOND, UTC).strftime("%a %b %e")
+        yield to_stdout(
+            f"{text_day} {time} UTC {day[:4]}\n" if "-I" not in arguments else day + "\n"
+        )
     else:
-        yield said(re.sub(r"%(.)", lambda match: values.get(match[1], match[0]), wanted) + "\n")
+        yield to_stdout(
+            re.sub(r"%(.)", lambda match: values.get(match[1], match[0]), wanted) + "\n"
+        )
     return 0
 
 
 def _fixed(text: Callable[[Shell, list[str]], str]) -> Builtin:
     def run(shell: Shell, arguments: list[str]) -> Program:
-        yield said(text(shell, arguments))
+        yield to_stdout(text(shell, arguments))
         return 0
 
     return run
@@ -334,7 +340,7 @@ def _kill(shell: Shell, arguments: list[str]) -> Program:
 
 
 def _tail(shell: Shell, arguments: list[str]) -> Program:
-    """tail -f has no end; the rest is a text's."""
+    """tail -f never ends; otherwise tail prints its files."""
     follows = any(argument in ("-f", "-F") for argument in arguments)
     rest = [argument for argument in arguments if argument not in ("-f", "-F")]
     code = yield from TEXTS["tail"](shell, rest or (["/dev/null"] if follows else rest))
@@ -362,4 +368,4 @@ SHELL_ONLY = frozenset([
     ":", "return", "break", "continue", "cd", "export", "readonly", "local", "unset", "set", "shift", "read", "eval", ".", "source", "exec",
     "command", "type", "trap", "wait", "umask", "ulimit", "exit",
 ])  # fmt: skip
-"""What is no program of its own: it cannot be executed without a shell."""
+"""Built-in commands, which cannot be executed without a shell."""

@@ -1,17 +1,25 @@
-"""What surrounds a running program: its stdin, its end, and where its output leads. Rule
+"""The environment of a running program: its stdin, its end, and the targets of its output. Rule
 SHELL-1."""
 
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from refk8s.adapters.fake.files import FileProblem
-from refk8s.adapters.fake.shell.asks import STDERR, Ask, Program, Read, Tick, Write, cost_of
 from refk8s.adapters.fake.shell.syntax import Script, Simple, Text, Word
+from refk8s.adapters.fake.shell.system_calls import (
+    STDERR,
+    Program,
+    Read,
+    SystemCall,
+    Tick,
+    Write,
+    cost_of,
+)
 
 BROKEN_PIPE = 141
 PIPE_BYTES_MAX = 1 << 20
 
-Steps = Generator[Ask, Any, Any]
+Steps = Generator[SystemCall, Any, Any]
 
 
 class Exit(Exception):
@@ -23,7 +31,7 @@ class Exit(Exception):
 
 
 class Interrupted(Exception):
-    """^C at a terminal, thrown into the program where it waits."""
+    """^C at a terminal; it is raised in the program where that waits."""
 
 
 class Leave(Exception):
@@ -36,14 +44,14 @@ class Leave(Exception):
 
 
 class Stdin:
-    """What is left to read. `ended`: nothing more comes from outside."""
+    """The rest of the input. `ended`: no more input arrives."""
 
     def __init__(self, data: bytes = b"", ended: bool = False) -> None:
         self.rest = data
         self.ended = ended
 
-    def some(self) -> Generator[Ask, Any, bytes]:
-        """What there is, or comes next; empty at the end."""
+    def some(self) -> Generator[SystemCall, Any, bytes]:
+        """The input that is there or arrives next; empty at the end."""
         if not self.rest and not self.ended:
             data = yield Read()
             self.ended = data is None
@@ -51,8 +59,8 @@ class Stdin:
         data, self.rest = self.rest, b""
         return data
 
-    def line(self) -> Generator[Ask, Any, bytes]:
-        """The next line with its end, or what is left without one."""
+    def line(self) -> Generator[SystemCall, Any, bytes]:
+        """The next line with its line end; the last one may have none."""
         while b"\n" not in self.rest and not self.ended and len(self.rest) < PIPE_BYTES_MAX:
             kept, self.rest = self.rest, b""
             more = yield from self.some()
@@ -60,8 +68,8 @@ class Stdin:
         line, separator, self.rest = self.rest.partition(b"\n")
         return line + separator
 
-    def all(self) -> Generator[Ask, Any, bytes]:
-        """Everything up to the end, as far as it is kept."""
+    def all(self) -> Generator[SystemCall, Any, bytes]:
+        """All input to its end, up to the bound."""
         data = b""
         while more := (yield from self.some()):
             data = (data + more)[:PIPE_BYTES_MAX]
@@ -69,21 +77,21 @@ class Stdin:
 
 
 def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
-    """The program with its descriptors led elsewhere: to another descriptor, or to a function that
-    takes the bytes."""
+    """Run the program with other targets of its descriptors: another descriptor, or a function of
+    the bytes."""
     answer: Any = None
     try:
         while True:
-            ask = program.send(answer)
+            call = program.send(answer)
             answer = None
-            if not isinstance(ask, Write) or (target := routes.get(ask.stream)) is None:
-                answer = yield ask
+            if not isinstance(call, Write) or (target := routes.get(call.stream)) is None:
+                answer = yield call
             elif isinstance(target, int):
-                yield Write(target, ask.data)
+                yield Write(target, call.data)
             else:
-                yield Tick(cost_of(len(ask.data)))
+                yield Tick(cost_of(len(call.data)))
                 try:
-                    target(ask.data)
+                    target(call.data)
                 except FileProblem as problem:
                     yield Write(STDERR, f"sh: write error: {problem.words}\n".encode())
     except StopIteration as stop:
@@ -93,14 +101,14 @@ def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
 
 
 def caught(program: Steps, size: Callable[[], int] = lambda: 0) -> Program:
-    """The program, ended as by a broken pipe where it says too much."""
+    """Run the program; too much output ends it, as a broken pipe does."""
     answer: Any = None
     try:
         while True:
-            ask = program.send(answer)
+            call = program.send(answer)
             if size() > PIPE_BYTES_MAX:
                 return BROKEN_PIPE
-            answer = yield ask
+            answer = yield call
     except StopIteration as stop:
         return int(stop.value or 0)
     finally:
@@ -111,8 +119,8 @@ _ENDS = ("break", "exit", "return", "exec", "set", "kill")
 
 
 def is_endless(condition: Script, body: Script, until: bool) -> bool:
-    """Whether a loop has no end: its condition is constant, and nothing in it leaves it. True only
-    where that is plain to see."""
+    """Whether a loop never ends: its condition is constant, and no command leaves it. False if that
+    is not certain."""
     if len(condition) != 1 or len(condition[0].pipeline.commands) != 1:
         return False
     what = condition[0].pipeline.commands[0].what

@@ -1,10 +1,10 @@
-"""Scripts of the simulated shell: text to a tree. Rule SHELL-2 (spec/shell.md).
+"""The syntax of the simulated shell: tokens and trees. Rule SHELL-2 (spec/shell.md).
 
     list      pipeline { (&& | || | ; | & | newline) pipeline }
     pipeline  [!] command { | command }
     command   words and redirections | if | while | until | for | case | { list } | ( list )
 
-Left out: functions, here-documents, arrays and the rest of bash; what is not understood is a
+Left out: functions, here-documents, arrays and the rest of bash; anything else raises
 `SyntaxProblem`. Source: POSIX.1-2017, "Shell Command Language".
 """
 
@@ -18,7 +18,7 @@ DEPTH_MAX = 24
 
 
 class SyntaxProblem(Exception):
-    """Why a script cannot be read; `incomplete`: more lines could complete it."""
+    """A script cannot be parsed. `incomplete`: more lines could complete it."""
 
     def __init__(self, words: str, incomplete: bool = False) -> None:
         super().__init__(words)
@@ -82,7 +82,7 @@ class Pipeline(Value, frozen=True):
 
 
 class Item(Value, frozen=True):
-    """A pipeline after the operator before it ("", "&&" or "||"); `background`: an & follows."""
+    """A pipeline and the operator before it ("", "&&" or "||"); `background`: an & follows."""
 
     operator: str
     pipeline: Pipeline
@@ -298,7 +298,7 @@ class Reader:
         return Variable(match[2], quoted, match[3] or "", word)
 
     def _closing(self, at: int, opens: str, closes: str) -> int:
-        """The place after what closes; quotes are passed over."""
+        """The position after the closing text; quoted text is skipped."""
         depth, text = 1, self.text
         while at < len(text):
             character = text[at]

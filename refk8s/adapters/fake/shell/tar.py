@@ -1,7 +1,7 @@
-"""tar: as much of it as `kubectl cp` needs, to stdout and from stdin. Rule SHELL-5.
+"""tar, as far as `kubectl cp` needs it: to stdout and from stdin. Rule SHELL-5.
 
-What is unpacked comes from a client: only files and directories are taken, below the directory that
-is named.
+An archive comes from a client. Only its files and directories are unpacked, and only below the
+named directory.
 """
 
 import io
@@ -9,14 +9,14 @@ import tarfile
 from posixpath import join, normpath
 
 from refk8s.adapters.fake.files import FILE_BYTES_MAX, FileProblem
-from refk8s.adapters.fake.shell.asks import STDERR, STDOUT, Program, Write
 from refk8s.adapters.fake.shell.interpreter import Shell
+from refk8s.adapters.fake.shell.system_calls import STDERR, STDOUT, Program, Write
 
 ENTRIES_MAX = 10_000
 
 
 def tar(shell: Shell, arguments: list[str]) -> Program:
-    """tar -c or -x, with -f - (or a file) and -C directory; other options are passed over."""
+    """tar -c or -x, with -f - (or a file) and -C directory; other options are ignored."""
     letters, paths, folder, archive = "", [], ".", "-"
     rest = list(arguments)
     if rest and not rest[0].startswith("-"):
@@ -85,11 +85,11 @@ def _pack(shell: Shell, base: str, paths: list[str]) -> tuple[bytes, str]:
 
 
 def _unpack(shell: Shell, base: str, data: bytes) -> str:
-    """Why not everything could be unpacked, or empty."""
+    """Unpack the archive; returns why not everything could be unpacked, or empty."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for number, member in enumerate(archive):
-                # ".." at the beginning leads nowhere
+                # ".." at the beginning has no effect
                 name = normpath("/" + member.name).lstrip("/")
                 if number >= ENTRIES_MAX or member.size > FILE_BYTES_MAX:
                     return "the archive is too large"

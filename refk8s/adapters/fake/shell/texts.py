@@ -9,17 +9,17 @@ from posixpath import basename, dirname
 from typing import Any
 
 from refk8s.adapters.fake.files import FileProblem
-from refk8s.adapters.fake.shell.asks import (
+from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
+from refk8s.adapters.fake.shell.system_calls import (
     STDERR,
     STDOUT,
-    Ask,
     Forever,
     Program,
+    SystemCall,
     Tick,
     Write,
     cost_of,
 )
-from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 
 COUNT_MAX = 100_000
 _ESCAPE = re.compile(r"\\(0[0-7]{0,3}|x[0-9a-fA-F]{1,2}|[abefnrtv\\c])")
@@ -104,8 +104,10 @@ def _printf(shell: Shell, arguments: list[str]) -> Program:
 Take = Callable[[list[str], bytes], tuple[int, bytes]]
 
 
-def _inputs(shell: Shell, name: str, paths: list[str]) -> Generator[Ask, Any, tuple[int, bytes]]:
-    """(exit code, bytes) of these files, or of stdin where there is none."""
+def _inputs(
+    shell: Shell, name: str, paths: list[str]
+) -> Generator[SystemCall, Any, tuple[int, bytes]]:
+    """(exit code, bytes) of these files, or of stdin without any."""
     if not paths:
         data = yield from shell.stdin.all()
         yield Tick(cost_of(len(data)))
@@ -131,14 +133,14 @@ def _cat(shell: Shell, arguments: list[str]) -> Program:
         code, data = yield from _inputs(shell, "cat", paths)
         yield Write(STDOUT, data)
         return code
-    while data := (yield from shell.stdin.some()):  # As it comes, not at its end.
+    while data := (yield from shell.stdin.some()):  # as the input arrives, not at its end
         yield Write(STDOUT, data)
     return 0
 
 
 def _filter(name: str, work: Take, valued: str = "") -> Builtin:
-    """A program with options in front, some with a value, that makes one text of its files or
-    stdin."""
+    """A program that computes a text from its files or stdin. Its options come first; some have a
+    value."""
 
     def run(shell: Shell, arguments: list[str]) -> Program:
         options: list[str] = []
@@ -168,7 +170,7 @@ def _filter(name: str, work: Take, valued: str = "") -> Builtin:
 
 
 def _count(options: list[str], default: int = 10) -> tuple[int, bool]:
-    """(how many, whether it is from the beginning: tail -n +3)."""
+    """(count, whether it counts from the beginning, as in tail -n +3)."""
     for option in options:
         text = option[2:] if option[:2] in ("-n", "-c") else option[1:]
         if not _COUNT.fullmatch(text):
@@ -206,8 +208,8 @@ _SEGMENT = re.compile(r"(?:\\.|\[\^?\]?[^\]]*\]|[^*+?(){}\\\[])*")
 
 
 def _matcher(pattern: str, letters: str) -> Callable[[str], bool]:
-    """Whether a line matches: texts, ., [...], anchors, .* and alternatives, each searched once, so
-    no pattern is slow."""
+    """Whether a line matches a pattern of texts, ., [...], anchors, .* and alternatives. Each is
+    searched once, so no pattern is slow."""
     if "F" in letters:
         return lambda line: pattern in line
     alternatives = []
