@@ -27,8 +27,6 @@ from refk8s.core.api.resources import (
     RESOURCE_CLAIMS,
     SERVICES,
 )
-from refk8s.core.controllers.garbage_collector import COLLECTED
-from refk8s.core.controllers.namespace import CONTENT
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
@@ -146,11 +144,6 @@ def test_d_36_rules_and_webhook_conversion_are_refused():
     definition["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
     code, answer = world.send("POST", DEFINITIONS, definition)
     assert code == 422 and causes(answer) == [("spec.conversion.strategy", "FieldValueForbidden")]
-
-
-def test_d_37_a_custom_object_keeps_no_namespace():
-    prefix = f"/{GROUP}/gadgets/"
-    assert prefix not in {resource.prefix for resource in (*COLLECTED, *CONTENT)}
 
 
 @pytest.mark.parametrize(

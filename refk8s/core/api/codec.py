@@ -20,8 +20,9 @@ import msgspec
 from attrs import frozen
 
 from refk8s.core.api.convert import Unmarshal, converter_of, has_plain_booleans
-from refk8s.core.api.custom import CustomList, CustomObject, shallow_tree
+from refk8s.core.api.custom import SHARED_KEYS, CustomList, CustomObject, shallow_tree
 from refk8s.core.api.json_text import MalformedJson, check_depth, parse
+from refk8s.core.api.meta_v1 import ObjectMeta
 
 __all__ = [
     "DecodeError",
@@ -158,6 +159,18 @@ def decode_tolerant(type_: type[T], tree: Any) -> tuple[T, tuple[str, ...]]:
     have. Raises DecodeError as `decode`."""
     decoded = _convert(type_, tree)
     return decoded.object, decoded.warnings
+
+
+def custom_object(tree: Any) -> CustomObject:
+    """The custom object of a JSON tree, whatever its definition says. Raises DecodeError."""
+    if not isinstance(tree, dict):
+        raise DecodeError("it is not an object")
+    kind, api_version = tree.get("kind"), tree.get("apiVersion")
+    if not isinstance(kind, str) or not isinstance(api_version, str):
+        raise DecodeError("it has no kind and apiVersion")
+    metadata = decode_tolerant(ObjectMeta, tree.get("metadata") or {})[0]
+    content = {key: value for key, value in tree.items() if key not in SHARED_KEYS}
+    return CustomObject(kind=kind, api_version=api_version, metadata=metadata, content=content)
 
 
 def to_tree(value: Any) -> Any:

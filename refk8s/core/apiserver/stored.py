@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from refk8s.core.api import codec, resources
 from refk8s.core.api.codec import DecodeError
 from refk8s.core.api.custom import CustomObject
-from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
@@ -57,19 +56,14 @@ def decode_stored(key: str, data: bytes) -> Any:
 def _decode_custom(key: str, data: bytes) -> CustomObject:
     """The object of a custom resource. It is read without its definition, which may be read later;
     requests see it as the definition shows it (CRD-5)."""
-    tree = codec.parse(data)
-    if not isinstance(tree, dict):
-        raise ValueError("is not an object")
-    kind, api_version, metadata = (
-        tree.pop(name, None) for name in ("kind", "apiVersion", "metadata")
-    )
+    obj = codec.custom_object(codec.parse(data))
+    found = obj.metadata
     group, _, *rest = key.removeprefix("/").split("/")
-    found, _ = codec.decode_tolerant(ObjectMeta, metadata)
-    if not isinstance(kind, str) or not str(api_version).startswith(f"{group}/"):
-        raise ValueError(f"is a {kind} of {api_version}")
+    if not obj.api_version.startswith(f"{group}/"):
+        raise ValueError(f"is a {obj.kind} of {obj.api_version}")
     if rest != [part for part in (found.namespace, found.name) if part]:
         raise ValueError(f"is the object {found.namespace or ''}/{found.name}")
-    return CustomObject(kind=kind, api_version=str(api_version), metadata=found, content=tree)
+    return obj
 
 
 def _from_protobuf(resource: Resource, data: bytes) -> Any:

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from refk8s.core.api import resources, status
-from refk8s.core.api.codec import DecodeError, decode_answer
+from refk8s.core.api.codec import (
+    DecodeError,
+    MalformedJson,
+    custom_object,
+    decode_answer,
+    decode_tolerant,
+    parse,
+)
+from refk8s.core.api.custom import CustomList
 from refk8s.core.api.meta_v1 import ListMeta, Status
 from refk8s.core.api.request import Request, Response
 
@@ -45,6 +53,8 @@ def to_response(request: Request, code: int, body: bytes) -> Response | None:
 
 def _object(request: Request, body: bytes) -> Any:
     try:
+        if request.resource.is_custom:
+            return _custom_object(request, body)
         if request.verb == "list":
             return decode_answer(request.resource.list_type, body)
         head = _read_head(body)
@@ -54,8 +64,28 @@ def _object(request: Request, body: bytes) -> Any:
         if type_ is None:
             raise Unreadable(f"{head.api_version} {head.kind} is not known")
         return decode_answer(type_, body)
-    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (DecodeError, MalformedJson, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from None
+
+
+def _custom_object(request: Request, body: bytes) -> Any:
+    """A custom object, a list of them, a Scale or a Status."""
+    tree = parse(body)
+    if not isinstance(tree, dict):
+        raise Unreadable("it is not an object")
+    if request.verb in ("list", "deletecollection") and isinstance(tree.get("items"), list):
+        metadata = decode_tolerant(ListMeta, tree.get("metadata") or {})[0]
+        return CustomList(
+            kind=str(tree.get("kind")),
+            api_version=str(tree.get("apiVersion")),
+            metadata=metadata,
+            items=tuple([custom_object(item) for item in tree["items"]]),
+        )
+    if tree.get("kind") == "Status":
+        return decode_answer(Status, body)
+    if tree.get("kind") == "Scale":
+        return decode_answer(resources.load("autoscaling_v1", "Scale"), body)
+    return custom_object(tree)
 
 
 def _status(code: int, body: bytes) -> Status:

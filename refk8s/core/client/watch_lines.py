@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from refk8s.core.api.codec import DecodeError, decode_answer
+from refk8s.core.api.codec import DecodeError, custom_object, decode_answer, parse
+from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.request import WatchEvent
 from refk8s.core.api.resources import Resource
 
@@ -86,7 +87,11 @@ class WatchLines:
                 raise WatchOver(_read_error(line.object).code)
             if line.type not in ("ADDED", "MODIFIED", "DELETED"):
                 raise WatchOver(0, f"an event has the type {line.type[:100]!r}")
-            obj = decode_answer(self._type, bytes(line.object))
+            obj: Any = (
+                custom_object(parse(bytes(line.object)))
+                if self._type is CustomObject
+                else decode_answer(self._type, bytes(line.object))
+            )
             return WatchEvent(line.type, obj, int(obj.metadata.resource_version))
         except (
             DecodeError,

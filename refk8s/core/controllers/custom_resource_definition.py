@@ -31,10 +31,11 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from refk8s.core.api.user import API_SERVER
 from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.loop.custom import by_group
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.view import Index, View
+from refk8s.core.loop.view import View
 from refk8s.core.value import Value, field
 
 AGAIN: Instant = 2 * SECOND
@@ -63,10 +64,6 @@ class Memory(Value, frozen=True, eq=False):
     remaining: Map[Key, Remaining] = field(default_factory=Map)
 
 
-def _group_of(crd: Any) -> tuple[str, ...]:
-    return (crd.spec.group,)
-
-
 def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
     """The definition, and those of its group that wait for a name."""
     changed: Any = new if new is not None else old
@@ -83,7 +80,7 @@ class DefinitionController(Reconciler):
     name = "customresourcedefinition-controller"
     user = API_SERVER
     interests = (Interest(CUSTOM_RESOURCE_DEFINITIONS, _concerned),)
-    indexes = (Index("group", CUSTOM_RESOURCE_DEFINITIONS, _group_of),)
+    indexes = (by_group(),)
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()

@@ -16,8 +16,7 @@ another reference may name the same uid with the right kind, namespace and name.
 | has owners, none solid | deletes it |
 
 Source: Kubernetes documentation, "Garbage Collection" and "Owners and Dependents"; design proposal
-"Garbage collection". Left out: owners of custom kinds, which count as present until there are
-custom resources.
+"Garbage collection". Custom resources are watched as their definitions say (LOOP-15).
 """
 
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, OwnerReference, Preconditions
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import ALL, EVENTS, EVENTS_V1, Resource, by_kind
 from refk8s.core.context import SECOND, Instant
+from refk8s.core.loop.custom import by_group, custom_by_kind, newest
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of, split_key
@@ -137,7 +137,9 @@ class GarbageCollector(Reconciler):
     name = "generic-garbage-collector"
     component = "garbage-collector-controller"
     interests = tuple(Interest(resource, _concerned) for resource in COLLECTED)
-    folds = (Fold("graph", COLLECTED, Graph(), fold_graph),)
+    indexes = (by_group(),)
+    folds = (Fold("graph", COLLECTED, Graph(), fold_graph, custom=True),)
+    custom_keys = staticmethod(_concerned)
 
     def start_memory(self, now: Instant) -> Map[str, bool]:
         """Results of reading owners, by `_wanted`: False if absent (for ever), True if present
@@ -153,7 +155,7 @@ class GarbageCollector(Reconciler):
         obj = view.get(*place) if place is not None else None
         if place is None or obj is None:
             return NOTHING
-        resource, metadata = place[0], obj.metadata
+        resource, metadata = _newest(view, place[0]), obj.metadata
         if metadata.deletion_timestamp is not None:
             if FOREGROUND in (metadata.finalizers or ()):
                 return _wait_for_dependents(view, graph, resource, obj)
@@ -172,7 +174,7 @@ class GarbageCollector(Reconciler):
             owner = _owner(view, graph, obj, reference)
             if owner is not None:
                 (waiting if _is_waiting(owner) else solid).append(reference)
-            elif (question := _query(resource, obj, reference)) is None:
+            elif (question := _query(view, resource, obj, reference)) is None:
                 solid.append(reference)
             elif looked_up.get(_wanted(question)) is False:
                 absent.append(reference)
@@ -187,7 +189,7 @@ class GarbageCollector(Reconciler):
         # Act
         if solid:
             if not absent and not waiting:
-                return Plan(memory=_without_present(looked_up, resource, obj), notes=notes)
+                return Plan(memory=_without_present(view, looked_up, resource, obj), notes=notes)
             # GC-3
             return Plan(
                 (
@@ -232,7 +234,7 @@ def _owner(view: View, graph: Graph, obj: Any, reference: OwnerReference) -> Any
     """The owner in the graph; None unless its kind, namespace and name are those of the reference
     (GC-2)."""
     place, owner = graph.objects.get(reference.uid), _get(view, graph, reference.uid)
-    kind = by_kind(reference.api_version, reference.kind)
+    kind = _kind_of(view, reference)
     if (
         place is None
         or owner is None
@@ -254,9 +256,20 @@ def _is_waiting(owner: Any) -> bool:
     )
 
 
-def _query(resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
+def _kind_of(view: View, reference: OwnerReference) -> Resource | None:
+    """The resource of an owner; None if its kind is not known."""
+    return by_kind(reference.api_version, reference.kind) or custom_by_kind(
+        view, reference.api_version, reference.kind
+    )
+
+
+def _newest(view: View, resource: Resource) -> Resource:
+    return newest(view, resource) if resource.is_custom else resource
+
+
+def _query(view: View, resource: Resource, obj: Any, reference: OwnerReference) -> Request | None:
     """The request that reads the owner; None if its kind is not known."""
-    kind = by_kind(reference.api_version, reference.kind)
+    kind = _kind_of(view, reference)
     if kind is None or "get" not in kind.verbs:
         return None
     if kind.namespaced and not resource.namespaced:
@@ -287,10 +300,12 @@ def _wanted(question: Request) -> str:
     return f"{question.options.field_manager} {question.resource.prefix}{question.namespace}/{question.name}"
 
 
-def _without_present(looked_up: Map[str, bool], resource: Resource, obj: Any) -> Map[str, bool]:
+def _without_present(
+    view: View, looked_up: Map[str, bool], resource: Resource, obj: Any
+) -> Map[str, bool]:
     """Discard the results "present": the graph will contain these owners."""
     for reference in obj.metadata.owner_references or ():
-        question = _query(resource, obj, reference)
+        question = _query(view, resource, obj, reference)
         if question is not None and looked_up.get(_wanted(question)):
             looked_up = looked_up.delete(_wanted(question))
     return looked_up
@@ -363,7 +378,9 @@ def _orphan_dependents(view: View, graph: Graph, resource: Resource, owner: Any)
             ]
             if gone:
                 releases.append(
-                    _without_references(place[0], dependent, gone, "its owner orphans it")
+                    _without_references(
+                        _newest(view, place[0]), dependent, gone, "its owner orphans it"
+                    )
                 )
     return Plan(
         (

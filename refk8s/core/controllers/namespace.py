@@ -18,8 +18,15 @@ from msgspec.structs import replace
 from refk8s.core.api.conditions import transition_time
 from refk8s.core.api.core_v1 import Namespace, NamespaceCondition, NamespaceSpec
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import ALL, NAMESPACES, PODS, Resource
+from refk8s.core.api.resources import (
+    ALL,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
+    PODS,
+    Resource,
+)
 from refk8s.core.context import MILLISECOND, SECOND, Instant, timestamp
+from refk8s.core.loop.custom import custom_resources
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
@@ -80,17 +87,24 @@ def _of_content(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]
     )
 
 
+def _nothing(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
+    """A change of a definition concerns no namespace."""
+    return ()
+
+
 class NamespaceController(Reconciler):
     """Deletes the content of terminating namespaces and removes their finalizer. `content`: the
     resources to delete, if not all."""
 
     name = "namespace-controller"
+    custom_keys = staticmethod(_of_content)
 
     def __init__(self, content: tuple[Resource, ...] = CONTENT) -> None:
         self.content = content
         self.interests = (
             Interest(NAMESPACES, own_key),
             *[Interest(resource, _of_content) for resource in content],
+            Interest(CUSTOM_RESOURCE_DEFINITIONS, _nothing),
         )
 
     def start_memory(self, now: Instant) -> Map[Key, Survey]:
@@ -115,7 +129,7 @@ class NamespaceController(Reconciler):
         ):
             questions = tuple(
                 Request("list", resource, key, because=f"namespace {key} is terminating")
-                for resource in self.content
+                for resource in self._all(view)
             )
             begun = evolve(_new_survey(namespace, survey), list_count=len(questions))
             return Plan(
@@ -129,8 +143,8 @@ class NamespaceController(Reconciler):
         # Decide
         remaining = tuple(
             (resource, survey.found[resource.prefix])
-            for resource in self.content
-            if survey.found[resource.prefix].count
+            for resource in self._all(view)
+            if resource.prefix in survey.found and survey.found[resource.prefix].count
         )
         pods_first = tuple(entry for entry in remaining if entry[0] == PODS) or remaining  # NS-3
         to_delete = tuple(resource for resource, rest in pods_first if rest.unmarked)
@@ -162,6 +176,10 @@ class NamespaceController(Reconciler):
             because="nothing is left in it",
         )
         return Plan((status, (_unversioned(removal),)), memory=memory)
+
+    def _all(self, view: View) -> tuple[Resource, ...]:
+        """The resources to delete, with the custom ones that are served."""
+        return (*self.content, *[one for one in custom_resources(view) if one.namespaced])
 
     def answered(
         self,

@@ -68,6 +68,10 @@ class Loop:
                     listeners[-1][1].append(reconciler.name)
                 else:
                     listeners.append((interest.keys, [reconciler.name]))
+        # for the objects of every custom resource (LOOP-15)
+        self.custom_listeners: list[tuple[KeysOf, list[str]]] = [
+            (r.custom_keys, [r.name]) for r in reconcilers if r.custom_keys is not None
+        ]
         self.viewer = Viewer(
             [source.resource for source in self.sources.values()],
             [index for reconciler in reconcilers for index in reconciler.indexes],

@@ -53,6 +53,9 @@ class Reconciler:
     interests: tuple[Interest, ...] = ()
     indexes: tuple[Index, ...] = ()
     folds: tuple[Fold, ...] = ()
+    # the keys that a change of a custom object concerns: objects of every custom resource are
+    # watched (LOOP-15). It needs an interest in their definitions
+    custom_keys: KeysOf | None = None
     # reconcilers of one loop with the same memory_name share their memory; empty: its own
     memory_name: str = ""
     initial_keys: tuple[Key, ...] = ()

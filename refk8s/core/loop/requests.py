@@ -169,6 +169,7 @@ def release(draft: Draft) -> None:
         if all(
             draft.view.tables[prefix].revision >= revision
             for prefix, revision in busy.reached.items()
+            if prefix in draft.view.tables  # a custom resource may no longer be served
         ) and all(_is_gone(draft, *gone) for gone in busy.gone):
             draft.waiting = draft.waiting.delete(item)
             del draft.busy[item]
@@ -178,7 +179,8 @@ def release(draft: Draft) -> None:
 
 def _is_gone(draft: Draft, prefix: str, key: Key, uid: str, version: str) -> bool:
     """Whether the view shows the deletion, and not only an earlier change of the object."""
-    obj = draft.view.tables[prefix].objects.get(key)
+    table = draft.view.tables.get(prefix)
+    obj = table.objects.get(key) if table is not None else None
     if obj is None or obj.metadata.uid != uid:
         return True
     return obj.metadata.deletion_timestamp is not None and obj.metadata.resource_version != version

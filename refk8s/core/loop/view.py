@@ -55,6 +55,7 @@ class Fold(Value, frozen=True, eq=False):
     resources: tuple[Resource, ...]
     initial: Any
     apply: Callable[[Any, Resource, Any, Any], Any]
+    custom: bool = False  # also over the objects of every custom resource (LOOP-15)
 
 
 def _by_namespace(obj: Any) -> tuple[str, ...]:
@@ -148,8 +149,11 @@ class Viewer:
         for index in indexes:
             self._indexes[index.resource.prefix][index.name] = index
         self._folds: dict[str, list[Fold]] = {}
+        self._custom_folds: list[Fold] = []
         self._initial: dict[str, Any] = {}
         for fold in folds:
+            if fold.custom:
+                self._custom_folds.append(fold)
             self._initial[fold.name] = fold.initial
             for resource in fold.resources:
                 self._folds.setdefault(resource.prefix, []).append(fold)
@@ -179,12 +183,14 @@ class Viewer:
         (LOOP-10).
         """
         table = view.tables[resource.prefix]
+        own_indexes = self._indexes.get(resource.prefix, {})
         objects = table.objects.mutate()
         indexes = [
-            (index.values, table.indexes[name].mutate())
-            for name, index in self._indexes[resource.prefix].items()
+            (index.values, table.indexes[name].mutate()) for name, index in own_indexes.items()
         ]
-        summaries = self._folds.get(resource.prefix, ())
+        summaries = self._folds.get(
+            resource.prefix, self._custom_folds if resource.is_custom else ()
+        )
         folds = {fold.name: view.folds[fold.name] for fold in summaries}
         # an error about the old object has been reported
         reported: Problems | None = [] if problems is not None else None
@@ -224,7 +230,7 @@ class Viewer:
             objects.finish(),
             Map(
                 zip(
-                    self._indexes[resource.prefix],
+                    own_indexes,
                     [entries.finish() for _, entries in indexes],
                     strict=True,
                 )

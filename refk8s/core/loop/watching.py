@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.api.request import Response, WatchEvent
+from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS
 from refk8s.core.loop import informer as informers
+from refk8s.core.loop.custom import follow_definitions, forget
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.plan import Key
@@ -18,7 +20,7 @@ from refk8s.core.machine import Call, Watch
 
 def run_informers(draft: Draft) -> None:
     """List or watch each resource whose informer rests and is due."""
-    for prefix in draft.loop.sources:
+    for prefix in _prefixes(draft):
         informer = draft.informers[prefix]
         if informer.phase != informers.RESTING or informer.due > draft.now:
             continue
@@ -32,6 +34,14 @@ def run_informers(draft: Draft) -> None:
             draft.effects.append(Call(id, informer.list_request(draft.loop.user)))
             informer = informer.listing()
         draft.informers = draft.informers.set(prefix, informer)
+
+
+def _prefixes(draft: Draft) -> Iterable[str]:
+    """The prefixes of all informers: those of the loop, and then those of custom resources."""
+    own = draft.loop.sources
+    if len(draft.informers) == len(own):
+        return own
+    return (*own, *sorted(prefix for prefix in draft.informers if prefix not in own))
 
 
 def take_list(draft: Draft, prefix: str, id: int, response: Response | None) -> None:
@@ -100,7 +110,14 @@ def _update_view(
     )
     for key, error in problems:
         draft.report((draft.loop.name, key), error)
-    for keys, names in draft.loop.listeners[resource.prefix]:  # LOOP-2
+    loop = draft.loop
+    if resource == CUSTOM_RESOURCE_DEFINITIONS and loop.custom_listeners:  # LOOP-15
+        for gone in follow_definitions(draft):
+            held = draft.view.keys(gone.resource)
+            _update_view(draft, gone, [(key, None) for key in held], gone.revision)
+            forget(draft, gone)
+    listeners = loop.listeners.get(resource.prefix, loop.custom_listeners)
+    for keys, names in listeners:  # LOOP-2
         concerned: list[Key] = []
         for own, old, new in changed:
             try:
