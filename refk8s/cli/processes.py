@@ -316,4 +316,33 @@ def dns(**options: Any) -> None:
     end(run_dns, DnsOptions(**options))
 
 
-COMMANDS = (apiserver, controller_manager, scheduler, kubelet, dns)
+@click.command(short_help="Run the service rules of this machine on their own.")
+@client_flags
+@click.option(
+    "--node-name",
+    default=None,
+    metavar="NAME",
+    help="The node of this machine.  [default: the name of this machine]",
+)
+@click.option(
+    "--node-ip",
+    default=None,
+    metavar="ADDRESS",
+    help="The node's InternalIP.  [default: the address from which the API server is reached]",
+)
+@click.option(
+    "--pod-cidr",
+    default=None,
+    metavar="CIDR",
+    help="The range of the node's pods.  [default: podCIDR of the Node]",
+)
+@click.option("--keep", is_flag=True, help="Leave the rules in place when stopped.")
+@healthz_port(10256)
+def proxy(**options: Any) -> None:
+    """Send packets for Services to their pods, until Ctrl-C."""
+    from refk8s.components.proxy_process import ProxyOptions, run_proxy
+
+    end(run_proxy, ProxyOptions(**options))
+
+
+COMMANDS = (apiserver, controller_manager, scheduler, kubelet, proxy, dns)

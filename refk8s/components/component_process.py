@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from refk8s.core.controllers.node_ipam import PodRanges
 
 HTTPS_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
-HTTP_PORTS = {"kubelet": 10248, "kube-dns": 8080}
+HTTP_PORTS = {"kubelet": 10248, "kube-dns": 8080, "kube-proxy": 10256}
 """The default ports of the health endpoints (PROC-6)."""
 FINISH_SECONDS = 5.0
 """How long a component that is stopped may take to release its Lease."""
@@ -188,7 +188,7 @@ def run_controller_manager(options: ControllerManagerOptions) -> int:
         if options.pki:
             pki = Path(options.pki).expanduser().absolute()
             authorities = signing_authorities(check_authority(Pair(pki / "ca.crt", pki / "ca.key")))
-        machine = components.controller_manager(_authority(component), ranges, authorities)
+        machine = components.controller_manager(authority_of(component), ranges, authorities)
         component.add(_elected(machine, options))
         return "", _nothing
 
@@ -238,7 +238,7 @@ def _elected(machine: Any, options: ElectedOptions) -> Any:
     return with_leader_election(machine, hostname()) if options.leader_elect else machine
 
 
-def _authority(component: Component) -> str:
+def authority_of(component: Component) -> str:
     """The certificate of the cluster's authority, which pods get: that of the kubeconfig."""
     authority = component.access.authority
     content = authority.content or (Path(authority.path).read_bytes() if authority.path else b"")

@@ -1,5 +1,6 @@
 """This machine: its name, its address, and the name server that it can run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from refk8s.adapters.linux.resolv_conf import DEFAULT
 
 if TYPE_CHECKING:
     from refk8s.adapters.linux.name_server.server import PodsBridge
+    from refk8s.adapters.linux.service_rules import Aside, ServiceRules
     from refk8s.core.ports import NameServer
 
 
@@ -25,9 +27,19 @@ def create_name_server(
     return NameServer(domain, resolv_conf or DEFAULT, cluster_address, pods_bridge)
 
 
+def create_service_rules(
+    rules_id: str, node_ip: str, pod_cidr: Callable[[], tuple[str, str]], aside: "Aside"
+) -> "ServiceRules":
+    """The service rules of this machine."""
+    from refk8s.adapters.linux.service_rules import ServiceRules
+
+    return ServiceRules(rules_id, node_ip, pod_cidr, aside)
+
+
 __all__ = [
     "address_towards",
     "create_name_server",
+    "create_service_rules",
     "hostname",
     "is_own_address",
     "node_address",
