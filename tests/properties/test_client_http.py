@@ -1,5 +1,5 @@
 """The client against a real API server over a loopback port, with connections that are cut. Rules
-CLIENT-3 to CLIENT-7 (spec/client.md)."""
+CLIENT-3 to CLIENT-7, CLIENT-11 (spec/client.md)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ from refk8s.components.client.http_api import (
     Call,
     HttpApi,
 )
-from refk8s.components.client.pool import CONNECTIONS_MAX
+from refk8s.components.client.pool import CONNECTIONS_MAX, URGENT_MAX
+from refk8s.components.clock import Clock
 from refk8s.core.api import resources, status
 from refk8s.core.api.codec import encode
+from refk8s.core.api.coordination_v1 import Lease
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta
 from refk8s.core.api.request import Options, Request, WatchEvent
 from refk8s.core.api.user import ADMIN
+from refk8s.core.client.kubeconfig import Access
 from refk8s.core.client.retry import retry_seconds
 from refk8s.core.value import evolve
 
@@ -459,6 +462,56 @@ def test_client_7_requests_are_sent_over_a_bounded_number_of_connections() -> No
                     await asyncio.sleep(0.01)
             assert 1 < world.cutter.open_max <= CONNECTIONS_MAX
             assert "late" not in order[: 200 - CONNECTIONS_MAX]
+
+    in_loop(test)
+
+
+class SlowServer:
+    """An API server that answers requests for Leases at once, and all others never."""
+
+    def __init__(self) -> None:
+        self.held = 0  # requests that wait for an answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = [line for line in head.splitlines() if line.startswith("Content-Length")]
+                await reader.readexactly(int(length[0].split(":")[1]) if length else 0)
+                if "/leases/" in head:
+                    lease = Lease(metadata=ObjectMeta(name="l"))
+                    writer.write(an_answer(200, encode(lease)))
+                else:
+                    self.held += 1
+                    await asyncio.Event().wait()
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+
+
+def test_client_11_a_lease_is_renewed_however_many_requests_wait() -> None:
+    # Shows CLIENT-11.a.
+    async def test() -> None:
+        slow = SlowServer()
+        server = await asyncio.start_server(slow.serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = HttpApi(Access(f"http://127.0.0.1:{port}"), "tester/v1", Clock())
+        try:
+            for number in range(500):
+                client.submit(create(f"c-{number}"), lambda _: None)
+            async with asyncio.timeout(20):
+                while slow.held < CONNECTIONS_MAX:
+                    await asyncio.sleep(0.01)
+                renewal = Request("get", resources.LEASES, "kube-system", "l", user=ADMIN)
+                for _ in range(10):
+                    answers = await asyncio.gather(*[client.call(renewal) for _ in range(9)])
+                    assert all(answer is not None and answer.ok for answer in answers)
+            assert slow.held == CONNECTIONS_MAX, "the other requests do not use these connections"
+            assert len(client.pool._idle) + len(client.pool._busy) <= CONNECTIONS_MAX + URGENT_MAX
+        finally:
+            client.close()
+            server.close()
 
     in_loop(test)
 

@@ -21,6 +21,7 @@ from refk8s.components.client.tls import TlsContexts
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.api.resources import LEASES
 from refk8s.core.client.kubeconfig import Access
 from refk8s.core.client.request import HttpRequest, to_http
 from refk8s.core.client.response import Unreadable, to_response
@@ -161,7 +162,8 @@ class Call:
         self.request = request
         self.answer = answer
         self.background = background
-        self.seconds = LEASE_SECONDS if request.resource.plural == "leases" else ANSWER_SECONDS
+        self.is_urgent = request.resource == LEASES and request.verb not in ("list", "watch")
+        self.seconds = LEASE_SECONDS if self.is_urgent else ANSWER_SECONDS
         self._http = to_http(request)
         self._refusals = 0
         self._renewed = False

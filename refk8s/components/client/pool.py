@@ -14,6 +14,7 @@ from refk8s.components.client.connection import Connection, Receiver
 log = logging.getLogger("refk8s")
 
 CONNECTIONS_MAX = 32
+URGENT_MAX = 4  # more connections, which only urgent requests may use
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 
@@ -23,6 +24,9 @@ class Sending(Receiver, Protocol):
 
     seconds: float
     """How long its answer may take."""
+
+    is_urgent: bool
+    """Whether it goes before all others, and waits for none of them."""
 
     def message(self) -> bytes:
         """The request as bytes, with the present credentials."""
@@ -43,6 +47,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._busy: dict[Connection, None] = {}
         self._opening: set[asyncio.Task[None]] = set()
+        self._urgent: deque[Sending] = deque()
         self._waiting: deque[Sending] = deque()
         self._background: deque[Sending] = deque()
         self._is_away = False  # the last attempt to connect has failed
@@ -59,15 +64,18 @@ class Pool:
 
     def submit(self, sending: Sending, background: bool) -> None:
         """Send it when a connection is free."""
-        (self._background if background else self._waiting).append(sending)
+        queue = self._urgent if sending.is_urgent else self._waiting
+        (self._background if background else queue).append(sending)
         self._pump()
 
     def _pump(self) -> None:
-        while self._waiting or self._background:
+        while self._urgent or self._waiting or self._background:
+            if not self._urgent and len(self._busy) >= CONNECTIONS_MAX:
+                break  # what is idle is for urgent requests
             connection = self._next_idle()
             if connection is None:
                 break
-            sending = (self._waiting or self._background).popleft()
+            sending = (self._urgent or self._waiting or self._background).popleft()
             self._busy[connection] = None
             connection.send(
                 sending.message(),
@@ -85,10 +93,13 @@ class Pool:
 
     def _open_more(self) -> None:
         """Open as many connections as requests wait; only one after a failure."""
+        used = len(self._busy) + len(self._opening)
         wanted = min(
             len(self._waiting) + len(self._background) - len(self._opening),
-            CONNECTIONS_MAX - len(self._busy) - len(self._opening),
+            CONNECTIONS_MAX - used,
         )
+        urgent = min(len(self._urgent), CONNECTIONS_MAX + URGENT_MAX - used)
+        wanted = max(wanted, urgent if not self._opening else 0)
         if self._is_away:
             wanted = min(wanted, 1 - len(self._opening))
         for _ in range(wanted if not self._is_closed else 0):
@@ -105,7 +116,8 @@ class Pool:
             return
         if (error := task.exception()) is not None and not self._busy and not self._opening:
             # No connection is left that could carry what waits: it is unknown at once (CLIENT-3).
-            waiting = [*self._waiting, *self._background]
+            waiting = [*self._urgent, *self._waiting, *self._background]
+            self._urgent.clear()
             self._waiting.clear()
             self._background.clear()
             for sending in waiting:
@@ -120,7 +132,7 @@ class Pool:
         elif connection.is_open:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
-        if self._waiting or self._background:
+        if self._urgent or self._waiting or self._background:
             self._loop.call_soon(self._pump)
 
     # --- connections
@@ -177,8 +189,8 @@ class Pool:
         """Close every connection; no answer is delivered any more."""
         self._is_closed = True
         self._timer.cancel()
-        self._waiting.clear()
-        self._background.clear()
+        for queue in (self._urgent, self._waiting, self._background):
+            queue.clear()
         for task in self._opening:
             task.cancel()
         for connection in (*self._idle, *self._busy):
