@@ -84,12 +84,53 @@ def healthz_port(default: int) -> Callable[[Command], Command]:
 
 def elected_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """The flags of a component of which one instance is active."""
-    return click.option(
-        "--leader-elect/--no-leader-elect",
-        default=True,
-        show_default=True,
-        help="Act only while this instance holds the Lease of the component.",
-    )(command)
+    for option in (
+        click.option(
+            "--leader-elect-resource-namespace",
+            default="kube-system",
+            show_default=True,
+            metavar="NAME",
+            help="The namespace of the Lease.",
+        ),
+        click.option(
+            "--leader-elect-resource-name",
+            default="",
+            metavar="NAME",
+            help="The name of the Lease.  [default: that of the component]",
+        ),
+        click.option(
+            "--leader-elect-retry-period",
+            default="2s",
+            show_default=True,
+            metavar="DURATION",
+            help="The time between two attempts to acquire or renew the Lease.",
+        ),
+        click.option(
+            "--leader-elect-renew-deadline",
+            default="10s",
+            show_default=True,
+            metavar="DURATION",
+            help="The time after which a leader that cannot renew the Lease stops leading.",
+        ),
+        click.option(
+            "--leader-elect-lease-duration",
+            default="15s",
+            show_default=True,
+            metavar="DURATION",
+            help="The time that candidates wait after the last renewal that they have seen.",
+        ),
+        click.option(
+            "--leader-elect",
+            is_flag=False,
+            flag_value="true",
+            default=True,
+            type=bool,
+            metavar="[true|false]",
+            help="Act only while this instance holds the Lease of the component.  [default: true]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 cluster_domain = click.option(

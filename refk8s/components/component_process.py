@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
     from refk8s.core.controllers.node_ipam import PodRanges
+    from refk8s.core.loop.lease_lock import ElectionConfig
 
 HTTPS_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 HTTP_PORTS = {"kubelet": 10248, "kube-dns": 8080, "kube-proxy": 10256}
@@ -42,6 +43,11 @@ class ElectedOptions(ClientOptions):
     """The flags of a component of which one instance is active."""
 
     leader_elect: bool = True
+    leader_elect_lease_duration: str = "15s"
+    leader_elect_renew_deadline: str = "10s"
+    leader_elect_retry_period: str = "2s"
+    leader_elect_resource_name: str = ""
+    leader_elect_resource_namespace: str = "kube-system"
 
 
 @frozen
@@ -231,11 +237,47 @@ def find_pod_ranges(cluster_cidr: str | None, mask_size: int) -> "PodRanges | No
     return PodRanges(network, mask_size, (IPv4Network(SERVICE_CIDR),))
 
 
+def find_election(options: ElectedOptions, name: str) -> "ElectionConfig":
+    """The Lease and the times of the flags `--leader-elect-...`; `name` is that of the component.
+    Raises CannotRun (ELECT-11)."""
+    from refk8s.components.options import parse_duration
+    from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
+    from refk8s.core.context import SECOND
+    from refk8s.core.loop.lease_lock import BadElection, ElectionConfig
+
+    lease = options.leader_elect_resource_name or name
+    namespace = options.leader_elect_resource_namespace
+    if dns_subdomain(lease):
+        raise CannotRun(f"--leader-elect-resource-name {lease!r}: not the name of a Lease")
+    if dns_label(namespace):
+        raise CannotRun(
+            f"--leader-elect-resource-namespace {namespace!r}: not the name of a namespace"
+        )
+    times = []
+    for flag in ("lease_duration", "renew_deadline", "retry_period"):
+        text = getattr(options, f"leader_elect_{flag}")
+        try:
+            times.append(round(parse_duration(text) * SECOND))
+        except ValueError:
+            words = f"--leader-elect-{flag.replace('_', '-')} {text}"
+            raise CannotRun(f"{words}: not a duration such as 15s or 1m30s") from None
+    try:
+        return ElectionConfig(lease, namespace, *times)
+    except BadElection as error:
+        raise CannotRun(
+            f"--leader-elect-lease-duration {options.leader_elect_lease_duration}, --leader-elect-"
+            f"renew-deadline {options.leader_elect_renew_deadline}, --leader-elect-retry-period "
+            f"{options.leader_elect_retry_period}: {error}"
+        ) from None
+
+
 def _elected(machine: Any, options: ElectedOptions) -> Any:
     from refk8s.components.this_machine import hostname
     from refk8s.core.components import with_leader_election
 
-    return with_leader_election(machine, hostname()) if options.leader_elect else machine
+    if not options.leader_elect:
+        return machine
+    return with_leader_election(machine, hostname(), find_election(options, machine.name))
 
 
 def authority_of(component: Component) -> str:

@@ -4,6 +4,7 @@ runs."""
 import asyncio
 
 import pytest
+from click.testing import CliRunner
 from election_world import (
     PERIOD,
     START,
@@ -17,8 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import choices, run, settle
 
+from refk8s.cli.processes import scheduler
+from refk8s.components import component_process
 from refk8s.components.clock import Clock
 from refk8s.components.driver import Driver
+from refk8s.components.files import CannotRun
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import CONFIG_MAPS, LEASES
 from refk8s.core.cluster.state import Cluster
@@ -390,6 +394,49 @@ def test_elect_11_only_times_that_exclude_two_leaders_are_taken(duration, deadli
         assert not is_safe
     else:
         assert is_safe
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), (15, 10, 2, "kube-scheduler", "kube-system")),
+        (
+            ("--leader-elect-lease-duration=1m", "--leader-elect-renew-deadline=40s",
+             "--leader-elect-retry-period", "1.5s", "--leader-elect-resource-name=a", "--leader-elect-resource-namespace=b"),
+            (60, 40, 1.5, "a", "b"),
+        ),
+        (("--leader-elect=false",), None),
+        (("--leader-elect", "--leader-elect-retry-period=500ms"), (15, 10, 0.5, "kube-scheduler", "kube-system")),
+    ],
+)  # fmt: skip
+def test_elect_11_the_flags_are_those_of_upstream(monkeypatch, flags, expected):
+    """ELECT-11, PROC-5: from the command line to the configuration."""
+    seen = []
+    monkeypatch.setattr(component_process, "run_scheduler", lambda options: seen.append(options))
+    result = CliRunner().invoke(scheduler, list(flags))
+    assert result.exit_code == 0, result.output
+    [options] = seen
+    assert options.leader_elect == (expected is not None)
+    if expected is not None:
+        config = component_process.find_election(options, "kube-scheduler")
+        times = (config.lease_duration, config.renew_deadline, config.retry_period)
+        assert (*[time / SECOND for time in times], config.name, config.namespace) == expected
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ({"leader_elect_lease_duration": "10s"}, "greater than the renew deadline"),
+        ({"leader_elect_lease_duration": "15500ms"}, "whole number of seconds"),
+        ({"leader_elect_retry_period": "soon"}, "not a duration"),
+        ({"leader_elect_resource_name": "A_b"}, "not the name of a Lease"),
+        ({"leader_elect_resource_namespace": "a.b"}, "not the name of a namespace"),
+    ],
+)
+def test_elect_11_a_flag_that_is_not_allowed_is_refused_in_one_line(flag, words):
+    with pytest.raises(CannotRun, match=words) as refused:
+        component_process.find_election(component_process.ElectedOptions(**flag), "x")
+    assert "\n" not in str(refused.value) and "--leader-elect" in str(refused.value)
 
 
 def test_elect_12_what_an_earlier_leader_requested_is_dropped():
