@@ -1,4 +1,4 @@
-"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7
+"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7, CLIENT-11
 (spec/client.md)."""
 
 import asyncio
