@@ -101,6 +101,28 @@ def test_exec_has_input_output_files_and_an_exit_code(cluster: FakeCluster, prot
     )
 
 
+def test_a_pod_and_a_node_are_debugged(cluster: FakeCluster) -> None:
+    """KUBELET-100, with kubectl."""
+    k = cluster.kubectl
+    command = ("--image=busybox", "--", "sh", "-c", "hostname; sleep 1000")
+    k("debug", "silent", "-c", "debugger", "--target=main", *command)
+    until(lambda: k("logs", "silent", "-c", "debugger", fine=False) == "silent", "it does not run")
+    assert k("exec", "silent", "-c", "debugger", "--", "echo", "here") == "here"
+    k("debug", "node/node-1", "--image=busybox", "--", "sh", "-c", "echo on the node")
+    until(lambda: "Completed" in k("get", "pods"), "the pod of the node does not end")
+
+
+def test_metrics_are_those_of_the_annotations(cluster: FakeCluster) -> None:
+    """STREAM-17, SHELL-11, with kubectl."""
+    k = cluster.kubectl
+    k("annotate", "pod", "web", "refk8s/cpu-usage=250m", "refk8s/memory-usage=64Mi")
+    until(lambda: "250m" in k("top", "pod", "web"), "kubectl top has another value")
+    assert k("top", "pod", "web", "--containers").split()[-2:] == ["250m", "64Mi"]
+    assert {line.split()[0] for line in k("top", "nodes").splitlines()[1:]} == {"node-1", "node-2"}
+    path = "/api/v1/namespaces/default/pods/web:80/proxy/x?y=z"
+    assert "request: GET /x?y=z" in k("get", "--raw", path)  # STREAM-11
+
+
 def test_files_are_copied_both_ways(cluster: FakeCluster, protocol: None, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").write_text("content\n" * 1000)

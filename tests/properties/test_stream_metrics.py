@@ -270,6 +270,10 @@ def test_stream_17_the_answers_of_the_group() -> None:
             assert code == 404 and "metrics.k8s.io" in found["message"], path
         assert (await get("pods", b"labelSelector=%2C"))[0] == 400
         assert node.asked == 1  # STREAM-17.c
+        _, _, groups = await asked(front, "GET", "/apis")
+        assert b'"metrics.k8s.io/v1beta1"' in groups
+        for path in ("/openapi/v2", "/openapi/v3"):
+            assert (await asked(front, "GET", path))[0] == 200
         code, _, body = await asked(
             front,
             "GET",

@@ -42,6 +42,7 @@ from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.apiserver.validation import (
     validate_approval_update,
     validate_create,
+    validate_ephemeral_update,
     validate_status_update,
     validate_update,
 )
@@ -204,7 +205,11 @@ def _defaulted(resource: Resource, new: Any, old: Any) -> Any:
     return drop_disabled(resource, default(resource, new), old)
 
 
-_VALIDATE = {"status": validate_status_update, "approval": validate_approval_update}
+_VALIDATE = {
+    "status": validate_status_update,
+    "approval": validate_approval_update,
+    "ephemeralcontainers": validate_ephemeral_update,
+}
 
 
 def _connect(exchange: Exchange) -> Outcome:

@@ -1,5 +1,5 @@
 """The sandbox and containers that the runtime creates for a pod's spec. Rules KUBELET-50,
-KUBELET-55, KUBELET-94 (spec/kubelet.md).
+KUBELET-55, KUBELET-94, KUBELET-101 (spec/kubelet.md).
 
 Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a
 Pod or Container", "Adding entries to Pod /etc/hosts with HostAliases". Left out: sharing the
@@ -211,7 +211,27 @@ def compute_container_config(
         spec_hash=spec_hash(container),
         hosts=compute_hosts(facts, pod, container, ips),
         host_network=bool(spec.host_network),
+        target_id=compute_target(draft, pod, container),
     )
+
+
+def compute_target(draft: Draft, pod: Pod, container: Container) -> str:
+    """The id of the container whose processes an ephemeral container sees (KUBELET-101); empty
+    without a target. Raises BadConfig if the target does not run."""
+    name = next(
+        (
+            one.target_container_name
+            for one in pod.spec.ephemeral_containers or ()
+            if one.name == container.name
+        ),
+        None,
+    )
+    if not name or pod.spec.host_pid:
+        return ""
+    target = draft.memory.container(name)
+    if target.current is None or not target.running:
+        raise BadConfig(f'the target container "{name}" does not run')
+    return target.current.id
 
 
 def is_expected_to_end(pod: Pod, container: Container) -> bool:

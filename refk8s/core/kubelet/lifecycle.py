@@ -31,7 +31,7 @@ from refk8s.core.kubelet.memory import (
     START,
     STOP,
 )
-from refk8s.core.pods.containers import every_container, is_sidecar, sidecars
+from refk8s.core.pods.containers import ephemeral_containers, every_container, is_sidecar, sidecars
 from refk8s.core.pods.status import is_finished
 from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
 
@@ -196,7 +196,11 @@ def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
         return draft.memory.sandbox_operation != STOP
     strays = [
         container
-        for container in (*(pod.spec.init_containers or ()), *pod.spec.containers)
+        for container in (
+            *(pod.spec.init_containers or ()),
+            *pod.spec.containers,
+            *ephemeral_containers(pod.spec),
+        )
         if is_stray(draft, container.name)
     ]
     for container in strays:

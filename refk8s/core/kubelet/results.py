@@ -24,7 +24,7 @@ from refk8s.core.kubelet.memory import (
     PodMemory,
     lost_status,
 )
-from refk8s.core.pods.containers import every_container
+from refk8s.core.pods.containers import find_container
 from refk8s.core.ports import (
     EXITED,
     RUNNING,
@@ -211,7 +211,8 @@ def _pulled(
 def _is_pulling(memory: PodMemory, name: str, image: str) -> bool:
     if memory.pod is None:
         return False
-    return any(c.name == name and c.image == image for c in every_container(memory.pod.spec))
+    container = find_container(memory.pod.spec, name)
+    return container is not None and container.image == image
 
 
 def _created(

@@ -46,7 +46,7 @@ from refk8s.core.kubelet.memory import (
     PodMemory,
 )
 from refk8s.core.kubelet.sync_pod import restarts
-from refk8s.core.pods.containers import is_init, is_sidecar
+from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
 from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED
 from refk8s.core.value import Value
 
@@ -79,6 +79,14 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     statuses = [
         _container(facts, pod, c, memory, old.container_statuses, over) for c in pod.spec.containers
     ]
+    ephemeral = [
+        replace(
+            _container(facts, pod, c, memory, old.ephemeral_container_statuses, over),
+            ready=False,
+            started=None,
+        )
+        for c in ephemeral_containers(pod.spec)
+    ]
     counts = _count(pod, memory, init_statuses, statuses)
     phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
@@ -110,6 +118,7 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
         observed_generation=pod.metadata.generation,
         init_container_statuses=tuple(init_statuses) or None,
         container_statuses=tuple(statuses) or None,
+        ephemeral_container_statuses=tuple(ephemeral) or None,
     )
     return replace(
         status,

@@ -1,5 +1,5 @@
 """The operations for a pod that runs: its sandbox, then its containers in order, and restarts.
-Rules KUBELET-10 ... KUBELET-22.
+Rules KUBELET-10 ... KUBELET-22, KUBELET-100.
 
 The function is level-based: it compares the running containers with the pod's spec, and returns the
 next operations. It waits for a running operation; an image pull delays only its own container.
@@ -13,7 +13,7 @@ next operations. It waits for a running operation; an image pull delays only its
 | exited, not to be restarted | none; when all are so, the pod ends |
 
 Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers",
-"Container Lifecycle Hooks". Left out: ephemeral containers; in-place resize of resources.
+"Container Lifecycle Hooks", "Ephemeral Containers". Left out: in-place resize of resources.
 """
 
 import re
@@ -45,7 +45,7 @@ from refk8s.core.kubelet.memory import (
 from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.volumes import plan_volumes
-from refk8s.core.pods.containers import is_init, is_sidecar
+from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
 from refk8s.core.ports import (
     CREATED,
     RUNNING,
@@ -104,12 +104,24 @@ def plan_containers(draft: Draft, pod: Pod) -> str:
             check_running(draft, pod, container)
     for container in pod.spec.containers:
         check_running(draft, pod, container)
-    ready = bring_up(draft, pod) if starts or alive else False
-    for container in starts:
+    ephemeral = ephemeral_starts(draft, pod)
+    ready = bring_up(draft, pod) if starts or alive or ephemeral else False
+    for container in (*ephemeral, *starts):
         advance(draft, pod, container, ready)
     for name in sorted(draft.memory.containers):
         remove_stale(draft, name)
     return RUNNING_STAGE
+
+
+def ephemeral_starts(draft: Draft, pod: Pod) -> list[Container]:
+    """The ephemeral containers that have not run yet; they wait for no other container
+    (KUBELET-100)."""
+    return [
+        container
+        for container in ephemeral_containers(pod.spec)
+        if (memory := draft.memory.container(container.name)).current is None
+        or (memory.created and in_sandbox(draft, memory))
+    ]
 
 
 def is_wanted(pod: Pod, container: Container, memory: ContainerMemory) -> bool:

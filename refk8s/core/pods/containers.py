@@ -1,11 +1,12 @@
-"""Kinds of containers of a pod: regular ones, init containers, sidecars. Rule POD-22 (spec/pod.md).
+"""Kinds of containers of a pod: regular ones, init containers, sidecars, ephemeral ones. Rules
+POD-22 (spec/pod.md), KUBELET-100 (spec/kubelet.md).
 
-Source: Kubernetes documentation, "Init Containers", "Sidecar Containers".
+Source: Kubernetes documentation, "Init Containers", "Sidecar Containers", "Ephemeral Containers".
 """
 
 from typing import Protocol
 
-from refk8s.core.api.core_v1 import Container, PodSpec
+from refk8s.core.api.core_v1 import Container, EphemeralContainer, PodSpec
 
 
 class HasRestartPolicy(Protocol):
@@ -45,11 +46,30 @@ def is_init(spec: PodSpec, container: Container) -> bool:
 
 def find_container(spec: PodSpec, name: str) -> Container | None:
     """The container of this name, of any kind. Names are unique in a pod."""
-    return next((one for one in every_container(spec) if one.name == name), None)
+    every = (*every_container(spec), *ephemeral_containers(spec))
+    return next((one for one in every if one.name == name), None)
+
+
+def ephemeral_containers(spec: PodSpec) -> tuple[Container, ...]:
+    """The ephemeral containers as ordinary ones, without their targets."""
+    return tuple([as_container(one) for one in spec.ephemeral_containers or ()])
+
+
+def as_container(ephemeral: EphemeralContainer) -> Container:
+    """The fields that both kinds have."""
+    return Container(**{name: getattr(ephemeral, name) for name in _SHARED})
+
+
+_SHARED = tuple(
+    [name for name in Container.__struct_fields__ if name in EphemeralContainer.__struct_fields__]
+)
 
 
 def field_path(spec: PodSpec | None, name: str) -> str:
     """The field path of a container for Events: `spec.containers{web}`."""
-    inits = spec.init_containers or () if spec is not None else ()
-    kind = "initContainers" if any(one.name == name for one in inits) else "containers"
+    kind = "containers"
+    if spec is not None and any(one.name == name for one in spec.init_containers or ()):
+        kind = "initContainers"
+    elif spec is not None and any(one.name == name for one in spec.ephemeral_containers or ()):
+        kind = "ephemeralContainers"
     return f"spec.{kind}{{{name}}}"

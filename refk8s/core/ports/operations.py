@@ -107,6 +107,7 @@ class ContainerConfig(Value, frozen=True):
     hosts: str = ""  # the content of /etc/hosts; empty: the runtime's own
     # the lines of the node's /etc/hosts follow the first line of `hosts`
     host_network: bool = False
+    target_id: str = ""  # the container whose process namespace it joins; empty: its own
 
 
 class SandboxStatus(Value, frozen=True):

@@ -183,7 +183,7 @@ class Containers:
         host: dict[str, Any] = {
             "NetworkMode": joined,
             "IpcMode": "host" if sandbox["HostConfig"]["IpcMode"] == "host" else joined,
-            "PidMode": "host" if sandbox["Config"]["Labels"].get(labels.HOST_PID) == "1" else "",
+            "PidMode": self._process_namespace(config, sandbox),
             "Mounts": self._mounts(config),
             "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
             "ReadonlyRootfs": config.read_only_root,
@@ -210,6 +210,17 @@ class Containers:
         if config.user:
             body["User"] = config.user
         return body
+
+    def _process_namespace(self, config: ContainerConfig, sandbox: dict[str, Any]) -> str:
+        """The node's, that of a container of the same pod (KUBELET-101), or its own."""
+        if sandbox["Config"]["Labels"].get(labels.HOST_PID) == "1":
+            return "host"
+        if not config.target_id:
+            return ""
+        found = self._own(config.target_id, config.pod_uid)
+        if found is None:
+            raise Refused(404, "the target container is gone")
+        return f"container:{config.target_id}"
 
     def _mounts(self, config: ContainerConfig) -> list[dict[str, Any]]:
         mounts: list[dict[str, Any]] = []

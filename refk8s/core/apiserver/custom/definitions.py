@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from refk8s.core.api import status
 from refk8s.core.api.custom import resources_of, version_order
-from refk8s.core.api.resources import ALL, CUSTOM_RESOURCE_DEFINITIONS, Resource
+from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, SERVED, Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.store import Record
@@ -66,4 +66,4 @@ def served(store: Reader) -> Resources:
 
 @lru_cache(maxsize=4)
 def _joined(custom: Resources) -> Resources:
-    return (*ALL, *custom)
+    return (*SERVED, *custom)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from refk8s.core.api.resources import ALL, Resource
+from refk8s.core.api.resources import ALL, METRICS, Resource
 from refk8s.core.api.status import ApiError, not_acceptable
 from refk8s.core.apiserver.discovery import VERSION, groups, versions
 from refk8s.core.apiserver.openapi import protobuf_v2
@@ -44,6 +44,7 @@ def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | 
     `accept` is the Accept header. Raises ApiError 406 for a client that does not accept JSON
     (DISC-7), because it would read the document as protobuf.
     """
+    resources = _documented(resources)
     wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
     if protobuf_v2.MEDIA_TYPE in wanted and path.strip("/") == "openapi/v2":
         return document_v2_protobuf(resources)
@@ -63,6 +64,12 @@ def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | 
         ):
             return document_v3(resources, group, version)
     return None
+
+
+@lru_cache(maxsize=4)
+def _documented(resources: Resources) -> Resources:
+    """Those with schemas: the published definitions do not have metrics.k8s.io (STREAM-17)."""
+    return tuple([one for one in resources if one not in METRICS])
 
 
 @lru_cache(maxsize=4)

@@ -275,6 +275,14 @@ def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]
     return tuple(causes)
 
 
+def validate_ephemeral_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
+    """The causes of an update of a pod's ephemeral containers."""
+    from refk8s.core.apiserver.validation import pod
+
+    causes = _check_changed_metadata(resource, _checks(resource), new, old)
+    return tuple(causes + pod.validate_ephemeral_update(new, old))
+
+
 def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
     """The causes of an update of the status."""
     if resource.is_custom:

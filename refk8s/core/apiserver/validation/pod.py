@@ -370,8 +370,6 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
             forbidden("spec.initContainers", "pod updates may not add or remove containers"),
         ]
     causes += _validate_deadline(after.active_deadline_seconds, before.active_deadline_seconds)
-    if after.ephemeral_containers != before.ephemeral_containers:
-        causes += _validate_existing_ephemeral_containers(after, before)
     added = [
         gate.name
         for gate in after.scheduling_gates or ()
@@ -400,7 +398,6 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
         active_deadline_seconds=before.active_deadline_seconds,
         scheduling_gates=before.scheduling_gates,
         tolerations=before.tolerations,
-        ephemeral_containers=before.ephemeral_containers,
     )
     if gated:  # while a pod has scheduling gates, its node selector may become stricter
         munged = replace(munged, node_selector=before.node_selector, affinity=before.affinity)
@@ -436,6 +433,13 @@ def _validate_deadline(after: int | None, before: int | None) -> Causes:
     if before is not None and before < after:
         return [invalid(at, after, "must be less than or equal to previous value")]
     return []
+
+
+def validate_ephemeral_update(new: Pod, old: Pod) -> Causes:
+    """VAL-17: of the ephemeral containers, through their own path: more of them, and no others."""
+    if new.spec == old.spec:
+        return []
+    return validate_pod(new) + _validate_existing_ephemeral_containers(new.spec, old.spec)
 
 
 def _validate_existing_ephemeral_containers(after: PodSpec, before: PodSpec) -> Causes:
