@@ -173,8 +173,14 @@ def make_self_signed(key: bytes, name: str, now: datetime) -> bytes:
     return _sign(key, _name(name), key, extensions, now, issuer=name)
 
 
-def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime) -> bytes:
-    """A server certificate, in PEM, for these names and addresses."""
+def make_server(
+    key: bytes,
+    authority_key: bytes,
+    hosts: Iterable[str],
+    now: datetime,
+    issuer: str = AUTHORITY_NAME,
+) -> bytes:
+    """A server certificate, in PEM, for these names and addresses. `issuer`: the authority's name."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -183,7 +189,7 @@ def make_server(key: bytes, authority_key: bytes, hosts: Iterable[str], now: dat
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
     ]
-    return _sign(key, _name("refk8s"), authority_key, extensions, now)
+    return _sign(key, _name("refk8s"), authority_key, extensions, now, issuer)
 
 
 def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: datetime) -> bytes:

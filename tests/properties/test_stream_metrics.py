@@ -56,6 +56,7 @@ COUNTS = st.lists(st.tuples(st.integers(0, 10**13), st.integers(0, 3)), min_size
 
 @given(st.integers(0, 10 * SECOND), COUNTS, COUNTS)
 @example(0, [(5, 0), (3, 0)], [(5, 0), (3, 1)])
+@example(0, [(0, 0), (0, 0)], [(0, 1), (1, 1)])
 def test_stream_17_a_rate_is_never_negative_whatever_the_counters_do(
     passed: int, machine: list[tuple[int, int]], container: list[tuple[int, int]]
 ) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 from refk8s.components import certificates
 from refk8s.components.client.tls import as_file
 from refk8s.components.connection import Server
+from refk8s.components.credentials import KUBELET_AUTHORITY_NAME, load_kubelet_authority
 from refk8s.components.files import CannotRun, read_file
 from refk8s.components.health_server import METRICS_TYPE, exposition
 from refk8s.components.kubelet.server import (
@@ -193,15 +194,15 @@ def _find_certificate(options: "KubeletOptions", hosts: tuple[str, ...]) -> tupl
         return Pem(path=options.tls_cert_file), Pem(path=options.tls_private_key_file)
     if not options.pki:
         return None
-    authority_key = read_file(Path(options.pki) / "ca.key")
-    if authority_key is None:
-        raise CannotRun(f"--pki {options.pki}: there is no ca.key, as in that of an API server")
-    key = certificates.make_key()
-    try:
-        signed = certificates.make_server(key, authority_key, hosts, datetime.now(UTC))
-    except (ValueError, TypeError) as error:
-        raise CannotRun(f"--pki {options.pki}: ca.key has no private key ({error})") from None
-    return Pem(content=signed), Pem(content=key)
+    directory = Path(options.pki)
+    if read_file(directory / "ca.key") is None:
+        raise CannotRun(f"--pki {directory}: there is no ca.key, as in that of an API server")
+    authority = load_kubelet_authority(directory)  # TRUST-16
+    own, key = certificates.make_key(), read_file(authority.key)
+    assert key is not None, "it was checked"
+    name = KUBELET_AUTHORITY_NAME
+    signed = certificates.make_server(own, key, hosts, datetime.now(UTC), name)
+    return Pem(content=signed), Pem(content=own)
 
 
 def serve_nodes(port: KubeletPort, component: "Component", nodes: Sequence[Node]) -> None:

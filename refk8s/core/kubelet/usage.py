@@ -35,7 +35,7 @@ def compute_summary(
     for one in now.containers:
         last = earlier.get((one.pod_uid, one.name))
         since, used = one.started_at, one.cpu_nanoseconds
-        if before is not None and last is not None and _continues(last, one):
+        if before is not None and before.at < now.at and last is not None and _continues(last, one):
             since, used = before.at, one.cpu_nanoseconds - last.cpu_nanoseconds
         rate = one.cpu_nanocores if one.cpu_nanocores >= 0 else _rate(used, now.at - since)
         by_pod.setdefault(one.pod_uid, []).append(_container(one, rate, now.at))
