@@ -78,10 +78,10 @@ _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
         ("list watch", "core", "namespaces pods"),
         ("list watch", "networking.k8s.io", "networkpolicies"),
     ),
-    # The proxy and the name server of a node that has joined use the certificate of its kubelet
-    # (TRUST-12), which also authenticates the request for its serving certificate (TRUST-9).
+    # The proxy, the name server and the routes of a node that has joined use the certificate of its
+    # kubelet (TRUST-12), which also authenticates the request for its serving certificate (TRUST-9).
     OF_NODES: (
-        ("list watch", "core", "endpoints namespaces services"),
+        ("list watch", "core", "endpoints namespaces nodes services"),
         ("list watch", "discovery.k8s.io", "endpointslices"),
         ("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeserver"),
     ),
