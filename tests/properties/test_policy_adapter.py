@@ -9,9 +9,11 @@ import pytest
 from immutables import Map
 
 from refk8s.adapters.docker.runtime import DockerRuntime
+from refk8s.adapters.fake.nodes import FakeNodes
 from refk8s.adapters.linux import kernel_policies
 from refk8s.adapters.linux.kernel_policies import GIVEN_MAX, KernelPolicies
 from refk8s.adapters.linux.nft import Unusable
+from refk8s.core.context import SeededChance
 from refk8s.core.network import policy_table
 from refk8s.core.ports import (
     NO_POLICIES,
@@ -185,6 +187,14 @@ def test_policy_11_an_address_is_of_the_pod_to_which_it_was_given_last(kernel: K
     for number in range(GIVEN_MAX + 5):
         policies.sandbox_started_now(f"uid-{number}", (f"10.1.{number >> 8}.{number & 255}",))
     assert len(policies._given) == GIVEN_MAX
+
+
+def test_d_84_simulated_nodes_enforce_no_policies() -> None:
+    async def main() -> bool:
+        nodes = FakeNodes(2, lambda: 0, SeededChance(b"seed")).start("cluster")
+        return all(node.policies is None for node in nodes)
+
+    assert asyncio.run(main())
 
 
 def test_policy_14_too_many_rules_are_logged_once(
