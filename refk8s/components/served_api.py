@@ -180,10 +180,12 @@ class ServedApi:
         """Create the objects that every cluster has: namespaces first, since others are in them."""
         from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
         from refk8s.core.apiserver.authorize.default_policy import default_policy
+        from refk8s.core.apiserver.flow_control import default_flow_control
 
         # the endpoints are added later (HOST-2)
         objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, self.port)
         objects += default_policy()
+        objects += default_flow_control()
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
             await asyncio.gather(*(self._ensure(obj) for obj in group))

@@ -721,3 +721,33 @@ def test_def_30_a_request_for_devices_is_for_exactly_one_unless_it_says_otherwis
             assert found.allocation_mode == (mode or "ExactCount")
             assert (found.count or 0) == (count or (0 if mode == "All" else 1))
             assert found.tolerations[0].operator == (operator or "Equal")
+
+
+def test_def_31_a_priority_level_has_shares_and_queues_and_a_flow_schema_a_precedence():
+    group = "flowcontrol.apiserver.k8s.io/v1"
+    limited = {"limitResponse": {"type": "Queue", "queuing": {"handSize": 3}}}
+    made = defaulted(
+        "PriorityLevelConfiguration", group, spec={"type": "Limited", "limited": limited}
+    )
+    assert made["spec"]["limited"] == {
+        "nominalConcurrencyShares": 30,
+        "lendablePercent": 0,
+        "limitResponse": {
+            "type": "Queue",
+            "queuing": {"queues": 64, "handSize": 3, "queueLengthLimit": 50},
+        },
+    }
+    limited = {
+        "nominalConcurrencyShares": 0,
+        "lendablePercent": 5,
+        "limitResponse": {"type": "Reject"},
+    }
+    made = defaulted(
+        "PriorityLevelConfiguration", group, spec={"type": "Limited", "limited": limited}
+    )
+    assert made["spec"]["limited"] == limited
+    made = defaulted("PriorityLevelConfiguration", group, spec={"type": "Exempt", "exempt": {}})
+    assert made["spec"]["exempt"] == {"nominalConcurrencyShares": 0, "lendablePercent": 0}
+    for own, precedence in ({}, 1000), ({"matchingPrecedence": 7}, 7):
+        spec = {"priorityLevelConfiguration": {"name": "x"}, **own}
+        assert defaulted("FlowSchema", group, spec=spec)["spec"]["matchingPrecedence"] == precedence

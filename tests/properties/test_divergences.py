@@ -60,6 +60,18 @@ def test_d_33_a_binding_without_a_node_is_the_clients_mistake(target):
     assert (code, said["reason"]) == (422, "Invalid")
 
 
+def test_d_38_a_flow_schema_without_a_level_has_no_condition():
+    # Upstream's controller sets the condition Dangling.
+    path = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
+    tree = a_manifest(
+        "FlowSchema",
+        "flowcontrol.apiserver.k8s.io/v1",
+        spec={"priorityLevelConfiguration": {"name": "missing"}},
+    )
+    code, made = posted(World(), path, tree)
+    assert code == 201 and made["status"] == {}
+
+
 def test_d_34_there_are_no_component_statuses_and_no_metrics():
     assert json.loads(World().http("GET", "/api/v1/componentstatuses").content)["items"] == []
     assert World().http("GET", "/metrics").code == 404

@@ -19,6 +19,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.selector import from_label_selector
 from refk8s.core.apiserver.admission.create import admit_job
 from refk8s.core.apiserver.defaults import default
+from refk8s.core.apiserver.flow_control import default_flow_control
 from refk8s.core.apiserver.validation import (
     names,
     validate_approval_update,
@@ -128,7 +129,7 @@ def test_val_2_a_status_is_refused_with_these_causes(rule, kind, before, after, 
 
 def test_val_2_every_rule_about_objects_has_an_example_that_it_refuses():
     told = {rule for rule, *_, causes in [*NEW, *CHANGES, *STATUSES] if causes}
-    assert told >= {f"VAL-{n}" for n in (*range(3, 34), 50, 51, 52, *range(60, 68))}
+    assert told >= {f"VAL-{n}" for n in (*range(3, 34), 50, 51, 52, *range(60, 69))}
 
 
 @pytest.mark.parametrize(("before", "after", "causes"), val_examples_cluster.APPROVALS)
@@ -556,3 +557,15 @@ def test_val_67_indexes_are_counted_as_often_as_they_are_named(intervals, comple
 def test_val_67_any_text_is_counted_or_refused(text, completions):
     total, _ = count_indexes(text, completions)
     assert 0 <= total <= max(completions, 0)
+
+
+@pytest.mark.parametrize(
+    "obj", default_flow_control(), ids=lambda one: f"{one.kind}-{one.metadata.name}"
+)
+def test_val_68_the_default_flow_schemas_and_priority_levels_are_valid(obj):
+    """With ADM-12: they are defaulted, and every schema names one of the levels."""
+    resource = resources.by_kind(obj.api_version, obj.kind)
+    assert default(resource, obj) is obj and validate_create(resource, obj) == ()
+    if obj.kind == "FlowSchema":
+        levels = {one.metadata.name for one in default_flow_control() if one.kind != "FlowSchema"}
+        assert obj.spec.priority_level_configuration.name in levels and len(levels) == 8

@@ -53,7 +53,92 @@ DEVICES, DEVICE_CLASS, DEVICE_SLICE = "ResourceClaim.resource.k8s.io/v1", "Devic
 INLINE = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": "d.example", "volumeHandle": "h"}}
 TOPOLOGY = {"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]}
 
+SCHEMA, LEVEL = "FlowSchema.flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io/v1"
+ANY = ["*"]
+EVERY_RESOURCE = {"verbs": ANY, "apiGroups": ANY, "resources": ANY, "namespaces": ANY}
+
+
+def schema(**rule):
+    """A flow schema with one rule, of the group g and every resource but for these fields."""
+    rule = {"subjects": [{"kind": "Group", "group": {"name": "g"}}], "resourceRules": [EVERY_RESOURCE]} | rule
+    return {"spec": {"matchingPrecedence": 500, "priorityLevelConfiguration": {"name": "workload-low"}, "rules": [rule]}}
+
+
+def subject(kind, **parts):
+    return schema(subjects=[{"kind": kind, **parts}])
+
+
+def level(**queuing):
+    limited = {"limitResponse": {"type": "Queue", "queuing": {"queues": 64, "handSize": 8, "queueLengthLimit": 50} | queuing}}
+    return {"spec": {"type": "Limited", "limited": limited}}
+
+
+FLOW_CONTROL = [
+    ("VAL-68", SCHEMA, schema(), []),
+    ("VAL-68", SCHEMA, {"spec": {"matchingPrecedence": 1}}, [
+        ("spec.matchingPrecedence", "Invalid"), ("spec.priorityLevelConfiguration.name", "Required"),
+    ]),
+    ("VAL-68", SCHEMA, {"spec": {"matchingPrecedence": 10_001, "priorityLevelConfiguration": {"name": "A"}, "distinguisherMethod": {"type": "x"}}}, [
+        ("spec.matchingPrecedence", "Invalid"), ("spec.distinguisherMethod.type", "NotSupported"), ("spec.priorityLevelConfiguration.name", "Invalid"),
+    ]),
+    ("VAL-68", SCHEMA, schema(subjects=[]), [("spec.rules[0].subjects", "Required")]),
+    ("VAL-68", SCHEMA, schema(resourceRules=None), [("spec.rules[0]", "Required")]),
+    ("VAL-68", SCHEMA, subject("Robot"), [("spec.rules[0].subjects[0].kind", "NotSupported")]),
+    ("VAL-68", SCHEMA, subject("User", group={"name": "g"}), [
+        ("spec.rules[0].subjects[0].user", "Required"), ("spec.rules[0].subjects[0].group", "Forbidden"),
+    ]),
+    ("VAL-68", SCHEMA, subject("User", user={"name": ""}), [("spec.rules[0].subjects[0].user.name", "Required")]),
+    ("VAL-68", SCHEMA, subject("Group", group={"name": ""}), [("spec.rules[0].subjects[0].group.name", "Required")]),
+    ("VAL-68", SCHEMA, subject("ServiceAccount", serviceAccount={"name": "*", "namespace": "n"}), []),
+    ("VAL-68", SCHEMA, subject("ServiceAccount", serviceAccount={"name": "", "namespace": ""}), [
+        ("spec.rules[0].subjects[0].serviceAccount.name", "Required"), ("spec.rules[0].subjects[0].serviceAccount.namespace", "Required"),
+    ]),
+    ("VAL-68", SCHEMA, schema(resourceRules=[{"verbs": ["*", "get"], "apiGroups": ["*", ""], "resources": ["*", "a"], "namespaces": ["*", "n"]}]), [
+        (f"spec.rules[0].resourceRules[0].{field}", "Invalid") for field in ("verbs", "apiGroups", "resources", "namespaces")
+    ]),
+    ("VAL-68", SCHEMA, schema(resourceRules=[{"verbs": ["go"], "apiGroups": [], "resources": []}]), [
+        ("spec.rules[0].resourceRules[0].verbs", "NotSupported"), ("spec.rules[0].resourceRules[0].apiGroups", "Required"),
+        ("spec.rules[0].resourceRules[0].resources", "Required"), ("spec.rules[0].resourceRules[0].namespaces", "Required"),
+    ]),
+    ("VAL-68", SCHEMA, schema(nonResourceRules=[{"verbs": [], "nonResourceURLs": ["/", "/a/*", "a", "/a b", "/a//b", "/*/b", ""]}]), [
+        ("spec.rules[0].nonResourceRules[0].verbs", "Required"),
+        *[(f"spec.rules[0].nonResourceRules[0].nonResourceURLs[{n}]", "Invalid") for n in (2, 3, 4, 5, 6)],
+    ]),
+    ("VAL-68", SCHEMA, schema(nonResourceRules=[{"verbs": ANY, "nonResourceURLs": []}, {"verbs": ANY, "nonResourceURLs": ["*", "/"]}]), [
+        ("spec.rules[0].nonResourceRules[0].nonResourceURLs", "Required"), ("spec.rules[0].nonResourceRules[1].nonResourceURLs", "Invalid"),
+    ]),
+    ("VAL-68", SCHEMA, {"metadata": {"name": "catch-all"}, **schema()}, [("spec", "Invalid")]),
+    ("VAL-68", LEVEL, level(), []),
+    ("VAL-68", LEVEL, level(handSize=10), []),
+    ("VAL-68", LEVEL, level(handSize=11), [("spec.limited.limitResponse.queuing.handSize", "Invalid")]),
+    ("VAL-68", LEVEL, level(queues=4), [("spec.limited.limitResponse.queuing.handSize", "Invalid")]),
+    ("VAL-68", LEVEL, level(queues=-1, handSize=-1, queueLengthLimit=-1), [
+        (f"spec.limited.limitResponse.queuing.{field}", "Invalid") for field in ("queueLengthLimit", "queues", "handSize")
+    ]),
+    ("VAL-68", LEVEL, level(queues=10_000_001, handSize=1), [("spec.limited.limitResponse.queuing.queues", "Invalid")]),
+    ("VAL-68", LEVEL, {"spec": {"type": "Limited", "exempt": {}}}, [("spec.exempt", "Forbidden"), ("spec.limited", "Required")]),
+    ("VAL-68", LEVEL, {"spec": {"type": "Odd"}}, [("spec.type", "NotSupported")]),
+    ("VAL-68", LEVEL, {"spec": {"type": "Exempt", "limited": {}}}, [("spec.type", "Invalid"), ("spec.limited", "Forbidden")]),
+    ("VAL-68", LEVEL, {"metadata": {"name": "exempt"}, "spec": {"type": "Exempt", "exempt": {"nominalConcurrencyShares": 7, "lendablePercent": 101}}}, [
+        ("spec.exempt.lendablePercent", "Invalid"),
+    ]),
+    ("VAL-68", LEVEL, {"metadata": {"name": "catch-all"}, **level()}, [("spec", "Invalid")]),
+    ("VAL-68", LEVEL, {"spec": {"type": "Limited", "limited": {
+        "nominalConcurrencyShares": -1, "borrowingLimitPercent": -1, "limitResponse": {"type": "Reject", "queuing": {}},
+    }}}, [
+        ("spec.limited.nominalConcurrencyShares", "Invalid"), ("spec.limited.borrowingLimitPercent", "Invalid"),
+        ("spec.limited.limitResponse.queuing", "Forbidden"),
+    ]),
+    ("VAL-68", LEVEL, {"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Queue"}}}}, [
+        ("spec.limited.limitResponse.queuing", "Required"),
+    ]),
+    ("VAL-68", LEVEL, {"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "x"}}}}, [
+        ("spec.limited.limitResponse.type", "NotSupported"),
+    ]),
+]  # fmt: skip
+
 NEW = [
+    *FLOW_CONTROL,
     # volumes: what each source must say
     ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}), []),
     ("VAL-29", "PersistentVolume", {"spec": {"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}}, [

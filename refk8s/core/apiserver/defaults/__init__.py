@@ -1,4 +1,4 @@
-"""Defaulting: values for fields that are absent. Rules DEF-1 to DEF-20 (spec/defaults.md).
+"""Defaulting: values for fields that are absent. Rules DEF-1 to DEF-31 (spec/defaults.md).
 
 `default` is applied to every object that is written, on create and on update alike, and is a
 function of the object alone. Applying it twice is the same as applying it once (DEF-1), and values
@@ -40,6 +40,8 @@ _FILES = {
     "batch_v1.Job": "batch.default_job",
     "batch_v1.CronJob": "batch.default_cron_job",
     "discovery_v1.EndpointSlice": "service.default_endpoint_slice",
+    "flowcontrol_v1.FlowSchema": "flow_control.default_flow_schema",
+    "flowcontrol_v1.PriorityLevelConfiguration": "flow_control.default_priority_level",
     "networking_v1.NetworkPolicy": "network.default_network_policy",
     "networking_v1.IngressClass": "network.default_ingress_class",
     "scheduling_v1.PriorityClass": "cluster.default_priority_class",

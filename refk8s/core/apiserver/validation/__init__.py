@@ -1,4 +1,4 @@
-"""Validation: checks an object before it is stored. Rules VAL-1 to VAL-67 (spec/validation.md).
+"""Validation: checks an object before it is stored. Rules VAL-1 to VAL-68 (spec/validation.md).
 
 Each function takes objects and yields causes: a field, and why it is invalid, in Kubernetes' order
 and with its messages. An object without causes is valid. A check never raises (VAL-1): hostile
@@ -213,6 +213,10 @@ _KINDS = {
         "network.validate_ingress_class", "network.validate_ingress_class_update"
     ),
     "networking_v1.NetworkPolicy": Kind("network.validate_network_policy", whole=True),
+    "flowcontrol_v1.FlowSchema": Kind("flow_control.validate_flow_schema", whole=True),
+    "flowcontrol_v1.PriorityLevelConfiguration": Kind(
+        "flow_control.validate_priority_level", whole=True
+    ),
     "policy_v1.PodDisruptionBudget": Kind(
         "policy.validate_disruption_budget",
         "policy.validate_disruption_budget_update",
