@@ -109,6 +109,22 @@ def unique(rules: list[PolicyRule], role: ClusterRole) -> list[PolicyRule]:
     return [rule for number, rule in enumerate(rules) if rule not in rules[:number]]
 
 
+def test_rbac_9_the_order_is_that_of_the_selectors_and_then_of_the_names() -> None:
+    def role(name: str, label: str) -> ClusterRole:
+        rule = PolicyRule(verbs=("get",), api_groups=("",), resources=(name,))
+        return ClusterRole(metadata=ObjectMeta(name=name, labels={label: "1"}), rules=(rule,))
+
+    selectors = tuple(LabelSelector(match_labels={label: "1"}) for label in ("y", "x"))
+    total = ClusterRole(
+        metadata=ObjectMeta(name="sum"),
+        aggregation_rule=AggregationRule(cluster_role_selectors=selectors),
+    )
+    parts = [role("c", "x"), role("a", "x"), role("b", "y"), role("d", "y")]
+    objects = {one.metadata.name or "": one for one in (*parts, total)}
+    found = settled(objects, {"sum"})["sum"].rules or ()
+    assert [(rule.resources or ())[0] for rule in found] == ["b", "d", "a", "c"]
+
+
 def test_rbac_9_view_edit_and_admin_are_filled() -> None:
     # Shows RBAC-9.c.
     world = AuthorizedWorld()

@@ -158,7 +158,10 @@ def test_rbac_4_a_decision_is_that_of_all_roles_and_bindings_whatever_was_decide
 ) -> None:
     # Shows RBAC-1.a RBAC-1.b RBAC-1.c RBAC-2.a RBAC-2.b RBAC-3.a RBAC-3.b RBAC-4.a AUTHZ-7.c.
     rbac, engine = Rbac(), MemoryEngine(stamp)
+    often = [Attributes(user, "get", "", "pods", "", "a", "one") for user in USERS]
     for step in steps:
+        for asked in often:  # so that something is remembered when a role changes
+            assert rbac(asked, engine).allowed is reference(asked, engine)
         if step == "compact":
             engine.compact(engine.revision)
         elif isinstance(step, Attributes):
@@ -172,6 +175,23 @@ def test_rbac_4_a_decision_is_that_of_all_roles_and_bindings_whatever_was_decide
     for user, name in itertools.product(USERS, ("", "one")):
         asked = Attributes(user, "get", "", "pods", "", "a", name)
         assert rbac(asked, engine).allowed is reference(asked, engine)
+
+
+def test_rbac_4_what_is_taken_away_is_refused_at_once() -> None:
+    rbac, engine = Rbac(), MemoryEngine(stamp)
+    asked = Attributes(JANE, "get", "", "pods", "", "a")
+    role, binding = granting("jane")
+    for taken in (role, binding, granting("eve")[1], granting("jane", verbs=("list",))[0]):
+        for obj in (role, binding):
+            put(engine, obj)
+        assert rbac(asked, engine).allowed
+        if taken in (role, binding):
+            resource = resources.by_kind(taken.api_version, taken.kind)
+            assert resource is not None
+            engine.commit_batch([Txn((), (Delete(resource.key("a", "reader")),))])
+        else:
+            put(engine, taken)
+        assert not rbac(asked, engine).allowed
 
 
 def test_rbac_4_another_store_is_another_state() -> None:

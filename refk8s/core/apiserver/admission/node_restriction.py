@@ -22,7 +22,6 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.pods.references import MIRROR_ANNOTATION, references
 
 LEASE_NAMESPACE: Final = "kube-node-lease"
-RESTRICTED: Final = "node-restriction.kubernetes.io"
 _NODE_SIGNERS: Final = (
     "kubernetes.io/kube-apiserver-client-kubelet",
     "kubernetes.io/kubelet-serving",
@@ -208,8 +207,6 @@ def _is_forbidden(label: str) -> bool:
     """Whether the label is not for kubelets: of node-restriction.kubernetes.io, or of Kubernetes
     without being one of the kubelet's."""
     domain = label.partition("/")[0] if "/" in label else ""
-    if _is_in(domain, RESTRICTED):
-        return True
     if not (_is_in(domain, "kubernetes.io") or _is_in(domain, "k8s.io")):
         return False
     return label not in _KUBELET_LABELS and not any(_is_in(domain, one) for one in _KUBELET_DOMAINS)
