@@ -79,7 +79,8 @@ class Component:
 
     def serve_health(self, options: ClientOptions) -> None:
         """Serve /healthz and the like (PROC-6). Raises CannotRun."""
-        from refk8s.components.health_server import HealthServer, exposition
+        from refk8s.components.exposition import exposition
+        from refk8s.components.health_server import HealthServer
 
         is_tls = self.name in HTTPS_PORTS
         flag = "--secure-port" if is_tls else "--healthz-port"

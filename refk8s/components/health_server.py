@@ -4,7 +4,6 @@ PROC-6 (spec/processes.md)."""
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -13,6 +12,7 @@ from refk8s.components import certificates
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.client.tls import as_file
 from refk8s.components.connection import Server
+from refk8s.components.exposition import METRICS_TYPE
 from refk8s.components.files import CannotRun
 from refk8s.components.listening import listen
 from refk8s.core.api import status
@@ -24,7 +24,6 @@ from refk8s.core.client.kubeconfig import Pem
 
 CONNECTIONS_MAX = 64
 CLOSING_SECONDS = 0.5
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HealthServer:
@@ -103,17 +102,3 @@ def _self_signed() -> ssl.SSLContext:
     with as_file(Pem(content=certificate)) as one, as_file(Pem(content=key)) as other:
         context.load_cert_chain(one, other)
     return context
-
-
-def exposition(collect: Callable[[], Any]) -> bytes:
-    """The metrics of this process and those of `collect`, as Prometheus reads them."""
-    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
-
-    own = CollectorRegistry(auto_describe=False)
-    own.register(_Collector(collect))
-    return generate_latest(REGISTRY) + generate_latest(own)
-
-
-class _Collector:
-    def __init__(self, collect: Callable[[], Any]) -> None:
-        self.collect = collect

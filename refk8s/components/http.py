@@ -1,4 +1,4 @@
-"""The HTTP front of the API server, over TLS. Rules HTTP-1 to HTTP-24 (spec/http.md).
+"""The HTTP front of the API server, over TLS. Rules HTTP-1 to HTTP-25 (spec/http.md).
 
 An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`.
 core/apiserver makes all decisions. The order of a request: authenticate the user by the headers;
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from refk8s.components.apiserver import UNKNOWN, ApiServer
+from refk8s.components.apiserver_metrics import ApiServerMetrics, Meter
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.connection import (
     Connection,
@@ -23,6 +24,7 @@ from refk8s.components.connection import (
     compute_connections_max,
 )
 from refk8s.components.credentials import Credentials
+from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.kept_lists import KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.components.websocket import refusing, websocket_protocol
@@ -56,6 +58,7 @@ log = logging.getLogger("refk8s")
 
 
 CLOSING_SECONDS = 2.0
+METRICS_PATH = "/metrics"
 # a longer body is parsed in a thread, so that it does not block other requests
 YAML_BYTES_INLINE = 4 << 10
 
@@ -74,6 +77,7 @@ class Front:
         self.connect: (
             Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None
         ) = None
+        self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self._lists = KeptLists()
         self._fanout = Fanout(api.clock)
@@ -127,13 +131,21 @@ class Front:
     # --- one request ------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive_part: Receive, send: Send) -> None:
-        connection: Connection | None = scope.get("connection")
         if scope["type"] == "websocket":
             method, send = "GET", refusing(send)
         elif scope["type"] == "http":
             method = scope["method"]
         else:
             return
+        meter = self.metrics.begin(method)
+        try:
+            await self._serve(scope, receive_part, send, meter)
+        finally:
+            self.metrics.end(meter)
+
+    async def _serve(self, scope: Scope, receive_part: Receive, send: Send, meter: Meter) -> None:
+        connection: Connection | None = scope.get("connection")
+        method = meter.method
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
@@ -173,15 +185,17 @@ class Front:
                     )
                 )
             if type(received) is not Received:
-                await self._send(send, received, method, headers)  # type: ignore[arg-type]
+                await self._send(send, received, meter, headers)  # type: ignore[arg-type]
                 return
-            await self._answer(received, scope, receive_part, send, headers)
+            meter.request = received.request
+            await self._answer(received, scope, receive_part, send, headers, meter)
         except ApiError as error:
             if connection is not None and method not in ("GET", "HEAD"):
                 # The rest of the body is not read (HTTP-3, HTTP-4).
+                meter.code = error.status.code or 500
                 connection.refuse(error.status)
             else:
-                await self._send(send, failure(error), method, headers)
+                await self._send(send, failure(error), meter, headers)
         except Disconnected:
             return
         except Exception:
@@ -191,7 +205,7 @@ class Front:
             await self._send(
                 send,
                 failure(ApiError(status.internal_error("the server has logged it"))),
-                method,
+                meter,
                 headers,
             )
 
@@ -229,6 +243,12 @@ class Front:
         self, wire: WireRequest, user: User | None, read_yaml: ReadYaml
     ) -> Received | Reply:
         api = self.api
+        if wire.path == METRICS_PATH and wire.method in ("GET", "HEAD"):
+            try:
+                authorized(wire, user, api.config, api.store)
+            except ApiError as error:
+                return failure(error)
+            return Reply(200, exposition(lambda: self.metrics.collect(api)), METRICS_TYPE)
         return receive(wire, user, read_yaml, self.address, api.config, api.checks, api.store)
 
     async def _is_refreshed(self) -> bool:
@@ -254,9 +274,9 @@ class Front:
         receive_part: Receive,
         send: Send,
         headers: Mapping[str, str],
+        meter: Meter,
     ) -> None:
         api, request = self.api, received.request
-        method = method_of(scope)
         place = (scope["raw_path"], scope["query_string"])
         is_current = api.store.is_current
         refused: Response | None = None
@@ -269,7 +289,7 @@ class Front:
         ):
             if kept.length >= GZIP_BYTES_MIN and accepts_gzip(headers):
                 kept = await self._lists.gzipped(place, kept)
-            await self._send(send, kept, method, headers)
+            await self._send(send, kept, meter, headers)
             return
         outcome = refused or decide(api.exchange(request))
         if not is_current and not is_final(request, outcome):
@@ -285,6 +305,7 @@ class Front:
         elif type(outcome) is Response:
             response = outcome
         elif type(outcome) is Stream:
+            self.metrics.run_long(meter, request)
             await WatchStream(self._fanout, outcome, received, scope["connection"]).run(
                 api, receive_part, send
             )
@@ -306,6 +327,7 @@ class Front:
             else:
                 if (connection := scope.get("connection")) is not None:
                     connection.patient = True
+                self.metrics.run_long(meter, request)
                 ended = await self.connect(outcome, scope, receive_part, send)
                 if ended is None:
                     return  # It was a stream, which has ended.
@@ -317,11 +339,12 @@ class Front:
             reply = reply_to(received, response, api.clock.now())
         if request.verb == "list" and type(outcome) is not Measure:
             self._lists.keep(place, received, response, reply, api.store)
-        await self._send(send, reply, method, headers)
+        await self._send(send, reply, meter, headers)
 
     async def _send(
-        self, send: Send, reply: Reply, method: str, headers: Mapping[str, str]
+        self, send: Send, reply: Reply, meter: Meter, headers: Mapping[str, str]
     ) -> None:
+        meter.code = reply.code
         if (reply.more or len(reply.content) >= GZIP_BYTES_MIN) and _is_to_be_compressed(
             reply, headers
         ):
@@ -329,7 +352,7 @@ class Front:
         start = reply.headers()
         start.append((b"content-length", str(reply.length).encode()))
         await send({"type": "http.response.start", "status": reply.code, "headers": start})
-        if method == "HEAD":
+        if meter.method == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
         await send(
@@ -371,11 +394,6 @@ def _read_yaml(data: bytes) -> "YamlDocument":
     from refk8s.components.yaml_reader import read_yaml
 
     return read_yaml(data)
-
-
-def method_of(scope: Scope) -> str:
-    """The method of a request; that of a WebSocket handshake is GET."""
-    return str(scope.get("method", "GET"))
 
 
 def _user_of_certificate(connection: Connection) -> User | None:

@@ -16,8 +16,8 @@ from refk8s.components import certificates
 from refk8s.components.client.tls import as_file
 from refk8s.components.connection import Server
 from refk8s.components.credentials import KUBELET_AUTHORITY_NAME, load_kubelet_authority
+from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.files import CannotRun, read_file
-from refk8s.components.health_server import METRICS_TYPE, exposition
 from refk8s.components.kubelet.server import (
     KubeletServer,
     Page,

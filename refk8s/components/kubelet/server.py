@@ -16,7 +16,7 @@ import msgspec
 from attrs import frozen
 
 from refk8s.components.asgi import Receive, Scope, Send
-from refk8s.components.health_server import METRICS_TYPE
+from refk8s.components.exposition import METRICS_TYPE
 from refk8s.components.kubelet.local import LocalKubelet
 from refk8s.components.kubelet.stats import Stats
 from refk8s.components.stream_handlers import Connector, serve_forward, serve_log, serve_session

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from time import perf_counter
 from typing import Any, Final
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines about connections are not useful
@@ -19,6 +20,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # a fork here always run
 import grpc
 import grpc.aio
 
+from refk8s.core.durations import Durations
 from refk8s.core.store import Revision
 from refk8s.core.store_port import StoreUnavailable, StoreUnknown, TxnRefused
 from refk8s.store.errors import StoreRefused
@@ -99,6 +101,8 @@ class EtcdClient:
     def __init__(self, address: EtcdAddress) -> None:
         self.address: Final = address
         self._place = 0
+        # for /metrics: how long the calls of each operation took, and how many failed
+        self.calls: dict[str, tuple[Durations, int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._open()
 
@@ -131,27 +135,29 @@ class EtcdClient:
 
     async def txn(self, request: Any) -> Any:
         """Raises StoreUnavailable, StoreUnknown or TxnRefused, as all calls here."""
-        return await self._answer(self._txn, request)
+        return await self._answer("txn", self._txn, request)
 
     async def range(self, request: Any) -> Any:
         """A linearizable read; of the past if the request has a revision. Also raises
         RevisionCompacted."""
-        return await self._answer(self._range, request)
+        return await self._answer("range", self._range, request)
 
     async def put(self, key: bytes, value: bytes) -> Any:
         """Write one key, whatever it holds."""
-        return await self._answer(self._put, PutRequest(key=key, value=value))
+        return await self._answer("put", self._put, PutRequest(key=key, value=value))
 
     async def compact(self, revision: Revision) -> None:
         """Compact etcd at the revision."""
         try:
-            await self._answer(self._compact, CompactionRequest(revision=revision))
+            await self._answer("compact", self._compact, CompactionRequest(revision=revision))
         except RevisionCompacted:
             return
 
     async def grant(self, seconds: int) -> int:
         """A new lease, after whose time etcd deletes the keys that are bound to it."""
-        return int((await self._answer(self._grant, LeaseGrantRequest(TTL=seconds))).ID)
+        return int(
+            (await self._answer("lease_grant", self._grant, LeaseGrantRequest(TTL=seconds))).ID
+        )
 
     async def watch(self, request: Any) -> AsyncIterator[Any]:
         """The answers to a watch request, until an error ends it. Raises StoreUnavailable."""
@@ -176,7 +182,18 @@ class EtcdClient:
             call.cancel()
             self._leave(channel)
 
-    async def _answer(self, call: Any, request: Any) -> Any:
+    async def _answer(self, operation: str, call: Any, request: Any) -> Any:
+        begin, failed = perf_counter(), 1
+        try:
+            answer = await self._attempt(call, request)
+            failed = 0
+            return answer
+        finally:
+            durations, errors = self.calls.get(operation) or (Durations(), 0)
+            durations.add(perf_counter() - begin)
+            self.calls[operation] = durations, errors + failed
+
+    async def _attempt(self, call: Any, request: Any) -> Any:
         channel = self._channel
         try:
             return await call(request, timeout=CALL_SECONDS, metadata=_LEADER)

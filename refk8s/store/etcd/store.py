@@ -99,6 +99,7 @@ class EtcdStore(Reads[V]):
         ttl_seconds: Mapping[str, float],
     ) -> None:
         self._client = client
+        self.calls: Final = client.calls
         self._keys = keys
         self._encode = encode
         self._decode = decode

@@ -1,0 +1,20 @@
+"""Metrics as Prometheus reads them. Rules PROC-6 (spec/processes.md), HTTP-25 (spec/http.md)."""
+
+from collections.abc import Callable
+from typing import Any
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def exposition(collect: Callable[[], Any]) -> bytes:
+    """The metrics of this process and those of `collect`, as Prometheus reads them."""
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+
+    own = CollectorRegistry(auto_describe=False)
+    own.register(_Collector(collect))
+    return generate_latest(REGISTRY) + generate_latest(own)
+
+
+class _Collector:
+    def __init__(self, collect: Callable[[], Any]) -> None:
+        self.collect = collect
