@@ -599,6 +599,27 @@ def test_kubelet_31_a_pod_that_starts_at_once_is_written_once(
     assert len(bench.sent(PODS)) == 0
 
 
+@given(st.integers(1, 4), st.sampled_from([0, 700]))
+def test_kubelet_31_a_status_that_is_held_back_is_not_reconciled_meanwhile(
+    containers: int, milliseconds: int
+) -> None:
+    bench = Bench().start().settle()
+    writer, reconciled = bench.loop.reconcilers["pod-status"], 0
+    reconcile = writer.reconcile
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal reconciled
+        reconciled += 1
+        return reconcile(*arguments)
+
+    writer.reconcile = counted  # type: ignore[method-assign]
+    bench.world = replace(bench.world, pull_time=milliseconds * SECOND // 1000)
+    bench.add(make_pod(containers=tuple(container(f"c{i}") for i in range(containers))))
+    bench.run_for(10)
+    assert len(bench.sent(PODS, "status")) == 1
+    assert reconciled == 2, "once for the write, and once after it"
+
+
 def test_kubelet_31_a_container_that_dies_is_told_at_once() -> None:
     bench = ready(make_pod())
     crash(bench)

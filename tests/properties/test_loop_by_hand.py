@@ -256,6 +256,27 @@ def test_loop_4_after_a_deletion_a_key_rests_until_that_very_object_is_seen_othe
     assert bench.decisions == 2
 
 
+@given(st.none() | st.integers(1, 20), st.integers(1, 20))
+def test_loop_2_a_plan_makes_another_key_due_at_an_instant_unless_its_timer_is_earlier(own, other):
+    """The key "j" asks for "k" at an instant; "k" has a timer of its own, or none."""
+
+    class Two(Scripted):
+        initial_keys = ("k", "j")
+
+        def reconcile(self, view, key, now, local):
+            if now > NOW or key == "k":
+                plan = Plan(wake_at=NOW + own if own and now == NOW else None)
+            else:
+                plan = Plan(enqueue=(("scripted", "k"),), enqueue_at=NOW + other)
+            return evolve(plan, memory=(*local.memory, ("decided", key, now)))
+
+    bench = Bench(reconcilers=[Two()])
+    for at in range(NOW + 1, NOW + 25):
+        bench.wait_until(at)
+    due = NOW + min(other, own or other)
+    assert bench.told("decided") == [("k", NOW), ("j", NOW), ("k", due)]
+
+
 def test_loop_4_what_is_not_watched_is_not_waited_for():
     for verb in ("create", "delete"):
         bench = Bench(Plan(((Request(verb, EVENTS, "ns", "e", body=config_map()),),)))
