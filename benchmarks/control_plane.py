@@ -1,5 +1,5 @@
-"""Start, size, throughput and a thousand replicas: what `refk8s run` does beside an empty
-application under the same server library.
+"""Start, size, throughput and a thousand replicas of `refk8s run`, beside an empty application
+under the same server library.
 
     python benchmarks/control_plane.py            needs wrk (Debian) and openssl; about a minute
     python benchmarks/control_plane.py --etcd     the same with objects in an etcd on this machine
@@ -89,13 +89,13 @@ class Running:
 
 
 class Load(NamedTuple):
-    """What a server did with as many requests as came."""
+    """The load that a server handled."""
 
     rate: float  # requests a second
     spent: float  # microseconds of the server's processor time for each request
 
     def beside(self, empty: "Load") -> str:
-        """This load in words, as parts of what an empty application does."""
+        """This load in words, as ratios to an empty application."""
         return (
             f"{self.rate:6.0f}/s {self.spent:6.0f} µs    {self.rate / empty.rate:.2f} of {empty.rate:.0f}/s,"
             f" {empty.spent / self.spent:.2f} by processor time ({empty.spent:.0f} µs)"

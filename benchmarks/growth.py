@@ -1,5 +1,4 @@
-"""What a cluster keeps of writes that leave almost nothing behind: memory and disk beside the number
-of writes.
+"""Memory and disk of a cluster after many writes whose objects are deleted again.
 
     python benchmarks/growth.py                    memory, SQLite, and a running cluster; 2 minutes
     python benchmarks/growth.py --etcd             the same with an etcd on this machine

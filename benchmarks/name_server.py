@@ -1,4 +1,4 @@
-"""What do DNS answers and records cost? Prints the processor time of each, measured in one run, and
+"""The cost of DNS answers and records. Prints the processor time of each, measured in one run, and
 ratios to the kept answer.
 
 Usage: python benchmarks/name_server.py [--services N] [--endpoints N]. Needs no rights and no network.

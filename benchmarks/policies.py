@@ -1,5 +1,5 @@
-"""What do network policies cost a node, and what would they cost with a chain for each policy?
-Prints ratios measured in one run.
+"""The cost of network policies on a node, and what it would be with a chain for each policy. Prints
+ratios measured in one run.
 
 Usage: python benchmarks/policies.py [--policies N] [--pods N]. Needs root and nft; works in a
 network namespace of its own. All pods are on this node, which is more than a node ever has.

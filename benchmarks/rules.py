@@ -1,5 +1,5 @@
-"""What do service rules cost, beside the bare start of the tool that programs them? Prints ratios
-measured in one run.
+"""The cost of service rules, as a ratio to the start of the tool that programs them, measured in
+one run.
 
 Usage: python benchmarks/rules.py [--services N] [--endpoints N]. Needs root and nft; works in a
 network namespace of its own.

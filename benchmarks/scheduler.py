@@ -1,5 +1,5 @@
-"""How fast is a decision, beside asking every node? Prints ratios measured in one run; microseconds
-differ between machines.
+"""The duration of a decision, and of one that evaluates every node. Prints ratios measured in one
+run; microseconds differ between machines.
 
 Usage: python benchmarks/scheduler.py [--nodes N] [--pods P].
 """

@@ -1,9 +1,9 @@
-"""How much simulated time in a minute, and how many actions in a second, beside a discrete-event
-loop that does nothing at its events?
+"""The simulated time in a minute and the actions in a second, beside a discrete-event loop whose
+events have no effect.
 
 Usage: python benchmarks/simulator.py [--steps N]. The peer is SimPy (PyPI) where it is installed,
-else the same loop on heapq. One process, one core, CPU time. Every action is judged by all laws; a
-busy cluster has a user and all faults at their usual rates. Measured on one core of a cloud machine
+else the same loop on heapq. One process, one core, CPU time. All laws check every action; a busy
+cluster has a user and all faults at their usual rates. Measured on one core of a cloud machine
 under load, Python 3.11, SimPy 4.1.2 (1,050,000 events/s):
 
     2 nodes: idle 11,600 actions/s and 8,800 cluster-minutes a minute, busy 12,800 and 4,300
@@ -26,7 +26,7 @@ ROUNDS = 3
 """Each figure is the best of so many."""
 
 PROCESSES = 100
-"""The peer's events belong to so many processes, each of which sleeps again and again."""
+"""The number of processes of the peer, each of which sleeps again and again."""
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -39,7 +39,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def with_heapq(events: int) -> None:
-    """So many events off a heap, each of which puts one back."""
+    """Take so many events from a heap; each adds another one."""
     queue = [(number * 0.01, number) for number in range(PROCESSES)]
     heapq.heapify(queue)
     for _ in range(events):

@@ -4,10 +4,15 @@
     python benchmarks/stages.py --pods 2000 --nodes 70 --store memory
     python benchmarks/stages.py --calls              calls of functions instead of time
 
-A whole cluster runs in this process. A pod costs what is used from the Deployment to the moment
-when all its pods are ready, and a Lease what an idle cluster uses for each renewal. A stage has its
-own time without that of the stages that it calls. `--calls` counts calls in the whole process: a
-figure that is nearly the same on a busy machine, and compares two versions.
+A whole cluster runs in this process. The cost of a pod is the processor time from the creation of
+the Deployment until all its pods are ready; that of a Lease is the time that an idle cluster uses
+for each renewal. A stage has its own time without that of the stages that it calls. Shares of the
+whole depend little on the load of the machine. `--calls` counts the calls of functions instead, to
+compare two versions.
+
+Measured on 2 cores with a load average of 10, Python 3.11, 1,000 pods on 100 nodes: a pod takes
+2.0 ms (kubelet 45 %, API server 25 %, scheduler 8 %, controllers 8 %, store 7 %, simulated runtime
+4 %), and a renewal 0.6 ms (kubelet 45 %, API server 22 %, store 8 %).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How fast is the store, beside what it is made of? Prints ratios measured in one run; seconds
+"""The speed of the store, as ratios to the parts that it consists of, measured in one run; seconds
 differ between machines.
 
-Usage: python benchmarks/store.py [--directory DIR] [--commits N]. The disk that counts is the one
-that DIR is on.
+Usage: python benchmarks/store.py [--directory DIR] [--commits N]. The disk of DIR is measured.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from refk8s.store.memory import MemoryEngine
 from refk8s.store.sqlite import SqliteEngine
 
 VALUE_BYTES = 1200
-"""About a pod."""
+"""About the size of a pod."""
 
 ROUNDS = 3
 """Each figure is the best of so many."""
@@ -47,8 +46,8 @@ def creations(keys: Sequence[str], value: Any) -> list[Txn[Any]]:
 
 
 def raw_inserts(path: Path, keys: Sequence[str], batch: int) -> float:
-    """The floor: the same rows with the same synchronisation, and nothing decided, kept or
-    answered."""
+    """The floor: the same rows with the same synchronisation, without decisions, a state in memory,
+    or answers."""
     connection = sqlite3.connect(path, isolation_level=None)
     for statement in (
         "PRAGMA locking_mode = EXCLUSIVE",
@@ -95,7 +94,7 @@ def durable(directory: Path, commits: int) -> None:
     for batch in (1, 16, 64):
         keys = keys_of(commits // 10 if batch == 1 else commits)
         taken, floor = [], []
-        for attempt in range(ROUNDS):  # in turns, so that a slow moment of the disk strikes both
+        for attempt in range(ROUNDS):  # in turns, so that a slow moment of the disk affects both
             taken.append(engine_commits(directory / f"engine-{batch}-{attempt}.db", keys, batch))
             floor.append(raw_inserts(directory / f"raw-{batch}-{attempt}.db", keys, batch))
         print(f"  batches of {batch:<3}                            {len(keys) / min(taken):12,.0f} {len(keys) / min(floor):16,.0f}"
@@ -190,8 +189,8 @@ def in_memory(objects: int) -> None:
 
 
 def on_etcd(directory: Path, commits: int) -> None:
-    """The store on etcd, beside the calls of etcd that it is made of: one transaction for each
-    commit, without a state in memory that is followed."""
+    """The store on etcd, and the calls of etcd that it consists of: one transaction for each
+    commit, without a watch and a state in memory."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import uvloop
     from etcd_server import etcd_server

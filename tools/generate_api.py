@@ -1,12 +1,12 @@
 """Write refk8s/core/api/<group>_<version>.py from the published definitions of the Kubernetes API.
 
     python tools/generate_api.py            write the modules
-    python tools/generate_api.py --check    exit 1 when a written module is not what the definitions say
+    python tools/generate_api.py --check    exit 1 if a module differs from the definitions
 
 Source of names, types, required marks and x-kubernetes keys: the development dependency
 `kubernetes-validate` (`kubernetes-json-schema/v1.37.0-local/_definitions.json`). Facts that those
-definitions do not hold (which optional values the API server writes even when nobody gave them)
-stand in `go_facts.py`, each with where it was seen. No descriptions are taken.
+definitions do not have (which optional values the API server writes even if they are not set) are
+in `go_facts.py`, each with its source. No descriptions are used.
 
 Rules: OBJ-1 to OBJ-4 and OBJ-9 (spec/object_model.md). Left out: alpha and beta versions.
 """
@@ -48,7 +48,7 @@ SCALARS = {
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool": "Json",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray": "Json",
 }
-# What a required field of this type is when nobody gave it: always written (OBJ-3).
+# The value of a required field of this type that is not set: always written (OBJ-3).
 REQUIRED_DEFAULTS = {
     "str": "str",
     "Base64": "str",
@@ -277,7 +277,7 @@ class Writer:
                 )
         elif go_facts.is_written_as_null(path):
             factory = "null"
-        # a pointer: validation tells absent from empty
+        # a pointer: validation distinguishes absent and empty
         if kind == "LabelSelector" and self.module == "apps_v1":
             factory = None
         arguments = []
@@ -453,8 +453,8 @@ LIST_OBJECT_TEXT = '''class ListObject(Record, frozen=True, kw_only=True):
 
 
 def gvk_of(name: str, definition: dict[str, Any]) -> dict[str, str] | None:
-    """Group, version and kind of a record that stands alone on the wire; None for a part of
-    others."""
+    """Group, version and kind of a record that is an object by itself; None for a part of another
+    record."""
     found = definition.get("x-kubernetes-group-version-kind")
     if not found or len(found) != 1 or "kind" not in definition["properties"]:
         return None

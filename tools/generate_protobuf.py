@@ -2,7 +2,7 @@
 the protobuf wire.
 
     python tools/generate_protobuf.py FACTS.json            write the module
-    python tools/generate_protobuf.py FACTS.json --check    exit 1 when it is not what the facts say
+    python tools/generate_protobuf.py FACTS.json --check    exit 1 if it differs from the facts
 
 FACTS.json maps full message names to {number: [name, type, "repeated"?]}, as read from the .proto
 files that Kubernetes publishes with its API types. JSON names come from the same definitions as the
@@ -38,8 +38,8 @@ BODIES = (
     "io.k8s.api.policy.v1.Eviction",
     "io.k8s.api.authentication.v1.TokenRequest",
 )
-# Messages whose JSON form is not an object of their fields: how the codec knows them (protobuf.py
-# treats each by itself).
+# Messages whose JSON form is not an object of their fields, and their names in the codec
+# (protobuf.py handles each of them).
 SCALARS = {
     META + "Time": "Time",
     META + "MicroTime": "MicroTime",
@@ -140,8 +140,8 @@ class Table:
         assert message in self.facts, message
         self.found[short(message)] = ""  # recursive messages end here
         schema = self.every.get(message, {})
-        # An embedded message has no definition of its own: its fields are checked by whoever embeds
-        # it.
+        # An embedded message has no definition of its own: its fields are checked by the message
+        # that embeds it.
         properties = set(schema["properties"]) if "properties" in schema else None
         texts = []
         for number, (name, kind, *repeated) in sorted(

@@ -1,12 +1,12 @@
-"""What the published definitions do not say about the API's wire form. Read by generate_api.py
-only.
+"""Facts about the API's wire form that the published definitions do not have. Read only by
+generate_api.py.
 
 Upstream keeps an optional field either as a pointer, whose zero value counts as given (`replicas:
 0`), or as a plain value, whose zero value is taken for absent and is not written (`hostNetwork:
 false`); a struct that is not a pointer is always written (`resources: {}`). The definitions do not
-tell these apart. The sets below do, by rule and exception. Source: Kubernetes documentation, "API
+distinguish these. The sets below do, by rule and exception. Source: Kubernetes documentation, "API
 Conventions", section "Optional vs. Required"; answers of a real API server. A name is
-`module.Type.wireName`; `*` stands for any type or module.
+`module.Type.wireName`; `*` means any type or module.
 """
 
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ def _names(text: str) -> list[str]:
     return text.split()
 
 
-# Fields that were added later and stand before an older one: {type: {field: the field that follows
+# Fields that were added later and come before an older one: {type: {field: the field that follows
 # it}}, applied in this order.
 ORDER: dict[str, dict[str, str]] = {
     "StatusDetails": {"uid": "causes"},

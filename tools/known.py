@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Writes the tables of spec/evidence/known.md: for every rule, how it is known. `--check` writes
-nothing and only says whether the page is current.
+"""Writes the tables of spec/evidence/known.md: for every rule, its evidence. `--check` writes
+nothing and only prints whether the page is current.
 
-`--explore SECONDS` searches each of the explorer's models anew, with some budgets of faults, each
-for so long at most, and writes what was exhausted; without it that table stays as it is. What
-counts, from the strongest down:
+`--explore SECONDS` searches each of the explorer's models again, with some budgets of faults, each
+for at most so long, and writes which were exhausted. Without it that table is not changed. Kinds of
+evidence, from the strongest:
 
-    exhausted    a law that was put to the test in a model of the explorer all of whose states were seen
+    exhausted    a law that applied in a model of the explorer whose states were all examined
     modelled     named by a formal model (spec/formal/*.qnt)
-    simulated    a law that judges every step, or the rest, of every simulated run (refk8s/core/properties/laws/)
+    simulated    a law that checks every step, or the end, of every simulated run
     drawn        named by a test whose inputs are drawn
     examples     named by a test of chosen inputs
 
-A citation does not say which of a rule's clauses is tested. So tests also name clauses, `API-16.b`:
-the second sentence, bullet or row of a table of the rule. Where one clause of a rule is named, the
-page tells all of them, and which no test names.
+The name of a rule does not show which of its clauses is tested. So tests also name clauses,
+`API-16.b`: the second sentence, bullet or row of a table of the rule. If a clause of a rule is
+named anywhere, the page lists all clauses of the rule, and which of them no test names.
 """
 
 import argparse
@@ -138,7 +138,7 @@ def tested() -> dict[str, set[str]]:
 
 
 def ways() -> dict[str, set[str]]:
-    """For each rule everything that speaks for it."""
+    """For each rule all its evidence."""
     from refk8s.core.properties import laws
 
     found = tested()
@@ -153,7 +153,7 @@ def ways() -> dict[str, set[str]]:
 
 
 def exhausted() -> set[str]:
-    """The rules that the table of searches says were put to the test where everything was seen."""
+    """The rules that were checked in an exhaustive search, by the table of searches."""
     rows = [
         line for line in part(PAGE.read_text(), SEARCHED).splitlines() if "| exhausted |" in line
     ]
@@ -161,7 +161,7 @@ def exhausted() -> set[str]:
 
 
 def search(seconds: float) -> str:
-    """The table of searches, anew."""
+    """The table of searches, computed again."""
     from refk8s.checking.explorer.models import MODELS
     from refk8s.checking.explorer.search import BROKE, HELD, Bounds, explore
 
@@ -184,12 +184,12 @@ def search(seconds: float) -> str:
 
 
 def part(text: str, marks: tuple[str, str]) -> str:
-    """What stands between two marks of the page."""
+    """The text between two marks of the page."""
     return text.split(marks[0])[1].split(marks[1])[0]
 
 
 def put(text: str, marks: tuple[str, str], new: str) -> str:
-    """The page with something else between two marks."""
+    """The page with another text between two marks."""
     return text.replace(
         f"{marks[0]}{part(text, marks)}{marks[1]}", f"{marks[0]}\n{new}\n{marks[1]}"
     )

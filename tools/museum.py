@@ -1,9 +1,9 @@
-"""Searches the museum's bugs and writes what was found, by what and after how much, into
-spec/evidence/museum.md.
+"""Searches the museum's bugs, and writes into spec/evidence/museum.md what found each of them, and
+after how many steps or examples.
 
     tools/museum.py                   all of them; writes the page
-    tools/museum.py NAME ...          these; says what was found and writes nothing
-    tools/museum.py --check           exit status 1 where the page is not that of the exhibits (figures of time are not compared)
+    tools/museum.py NAME ...          these; prints what was found and writes nothing
+    tools/museum.py --check           exit status 1 if the page is not current (figures are not compared)
 
 The table's figures are measured by this run: steps of a simulation and examples of a property are
 the same everywhere, seconds are those of this machine's processor.
@@ -47,7 +47,7 @@ def table(found: Measured) -> list[str]:
 
 
 def story(name: str) -> list[str]:
-    """What happened, who told of it, and the change that makes it happen here."""
+    """The story, its source, and the change that reproduces it here."""
     one = museum.load(name)
     title, _, body = one.story.strip().partition("\n\n")
     lines = [
@@ -79,12 +79,12 @@ def page(found: Measured) -> str:
 
 
 def without_figures(text: str) -> str:
-    """The page as it is whatever a machine measures."""
+    """The page without what a machine measures."""
     return re.sub(r"\| [\d,]* ?\w* \| [\d.]* \|\n", "|\n", re.sub(r"Measured with.*", "", text))
 
 
 def main() -> int:
-    """Run as the docstring says."""
+    """Run as described at the top of this file."""
     arguments = sys.argv[1:]
     text = PAGE.read_text()
     if arguments == ["--check"]:

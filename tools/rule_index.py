@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes spec/evidence/index.md: for every rule the files that matter most. `--check` writes nothing
-and only says whether the page is current.
+and only prints whether the page is current.
 
 Rules are the headings of spec/. A file names a rule in its text (RS-4, RS-1 ... RS-4) or in the
-name of a test (test_rs_4_... is RS-4). `HEAD` says which of these files the page lists.
+name of a test (test_rs_4_... is RS-4). `HEAD` states which of these files the page lists.
 """
 
 import argparse

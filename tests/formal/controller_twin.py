@@ -65,7 +65,7 @@ class ControllerTwin(Twin):
         CoreBug("all waves are sent at once", replica_set.ReplicaSetReconciler.reconcile, "slow_start(making)", "(making,)"),
         CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - len(active)", "wanted + 1 - len(active)"),
         CoreBug("the dearest pods go first", replica_set.ReplicaSetReconciler.reconcile, "[: min(-missing, BURST_MAX)]", "[missing:]"),
-        CoreBug("nothing is listed before deciding", turn._reconcile_due, "table.synced", "True"),
+        CoreBug("nothing is listed before deciding", turn._reconcile_due, "is_synced(draft.informers, draft.view)", "True"),
     )  # fmt: skip
     model_bugs = (
         ModelBug("the same again under another name", "pure def again(s: State, f: Flight): State = send(s, f.verb, f.name, f.seen, true)",

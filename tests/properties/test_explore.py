@@ -257,7 +257,7 @@ IMPATIENT = Change(
     requests.release,
     "for item in sorted(draft.waiting):\n    busy = draft.busy[item]\n",
     "for item in sorted(draft.waiting):\n    busy = draft.busy[item]\n"
-    "    busy = evolve(busy, reached=type(busy.reached)(), gone=())\n",
+    "    busy = replace(busy, reached=type(busy.reached)(), gone=())\n",
 )
 ANY_CHANGE = Change(
     requests._is_gone,

@@ -1,10 +1,10 @@
-"""A mistake in one namespace makes the garbage collector delete in another.
+"""A mistake in one namespace makes the garbage collector delete objects in another.
 
-Somebody copied objects to another namespace, ownerReferences and all. The collector looked for the
-owner there, did not find it, and remembered its uid as absent: the next look at the rightful
-dependents, whose owner the cache did not show just then, deleted them too. Volume claims were lost
-so. The change remembers by uid alone; this project had this bug until its museum was made. What an
-existing owner owns is deleted (GC-2).
+A user copied objects to another namespace together with their ownerReferences. The collector looked
+for the owner there, did not find it, and remembered its uid as absent. When its cache did not show
+the owner of the original dependents for a moment, it deleted these too. Volume claims were lost in
+this way. The change remembers an owner by its uid alone; this project had this bug until its museum
+was made. Objects of an existing owner are deleted (GC-2).
 """
 
 from museum.change import Change
@@ -12,7 +12,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.garbage_collector import _wanted
 
 EXHIBIT = Exhibit(
-    title="An owner that is not in one namespace is taken for gone in all",
+    title="An owner in another namespace counts as absent everywhere",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=65200,

@@ -1,9 +1,10 @@
-"""A ReplicaSet takes back the pods that it was made to let go.
+"""A ReplicaSet adopts the pods that it was to orphan.
 
-It is deleted with its pods to be orphaned. The garbage collector takes the references off; the
-ReplicaSet's controller, whose cache does not show the deletion yet, sees pods without an owner that
-it selects, and adopts them; so they go with it after all. The change leaves out the write by which
-the controller makes sure that the owner is alive. A deleted owner adopts (OWN-5).
+The ReplicaSet is deleted with the policy Orphan. The garbage collector removes the owner
+references. The ReplicaSet controller, whose cache does not show the deletion yet, sees pods without
+an owner that match its selector, and adopts them. So they are deleted with the ReplicaSet. The
+change omits the write by which the controller makes sure that the owner is not being deleted. A
+deleted owner adopts pods (OWN-5).
 """
 
 from museum.change import Change
@@ -11,7 +12,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.owners import claim_waves
 
 EXHIBIT = Exhibit(
-    title="Orphans are adopted again by the owner that is being deleted",
+    title="A ReplicaSet that is being deleted adopts its orphans again",
     repository="kubernetes/kubernetes",
     kind="pull request",
     number=42938,

@@ -1,9 +1,9 @@
 """The scheduler's cache keeps a pod whose binding was refused.
 
-After a refused binding the pod was queued again, and stayed in the cache on the node it had been
-meant for; when it went to another node the cache had it twice, and its bookkeeping was wrong from
-then on. The change settles a decision and leaves its pod among the assumed. What the scheduler
-works with is not the truth and what it assumes (SCHED-22).
+After a refused binding the pod was queued again, but stayed in the cache on the node of that
+binding. When it was bound to another node, the cache had it twice, and its sums were wrong from
+then on. The change ends a decision and keeps its pod among the assumed ones. The scheduler's
+snapshot is not the view and the assumed pods (SCHED-22).
 """
 
 from museum.change import Change

@@ -1,9 +1,9 @@
-"""A rolling update gives up pods that it needed.
+"""A rolling update deletes pods that it needs.
 
-How far old pods may go was reckoned from how many had been asked for, not from how many were
-available. An update whose new pods did not come up, and was followed by another, went on from
-there: the old ones shrank below what must stay. (kubernetes/kubernetes pull request #21273 mended
-it in kubectl.) The change reckons with what is asked for (DEP-8).
+The number of old pods to delete was computed from the number of requested pods, and not from the
+number of available ones. If the pods of an update did not become available, and another update
+followed, the old ReplicaSets shrank below the minimum. (kubernetes/kubernetes pull request #21273
+fixed it in kubectl.) The change computes with the requested pods (DEP-8).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.rollout import shrink
 
 EXHIBIT = Exhibit(
-    title="A rolling update goes below what must stay available",
+    title="A rolling update has fewer available pods than the minimum",
     repository="openshift/origin",
     kind="issue",
     number=7270,

@@ -1,9 +1,9 @@
-"""A binding meets the next pod of its name.
+"""A binding binds the next pod of its name.
 
-A pod of a StatefulSet is deleted and made anew, under its name and larger, while the scheduler's
-binding for the first is on its way. The binding names no uid, so it binds the second, to a node
-that was chosen for the first. The change sends bindings by name alone. A node gets more than it has
-room for (SCHED-1).
+A pod of a StatefulSet is deleted and created again under its name, with larger requests, while the
+scheduler's binding of the first pod is in transit. The binding has no uid, so it binds the second
+pod to a node that was chosen for the first. The change sends bindings without a uid. A node gets
+more pods than it has room for (SCHED-1).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.scheduler.cycle import Scheduler
 
 EXHIBIT = Exhibit(
-    title="A late binding binds another pod of that name",
+    title="A late binding binds another pod of the same name",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=102761,

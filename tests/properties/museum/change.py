@@ -1,8 +1,8 @@
-"""A patch of the core, as small as it can be told: in this function, these words instead of those.
+"""A patch of the core: in one function, some lines are replaced by others.
 
-The function keeps its identity, only its code is exchanged, so whoever has imported it has the
-change too; afterwards the code is put back. What is to be replaced must stand there exactly once,
-or the patch is out of date and says so.
+The function keeps its identity and gets another code object, so every module that has imported it
+has the change too. Afterwards the code is restored. If the function does not have the old lines
+exactly once, the patch is out of date, and applying it raises an error.
 """
 
 import inspect

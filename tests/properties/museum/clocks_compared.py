@@ -1,8 +1,8 @@
-"""A node whose clock is wrong is taken for dead.
+"""A node whose clock is wrong counts as lost.
 
-The node controller compared the time that a kubelet had written with its own clock. A node that was
-some minutes behind was always late. The change takes the instant in the heartbeat for the instant
-at which it was seen. A node that is alive is lost, or a dead one is not (NODE-1).
+The node controller compared the time that a kubelet had written with its own clock. A node whose
+clock was some minutes behind was always late. The change uses the time in the heartbeat as the time
+at which the controller saw it. A healthy node is lost, or a lost one is not (NODE-1).
 """
 
 from museum.change import Change

@@ -1,10 +1,10 @@
-"""A namespace goes, and something stays in it.
+"""An object outlives its namespace.
 
-With several API servers one of them may not know yet that a namespace is going, and lets an object
-be made there after the namespace controller has looked for the last time. The namespace goes (pull
-request #37431 tells how); the object stays, and can hardly be deleted, as its namespace does not
-exist. The change lets objects into a namespace that terminates. An object is left without its
-namespace (NS-2).
+One of several API servers may not know yet that a namespace is being deleted. It creates an object
+there after the namespace controller has listed the content for the last time. The namespace is
+removed (pull request #37431 describes it). The object stays, and can hardly be deleted, since its
+namespace does not exist. The change accepts objects in a namespace that is terminating. An object
+exists without its namespace (NS-2).
 """
 
 from museum.change import Change
@@ -12,7 +12,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.apiserver.admission.namespace import check_namespace
 
 EXHIBIT = Exhibit(
-    title="An object is made in a namespace while that is deleted",
+    title="An object is created in a namespace that is being deleted",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=36891,

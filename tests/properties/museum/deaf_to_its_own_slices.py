@@ -1,7 +1,7 @@
-"""What somebody else does to an EndpointSlice is never put right.
+"""An EndpointSlice that a user changes is never corrected.
 
-The controller listened to services and pods, and not to the slices themselves: one that was emptied
-or deleted by hand stayed so until a pod changed. The change makes it deaf to them. Slices do not
+The controller watched services and pods, but not the slices. A slice that was emptied or deleted by
+hand stayed so until a pod changed. The change removes the interest in slices. The slices do not
 equal the selected pods (SLICE-1).
 """
 
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.slices import services_of_slice
 
 EXHIBIT = Exhibit(
-    title="Nobody notices that an EndpointSlice was changed or deleted",
+    title="A change or deletion of an EndpointSlice is not corrected",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=85353,

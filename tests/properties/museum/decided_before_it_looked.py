@@ -1,8 +1,8 @@
-"""A controller that has just started decides before it has seen anything.
+"""A controller that has just started decides before its lists are complete.
 
-After a restart the services were listed sooner than the pods. The endpoints controller saw services
-without any pods, and emptied their Endpoints; among them those by which it reached the API server
-itself. The change decides before every list is there. A restart alone changes something (LOOP-1).
+After a restart the services were listed before the pods. The endpoints controller saw services
+without pods and emptied their Endpoints, among them those by which it reached the API server. The
+change reconciles before every list is complete. A restart alone changes objects (LOOP-1).
 """
 
 from museum.change import Change
@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             turn._reconcile_due,
-            "if not draft.due or not all(table.synced for table in draft.view.tables.values()):  # LOOP-1",
+            "if not draft.due or not is_synced(draft.informers, draft.view):",
             "if not draft.due:",
         ),
     ),

@@ -1,9 +1,9 @@
 """The kubelet deletes the next pod of the name.
 
-When a deleted pod has ended the kubelet removes it from the API, by name. If it had been removed
-already, and a new one made under its name, the new one went. (The pod was gone, tests that make one
-pod after another failed now and then.) The change leaves out the uid. A pod is deleted that nobody
-wanted to be deleted (KUBELET-32).
+When a deleted pod has ended, the kubelet removes it from the API by its name. If it had been
+removed already and a new pod of this name had been created, the new one was removed. (Tests that
+create one pod after another failed now and then.) The change omits the uid. A pod is deleted whose
+deletion no client requested (KUBELET-32).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.kubelet.status_writer import StatusWriter
 
 EXHIBIT = Exhibit(
-    title="The last deletion of a pod meets another of its name",
+    title="The last delete of a pod removes another pod of its name",
     repository="kubernetes/kubernetes",
     kind="pull request",
     number=25224,

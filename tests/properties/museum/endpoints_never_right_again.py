@@ -1,9 +1,10 @@
-"""A pod becomes not ready and ready again at once, and its service never finds it again.
+"""A pod becomes not ready and ready again, and its service does not get it back.
 
-The controller wrote that the pod is not ready. When it was ready again the cache still showed the
-Endpoints of before that write, in which it is ready: nothing to do. The write then came in, and
-nobody looked at the Endpoints any more. The change lets this controller decide before it sees what
-it has written, and makes it deaf to Endpoints. The pod stays among those that are not ready (EP-5).
+The controller wrote that the pod is not ready. When the pod was ready again, the cache still showed
+the Endpoints before that write, in which it was ready, so the controller did nothing. Then the
+cache showed the write, and no event made the controller look again. The change lets this controller
+reconcile before it sees its own write, and removes its interest in Endpoints. The pod stays among
+those that are not ready (EP-5).
 """
 
 from museum.change import Change
@@ -12,7 +13,7 @@ from refk8s.core.controllers.endpoints import _of_endpoints
 from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
-    title="Endpoints compared with a stale copy of themselves stay wrong for ever",
+    title="Endpoints that are compared with a stale copy stay wrong for ever",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=127429,

@@ -1,8 +1,8 @@
 """A pod that has ended keeps its address among the endpoints.
 
-Pods that had failed for good still stood in Endpoints and EndpointSlices; their addresses were
-given to new pods of other services, in other namespaces, which then got the traffic. The change
-lists a pod for as long as it exists. Slices do not equal the pods that may answer (SLICE-1, EP-2).
+Pods that had failed for good were still in Endpoints and EndpointSlices. Their addresses were given
+to new pods of other services in other namespaces, which got the traffic. The change lists a pod as
+long as it exists. The slices do not equal the pods that may receive traffic (SLICE-1, EP-2).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.endpoints_of import address_of
 
 EXHIBIT = Exhibit(
-    title="The address of a pod that has ended is still sent to",
+    title="The address of a pod that has ended stays an endpoint",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=109414,

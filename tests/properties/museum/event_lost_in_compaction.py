@@ -1,10 +1,9 @@
-"""A watch that is resumed at the very edge of what is compacted misses the event there.
+"""A watch that is resumed at the compacted revision misses the event of that revision.
 
-etcd accepted a watch that starts at the compacted revision, and had already dropped the event of
-that revision where it was a deletion: the watcher heard neither of the deletion nor that it had
-missed something. The change lets a watcher resume one revision too early: it is not sent away with
-410, and what happened at the edge is never told. A view then differs from every state that the
-store ever had (WATCH-1).
+etcd accepted a watch that starts at the compacted revision. If the event of that revision was a
+deletion, it had been discarded already. The watcher got neither the deletion nor an error. The
+change accepts a watch one revision too early: it gets no 410, and the event at that revision is
+missing. A view then differs from every state that the store ever had (WATCH-1).
 """
 
 from museum.change import Change
@@ -12,7 +11,7 @@ from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.store import check_revision
 
 EXHIBIT = Exhibit(
-    title="A watch resumed at the edge of a compaction misses a deletion",
+    title="A watch that resumes at the compacted revision misses a deletion",
     repository="etcd-io/etcd",
     kind="issue",
     number=18089,

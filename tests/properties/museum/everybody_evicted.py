@@ -1,8 +1,8 @@
-"""The control plane loses its network and evicts every pod there is.
+"""The control plane loses its network and evicts every pod of the cluster.
 
-All nodes went silent at once, because it was the node controller that could not be reached. It took
-them for dead; as soon as anything went through again, every pod of the cluster was deleted. The
-change evicts although no node is well (NODE-6).
+No heartbeat of any node arrived, because the node controller itself was cut off. It counted all
+nodes as lost, and as soon as requests succeeded again it deleted every pod of the cluster. The
+change evicts although no node is healthy (NODE-6).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.node_lifecycle import eviction_pause
 
 EXHIBIT = Exhibit(
-    title="Every node is taken for dead, and all pods are evicted",
+    title="Every node counts as lost, and all pods are evicted",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=24597,

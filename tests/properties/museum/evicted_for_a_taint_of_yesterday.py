@@ -1,9 +1,9 @@
-"""A pod is bound because a taint has gone, and evicted because of it.
+"""A pod is bound because a taint was removed, and then evicted because of that taint.
 
-A node is tainted until its network is up. The taint goes, the scheduler binds a pod there at once,
-and the eviction controller, whose cache still shows the taint, deletes it. The change evicts
-without making sure of the node; this project had this bug: the simulator saw pods come and go in a
-circle without any time passing. A pod is evicted that never shared its node with the taint
+A node has a taint until its network works. The taint is removed, and the scheduler binds a pod
+there at once. The eviction controller, whose cache still shows the taint, deletes the pod. The
+change evicts without a read of the node. This project had this bug: the simulator showed an endless
+cycle of new and evicted pods. A pod is evicted that was never on its node together with the taint
 (NODE-9).
 """
 
@@ -12,7 +12,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.taint_eviction import TaintEviction
 
 EXHIBIT = Exhibit(
-    title="A pod is evicted for a taint that had gone before it came",
+    title="A pod is evicted for a taint that was removed before it was bound",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=119862,

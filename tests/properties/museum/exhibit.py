@@ -1,10 +1,10 @@
-"""What the museum shows: a bug that Kubernetes or one of its relatives had, made again, and what
-finds it.
+"""An exhibit of the museum: a bug of Kubernetes or a related project, reproduced, and what finds
+it.
 
-A file of the museum has a docstring that tells the story, and one `EXHIBIT`. A finder searches the
-changed core for a broken rule, the same way each time, and says how far it had to go; on the core
-as it is the same search finds nothing. There are three kinds: a property of tests/properties, the
-simulator (`refk8s sim`), and random lives of one node (kubelet_chaos.py).
+A file of the museum has the story as its docstring, and one `EXHIBIT`. A finder searches the
+changed core for a broken rule, in the same order each time, and returns how many steps or examples
+this took. On the unchanged core the same search finds nothing. There are three kinds: a property of
+tests/properties, the simulator (`refk8s sim`), and random lives of one node (kubelet_chaos.py).
 """
 
 import importlib
@@ -31,8 +31,8 @@ KINDS = {"issue": "issues", "pull request": "pull"}
 
 @frozen
 class Found:
-    """What a search came to: what is wrong ("" nothing), after how much of what, and in which run
-    (of those that are numbered)."""
+    """The result of a search: what is wrong ("" if nothing is), after how many examples or steps,
+    and in which run (if runs are numbered)."""
 
     wrong: str
     count: int
@@ -46,11 +46,11 @@ class Finder(Protocol):
 
     @property
     def words(self) -> str:
-        """By what it finds, for the table."""
+        """What finds the bug, for the table."""
 
     def search(self, known: Found | None = None, rule: str = "") -> Found:
-        """Search (for this rule where many are judged by); with `known`, only as far as that search
-        had to go."""
+        """Search, if many rules are checked for this one. With `known`, search only as far as that
+        search."""
 
 
 @frozen

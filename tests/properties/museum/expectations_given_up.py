@@ -1,9 +1,9 @@
-"""Pods are counted before those that have just been made are seen.
+"""A ReplicaSet counts its pods before its cache shows those that it has created.
 
-A ReplicaSet controller waits until its cache shows what it has created; but after five minutes it
-waited no longer, whatever the cache showed. With a watch that was later than that it counted too
-few, and created as many again. (So did the first controllers that had no expectations at all.) The
-change lets a key go as soon as its requests are answered. More pods are made than asked for (RS-2).
+The controller waits until its cache shows the pods that it created. After five minutes it waited no
+longer, whatever the cache showed. If the watch was later than that, it counted too few pods and
+created as many again. (The first controllers, which had no expectations, did the same.) The change
+releases a key as soon as its requests are answered. More pods are created than requested (RS-2).
 """
 
 from museum.change import Change

@@ -1,8 +1,8 @@
-"""Who deletes a pod again, in more of a hurry, waits all the same.
+"""A second delete with a shorter grace period does not end the pod earlier.
 
-A pod is deleted with two minutes to end, then again with ten seconds. The kubelet was already
-waiting for the runtime to stop it within two minutes, and did not look up. The change passes on the
-first grace period only (POD-7).
+A pod is deleted with a grace period of two minutes, then again with ten seconds. The kubelet was
+already waiting for the runtime to stop the pod within two minutes, and ignored the second delete.
+The change passes on only the first grace period (POD-7).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.kubelet.lifecycle import stop
 
 EXHIBIT = Exhibit(
-    title="A shorter grace period is not passed on",
+    title="A shorter grace period has no effect",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=83916,

@@ -1,8 +1,8 @@
-"""A restarted proxy takes the rules away before it has new ones.
+"""A restarted proxy removes the old rules before it has the new ones.
 
-When kube-proxy started it flushed what an earlier life had programmed, and filled it again as it
-learned of services: for some seconds connections failed. The change hands over what this life has
-computed so far, for the whole. The first set is not whole (NET-8).
+When kube-proxy started, it removed all rules of an earlier process, and added rules as it received
+services. For some seconds connections failed. The change programs an incomplete set of rules. The
+first set is not complete (NET-8).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.network.proxy import ProgramRules
 
 EXHIBIT = Exhibit(
-    title="A restarted proxy drops the rules of services that it has not come to yet",
+    title="A restarted proxy removes the rules of services that it has not received yet",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=75360,

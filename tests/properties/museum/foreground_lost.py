@@ -1,10 +1,10 @@
 """A foreground deletion is never carried out.
 
-The garbage collector acted on the moment at which it saw an object become deleted in the
-foreground. Whoever was deleted already and was deleted in the foreground once more, or where the
-first change was merged with a later one, waited for ever: the finalizer stayed and nobody looked.
-The change hears of marks and owners, not of finalizers. An owner keeps foregroundDeletion without
-any dependents (GC-5).
+The garbage collector acted only on the change that it saw as the begin of a foreground deletion. If
+the object was already being deleted and was deleted again in the foreground, or if the first change
+was merged with a later one, the finalizer stayed for ever. The change reacts to deletion timestamps
+and owners, but not to finalizers. An owner keeps the finalizer foregroundDeletion without any
+dependents (GC-5).
 """
 
 from museum.change import Change
@@ -12,7 +12,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.garbage_collector import _concerned
 
 EXHIBIT = Exhibit(
-    title="A foreground deletion that was not seen to begin never ends",
+    title="A foreground deletion whose begin was not seen never ends",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=115570,

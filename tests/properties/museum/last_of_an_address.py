@@ -1,8 +1,8 @@
-"""A service with a ready pod has no endpoint, because a dying pod had the same address.
+"""A service with a ready pod has no endpoint, because a terminating pod had the same address.
 
-A pod was going and its address already belonged to the next one. Both stood in the slice; the proxy
-kept one entry an address, it was the dying one's, and the service had nobody to send to. The change
-keeps the last endpoint of each address. Packets do not reach who is ready (NET-2).
+A pod was terminating, and its address already belonged to the next pod. Both were in the slice. The
+proxy kept one entry for each address, that of the terminating pod, and the service had no endpoint.
+The change keeps the last endpoint of each address. Packets do not reach a ready pod (NET-2).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.network.proxy import choose
 
 EXHIBIT = Exhibit(
-    title="Two endpoints with one address, and the proxy believes the wrong one",
+    title="Of two endpoints with one address, the proxy uses the wrong one",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=135266,

@@ -1,8 +1,9 @@
-"""A pod that has lost its controller is adopted by nobody.
+"""A pod without a controller stays without one.
 
-Of two ReplicationControllers with one selector one is deleted and its pods are orphaned. The other
-ought to adopt them, but a pod whose controller reference goes, and whose labels stay, woke nobody.
-The change listens to labels alone. An owner does not hear of what changes its claim (OWN-7).
+One of two ReplicationControllers with the same selector is deleted with the policy Orphan. The
+other should adopt the pods. But a change that removed only the controller reference, and no label,
+did not make it due. The change compares labels only. An owner is not reconciled after a change of
+its claim (OWN-7).
 """
 
 from museum.change import Change
@@ -10,7 +11,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.owners import dependent_keys
 
 EXHIBIT = Exhibit(
-    title="Nobody hears that a pod has lost its controller",
+    title="A pod that loses its controller is not adopted",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=32829,

@@ -1,9 +1,10 @@
-"""A component that starts again goes back in time.
+"""The state that a restarted component sees goes back in time.
 
-Reflectors began with a list at resourceVersion 0: "any state will do". With several API servers the
-list may come from one whose cache has stopped long ago. A kubelet that had already ended a pod, and
-whose pod had been made anew on another node, started again, was shown the past, and ran the pod a
-second time. The change asks for any state again. A list must be of the newest state (WATCH-4).
+Reflectors began with a list at resourceVersion 0, which any state satisfies. With several API
+servers the list may come from one whose cache stopped long ago. A kubelet had ended a pod, which
+was then created again on another node. After a restart the kubelet got the old state and ran the
+pod a second time. The change lists at resourceVersion 0 again. A list must have the newest state
+(WATCH-4).
 """
 
 from museum.change import Change
@@ -11,7 +12,7 @@ from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.loop.informer import Informer
 
 EXHIBIT = Exhibit(
-    title="A restarted component is shown the past by a stale API server",
+    title="A restarted component gets an old state from a stale API server",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=59848,

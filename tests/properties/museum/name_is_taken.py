@@ -1,8 +1,8 @@
-"""A rollout is stuck because its ReplicaSet's name is taken.
+"""A rollout cannot continue, because the name of its ReplicaSet is in use.
 
-A ReplicaSet is named after the hash of its template. Two templates had one hash (or the name
-belonged to something else): the Deployment controller tried to create it, was told that it exists,
-and tried again, for ever. The change never takes another name (DEP-2).
+The name of a ReplicaSet has the hash of its template. Two templates had one hash, or the name
+belonged to another object. The Deployment controller tried to create the ReplicaSet, got
+AlreadyExists, and tried again for ever. The change never chooses another name (DEP-2).
 """
 
 from museum.change import Change

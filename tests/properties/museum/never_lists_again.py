@@ -1,9 +1,9 @@
-"""A watch that has become too old is opened again and again, and never listed anew.
+"""A watch that has become too old is opened again and again without a list.
 
-The informer of the Java client took "too old resource version" for an ordinary end of its watch: it
-returned, and the loop around it opened the next watch at the same revision, for ever. The component
-ran on with the picture it had. The change treats 410 like a cut. In the end a view is not what the
-store has (WATCH-3).
+The informer of the Java client handled "too old resource version" as an ordinary end of its watch.
+It returned, and the loop around it opened the next watch at the same revision, for ever. The
+component continued with an old state. The change handles 410 like an interrupted connection. In the
+end a view differs from the store (WATCH-3).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Property, Simulation, Way
 from refk8s.core.loop.informer import Informer
 
 EXHIBIT = Exhibit(
-    title="After 410 Gone nothing is listed again",
+    title="After 410 Gone the resource is not listed again",
     repository="kubernetes-client/java",
     kind="issue",
     number=1829,
@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             Informer.gone,
-            "return evolve(self, phase=RESTING, revision=0, due=now)",
+            "return replace(self, phase=RESTING, revision=0, due=now)",
             "return self.failed(now)",
         ),
     ),

@@ -1,8 +1,8 @@
-"""The namespace controller takes an error for "there is nothing".
+"""The namespace controller handles an error as an empty list.
 
-When it was told once that a resource is not to be had it remembered that, and never looked there
-again: namespaces went with objects of that kind in them. The change takes every answer that is no
-list for an empty one. An object is left without its namespace (NS-2).
+When a resource was once not available, the controller remembered this and did not list it again.
+Namespaces were removed with objects of that kind in them. The change counts every response that is
+not a list as an empty list. An object exists without its namespace (NS-2).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.namespace import NamespaceController
 
 EXHIBIT = Exhibit(
-    title="A namespace's content that could not be listed is taken for none",
+    title="The content of a namespace that could not be listed counts as empty",
     repository="kubernetes/kubernetes",
     kind="pull request",
     number=93790,

@@ -1,9 +1,9 @@
 """A controller counts pods of another namespace as its own.
 
-Pods were indexed by the uid of their controller alone. A pod that names that uid by mistake,
-elsewhere or under another name, was counted, and could be deleted when there were too many. The
-change looks at the uid only; this project had this bug until its museum was made. An owner acts on
-what it does not control (OWN-1).
+Pods were indexed only by the uid of their controller. A pod that has this uid by mistake, in
+another namespace or under another name, was counted, and could be deleted as surplus. The change
+compares only the uid; this project had this bug until its museum was made. An owner acts on pods
+that it does not control (OWN-1).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.owners import claim
 
 EXHIBIT = Exhibit(
-    title="A pod elsewhere that bears the owner's uid is taken for its own",
+    title="A pod of another namespace with the owner's uid counts as owned",
     repository="kubernetes/kubernetes",
     kind="pull request",
     number=134654,

@@ -1,9 +1,9 @@
-"""A pod that has failed succeeds after all.
+"""A pod that has failed becomes Succeeded.
 
-The kubelet computed the phase anew from what it saw of the containers. Where it had lost sight of
-them the result was another than before: Failed pods became Succeeded, Succeeded ones Pending
-(openshift/origin #17011). Whoever counts finished pods counted wrong. The change lets the phase go
-anywhere (POD-10).
+The kubelet computed the phase again from the containers that it saw. If they had been removed, the
+result differed from before: Failed pods became Succeeded, Succeeded ones Pending (openshift/origin
+#17011). Clients that counted finished pods got a wrong number. The change allows every change of
+the phase (POD-10).
 """
 
 from museum.change import Change

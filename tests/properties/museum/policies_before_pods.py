@@ -1,8 +1,8 @@
-"""The NetworkPolicy of a namespace goes before its pods.
+"""The NetworkPolicy of a namespace is deleted before its pods.
 
-A namespace's content was deleted in no order. Pods that take their time to end were open to
-everybody meanwhile, as the policy that shut them off had gone first. The change deletes everything
-at once. Something is deleted while there are pods (NS-3).
+The content of a namespace was deleted in no order. Pods that end slowly were open to all traffic
+meanwhile, because their policy had been deleted first. The change deletes everything at once.
+Objects are deleted while pods exist (NS-3).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.namespace import NamespaceController
 
 EXHIBIT = Exhibit(
-    title="What protects the pods of a namespace is deleted before they are",
+    title="A NetworkPolicy is deleted before the pods of its namespace",
     repository="kubernetes/enhancements",
     kind="pull request",
     number=5095,

@@ -1,9 +1,9 @@
-"""A progress notification overtakes the events that it speaks of.
+"""A progress notification arrives before the events that it covers.
 
-etcd answered a request for progress beside the stream of events and not within it, so that nothing
-kept "everything up to revision 9 has been told" behind the event of revision 9. A client that
-resumes from there, or that drops what it takes for old, never sees that event. The change puts a
-bookmark with the newest revision in front of the events. A view then lacks them (WATCH-1).
+etcd answered a request for progress outside the stream of events. So the notification of revision 9
+could arrive before the event of revision 9. A client that resumes at that revision, or drops events
+up to it, never gets this event. The change sends a bookmark with the newest revision before the
+events. A view then lacks them (WATCH-1).
 """
 
 from museum.change import Change

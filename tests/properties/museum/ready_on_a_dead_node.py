@@ -1,9 +1,9 @@
-"""The controller crashes between a node and its pods, and the pods stay ready.
+"""A controller crashes between the update of a node and those of its pods, which stay ready.
 
-A silent node was written down as Unknown, and then its pods as not ready. A controller that crashed
-in between found the node Unknown when it came back, had nothing to change, and never came to the
-pods: services went on sending to a dead node. The change owes the pods only in the moment when the
-node becomes Unknown; this project had this bug until its museum was made. A pod of a silent node
+The controller first set a lost node to Unknown, and then its pods to not ready. If it crashed in
+between, it found the node Unknown after its restart, had nothing to change, and did not update the
+pods. Services continued to send traffic to the lost node. The change updates the pods only when the
+node becomes Unknown; this project had this bug until its museum was made. A pod of a lost node
 stays ready (NODE-2).
 """
 
@@ -12,7 +12,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
 
 EXHIBIT = Exhibit(
-    title="Pods of a dead node stay ready because the controller crashed in between",
+    title="Pods of a lost node stay ready because the controller crashed",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=50067,

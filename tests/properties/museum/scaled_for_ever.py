@@ -1,9 +1,10 @@
-"""A rollout that was scaled on its way never goes on.
+"""A rollout that was scaled while it was in progress does not continue.
 
-Each ReplicaSet notes for how many replicas it was sized; one that was sized for another number
-means that the Deployment was scaled, and scaling goes before rolling out. Where the size was right
-by chance the note was not renewed: the Deployment passed for scaled for ever. The change leaves
-such a note as it is. The rollout does not end (DEP-19).
+Each ReplicaSet has an annotation with the number of replicas for which it was sized. If this number
+differs from that of the Deployment, the Deployment was scaled, and scaling has priority over the
+rollout. If the size was right by chance, the annotation was not updated, so the Deployment seemed
+to be scaled for ever. The change leaves such an annotation as it is. The rollout does not end
+(DEP-19).
 """
 
 from museum.change import Change

@@ -1,8 +1,8 @@
-"""Two EndpointSlices with the same endpoints.
+"""Two EndpointSlices have the same endpoints.
 
-The controller made a slice, was woken again before its cache showed it, saw none, and made another.
-The change lets this one controller decide before it sees what it has written. A pod stands in two
-slices of one service (SLICE-1).
+The controller created a slice, was reconciled again before its cache showed the slice, and created
+another one. The change lets this controller reconcile before it sees its own writes. A pod is in
+two slices of one service (SLICE-1).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
-    title="An EndpointSlice is made twice",
+    title="An EndpointSlice is created twice",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=100033,

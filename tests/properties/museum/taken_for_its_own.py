@@ -1,8 +1,8 @@
-"""A creation that is told "it exists" takes what exists for its own.
+"""A creation that gets AlreadyExists counts the existing object as its own.
 
-A controller created its children by name, and where the name was taken it went on as if the
-creation had been its own: a stranger's object was kept in its books, and deleted in the end. The
-change takes every 409 for success. A refusal is then no failure, and nobody tries again (LOOP-5).
+A controller created its children by name. If the name was in use, it continued as if its creation
+had succeeded: it recorded an object of another owner, and deleted it in the end. The change counts
+every 409 as success. A refusal is then no failure, and is not tried again (LOOP-5).
 """
 
 from museum.change import Change
@@ -10,7 +10,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
-    title="AlreadyExists is taken for success",
+    title="AlreadyExists counts as success",
     repository="NVIDIA/cluster-readiness-engine",
     kind="issue",
     number=214,

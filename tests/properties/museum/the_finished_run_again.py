@@ -1,8 +1,8 @@
-"""A restarted kubelet starts pods that had ended for good.
+"""A restarted kubelet starts pods that have ended for good.
 
-The kubelet came back, saw the pods of its node without the containers that had been removed
-meanwhile, and started them: also those whose phase was Succeeded or Failed. The change no longer
-ends a pod because its phase is final. A container of a finished pod runs (POD-11).
+After its restart the kubelet saw pods of its node whose containers had been removed, and started
+them, including those with phase Succeeded or Failed. With the change a final phase no longer ends a
+pod. A container of a finished pod runs (POD-11).
 """
 
 from museum.change import Change

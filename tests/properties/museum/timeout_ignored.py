@@ -1,9 +1,9 @@
-"""A creation that timed out is taken for one that will show up.
+"""A creation that timed out counts as one that will succeed.
 
-The ReplicaSet controller ignored timeouts: the pod may have been made after all, and then the watch
-will tell. Where it had not been made the controller waited for it, and nobody tried again. The
-change drops those of this controller's requests that get no answer. A ReplicaSet stays short, or
-its status wrong (RS-1).
+The ReplicaSet controller ignored timeouts: if the pod was created after all, the watch would
+deliver it. If it was not created, the controller waited for it, and the request was not tried
+again. The change drops the requests of this controller that get no response. A ReplicaSet has too
+few pods, or its status is wrong (RS-1).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Simulation
 from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
-    title="What timed out is waited for and never tried again",
+    title="A request that timed out is never tried again",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=67662,

@@ -1,9 +1,9 @@
-"""A binding that timed out is taken for one that was refused.
+"""A binding that timed out counts as refused.
 
-etcd was slow; the scheduler got an error for a binding that had taken effect, forgot the pod, and
-gave its node to a second one, which had promised not to be near it. The change takes every
-unanswered request for a refused one. The room of a pod is given away although it may have it
-(SCHED-22).
+etcd was slow, and the scheduler got an error for a binding that had taken effect. It removed the
+pod from its cache and bound a second pod to the same node, against the anti-affinity of the two.
+The change counts every request without a response as refused. The room of a pod is used again
+although the pod may have it (SCHED-22).
 """
 
 from museum.change import Change
@@ -11,7 +11,7 @@ from museum.exhibit import Exhibit, Property
 from refk8s.core.loop import requests
 
 EXHIBIT = Exhibit(
-    title="A binding without an answer is taken for a refused one, and its room given away",
+    title="A binding without a response counts as refused, and its room is given to another pod",
     repository="kubernetes/kubernetes",
     kind="issue",
     number=100140,

@@ -1,8 +1,8 @@
-"""Of two ReplicaSets with the Deployment's template the second is never scaled down.
+"""Of two ReplicaSets with the Deployment's template, the second is never scaled down.
 
-The Deployment controller of Anvil, which is written to be verified, took every ReplicaSet that
-carries the template for new, grew one of them, and left the others alone. The change calls old only
-what carries another template. More pods stay than were asked for (DEP-19).
+The Deployment controller of Anvil, which is written for formal verification, counted every
+ReplicaSet with the template as new, scaled up one of them, and left the others unchanged. With the
+change only ReplicaSets with another template are old. More pods remain than requested (DEP-19).
 """
 
 from museum.change import Change
