@@ -1,18 +1,23 @@
 """The house tests itself: what its source must look like. Every message names the way out."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import museum.exhibit as museum
 import pytest
+from patched_source import patched
 
 from refk8s.core.properties import laws
 from refk8s.core.properties.law import Law
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests/formal")]
 import rule_index  # noqa: E402
 
 CORE = sorted((ROOT / "refk8s/core").rglob("*.py"))
@@ -436,3 +441,17 @@ def test_lines_fit_a_screen():
     assert long <= LONG_LINES_MAX * len(lines), (
         f"{long} of {len(lines)} lines have over 100 columns"
     )
+
+
+def test_every_planted_bug_names_lines_that_the_source_has():
+    """Bugs of the museum and of the formal models replace lines of the core. If this fails, change
+    the `old` lines there with those of the core."""
+    for name in museum.names():
+        for change in museum.load(name).changes:
+            change.source()
+    for path in sorted((ROOT / "tests/formal").glob("*_twin.py")):
+        module = importlib.import_module(path.stem)
+        for twin in vars(module).values():
+            for bug in getattr(twin, "core_bugs", ()) if isinstance(twin, type) else ():
+                source = textwrap.dedent(inspect.getsource(bug.function))
+                assert patched(source, bug.old, bug.new) != source, bug.name

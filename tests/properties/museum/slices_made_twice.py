@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             requests.release,
-            "if all(draft.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items()) and all(",
+            "if all(draft.view.tables[prefix].revision >= revision for prefix, revision in busy.reached.items() if prefix in draft.view.tables) and all(",
             'if item[0] == "endpointslice-controller" or all(',
         ),
     ),
