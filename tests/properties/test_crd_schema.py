@@ -83,6 +83,10 @@ def as_json_schema(tree: dict[str, Any]) -> dict[str, Any]:
 @given(schemas(), VALUES)
 @example({"type": "integer"}, 2.0)
 @example({"type": "number", "enum": [1]}, True)
+@example({"type": "integer", "maximum": 5}, 5)
+@example({"type": "integer", "minimum": 5}, 5)
+@example({"type": "string", "maxLength": 2, "minLength": 2}, "ab")
+@example({"type": "array", "items": {"type": "string"}, "maxItems": 1, "minItems": 1}, ["a"])
 def test_crd_9_a_value_is_valid_exactly_if_json_schema_says_so(tree, value):
     expected = jsonschema.Draft202012Validator(as_json_schema(tree)).is_valid(value)
     assert (validate(compile_schema(tree), value, "x") == []) == expected

@@ -144,18 +144,24 @@ def test_d_19_only_what_is_generally_available_is_served():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
 
 
-def test_d_36_rules_and_webhook_conversion_are_refused():
+def test_d_36_webhook_conversion_is_refused():
     world = CustomWorld()
-    schema = {"type": "object", "x-kubernetes-validations": [{"rule": "true"}]}
-    code, answer = world.send("POST", DEFINITIONS, a_definition(a_version(schema)))
-    at = "spec.validation.openAPIV3Schema.x-kubernetes-validations"
-    assert code == 422 and causes(answer) == [(at, "FieldValueForbidden")]
     definition = a_definition()
     client = {"url": "https://example.com"}
     webhook = {"conversionReviewVersions": ["v1"], "clientConfig": client}
     definition["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
     code, answer = world.send("POST", DEFINITIONS, definition)
     assert code == 422 and causes(answer) == [("spec.conversion.strategy", "FieldValueForbidden")]
+
+
+def test_d_37_sets_in_rules_are_lists():
+    items = {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"}
+    rule = {"rule": "self == oldSelf", "message": "same"}
+    spec = {**items, "maxItems": 3, "x-kubernetes-validations": [rule]}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    world = CustomWorld(a_definition(a_version(schema)))
+    assert world.put_gadget(spec=["a", "b"])[0] == 201
+    assert world.patch_gadget("a", {"spec": ["b", "a"]})[0] == 422
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,10 @@ _WORDS = {
 }
 
 
+OMITTED: Any = object()
+"""As the value of a cause: it is not in the message."""
+
+
 @frozen
 class Cause:
     """One violation of one field. `detail` may be empty; `value` is in the message unless it is
@@ -53,7 +57,7 @@ class Cause:
         words = _WORDS[self.reason]
         shown = (
             ""
-            if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY)
+            if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY) or self.value is OMITTED
             else f": {show(self.value)}"
         )
         return (

@@ -32,6 +32,18 @@ class Pattern:
         """Whether the text has a match. O(length)."""
         return self._matches(text) is not None
 
+    def find_all(self, text: str, count_max: int) -> list[str]:
+        """The first matches, at most so many. O(length)."""
+        found: list[str] = []
+        at = 0
+        while at <= len(text) and len(found) < count_max:
+            match = self._matches(text, at)
+            if match is None:
+                break
+            found.append(match.group())
+            at = match.end() if match.end() > match.start() else match.end() + 1
+        return found
+
 
 def compile_pattern(text: str) -> Pattern:
     """The pattern. Raises InvalidPattern."""

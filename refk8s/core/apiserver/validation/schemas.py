@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from refk8s.core.apiserver.custom.patterns import InvalidPattern, compile_pattern
 from refk8s.core.apiserver.custom.prune import prune
-from refk8s.core.apiserver.custom.schema import compile_schema
+from refk8s.core.apiserver.custom.rules import check_rules, check_total, has_rules, type_of
+from refk8s.core.apiserver.custom.schema import Schema, compile_schema
 from refk8s.core.apiserver.custom.validate import validate
 from refk8s.core.apiserver.validation.field import (
     Causes,
@@ -70,7 +71,47 @@ def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Cause
             if key not in schema.get("properties", {}):
                 words = f"because it is defined in {place}.properties[{key}]"
                 causes.append(required(f"{at}.properties[{key}]", words))
+    if not causes:
+        total = [0]
+        compiled = compile_schema(schema)
+        _check_rules(compiled, at, causes, total, 1, is_root=True, is_correlatable=True)
+        causes += check_total(total[0], at)
     return causes
+
+
+def _check_rules(
+    schema: Schema,
+    at: str,
+    causes: Causes,
+    total: list[int],
+    count: int,
+    *,
+    is_root: bool = False,
+    is_correlatable: bool,
+) -> None:
+    """The causes of validation rules (CRD-24). `count`: the most values at this place of an
+    object."""
+    if not has_rules(schema):
+        return
+    causes += check_rules(
+        list(schema.rules),
+        schema,
+        at,
+        is_root=is_root,
+        is_correlatable=is_correlatable,
+        count=count,
+        total=total,
+    )
+    for key, child in schema.properties.items():
+        place = f"{at}.properties[{key}]"
+        _check_rules(child, place, causes, total, count, is_correlatable=is_correlatable)
+    more = count * type_of(schema).size
+    if isinstance(schema.additional, Schema):
+        place = f"{at}.additionalProperties"
+        _check_rules(schema.additional, place, causes, total, more, is_correlatable=is_correlatable)
+    if schema.items is not None:
+        known = is_correlatable and schema.list_type == "map"
+        _check_rules(schema.items, f"{at}.items", causes, total, more, is_correlatable=known)
 
 
 def is_bounded(schema: Tree) -> bool:
@@ -109,9 +150,6 @@ def _check(schema: Tree, at: str, causes: Causes, *, is_root: bool = False) -> N
     _check_keywords(schema, at, causes)
     _check_extensions(schema, at, causes)
     _check_bounds(schema, at, causes)
-    if schema.get(VALIDATIONS):
-        words = "validation rules are not supported yet"
-        causes.append(forbidden(f"{at}.{VALIDATIONS}", words))
     for key, child in schema.get("properties", {}).items():
         place = f"{at}.properties[{key}]"
         _check_type(child, place, "for specified object fields", causes)
