@@ -357,7 +357,7 @@ def dns(**options: Any) -> None:
     end(run_dns, DnsOptions(**options))
 
 
-@click.command(short_help="Run the service rules of this machine on their own.")
+@click.command(short_help="Run the service rules and policies of this machine on their own.")
 @client_flags
 @click.option(
     "--node-name",
@@ -380,7 +380,7 @@ def dns(**options: Any) -> None:
 @click.option("--keep", is_flag=True, help="Leave the rules in place when stopped.")
 @healthz_port(10256)
 def proxy(**options: Any) -> None:
-    """Send packets for Services to their pods, until Ctrl-C."""
+    """Send packets for Services to their pods and enforce network policies, until Ctrl-C."""
     from refk8s.components.proxy_process import ProxyOptions, run_proxy
 
     end(run_proxy, ProxyOptions(**options))

@@ -1,4 +1,4 @@
-"""`refk8s proxy`: the service rules of this machine as a process of its own. Rules PROC-1, PROC-5,
+"""`refk8s proxy`: the service rules and network policies of this machine as a process of its own. Rules PROC-1, PROC-5,
 PROC-8 (spec/processes.md)."""
 
 import asyncio
@@ -36,19 +36,22 @@ def run_proxy(options: ProxyOptions) -> int:
     """Run `refk8s proxy` until a signal; returns the exit status. Raises CannotRun."""
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.components.this_machine import create_service_rules
+        from refk8s.components.this_machine import create_policies, create_service_rules
+        from refk8s.core.network.policy_machine import network_policy
         from refk8s.core.network.proxy import proxy
 
         name, address = find_name(options.node_name), find_address(component, options.node_ip)
         pods = PodNetwork(component, name, options.pod_cidr)
-        rules = create_service_rules(
-            rules_id(authority_of(component)), address, _in_threads(component, pods), _aside
-        )
+        id, pod_cidr = rules_id(authority_of(component)), _in_threads(component, pods)
+        rules = create_service_rules(id, address, pod_cidr, _aside)
+        policies = create_policies(id, pod_cidr)
         component.add(proxy(name), rules=rules)
+        component.add(network_policy(name), policies=policies)
 
         async def close() -> None:
             if not options.keep and component.is_ready:
                 await asyncio.to_thread(rules.remove)
+                await asyncio.to_thread(policies.remove)
 
         return f" for node {name}", close
 

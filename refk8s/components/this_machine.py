@@ -13,6 +13,7 @@ from refk8s.adapters.linux.address import (
 from refk8s.adapters.linux.resolv_conf import DEFAULT
 
 if TYPE_CHECKING:
+    from refk8s.adapters.linux.kernel_policies import KernelPolicies
     from refk8s.adapters.linux.name_server.server import PodsBridge
     from refk8s.adapters.linux.service_rules import Aside, ServiceRules
     from refk8s.core.ports import NameServer
@@ -36,9 +37,17 @@ def create_service_rules(
     return ServiceRules(rules_id, node_ip, pod_cidr, aside)
 
 
+def create_policies(rules_id: str, pod_cidr: Callable[[], tuple[str, str]]) -> "KernelPolicies":
+    """The network policies of this machine."""
+    from refk8s.adapters.linux.kernel_policies import KernelPolicies
+
+    return KernelPolicies(rules_id, pod_cidr)
+
+
 __all__ = [
     "address_towards",
     "create_name_server",
+    "create_policies",
     "create_service_rules",
     "hostname",
     "is_own_address",

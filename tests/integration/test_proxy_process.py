@@ -29,6 +29,12 @@ A_NODE = {
 }  # fmt: skip
 
 
+A_POLICY = {
+    "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "one"},
+    "spec": {"podSelector": {}},
+}  # fmt: skip
+
+
 class InNode(Process):
     """A command of refk8s in the namespace of the world's node."""
 
@@ -77,6 +83,12 @@ def test_proc_8_the_rules_follow_services_and_end_with_the_process(
         assert world.node.run("curl", "-s", url) == "ok"
         metrics = world.node.run("curl", "-s", url.replace("/healthz", "/metrics"))
         assert "rest_client_requests_total" in metrics
+        direct = ("10.244.77.3", 8080, 0.3)
+        assert client.do(lambda: ask(*direct))[0] == "10.244.77.3"
+        apply(A_POLICY)  # no pod of the API has the addresses, so they are held (POLICY-10)
+        until(lambda: client.do(lambda: ask(*direct))[0] == "nothing", 10, "not enforced")
+        world.node.do(lambda: kubectl(kubeconfig, "delete", "networkpolicy", "one"))
+        until(lambda: client.do(lambda: ask(*direct))[0] == "10.244.77.3", 10, "enforced")
         # its end removes the rules; one with --keep leaves them, and the next takes them over
         assert proxy.stop() == 0 and not tables()
         keeping = InNode(world, tmp_path, "keeping", "proxy", *proxy_flags, "--keep").start()

@@ -430,7 +430,7 @@ def test_loop_13_a_component_may_do_no_more_than_its_roles():
     world = AuthorizedWorld()
     for user, method, path in (
         (component_user("kube-scheduler"), "GET", "/api/v1/secrets"),
-        (component_user("kube-proxy"), "GET", "/api/v1/pods"),
+        (component_user("kube-proxy"), "GET", "/api/v1/secrets"),
         (User("system:serviceaccount:kube-system:replicaset-controller", groups=("system:serviceaccounts", "system:authenticated")), "GET", "/api/v1/secrets"),
         (User("system:serviceaccount:default:default", groups=("system:serviceaccounts", "system:authenticated")), "GET", PODS),
     ):  # fmt: skip

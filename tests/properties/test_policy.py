@@ -94,6 +94,24 @@ def test_policy_9_incremental_changes_give_the_same_filter(history, chance):
     assert not change_policies(table, state.enforced)[1]
 
 
+def test_policy_9_two_addresses_change_their_classes_in_one_change():
+    """Each class is empty for a moment, and is the class of the other address then."""
+    pod = {"a/db": LocalPod("1", ("10.244.0.2",), ingress=(Allowance("x"), Allowance("y")))}
+    one, other = (("x", 0),), (("y", 0),)
+
+    def world(first, second):
+        found = {"b/1": Member(("10.244.1.1",), first), "b/2": Member(("10.244.1.2",), second)}
+        return PolicySet(True, Map(pod), Map(found))
+
+    table, change = change_policies(NO_TABLE, world(one, other))
+    filter = load(POD_RANGE, change)
+    table, change = change_policies(table, world(other, one))
+    filter = apply(filter, change)
+    whole, fresh = change_policies(NO_TABLE, world(other, one))
+    assert list(policy_9_same_filter(filter, table, load(POD_RANGE, fresh), whole)) == []
+    assert len(table.classes) == 2 and len(table.by_peer) == 2
+
+
 @given(worlds())
 def test_policy_9_without_objects_no_element_is_left(world):
     state = state_of(world)

@@ -116,6 +116,10 @@ LABEL_WEB, LABEL_APP = ({"podSelector": {"matchLabels": {"app": name}}} for name
         ([TEAM_B, LABEL_WEB], {APP, FAR, WEB}),
         ([{"ipBlock": {"cidr": "0.0.0.0/0"}}], {WEB, APP, FAR, AGENT, OUTSIDE}),
         ([{"ipBlock": {"cidr": "10.244.0.0/16", "except": ["10.244.0.0/30"]}}], {APP, FAR}),
+        (
+            [{"ipBlock": {"cidr": "10.244.0.0/16", "except": ["10.244.0.0/24", "10.244.0.4/31"]}}],
+            {FAR},
+        ),
         ([{"ipBlock": {"cidr": "192.0.2.12/32"}}], {AGENT}),
         ([{"ipBlock": {"cidr": "fd00::/8"}}], set()),
     ],

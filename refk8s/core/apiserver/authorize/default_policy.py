@@ -59,7 +59,14 @@ _OF_KUBEADM: Final = {
     ),
     "kubeadm:node-proxier": ("system:node-proxier", ("ServiceAccount kube-proxy",)),
     LOOK_UPS: (LOOK_UPS, ("User system:kube-controller-manager",)),
-    NETWORK_POLICY: (NETWORK_POLICY, ("ServiceAccount network-policy", "Group system:nodes")),
+    NETWORK_POLICY: (
+        NETWORK_POLICY,
+        (
+            "ServiceAccount network-policy",
+            "Group system:nodes",
+            "User system:kube-proxy",  # of `refk8s proxy`
+        ),
+    ),
     OF_NODES: (OF_NODES, ("Group system:nodes",)),
     # TRUST-9
     "refk8s:kubelet-serving-approver": (
