@@ -34,7 +34,8 @@ log = logging.getLogger("refk8s")
 RENEW_FROM, RENEW_TO = 0.7, 0.9
 """The part of its time after which a certificate is renewed, at random between these."""
 CHECK_SECONDS = 60.0
-RETRY_SECONDS = 10.0
+RETRY_SECONDS, RETRY_SECONDS_MAX = 10.0, 900.0
+"""The pause after a refused request, which leaves an object, and the longest one."""
 POLL_SECONDS = (0.2, 5.0)  # of a request that waits for its certificate: the first, the longest
 WAIT_SECONDS = 900.0
 """How long one request waits. Then another one is made."""
@@ -185,6 +186,7 @@ class CertificateKeeper(Periodic):
         self._on_change = on_change
         self._part = RENEW_FROM + (RENEW_TO - RENEW_FROM) * secrets.randbelow(1000) / 1000
         self._is_shown = False
+        self._failures = 0
 
     async def round(self) -> float:
         """Renew the certificate if it is due; returns the seconds until the next look."""
@@ -197,8 +199,11 @@ class CertificateKeeper(Periodic):
             pem = await request_certificate(self.wanted, self._call, log.warning)
             write_file(self.path, pem)
         except CannotRun as problem:
-            log.warning("%s; it is tried again", problem)
-            return RETRY_SECONDS
+            pause = min(RETRY_SECONDS * (1 << min(self._failures, 10)), RETRY_SECONDS_MAX)
+            self._failures += 1
+            log.warning("%s; it is tried again in %.0f s", problem, pause)
+            return pause
+        self._failures = 0
         self._show()
         return 1.0
 

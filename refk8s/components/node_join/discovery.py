@@ -44,8 +44,8 @@ class Invitation:
     ca_hashes: tuple[str, ...]
 
 
-def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Invitation:
-    """The invitation of these flags. Raises CannotRun; the message has no secret."""
+def check_server(server: str) -> str:
+    """The URL of an API server, without a slash at its end. Raises CannotRun."""
     try:
         url = urlsplit(server)
         is_good = url.scheme == "https" and bool(url.hostname) and (url.port or 443) > 0
@@ -53,6 +53,12 @@ def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Inv
         is_good = False
     if not is_good or url.path.strip("/") or url.query or url.fragment or url.username is not None:
         raise CannotRun(f"{server}: not the URL of an API server; write it like https://HOST:6443")
+    return server.rstrip("/")
+
+
+def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Invitation:
+    """The invitation of these flags. Raises CannotRun; the message has no secret."""
+    server = check_server(server)
     if not split_token(token)[0]:
         raise CannotRun(
             "the token is not a bootstrap token such as abcdef.0123456789abcdef: create one with refk8s token create"
@@ -64,7 +70,7 @@ def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Inv
     for each in ca_hashes:
         if not _HASH.fullmatch(each):
             raise CannotRun(f"--ca-hash {each}: not sha256: and 64 hexadecimal digits")
-    return Invitation(server.rstrip("/"), token, ca_hashes)
+    return Invitation(server, token, ca_hashes)
 
 
 def discover(invitation: Invitation) -> ClusterInfo:

@@ -16,7 +16,7 @@ from refk8s.components.files import CannotRun
 from refk8s.components.kubelet_process import find_address, find_name
 from refk8s.components.node_directory import NodeDirectory
 from refk8s.components.node_join.credentials import NodeCredentials, join_cluster
-from refk8s.components.node_join.discovery import check_invitation
+from refk8s.components.node_join.discovery import check_invitation, check_server
 from refk8s.core.client.kubeconfig import Pem
 
 
@@ -85,9 +85,8 @@ class _RunningNode:
         # before a token is used: without an engine there is no node
         choose_nodes("docker", 1, self._directory.path, clock, None, self._name)
         if credentials.are_valid(clock.now()):
-            if options.server and options.server.rstrip("/") != credentials.server():
-                invitation_server = check_invitation(options.server, _ANY_TOKEN, (_ANY_HASH,))
-                credentials.write_kubeconfig(invitation_server.server)
+            if options.server and check_server(options.server) != credentials.server():
+                credentials.write_kubeconfig(check_server(options.server))
             return
         if not options.server or not options.token:
             problem = "its certificate has expired" if stored else "it has not joined a cluster"
@@ -170,6 +169,3 @@ class _RunningNode:
             await nodes.close(options.keep or not component.is_ready)
 
         return f" for node {name} at {port.url} with {nodes.words}", close
-
-
-_ANY_TOKEN, _ANY_HASH = "000000.0000000000000000", f"sha256:{'0' * 64}"
