@@ -21,7 +21,7 @@ from certificate_world import (
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from workload_helpers import NO_MEMORY, NOW, view_of
@@ -144,10 +144,23 @@ def test_trust_6_an_altered_request_is_not_signed_for_a_key_of_others(authority,
     if status.certificate is None:
         assert status.conditions[-1].type == "Failed"
         return
-    # the number of unused bits of the signature: what is signed is the same
-    made = x509.load_pem_x509_certificate(b64decode(status.certificate))
-    signed_part = parsed.tbs_certrequest_bytes
-    assert place % len(der) > len(signed_part) and made.public_key() == parsed.public_key()
+    # this byte is the number of unused bits of the signature, which is the same nevertheless
+    assert place % len(der) == len(der) - len(parsed.signature) - 1
+
+
+def test_trust_6_a_request_for_the_key_of_another_is_not_signed(authority):
+    """Somebody asks for a certificate of a key that he has only seen."""
+    # Shows TRUST-6.f.
+    theirs = x509.load_pem_x509_csr(pem_request())
+    own = x509.load_pem_x509_csr(pem_request(key=ec.generate_private_key(ec.SECP256R1())))
+    whole = theirs.public_bytes(Encoding.DER)
+    forged = whole[: len(whole) - len(theirs.signature)] + own.signature
+    if len(own.signature) != len(theirs.signature):
+        forged = whole[: len(whole) - 1] + bytes([whole[-1] ^ 1])
+    pem = "\n".join(("-----BEGIN CERTIFICATE REQUEST-----", *_lines(forged), "-----END CERTIFICATE REQUEST-----", ""))  # fmt: skip
+    status = signed(authority, approved(pem.encode(), KUBELET, CLIENT_USAGES))
+    assert status.certificate is None
+    assert status.conditions[-1].message == "it is not signed with its own key"
 
 
 def _lines(der: bytes) -> list[str]:
@@ -372,6 +385,10 @@ HOSTILE_ADDRESSES = ("127.0.0.1", "0.0.0.0", "224.0.0.1", "192.0.2.2")
     st.sets(st.sampled_from(["192.0.2.1", *HOSTILE_ADDRESSES, "198.51.100.7"]), max_size=2),
     st.sets(st.sampled_from(HOSTILE_ADDRESSES), max_size=2),
 )
+@example(NODE, NODES, {"a"}, {"192.0.2.1"}, set())
+@example(NODE, NODES, set(), {"192.0.2.2"}, set())
+@example(NODE, NODES, set(), {"192.0.2.2"}, {"192.0.2.2"})
+@example(NODE, NODES, set(), {"127.0.0.1"}, {"127.0.0.1"})
 def test_trust_9_a_serving_certificate_is_approved_for_the_nodes_own_names(
     user, groups, dns, ips, claimed
 ):

@@ -86,10 +86,8 @@ def is_own(view: View, node: Node | None, names: CertificateRequest) -> bool:
     """Whether all names of a serving certificate are the node's alone (TRUST-9)."""
     if node is None:
         return False
-    addresses = addresses_of(node)
     return all(name == node.metadata.name for name in names.dns_names) and all(
-        address in addresses and not _is_of_others(view, node, address)
-        for address in names.ip_addresses
+        _is_alone_of(view, node, address) for address in names.ip_addresses
     )
 
 
@@ -99,12 +97,12 @@ def addresses_of(node: Node) -> tuple[str, ...]:
     return tuple([each.address for each in node.status.addresses or () if each.type in kinds])
 
 
-def _is_of_others(view: View, node: Node, address: str) -> bool:
-    """Whether another Node has the address too, or none can have it."""
+def _is_alone_of(view: View, node: Node, address: str) -> bool:
+    """Whether the Node has the address, no other Node has it, and a node can have it."""
     parsed = ip_address(address)
     if parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast:
-        return True
-    return view.indexed_keys(NODES, "address", address) != [node.metadata.name]
+        return False
+    return view.indexed_keys(NODES, "address", address) == [node.metadata.name]
 
 
 def _of_node(view: View, old: Node | None, new: Node | None) -> tuple[Key, ...]:
