@@ -264,6 +264,12 @@ def end(run: Callable[[Any], int], options: Any) -> None:
     metavar="DIR",
     help="The --pki of an API server: certificates are signed with its keys.  [default: none are signed]",
 )
+@click.option(
+    "--use-service-account-credentials/--no-use-service-account-credentials",
+    default=False,
+    show_default=True,
+    help="Each controller acts as its service account, with its role and no more.",
+)
 def controller_manager(**options: Any) -> None:
     """Run all controllers against an API server, until Ctrl-C."""
     from refk8s.components.component_process import (

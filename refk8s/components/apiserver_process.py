@@ -12,6 +12,7 @@ def run_apiserver(options: ServerOptions) -> int:
 
     async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         from refk8s.components.clock import Clock
+        from refk8s.components.component_kubeconfigs import write_component_kubeconfigs
         from refk8s.components.kubelet.clients import KubeletClients
         from refk8s.components.pod_streams import PodStreams
         from refk8s.components.served_api import ServedApi
@@ -26,6 +27,9 @@ def run_apiserver(options: ServerOptions) -> int:
                 served.api, None, KubeletClients(served.credentials).find
             )
             served.maintain(None)
+            write_component_kubeconfigs(
+                options.data, options.own_pki, served.url, served.credentials
+            )
             started()
             write_line(
                 f"refk8s apiserver is ready at {served.url}: export KUBECONFIG={options.kubeconfig_path}"

@@ -71,7 +71,8 @@ def problem_of_server(server: Pair, authority: Path, hosts: Iterable[str], now: 
 def problem_of_client(
     client: Pair, server: Pair, authority: Path, name: str, group: str, now: datetime
 ) -> str:
-    """Why the server would reject the client as this user of this group; empty if it accepts."""
+    """Why the server would reject the client as this user of this group (empty: of none); empty if
+    it accepts."""
     try:
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ours.load_cert_chain(server.certificate, server.key)
@@ -83,8 +84,9 @@ def problem_of_client(
     except (ssl.SSLError, ValueError, OSError) as error:
         return _words(error)
     subject = {part for parts in found.get("subject", ()) for part in parts}
-    if not {("commonName", name), ("organizationName", group)} <= subject:
-        return f"it is not for the user {name} of the group {group}"
+    wanted = {("commonName", name), *((("organizationName", group),) if group else ())}
+    if not wanted <= subject:
+        return f"it is not for the user {name}" + (f" of the group {group}" if group else "")
     return _expiry(found, now)
 
 

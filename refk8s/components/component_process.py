@@ -16,6 +16,7 @@ from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
 
 if TYPE_CHECKING:
+    from refk8s.components.client.account_tokens import AccountApi
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
     from refk8s.core.controllers.node_ipam import PodRanges
@@ -57,6 +58,7 @@ class ControllerManagerOptions(ElectedOptions):
     cluster_cidr: str | None = None
     node_cidr_mask_size: int = 24
     pki: str | None = None
+    use_service_account_credentials: bool = False
 
 
 class Component:
@@ -74,8 +76,11 @@ class Component:
         self.health: HealthServer | None = None
         self.clock = Clock()
         self.access = find_access(options.kubeconfig, options.context, os.environ)
-        self.api: HttpApi = HttpApi(self.access, f"{name}/v{__version__} (refk8s)", self.clock)
+        self.agent = f"{name}/v{__version__} (refk8s)"
+        self.api: HttpApi = HttpApi(self.access, self.agent, self.clock)
         self.drivers: list[Driver] = []
+        self._accounts: AccountApi | None = None
+        self._bare: HttpApi | None = None
 
     def serve_health(self, options: ClientOptions) -> None:
         """Serve /healthz and the like (PROC-6). Raises CannotRun."""
@@ -127,7 +132,16 @@ class Component:
         """Run this machine."""
         from refk8s.components.driver import Driver
 
-        self.drivers.append(Driver(machine, self.api, self.clock, **adapters))
+        api = self._accounts or self.api
+        self.drivers.append(Driver(machine, api, self.clock, **adapters))
+
+    def use_service_accounts(self) -> None:
+        """Send the requests of controllers with the tokens of their service accounts (PROC-20)."""
+        from refk8s.components.client.account_tokens import AccountApi, without_credentials
+        from refk8s.components.client.http_api import HttpApi
+
+        self._bare = HttpApi(without_credentials(self.access), self.agent, self.clock)
+        self._accounts = AccountApi(self.api, self._bare, self.clock)
 
     def start(self) -> None:
         """Start the machines."""
@@ -144,6 +158,8 @@ class Component:
         if self.health is not None:
             await self.health.close()
         self.api.close()
+        if self._bare is not None:
+            self._bare.close()
 
 
 def run_client(
@@ -196,6 +212,8 @@ def run_controller_manager(options: ControllerManagerOptions) -> int:
             pki = Path(options.pki).expanduser().absolute()
             authorities = signing_authorities(check_authority(Pair(pki / "ca.crt", pki / "ca.key")))
         machine = components.controller_manager(authority_of(component), ranges, authorities)
+        if options.use_service_account_credentials:
+            component.use_service_accounts()
         component.add(_elected(machine, options))
         return "", _nothing
 

@@ -163,7 +163,7 @@ def test_proc_4_streams_go_through_the_kubelet_of_another_process(
 
 
 CLIENTS = {
-    "controller-manager": ("controller-manager",),
+    "controller-manager": ("controller-manager", "--use-service-account-credentials"),
     "scheduler": ("scheduler",),
     "kubelet": ("kubelet", "--adapter", "fake", "--nodes", "3"),
 }
@@ -172,7 +172,8 @@ CLIENTS = {
 def test_proc_5_four_processes_run_a_deployment_and_each_may_be_killed(
     processes: Start, tmp_path: Path
 ) -> None:
-    # Shows PROC-2.a, PROC-5.a, PROC-5.b.
+    # Shows PROC-2.a, PROC-5.a, PROC-5.b, PROC-20.b, PROC-21.a.
+    """The controller manager and the scheduler have their own users and roles and no more."""
     port = free_port()
     kubeconfig = tmp_path / "a.kubeconfig"
     running = {
@@ -181,7 +182,9 @@ def test_proc_5_four_processes_run_a_deployment_and_each_may_be_killed(
         ).start()
     }
     for name, arguments in CLIENTS.items():
-        running[name] = processes(name, *arguments, "--kubeconfig", str(kubeconfig)).start()
+        own = tmp_path / "a" / f"{name}.kubeconfig"
+        path = own if name != "kubelet" else kubeconfig
+        running[name] = processes(name, *arguments, "--kubeconfig", str(path)).start()
 
     def scaled_to(replicas: int) -> None:
         kubectl(kubeconfig, "scale", "deployment/web", f"--replicas={replicas}")
@@ -204,6 +207,9 @@ def test_proc_5_four_processes_run_a_deployment_and_each_may_be_killed(
     )  # fmt: skip
     ips = kubectl(kubeconfig, "get", "pods", "-o", "jsonpath={.items[*].status.podIP}")
     assert sorted(slices.split()) == sorted(ips.split())
+    for name in ("scheduler", "controller-manager"):
+        said = kubectl(tmp_path / "a" / f"{name}.kubeconfig", "get", "secrets", "-A", fine=False)
+        assert ("Forbidden" in said) is (name == "scheduler"), said
     for name in (*CLIENTS, "apiserver"):
         assert running[name].stop() == 0, running[name].said()
         assert "Traceback" not in running[name].log.read_text()

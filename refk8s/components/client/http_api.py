@@ -72,15 +72,18 @@ class HttpApi:
 
     # --- as the API server in this process
 
-    def submit(self, request: Request, answer: Answer, background: bool = False) -> None:
-        """Send the request; `answer` gets the response, or None if it is unknown (CLIENT-3)."""
+    def submit(
+        self, request: Request, answer: Answer, background: bool = False, authorization: str = ""
+    ) -> None:
+        """Send the request; `answer` gets the response, or None if it is unknown (CLIENT-3).
+        `authorization`: of this request, instead of the credentials of the kubeconfig."""
         if background and self.pool.waiting_in_background >= BACKGROUND_MAX:
             words = "too many background requests are waiting"
             answer(Response(429, status.too_many_requests(words)))
         elif request.verb == "list" and not request.options.limit:
-            Pages(self, request, answer).next()
+            Pages(self, request, answer, authorization).next()
         else:
-            self.send(request, answer, background)
+            self.send(request, answer, background, authorization)
 
     def watch(
         self, request: Request, deliver: Deliver, ended: Callable[[int], None]
@@ -110,14 +113,16 @@ class HttpApi:
 
     # --- parts
 
-    def send(self, request: Request, answer: Answer, background: bool = False) -> None:
+    def send(
+        self, request: Request, answer: Answer, background: bool = False, authorization: str = ""
+    ) -> None:
         """Send a request that is not read in pages."""
-        Call(self, request, answer, background).start()
+        Call(self, request, answer, background, authorization).start()
 
-    def message(self, http: HttpRequest) -> bytes:
-        """A request as bytes, with the present credentials."""
+    def message(self, http: HttpRequest, authorization: str = "") -> bytes:
+        """A request as bytes, with this authorization or the present credentials."""
         head = f"{http.method} {self._prefix}{http.target} HTTP/1.1\r\n{self._headers}\r\n"
-        if authorization := self.credentials.authorization():
+        if authorization := authorization or self.credentials.authorization():
             head += f"Authorization: {authorization}\r\n"
         if http.content_type:
             head += f"Content-Type: {http.content_type}\r\n"
@@ -157,8 +162,11 @@ class _Body:
 class Call:
     """One request until it is answered: sent again only after a refusal (CLIENT-6, CLIENT-9)."""
 
-    def __init__(self, api: HttpApi, request: Request, answer: Answer, background: bool) -> None:
+    def __init__(
+        self, api: HttpApi, request: Request, answer: Answer, background: bool, authorization: str
+    ) -> None:
         self.api = api
+        self.authorization = authorization
         self.request = request
         self.answer = answer
         self.background = background
@@ -188,7 +196,7 @@ class Call:
         self.api.pool.submit(self, self.background)
 
     def message(self) -> bytes:
-        return self.api.message(self._http)
+        return self.api.message(self._http, self.authorization)
 
     def lost(self, why: str) -> None:
         """CLIENT-3."""
@@ -226,8 +234,9 @@ class Call:
 class Pages:
     """A list that is read in pages (CLIENT-4)."""
 
-    def __init__(self, api: HttpApi, request: Request, answer: Answer) -> None:
+    def __init__(self, api: HttpApi, request: Request, answer: Answer, authorization: str) -> None:
         self._api = api
+        self._authorization = authorization
         self._request = request
         self._answer = answer
         self._pages: list[Response] = []
@@ -242,7 +251,8 @@ class Pages:
             options = evolve(
                 options, continue_=continue_, resource_version="", resource_version_match=""
             )
-        self._api.send(evolve(self._request, options=options), self._take)
+        request = evolve(self._request, options=options)
+        self._api.send(request, self._take, authorization=self._authorization)
 
     def _take(self, response: Response | None) -> None:
         if response is None or not response.ok:
