@@ -70,7 +70,7 @@ class ControllerTwin(Twin):
     model_bugs = (
         ModelBug("the same again under another name", "pure def again(s: State, f: Flight): State = send(s, f.verb, f.name, f.seen, true)",
                  "pure def again(s: State, f: Flight): State = if (f.verb == Create) send({ ...s, made: s.made + 1, "
-                 "asker: s.asker.put(s.made + 1, f.life) }, f.verb, s.made + 1, 0, true) else send(s, f.verb, f.name, f.seen, true)",
+                 "lifeOfName: s.lifeOfName.put(s.made + 1, f.life) }, f.verb, s.made + 1, 0, true) else send(s, f.verb, f.name, f.seen, true)",
                  unsafe=True),
         ModelBug("a key is decided before the view shows its writes", "s.controller.cursor >= s.controller.reached,", "", unsafe=True),
     )  # fmt: skip

@@ -96,7 +96,7 @@ class NodesTwin(Twin):
     )  # fmt: skip
     model_bugs = (
         ModelBug("a fresh start counts old silence", "else { uid: node.uid, beats: node.beats, seen: s.now }",
-                 "else { uid: node.uid, beats: node.beats, seen: s.heard.get(name) }", unsafe=True),
+                 "else { uid: node.uid, beats: node.beats, seen: s.lastHeartbeat.get(name) }", unsafe=True),
         ModelBug("no time is given", "if (s.now < since + QUARANTINE) noted", "if (false) noted"),
         ModelBug("the blind drive pods out", "well > 0 and not(unwell > 2 and", "not(unwell > 4 and", unsafe=True),
     )  # fmt: skip

@@ -294,7 +294,7 @@ class StoreTwin(Twin):
 
     @classmethod
     def shown(cls, state: dict[str, Any]) -> Picture:
-        compacted, ever = state["compacted"], state["ever"]
+        compacted, ever = state["compacted"], state["allChanges"]
         return Record(
             {name: state[name] for name in ("revision", "compacted", "past", "answer")},
             known=tuple(

@@ -1,6 +1,6 @@
 """What is told about what happened (spec/loop.md, EVENT-1, EVENT-2 and EVENT-7)."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from workload_helpers import NOW, pod
@@ -13,7 +13,14 @@ from refk8s.core.api.user import User
 from refk8s.core.apiserver.validation.events import validate_new_event, validate_new_event_update
 from refk8s.core.context import MINUTE, micro_timestamp, timestamp
 from refk8s.core.loop.plan import Note
-from refk8s.core.loop.recorder import BURST_MAX, REFILL, REMEMBERED_MAX, Recorder, record
+from refk8s.core.loop.recorder import (
+    BURST_MAX,
+    MESSAGE_BYTES_MAX,
+    REFILL,
+    REMEMBERED_MAX,
+    Recorder,
+    record,
+)
 
 SOMEBODY = User("somebody")
 
@@ -45,6 +52,8 @@ def test_event_1_the_same_again_is_counted_and_not_repeated(messages):
     st.lists(st.integers(0, 7), min_size=1, max_size=80)
     | st.lists(st.sampled_from([0, 0, 0, 1, 4, 5, 6, 11]), min_size=30, max_size=80)
 )
+@example([7, *[0] * 24, 3, 2, 0])  # full again after 7 minutes: the next is added 5 minutes later
+@example([*[0] * 24, 6, 1, 0])  # one is added at 5 minutes, and the next at 10
 def test_event_2_an_object_says_at_most_a_burst_and_one_more_every_five_minutes(pauses):
     notes = [Note(pod("p"), "Reason", f"message {n}") for n in range(len(pauses))]
     times = [now for now, request in tell(notes, pauses) if request is not None]
@@ -174,6 +183,64 @@ def test_event_7_an_event_with_an_action_is_valid_in_both_groups_and_repeats_as_
             ),
         )
         assert validate_new_event_update(counted, event) == []
+
+
+@given(st.sampled_from(["", "spec.containers{c}"]), st.sampled_from(["", "node-1"]), st.booleans())
+def test_event_7_an_event_with_an_action_has_exactly_these_fields(path, host, is_related):
+    other = pod("other") if is_related else None
+    note = Note(pod("p"), "Reason", "text", "Warning", path, "Binding", other)
+    _, request = record(Recorder(), note, "default-scheduler", host, SOMEBODY, "abc", NOW)
+    reference = ObjectReference(
+        api_version="v1", kind="Pod", namespace="default", name="other", uid="uid-other"
+    )
+    assert request.body == Event(
+        metadata=ObjectMeta(name=f"p.{NOW * 1000:016x}abc", namespace="default"),
+        involved_object=replace(reference, name="p", uid="uid-p", field_path=path or None),
+        reason="Reason",
+        message="text",
+        type="Warning",
+        source=EventSource(),
+        event_time=micro_timestamp(NOW),
+        action="Binding",
+        related=reference if is_related else None,
+        reporting_component="default-scheduler",
+        reporting_instance=f"default-scheduler-{host}" if host else "default-scheduler",
+    )
+    assert (request.body.api_version, request.body.kind) == ("v1", "Event")
+
+
+@given(st.integers(0, 8), st.sampled_from(["a", "ü", "€", "🙂"]), st.integers(0, 3))
+def test_event_7_a_message_that_is_too_long_is_cut_at_the_last_whole_character(over, letter, shift):
+    size = len(letter.encode())
+    message = "x" * shift + letter * ((MESSAGE_BYTES_MAX + over - shift) // size)
+    note = Note(pod("p"), "Reason", message, action="Binding")
+    _, request = record(Recorder(), note, "default-scheduler", "", SOMEBODY, "abc", NOW)
+    if len(message.encode()) <= MESSAGE_BYTES_MAX:
+        assert request.body.message == message
+    else:
+        kept = "x" * shift + letter * ((MESSAGE_BYTES_MAX - 3 - shift) // size)
+        assert request.body.message == kept + "..."
+
+
+def test_event_7_a_message_with_half_a_surrogate_pair_is_recorded():
+    note = Note(pod("p"), "Reason", "\ud83d" * 2000, action="Binding")
+    _, request = record(Recorder(), note, "default-scheduler", "", SOMEBODY, "abc", NOW)
+    assert request.body.message == "?" * (MESSAGE_BYTES_MAX - 3) + "..."
+
+
+@given(st.integers(2, BURST_MAX))
+def test_event_5_events_of_one_instant_have_names_in_the_order_of_recording(count):
+    notes = [Note(pod("p"), "Reason", f"message {number}") for number in range(count)]
+    names = [request.body.metadata.name for _, request in tell(notes, [0] * count)]
+    assert names == sorted(names)
+    stems = [name.partition("u")[0] for name in names]
+    assert stems == [f"p.{NOW * 1000 + number:016x}" for number in range(count)]
+
+
+def test_event_2_a_repeated_event_uses_the_budget_too():
+    notes = [Note(pod("p"), "Reason", "the same")] * (BURST_MAX + 1)
+    requests = [request for _, request in tell(notes, [0] * len(notes))]
+    assert None not in requests[:BURST_MAX] and requests[BURST_MAX] is None
 
 
 def test_event_1_what_is_remembered_is_bounded_and_forgetting_begins_a_new_event():

@@ -284,3 +284,10 @@ def test_watch_7_what_comes_at_once_is_what_comes_one_by_one(bursts):
         assert [view.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"] == [
             one_by_one.indexed(CONFIG_MAPS, "owner", o) for o in "xyz"
         ]
+
+
+def test_watch_1_a_resource_that_is_not_watched_has_no_objects_in_the_view():
+    view = Viewer([CONFIG_MAPS], [owner_index(CONFIG_MAPS)], []).empty()
+    assert view.get(NODES, "a") is None and view.get(CONFIG_MAPS, "ns/a") is None
+    assert view.list(NODES) == view.keys(NODES) == view.indexed(NODES, "owner", "u") == []
+    assert view.count(NODES) == 0
