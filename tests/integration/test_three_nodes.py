@@ -1,0 +1,249 @@
+"""An application of three tiers on three machines, which calls itself by name, under a steady stream
+of requests: rolling update, drain, death and return of a node.
+
+Planned changes must fail no request. The death of a node may fail those that it had, and those sent
+to its pods until it is found to be lost (NODE-1).
+"""
+
+import itertools
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker_host import IMAGE, until
+from docker_nodes import DockerNodes
+from process_world import Process
+from test_node_join import Machine, commands, is_ready
+
+TIERS = {"web": "api", "api": "db", "db": ""}
+NODE_PORT = 30088
+LOST_SECONDS = 50
+CALL = (
+    'at=$(busybox nslookup {next} | busybox awk "/^Name/ {{ getline; print \\$2 }}"); '
+    "wget -q -O- http://$at/cgi-bin/{next} | busybox tail -n 1"
+)
+
+
+def script(tier: str) -> str:
+    """A web server that answers with its name, after that of each tier below."""
+    below = TIERS[tier]
+    call = f"echo $(hostname) $({CALL.format(next=below)})" if below else "echo $(hostname)"
+    lines = ["#!/bin/sh", "echo", call]
+    file = f"/www/cgi-bin/{tier}"
+    write = "".join(f"cat >> {file} <<'EOF'\n{line}\nEOF\n" for line in lines)
+    return (
+        f"busybox mkdir -p /www/cgi-bin\n{write}busybox chmod +x {file}\n"
+        "trap 'sleep 3; exit 0' TERM\nhttpd -f -p 8080 -h /www & wait"
+    )
+
+
+def objects(tier: str, replicas: int) -> list[dict[str, Any]]:
+    labels = {"app": tier}
+    server = {
+        "name": "server", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", script(tier)],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }  # fmt: skip
+    port: dict[str, Any] = {"port": 80, "targetPort": 8080}
+    kind = {"type": "NodePort"} if tier == "web" else {}
+    if tier == "web":
+        port["nodePort"] = NODE_PORT
+    deployment = {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": tier},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": labels},
+            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"terminationGracePeriodSeconds": 10, "containers": [server]},
+            },
+        },
+    }  # fmt: skip
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": tier},
+        "spec": {**kind, "selector": labels, "ports": [port]},
+    }  # fmt: skip
+    return [deployment, service]
+
+
+class Stream:
+    """Requests to the node ports of some machines in turn, from the first one, until it is
+    stopped."""
+
+    def __init__(self, machines: list[Machine], of: int) -> None:
+        self._inside = machines[0].node.inside
+        self._addresses = [machine.node.node_ip for machine in machines[:of]]
+        self._stop = threading.Event()
+        self.answers: list[tuple[float, str]] = []  # (when it was sent, the answer; empty: none)
+        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(2)]
+
+    def start(self) -> "Stream":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _send(self, number: int) -> None:
+        addresses = itertools.cycle(self._addresses[number:] + self._addresses[:number])
+        while not self._stop.is_set():
+            url = f"http://{next(addresses)}:{NODE_PORT}/cgi-bin/web"
+            sent = time.monotonic()
+            done = subprocess.run(
+                [*self._inside, "curl", "-sf", "-m", "3", url], capture_output=True, text=True
+            )
+            answer = done.stdout.strip() if done.returncode == 0 else ""
+            self.answers.append((sent, answer if len(answer.split()) == 3 else ""))
+            time.sleep(0.05)
+
+    def failures(self, since: float, until: float = float("inf")) -> list[float]:
+        return [at for at, answer in list(self.answers) if not answer and since <= at < until]
+
+    def count(self, since: float) -> int:
+        return sum(1 for at, answer in list(self.answers) if at >= since and answer)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Application:
+    """The cluster of three machines with the application in it."""
+
+    def __init__(self, nodes: DockerNodes, directory: Path) -> None:
+        self.machines = [
+            Machine(node, directory / f"home-{number}", f"host-{number}")
+            for number, node in enumerate(nodes.nodes, start=1)
+        ]
+        self.first = self.machines[0]
+        self.processes: list[Process] = []
+
+    def start(self) -> None:
+        run, create_token = commands()
+        self.processes.append(self.first.process("run", run).start())
+        line = self.first.run(create_token)
+        joined = [machine.process("join", line).begin() for machine in self.machines[1:]]
+        self.processes += joined
+        for process in joined:
+            process.wait_until_ready()
+        for machine in self.machines:
+            until(lambda machine=machine: is_ready(self.first, machine.name), 30, machine.name)
+        for tier, replicas in (("db", 2), ("api", 3), ("web", 3)):
+            for obj in objects(tier, replicas):
+                file = self.first.home / "object.json"
+                file.write_text(json.dumps(obj))
+                self.first.run(f"kubectl apply -f {file}")
+        for tier in TIERS:
+            self.first.run(f"kubectl rollout status deployment/{tier} --timeout=60s")
+
+    def pods(self, tier: str) -> list[Any]:
+        """Those that are not being deleted."""
+        found = self.first.get("pods", "-l", f"app={tier}")["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def nodes_of(self, tier: str) -> set[str]:
+        return {pod["spec"]["nodeName"] for pod in self.pods(tier)}
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.stop()
+
+
+@pytest.fixture(scope="module")
+def application(
+    docker_nodes: DockerNodes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Application]:
+    application = Application(docker_nodes, tmp_path_factory.mktemp("three"))
+    try:
+        application.start()
+        yield application
+    finally:
+        application.stop()
+
+
+# These tests tell one story, in this order.
+
+
+def test_the_tiers_are_spread_and_call_each_other_by_name(application: Application) -> None:
+    assert (
+        application.nodes_of("web")
+        == application.nodes_of("api")
+        == {machine.name for machine in application.machines}
+    )
+    ranges = [node["spec"]["podCIDR"] for node in application.first.get("nodes")["items"]]
+    assert len(set(ranges)) == 3
+    stream = Stream(application.machines, 3).start()
+    until(lambda: stream.count(0) >= 30, 30, "the application does not answer")
+    stream.stop()
+    answers = [answer.split() for _, answer in stream.answers if answer]
+    for place, tier in enumerate(TIERS):
+        names = {pod["metadata"]["name"] for pod in application.pods(tier)}
+        assert {answer[place] for answer in answers} == names
+
+
+def test_planned_changes_fail_no_request(application: Application) -> None:
+    first = application.first
+    stream = Stream(application.machines, 3).start()
+    begin = time.monotonic()
+    try:
+        until(lambda: stream.count(begin) >= 10, 20, "no answers")
+        before = {pod["metadata"]["uid"] for pod in application.pods("api")}
+        first.run("kubectl set env deployment/api VERSION=2")
+        first.run("kubectl rollout status deployment/api --timeout=60s")
+        assert not before & {pod["metadata"]["uid"] for pod in application.pods("api")}
+        first.run("kubectl drain host-2 --delete-emptydir-data --timeout=40s")
+        assert all("host-2" not in application.nodes_of(tier) for tier in TIERS)
+        for tier in TIERS:
+            first.run(f"kubectl rollout status deployment/{tier} --timeout=60s")
+        first.run("kubectl uncordon host-2")
+    finally:
+        stream.stop()
+    assert stream.count(begin) >= 50
+    assert stream.failures(begin) == []
+
+
+def test_a_killed_node_fails_requests_only_until_it_is_lost_and_serves_again_after_its_return(
+    application: Application,
+) -> None:
+    first, victim = application.first, application.machines[2]
+    uids = {
+        pod["metadata"]["uid"]
+        for tier in TIERS
+        for pod in application.pods(tier)
+        if pod["spec"]["nodeName"] == victim.name
+    }
+    assert uids
+    stream = Stream(application.machines, 2).start()
+    try:
+        begin = time.monotonic()
+        victim.node.pull_out()
+        application.processes[2].kill()
+        until(lambda: not is_ready(first, victim.name), LOST_SECONDS + 15, "the node is not lost")
+        lost = time.monotonic()
+        assert lost - begin < LOST_SECONDS + 15
+        time.sleep(4)  # requests that were on their way, and a round of rules
+        settled = time.monotonic()
+        until(lambda: stream.count(settled) >= 20, 20, "no answers without the node")
+        assert stream.failures(settled) == []
+        victim.node.plug_in()
+        application.processes[2] = victim.process("again", "refk8s node join").start()
+        until(lambda: is_ready(first, victim.name), 30, "the node does not return")
+        back = time.monotonic()
+        until(lambda: stream.count(back) >= 20, 20, "no answers after the return")
+        assert stream.failures(settled) == []
+    finally:
+        stream.stop()
+    # its pods are the same, and none was started twice
+    left = {
+        pod["metadata"]["uid"]
+        for tier in TIERS
+        for pod in application.pods(tier)
+        if pod["spec"]["nodeName"] == victim.name
+    }
+    assert left == uids
+    labels = victim.node.docker("ps", "--filter", "label=refk8s.container=server", "--format", '{{.Label "refk8s.pod-uid"}}')  # fmt: skip
+    assert sorted(labels.split()) == sorted(uids)
