@@ -7,6 +7,7 @@ import re
 from base64 import b64encode
 
 import pytest
+from api_world import World as Server
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kubelet_bench import START, Bench, make_pod
@@ -14,6 +15,8 @@ from kubelet_chaos import container, shell
 from msgspec.structs import replace
 
 from refk8s.adapters.fake import world as fake
+from refk8s.adapters.fake.world import make_world
+from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import (
     Affinity,
     ConfigMap,
@@ -54,6 +57,7 @@ from refk8s.core.api.core_v1 import (
     VolumeProjection,
 )
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     LEASES,
@@ -63,11 +67,16 @@ from refk8s.core.api.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.kubelet.admission import requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.environment import expand
-from refk8s.core.kubelet.node_status import compute_node
+from refk8s.core.kubelet.node_status import (
+    compute_node,
+    compute_node_status,
+    is_same_but_heartbeats,
+)
 from refk8s.core.pods.node_affinity import matches_node
 from refk8s.core.ports import (
     CreateContainer,
@@ -613,6 +622,21 @@ def test_kubelet_61_the_nodes_status_is_written_when_it_changed_and_every_five_m
     before = len(bench.sent(NODES, "status"))
     bench.run_for(100)
     assert len(bench.sent(NODES, "status")) == before
+
+
+@given(st.sampled_from([0, 1, 10250]), st.sampled_from(["", "10.0.0.7"]), st.booleans())
+def test_kubelet_61_what_the_api_server_stores_is_not_written_again(port, address, has_images):
+    """A kubelet without a port wrote its status over and over: the default of the API server
+    differed from what it wanted."""
+    config = KubeletConfig(port=port, node_ip=address)
+    facts = make_world("node").carry_out(DescribeNode(), START, None)[1]
+    facts = replace(facts, images=((("app:1",), 7),) if has_images else ())
+    api = Server()
+    created = compute_node("node", config, facts, START)
+    answer = api.do(Request("create", NODES, name="node", body=created, user=ADMIN)).response
+    stored = codec.decode(NODES.type, codec.encode(answer.body))
+    wanted = compute_node_status(config, facts, "", stored.status, START + SECOND)
+    assert is_same_but_heartbeats(wanted, stored.status)
 
 
 @settings(max_examples=15, deadline=None)

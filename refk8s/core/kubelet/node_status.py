@@ -105,9 +105,8 @@ def compute_node_status(
             *[condition for condition in old.conditions or () if condition.type not in types],
             *own,
         ),
-        daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=config.port))
-        if config.port
-        else None,
+        # 0 without a port, as the API server's default is: else the status would always differ
+        daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=config.port)),
         images=images or None,
         node_info=NodeSystemInfo(
             architecture=facts.architecture,
