@@ -340,7 +340,7 @@ def test_trust_8_a_node_that_may_do_everything_gets_no_certificate_of_another_no
 
 @pytest.mark.parametrize("why", [why for why in EXCLUDED if EXCLUDED[why][0] != SERVING])
 def test_trust_8_what_would_not_be_signed_is_not_approved(why):
-    # Shows TRUST-8.e.
+    # Shows TRUST-8.f.
     _, usages, subject = EXCLUDED[why]
     request = csr(pem_request(**subject), KUBELET, usages, "admin", ("system:masters",))
     wrong = why in ("no name", "two names", "masters") or EXCLUDED[why][0] == KUBELET
@@ -351,8 +351,51 @@ def test_trust_8_what_would_not_be_signed_is_not_approved(why):
         assert ask(done, allowed=EVERYTHING) == ([], None)
 
 
-def test_trust_8_a_permission_that_is_refused_is_asked_for_again_ever_later():
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("replace"), st.sampled_from(["good", "bad"])),
+            st.tuples(st.just("reconcile"), st.just("")),
+            st.tuples(st.just("answer"), st.integers(0, 3)),
+        ),
+        max_size=12,
+    )
+)
+@example(
+    [("reconcile", ""), ("replace", "bad"), ("reconcile", ""), ("answer", 0), ("reconcile", "")]
+)
+def test_trust_8_an_answer_about_a_request_that_was_replaced_approves_no_other(steps):
+    """A request of the same name is made anew by another user while the first one is examined."""
     # Shows TRUST-8.d.
+    controller = CertificateApprover()
+    memory, generation = controller.start_memory(NOW), 1
+    waiting: list[Any] = []
+
+    def request_of(user: str) -> Any:
+        found = csr(pem_request(), KUBELET, CLIENT_USAGES, user, BOOTSTRAPPERS)
+        return replace(found, metadata=replace(found.metadata, uid=f"u{generation}"))
+
+    request = request_of("good")
+    for what, which in steps:
+        if what == "replace":
+            generation += 1
+            request = request_of(str(which))
+        elif what == "reconcile":
+            view = view_of(controller, request)
+            plan = controller.reconcile(view, "c", NOW, Local(memory=memory))
+            for write in plan.requests:
+                assert write.body.spec.username == "good"
+            memory = plan.memory if plan.queries else memory
+            waiting += plan.queries
+        elif waiting:
+            query = waiting.pop(int(which) % len(waiting))
+            status = SubjectAccessReviewStatus(allowed=query.body.spec.user == "good")
+            answer = Response(201, replace(query.body, status=status))
+            memory, _ = controller.answered(memory, "c", query, answer, NOW)
+
+
+def test_trust_8_a_permission_that_is_refused_is_asked_for_again_ever_later():
+    # Shows TRUST-8.e.
     controller = CertificateApprover()
     request = csr(pem_request(), KUBELET, CLIENT_USAGES, "u", BOOTSTRAPPERS)
     view = view_of(controller, request)

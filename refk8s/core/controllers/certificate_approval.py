@@ -56,9 +56,14 @@ RETRY_MAX: Final = 300 * SECOND
 
 
 class Asked(Value, frozen=True):
-    """What the API server has said that the user of one request may do."""
+    """What the API server has said that the user of one request may do.
+
+    `reviews`: what it was asked. An answer may be to the question about an earlier request of the
+    same name, whose user was another one.
+    """
 
     uid: str
+    reviews: tuple[SubjectAccessReviewSpec, ...] = ()
     allowed: tuple[str, ...] = ()
     attempts: int = 0
 
@@ -169,7 +174,8 @@ class CertificateApprover(Reconciler):
         if not allowed:
             # a permission that is refused may be given later
             questions = tuple([_question(request, each) for each in wanted])
-            asked = evolve(asked, attempts=asked.attempts + 1)
+            reviews = tuple([each.body.spec for each in questions])
+            asked = evolve(asked, reviews=reviews, attempts=asked.attempts + 1)
             wait = min(RETRY << min(asked.attempts - 1, 8), RETRY_MAX)
             return Plan(queries=questions, memory=memory.set(key, asked), wake_at=now + wait)
         condition = CertificateSigningRequestCondition(
@@ -187,9 +193,10 @@ class CertificateApprover(Reconciler):
         asked = memory.get(key)
         if asked is None or response is None or not response.ok:
             return memory, ()
-        permission = request.body.spec.resource_attributes.subresource
-        if not response.body.status.allowed:
+        review = request.body.spec
+        if review not in asked.reviews or not response.body.status.allowed:
             return memory, ()
+        permission = review.resource_attributes.subresource
         allowed = tuple(dict.fromkeys((*asked.allowed, permission)))
         return memory.set(key, evolve(asked, allowed=allowed)), (key,)
 
