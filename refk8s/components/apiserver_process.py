@@ -14,6 +14,7 @@ def run_apiserver(options: ServerOptions) -> int:
         from refk8s.components.clock import Clock
         from refk8s.components.component_kubeconfigs import write_component_kubeconfigs
         from refk8s.components.kubelet.clients import KubeletClients
+        from refk8s.components.kubelet.metrics import Metrics
         from refk8s.components.pod_streams import PodStreams
         from refk8s.components.served_api import ServedApi
 
@@ -23,9 +24,9 @@ def run_apiserver(options: ServerOptions) -> int:
             await served.serve()
             assert served.api is not None and served.front is not None
             assert served.credentials is not None
-            served.front.connect = PodStreams(
-                served.api, None, KubeletClients(served.credentials).find
-            )
+            clients = KubeletClients(served.credentials)
+            served.front.connect = PodStreams(served.api, None, clients.find)
+            served.api.measure = Metrics(served.api, {}, clients.find).submit
             served.maintain(None)
             write_component_kubeconfigs(
                 options.data, options.own_pki, served.url, served.credentials

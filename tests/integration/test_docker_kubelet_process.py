@@ -26,16 +26,17 @@ class World:
             work, "apiserver", "apiserver", "--bind", "0.0.0.0", "--port", port,
             "--data-dir", str(work / "plane"), *access, inside=host.inside,
         )  # fmt: skip
-        manager = ("controller-manager", "--no-leader-elect", "--cluster-cidr", "10.244.0.0/16")
+        manager = ("controller-manager", "--leader-elect=false", "--cluster-cidr", "10.244.0.0/16")
         self.others = [
             Process(work, "manager", *manager, *access, inside=host.inside),
             Process(
-                work, "scheduler", "scheduler", "--no-leader-elect", *access, inside=host.inside
+                work, "scheduler", "scheduler", "--leader-elect=false", *access, inside=host.inside
             ),
         ]
         self.kubelet = Process(
             work, "kubelet", "kubelet", "--adapter", "docker", "--node-name", "worker", "--kubeconfig",
-            str(self.kubeconfig), "--data-dir", str(work / "node"), inside=host.inside, DOCKER_HOST=host.address,
+            str(self.kubeconfig), "--data-dir", str(work / "node"), "--pki", str(work / "plane/pki"),
+            inside=host.inside, DOCKER_HOST=host.address,
         )  # fmt: skip
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -76,7 +77,8 @@ def test_proc_7_a_kubelet_process_runs_pods_and_adopts_them_after_it_was_killed(
     until(lambda: "worker" in world.kubectl("get", "nodes"), 20, "there is no node")
     addresses = world.get("node", "worker")["status"]["addresses"]
     assert {each["type"]: each["address"] for each in addresses}["InternalIP"] == NODE_IP
-    pod = make_pod("web", container("main"))
+    script = "echo begun; echo it works > /www/x; exec httpd -f -p 8080 -h /www"
+    pod = make_pod("web", container("main", script, ports=[{"containerPort": 8080}]))
     world.kubectl("create", "-f", "-", stdin=json.dumps(pod))
 
     def is_ready() -> bool:
@@ -86,8 +88,9 @@ def test_proc_7_a_kubelet_process_runs_pods_and_adopts_them_after_it_was_killed(
     until(is_ready, 30, "the pod is not ready")
     status = world.get("pod", "web")["status"]
     assert status["hostIP"] == NODE_IP
+    _streams_reach_the_pod(world)
     before = world.containers()
-    assert len(before) == 2  # and its sandbox
+    assert len(before) == 3  # its sandbox, and one that debugs it
     world.kubelet.kill()
     world.kubelet.start()
     world.kubectl("label", "pod", "web", "again=yes")
@@ -95,8 +98,34 @@ def test_proc_7_a_kubelet_process_runs_pods_and_adopts_them_after_it_was_killed(
     assert renewed["containerRuntimeVersion"].startswith("docker://")
     second = make_pod("second", container("main"))
     world.kubectl("create", "-f", "-", stdin=json.dumps(second))
-    until(lambda: len(world.containers()) == 4, 30, "the new kubelet does not act")
+    until(lambda: len(world.containers()) == 5, 30, "the new kubelet does not act")
     assert set(before) < set(world.containers())
     assert world.get("pod", "web")["status"]["containerStatuses"][0]["restartCount"] == 0
     assert world.kubelet.stop() == 0, world.kubelet.said()
     assert world.containers() == [] and "refk8s-" not in world.host.docker("network", "ls")
+
+
+def _streams_reach_the_pod(world: World) -> None:
+    """STREAM-8, STREAM-11, STREAM-14, STREAM-17, KUBELET-101: all through the kubelet's port."""
+    assert world.kubectl("logs", "web") == "begun"
+    assert world.kubectl("exec", "web", "--", "cat", "/www/x") == "it works"
+    assert world.kubectl("exec", "-i", "web", "--", "cat", stdin="from here") == "from here"
+    path = "/api/v1/namespaces/default/pods/web/proxy/x"
+    assert world.kubectl("get", "--raw", path) == "it works"
+    summary = json.loads(world.kubectl("get", "--raw", "/api/v1/nodes/worker/proxy/stats/summary"))
+    [measured] = summary["pods"]
+    [main] = measured["containers"]
+    assert main["cpu"]["usageCoreNanoSeconds"] > 0 and main["memory"]["workingSetBytes"] > 0
+    assert world.kubectl("top", "pod", "web", "--no-headers").split()[0] == "web"
+    assert world.kubectl("top", "nodes", "--no-headers").split()[0] == "worker"
+    image = world.get("pod", "web")["spec"]["containers"][0]["image"]
+    command = ("--", "sh", "-c", "busybox ps -o args; exec sleep 1000")
+    options = ("--target=main", f"--image={image}", "--image-pull-policy=IfNotPresent")
+    world.kubectl("debug", "web", "-c", "debugger", "--profile=general", *options, *command)
+
+    def runs() -> bool:
+        found = world.get("pod", "web")["status"].get("ephemeralContainerStatuses", ())
+        return any("running" in each["state"] for each in found)
+
+    until(runs, 20, "the ephemeral container does not run")
+    until(lambda: "httpd -f" in world.kubectl("logs", "web", "-c", "debugger"), 10, "no process")
