@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from refk8s.components import certificates
 from refk8s.components.kubelet.local import LocalKubelet
-from refk8s.components.kubelet.port import KubeletPort
+from refk8s.components.kubelet.port import KubeletPort, Reviews
 from refk8s.components.kubelet.remote import RemoteKubelet
 from refk8s.components.kubelet.server import ServedNode
 from refk8s.components.kubelet.stats import Stats
+from refk8s.core.api import status
 from refk8s.core.api.authorization_v1 import SubjectAccessReview, SubjectAccessReviewStatus
 from refk8s.core.api.core_v1 import (
     Container,
@@ -36,6 +37,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
+from refk8s.core.api.user import User
 from refk8s.core.apiserver.pod_exec import compute_exec_options
 from refk8s.core.apiserver.pod_log import compute_log_options
 from refk8s.core.client.kubeconfig import Pem
@@ -522,6 +524,36 @@ def test_stream_9_other_users_are_reviewed_and_refused_without_an_answer(keys: K
         ("get", "nodes", "pods", "node-1"),
         ("get", "nodes", "proxy", "node-1"),
     ]
+
+
+def test_stream_9_an_answer_is_used_for_a_limited_time_and_its_absence_is_a_refusal() -> None:
+    # Shows STREAM-9.e, STREAM-9.g.
+    async def main() -> None:
+        answers: list[Response | None] = [
+            None,
+            Response(500, status.internal_error("x")),
+            Response(201, evolve_status(SubjectAccessReview(), True)),
+        ]
+        asked = []
+
+        async def call(request: Request) -> Response | None:
+            asked.append(request)
+            return answers.pop(0)
+
+        reviews = Reviews(call)
+        user = User("jane", groups=("system:authenticated",))
+        loop = asyncio.get_running_loop()
+        begin, later = loop.time(), 0.0
+        loop.time = lambda: begin + later  # type: ignore[method-assign]
+        for seconds, is_allowed, count in (
+            (0, False, 1), (9, False, 1), (11, False, 2), (22, True, 3), (81, True, 3),
+        ):  # fmt: skip
+            later = seconds
+            assert (await reviews.why_not(user, "get", "proxy", "n") == "") == is_allowed
+            assert len(asked) == count
+        assert await reviews.why_not(User("root", groups=("system:masters",)), "x", "y", "z") == ""
+
+    asyncio.run(main())
 
 
 def test_stream_9_the_api_server_sends_nothing_to_a_kubelet_that_it_cannot_verify(
