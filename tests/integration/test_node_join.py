@@ -85,6 +85,25 @@ def is_ready(machine: Machine, name: str) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
+def check_policy(first: Machine, second: Machine) -> None:
+    """POLICY-1: the node that has joined judges packets by the labels of a pod of the first."""
+    peer = {"podSelector": {"matchLabels": {"app": "client"}}}
+    policy = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [peer]}]},
+    }  # fmt: skip
+    (first.home / "policy.json").write_text(json.dumps(policy))
+    first.run(f"kubectl create -f {first.home}/policy.json")
+    until(lambda: "refk8s_policy_" in second.node.sh("nft", "list", "tables"), 15, "no table")
+    connect = "nc -w 1 web 80 < /dev/null 2> /dev/null && echo open; true"
+    command = f'kubectl exec client -- sh -c "{connect}"'
+    assert first.run(command) == "open"
+    first.run("kubectl label pod client app=stranger --overwrite")
+    until(lambda: first.run(command) == "", 10, "it is not enforced")
+    first.run("kubectl delete networkpolicy web")
+    until(lambda: first.run(command) == "open", 10, "it is enforced after its end")
+
+
 def test_trust_11_a_machine_joins_with_the_printed_command_and_leaves(
     machines: list[Machine],
 ) -> None:
@@ -133,6 +152,7 @@ def test_trust_11_a_machine_joins_with_the_printed_command_and_leaves(
         until(
             lambda: first.run(ask.format("client", "web"), None) == "it works", 20, "no way to web"
         )
+        check_policy(first, second)
         # the node that has joined resolves names too
         assert first.run(ask.format("web", "web.default.svc.cluster.local")) == "it works"
 
