@@ -8,6 +8,7 @@ from authz_world import AuthorizedWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from immutables import Map
+from msgspec.structs import replace
 from net_loop import InLoop
 from policy_reference import (
     policy_1_the_filter_accepts_what_is_allowed,
@@ -27,10 +28,16 @@ from policy_world import (
     worlds,
 )
 
+from refk8s.core.api.networking_v1 import (
+    IPBlock,
+    NetworkPolicyIngressRule,
+    NetworkPolicyPeer,
+    NetworkPolicyPort,
+)
 from refk8s.core.api.resources import NETWORK_POLICIES, PODS
 from refk8s.core.context import SECOND
 from refk8s.core.machine import Impossible
-from refk8s.core.network import policy_table
+from refk8s.core.network import policies, policy_table
 from refk8s.core.network.policy_machine import NOTES_MAX, REFRESH, USER, network_policy
 from refk8s.core.network.policy_packets import apply, load
 from refk8s.core.network.policy_script import chains, change_script, load_script, remove_script
@@ -270,6 +277,33 @@ def test_policy_14_a_pod_with_too_many_elements_allows_nothing(monkeypatch):
         assert list(policy_9_same_filter(filter, table, load(POD_RANGE, fresh), whole)) == []
         assert len(filter.elements["isolated_in"]) == 1
     assert sizes == [3, 0, 0, 3, 0, 3]
+
+
+def test_policy_14_a_policy_with_too_many_peers_allows_nothing_and_an_event_says_so(monkeypatch):
+    assert policies.PEERS_MAX == 1_000
+    monkeypatch.setattr(policies, "PEERS_MAX", 2)
+    [deny] = denying(1).policies
+    peers = [NetworkPolicyPeer(ip_block=IPBlock(cidr=f"10.0.0.{n}/32")) for n in range(3)]
+
+    def world(count, **ports):
+        rule = NetworkPolicyIngressRule(from_=tuple(peers[:count]), **ports)
+        large = replace(deny, spec=replace(deny.spec, ingress=(rule,), policy_types=("Ingress",)))
+        return replace(denying(0), policies=[large])
+
+    loop = PolicyInLoop()
+    named = {"ports": (NetworkPolicyPort(port="http"),)}
+    for count, ports, is_too_large in (
+        (2, {}, False),
+        (3, {}, True),
+        (2, named, True),
+        (1, {}, False),
+    ):
+        given = world(count, **ports)
+        (loop.change_all if loop.listed else loop.start_with)(by_prefix(given))
+        [compiled] = state_of(given).policies["a"].values()
+        assert compiled.is_too_large is is_too_large
+        assert bool(compiled.ingress) is not is_too_large and compiled.ingress is not None
+    assert [event.reason for event in loop.events] == ["TooManyPeers"]
 
 
 def test_policy_14_too_many_blocks_allow_nothing(monkeypatch):

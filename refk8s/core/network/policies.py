@@ -26,7 +26,8 @@ from refk8s.core.value import Value, evolve
 
 INGRESS, EGRESS = "Ingress", "Egress"
 PORT_LAST = 65_535
-PROTOCOLS = ("TCP", "UDP", "SCTP")
+PEERS_MAX = 1_000
+"""The peers of one policy; one with more allows nothing (POLICY-14)."""
 
 
 class PodFacts(Value, frozen=True):
@@ -151,6 +152,7 @@ class CompiledPolicy(Value, frozen=True):
     pods: Selector
     ingress: tuple[PolicyRule, ...] | None
     egress: tuple[PolicyRule, ...] | None
+    is_too_large: bool = False  # its rules were left out
 
 
 def compile_policy(policy: NetworkPolicy) -> CompiledPolicy:
@@ -159,11 +161,16 @@ def compile_policy(policy: NetworkPolicy) -> CompiledPolicy:
     types = spec.policy_types or ((INGRESS, EGRESS) if spec.egress else (INGRESS,))
     ingress = [_compile_rule(namespace, rule.from_, rule.ports) for rule in spec.ingress or ()]
     egress = [_compile_rule(namespace, rule.to, rule.ports) for rule in spec.egress or ()]
+    peers = sum(len(rule.peers) * (1 + len(rule.names)) for rule in (*ingress, *egress))
+    is_too_large = peers > PEERS_MAX
+    if is_too_large:
+        ingress, egress = [], []
     return CompiledPolicy(
         namespace,
         from_label_selector(spec.pod_selector),
         tuple(ingress) if INGRESS in types else None,
         tuple(egress) if EGRESS in types else None,
+        is_too_large,
     )
 
 

@@ -9,6 +9,8 @@ watched only after the first policy exists: a cluster without policies costs one
 from collections.abc import Iterable
 from typing import Any
 
+from immutables import Map
+
 from refk8s.core.api.networking_v1 import NetworkPolicy
 from refk8s.core.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from refk8s.core.api.user import service_account_user
@@ -17,9 +19,10 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View
+from refk8s.core.network.policies import PEERS_MAX
 from refk8s.core.network.policy_state import PolicyState, apply
 from refk8s.core.ports import PolicySet
-from refk8s.core.value import Value
+from refk8s.core.value import Value, evolve, field
 
 USER = service_account_user("kube-system", "network-policy")
 ALL = "all"
@@ -31,11 +34,12 @@ NOTES_MAX = 25
 
 
 class Memory(Value, frozen=True, eq=False):
-    """The set that the adapter got last, when, and the failure that was reported."""
+    """The set that the adapter got last, when, and the problems that were reported."""
 
     handed: PolicySet | None = None
     handed_at: Instant = 0
     reported: str = ""
+    too_large: Map[Key, None] = field(default_factory=Map)  # policies with an Event about that
 
 
 def _all(view: View, old: Any | None, new: Any | None) -> Iterable[Key]:
@@ -65,20 +69,24 @@ class EnforcePolicies(Reconciler):
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
         memory: Memory = local.memory
-        enforced: PolicySet = view.fold(STATE).enforced
+        state: PolicyState = view.fold(STATE)
+        enforced = state.enforced
 
         # Decide
         failure = str(local.failure.body) if local.failure is not None else ""
         is_new = bool(failure) and failure != memory.reported
         notes = self._notes(view, failure) if is_new else ()
+        if state.too_large is not memory.too_large:
+            notes += _notes_of_size(view, [k for k in state.too_large if k not in memory.too_large])
         is_due = now >= memory.handed_at + REFRESH
         if memory.handed is enforced and not local.failures and not is_due:
-            return Plan(wake_at=memory.handed_at + REFRESH)
+            memory = evolve(memory, too_large=state.too_large)
+            return Plan(wake_at=memory.handed_at + REFRESH, memory=memory, notes=notes)
 
         # Report
         return Plan(
             rules=enforced,
-            memory=Memory(enforced, now, failure),
+            memory=Memory(enforced, now, failure, state.too_large),
             wake_at=now + REFRESH,
             notes=notes,
         )
@@ -90,6 +98,13 @@ class EnforcePolicies(Reconciler):
         return tuple(
             Note(policy, "NotEnforced", message, "Warning") for policy in policies[:NOTES_MAX]
         )
+
+
+def _notes_of_size(view: View, keys: list[Key]) -> tuple[Note, ...]:
+    """POLICY-14: an Event about each policy that is too large."""
+    message = f"it has more than {PEERS_MAX} peers, so it allows nothing"
+    policies = [view.get(NETWORK_POLICIES, key) for key in sorted(keys)[:NOTES_MAX]]
+    return tuple(Note(policy, "TooManyPeers", message, "Warning") for policy in policies if policy)
 
 
 def network_policy(node_name: str) -> Loop:

@@ -54,6 +54,7 @@ class PolicyState(Value, frozen=True, eq=False):
     # peers of pods, by the namespace of which they have pods ("": of all) and their name
     used: Map[str, Map[str, Used]] = field(default_factory=Map)
     referred: Map[Key, tuple[Peer, ...]] = field(default_factory=Map)  # by pod of the node
+    too_large: Map[Key, None] = field(default_factory=Map)  # policies that allow nothing
     enforced: PolicySet = PolicySet()
 
 
@@ -103,6 +104,10 @@ def _apply_policy(state: PolicyState, old: Any, new: Any) -> PolicyState:
     if before == after:
         return state
     state = evolve(state, policies=_put(state.policies, namespace, key, after))
+    if after is not None and after.is_too_large:
+        state = evolve(state, too_large=state.too_large.set(key, None))
+    elif key in state.too_large:
+        state = evolve(state, too_large=state.too_large.delete(key))
     active = bool(state.policies)
     if state.enforced.active != active:
         state = evolve(state, enforced=evolve(state.enforced, active=active))
