@@ -18,8 +18,10 @@ from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.dispatcher import Dispatcher, Watcher
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS
 from refk8s.core.apiserver import watch as watching
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
+from refk8s.core.apiserver.custom.definitions import custom_prefix
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import handle
@@ -239,6 +241,16 @@ class ApiServer:
                     except Exception:
                         log.exception("a watch of %s failed", watcher.stream.resource.plural)
                         self._end(watcher, 500)
+
+        for change in changed.get(CUSTOM_RESOURCE_DEFINITIONS.prefix, ()):
+            if change.record is None:
+                self._end_watches(custom_prefix(change.key))
+
+    def _end_watches(self, prefix: str) -> None:
+        """End the watches of a custom resource whose definition is gone (CRD-2)."""
+        for watcher in self._dispatcher.all_watchers():
+            if watcher.stream.resource.prefix == prefix:
+                self._end(watcher, 410)
 
     def _deliver(
         self,

@@ -228,9 +228,20 @@ def test_cel_5_nested_loops_over_an_unbounded_list_are_expensive():
     one = check(parse("self.free.all(x, x != '')"), TYPES).cost
     two = check(parse("self.free.all(x, self.free.all(y, x != y))"), TYPES).cost
     assert 10**6 < one < 10**8 and two > 10**12
+    few = {"self": list_of(STRING, 50)}
+    for text in ("self.all(x, x.startsWith('a'))", "self.exists(x, x == 'abc')"):
+        assert check(parse(text), few).cost < 1_000
 
 
 _SOUP = st.text(alphabet="self.nlm()[]{}?:,+-*/%!<>=&|'\"x012 \\abin", max_size=30)
+
+
+@pytest.mark.parametrize("text", ["1" + "+1" * 5_000, "self" + ".a" * 5_000, "!" * 5_000 + "true", "[" * 5_000, "1 ? " * 500 + "1" + " : 1" * 500])  # fmt: skip
+def test_cel_6_a_long_or_deep_expression_is_refused(text):
+    with pytest.raises((CelSyntaxError, CelTypeError)):
+        check(parse(text), {"self": DYN})
+    with pytest.raises((CelSyntaxError, CelError)):
+        evaluate(parse(text), {"self": {}}, Budget(UNITS))
 
 
 @given(_SOUP | expressions())

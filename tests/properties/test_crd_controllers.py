@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 from custom_world import DEFINITIONS, GROUP, CustomWorld, a_definition, a_version, gadgets
 
-from refk8s.core.api.request import Response
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES
 from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.custom.definitions import served
 from refk8s.core.apiserver.outcome import Stream
+from refk8s.core.client.response import Unreadable, to_response
+from refk8s.core.client.watch_lines import WatchLines
 from refk8s.core.components import controller_manager
 from refk8s.core.context import SECOND
 from refk8s.core.machine import Answered, Call, Problem, Unwatch, Watch, Watched, WatchEnded, Woken
 
 NAME = f"gadgets.{GROUP}"
+SCALE = {"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count"}
 
 
 class Managed(CustomWorld):
@@ -162,3 +166,33 @@ def test_loop_15_watches_follow_the_definitions():
     world.define(a_definition())
     world.run(2)
     assert world.state.informers[prefix].phase == "watching"
+
+
+def test_client_2_custom_objects_are_read_from_answers_and_watches():
+    world = CustomWorld(a_definition(a_version(subresources={"scale": SCALE})))
+    world.put_gadget(spec={"count": 2}, extra=[1, {"x": None}])
+    resource = served(world.history)[-1]
+    stored = world.history.get(f"/{GROUP}/gadgets/default/a")
+    assert stored is not None
+
+    def read(verb: str, path: str, **more: Any) -> Any:
+        reply: Any = world.http("GET", path)
+        request = Request(verb, resource, "default", **more)
+        answer = to_response(request, reply.code, reply.content)
+        assert answer is not None
+        return answer.body
+
+    assert read("get", gadgets() + "/a", name="a") == stored.value
+    listed = read("list", gadgets())
+    assert listed.items == (stored.value,) and int(listed.metadata.resource_version)
+    assert read("get", gadgets() + "/a/scale", name="a", subresource="scale").spec.replicas == 2
+    assert read("get", gadgets() + "/b", name="b").reason == "NotFound"
+    lines: Any = world.http("GET", gadgets() + "?watch=1&resourceVersion=0")
+    (event,), over = WatchLines(resource).feed(lines.content)
+    assert (event.type, event.object, over) == ("ADDED", stored.value, None)
+    for text in (b"[]", b"{}", b'{"kind":1}', b"x"):
+        with pytest.raises(Unreadable):
+            to_response(Request("get", resource, "default", "a"), 200, text)
+        assert (
+            WatchLines(resource).feed(b'{"type":"ADDED","object":' + text + b"}\n")[1] is not None
+        )

@@ -107,6 +107,16 @@ def test_crd_23_items_of_a_list_of_type_map_are_compared_by_their_keys():
     assert code == 422 and causes(answer) == [("spec.parts[0].n", "FieldValueInvalid")]
 
 
+def test_crd_23_sets_are_equal_in_any_order():
+    tags = {"type": "array", "maxItems": 3, "items": STRING, RULES: [{"rule": "self == oldSelf"}]}
+    for list_type, code in (("set", 200), ("atomic", 422)):
+        spec = {"type": "object", "properties": {"tags": {**tags, "x-kubernetes-list-type": list_type}}}  # fmt: skip
+        world = _world(spec)
+        assert world.put_gadget(spec={"tags": ["a", "b"]})[0] == 201
+        assert world.patch_gadget("a", {"spec": {"tags": ["b", "a"]}})[0] == code
+        assert world.patch_gadget("a", {"spec": {"tags": ["b", "c"]}})[0] == 422
+
+
 def test_crd_11_a_rule_that_was_added_does_not_refuse_what_is_unchanged():
     world = _world(_object(n=INT, other=STRING))
     world.put_gadget(spec={"n": 9})

@@ -71,6 +71,7 @@ class Resource:
     resource have the same (OBJ-6)."""
 
     has_status: bool = field(init=False, eq=False)
+    is_custom: bool = field(init=False, eq=False)
     _parts: dict[str, Subresource] = field(init=False, eq=False)
 
     # Used very often, so computed once.
@@ -89,6 +90,10 @@ class Resource:
     def _has_status(self) -> bool:
         return any(part.name == "status" for part in self.subresources)
 
+    @is_custom.default
+    def _is_custom(self) -> bool:
+        return self.definition is not None
+
     @_parts.default
     def _parts_by_name(self) -> dict[str, Subresource]:
         return {part.name: part for part in self.subresources}
@@ -103,10 +108,6 @@ class Resource:
     def key(self, namespace: str, name: str) -> str:
         """The store key of one object. The namespace is ignored for a cluster-scoped resource."""
         return f"{self.prefix}{namespace}/{name}" if self.namespaced else f"{self.prefix}{name}"
-
-    @property
-    def is_custom(self) -> bool:
-        return self.definition is not None
 
     @property
     def list_type(self) -> type[ListObject]:

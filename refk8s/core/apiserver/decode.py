@@ -27,6 +27,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
 from refk8s.core.apiserver.custom.objects import decoded
+from refk8s.core.apiserver.custom.schema import schema_tree
 from refk8s.core.apiserver.patch import accepted_media_types
 from refk8s.core.apiserver.route import Target, delete_options
 
@@ -132,6 +133,8 @@ def _object(
         _refuse_other_kind(given, version, kind)
         raise ApiError(status.bad_request(_undecodable(error, body, version, kind))) from None
     obj = decoded.object
+    if target.resource == resources.CUSTOM_RESOURCE_DEFINITIONS:
+        _check_schemas(obj, version, kind)
     if obj.kind != kind or obj.api_version != version:
         # API-18: the old version is accepted too
         if (kind, obj.api_version) != ("Eviction", "policy/v1beta1") or obj.kind != kind:
@@ -153,6 +156,17 @@ def _object(
             )
         )
     return obj, (*duplicates, *decoded.warnings) if validation == "Warn" else ()
+
+
+def _check_schemas(obj: Any, api_version: str, kind: str) -> None:
+    """Raise ApiError 400 if something in a definition that must be a schema is none."""
+    for version in obj.spec.versions:
+        if version.schema is not None and version.schema.open_api_v3_schema is not None:
+            try:
+                schema_tree(version.schema.open_api_v3_schema)
+            except DecodeError as error:
+                words = error.full(kind, api_version.rpartition("/")[2])
+                raise ApiError(status.bad_request(words)) from None
 
 
 def _custom_object(

@@ -15,7 +15,6 @@ Source: Kubernetes documentation, "Kubernetes API Concepts"; API reference, "Com
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -75,9 +74,9 @@ def find_target(method: str, path: str, query: str, store: Reader) -> Target | P
         if error.status.code == 404 and (custom := _custom(method, path, query, store)) is not None:
             return custom
         raise
-    if type(found) is Plain and path.startswith("/apis/"):
-        return _custom(method, path, query, store) or found
-    return found
+    if type(found) is Target or not path.startswith("/apis/"):
+        return found
+    return _custom(method, path, query, store) or found
 
 
 def _custom(method: str, path: str, query: str, store: Reader) -> Target | None:
@@ -101,7 +100,7 @@ def _plural(rest: list[str]) -> str:
     return rest[0] if rest else ""
 
 
-@lru_cache(1024)
+@remember(1024)
 def _custom_target(resource: Resource, method: str, path: str, query: str) -> Target | None:
     """The target; None if the path has another scope than the resource."""
     _, _, _, *rest = _segments(path)

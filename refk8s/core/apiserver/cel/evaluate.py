@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from refk8s.core.apiserver.cel.functions import FUNCTIONS
+from refk8s.core.apiserver.cel.signatures import FREE
 from refk8s.core.apiserver.cel.syntax import (
     Call,
     Identifier,
@@ -32,6 +33,7 @@ from refk8s.core.apiserver.cel.values import (
     Timestamp,
     TypeValue,
     UInt,
+    Unordered,
     type_name,
     unsigned,
     whole,
@@ -144,14 +146,16 @@ class _Evaluation:
             values = [target, *[self.value(one, scope) for one in arguments]]
         else:
             values = [self.value(one, scope) for one in arguments]
-        weigh = _size if name in _COMPARED else _weight
-        self.budget.spend(sum(weigh(one) for one in values) // 10)
+        is_free = name in FREE
+        if not is_free:
+            self.budget.spend(_work(name, values) // 10)
         operator = _OPERATORS.get(name)
         if operator is not None:
             result = operator(*values)
         else:
             result = self.function(name, values)
-        self.budget.spend(_weight(result) // 10)
+        if not is_free:
+            self.budget.spend(_weight(result) // 10)
         return result
 
     def function(self, name: str, values: list[Any]) -> Any:
@@ -251,17 +255,41 @@ class _Evaluation:
         return not is_exists
 
 
+SIZE_MAX = 1 << 40
+
 _COMPARED = frozenset(
-    ("_==_", "_!=_", "@in", "indexOf", "lastIndexOf", "sets.contains", "sets.equivalent",
+    ("@in", "indexOf", "lastIndexOf", "sets.contains", "sets.equivalent",
      "sets.intersects", "distinct", "flatten")
 )  # fmt: skip
 """Functions whose work depends on all that is within their arguments."""
 
 
-def _size(value: Any) -> int:
-    """The number of values within a value. O(that number)."""
+def _work(name: str, values: list[Any]) -> int:
+    """The length of what a function reads."""
+    if name == "@in" and isinstance(values[1], dict):
+        return 0
+    if name in ("_==_", "_!=_"):
+        return 2 * _least_size(values[0], values[1])
+    if name in ("startsWith", "endsWith"):
+        values = values[1:]
+    weigh = _size if name in _COMPARED else _weight
+    return sum(map(weigh, values))
+
+
+def _least_size(one: Any, other: Any) -> int:
+    """The size of the smaller of two values, where a comparison ends at the latest. O(it)."""
+    limit = 64
+    while True:
+        least = min(_size(one, limit), _size(other, limit))
+        if least < limit:
+            return least
+        limit *= 8
+
+
+def _size(value: Any, limit: int = SIZE_MAX) -> int:
+    """The number of values and characters within a value, counted up to a limit. O(it)."""
     count, waiting = 0, [value]
-    while waiting:
+    while waiting and count < limit:
         one = waiting.pop()
         count += 1 + (len(one) if isinstance(one, str | bytes) else 0)
         if isinstance(one, list):
@@ -284,13 +312,34 @@ def equals(one: Any, other: Any) -> bool:
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one == other
+    if isinstance(one, Unordered) and isinstance(other, Unordered):
+        return len(one) == len(other) and _unordered(one) == _unordered(other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equals, one, other))
     if type(one) is not type(other):
         return False
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(equals, one, other))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(equals(one[key], other[key]) for key in one)
     return bool(one == other)
+
+
+def _unordered(values: list[Any]) -> list[Any]:
+    """The items in an order that depends only on their values. O(n log n)."""
+    return sorted(map(_ordered_key, values))
+
+
+def _ordered_key(value: Any) -> tuple[Any, ...]:
+    """A key that is equal for equal values. Its first part tells types apart, so all keys can be
+    compared."""
+    if isinstance(value, dict):
+        return ("map", tuple(sorted((str(key), _ordered_key(one)) for key, one in value.items())))
+    if isinstance(value, Unordered):
+        return ("list", tuple(_unordered(value)))
+    if isinstance(value, list):
+        return ("list", tuple(map(_ordered_key, value)))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return ("number", value)
+    return (type_name(value), value if isinstance(value, str | bytes) else repr(value))
 
 
 def _no_overload(name: str, *values: Any) -> CelError:
@@ -334,8 +383,10 @@ def _float_arithmetic(name: str, one: float, other: float) -> float:
 
 def add(one: Any, other: Any) -> Any:
     kinds = (type(one), type(other))
-    if kinds in ((str, str), (bytes, bytes), (list, list)):
+    if kinds in ((str, str), (bytes, bytes)):
         return one + other
+    if isinstance(one, list) and isinstance(other, list):
+        return [*one, *other]
     try:
         if kinds == (Timestamp, Duration):
             return Timestamp(one.moment + other.span)

@@ -159,5 +159,24 @@ def _read() -> Mapping[str, list[Signature]]:
     return found
 
 
+FREE: Final = frozenset(
+    [
+        "size",
+        "type",
+        "dyn",
+        "hasValue",
+        "value",
+        "orValue",
+        "or",
+        "optional.of",
+        "optional.none",
+        "first",
+        "last",
+        "_[_]",
+        "_[?_]",
+    ]
+)
+"""Functions whose work does not depend on the length of their arguments."""
+
 SIGNATURES: Final = _read()
 """By name: the alternatives, each the types of the arguments and of the result."""

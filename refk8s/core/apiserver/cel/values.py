@@ -30,6 +30,10 @@ class UInt(int):
     """An unsigned integer."""
 
 
+class Unordered(list[Any]):
+    """A list of type set or map: two are equal in any order of their items."""
+
+
 @frozen
 class TypeValue:
     """A type as a value: what type() returns."""
@@ -90,7 +94,7 @@ class Semver:
 
 _NAMES: Final[dict[type, str]] = {
     bool: "bool", int: "int", UInt: "uint", float: "double", str: "string", bytes: "bytes",
-    type(None): "null_type", list: "list", dict: "map", Timestamp: "google.protobuf.Timestamp",
+    type(None): "null_type", list: "list", Unordered: "list", dict: "map", Timestamp: "google.protobuf.Timestamp",
     Duration: "google.protobuf.Duration", Optional: "optional_type", TypeValue: "type",
     Quantity: "kubernetes.Quantity", Url: "kubernetes.URL", Ip: "net.IP", Cidr: "net.CIDR",
     Semver: "kubernetes.Semver",

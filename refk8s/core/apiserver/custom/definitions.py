@@ -25,6 +25,12 @@ def definition_key(group: str, plural: str) -> str:
     return CUSTOM_RESOURCE_DEFINITIONS.key("", f"{plural}.{group}")
 
 
+def custom_prefix(key: str) -> str:
+    """The prefix of the objects of a definition with this store key."""
+    plural, _, group = key.removeprefix(CUSTOM_RESOURCE_DEFINITIONS.prefix).partition(".")
+    return f"/{group}/{plural}/"
+
+
 def definition_of(resource: Resource, store: Reader) -> Record[Any] | None:
     """The record of a custom resource's definition; None if it is gone."""
     return store.get(definition_key(resource.group, resource.plural))

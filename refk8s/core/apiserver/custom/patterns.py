@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 PATTERN_LENGTH_MAX: Final = 8_192
-MEMORY_BYTES_MAX: Final = 4 << 20
+MEMORY_BYTES_MAX: Final = 1 << 20
 """The memory of one compiled pattern; a larger one is refused as invalid."""
 
 
@@ -52,7 +52,7 @@ def compile_pattern(text: str) -> Pattern:
     return _compile(text)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _compile(text: str) -> Pattern:
     import re2  # loaded with the first pattern
 

@@ -54,6 +54,7 @@ from refk8s.core.apiserver.cel.values import (
     BudgetExceeded,
     CelError,
     Optional,
+    Unordered,
     parse_duration,
     parse_time,
 )
@@ -134,20 +135,23 @@ def _compiled(text: str, variables: dict[str, Type], wanted: Type) -> tuple[Node
 
 
 def _names_old(node: Node) -> bool:
-    """Whether an expression names oldSelf."""
-    match node:
-        case Identifier(name=name):
-            return name == "oldSelf"
-        case Select(operand=operand):
-            return _names_old(operand)
-        case Call(target=target, arguments=arguments):
-            return any(map(_names_old, arguments if target is None else (target, *arguments)))
-        case ListOf(items=items):
-            return any(map(_names_old, items))
-        case MapOf(entries=entries):
-            return any(_names_old(one) for entry in entries for one in entry)
-        case Macro(operand=operand, bodies=bodies):
-            return any(map(_names_old, (operand, *bodies)))
+    """Whether an expression names oldSelf. O(size), without recursion."""
+    waiting: list[Node] = [node]
+    while waiting:
+        match waiting.pop():
+            case Identifier(name=name):
+                if name == "oldSelf":
+                    return True
+            case Select(operand=operand):
+                waiting.append(operand)
+            case Call(target=target, arguments=arguments):
+                waiting += arguments if target is None else (target, *arguments)
+            case ListOf(items=items):
+                waiting += items
+            case MapOf(entries=entries):
+                waiting += [one for entry in entries for one in entry]
+            case Macro(operand=operand, bodies=bodies):
+                waiting += (operand, *bodies)
     return False
 
 
@@ -254,7 +258,10 @@ def value_of(schema: Schema, value: Any, *, is_root: bool = False) -> Any:
         return found
     if isinstance(value, list):
         items = schema.items
-        return value if items is None else [value_of(items, item) for item in value]
+        if items is None:
+            return value
+        made = [value_of(items, item) for item in value]
+        return Unordered(made) if schema.list_type in ("set", "map") else made
     if isinstance(value, str) and schema.type == "string" and schema.format:
         match schema.format:
             case "byte":
@@ -273,7 +280,7 @@ def value_of(schema: Schema, value: Any, *, is_root: bool = False) -> Any:
 # --- objects
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _rules_of(schema: Schema, is_root: bool) -> tuple[Rule, ...]:
     """The rules of a place of a stored definition; one that is not valid here is left out."""
     found = []
@@ -285,18 +292,9 @@ def _rules_of(schema: Schema, is_root: bool) -> tuple[Rule, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=512)
-def has_rules(schema: Schema) -> bool:
-    """Whether a schema has rules at any place."""
-    children = [*schema.properties.values(), schema.items, schema.additional]
-    return bool(schema.rules) or any(
-        has_rules(child) for child in children if isinstance(child, Schema)
-    )
-
-
 def rule_causes(schema: Schema, new: CustomObject, old: CustomObject | None) -> list[Cause]:
     """The causes of the rules that an object breaks (CRD-23)."""
-    if not has_rules(schema):
+    if not schema.has_rules:
         return []
     found: list[Cause] = []
     evaluation = _Evaluation(found)
@@ -330,7 +328,7 @@ class _Evaluation:
     def walk(
         self, schema: Schema, value: Any, old: Any, path: str, *, is_root: bool = False
     ) -> None:
-        if len(self.found) >= CAUSES_MAX or not has_rules(schema):
+        if len(self.found) >= CAUSES_MAX or not schema.has_rules:
             return
         is_same = old is not ABSENT and equal(value, old)
         if value is not None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from refk8s.core.api import codec
 from refk8s.core.api.custom import SHARED_KEYS, Definition
 from refk8s.core.apiserver.custom.patterns import Pattern, compile_pattern
+
+if TYPE_CHECKING:
+    from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
 
 Tree = dict[str, Any]
 SCHEMAS_MAX: Final = 512
@@ -61,6 +64,8 @@ class Schema:
     list_map_keys: tuple[str, ...] = ()
     map_type: str = ""
     rules: tuple[Tree, ...] = ()
+    has_rules: bool = False
+    """Whether there are rules here or below."""
 
 
 def schema_of(definition: Definition) -> Schema:
@@ -82,7 +87,35 @@ def tree_of(definition: Definition) -> Tree | None:
     validation = definition.version.schema
     if validation is None or validation.open_api_v3_schema is None:
         return None
-    tree: Tree = codec.to_tree(validation.open_api_v3_schema)
+    return schema_tree(validation.open_api_v3_schema)
+
+
+def schema_tree(record: JSONSchemaProps) -> Tree:
+    """The tree of a schema. What is in `items` and `additionalProperties`, which may be other
+    things than schemas, is normalised too. Raises DecodeError if it is not a schema."""
+    tree: Tree = codec.to_tree(record)
+    return _normalised(tree)
+
+
+def _normalised(tree: Tree) -> Tree:
+    # imported here, since few clusters have definitions when they start
+    from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
+
+    for key in ("items", "additionalProperties"):
+        value = tree.get(key)
+        if isinstance(value, dict):
+            tree[key] = _normalised(codec.to_tree(codec.decode_tolerant(JSONSchemaProps, value)[0]))
+        elif value is not None and not isinstance(value, bool if key != "items" else list):
+            raise codec.DecodeError("boolean or JSON schema expected")
+    if not isinstance(tree.get("additionalItems", False), bool | dict):
+        raise codec.DecodeError("boolean or JSON schema expected")
+    for child in tree.get("properties", {}).values():
+        _normalised(child)
+    for key in ("allOf", "anyOf", "oneOf"):
+        for child in tree.get(key, ()):
+            _normalised(child)
+    if "not" in tree:
+        _normalised(tree["not"])
     return tree
 
 
@@ -96,6 +129,16 @@ def compile_schema(tree: Tree) -> Schema:
     additional = tree.get("additionalProperties")
     items = tree.get("items")
     enum = tree.get("enum")
+    rules = tuple(tree.get(JSON_PREFIX + "validations", ()))
+    made = _compiled(tree, additional, items, enum, rules)
+    below = (*made.properties.values(), made.items, made.additional)
+    has_rules = any(isinstance(one, Schema) and one.has_rules for one in below)
+    return evolve(made, has_rules=True) if rules or has_rules else made
+
+
+def _compiled(
+    tree: Tree, additional: Any, items: Any, enum: Any, rules: tuple[Tree, ...]
+) -> Schema:
     return Schema(
         type=tree.get("type", ""),
         properties={
@@ -130,5 +173,5 @@ def compile_schema(tree: Tree) -> Schema:
         list_type=tree.get(JSON_PREFIX + "list-type") or "",
         list_map_keys=tuple(tree.get(JSON_PREFIX + "list-map-keys", ())),
         map_type=tree.get(JSON_PREFIX + "map-type") or "",
-        rules=tuple(tree.get(JSON_PREFIX + "validations", ())),
+        rules=rules,
     )

@@ -17,7 +17,9 @@ from refk8s.core.api.apiextensions_v1 import (
     CustomResourceDefinitionSpec,
     CustomResourceDefinitionVersion,
 )
+from refk8s.core.api.codec import DecodeError
 from refk8s.core.api.custom import ESTABLISHED, has_condition
+from refk8s.core.apiserver.custom.schema import schema_tree
 from refk8s.core.apiserver.validation.field import (
     Causes,
     forbidden,
@@ -49,7 +51,7 @@ def validate_definition(crd: CustomResourceDefinition) -> Causes:
     """The causes of a new definition."""
     causes: Causes = []
     expected = f"{crd.spec.names.plural}.{crd.spec.group}"
-    if crd.metadata.name != expected:
+    if crd.metadata.name and crd.metadata.name != expected:
         words = 'must be spec.names.plural+"."+spec.group'
         causes.append(invalid("metadata.name", crd.metadata.name, words))
     causes += _spec(crd.spec)
@@ -128,9 +130,13 @@ def _versions(spec: CustomResourceDefinitionSpec) -> Causes:
         schema = version.schema.open_api_v3_schema if version.schema is not None else None
         if schema is not None:
             has_status = version.subresources is not None and bool(version.subresources.status)
-            causes += validate_schema(
-                codec.to_tree(schema), f"{at}.openAPIV3Schema", has_status=has_status
-            )
+            where = f"{at}.openAPIV3Schema"
+            try:
+                tree = schema_tree(schema)
+            except DecodeError as error:
+                causes.append(invalid(where, "", str(error)))
+                continue
+            causes += validate_schema(tree, where, has_status=has_status)
     for at, version in _each(versions, lambda one: one.subresources, ".subresources"):
         causes += validate_subresources(version.subresources, at)
     for at, version in _each(
@@ -200,21 +206,22 @@ def _conversion(conversion: CustomResourceConversion | None) -> Causes:
     at = "spec.conversion"
     if conversion is None:
         return []
-    if conversion.strategy not in ("None", "Webhook"):
-        if not conversion.strategy:
-            return [required(f"{at}.strategy")]
-        return [not_supported(f"{at}.strategy", conversion.strategy, ("None", "Webhook"))]
+    causes: Causes = []
+    if not conversion.strategy:
+        causes.append(required(f"{at}.strategy"))
+    elif conversion.strategy not in ("None", "Webhook"):
+        causes.append(not_supported(f"{at}.strategy", conversion.strategy, ("None", "Webhook")))
     webhook = conversion.webhook
     client = webhook.client_config if webhook is not None else None
     reviewed = tuple(webhook.conversion_review_versions) if webhook is not None else ()
     client_at, versions_at = f"{at}.webhookClientConfig", f"{at}.conversionReviewVersions"
-    if conversion.strategy == "None":
+    if conversion.strategy != "Webhook":
         words = "should not be set when strategy is not set to Webhook"
         return [
+            *causes,
             *([forbidden(client_at, words)] if client is not None else []),
             *([forbidden(versions_at, words)] if reviewed else []),
         ]
-    causes: Causes = []
     if client is None:
         causes.append(required(client_at, "required when strategy is set to Webhook"))
     elif (client.url is None) == (client.service is None):
@@ -287,8 +294,12 @@ def _stored_versions(crd: CustomResourceDefinition) -> Causes:
                 f"persisted in {name} and removes {name} from status.storedVersions"
             )
             causes.append(invalid(f"{at}[{place}]", name, words))
+    left = list(stored)
     for version in crd.spec.versions:
-        if version.storage and version.name not in stored:
+        is_stored = version.name in left
+        if is_stored:
+            left.remove(version.name)
+        if version.storage and not is_stored:
             words = f"must have the storage version {version.name}"
             causes.append(invalid(at, list(stored), words))
     return causes

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from refk8s.core.apiserver.custom.patterns import InvalidPattern, compile_pattern
 from refk8s.core.apiserver.custom.prune import prune
-from refk8s.core.apiserver.custom.rules import check_rules, check_total, has_rules, type_of
+from refk8s.core.apiserver.custom.rules import check_rules, check_total, type_of
 from refk8s.core.apiserver.custom.schema import Schema, compile_schema
 from refk8s.core.apiserver.custom.validate import validate
 from refk8s.core.apiserver.validation.field import (
@@ -41,6 +41,8 @@ LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE = f"{X}list-type", f"{X}list-map-keys", f"{X}
 VALIDATIONS = f"{X}validations"
 
 _UNSUPPORTED = ("$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties")
+_UNREADABLE = (*_UNSUPPORTED, "$schema", "items", "pattern")
+"""After a cause about one of these, the rest of the schema is not checked."""
 _ONLY_OUTSIDE = (
     "type", "title", "description", "default", "nullable", "additionalProperties",
     PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE,
@@ -60,23 +62,61 @@ def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Cause
     if has_status and schema.get("type", "object") != "object":
         words = "only object is allowed as the type at the root of the schema if the status subresource is enabled"
         causes.append(invalid(f"{at}.type", schema.get("type"), words))
-    if not schema.get("type"):
-        causes.append(required(f"{at}.type", "must not be empty at the root"))
-    elif schema["type"] != "object":
-        causes.append(invalid(f"{at}.type", schema["type"], "must be object at the root"))
-    _check(schema, at, causes, is_root=True)
-    _check_shared(schema, at, causes)
-    for place, junctor in _junctors(schema, at):
-        for key in junctor.get("properties", {}):
-            if key not in schema.get("properties", {}):
-                words = f"because it is defined in {place}.properties[{key}]"
-                causes.append(required(f"{at}.properties[{key}]", words))
+    is_readable = _check_words(schema, at, causes)
+    if not is_readable:
+        return causes
+    found: Causes = []
+    _check_structure(schema, at, found)
+    if not found:
+        _check_defaults(schema, at, found, is_root=True)
+    causes += found
     if not causes:
         total = [0]
         compiled = compile_schema(schema)
         _check_rules(compiled, at, causes, total, 1, is_root=True, is_correlatable=True)
         causes += check_total(total[0], at)
     return causes
+
+
+def _check_words(schema: Tree, at: str, causes: Causes) -> bool:
+    """The causes of the keywords of a schema and of all within it. Returns whether it can be
+    checked further: it has no keyword that a structural schema cannot have."""
+    before = len(causes)
+    _check_keywords(schema, at, causes)
+    is_readable = not any(
+        cause.field.rpartition(".")[2] in _UNREADABLE for cause in causes[before:]
+    )
+    _check_extensions(schema, at, causes)
+    if schema.get(PRESERVE) is False:
+        causes.append(invalid(f"{at}.{PRESERVE}", False, "must be true or undefined"))
+        is_readable = False
+    _check_bounds(schema, at, causes)
+    for place, child in _children(schema, at):
+        is_readable = _check_words(child, place, causes) and is_readable
+    return is_readable
+
+
+def _check_structure(schema: Tree, at: str, causes: Causes) -> None:
+    """The causes of a schema that is not structural."""
+    if not schema.get("type"):
+        causes.append(required(f"{at}.type", "must not be empty at the root"))
+    elif schema["type"] != "object":
+        causes.append(invalid(f"{at}.type", schema["type"], "must be object at the root"))
+    _check(schema, at, causes)
+    _check_shared(schema, at, causes)
+    for place, junctor in _junctors(schema, at):
+        for key in junctor.get("properties", {}):
+            if key not in schema.get("properties", {}):
+                words = f"because it is defined in {place}.properties[{key}]"
+                causes.append(required(f"{at}.properties[{key}]", words))
+
+
+def _check_defaults(schema: Tree, at: str, causes: Causes, *, is_root: bool = False) -> None:
+    """The causes of defaults outside of junctors."""
+    _check_default(schema, at, causes, is_root)
+    for place, child in _children(schema, at):
+        if not place.endswith("]") or place.startswith(f"{at}.properties["):
+            _check_defaults(child, place, causes)
 
 
 def _check_rules(
@@ -91,7 +131,7 @@ def _check_rules(
 ) -> None:
     """The causes of validation rules (CRD-24). `count`: the most values at this place of an
     object."""
-    if not has_rules(schema):
+    if not schema.has_rules:
         return
     causes += check_rules(
         list(schema.rules),
@@ -145,11 +185,9 @@ def _junctors(schema: Tree, at: str) -> Iterator[tuple[str, Tree]]:
         yield f"{at}.not", schema["not"]
 
 
-def _check(schema: Tree, at: str, causes: Causes, *, is_root: bool = False) -> None:
+def _check(schema: Tree, at: str, causes: Causes) -> None:
     """The causes of a schema outside of junctors, and of those within it."""
-    _check_keywords(schema, at, causes)
-    _check_extensions(schema, at, causes)
-    _check_bounds(schema, at, causes)
+    _check_kinds(schema, at, causes)
     for key, child in schema.get("properties", {}).items():
         place = f"{at}.properties[{key}]"
         _check_type(child, place, "for specified object fields", causes)
@@ -161,14 +199,12 @@ def _check(schema: Tree, at: str, causes: Causes, *, is_root: bool = False) -> N
         place = f"{at}.additionalProperties"
         _check_type(additional, place, "for specified object fields", causes)
         _check(additional, place, causes)
-    _check_default(schema, at, causes, is_root)
     for place, junctor in _junctors(schema, at):
         _check_junctor(junctor, place, causes, allows_types=_allows_types(schema))
 
 
 def _check_type(schema: Tree, at: str, where: str, causes: Causes) -> None:
-    untyped = (INT_OR_STRING, PRESERVE, "$ref")
-    if not schema.get("type") and not any(schema.get(key) for key in untyped):
+    if not schema.get("type") and not schema.get(INT_OR_STRING) and not schema.get(PRESERVE):
         causes.append(required(f"{at}.type", f"must not be empty {where}"))
 
 
@@ -176,6 +212,8 @@ def _check_keywords(schema: Tree, at: str, causes: Causes) -> None:
     for key in _UNSUPPORTED:
         if schema.get(key) not in (None, "", {}, []):
             causes.append(forbidden(f"{at}.{key}", f"{key} is not supported"))
+    if schema.get("$schema"):
+        causes.append(forbidden(f"{at}.$schema", "$schema is not supported"))
     kind = schema.get("type", "")
     if kind == "null":
         words = "type cannot be set to null, use nullable as an alternative"
@@ -208,10 +246,9 @@ def _check_bounds(schema: Tree, at: str, causes: Causes) -> None:
         causes.append(invalid(f"{at}.multipleOf", factor, "must be greater than 0"))
 
 
-def _check_extensions(schema: Tree, at: str, causes: Causes) -> None:
+def _check_kinds(schema: Tree, at: str, causes: Causes) -> None:
+    """Which types the extensions of Kubernetes allow."""
     kind = schema.get("type", "")
-    if schema.get(PRESERVE) is False:
-        causes.append(invalid(f"{at}.{PRESERVE}", False, "must be true or undefined"))
     if schema.get(INT_OR_STRING) and kind:
         words = f"must be empty if {INT_OR_STRING} is true"
         causes.append(invalid(f"{at}.type", kind, words))
@@ -225,6 +262,10 @@ def _check_extensions(schema: Tree, at: str, causes: Causes) -> None:
             words = f"must not be empty if {EMBEDDED} is true without {PRESERVE}"
             causes.append(required(f"{at}.properties", words))
         _check_shared(schema, at, causes)
+
+
+def _check_extensions(schema: Tree, at: str, causes: Causes) -> None:
+    kind = schema.get("type", "")
     if (map_type := schema.get(MAP_TYPE)) is not None:
         if kind != "object":
             words = f"must be object if {MAP_TYPE} is specified"
@@ -283,10 +324,10 @@ def _check_list_map(schema: Tree, at: str, causes: Causes) -> None:
         words = f"cannot be nullable when {LIST_TYPE} is map"
         causes.append(forbidden(f"{at}.items.nullable", words))
     properties = items.get("properties", {})
+    if len(dict.fromkeys(keys)) != len(keys):
+        words = "must not contain duplicate entries"
+        causes.append(invalid(f"{at}.{LIST_MAP_KEYS}", keys, words))
     for place, key in enumerate(keys):
-        if keys.index(key) != place:
-            words = "map keys must be unique"
-            causes.append(invalid(f"{at}.{LIST_MAP_KEYS}[{place}]", key, words))
         if key not in properties:
             words = "entries must all be names of item properties"
             causes.append(invalid(f"{at}.{LIST_MAP_KEYS}[{place}]", key, words))
@@ -313,8 +354,6 @@ def _allows_types(schema: Tree) -> bool:
 
 def _check_junctor(schema: Tree, at: str, causes: Causes, *, allows_types: bool) -> None:
     """A schema within a junctor restricts values, and declares nothing."""
-    _check_keywords({key: schema[key] for key in schema if key not in _ONLY_OUTSIDE}, at, causes)
-    _check_bounds(schema, at, causes)
     for key in _ONLY_OUTSIDE:
         value = schema.get(key)
         if value in (None, "", False, [], {}) and key != "default":
@@ -337,8 +376,6 @@ def _check_default(schema: Tree, at: str, causes: Causes, is_root: bool) -> None
     if is_root and value is not None:
         causes.append(forbidden(place, "must not be set at the root"))
         return
-    if causes:
-        return  # the schema cannot be applied
     compiled = compile_schema(schema)
     if prune(compiled, value, defaults=False) is not value:
         causes.append(invalid(place, value, "must be pruned"))

@@ -10,6 +10,7 @@ from refk8s.core.api.apiextensions_v1 import (
     CustomResourceSubresources,
 )
 from refk8s.core.apiserver.custom.paths import InvalidPath, parse_path, selectable_keys
+from refk8s.core.apiserver.custom.schema import schema_tree
 from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
@@ -93,7 +94,10 @@ def validate_selectable_fields(version: CustomResourceDefinitionVersion, at: str
     if len(fields) > SELECTABLE_MAX:
         return [too_many(at, len(fields), SELECTABLE_MAX)]
     schema = version.schema.open_api_v3_schema if version.schema is not None else None
-    tree = codec.to_tree(schema) if schema is not None else {}
+    try:
+        tree = schema_tree(schema) if schema is not None else {}
+    except codec.DecodeError:
+        return []  # the schema has a cause of its own
     causes: Causes = []
     seen: dict[tuple[str, ...], None] = {}
     for place, one in enumerate(fields):
