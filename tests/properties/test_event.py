@@ -235,6 +235,8 @@ def test_event_5_events_of_one_instant_have_names_in_the_order_of_recording(coun
     assert names == sorted(names)
     stems = [name.partition("u")[0] for name in names]
     assert stems == [f"p.{NOW * 1000 + number:016x}" for number in range(count)]
+    _, request = record(Recorder(1000), notes[0], "kubelet", "", SOMEBODY, "u", NOW)
+    assert request.body.metadata.name == f"p.{NOW * 1000:016x}u", "three digits count"
 
 
 def test_event_2_a_repeated_event_uses_the_budget_too():

@@ -277,6 +277,36 @@ def test_loop_2_a_plan_makes_another_key_due_at_an_instant_unless_its_timer_is_e
     assert bench.told("decided") == [("k", NOW), ("j", NOW), ("k", due)]
 
 
+def test_loop_14_a_resource_is_listed_once_an_object_of_the_other_exists_and_then_kept():
+    class Waiting(Scripted):
+        interests = (Interest(CONFIG_MAPS, shown), Interest(NODES, shown, while_any=CONFIG_MAPS))
+
+    loop = Loop("scripted", [Waiting()])
+
+    def requests(effects):
+        return [(type(e).__name__, e.request.resource) for e in effects if type(e) in (Call, Watch)]
+
+    state, effects = loop.start(NOW, b"seed")
+    assert requests(effects) == [("Call", CONFIG_MAPS)]
+    listed = ConfigMapList(metadata=ListMeta(resource_version=str(LISTED)), items=())
+    answer = Answered(next(e.id for e in effects if type(e) is Call), Response(200, listed))
+    state, effects = loop.step(state, (answer,), NOW)
+    watch = next(e for e in effects if type(e) is Watch)
+    assert requests(effects) == [("Watch", CONFIG_MAPS)]
+    added = Watched(watch.id, (WatchEvent("ADDED", config_map(version=11), 11),))
+    state, effects = loop.step(state, (added,), NOW)
+    assert requests(effects) == [("Call", NODES)]
+    nodes = NodeList(metadata=ListMeta(resource_version="11"), items=())
+    answer = Answered(next(e.id for e in effects if type(e) is Call), Response(200, nodes))
+    state, effects = loop.step(state, (answer,), NOW)
+    assert requests(effects) == [("Watch", NODES)]
+    ended = WatchEnded(next(e.id for e in effects if type(e) is Watch), 0)
+    deleted = Watched(watch.id, (WatchEvent("DELETED", config_map(version=12), 12),))
+    state, effects = loop.step(state, (deleted, ended), NOW)
+    state, effects = loop.step(state, (), NOW + SECOND)
+    assert requests(effects) == [("Watch", NODES)], "it is watched from its revision"
+
+
 def test_loop_4_what_is_not_watched_is_not_waited_for():
     for verb in ("create", "delete"):
         bench = Bench(Plan(((Request(verb, EVENTS, "ns", "e", body=config_map()),),)))
