@@ -17,6 +17,7 @@ from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_ipam import NodeIPAM, PodRanges
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
+from refk8s.core.controllers.node_load_balancer import NodeLoadBalancer
 from refk8s.core.controllers.pod_gc import PodGarbageCollector
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
@@ -52,7 +53,7 @@ def controllers(
     authorities: Mapping[str, CertificateAuthority] | None = None,
 ) -> tuple[Reconciler, ...]:
     """Every controller of the controller manager. `certificate`: the cluster's authority, in PEM.
-    `pod_ranges`: None if Nodes get no podCIDR. `authorities`: sign certificates, by the names of
+    `pod_ranges`: None if Nodes get no podCIDR, and serve no load balancers. `authorities`: sign certificates, by the names of
     the signers; without them no controller does (TRUST-7)."""
     signers = (CertificateSigner(authorities),) if authorities else ()
     return (
@@ -78,7 +79,7 @@ def controllers(
         ClusterRoleAggregation(),
         TokenCleaner(),
         BootstrapSigner(),
-        *((NodeIPAM(pod_ranges),) if pod_ranges is not None else ()),
+        *((NodeIPAM(pod_ranges), NodeLoadBalancer()) if pod_ranges is not None else ()),
         CertificateApprover(),
         CertificateCleaner(),
     )

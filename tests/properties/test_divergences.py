@@ -323,6 +323,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
+            "service-lb-controller",
             "certificatesigningrequest-approving-controller",
             "certificatesigningrequest-cleaner-controller",
         ]
