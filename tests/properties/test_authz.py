@@ -455,3 +455,37 @@ def test_d_10_these_roles_are_ours():
         ("Role", "refk8s:name-server"),
         ("RoleBinding", "refk8s:name-server"),
     }
+
+
+# --- custom kinds
+
+
+def test_rbac_1_a_rule_covers_kinds_that_came_later():
+    """A custom kind, without and with a role for it, and a wildcard that was there before."""
+    from authz_world import RBAC
+    from custom_world import GROUP, CustomWorld, a_definition
+
+    world = CustomWorld()
+    world.config = config()
+    gadgets = f"/apis/{GROUP}/v1/namespaces/default/gadgets"
+    subjects = {"jane": ["gadgets"], "all": ["*"]}
+    for name, plurals in subjects.items():
+        body = {"metadata": {"name": name}, "rules": [rule("*", " ".join(plurals), GROUP)]}
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": ref,
+            "subjects": [{"kind": "User", "name": name}],
+        }
+        where = f"{RBAC}/namespaces/default"
+        assert world.http("POST", f"{where}/roles", body).code == 201
+        assert world.http("POST", f"{where}/rolebindings", binding).code == 201
+    assert world.http("GET", gadgets, user=USER).code == 403, "a path that is not served"
+    world.define(a_definition())
+    for name, code in (("jane", 200), ("all", 200), ("eve", 403)):
+        user = User(name, groups=("system:authenticated",))
+        assert world.http("GET", gadgets, user=user).code == code, name
+        gadget = {"apiVersion": f"{GROUP}/v1", "kind": "Gadget", "metadata": {"name": name}}
+        assert world.http("POST", gadgets, gadget, user=user).code == (201 if code == 200 else 403)
+    outside = f"/apis/{GROUP}/v1/gadgets"
+    assert world.http("GET", outside, user=USER).code == 403
