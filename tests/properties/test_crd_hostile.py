@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from custom_world import DEFINITIONS, CustomWorld, a_definition, a_version, causes, gadgets
+from custom_world import DEFINITIONS, GROUP, CustomWorld, a_definition, a_version, causes, gadgets
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refk8s.core.api.user import MASTERS, User
+from refk8s.core.apiserver.config import ALLOWED, NO_OPINION, Attributes, Config, Decision
 from refk8s.core.apiserver.custom.formats import has_format
 from refk8s.core.apiserver.custom.paths import InvalidPath, find, parse_path
 from refk8s.core.apiserver.custom.schema import compile_schema
@@ -121,3 +123,41 @@ def test_crd_6_no_schema_is_an_internal_error(schema):
     if code == 201:
         world.settle()
         assert world.put_gadget(spec={"a": 1})[0] < 500
+
+
+def test_authz_1_no_way_leads_to_a_custom_object_past_the_authorizer():
+    seen: list[tuple[str, ...]] = []
+
+    def authorizer(attributes: Attributes, store: Any) -> Decision:
+        if MASTERS in attributes.user.groups:
+            return ALLOWED
+        seen.append(
+            (attributes.verb, attributes.group, attributes.resource, attributes.subresource)
+        )
+        return NO_OPINION
+
+    world = CustomWorld(a_definition(a_version(subresources={"status": {}})))
+    world.put_gadget(spec={"secret": 1})
+    world.config = Config(authorizer=authorizer)
+    jane = User("jane", groups=("system:authenticated",))
+    one = gadgets() + "/a"
+    asked = [
+        ("GET", one, "get", ""),
+        ("GET", gadgets(), "list", ""),
+        ("GET", f"/apis/{GROUP}/v1/gadgets", "list", ""),
+        ("GET", gadgets() + "?watch=1&resourceVersion=0", "watch", ""),
+        ("GET", f"/apis/{GROUP}/v1/watch/namespaces/default/gadgets/a", "watch", ""),
+        ("GET", one + "/status", "get", "status"),
+        ("POST", gadgets(), "create", ""),
+        ("PUT", one, "update", ""),
+        ("PATCH", one + "/status", "patch", "status"),
+        ("DELETE", one, "delete", ""),
+        ("DELETE", gadgets(), "deletecollection", ""),
+    ]
+    for method, path, verb, part in asked:
+        for accept in ("application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"):
+            seen.clear()
+            reply: Any = world.http(method, path, b"{}", {"accept": accept}, jane)
+            assert reply.code == 403 and b"secret" not in reply.content, (method, path)
+            assert seen == [(verb, GROUP, "gadgets", part)]
+    assert world.history.get(f"/{GROUP}/gadgets/default/a") is not None
