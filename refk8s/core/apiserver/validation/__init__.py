@@ -20,7 +20,9 @@ from attrs import frozen
 
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import Cause
-from refk8s.core.apiserver.custom.objects import causes_of as custom_causes
+
+# As a module: it imports a module of this package, so its names may not be there yet.
+from refk8s.core.apiserver.custom import objects as custom_objects
 from refk8s.core.apiserver.validation.field import Causes
 from refk8s.core.apiserver.validation.metadata import (
     check_metadata,
@@ -246,7 +248,7 @@ _PLAIN = Kind()
 def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
     """The causes of a new object. It is defaulted; its name may not be generated yet."""
     if resource.is_custom:
-        return custom_causes(resource, obj, None)
+        return custom_objects.causes_of(resource, obj, None)
     checks = _checks(resource)
     if checks.metadata_last:
         causes = checks.create(obj) if checks.create is not None else []
@@ -265,7 +267,7 @@ def validate_create(resource: Resource, obj: Any) -> tuple[Cause, ...]:
 def validate_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
     """The causes of an update (VAL-5)."""
     if resource.is_custom:
-        return custom_causes(resource, new, old)
+        return custom_objects.causes_of(resource, new, old)
     checks = _checks(resource)
     causes = _check_changed_metadata(resource, checks, new, old)
     if checks.whole:
@@ -290,7 +292,7 @@ def validate_ephemeral_update(resource: Resource, new: Any, old: Any) -> tuple[C
 def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
     """The causes of an update of the status."""
     if resource.is_custom:
-        return custom_causes(resource, new, old, "status")
+        return custom_objects.causes_of(resource, new, old, "status")
     checks = _checks(resource)
     causes = _check_changed_metadata(resource, checks, new, old)
     if checks.status is not None:
