@@ -185,6 +185,40 @@ def test_the_tiers_are_spread_and_call_each_other_by_name(application: Applicati
         assert {answer[place] for answer in answers} == names
 
 
+def test_lb_2_net_7_a_load_balancer_has_the_addresses_of_the_nodes_that_serve_it(
+    application: Application, docker_nodes: DockerNodes
+) -> None:
+    """With externalTrafficPolicy Local each node answers by its own pods only."""
+    first = application.first
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "balanced"},
+        "spec": {
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "selector": {"app": "web"},
+            "ports": [{"port": 8088, "targetPort": 8080}],
+        },
+    }  # fmt: skip
+    (first.home / "balanced.json").write_text(json.dumps(service))
+    first.run(f"kubectl apply -f {first.home}/balanced.json")
+    addresses = sorted(machine.node.node_ip for machine in application.machines)
+
+    def balanced() -> list[str]:
+        status = first.get("service balanced")["status"]
+        return [entry["ip"] for entry in status["loadBalancer"].get("ingress", ())]
+
+    until(lambda: balanced() == addresses, 10, "no addresses")
+    for machine in application.machines:
+        own = {
+            pod["metadata"]["name"]
+            for pod in application.pods("web")
+            if pod["spec"]["nodeName"] == machine.name
+        }
+        url = f"http://{machine.node.node_ip}:8088/cgi-bin/web"
+        curl = ["curl", "-sf", "-m", "3", "--retry", "5", "--retry-connrefused", url]
+        answers = [docker_nodes.switch.run(*curl).split()[0] for _ in range(4)]
+        assert set(answers) <= own
+    first.run("kubectl delete service balanced")
+
+
 def test_planned_changes_fail_no_request(application: Application) -> None:
     first = application.first
     stream = Stream(application.machines, 3).start()
