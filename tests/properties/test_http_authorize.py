@@ -20,6 +20,7 @@ from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.http import Received, WireRequest, receive
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.context import Context, SeededChance
+from refk8s.core.store import Page
 
 EVE = User("eve", groups=("system:authenticated",))
 CONNECTED = ("attach", "exec", "log", "portforward", "proxy")
@@ -28,7 +29,21 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Untouched:
-    """A store that nothing may read."""
+    """A store of which nothing may be read but the definitions of custom resources: they tell what
+    a path names (CRD-2)."""
+
+    revision = 1
+
+    def list(self, prefix: str, *arguments: Any, **named: Any) -> Page[Any]:
+        assert prefix == resources.CUSTOM_RESOURCE_DEFINITIONS.prefix, prefix
+        return Page((), 1, False, 0)
+
+    def get(self, key: str) -> None:
+        assert key.startswith(resources.CUSTOM_RESOURCE_DEFINITIONS.prefix), key
+
+    def prefix_revision(self, prefix: str) -> int:
+        assert prefix == resources.CUSTOM_RESOURCE_DEFINITIONS.prefix, prefix
+        return 1
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"the store was asked for its {name} before the user was authorized")
