@@ -160,7 +160,7 @@ def one(form: str, writes: int) -> None:
             try:
                 asyncio.run(churn(f"etcd://{server.endpoint}", writes, form, directory / "none"))
             finally:
-                server.stop()
+                server.kill()
             return
         url = "memory" if store == "memory" else f"sqlite:{directory / 'store.db'}"
         if kind == "run":
