@@ -228,8 +228,8 @@ def test_client_3_a_lease_waits_less_than_other_requests() -> None:
 
     async def test() -> None:
         async with scripted() as (_, client):
-            lease = Call(client, evolve(GET, resource=resources.LEASES), print, False)
-            assert (lease.seconds, Call(client, GET, print, False).seconds) == (
+            lease = Call(client, evolve(GET, resource=resources.LEASES), print, False, "")
+            assert (lease.seconds, Call(client, GET, print, False, "").seconds) == (
                 LEASE_SECONDS,
                 ANSWER_SECONDS,
             )
@@ -251,11 +251,13 @@ def test_client_4_a_list_is_read_in_pages_of_one_state(monkeypatch: pytest.Monke
             expected = await asked(world.api, LIST)
             pages: list[Request] = []
 
-            def send(request: Request, answer: Any, background: bool = False) -> None:
+            def send(
+                request: Request, answer: Any, background: bool = False, authorization: str = ""
+            ) -> None:
                 pages.append(request)
                 if len(pages) == 2:  # what is written between two pages is in neither
                     world.api.submit(create("late"), lambda _: None)
-                HttpApi.send(world.client, request, answer, background)
+                HttpApi.send(world.client, request, answer, background, authorization)
 
             world.client.send = send  # type: ignore[method-assign]
             answer = await asked(world.client, LIST)

@@ -257,6 +257,7 @@ objects = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_s
 @given(objects, st.sampled_from(["", "app=x"]), st.booleans())
 def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, labels, dry):
     """Each is (chosen by its label, held by a finalizer, going already)."""
+    # Shows DEL-9.a DEL-9.b DEL-9.c DEL-9.f.
     world = World()
     for number, (chosen, held, going) in enumerate(drawn):
         metadata = ObjectMeta(
@@ -287,7 +288,7 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, la
         record.value.metadata.name: record.value
         for record in world.history.list(CONFIG_MAPS.prefix).records
     }
-    changes = 0
+    changed = []
     for number, (_, held, going) in enumerate(drawn):
         name = f"o{number}"
         if name not in matching or dry or (held and going):
@@ -296,11 +297,17 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(drawn, la
             assert after[name].metadata.deletion_timestamp is not None and after[
                 name
             ].metadata.finalizers == ("x/y",)
-            changes += 1
+            changed.append(name)
         else:
             assert name not in after
-            changes += 1
-    assert world.history.revision == revision + bool(changes), "all in one transaction"
+            changed.append(name)
+    changes = world.history.changes(CONFIG_MAPS.prefix, revision)
+    assert [(change.key.rpartition("/")[2], change.revision) for change in changes] == [
+        (name, revision + 1 + at) for at, name in enumerate(changed)
+    ], "one after the other, each in its own transaction"
+    assert world.history.revision == revision + len(changed)
+    for seen, last in enumerate(changes, start=1):  # a watch that was cut after this event
+        assert world.history.changes(CONFIG_MAPS.prefix, last.revision) == changes[seen:]
 
 
 def test_del_9_one_refusal_refuses_all():
