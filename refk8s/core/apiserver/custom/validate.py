@@ -23,7 +23,6 @@ from refk8s.core.api.status import (
     Cause,
     show,
 )
-from refk8s.core.apiserver.custom.formats import has_format
 from refk8s.core.apiserver.custom.schema import Schema
 
 ABSENT: Final = object()
@@ -145,9 +144,13 @@ def _check_text(schema: Schema, value: str, path: str, found: list[Cause]) -> No
     if schema.pattern is not None and not schema.pattern.matches(value):
         words = f"{named} should match '{schema.pattern.text}'"
         found.append(Cause(INVALID, at, words, value))
-    if schema.format and not has_format(schema.format, value):
-        words = f'{named} must be of type {schema.format}: "{value}"'
-        found.append(Cause(TYPE_INVALID, at, words, value))
+    if schema.format:
+        # imported here, because many patterns are compiled, and a start has no custom objects
+        from refk8s.core.apiserver.custom.formats import has_format
+
+        if not has_format(schema.format, value):
+            words = f'{named} must be of type {schema.format}: "{value}"'
+            found.append(Cause(TYPE_INVALID, at, words, value))
 
 
 def _check_number(schema: Schema, value: float, path: str, found: list[Cause]) -> None:

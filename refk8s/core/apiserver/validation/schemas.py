@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from refk8s.core.apiserver.custom.patterns import InvalidPattern, compile_pattern
 from refk8s.core.apiserver.custom.prune import prune
-from refk8s.core.apiserver.custom.rules import check_rules, check_total, type_of
 from refk8s.core.apiserver.custom.schema import Schema, compile_schema
 from refk8s.core.apiserver.custom.validate import validate
 from refk8s.core.apiserver.validation.field import (
@@ -73,8 +72,12 @@ def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Cause
     if not causes:
         total = [0]
         compiled = compile_schema(schema)
-        _check_rules(compiled, at, causes, total, 1, is_root=True, is_correlatable=True)
-        causes += check_total(total[0], at)
+        if compiled.has_rules:
+            # imported here: a start without such a schema loads no expressions
+            from refk8s.core.apiserver.custom.rules import check_total
+
+            _check_rules(compiled, at, causes, total, 1, is_root=True, is_correlatable=True)
+            causes += check_total(total[0], at)
     return causes
 
 
@@ -133,6 +136,8 @@ def _check_rules(
     object."""
     if not schema.has_rules:
         return
+    from refk8s.core.apiserver.custom.rules import check_rules, type_of
+
     causes += check_rules(
         list(schema.rules),
         schema,
