@@ -25,7 +25,7 @@ from refk8s.core.api.resources import (
     SERVICES,
     Resource,
 )
-from refk8s.core.api.user import ADMIN, node_user
+from refk8s.core.api.user import ADMIN, AUTHENTICATED, NODE_PREFIX, User
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import SECOND, Context, Instant, SeededChance, timestamp
 from refk8s.core.controllers.deployment import DeploymentReconciler
@@ -48,7 +48,9 @@ from refk8s.core.store import Change
 from refk8s.core.value import Value
 
 START: Instant = 1_790_000_000 * SECOND
-KUBELET = node_user("simulated")
+KUBELET = User(f"{NODE_PREFIX}simulated", groups=(AUTHENTICATED,))
+"""Not in system:nodes: it stands for the kubelets of all nodes, each of which NodeRestriction would
+limit to its own pods (NAUTH-5)."""
 
 
 def _nothing(reader: Reader, now: Instant) -> Iterable[Request]:
@@ -335,6 +337,9 @@ def _only(reconciler: Reconciler, resources: tuple[Resource, ...]) -> Reconciler
     """A reconciler that watches only these resources: a model has no objects of the others."""
     reconciler.interests = tuple(
         [interest for interest in reconciler.interests if interest.resource in resources]
+    )
+    reconciler.indexes = tuple(
+        [index for index in reconciler.indexes if index.resource in resources]
     )
     return reconciler
 
