@@ -14,7 +14,7 @@ TOKEN_VARIABLE = "REFK8S_TOKEN"
 TOKEN_BYTES_MAX = 1024
 
 
-@click.group(short_help="Make this machine a node of a cluster, or take it out again.")
+@click.group(short_help="Join this machine to a cluster, or leave it.")
 def node() -> None:
     """Make this machine, which has a Docker engine, a node of a cluster, or take it out again."""
 
