@@ -363,7 +363,7 @@ def dns(**options: Any) -> None:
     end(run_dns, DnsOptions(**options))
 
 
-@click.command(short_help="Run the service rules and policies of this machine on their own.")
+@click.command(short_help="Run the packet rules of this machine on their own.")
 @client_flags
 @click.option(
     "--node-name",
