@@ -22,6 +22,13 @@ resolv_conf = click.option(
     help="How other names are resolved.  [default: /etc/resolv.conf]",
 )
 
+context = click.option(
+    "--context",
+    default="",
+    metavar="NAME",
+    help="The context of the kubeconfig.  [default: its current-context]",
+)
+
 network = click.option(
     "--network",
     default=None,

@@ -9,6 +9,7 @@ import click
 from refk8s.cli.flags import (
     Command,
     check_server_flags,
+    context,
     fail,
     network,
     resolv_conf,
@@ -42,12 +43,7 @@ def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="ADDRESS",
             help="The address of /healthz, /readyz and /metrics.",
         ),
-        click.option(
-            "--context",
-            default="",
-            metavar="NAME",
-            help="The context of the kubeconfig.  [default: its current-context]",
-        ),
+        context,
         click.option(
             "--kubeconfig",
             default=None,

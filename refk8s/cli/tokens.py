@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from refk8s.cli.flags import Command, fail
+from refk8s.cli.flags import Command, context, fail
 
 TTL_SECONDS_MAX = 10 * 365 * 86_400
 
@@ -18,12 +18,7 @@ def token() -> None:
 
 def _flags(command: Command) -> Command:
     for option in (
-        click.option(
-            "--context",
-            default="",
-            metavar="NAME",
-            help="The context of the kubeconfig.  [default: its current-context]",
-        ),
+        context,
         click.option(
             "--kubeconfig",
             default=None,
@@ -91,7 +86,7 @@ def list_(kubeconfig: str | None, context: str) -> None:
 @_flags
 @click.argument("id")
 def delete(kubeconfig: str | None, context: str, id: str) -> None:
-    """Delete the token with this ID: nobody can join with it any more. Nodes that have joined stay."""
+    """Delete the token with this ID, so that no machine can join with it. Joined nodes stay."""
     from refk8s.components.tokens import TokenOptions, delete_token
 
     _end(delete_token, TokenOptions(kubeconfig, context), id)

@@ -1,7 +1,7 @@
 """What the API server counts of its requests, for /metrics. Rule HTTP-25 (spec/http.md).
 
 A request costs two readings of the clock, one look-up and one bisection; names and texts are made
-when somebody reads them.
+when /metrics is read.
 """
 
 from collections.abc import Iterator

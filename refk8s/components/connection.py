@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from refk8s.components.joined_writes import JoinedWrites
 from refk8s.components.upgrade import EXTENSION, Streams, take_over
+from refk8s.components.websocket import websocket_protocol
 from refk8s.core.api import status
 from refk8s.core.api.codec import encode
 from refk8s.core.api.meta_v1 import Status
@@ -328,6 +329,29 @@ class Listening:
         """Stop accepting connections. Open connections stay open."""
         self.task.cancel()
         self.listener.close()
+
+
+def server_config(application: Any, **tls: Any) -> uvicorn.Config:
+    """uvicorn's configuration for an application that speaks HTTP and WebSocket. `tls`: files of
+    the certificate, if they are loaded now."""
+    config = uvicorn.Config(
+        application,
+        ws="none",
+        ws_per_message_deflate=False,
+        # A client whose data waits for the container does not answer pings (STREAM-3).
+        ws_ping_interval=None,
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        **tls,
+    )
+    config.load()
+    config.ws_protocol_class = websocket_protocol  # type: ignore[assignment]
+    return config
 
 
 class Server:

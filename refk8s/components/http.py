@@ -12,8 +12,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.apiserver_metrics import ApiServerMetrics, Meter
 from refk8s.components.asgi import Receive, Scope, Send
@@ -22,12 +20,13 @@ from refk8s.components.connection import (
     Listening,
     Server,
     compute_connections_max,
+    server_config,
 )
 from refk8s.components.credentials import Credentials
 from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.kept_lists import KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
-from refk8s.components.websocket import refusing, websocket_protocol
+from refk8s.components.websocket import refusing
 from refk8s.core.api import status
 from refk8s.core.api.request import Response
 from refk8s.core.api.status import ApiError
@@ -88,26 +87,13 @@ class Front:
 
     async def serve(self, listener: socket.socket, credentials: Credentials) -> None:
         """Start to accept connections; returns when they are accepted."""
-        config = uvicorn.Config(
+        config = server_config(
             self,
-            ws="none",
-            ws_per_message_deflate=False,
-            # A client whose data waits for the container does not answer pings (STREAM-3).
-            ws_ping_interval=None,
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
             ssl_certfile=str(credentials.certificate),
             ssl_keyfile=str(credentials.key),
             ssl_ca_certs=str(credentials.authority),
             ssl_cert_reqs=ssl.CERT_OPTIONAL,
         )
-        config.load()
-        config.ws_protocol_class = websocket_protocol  # type: ignore[assignment]
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         host, port = listener.getsockname()[:2]

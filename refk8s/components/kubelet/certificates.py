@@ -115,8 +115,8 @@ def read_held(path: Path) -> Held | None:
 async def request_certificate(
     wanted: Wanted, call: Call, tell: Callable[[str], None], seconds: float = WAIT_SECONDS
 ) -> bytes:
-    """The certificate and its new key, in PEM. `tell` gets a line if the request needs somebody's
-    approval. Raises CannotRun if it is refused or if nothing comes of it."""
+    """The certificate and its new key, in PEM. `tell` gets a line if an administrator has to
+    approve the request. Raises CannotRun if it is refused or if nothing comes of it."""
     key = await asyncio.to_thread(make_key)
     pem = certificates.make_request(
         key,

@@ -10,11 +10,9 @@ from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from refk8s.components import certificates
 from refk8s.components.client.tls import as_file
-from refk8s.components.connection import Server
+from refk8s.components.connection import Server, server_config
 from refk8s.components.credentials import KUBELET_AUTHORITY_NAME, load_kubelet_authority
 from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.files import CannotRun, read_file
@@ -25,7 +23,6 @@ from refk8s.components.kubelet.server import (
     served_nodes,
 )
 from refk8s.components.listening import listen
-from refk8s.components.websocket import websocket_protocol
 from refk8s.core.api.authorization_v1 import (
     ResourceAttributes,
     SubjectAccessReview,
@@ -96,21 +93,7 @@ class KubeletPort:
         """Answer requests about these nodes."""
         assert self._socket is not None
         application = KubeletServer(nodes, pages, self._reviews.why_not, self._component.clock.now)
-        config = uvicorn.Config(
-            application,
-            ws="none",
-            ws_per_message_deflate=False,
-            ws_ping_interval=None,
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-        )
-        config.load()
-        config.ws_protocol_class = websocket_protocol  # type: ignore[assignment]
+        config = server_config(application)
         config.ssl = self._tls
         self._server = Server(config, CONNECTIONS_MAX)
         self._server.start()

@@ -1,7 +1,7 @@
 """How a machine finds out who a cluster is, with a bootstrap token and the hash of a public key.
 Rule TRUST-11 (spec/trust.md).
 
-cluster-info is read twice: first from a server that nobody has verified, then, once its signature
+cluster-info is read twice: first from a server that is not verified, then, once its signature
 and its authority are verified, from a server with a certificate of this authority.
 """
 

@@ -27,7 +27,7 @@ WRONG_BLOCK = "PEM block type must be CERTIFICATE REQUEST"
 
 
 class CertificateRequest(Value, frozen=True):
-    """The names that a request asks for. Whoever issues a certificate takes the names from here,
+    """The names that a request asks for. An authority takes the names of the certificate from here,
     and so issues none that were not examined.
 
     `common_names`: usually one. `problem`: why its names are not to be used, if they are not.

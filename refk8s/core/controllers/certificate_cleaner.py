@@ -42,7 +42,7 @@ def kept_until(request: CertificateSigningRequest) -> Instant | None:
 
 
 class CertificateCleaner(Reconciler):
-    """TRUST-10: deletes requests that nobody needs any more."""
+    """TRUST-10: deletes requests that are no longer needed."""
 
     name = "certificatesigningrequest-cleaner-controller"
     user = USER
