@@ -19,19 +19,17 @@ from attrs import frozen
 from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.json_text import equal
 from refk8s.core.api.status import DUPLICATE, FORBIDDEN, INVALID, OMITTED, REQUIRED, Cause
-from refk8s.core.apiserver.cel.check import CelTypeError, check
+from refk8s.core.apiserver.cel.environment import InvalidExpression, compile_text
 from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
 from refk8s.core.apiserver.cel.syntax import (
     RESERVED,
     Call,
-    CelSyntaxError,
     Identifier,
     ListOf,
     Macro,
     MapOf,
     Node,
     Select,
-    parse,
 )
 from refk8s.core.apiserver.cel.types import (
     BOOL,
@@ -81,10 +79,6 @@ MESSAGE_LENGTH_MAX: Final = 2_048
 _PATH_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['([^']*)'\]")
 
 
-class InvalidRule(ValueError):
-    """The text is no expression of the wanted type. The message says why."""
-
-
 @frozen(eq=False)
 class Rule:
     """A rule, compiled. `is_transition`: it names oldSelf. `cost`: the most of one evaluation."""
@@ -101,14 +95,14 @@ class Rule:
 
 
 def compile_rule(tree: dict[str, Any], self_type: Type) -> Rule:
-    """The rule of a tree for values of this type. Raises InvalidRule."""
+    """The rule of a tree for values of this type. Raises InvalidExpression."""
     is_optional = bool(tree.get("optionalOldSelf"))
     old_type = optional_of(self_type) if is_optional else self_type
     variables = {"self": self_type, "oldSelf": old_type}
-    node, cost = _compiled(tree["rule"], variables, BOOL)
+    node, cost = compile_text(tree["rule"], variables, BOOL)
     message_node = None
     if expression := tree.get("messageExpression"):
-        message_node, more = _compiled(expression, variables, STRING)
+        message_node, more = compile_text(expression, variables, STRING)
         cost += more
     return Rule(
         tree["rule"],
@@ -121,17 +115,6 @@ def compile_rule(tree: dict[str, Any], self_type: Type) -> Rule:
         is_optional,
         cost,
     )
-
-
-def _compiled(text: str, variables: dict[str, Type], wanted: Type) -> tuple[Node, int]:
-    try:
-        node = parse(text)
-        checked = check(node, variables)
-    except (CelSyntaxError, CelTypeError) as error:
-        raise InvalidRule(f"compilation failed: {error}") from None
-    if checked.type.name not in (wanted.name, "dyn"):
-        raise InvalidRule(f"must evaluate to a {wanted.name}")
-    return node, checked.cost
 
 
 def _names_old(node: Node) -> bool:
@@ -287,7 +270,7 @@ def _rules_of(schema: Schema, is_root: bool) -> tuple[Rule, ...]:
     for tree in schema.rules:
         try:
             found.append(compile_rule(tree, type_of(schema, is_root=is_root)))
-        except InvalidRule:
+        except InvalidExpression:
             continue
     return tuple(found)
 
@@ -440,7 +423,7 @@ def check_rules(
         seen[text] = None
         try:
             rule = compile_rule(tree, self_type)
-        except InvalidRule as error:
+        except InvalidExpression as error:
             found.append(Cause(INVALID, f"{where}.rule", str(error), text))
             continue
         if rule.is_transition and not is_correlatable:

@@ -21,6 +21,12 @@ from refk8s.core.api.resources import Resource
 # The module with the record of each kind, the kind, and the file here with its defaults (the
 # function `default_<kind in snake case>`).
 _FILES = {
+    "admissionregistration_v1.MutatingWebhookConfiguration": (
+        "webhooks.default_webhook_configuration"
+    ),
+    "admissionregistration_v1.ValidatingWebhookConfiguration": (
+        "webhooks.default_webhook_configuration"
+    ),
     "apiextensions_v1.CustomResourceDefinition": ("definitions.default_custom_resource_definition"),
     "core_v1.Pod": "pod.default_pod",
     "core_v1.PodTemplate": "pod.default_pod_template",

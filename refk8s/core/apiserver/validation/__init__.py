@@ -70,7 +70,12 @@ _AUTOSCALER = Kind(
     "autoscaling.validate_autoscaler_update",
     "autoscaling.validate_autoscaler_status",
 )
+_WEBHOOKS = Kind(
+    "webhooks.validate_webhook_configuration", "webhooks.validate_webhook_configuration_update"
+)
 _KINDS = {
+    "admissionregistration_v1.MutatingWebhookConfiguration": _WEBHOOKS,
+    "admissionregistration_v1.ValidatingWebhookConfiguration": _WEBHOOKS,
     "apiextensions_v1.CustomResourceDefinition": Kind(
         "definitions.validate_definition",
         "definitions.validate_definition_update",

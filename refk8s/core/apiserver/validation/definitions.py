@@ -37,12 +37,12 @@ from refk8s.core.apiserver.validation.subresources import (
     validate_selectable_fields,
     validate_subresources,
 )
+from refk8s.core.apiserver.validation.webhook_client import REVIEW_VERSIONS, check_webhook_client
 
 VERSIONS_MAX = 100
 """The most versions of one definition. Upstream has no bound besides the size of the object."""
 
 SCOPES = ("Cluster", "Namespaced")
-REVIEW_VERSIONS = ("v1", "v1beta1")
 APPROVAL = "api-approved.kubernetes.io"
 _PROTECTED = ("k8s.io", "kubernetes.io")
 
@@ -224,12 +224,8 @@ def _conversion(conversion: CustomResourceConversion | None) -> Causes:
         ]
     if client is None:
         causes.append(required(client_at, "required when strategy is set to Webhook"))
-    elif (client.url is None) == (client.service is None):
-        causes.append(required(client_at, "exactly one of url or service is required"))
-    elif client.url is not None:
-        causes += _webhook_url(client.url, f"{client_at}.url")
-    elif client.service is not None:
-        causes += _webhook_service(client.service, f"{client_at}.service")
+    else:
+        causes += check_webhook_client(client, client_at)
     if not reviewed:
         causes.append(required(versions_at))
     elif not any(version in REVIEW_VERSIONS for version in reviewed):
@@ -238,45 +234,6 @@ def _conversion(conversion: CustomResourceConversion | None) -> Causes:
     if not causes:
         words = "conversion by webhook is not supported yet"
         causes.append(forbidden(f"{at}.strategy", words))
-    return causes
-
-
-def _webhook_url(url: str, at: str) -> Causes:
-    from urllib.parse import urlsplit
-
-    form = "; desired format: https://host[/path]"
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        return [required(at, f"url must be a valid URL: {error}{form}")]
-    causes: Causes = []
-    if parts.scheme != "https":
-        words = f"'https' is the only allowed URL scheme{form}"
-        causes.append(invalid(at, parts.scheme, words))
-    if not host:
-        causes.append(invalid(at, parts.netloc, f"host must be specified{form}"))
-    if parts.username is not None:
-        causes.append(invalid(at, "", f"user information is not permitted in the URL{form}"))
-    if parts.fragment:
-        causes.append(invalid(at, parts.fragment, f"fragments are not permitted in the URL{form}"))
-    if parts.query:
-        words = f"query parameters are not permitted in the URL{form}"
-        causes.append(invalid(at, parts.query, words))
-    return causes
-
-
-def _webhook_service(service: Any, at: str) -> Causes:
-    causes: Causes = []
-    if not service.name:
-        causes.append(required(f"{at}.name"))
-    if not service.namespace:
-        causes.append(required(f"{at}.namespace"))
-    if service.port is not None and not 1 <= service.port <= 65_535:
-        words = "port is not valid: must be between 1 and 65535, inclusive"
-        causes.append(invalid(f"{at}.port", service.port, words))
-    if service.path is not None and not service.path.startswith("/"):
-        causes.append(invalid(f"{at}.path", service.path, "must start with a '/'"))
     return causes
 
 
