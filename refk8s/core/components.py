@@ -14,6 +14,7 @@ from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
+from refk8s.core.controllers.job import JobReconciler
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_ipam import NodeIPAM, PodRanges
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
@@ -61,6 +62,7 @@ def controllers(
         DeploymentReconciler(),
         ReplicaSetReconciler(),
         ReplicationControllerReconciler(),
+        JobReconciler(),
         EndpointsController(),
         EndpointSliceController(),
         EndpointSliceMirroringController(),

@@ -316,6 +316,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
     ranges = PodRanges(IPv4Network("10.244.0.0/16"))
     assert sorted(components.controller_manager("", ranges).reconcilers) == sorted(
         [
+            "job-controller",
             "deployment-controller", "replicaset-controller", "replication-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
@@ -329,7 +330,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
-    assert {"StatefulSet", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler"} <= served
+    assert {"StatefulSet", "DaemonSet", "CronJob", "HorizontalPodAutoscaler"} <= served
 
 
 # --- the scheduler --------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from workload_helpers import change, deployment, pod, reference_to, replica_set
 
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
+from refk8s.core.api.batch_v1 import Job, JobCondition, JobSpec, UncountedTerminatedPods
 from refk8s.core.api.core_v1 import (
     Binding,
     ConfigMap,
@@ -294,7 +295,37 @@ def given_a_range(cidr: str) -> Lie:
     return before, queries("update", after), put(before, after)
 
 
+def a_job(**parts: Any) -> Any:
+    metadata = ObjectMeta(name="work", namespace="default", uid="uid-work")
+    made = Job(metadata=metadata, spec=JobSpec(completions=3, parallelism=1))
+    return change(made, **parts)
+
+
+def of_job(name: str = "p", **parts: Any) -> Any:
+    return change(pod(name, a_job()), **parts)
+
+
+def counts(succeeded: int, *uids: str) -> Any:
+    return a_job(
+        succeeded=succeeded, uncounted_terminated_pods=UncountedTerminatedPods(succeeded=uids)
+    )
+
+
+def frees_what_is_not_recorded() -> Lie:
+    tracked = of_job(phase="Succeeded", finalizers=("batch.kubernetes.io/job-tracking",))
+    before = world(a_job(), tracked)
+    after = put(before, change(tracked, finalizers=None))
+    return before, queries("patch", tracked), after
+
+
+def ended(*kinds: str) -> Any:
+    return a_job(conditions=tuple([JobCondition(type=kind, status="True") for kind in kinds]))
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "JOB-3": lambda: told(counts(1, "u"), counts(3), sub="status"),
+    "forgets_no_success": frees_what_is_not_recorded,
+    "JOB-11": lambda: told(ended("Complete"), ended("Complete", "Failed"), sub="status"),
     "OWN-8": lambda: one_too_many(laws.owners.TIMES + laws.owners.MORE, made_pod, OWNER),
     "replica_sets_are_bounded": lambda: one_too_many(
         laws.owners.REPLICA_SETS_MAX, made_replica_set
@@ -516,7 +547,23 @@ def evicted(taint: str, *tolerations: Toleration, grace: int | None = None) -> L
     )
 
 
+def of_job_controller(job: Any, view: tuple[Any, ...], *requests: Request) -> Lie:
+    return decides(
+        "job-controller", "default/work", view_of(job, *view, resources=(PODS,)), requests
+    )
+
+
+def of_index(name: str) -> Any:
+    return of_job(name, annotations={"batch.kubernetes.io/job-completion-index": "0"})
+
+
 OF_DECISIONS: dict[str, Callable[[], Lie]] = {
+    "JOB-2": lambda: of_job_controller(a_job(), (of_job(),), request("create", of_job("q"))),
+    "JOB-6": lambda: of_job_controller(
+        a_job(completion_mode="Indexed", parallelism=2),
+        (of_index("p"),),
+        request("create", of_index("q")),
+    ),
     "deletes_no_more_than_surplus": lambda: of_replica_set(
         OWNER, (OWNED,), request("delete", OWNED, body=meant(uid="uid-p"))
     ),
@@ -963,6 +1010,7 @@ SETTLED = replace(
 )
 
 OF_REST: dict[str, Callable[[], Any]] = {
+    "JOB-1": lambda: world(a_job()),
     "RS-1": lambda: world(SETTLED),
     "DEP-19": lambda: world(ROLLING, rs("old", 3)),
     "GC-4": lambda: world(pod("p", OWNER)),

@@ -1,6 +1,7 @@
-"""The order in which a ReplicaSet deletes pods. Rule RS-5 (spec/workloads/replica_set.md).
+"""The order in which surplus pods are deleted. Rules RS-5 (spec/workloads/replica_set.md), JOB-14
+(spec/workloads/job.md).
 
-Pods are sorted by `deletion_key`, smallest first. Each line of the key decides between pods that
+Pods of a ReplicaSet are sorted by `deletion_key`, smallest first. Each line of the key decides between pods that
 are equal in all lines before it. Source: Kubernetes documentation, "ReplicaSet", "Scaling a
 ReplicaSet"; KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
 """
@@ -54,6 +55,23 @@ def deletion_key(neighbours: Mapping[str, int], now: Instant) -> Callable[[Any],
         )
 
     return key
+
+
+def active_key(pod: Any) -> tuple[Any, ...]:
+    """The sorting key of the surplus pods of a Job (JOB-14): as above, without costs and
+    neighbours, and with exact times."""
+    ready = ready_condition(pod)
+    since = ready.last_transition_time if ready is not None else None
+    created = pod.metadata.creation_timestamp
+    return (
+        bool(pod.spec.node_name),
+        _PHASES.get(pod.status.phase, 2),
+        ready is not None,
+        -parse_timestamp(since) if since else 0,
+        *_restarts(pod),
+        -parse_timestamp(created) if created else 0,
+        pod.metadata.uid or "",
+    )
 
 
 def _cost(pod: Any) -> int:

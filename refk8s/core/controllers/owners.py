@@ -161,14 +161,15 @@ def claim(
 
 
 def claim_waves(
-    owner: Any, owner_resource: Resource, resource: Resource, claimed: Claim
+    owner: Any, owner_resource: Resource, resource: Resource, claimed: Claim, finalizer: str = ""
 ) -> tuple[tuple[Request, ...], ...]:
     """The requests that adopt and release. The plan of an owner that sends them has no others: it
     acts only on what the view shows as owned.
 
     Before an adoption the owner's unchanged status is written. The write changes nothing, but the
     API server refuses it if the view of the owner is old. So an owner that was deleted meanwhile
-    does not adopt the dependents that its deletion orphaned (OWN-5).
+    does not adopt the dependents that its deletion orphaned (OWN-5). A `finalizer` is added to what
+    is adopted, and removed from what is released.
     """
     metadata = owner.metadata
     namespace = metadata.namespace or ""
@@ -188,13 +189,17 @@ def claim_waves(
                 ),
             )
         )
-    changes = [_adoption(owner, resource, namespace, obj) for obj in claimed.adopt]
-    changes += [_release(owner, resource, namespace, obj) for obj in claimed.release]
+    added = {"finalizers": [finalizer]} if finalizer else {}
+    removed = {"$deleteFromPrimitiveList/finalizers": [finalizer]} if finalizer else {}
+    changes = [_adoption(owner, resource, namespace, obj, added) for obj in claimed.adopt]
+    changes += [_release(owner, resource, namespace, obj, removed) for obj in claimed.release]
     waves.append(tuple(changes))
     return tuple(waves)
 
 
-def _adoption(owner: Any, resource: Resource, namespace: str, obj: Any) -> Request:
+def _adoption(
+    owner: Any, resource: Resource, namespace: str, obj: Any, more: dict[str, Any]
+) -> Request:
     reference = {
         "apiVersion": owner.api_version,
         "kind": owner.kind,
@@ -204,20 +209,22 @@ def _adoption(owner: Any, resource: Resource, namespace: str, obj: Any) -> Reque
         "blockOwnerDeletion": True,
     }
     because = f"{owner.kind} {owner.metadata.name} selects it and it has no controller"
-    return _patch(resource, namespace, obj, [reference], because)
+    return _patch(resource, namespace, obj, {"ownerReferences": [reference], **more}, because)
 
 
-def _release(owner: Any, resource: Resource, namespace: str, obj: Any) -> Request:
+def _release(
+    owner: Any, resource: Resource, namespace: str, obj: Any, more: dict[str, Any]
+) -> Request:
     reference = {"$patch": "delete", "uid": owner.metadata.uid}
     because = f"{owner.kind} {owner.metadata.name} no longer selects it"
-    return _patch(resource, namespace, obj, [reference], because)
+    return _patch(resource, namespace, obj, {"ownerReferences": [reference], **more}, because)
 
 
 def _patch(
-    resource: Resource, namespace: str, obj: Any, references: list[dict[str, Any]], because: str
+    resource: Resource, namespace: str, obj: Any, changes: dict[str, Any], because: str
 ) -> Request:
     # The uid is a precondition: a later object with the same name is not patched (OWN-6).
-    document = {"metadata": {"uid": obj.metadata.uid, "ownerReferences": references}}
+    document = {"metadata": {"uid": obj.metadata.uid, **changes}}
     return Request(
         "patch",
         resource,

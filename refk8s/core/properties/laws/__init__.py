@@ -29,6 +29,7 @@ from refk8s.core.properties.laws import (
     dns,
     endpoints,
     garbage_collector,
+    job,
     kubelet,
     leader_election,
     loop,
@@ -48,7 +49,7 @@ from refk8s.core.properties.laws import (
 OF_CHANGES: tuple[Law, ...] = (
     *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
-    *leader_election.OF_CHANGES, *node_network.OF_CHANGES,
+    *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
@@ -57,6 +58,7 @@ OF_REQUESTS: tuple[Law, ...] = (
 OF_DECISIONS: tuple[Law, ...] = (
     *loop.OF_DECISIONS, *owners.OF_DECISIONS, *replica_set.OF_DECISIONS, *deployment.OF_DECISIONS,
     *garbage_collector.OF_DECISIONS, *node.OF_DECISIONS, *scheduler.OF_DECISIONS,
+    *job.OF_DECISIONS,
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
@@ -65,7 +67,7 @@ OF_STEPS: tuple[Law, ...] = (
 OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
-    *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST,
+    *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST, *job.OF_REST,
 )  # fmt: skip
 
 
