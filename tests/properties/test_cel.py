@@ -254,3 +254,68 @@ def test_cel_6_every_text_is_an_expression_or_a_syntax_error(text):
         check(node, {"self": DYN})
     with suppress(CelError, BudgetExceeded):
         evaluate(node, {"self": SELF}, Budget(UNITS))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1Gi", ["1:2: Syntax error: extraneous input 'Gi' expecting <EOF>\n | 1Gi\n | .^"]),
+        ("object.", ["1:8: Syntax error: no viable alternative at input '.'\n | object.\n | .......^"]),
+        ("10.0.0.1", ["1:5: Syntax error: mismatched input '.0' expecting <EOF>\n | 10.0.0.1\n | ....^"]),
+        ("O{a", ["1:4: Syntax error: mismatched input '<EOF>' expecting ':'\n | O{a\n | ...^"]),
+        ("a/b", ["1:1: undeclared reference to 'a' (in container '')\n | a/b\n | ^", "1:3: undeclared reference to 'b' (in container '')\n | a/b\n | ..^"]),
+        ("true &&\n\tsize(1)", ["2:6: found no matching overload for 'size' applied to '(int)'\n |  size(1)\n | .....^"]),
+        ("'宽' + x", ["1:7: undeclared reference to 'x' (in container '')\n | '宽' + x\n | .．....^"]),
+    ],
+)  # fmt: skip
+def test_cel_1_errors_have_their_line_and_a_mark(text, expected):
+    with pytest.raises((CelSyntaxError, CelTypeError)) as found:
+        check(parse(text), {}, text)
+    assert str(found.value) == "\n".join(f"ERROR: <input>:{one}" for one in expected)
+
+
+def test_cel_1_an_operand_that_is_missing_is_reported_and_the_rest_is_read():
+    with pytest.raises(CelSyntaxError) as found:
+        parse("*")
+    lines = [line for line in str(found.value).split("\n") if line.startswith("ERROR")]
+    expected = ["1:1: Syntax error: mismatched input '*'", "1:2: Syntax error: mismatched input '<EOF>'"]  # fmt: skip
+    for line, words in zip(lines, expected, strict=True):
+        assert line.startswith(f"ERROR: <input>:{words} expecting {{'[', '{{', '(', '.', '-', '!',")
+
+
+def test_cel_3_optional_entries_are_left_out_if_they_have_no_value():
+    assert value("[?self.?n, ?self.?q, 1]") == [3, 1]
+    assert value("{?'a': self.?n, ?'b': self.?q}") == {"a": 3}
+    assert value("Object{?a: self.?n, ?b: self.?q, c: 1}") == {"a": 3, "c": 1}
+    with pytest.raises(CelError):
+        value("[?1]")
+
+
+def test_cel_8_the_authorizer_is_asked_for_the_user_or_an_account():
+    from refk8s.core.apiserver.cel.authorizer import Answer, Authorizer, Check
+
+    asked = []
+
+    def ask(what: Check, verb: str) -> Answer:
+        asked.append((what, verb))
+        return Answer(verb == "get", "because")
+
+    request = Check(group="apps", resource="deployments", namespace="n", name="d")
+    known = {"authorizer": Authorizer(ask, request)}
+    deep = "authorizer.group('').resource('pods').subresource('log').namespace('n').name('p')"
+    assert value(
+        f"{deep}.check('get').allowed() && {deep}.check('x').reason() == 'because'", **known
+    )
+    assert asked[0] == (Check(resource="pods", subresource="log", namespace="n", name="p"), "get")
+    assert value("authorizer.requestResource.check('get').allowed()", **known)
+    assert asked[-1] == (request, "get")
+    text = "authorizer.serviceAccount('n', 'a').path('/x').check('get').errored()"
+    assert value(text, **known) is False and asked[-1][0] == Check(path="/x", account=("n", "a"))
+    asked.clear()
+    wrong = (
+        "authorizer.group('').resource('pods').fieldSelector('a==').labelSelector('(').check('get')"
+    )
+    assert value(f"{wrong}.errored() && {wrong}.error() != '' && !{wrong}.allowed()", **known)
+    assert not asked
+    with pytest.raises(CelError):
+        value("authorizer.group('').resource('').check('get').allowed()", **known)

@@ -7,16 +7,19 @@ Source: Kubernetes documentation, "Dynamic Admission Control" (Matching requests
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from refk8s.core.api.codec import to_tree
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
-from refk8s.core.apiserver.cel.environment import VARIABLES, InvalidExpression, compile_text
+from refk8s.core.apiserver.cel.admission import (
+    MATCH_CONDITION,
+    Environment,
+    compile_condition,
+)
+from refk8s.core.apiserver.cel.environment import InvalidExpression
 from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
 from refk8s.core.apiserver.cel.syntax import Node
-from refk8s.core.apiserver.cel.types import BOOL
 from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
 
 CONDITIONS_UNITS_MAX: Final = 50_000
@@ -31,10 +34,13 @@ class ConditionsFailed(Exception):
 class Conditions:
     """The match conditions of one webhook or policy, compiled when they are first evaluated."""
 
-    __slots__ = ("texts",)
+    __slots__ = ("environment", "texts")
 
-    def __init__(self, conditions: Iterable[Any] | None) -> None:
+    def __init__(
+        self, conditions: Iterable[Any] | None, environment: Environment = MATCH_CONDITION
+    ) -> None:
         self.texts = tuple([one.expression for one in conditions or ()])
+        self.environment = environment
 
     def hold(self, variables: Mapping[str, Any]) -> bool:
         """Whether no condition is false. A false one decides, even if another has no value. Raises
@@ -42,7 +48,7 @@ class Conditions:
         budget, problems = Budget(CONDITIONS_UNITS_MAX), []
         for text in self.texts:
             try:
-                if evaluate(_compiled(text), variables, budget) is False:
+                if evaluate(_compiled(text, self.environment), variables, budget) is False:
                     return False
             except (CelError, InvalidExpression) as error:
                 problems.append(f"expression '{text}' resulted in error: {error}")
@@ -58,9 +64,8 @@ class Conditions:
         return True
 
 
-@lru_cache(maxsize=1024)
-def _compiled(text: str) -> Node:
-    return compile_text(text, VARIABLES, BOOL)[0]
+def _compiled(text: str, environment: Environment) -> Node:
+    return compile_condition(text.strip(), environment).node
 
 
 def variables_of(request: AdmissionRequest, resource: Resource) -> dict[str, Any]:

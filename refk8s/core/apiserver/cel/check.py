@@ -10,10 +10,11 @@ functions).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
+from refk8s.core.apiserver.cel.problems import CelProblem, Problem
 from refk8s.core.apiserver.cel.signatures import FREE, SIGNATURES
 from refk8s.core.apiserver.cel.syntax import (
     Call,
@@ -22,6 +23,7 @@ from refk8s.core.apiserver.cel.syntax import (
     Literal,
     Macro,
     MapOf,
+    Message,
     Node,
     Select,
 )
@@ -60,13 +62,20 @@ _TYPE_NAMES = (
 )
 _ORDER = ("_<_", "_<=_", "_>_", "_>=_")
 _NUMBERS = ("int", "uint", "double")
+_CLOSED = (*_NUMBERS, "string", "bytes", "list")
+"""Types with which an operator joins only values of the same type."""
 
 
-class CelTypeError(ValueError):
+class CelTypeError(CelProblem):
     """The expression is not well typed. The message says where and why."""
 
+
+class _Mismatch(Exception):
+    """An error at a node; the expressions around it are checked nevertheless."""
+
     def __init__(self, node: Node, why: str) -> None:
-        super().__init__(f"ERROR: <input>:1:{node.at + 1}: {why}")
+        super().__init__(why)
+        self.problem = Problem(node.at, why)
 
 
 @frozen
@@ -77,44 +86,111 @@ class Checked:
     cost: int
 
 
-def check(node: Node, variables: Mapping[str, Type]) -> Checked:
-    """Check an expression whose variables have these types. Raises CelTypeError. O(size)."""
+Messages = Callable[[str], Type | None]
+"""The type of a message by its name; None if there is none."""
+
+
+def no_messages(name: str) -> Type | None:
+    return None
+
+
+def check(
+    node: Node,
+    variables: Mapping[str, Type],
+    text: str = "",
+    messages: Messages = no_messages,
+) -> Checked:
+    """Check an expression whose variables have these types. Raises CelTypeError with every error
+    that was found; `text` is shown in it. O(size)."""
+    scope = Scope(dict(variables), [], messages)
     try:
-        kind, cost = _type(node, dict(variables))
+        kind, cost = _type(node, scope)
     except RecursionError:
-        raise CelTypeError(node, "expression is nested too deep") from None
+        raise CelTypeError(text, [Problem(node.at, "expression is nested too deep")]) from None
+    if scope.problems:
+        raise CelTypeError(text, scope.problems)
     return Checked(kind, min(cost, COST_MAX))
 
 
-Scope = dict[str, Type]
+@frozen
+class Scope:
+    """The variables at a place, and the errors found so far in the whole expression."""
+
+    variables: dict[str, Type]
+    problems: list[Problem]
+    messages: Messages
+
+    def within(self, variables: dict[str, Type]) -> Scope:
+        return Scope({**self.variables, **variables}, self.problems, self.messages)
+
+
 Typed = tuple[Type, int]
 
 
 def _type(node: Node, scope: Scope) -> Typed:
+    """The type and cost. What is wrong is noted, and its type is then dyn, so that each error is
+    reported once."""
+    try:
+        return _typed(node, scope)
+    except _Mismatch as mismatch:
+        scope.problems.append(mismatch.problem)
+        return DYN, 1
+
+
+def _typed(node: Node, scope: Scope) -> Typed:
     match node:
         case Literal(value=value, is_unsigned=is_unsigned):
             return _of_literal(value, is_unsigned), 1
         case Identifier(name=name):
-            if name in scope:
-                return scope[name], 1
+            if name in scope.variables:
+                return scope.variables[name], 1
             if name in _TYPE_NAMES:
                 return SCALARS["type"], 1
-            raise CelTypeError(node, f"undeclared reference to '{name}' (in container '')")
+            raise _Mismatch(node, f"undeclared reference to '{name}' (in container '')")
         case Select():
             return _select(node, scope)
         case Call():
             return _call(node, scope)
         case Macro():
             return _macro(node, scope)
-        case ListOf(items=items):
-            typed = [_type(one, scope) for one in items]
+        case Message():
+            return _message(node, scope)
+        case ListOf(items=items, optional=optional):
+            typed = [_item(one, scope, at in optional) for at, one in enumerate(items)]
             return list_of(_join([kind for kind, _ in typed]), len(items)), 1 + _sum(typed)
-        case MapOf(entries=entries):
+        case MapOf(entries=entries, optional=optional):
             keys = [_type(key, scope) for key, _ in entries]
-            values = [_type(value, scope) for _, value in entries]
+            values = [_item(value, scope, at in optional) for at, (_, value) in enumerate(entries)]
             kind = map_of(_join([k for k, _ in keys]), _join([v for v, _ in values]), len(entries))
             return kind, 1 + _sum(keys) + _sum(values)
     raise AssertionError(f"no such node: {node}")
+
+
+def _item(node: Node, scope: Scope, is_optional: bool) -> Typed:
+    """The type of an item; of an optional one that of its value."""
+    kind, cost = _type(node, scope)
+    if not is_optional or kind.is_dyn:
+        return kind, cost
+    if kind.name != "optional_type":
+        expected = optional_of(kind)
+        raise _Mismatch(node, f"expected type '{expected}' but found '{kind}'")
+    return (kind.items[0] if kind.items else DYN), cost
+
+
+def _message(node: Message, scope: Scope) -> Typed:
+    typed = [_item(value, scope, at in node.optional) for at, (_, value) in enumerate(node.fields)]
+    kind = scope.messages(node.name)
+    if kind is None:
+        raise _Mismatch(node, f"undeclared reference to '{node.name}' (in container '')")
+    for (name, value), (found, _) in zip(node.fields, typed, strict=True):
+        if kind.fields is None:
+            continue
+        if name not in kind.fields:
+            raise _Mismatch(value, f"undefined field '{name}'")
+        if not fits(kind.fields[name], found):
+            words = f"expected type of field '{name}' is '{kind.fields[name]}'"
+            raise _Mismatch(value, f"{words} but provided type is '{found}'")
+    return kind, 1 + _sum(typed)
 
 
 def _of_literal(value: object, is_unsigned: bool) -> Type:
@@ -152,12 +228,14 @@ def _select(node: Select, scope: Scope) -> Typed:
         found = DYN
     elif operand.fields is not None:
         if node.field not in operand.fields:
-            raise CelTypeError(node, f"undefined field '{node.field}'")
+            raise _Mismatch(node, f"undefined field '{node.field}'")
         found = operand.fields[node.field]
+    elif operand.name.partition(".")[0] == "Object":
+        found = DYN  # a message whose fields are not declared
     elif operand.name == "map":
         found = operand.items[1] if operand.items else DYN
     else:
-        raise CelTypeError(node, f"type '{operand}' does not support field selection")
+        raise _Mismatch(node, f"type '{operand}' does not support field selection")
     if node.is_test:
         return BOOL, cost + 1
     return (optional_of(found) if is_optional else found), cost + 1
@@ -207,7 +285,7 @@ def _expect(node: Call, condition: bool, kinds: list[Type]) -> None:
     if not condition:
         shown = ", ".join(map(str, kinds))
         words = f"found no matching overload for '{node.function}' applied to '({shown})'"
-        raise CelTypeError(node, words)
+        raise _Mismatch(node, words)
 
 
 def _both_numbers(kinds: list[Type]) -> bool:
@@ -257,10 +335,12 @@ def _index(node: Call, kinds: list[Type]) -> Type:
 
 def _arithmetic(node: Call, kinds: list[Type]) -> Type:
     one, other = kinds
-    if one.is_dyn or other.is_dyn:
-        return DYN
-    names = (one.name, other.name)
     name = node.function
+    if one.is_dyn or other.is_dyn:
+        known = other if one.is_dyn else one
+        _expect(node, name == "_+_" or known.name not in ("string", "bytes", "list"), kinds)
+        return known if known.name in _CLOSED else DYN
+    names = (one.name, other.name)
     if names[0] == names[1] and names[0] in _NUMBERS:
         _expect(node, name != "_%_" or names[0] != "double", kinds)
         return one
@@ -282,14 +362,14 @@ def _function(node: Call, kinds: list[Type], cost: int) -> Typed:
     name = node.function
     signatures = SIGNATURES.get(name)
     if signatures is None:
-        raise CelTypeError(node, f"undeclared reference to '{name}' (in container '')")
+        raise _Mismatch(node, f"undeclared reference to '{name}' (in container '')")
     for arguments, result in signatures:
         if _takes(arguments, kinds):
             return _result(result, kinds, _sizes(kinds)), cost + _work(name, kinds)
     shown = ", ".join(map(str, kinds[1:] if node.target is not None else kinds))
     place = f"{kinds[0]}.({shown})" if node.target is not None else f"({shown})"
     words = f"found no matching overload for '{name}' applied to '{place}'"
-    raise CelTypeError(node, words)
+    raise _Mismatch(node, words)
 
 
 def _work(name: str, kinds: list[Type]) -> int:
@@ -344,32 +424,32 @@ def _macro(node: Macro, scope: Scope) -> Typed:
     operand, cost = _type(node.operand, scope)
     kind = node.kind
     if kind == "bind":
-        made, more = _type(node.bodies[0], {**scope, node.variables[0]: operand})
+        made, more = _type(node.bodies[0], scope.within({node.variables[0]: operand}))
         return made, cost + more + 1
     if kind in ("optMap", "optFlatMap"):
         if not (operand.is_dyn or operand.name == "optional_type"):
             words = f"found no matching overload for '{kind}' applied to '{operand}'"
-            raise CelTypeError(node, words)
+            raise _Mismatch(node, words)
         inner = operand.items[0] if operand.items else DYN
-        made, more = _type(node.bodies[0], {**scope, node.variables[0]: inner})
+        made, more = _type(node.bodies[0], scope.within({node.variables[0]: inner}))
         return (made if kind == "optFlatMap" else optional_of(made)), cost + more + 1
     if not (operand.is_dyn or operand.name in ("list", "map")):
         words = f"expression of type '{operand}' cannot be range of a comprehension (must be list, map, or dynamic)"
-        raise CelTypeError(node, words)
+        raise _Mismatch(node, words)
     is_map, items = operand.name == "map", operand.items
     key = (items[0] if items else DYN) if is_map else DYN if operand.is_dyn else INT
     value = DYN if not items else items[1] if is_map else items[0]
     if len(node.variables) == 2:
-        inside = {**scope, node.variables[0]: key, node.variables[1]: value}
+        inside = scope.within({node.variables[0]: key, node.variables[1]: value})
     else:
-        inside = {**scope, node.variables[0]: key if is_map else value}
+        inside = scope.within({node.variables[0]: key if is_map else value})
     typed = [_type(body, inside) for body in node.bodies]
     cost += 1 + operand.size * (1 + _sum(typed))
     conditions = typed[:-1] if kind in ("map", "transformList", "transformMap") else typed
     for condition, _ in conditions:
         if not fits(condition, BOOL):
             words = f"expected type 'bool' but found '{condition}'"
-            raise CelTypeError(node.bodies[0], words)
+            raise _Mismatch(node.bodies[0], words)
     if kind in ("all", "exists", "exists_one", "existsOne"):
         return BOOL, cost
     if kind == "filter":

@@ -21,6 +21,7 @@ from refk8s.core.apiserver.cel.syntax import (
     Literal,
     Macro,
     MapOf,
+    Message,
     Node,
     Select,
 )
@@ -29,6 +30,7 @@ from refk8s.core.apiserver.cel.values import (
     BudgetExceeded,
     CelError,
     Duration,
+    MessageValue,
     Optional,
     Timestamp,
     TypeValue,
@@ -96,15 +98,42 @@ class _Evaluation:
         if kind is Macro:
             return self.macro(node, scope)  # type: ignore[arg-type]
         if kind is ListOf:
-            return [self.value(item, scope) for item in node.items]  # type: ignore[attr-defined]
+            return self.items(node, scope)  # type: ignore[arg-type]
+        if kind is Message:
+            return self.message(node, scope)  # type: ignore[arg-type]
         assert isinstance(node, MapOf)
         made: dict[Any, Any] = {}
-        for key_node, item in node.entries:
+        for at, (key_node, item) in enumerate(node.entries):
             key = self.value(key_node, scope)
             if not isinstance(key, str | int):
                 raise CelError("unsupported key type")
-            made[key] = self.value(item, scope)
+            self.put(made, key, self.value(item, scope), at in node.optional)
         return made
+
+    def items(self, node: ListOf, scope: dict[str, Any]) -> list[Any]:
+        values = [self.value(item, scope) for item in node.items]
+        if not node.optional:
+            return values
+        made: dict[int, Any] = {}
+        for at, value in enumerate(values):
+            self.put(made, at, value, at in node.optional)
+        return [*made.values()]
+
+    def message(self, node: Message, scope: dict[str, Any]) -> MessageValue:
+        made: dict[str, Any] = {}
+        for at, (name, item) in enumerate(node.fields):
+            self.put(made, name, self.value(item, scope), at in node.optional)
+        return MessageValue(node.name, made)
+
+    def put(self, made: dict[Any, Any], key: Any, value: Any, is_optional: bool) -> None:
+        """Add an entry; an optional one only if it has a value."""
+        if is_optional:
+            if not isinstance(value, Optional):
+                raise CelError(f"cannot initialize optional entry '{key}' from non-optional")
+            if not value.is_present:
+                return
+            value = value.value
+        made[key] = value
 
     def select(self, node: Select, scope: dict[str, Any]) -> Any:
         operand = self.value(node.operand, scope)
@@ -319,6 +348,8 @@ def equals(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
+        if type(one) is MessageValue and one.name != other.name:
+            return False
         return one.keys() == other.keys() and all(equals(one[key], other[key]) for key in one)
     return bool(one == other)
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from refk8s.core.api.quantity import QuantityError, parse
+from refk8s.core.apiserver.cel import authorizer
 from refk8s.core.apiserver.cel.values import (
     INT_MAX,
     INT_MIN,
@@ -503,6 +504,8 @@ def _of_duration(value: Any, zone: str = "UTC") -> int:
 
 
 FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    **authorizer.FUNCTIONS,
+    "jsonpatch.escapeKey": lambda text: _text(text).replace("~", "~0").replace("/", "~1"),
     "int": _to_int, "uint": _to_uint, "double": _to_double, "string": _to_string,
     "bool": _to_bool, "bytes": lambda v: v if isinstance(v, bytes) else _text(v).encode(),
     "dyn": lambda v: v, "type": lambda v: TypeValue(type_name(v)), "size": _size,

@@ -142,6 +142,21 @@ getSeconds(timestamp|duration) int
 getSeconds(timestamp,string) int
 getMilliseconds(timestamp|duration) int
 getMilliseconds(timestamp,string) int
+path(authorizer,string) path_check
+group(authorizer,string) group_check
+serviceAccount(authorizer,string,string) authorizer
+resource(group_check,string) resource_check
+subresource(resource_check,string) resource_check
+namespace(resource_check,string) resource_check
+name(resource_check,string) resource_check
+fieldSelector(resource_check,string) resource_check
+labelSelector(resource_check,string) resource_check
+check(path_check|resource_check,string) decision
+allowed(decision) bool
+reason(decision) string
+errored(decision) bool
+error(decision) string
+jsonpatch.escapeKey(string) string
 """
 
 Signature = tuple[tuple[tuple[str, ...], ...], str]

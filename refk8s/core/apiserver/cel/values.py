@@ -34,6 +34,14 @@ class Unordered(list[Any]):
     """A list of type set or map: two are equal in any order of their items."""
 
 
+class MessageValue(dict[str, Any]):
+    """A message: its fields, and the name of its type."""
+
+    def __init__(self, name: str, fields: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self.name = name
+
+
 @frozen
 class TypeValue:
     """A type as a value: what type() returns."""
@@ -103,6 +111,8 @@ _NAMES: Final[dict[type, str]] = {
 
 def type_name(value: Any) -> str:
     """The name of the type of a value."""
+    if isinstance(value, MessageValue):
+        return value.name
     return _NAMES.get(type(value), "dyn")
 
 

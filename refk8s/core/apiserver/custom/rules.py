@@ -28,6 +28,7 @@ from refk8s.core.apiserver.cel.syntax import (
     ListOf,
     Macro,
     MapOf,
+    Message,
     Node,
     Select,
 )
@@ -135,6 +136,8 @@ def _names_old(node: Node) -> bool:
                 waiting += [one for entry in entries for one in entry]
             case Macro(operand=operand, bodies=bodies):
                 waiting += (operand, *bodies)
+            case Message(fields=fields):
+                waiting += [one for _, one in fields]
     return False
 
 

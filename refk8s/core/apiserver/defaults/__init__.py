@@ -27,6 +27,10 @@ _FILES = {
     "admissionregistration_v1.ValidatingWebhookConfiguration": (
         "webhooks.default_webhook_configuration"
     ),
+    "admissionregistration_v1.ValidatingAdmissionPolicy": "admission_policies.default_policy",
+    "admissionregistration_v1.MutatingAdmissionPolicy": "admission_policies.default_policy",
+    "admissionregistration_v1.ValidatingAdmissionPolicyBinding": "admission_policies.default_binding",
+    "admissionregistration_v1.MutatingAdmissionPolicyBinding": "admission_policies.default_binding",
     "apiextensions_v1.CustomResourceDefinition": ("definitions.default_custom_resource_definition"),
     "core_v1.Pod": "pod.default_pod",
     "core_v1.PodTemplate": "pod.default_pod_template",

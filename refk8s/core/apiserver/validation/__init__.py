@@ -73,9 +73,35 @@ _AUTOSCALER = Kind(
 _WEBHOOKS = Kind(
     "webhooks.validate_webhook_configuration", "webhooks.validate_webhook_configuration_update"
 )
+_POLICIES = "admissionregistration_v1"
 _KINDS = {
     "admissionregistration_v1.MutatingWebhookConfiguration": _WEBHOOKS,
     "admissionregistration_v1.ValidatingWebhookConfiguration": _WEBHOOKS,
+    f"{_POLICIES}.ValidatingAdmissionPolicy": Kind(
+        "admission_policies.validate_validating_policy",
+        "admission_policies.validate_validating_policy_update",
+        "admission_policies.validate_validating_policy_status",
+        whole=True,
+        any_finalizer=True,
+    ),
+    f"{_POLICIES}.ValidatingAdmissionPolicyBinding": Kind(
+        "admission_policies.validate_validating_binding",
+        "admission_policies.validate_validating_binding_update",
+        whole=True,
+        any_finalizer=True,
+    ),
+    f"{_POLICIES}.MutatingAdmissionPolicy": Kind(
+        "admission_policies.validate_mutating_policy",
+        "admission_policies.validate_mutating_policy_update",
+        whole=True,
+        any_finalizer=True,
+    ),
+    f"{_POLICIES}.MutatingAdmissionPolicyBinding": Kind(
+        "admission_policies.validate_mutating_binding",
+        "admission_policies.validate_mutating_binding_update",
+        whole=True,
+        any_finalizer=True,
+    ),
     "apiextensions_v1.CustomResourceDefinition": Kind(
         "definitions.validate_definition",
         "definitions.validate_definition_update",

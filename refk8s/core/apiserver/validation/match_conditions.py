@@ -4,7 +4,7 @@ Source: API reference, "MatchCondition"; Kubernetes documentation, "Dynamic Admi
 (Matching requests: matchConditions).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from refk8s.core.apiserver.validation.field import (
@@ -21,31 +21,35 @@ CONDITIONS_MAX: Final = 64
 
 
 def validate_match_conditions(
-    conditions: Iterable[Any] | None, at: str, variables: Mapping[str, Any] | None = None
+    conditions: Iterable[Any] | None, at: str, *, has_params: bool = False
 ) -> Causes:
-    """Each has an expression with a boolean value and a name of its own. `variables`: the types of
-    further variables."""
+    """Each has an expression with a boolean value and a name of its own. `has_params`: those of a
+    policy with parameters."""
     listed = tuple(conditions or ())
     if not listed:
         return []
     # imported here: a start without conditions loads no expressions
-    from refk8s.core.apiserver.cel.environment import VARIABLES, InvalidExpression, compile_text
-    from refk8s.core.apiserver.cel.types import BOOL
+    from refk8s.core.apiserver.cel.admission import (
+        Environment,
+        compile_condition,
+    )
+    from refk8s.core.apiserver.cel.environment import InvalidExpression
 
-    known = VARIABLES if variables is None else {**VARIABLES, **variables}
+    environment = Environment(has_params)
     causes: Causes = []
     if len(listed) > CONDITIONS_MAX:
         causes.append(too_many(at, len(listed), CONDITIONS_MAX))
     names = set()
     for place, condition in enumerate(listed[:CONDITIONS_MAX]):
         here = f"{at}[{place}]"
-        if not condition.expression.strip():
+        text = condition.expression.strip()
+        if not text:
             causes.append(required(f"{here}.expression"))
         else:
             try:
-                compile_text(condition.expression, known, BOOL)
+                compile_condition(text, environment)
             except InvalidExpression as error:
-                causes.append(invalid(f"{here}.expression", condition.expression, str(error)))
+                causes.append(invalid(f"{here}.expression", text, str(error)))
         if not condition.name:
             causes.append(required(f"{here}.name"))
             continue

@@ -6,14 +6,33 @@ Source: API reference, "RuleWithOperations", "NamedRuleWithOperations"; Kubernet
 
 from typing import Any, Final
 
-from refk8s.core.apiserver.validation.field import Causes, invalid, not_supported, required
+from refk8s.core.apiserver.validation.field import (
+    Causes,
+    duplicate,
+    invalid,
+    malformed,
+    not_supported,
+    required,
+)
+from refk8s.core.apiserver.validation.names import path_segment
 
 OPERATIONS: Final = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 SCOPES: Final = ("*", "Cluster", "Namespaced")
 
 
 def validate_rule(rule: Any, at: str) -> Causes:
-    """Operations, groups, versions and resources are named, and beside `*` no others."""
+    """Operations, groups, versions and resources are named, and beside `*` no others. The rule of a
+    policy may name objects, each once."""
+    names = tuple(getattr(rule, "resource_names", None) or ())
+    named: Causes = []
+    for place, name in enumerate(names):
+        named += malformed(f"{at}.resourceNames[{place}]", name, path_segment)
+        if name in names[:place]:
+            named.append(duplicate(f"{at}.resourceNames[{place}]", name))
+    return named + _validate_rule(rule, at)
+
+
+def _validate_rule(rule: Any, at: str) -> Causes:
     operations = tuple(rule.operations or ())
     causes = _listed(operations, f"{at}.operations", "operations")
     causes += [
