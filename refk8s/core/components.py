@@ -28,6 +28,7 @@ from refk8s.core.controllers.service_account import (
     ServiceAccountController,
 )
 from refk8s.core.controllers.service_cidr import ServiceCIDRController
+from refk8s.core.controllers.stateful_set import StatefulSetReconciler
 from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.controllers.token_secrets import TokenSecretController
 from refk8s.core.kubelet.config import KubeletConfig
@@ -63,6 +64,7 @@ def controllers(
         ReplicaSetReconciler(),
         ReplicationControllerReconciler(),
         JobReconciler(),
+        StatefulSetReconciler(),
         EndpointsController(),
         EndpointSliceController(),
         EndpointSliceMirroringController(),

@@ -35,6 +35,11 @@ SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 SUFFIX_LENGTH = 5
 
 
+def safe_text(number: int) -> str:
+    """The digits of a number in the alphabet of generated names, as upstream writes hashes."""
+    return "".join([SUFFIX_ALPHABET[ord(digit) % len(SUFFIX_ALPHABET)] for digit in str(number)])
+
+
 _SECOND_MIN = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
 _SECOND_MAX = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 

@@ -29,7 +29,15 @@ from lies import (
     written,
 )
 from msgspec.structs import replace
-from workload_helpers import change, deployment, pod, reference_to, replica_set
+from workload_helpers import (
+    change,
+    deployment,
+    pod,
+    reference_to,
+    replica_set,
+    stateful_set,
+    with_status,
+)
 
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
 from refk8s.core.api.batch_v1 import Job, JobCondition, JobSpec, UncountedTerminatedPods
@@ -557,12 +565,35 @@ def of_index(name: str) -> Any:
     return of_job(name, annotations={"batch.kubernetes.io/job-completion-index": "0"})
 
 
+ORDERED = stateful_set("web", replicas=2)
+
+
+def of_set(owner: Any, view: tuple[Any, ...], *requests: Request) -> Lie:
+    return decides(
+        "statefulset-controller", "default/web", view_of(owner, *view, resources=(PODS,)), requests
+    )
+
+
+def deleted(obj: Any) -> Request:
+    return request("delete", obj, body=meant(uid=obj.metadata.uid))
+
+
+def member(ordinal: int, ready: bool = True) -> Any:
+    return pod(f"web-{ordinal}", ORDERED, ready=ready)
+
+
 OF_DECISIONS: dict[str, Callable[[], Lie]] = {
     "JOB-2": lambda: of_job_controller(a_job(), (of_job(),), request("create", of_job("q"))),
     "JOB-6": lambda: of_job_controller(
         a_job(completion_mode="Indexed", parallelism=2),
         (of_index("p"),),
         request("create", of_index("q")),
+    ),
+    "STS-2": lambda: of_set(ORDERED, (), new_pod("web-2", ORDERED)),
+    "STS-4": lambda: of_set(ORDERED, (member(0, False),), new_pod("web-1", ORDERED)),
+    "STS-6": lambda: of_set(ORDERED, (member(0), member(1, False)), deleted(member(0))),
+    "STS-12": lambda: of_set(
+        change(ORDERED, deletion_timestamp=FOR_EVER), (), new_pod("web-0", ORDERED)
     ),
     "deletes_no_more_than_surplus": lambda: of_replica_set(
         OWNER, (OWNED,), request("delete", OWNED, body=meant(uid="uid-p"))
@@ -1012,6 +1043,7 @@ SETTLED = replace(
 OF_REST: dict[str, Callable[[], Any]] = {
     "JOB-1": lambda: world(a_job()),
     "RS-1": lambda: world(SETTLED),
+    "STS-1": lambda: world(with_status(ORDERED, observed_generation=1)),
     "DEP-19": lambda: world(ROLLING, rs("old", 3)),
     "GC-4": lambda: world(pod("p", OWNER)),
     "NS-4": lambda: world(TERMINATING),

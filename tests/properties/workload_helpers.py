@@ -14,15 +14,22 @@ from refk8s.core.api.apps_v1 import (
     ReplicaSet,
     ReplicaSetSpec,
     RollingUpdateDeployment,
+    RollingUpdateStatefulSetStrategy,
+    StatefulSet,
+    StatefulSetSpec,
+    StatefulSetUpdateStrategy,
 )
 from refk8s.core.api.core_v1 import (
     Container,
     Namespace,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpec,
     Pod,
     PodCondition,
     PodSpec,
     PodStatus,
     PodTemplateSpec,
+    VolumeResourceRequirements,
 )
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
@@ -73,6 +80,46 @@ def replica_set(name: str = "web", replicas: int = 3, **parts: Any) -> ReplicaSe
         replicas=replicas, selector=LabelSelector(match_labels=LABELS), template=template()
     )
     return change(ReplicaSet(metadata=metadata, spec=spec), **parts)
+
+
+def stateful_set(
+    name: str = "web",
+    replicas: int = 3,
+    claims: Sequence[str] = (),
+    partition: int = 0,
+    max_unavailable: int | str | None = None,
+    **parts: Any,
+) -> StatefulSet:
+    """An OrderedReady set with a rolling update, and claim templates of these names."""
+    metadata = ObjectMeta(
+        name=name,
+        namespace="default",
+        uid=f"uid-{name}",
+        generation=1,
+        creation_timestamp=ago(100),
+    )
+    rolling = RollingUpdateStatefulSetStrategy(partition=partition, max_unavailable=max_unavailable)
+    spec = StatefulSetSpec(
+        replicas=replicas,
+        selector=LabelSelector(match_labels=LABELS),
+        template=template(),
+        service_name="web",
+        pod_management_policy="OrderedReady",
+        update_strategy=StatefulSetUpdateStrategy(type="RollingUpdate", rolling_update=rolling),
+        revision_history_limit=10,
+        volume_claim_templates=tuple(
+            PersistentVolumeClaim(
+                metadata=ObjectMeta(name=each),
+                spec=PersistentVolumeClaimSpec(
+                    access_modes=("ReadWriteOnce",),
+                    resources=VolumeResourceRequirements(requests={"storage": "1Gi"}),
+                ),
+            )
+            for each in claims
+        )
+        or None,
+    )
+    return change(StatefulSet(metadata=metadata, spec=spec), **parts)
 
 
 def deployment(

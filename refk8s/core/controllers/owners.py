@@ -123,10 +123,15 @@ class Claim(Value, frozen=True, eq=False):
 
 
 def claim(
-    owner: Any, controlled: Iterable[Any], orphans: Iterable[Any], selected: Selects
+    owner: Any,
+    controlled: Iterable[Any],
+    orphans: Iterable[Any],
+    selected: Selects,
+    is_member: Callable[[Any], bool] | None = None,
 ) -> Claim:
     """Sort dependents by the table above. An owner that is being deleted neither adopts nor
-    releases (OWN-4)."""
+    releases (OWN-4). With `is_member`, an object that is not a member counts as not selected: pods
+    of a StatefulSet also need a name of the set."""
     is_terminating = owner.metadata.deletion_timestamp is not None
     uid, name, namespace = owner.metadata.uid, owner.metadata.name, owner.metadata.namespace
     result = Claim([], [], [])
@@ -144,7 +149,7 @@ def claim(
                 if metadata.labels is not labels or labels is None:
                     labels = metadata.labels
                     is_selected = selected(labels or _NO_LABELS)
-                if is_selected:
+                if is_selected and (is_member is None or is_member(obj)):
                     own(obj)
                 elif not is_terminating:
                     release(obj)
@@ -155,6 +160,7 @@ def claim(
                 metadata.deletion_timestamp is None
                 and controller_of(obj) is None
                 and selected(metadata.labels or _NO_LABELS)
+                and (is_member is None or is_member(obj))
             ):
                 result.adopt.append(obj)
     return result

@@ -21,7 +21,7 @@ from refk8s.core.api.apps_v1 import Deployment, ReplicaSet
 from refk8s.core.api.core_v1 import PodTemplateSpec
 from refk8s.core.api.integer import int64
 from refk8s.core.api.meta_v1 import LabelSelector
-from refk8s.core.context import SUFFIX_ALPHABET
+from refk8s.core.context import safe_text
 
 TEMPLATE_HASH = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -51,7 +51,7 @@ def template_hash(template: PodTemplateSpec, collision_count: int | None) -> str
     number = int.from_bytes(
         blake2b(_encoder.encode(template) + salt, digest_size=4).digest(), "big"
     )
-    return "".join([SUFFIX_ALPHABET[ord(digit) % len(SUFFIX_ALPHABET)] for digit in str(number)])
+    return safe_text(number)
 
 
 def replica_set_name(deployment: str, hash: str) -> str:

@@ -2,12 +2,14 @@
 Rules LOOP-5, LOOP-6 (spec/loop.md).
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 from refk8s.core.api.request import Request, Response
 from refk8s.core.context import Instant
 from refk8s.core.ports import NodeRules, Operation
 from refk8s.core.value import Value
+
+T = TypeVar("T")
 
 Key = str
 """What is reconciled: "namespace/name", "name" if cluster-scoped, or a string of the reconciler."""
@@ -85,7 +87,7 @@ class Local(Value, frozen=True):
     failure: Response | None = None
 
 
-def slow_start(requests: tuple[Request, ...], first: int = 1) -> tuple[tuple[Request, ...], ...]:
+def slow_start(requests: tuple[T, ...], first: int = 1) -> tuple[tuple[T, ...], ...]:
     """Waves of 1, 2, 4, 8 ... requests: an early refusal (a quota) stops the rest. O(len)."""
     waves, size, start = [], first, 0
     while start < len(requests):
