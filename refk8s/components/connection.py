@@ -9,6 +9,7 @@ Every connection is accepted here, so that connections in a TLS handshake are co
 
 import asyncio
 import errno
+import gc
 import logging
 import re
 import resource
@@ -47,6 +48,7 @@ DRAIN_BYTES_MAX = 8 << 20
 CONNECTIONS_MAX = 10_000
 DESCRIPTORS_RESERVED = 256  # for the store, the engine's connections, logs and volumes
 DESCRIPTORS_WANTED = 65_536
+CLOSED_MAX = 256  # closed connections that wait for a garbage collection (HTTP-7)
 
 
 def compute_connections_max() -> int:
@@ -126,6 +128,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.registry.open.pop(self, None)
+        self.registry.closed += 1
         self._joined.drop()
         super().connection_lost(exc)
 
@@ -367,6 +370,7 @@ class Server:
         # the paths of requests whose upgrades are not answered here
         self.passed_on: re.Pattern[bytes] | None = None
         self.open: dict[Connection, None] = {}  # in the order in which they were opened
+        self.closed = 0  # since the last garbage collection
         # TLS handshakes, with the time of their start
         self._opening: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}
         self._loop = asyncio.get_running_loop()
@@ -475,4 +479,8 @@ class Server:
         now = self.now = self._loop.time()
         for connection in list(self.open):
             connection.check_time(now)
+        if self.closed > CLOSED_MAX:
+            # A closed TLS connection is a cycle of objects with 15 to 50 kB.
+            self.closed = 0
+            gc.collect(0)
         self._timer = self._loop.call_later(1.0, self._check_times)

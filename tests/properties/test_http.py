@@ -2,6 +2,7 @@
 ... HTTP-19 (spec/http.md)."""
 
 import asyncio
+import gc
 import gzip
 import itertools
 import json
@@ -22,9 +23,11 @@ from refk8s.components.clock import Clock
 from refk8s.components.connection import (
     ANONYMOUS_IDLE_SECONDS,
     BODY_SECONDS,
+    CLOSED_MAX,
     HEAD_SECONDS,
     IDLE_SECONDS,
     WRITE_SECONDS,
+    Connection,
     Server,
 )
 from refk8s.components.http import Front
@@ -268,6 +271,28 @@ def test_http_6_over_the_limit_the_anonymous_go_first_then_the_idle() -> None:
 
 
 # --- memory
+
+
+def test_http_7_closed_connections_are_freed_within_a_second() -> None:
+    # Shows HTTP-7.d
+    async def test() -> None:
+        server, connect = await a_listener(Front(await a_server()))
+        for _ in range(CLOSED_MAX + 1):
+            one = await connect()
+            await one.send(b"GET /healthz HTTP/1.1\r\n\r\n", lambda c: c.is_idle)
+            one.client.close()
+            while server.open:
+                await asyncio.sleep(0)
+        assert sum(type(each) is Connection for each in gc.get_objects()) > CLOSED_MAX
+        server._check_times()
+        assert sum(type(each) is Connection for each in gc.get_objects()) <= CLOSED_MAX
+        await server.close(0)
+
+    gc.disable()
+    try:
+        in_loop(test)
+    finally:
+        gc.enable()
 
 
 def test_http_7_long_texts_are_not_remembered() -> None:
