@@ -8,6 +8,7 @@ from refk8s.core.controllers.certificate_approval import CertificateApprover
 from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
 from refk8s.core.controllers.certificate_signing import CertificateSigner
 from refk8s.core.controllers.cluster_role_aggregation import ClusterRoleAggregation
+from refk8s.core.controllers.daemon_set import DaemonSetReconciler
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
@@ -65,6 +66,7 @@ def controllers(
         ReplicationControllerReconciler(),
         JobReconciler(),
         StatefulSetReconciler(),
+        DaemonSetReconciler(),
         EndpointsController(),
         EndpointSliceController(),
         EndpointSliceMirroringController(),

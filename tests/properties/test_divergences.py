@@ -317,7 +317,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
     assert sorted(components.controller_manager("", ranges).reconcilers) == sorted(
         [
             "job-controller",
-            "deployment-controller", "replicaset-controller", "replication-controller", "statefulset-controller", "endpoint-controller", "endpointslice-controller",
+            "deployment-controller", "replicaset-controller", "replication-controller", "statefulset-controller", "daemon-set-controller", "endpoint-controller", "endpointslice-controller",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
@@ -330,7 +330,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
-    assert {"DaemonSet", "CronJob", "HorizontalPodAutoscaler"} <= served
+    assert {"CronJob", "HorizontalPodAutoscaler"} <= served
 
 
 # --- the scheduler --------------------------------------------------------------------------------

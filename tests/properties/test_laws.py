@@ -31,6 +31,7 @@ from lies import (
 from msgspec.structs import replace
 from workload_helpers import (
     change,
+    daemon_set,
     deployment,
     pod,
     reference_to,
@@ -574,6 +575,19 @@ def of_set(owner: Any, view: tuple[Any, ...], *requests: Request) -> Lie:
     )
 
 
+ON_NODES = daemon_set("web")
+SURGING = daemon_set("web", max_unavailable=0, max_surge=1)
+
+
+def daemon(name: str, where: str, owner: Any = ON_NODES) -> Any:
+    return pod(name, owner, ready=True, node_name=where)
+
+
+def of_daemons(owner: Any, view: tuple[Any, ...], *requests: Request) -> Lie:
+    known = view_of(owner, node("n1"), node("n2"), *view, resources=(PODS,))
+    return decides("daemon-set-controller", "default/web", known, requests)
+
+
 def deleted(obj: Any) -> Request:
     return request("delete", obj, body=meant(uid=obj.metadata.uid))
 
@@ -588,6 +602,23 @@ OF_DECISIONS: dict[str, Callable[[], Lie]] = {
         a_job(completion_mode="Indexed", parallelism=2),
         (of_index("p"),),
         request("create", of_index("q")),
+    ),
+    "DS-5": lambda: of_daemons(
+        ON_NODES, (daemon("p", "n1"),), request("create", daemon("q", "n1"))
+    ),
+    "DS-8": lambda: of_daemons(
+        ON_NODES,
+        (daemon("p", "n1"), daemon("q", "n2")),
+        deleted(daemon("p", "n1")),
+        deleted(daemon("q", "n2")),
+    ),
+    "DS-9": lambda: of_daemons(
+        SURGING,
+        (daemon("p", "n1", SURGING), daemon("q", "n1", SURGING)),
+        request("create", daemon("r", "n1", SURGING)),
+    ),
+    "DS-12": lambda: of_daemons(
+        change(ON_NODES, deletion_timestamp=FOR_EVER), (), request("create", daemon("q", "n1"))
     ),
     "STS-2": lambda: of_set(ORDERED, (), new_pod("web-2", ORDERED)),
     "STS-4": lambda: of_set(ORDERED, (member(0, False),), new_pod("web-1", ORDERED)),
@@ -1043,6 +1074,7 @@ SETTLED = replace(
 OF_REST: dict[str, Callable[[], Any]] = {
     "JOB-1": lambda: world(a_job()),
     "RS-1": lambda: world(SETTLED),
+    "DS-1": lambda: world(ON_NODES, node("n1")),
     "STS-1": lambda: world(with_status(ORDERED, observed_generation=1)),
     "DEP-19": lambda: world(ROLLING, rs("old", 3)),
     "GC-4": lambda: world(pod("p", OWNER)),

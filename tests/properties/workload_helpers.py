@@ -8,11 +8,15 @@ import runs
 from hypothesis import strategies as st
 
 from refk8s.core.api.apps_v1 import (
+    DaemonSet,
+    DaemonSetSpec,
+    DaemonSetUpdateStrategy,
     Deployment,
     DeploymentSpec,
     DeploymentStrategy,
     ReplicaSet,
     ReplicaSetSpec,
+    RollingUpdateDaemonSet,
     RollingUpdateDeployment,
     RollingUpdateStatefulSetStrategy,
     StatefulSet,
@@ -22,6 +26,8 @@ from refk8s.core.api.apps_v1 import (
 from refk8s.core.api.core_v1 import (
     Container,
     Namespace,
+    Node,
+    NodeSpec,
     PersistentVolumeClaim,
     PersistentVolumeClaimSpec,
     Pod,
@@ -120,6 +126,36 @@ def stateful_set(
         or None,
     )
     return change(StatefulSet(metadata=metadata, spec=spec), **parts)
+
+
+def daemon_set(
+    name: str = "agent",
+    max_unavailable: int | str | None = 1,
+    max_surge: int | str | None = None,
+    **parts: Any,
+) -> DaemonSet:
+    """A set with a rolling update."""
+    metadata = ObjectMeta(
+        name=name,
+        namespace="default",
+        uid=f"uid-{name}",
+        generation=1,
+        creation_timestamp=ago(100),
+    )
+    rolling = RollingUpdateDaemonSet(max_unavailable=max_unavailable, max_surge=max_surge)
+    spec = DaemonSetSpec(
+        selector=LabelSelector(match_labels=LABELS),
+        template=template(),
+        update_strategy=DaemonSetUpdateStrategy(type="RollingUpdate", rolling_update=rolling),
+        revision_history_limit=10,
+    )
+    return change(DaemonSet(metadata=metadata, spec=spec), **parts)
+
+
+def node(name: str, **parts: Any) -> Node:
+    """A Node without taints."""
+    metadata = ObjectMeta(name=name, uid=f"uid-{name}", labels={"kubernetes.io/hostname": name})
+    return change(Node(metadata=metadata, spec=NodeSpec()), **parts)
 
 
 def deployment(
@@ -279,8 +315,9 @@ def patch(
     cluster: Cluster, resource: Resource, name: str, document: Any, subresource: str = ""
 ) -> Cluster:
     body = Patch("application/merge-patch+json", document)
+    namespace = "default" if resource.namespaced else ""
     return ask(
-        cluster, Request("patch", resource, "default", name, subresource, body=body, user=ADMIN)
+        cluster, Request("patch", resource, namespace, name, subresource, body=body, user=ADMIN)
     )
 
 

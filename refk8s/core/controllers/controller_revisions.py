@@ -9,7 +9,7 @@ Source: Kubernetes documentation, "StatefulSets" and "Perform a Rollback on a Da
 reference, "ControllerRevision".
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -116,13 +116,11 @@ def compute_history(
     view: View,
     owner: Any,
     revisions: Sequence[ControllerRevision],
-    hash_of: Callable[[Any, int], str],
     label: str,
 ) -> History:
     """Find, renumber or create the revision of the owner's template (REV-2, REV-3).
 
-    `revisions`: those of the owner, lowest first. `hash_of`: from data and collision count.
-    `label`: has the hash. O(revisions).
+    `revisions`: those of the owner, lowest first. `label`: has the hash. O(revisions).
     """
     data = template_data(owner.spec.template)
     count = owner.status.collision_count or 0
@@ -134,7 +132,7 @@ def compute_history(
         return History(*_renumbered(equal, number, count))
     metadata = owner.metadata
     while True:
-        hash = hash_of(data, count)
+        hash = data_hash(data, count)
         name = revision_name(metadata.name or "", hash)
         found = view.get(CONTROLLER_REVISIONS, f"{metadata.namespace}/{name}")
         if found is None:
@@ -178,23 +176,17 @@ def _renumbered(
     return body, count, request
 
 
-def surplus(
-    owner: Any, revisions: Sequence[ControllerRevision], used: Collection[str]
-) -> tuple[Request, ...]:
-    """Delete the lowest revisions beyond the history limit that are not used (REV-5). `used`: the
-    names of revisions that the set or one of its pods has."""
+def surplus(owner: Any, unused: Sequence[ControllerRevision], count: int) -> tuple[Request, ...]:
+    """Delete the lowest of the unused revisions, as many as exceed the history limit (REV-5).
+    `count`: how many revisions the limit concerns."""
     limit = owner.spec.revision_history_limit
-    if limit is None:
+    if limit is None or count <= limit:
         return ()
-    unused = [
-        one
-        for one in revisions
-        if one.metadata.name not in used and one.metadata.deletion_timestamp is None
-    ]
     because = f"the history is longer than {limit}"
     return tuple(
         [
             deletion(CONTROLLER_REVISIONS, one, because)
-            for one in unused[: max(0, len(unused) - limit)]
+            for one in unused[: count - limit]
+            if one.metadata.deletion_timestamp is None
         ]
     )

@@ -30,7 +30,6 @@ from refk8s.core.controllers.controller_revisions import (
     by_revision,
     claim_revisions,
     compute_history,
-    data_hash,
     surplus,
 )
 from refk8s.core.controllers.owners import (
@@ -108,7 +107,7 @@ class StatefulSetReconciler(Reconciler):
 
         # Decide
         listed = by_revision(revisions.owned)
-        history = compute_history(view, stateful_set, listed, data_hash, DATA_HASH)
+        history = compute_history(view, stateful_set, listed, DATA_HASH)
         current = current_revision(stateful_set, listed, history)
         layout = compute_layout(stateful_set, pods.owned)
         labels = stateful_set.spec.template.metadata.labels
@@ -126,7 +125,8 @@ class StatefulSetReconciler(Reconciler):
             status.current_revision or "",
             *map(revision_of, pods.owned),
         }
-        cleaning = surplus(stateful_set, listed, used)
+        unused = [one for one in listed if one.metadata.name not in used]
+        cleaning = surplus(stateful_set, unused, len(unused))
 
         # Report
         notes = failure_notes(stateful_set, steps, local.failure, refusal)

@@ -25,6 +25,7 @@ from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
     api,
     apiservers,
+    daemon_set,
     deployment,
     dns,
     endpoints,
@@ -60,7 +61,7 @@ OF_DECISIONS: tuple[Law, ...] = (
     *loop.OF_DECISIONS, *owners.OF_DECISIONS, *replica_set.OF_DECISIONS, *deployment.OF_DECISIONS,
     *garbage_collector.OF_DECISIONS, *node.OF_DECISIONS, *scheduler.OF_DECISIONS,
     *job.OF_DECISIONS,
-    *stateful_set.OF_DECISIONS,
+    *stateful_set.OF_DECISIONS, *daemon_set.OF_DECISIONS,
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
@@ -70,7 +71,7 @@ OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
     *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST, *job.OF_REST,
-    *stateful_set.OF_REST,
+    *stateful_set.OF_REST, *daemon_set.OF_REST,
 )  # fmt: skip
 
 
