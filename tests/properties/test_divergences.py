@@ -166,7 +166,6 @@ def test_d_37_sets_are_joined_as_lists():
 @pytest.mark.parametrize(
     ("path", "guard"),
     [
-        ("resourcequotas", a_manifest("ResourceQuota", spec={"hard": {"pods": "0"}})),
         (
             "limitranges",
             a_manifest(
@@ -175,7 +174,7 @@ def test_d_37_sets_are_joined_as_lists():
         ),
     ],
 )
-def test_d_20_quotas_and_limit_ranges_are_kept_and_do_nothing(path, guard):
+def test_d_20_limit_ranges_are_kept_and_do_nothing(path, guard):
     world = World()
     assert posted(world, f"/api/v1/namespaces/default/{path}", guard)[0] == 201
     code, pod = posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))
@@ -321,7 +320,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
-            "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller", "clusterrole-aggregation-controller",
+            "pvc-protection-controller", "pv-protection-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
             "service-lb-controller",

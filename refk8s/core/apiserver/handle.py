@@ -122,14 +122,21 @@ def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> W
     restrict(request, obj, None, store)
     check_further(exchange, obj, None)
     write.check(resource, name, validate_create(request.requested_resource or resource, obj))
-    admission_check(exchange, obj, None)
+    charged = admission_check(exchange, obj, None)
     if request.verb == "create":
         write.refuse_revision(request, request.body.metadata)
     key = resource.key(request.namespace, name)
     if (taken := store.get(key)) is not None:
         write.refuse_existing(resource, taken)
     warnings = warnings_of(request.requested_resource or resource, obj, None)  # WARN-2
-    return write.conclude_create(request, key, obj, admission.compares, admission.writes, warnings)
+    return write.conclude_create(
+        request,
+        key,
+        obj,
+        admission.compares + charged.compares,
+        admission.writes + charged.writes,
+        warnings,
+    )
 
 
 def _update(exchange: Exchange) -> Written:
@@ -186,7 +193,7 @@ def _change(
     )
     validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.requested_resource or resource, new, old))
-    admission_check(exchange, new, old)
+    charged = admission_check(exchange, new, old)
     if not request.subresource:
         warnings += warnings_of(request.requested_resource or resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4
@@ -194,7 +201,12 @@ def _change(
             request, record, new, *removed(resource, old, store), warnings
         )
     return write.conclude_update(
-        request, record, new, admission.compares, admission.writes, warnings
+        request,
+        record,
+        new,
+        admission.compares + charged.compares,
+        admission.writes + charged.writes,
+        warnings,
     )
 
 

@@ -13,7 +13,7 @@ does not change an object that it cannot interpret (ADM-11); validation, which f
 What a kubelet may write is checked after these stages, by node_restriction.py.
 
 Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: LimitRanger,
-ResourceQuota, webhooks and admission policies. Each will be a stage of the table below.
+webhooks and admission policies. Each will be a stage of the table below.
 """
 
 from collections.abc import Callable
@@ -32,6 +32,7 @@ from refk8s.core.apiserver.admission import (
     node,
     pod,
     priority,
+    resource_quota,
     runtime_class,
     storage,
 )
@@ -111,11 +112,14 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
     return Admission(new, compares)
 
 
-def check(exchange: "Exchange", new: Any, old: Any) -> None:
-    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31)."""
+def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
+    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31). Returns
+    the compares and writes that charge it to quotas (QUOTA-2), which comes last."""
     request = exchange.request
     if not request.subresource and (refuse := _CHECKS.get(request.resource)) is not None:
         refuse(request, new, old, exchange.store)
+    compares, writes = resource_quota.charge(request, new, old, exchange.store)
+    return Admission(new, compares, writes)
 
 
 def removed(

@@ -1,0 +1,151 @@
+"""A request is charged to the quotas of its namespace. Rules QUOTA-1, QUOTA-2, QUOTA-5, QUOTA-6
+(spec/quota.md).
+
+The new `status.used` of each quota is written in the transaction of the request, on the condition
+that the quota has not changed. So of two requests that together exceed a quota at most one is
+committed, whichever API servers handle them.
+
+Source: Kubernetes documentation, "Resource Quotas", "Admission Control in Kubernetes"
+(ResourceQuota). Left out: resources that a configuration file limits by default.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.core_v1 import Pod, ResourceQuota
+from refk8s.core.api.quantity import ZERO, Amount, QuantityError
+from refk8s.core.api.request import Request
+from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.pods.containers import every_container
+from refk8s.core.quota.scopes import selects, traits_of
+from refk8s.core.quota.usage import amounts, concerns, is_counted, named, usage_of
+from refk8s.core.store import Compare, Put
+
+PREFIX = resources.RESOURCE_QUOTAS.prefix
+_CHANGED = {
+    (resources.SERVICES, ""),
+    (resources.PERSISTENT_VOLUME_CLAIMS, ""),
+    (resources.PERSISTENT_VOLUME_CLAIMS, "status"),
+    (resources.PODS, "resize"),
+}
+"""The updates that are charged; every other one uses what the object used before (QUOTA-6)."""
+_MUST_BE_SPECIFIED = frozenset(
+    ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"]
+)
+
+Charge = tuple[tuple[Compare, ...], tuple[Put[Any], ...]]
+NOTHING: Charge = ((), ())
+
+
+def charge(request: Request, new: Any, old: Any, store: Reader) -> Charge:
+    """The compares and writes that charge the request to the quotas of its namespace.
+
+    Raises ApiError 403 if a quota does not allow it. O(quotas of the namespace), and one look-up if
+    there is none.
+    """
+    resource = request.resource
+    if not resource.namespaced or store.prefix_revision(PREFIX) == 0:
+        return NOTHING
+    if old is not None and (resource, request.subresource) not in _CHANGED:
+        return NOTHING
+    if not is_counted(resource):
+        return NOTHING
+    records = store.list(f"{PREFIX}{request.namespace}/").records
+    if not records:
+        return NOTHING
+    compares: list[Compare] = []
+    writes: list[Put[Any]] = []
+    for record in records:
+        charged = _charged(record.value, request, new, old)
+        if charged is not None:
+            compares.append(Compare(record.key, record.mod_revision))
+            writes.append(Put(record.key, charged))
+    return tuple(compares), tuple(writes)
+
+
+def _charged(quota: ResourceQuota, request: Request, new: Any, old: Any) -> ResourceQuota | None:
+    """The quota after the request; None if it is not written.
+
+    What the quota limits in its spec and not yet in its status is not charged. The quota is then
+    written as it is, so that a count that was made before this request conflicts (QUOTA-8).
+    """
+    resource, hard = request.resource, quota.status.hard or {}
+    names = [name for name in hard if concerns(resource, name)]
+    waits = any(name not in hard and concerns(resource, name) for name in quota.spec.hard or ())
+    if not (names or waits) or not selects(quota, resource, traits_of(resource, new)):
+        return None
+    unchanged = quota if waits else None
+    if not names:
+        return unchanged
+    if resource == resources.PODS:
+        _check_specified(new, names, quota, request)
+    used = quota.status.used or {}
+    if any(name not in used for name in names):
+        why = (
+            f"status unknown for quota: {quota.metadata.name}, resources: {','.join(sorted(names))}"
+        )
+        raise _forbidden(request, new, why)
+    try:
+        more = _growth(quota, request, new, old)
+        asked = {name: more[name] for name in names if name in more and more[name].nano}
+        if not asked:
+            return unchanged
+        before, limits = amounts(used), amounts(hard)
+    except QuantityError:
+        return unchanged  # of a status that a client has written; validation rejects it in a spec
+    after = {name: before[name] + much for name, much in asked.items()}
+    exceeded = sorted(name for name in asked if after[name].nano > limits[name].nano)
+    if exceeded and request.subresource != "status":
+        why = (
+            f"exceeded quota: {quota.metadata.name}, requested: {_shown(exceeded, asked)}, "
+            f"used: {_shown(exceeded, before)}, limited: {_shown(exceeded, limits)}"
+        )
+        raise _forbidden(request, new, why)
+    used = {**used, **{name: str(much) for name, much in after.items()}}
+    return replace(quota, status=replace(quota.status, used=used))
+
+
+def _growth(quota: ResourceQuota, request: Request, new: Any, old: Any) -> dict[str, Amount]:
+    """What the request uses in addition: of an update only what grows (QUOTA-6)."""
+    resource = request.resource
+    now = dict(usage_of(resource, new))
+    if old is None or not selects(quota, resource, traits_of(resource, old)):
+        return now
+    before = usage_of(resource, old)
+    return {
+        name: much - before[name] if name in before else much
+        for name, much in now.items()
+        if much.nano > before.get(name, ZERO).nano
+    }
+
+
+def _check_specified(
+    pod: Pod, names: Iterable[str], quota: ResourceQuota, request: Request
+) -> None:
+    """QUOTA-5: raise ApiError 403 if a container has no value for what the quota limits."""
+    required = _MUST_BE_SPECIFIED.intersection(names)
+    if not required or pod.spec.resources is not None:
+        return
+    missing: dict[str, set[str]] = {}
+    for container in every_container(pod.spec):
+        mine = container.resources
+        for name in required - named(amounts(mine.requests), amounts(mine.limits)).keys():
+            missing.setdefault(name, set()).add(container.name)
+    if missing:
+        words = "; ".join(
+            f"{name} for: {','.join(sorted(missing[name]))}" for name in sorted(missing)
+        )
+        why = f"failed quota: {quota.metadata.name}: must specify {words}"
+        raise _forbidden(request, pod, why)
+
+
+def _shown(names: Iterable[str], of: Mapping[str, Amount]) -> str:
+    return ",".join(f"{name}={of[name]}" for name in names)
+
+
+def _forbidden(request: Request, obj: Any, why: str) -> ApiError:
+    return ApiError(status.forbidden(request.resource, obj.metadata.name or "", why))
