@@ -11,10 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from refk8s.components.apiserver import UNKNOWN, ApiServer
-from refk8s.components.clock import CHANCE, Clock
+from refk8s.components.clock import Clock
 from refk8s.components.credentials import (
     Credentials,
     load_credentials,
@@ -43,7 +41,6 @@ from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
-from refk8s.core.context import Context
 from refk8s.core.ports import Nodes
 from refk8s.core.store_port import Store
 from refk8s.store.errors import StoreRefused
@@ -178,14 +175,16 @@ class ServedApi:
 
     async def _bootstrap(self) -> None:
         """Create the objects that every cluster has: namespaces first, since others are in them."""
+        from refk8s.core.apiserver.admission.api_services import local_api_services
         from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
         from refk8s.core.apiserver.authorize.default_policy import default_policy
         from refk8s.core.apiserver.flow_control import default_flow_control
 
         # the endpoints are added later (HOST-2)
-        objects = bootstrap_objects(Context(self.clock.now(), CHANCE), LOCAL, self.port)
+        objects = bootstrap_objects(LOCAL, self.port)
         objects += default_policy()
         objects += default_flow_control()
+        objects += local_api_services()
         namespaces = [obj for obj in objects if obj.kind == "Namespace"]
         for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
             await asyncio.gather(*(self._ensure(obj) for obj in group))
@@ -203,11 +202,6 @@ class ServedApi:
             return  # From an earlier run: a create would fail for its own IP address, not its name.
         request = Request("create", *where, body=obj, user=API_SERVER)
         response = await self.call(request)
-        if response.ok and obj.kind == "APIService":  # a create ignores the status
-            body = replace(response.body, status=obj.status)
-            await self.call(
-                Request("update", *where, subresource="status", body=body, user=API_SERVER)
-            )
         if response.ok or response.code == 409:
             return
         problem = f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}"

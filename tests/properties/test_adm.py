@@ -485,7 +485,7 @@ def test_adm_10_a_job_selects_its_own_pods_unless_it_is_told_which(manual, label
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7", "2001:db8::7"])
 def test_adm_12_a_cluster_begins_with_objects_that_can_be_created_as_any_other(address):
     cluster = Cluster()
-    first = bootstrap_objects(cluster.context, address, 6443)
+    first = bootstrap_objects(address, 6443)
     for obj in first:
         response = cluster.create(obj, obj.metadata.namespace or "")
         assert response.code == 201, response.body
@@ -524,7 +524,7 @@ def test_host_2_whatever_was_changed_the_service_kubernetes_leads_to_the_api_ser
     """The corrections of any state are accepted, and after them nothing is left to correct; what
     others added stays."""
     cluster = Cluster()
-    for obj in bootstrap_objects(cluster.context, "127.0.0.1", 6443):
+    for obj in bootstrap_objects("127.0.0.1", 6443):
         assert cluster.create(obj, obj.metadata.namespace or "").code == 201
 
     def current():

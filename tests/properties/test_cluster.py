@@ -592,7 +592,7 @@ def whole_run(steps: int = 3_000) -> str:
         for i, name in enumerate(("node-1", "node-2"))
     }
     cluster = begin(machines, worlds, b"replay", START)
-    for obj in bootstrap_objects(cluster.context(), "127.0.0.1", 6443):
+    for obj in bootstrap_objects("127.0.0.1", 6443):
         resource = by_kind(obj.api_version, obj.kind)
         cluster = step(
             cluster,

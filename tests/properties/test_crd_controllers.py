@@ -24,11 +24,13 @@ SCALE = {"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count
 
 class Managed(CustomWorld):
     """A world whose controller manager runs: its calls are answered at once, and its watches get
-    every change."""
+    every change. A subclass may have another component."""
+
+    component: Any = staticmethod(controller_manager)
 
     def __init__(self, *definitions: dict[str, Any]) -> None:
         super().__init__(*definitions)
-        self.manager = controller_manager()
+        self.manager = self.component()
         self.watches: dict[int, tuple[Stream, int]] = {}
         self.state, effects = self.manager.start(self.now, b"")
         self._carry_out(effects)

@@ -49,7 +49,7 @@ def new_cluster(
         for index, name in enumerate(names)
     }
     cluster = begin(machines, worlds, seed, START, apiservers)
-    for obj in bootstrap_objects(cluster.context(), SERVER_ADDRESS, SERVER_PORT):
+    for obj in bootstrap_objects(SERVER_ADDRESS, SERVER_PORT):
         cluster = step(cluster, Submit(creation(obj, API_SERVER)))
     return start_all(cluster)
 

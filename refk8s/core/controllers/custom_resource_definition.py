@@ -31,6 +31,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from refk8s.core.api.user import API_SERVER
 from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.controllers.api_service_registration import ApiServiceRegistration
 from refk8s.core.loop.custom import by_group
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
@@ -322,4 +323,5 @@ def _uid_option(crd: Any) -> Any:
 
 def apiextensions() -> Loop:
     """The machine that an API server runs for its definitions."""
-    return Loop("apiextensions", (DefinitionController(),), user=API_SERVER)
+    reconcilers = (DefinitionController(), ApiServiceRegistration())
+    return Loop("apiextensions", reconcilers, user=API_SERVER)

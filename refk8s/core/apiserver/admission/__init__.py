@@ -24,6 +24,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission import (
     allocate,
+    api_services,
     certificates,
     create,
     definitions,
@@ -65,6 +66,7 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.PERSISTENT_VOLUME_CLAIMS: (storage.admit_claim, dropped.drop_data_source),
     resources.INGRESSES: (storage.admit_ingress,),
     resources.CUSTOM_RESOURCE_DEFINITIONS: (definitions.admit_definition,),
+    resources.API_SERVICES: (api_services.admit_api_service,),
     resources.ENDPOINT_SLICES: (dropped.drop_topology,),
 }
 

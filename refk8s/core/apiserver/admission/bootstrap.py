@@ -13,12 +13,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.apiregistration_v1 import (
-    APIService,
-    APIServiceCondition,
-    APIServiceSpec,
-    APIServiceStatus,
-)
 from refk8s.core.api.core_v1 import (
     EndpointAddress,
     EndpointPort,
@@ -40,7 +34,6 @@ from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.validation.cluster import SYSTEM_PRIORITIES
 from refk8s.core.apiserver.validation.ports import validate_non_special
-from refk8s.core.context import Context, timestamp
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 DNS_SERVICE = "kube-dns"
@@ -53,9 +46,7 @@ _USES = {
 }
 
 
-def bootstrap_objects(
-    context: Context, address: str, port: int, config: AdmissionConfig | None = None
-) -> list[Any]:
+def bootstrap_objects(address: str, port: int, config: AdmissionConfig | None = None) -> list[Any]:
     """ADM-12: the initial objects, in an order in which they can be created.
 
     `address`:`port` is where pods reach the API server. If the address is empty (for example,
@@ -77,29 +68,10 @@ def bootstrap_objects(
         )
     )
     objects += [_kubernetes_service(port, config), *_dns_service(config)]
-    objects += [_metrics_api(context), _metrics_reader()]
+    objects.append(_metrics_reader())
     if not validate_non_special(address, ""):
         objects += _kubernetes_endpoints(address, port)
     return objects
-
-
-def _metrics_api(context: Context) -> APIService:
-    """metrics.k8s.io is a part of this API server (STREAM-17), and clients find its APIService."""
-    condition = APIServiceCondition(
-        type="Available",
-        status="True",
-        reason="Local",
-        message="Local APIServices are always available",
-        last_transition_time=timestamp(context.now),
-    )
-    group, version = NODE_METRICS.group, NODE_METRICS.version
-    return APIService(
-        metadata=ObjectMeta(name=f"{version}.{group}"),
-        spec=APIServiceSpec(
-            group=group, version=version, group_priority_minimum=100, version_priority=100
-        ),
-        status=APIServiceStatus(conditions=(condition,)),
-    )
 
 
 def _metrics_reader() -> ClusterRole:

@@ -108,6 +108,13 @@ _KINDS = {
         "definitions.validate_definition_status",
         any_finalizer=True,
     ),
+    "apiregistration_v1.APIService": Kind(
+        "api_services.validate_api_service",
+        "api_services.validate_api_service_update",
+        "api_services.validate_api_service_status",
+        whole=True,
+        any_finalizer=True,
+    ),
     "core_v1.Pod": Kind(
         "pod.validate_new_pod",
         "pod.validate_pod_update",

@@ -40,6 +40,7 @@ _NAMES: dict[str, Check] = {
     "certificatesigningrequests.certificates.k8s.io": names.path_segment,
     "clustertrustbundles.certificates.k8s.io": names.path_segment,
     "ipaddresses.networking.k8s.io": names.ip,
+    "apiservices.apiregistration.k8s.io": names.path_segment,
     "events": names.path_segment,
 }
 
