@@ -8,6 +8,7 @@ from refk8s.core.controllers.certificate_approval import CertificateApprover
 from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
 from refk8s.core.controllers.certificate_signing import CertificateSigner
 from refk8s.core.controllers.cluster_role_aggregation import ClusterRoleAggregation
+from refk8s.core.controllers.cron_job import CronJobReconciler
 from refk8s.core.controllers.daemon_set import DaemonSetReconciler
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.disruption import DisruptionController
@@ -20,6 +21,7 @@ from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_ipam import NodeIPAM, PodRanges
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
 from refk8s.core.controllers.node_load_balancer import NodeLoadBalancer
+from refk8s.core.controllers.node_ttl import NodeTTL
 from refk8s.core.controllers.pod_gc import PodGarbageCollector
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
@@ -33,6 +35,7 @@ from refk8s.core.controllers.service_cidr import ServiceCIDRController
 from refk8s.core.controllers.stateful_set import StatefulSetReconciler
 from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.controllers.token_secrets import TokenSecretController
+from refk8s.core.controllers.ttl_after_finished import TTLAfterFinished
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.elector import Elector
@@ -68,12 +71,15 @@ def controllers(
         JobReconciler(),
         StatefulSetReconciler(),
         DaemonSetReconciler(),
+        CronJobReconciler(),
+        TTLAfterFinished(),
         EndpointsController(),
         EndpointSliceController(),
         EndpointSliceMirroringController(),
         NamespaceController(),
         GarbageCollector(),
         NodeLifecycle(),
+        NodeTTL(),
         TaintEviction(),
         PodGarbageCollector(),
         DisruptionController(),

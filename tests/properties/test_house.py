@@ -28,6 +28,7 @@ PURE = {
     "fractions", "functools", "hashlib", "hmac", "heapq", "html", "importlib", "ipaddress", "itertools", "json", "math", "operator", "re", "string",
     "struct", "textwrap", "types", "typing", "unicodedata", "urllib", "zlib",
     "attrs", "immutables", "msgspec", "re2", "sortedcontainers", "refk8s",
+    "cronsim", "zoneinfo",  # the calendar, and the rules of time zones, which are constants
 }  # fmt: skip
 
 # Who may import whom: a package's number must not be smaller than that of what it imports.

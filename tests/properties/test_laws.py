@@ -41,7 +41,14 @@ from workload_helpers import (
 )
 
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
-from refk8s.core.api.batch_v1 import Job, JobCondition, JobSpec, UncountedTerminatedPods
+from refk8s.core.api.batch_v1 import (
+    CronJob,
+    CronJobSpec,
+    Job,
+    JobCondition,
+    JobSpec,
+    UncountedTerminatedPods,
+)
 from refk8s.core.api.core_v1 import (
     Binding,
     ConfigMap,
@@ -331,7 +338,34 @@ def ended(*kinds: str) -> Any:
     return a_job(conditions=tuple([JobCondition(type=kind, status="True") for kind in kinds]))
 
 
+CRON_JOB = CronJob(
+    metadata=ObjectMeta(name="cj", namespace="default", uid="uid-cj"),
+    spec=CronJobSpec(schedule="* * * * *", concurrency_policy="Forbid"),
+)
+
+
+def of_cron_job(name: str, at: str) -> Any:
+    return change(
+        a_job(),
+        name=name,
+        uid=f"uid-{name}",
+        owner_references=(reference_to(CRON_JOB),),
+        annotations={"batch.kubernetes.io/cronjob-scheduled-timestamp": at},
+    )
+
+
+def starts_a_job(owner: Any, job: Any, *others: Any) -> Lie:
+    before = world(owner, *others)
+    return before, queries("create", job), put(before, job)
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "CRON-3": lambda: starts_a_job(
+        change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)
+    ),
+    "CRON-5": lambda: starts_a_job(
+        CRON_JOB, of_cron_job("one", FOR_EVER), of_cron_job("two", "2026-01-01T00:01:00Z")
+    ),
     "JOB-3": lambda: told(counts(1, "u"), counts(3), sub="status"),
     "forgets_no_success": frees_what_is_not_recorded,
     "JOB-11": lambda: told(ended("Complete"), ended("Complete", "Failed"), sub="status"),
@@ -469,6 +503,16 @@ OF_REQUESTS: dict[str, Callable[[], Lie]] = {
         "update", replace(on_node("p"), status=replace(on_node("p").status, phase="Failed"))
     ),
 }
+
+
+def test_cron_3_two_jobs_for_one_time_are_one_too_many():
+    free = change(CRON_JOB, concurrency_policy="Allow")
+    twice = starts_a_job(free, of_cron_job("one", FOR_EVER), of_cron_job("two", FOR_EVER))
+    assert "CRON-3" in [each.rule for each in broken(twice)]
+    apart = starts_a_job(
+        free, of_cron_job("one", FOR_EVER), of_cron_job("two", "2026-01-01T00:01:00Z")
+    )
+    assert "CRON-3" not in [each.rule for each in broken(apart)]
 
 
 def test_podgc_1_a_pod_whose_node_is_gone_may_be_forced():

@@ -15,6 +15,7 @@ from val_examples import DAEMON_SET, DEPLOYMENT, JOB, REPLICA_SET, STATEFUL_SET,
 
 from refk8s.core.api import codec, quantity, resources, status
 from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements
+from refk8s.core.api.cron_schedule import ScheduleError, parse_schedule
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.selector import from_label_selector
 from refk8s.core.apiserver.admission.create import admit_job
@@ -28,7 +29,6 @@ from refk8s.core.apiserver.validation import (
     validate_status_update,
     validate_update,
 )
-from refk8s.core.apiserver.validation.batch import is_schedule
 from refk8s.core.apiserver.validation.job_policies import count_indexes
 from refk8s.core.apiserver.validation.security import namespace_of_sysctl
 from refk8s.core.apiserver.validation.selectors import validate_selector
@@ -504,6 +504,13 @@ fields_of_cron = st.sampled_from(
         "",
     ]
 )
+
+
+def is_schedule(text):
+    try:
+        return parse_schedule(text) is not None
+    except ScheduleError:
+        return False
 
 
 @given(st.lists(fields_of_cron, min_size=4, max_size=6))

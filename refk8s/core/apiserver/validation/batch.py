@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
 from refk8s.core.api.core_v1 import PodSpec, PodTemplateSpec, ResourceRequirements
+from refk8s.core.api.cron_schedule import ScheduleError, parse_schedule
 from refk8s.core.api.time_zones import TIME_ZONES
 from refk8s.core.apiserver.validation.field import (
     Causes,
@@ -31,10 +32,6 @@ MANAGER_BYTES_MAX = 63
 COMPLETION_MODES = ("NonIndexed", "Indexed")
 CRON_JOB_NAME_MAX = 52
 CONCURRENCY = ("Allow", "Forbid", "Replace")
-_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
 
 def validate_job(job: Job) -> Causes:
@@ -191,10 +188,13 @@ def validate_job_update(new: Job, old: Job) -> Causes:
         and after.completions is not None
         and before.completions is not None
     )
-    if after.completions != before.completions and not (
-        elastic and after.completions == after.parallelism
-    ):
-        causes.append(invalid("spec.completions", after.completions, "field is immutable"))
+    if elastic:
+        # both or none: a value that changes alone could complete the Job or make it impossible
+        if after.completions != before.completions and after.completions != after.parallelism:
+            words = "can only be modified in tandem with spec.parallelism"
+            causes.append(invalid("spec.completions", after.completions, words))
+    else:
+        causes += unchanged("spec.completions", after.completions, before.completions)
     causes += unchanged("spec.selector", after.selector, before.selector)
     if before.suspend and old.status.start_time is None:
         if _without_directives(after.template) != _without_directives(before.template):
@@ -267,14 +267,11 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
                 "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
             )
         )
-    elif not is_schedule(spec.schedule):
-        causes.append(
-            invalid(
-                "spec.schedule",
-                spec.schedule,
-                "expected exactly 5 fields, or a macro such as @hourly",
-            )
-        )
+    else:
+        try:
+            parse_schedule(spec.schedule)
+        except ScheduleError as error:
+            causes.append(invalid("spec.schedule", spec.schedule, str(error)))
     causes += not_negative("spec.startingDeadlineSeconds", spec.starting_deadline_seconds)
     if not spec.concurrency_policy:
         causes.append(required("spec.concurrencyPolicy"))
@@ -303,48 +300,3 @@ def _validate_cron_spec(cron_job: CronJob) -> Causes:
     if job.manual_selector:
         causes.append(not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
     return causes
-
-
-def is_schedule(text: str) -> bool:
-    """VAL-28: five fields of numbers, names, ranges, steps and lists; or a macro; or `@every` and a
-    duration."""
-    if text.startswith("@"):
-        return text in _MACROS or (text.startswith("@every ") and _is_duration(text[7:]))
-    fields = text.split()
-    return len(fields) == 5 and all(_is_field(one, position) for position, one in enumerate(fields))
-
-
-def _is_field(text: str, position: int) -> bool:
-    names = _MONTHS if position == 3 else _DAYS if position == 4 else ()
-    low, high = _BOUNDS[position]
-    for part in text.split(","):
-        span, slash, step = part.partition("/")
-        if slash and not (step.isascii() and step.isdigit() and len(step) < 10 and int(step) > 0):
-            return False
-        if span in ("*", "?"):
-            continue
-        first, dash, last = span.partition("-")
-        start = _number(first, names, low)
-        end = _number(last, names, low) if dash else start
-        if start is None or end is None or not low <= start <= end <= high:
-            return False
-    return True
-
-
-def _number(text: str, names: tuple[str, ...], low: int) -> int | None:
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return int(text)
-    return names.index(text.lower()) + low if text.lower() in names else None
-
-
-def _is_duration(text: str) -> bool:
-    rest, found = text, False
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next(
-            (u for u in ("ms", "us", "ns", "h", "m", "s") if rest[digits:].startswith(u)), ""
-        )
-        if not digits or not unit:
-            return False
-        rest, found = rest[digits + len(unit) :], True
-    return found

@@ -25,6 +25,7 @@ from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
     api,
     apiservers,
+    cron_job,
     daemon_set,
     deployment,
     dns,
@@ -51,7 +52,7 @@ from refk8s.core.properties.laws import (
 OF_CHANGES: tuple[Law, ...] = (
     *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
-    *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES,
+    *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,

@@ -1,0 +1,37 @@
+"""Predicates of CronJobs. Rules CRON-3, CRON-5 (spec/workloads/cron_job.md).
+
+change   a Job that is created, its CronJob, and the CronJob's other Jobs at that moment
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from refk8s.core.context import parse_timestamp
+from refk8s.core.properties.predicates.job import ends
+
+SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+
+
+def scheduled_at(job: Any) -> str | None:
+    """The scheduled time of a Job that the controller created; None for others."""
+    return (job.metadata.annotations or {}).get(SCHEDULED_AT)
+
+
+def cron_3_runs_each_time_once(job: Any, cron_job: Any, others: Iterable[Any]) -> Iterator[str]:
+    """No other Job has this scheduled time, and the status of the CronJob is before it."""
+    at = scheduled_at(job)
+    if at is None:
+        return
+    last = cron_job.status.last_schedule_time
+    if last is not None and parse_timestamp(last) >= parse_timestamp(at):
+        yield f"{job.metadata.name} is created for {at}, and lastScheduleTime is {last}"
+    for other in others:
+        if scheduled_at(other) == at:
+            yield f"{job.metadata.name} and {other.metadata.name} are for {at}"
+
+
+def cron_5_forbids_a_second_job(job: Any, cron_job: Any, others: Iterable[Any]) -> Iterator[str]:
+    """With Forbid no Job is created while another one runs."""
+    running = [one.metadata.name for one in others if not ends(one) and scheduled_at(one)]
+    if cron_job.spec.concurrency_policy == "Forbid" and running:
+        yield f"{job.metadata.name} is created while {', '.join(running)} runs"
