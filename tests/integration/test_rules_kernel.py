@@ -21,6 +21,7 @@ from refk8s.adapters.linux.service_rules import choose_rules
 from refk8s.core.network.nftables import Table, change_table
 from refk8s.core.network.packets import Programmed, apply
 from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.value import evolve
 
 CLUSTER = "c0ffee00-0000"
 GATEWAY = "10.244.77.1"
@@ -359,6 +360,31 @@ def test_net_18_the_node_reaches_cluster_ips_without_a_default_route(world, pods
     assert world.node.run("ip", "route") == before
 
 
+def test_net_21_only_clients_in_the_ranges_reach_a_restricted_front(world, rules, pods):
+    open_rule = Rule("10.96.0.61", "TCP", 80, pods[:1], masquerade=True)
+    ranges = {
+        "10.96.0.62": (f"{CLIENT}/32",),
+        "10.96.0.63": ("10.255.0.0/16", f"{CLIENT}/30"),
+        "10.96.0.64": ("198.51.100.0/24",),
+        "10.96.0.65": (),
+    }
+    restricted = {
+        f"r{number}": (evolve(open_rule, address=address, restricted=True, sources=sources),)
+        for number, (address, sources) in enumerate(ranges.items())
+    }
+    program(world, rules, open=(open_rule,), **restricted)
+    answers = [
+        world.client.do(lambda address=address: ask(address, 80))
+        for address in ("10.96.0.61", *ranges)
+    ]
+    kinds = ["nothing" if answer[0] == "nothing" else "pod" for answer in answers]
+    assert kinds == ["pod", "pod", "pod", "nothing", "nothing"]
+    # the ranges change while the rule stays
+    swapped = evolve(restricted["r2"][0], sources=(f"{CLIENT}/24",))
+    program(world, rules, open=(open_rule,), **{**restricted, "r2": (swapped,)})
+    assert world.client.do(lambda: ask("10.96.0.64", 80))[0] in world.pods
+
+
 def saved(world):
     return [
         line.partition(" [")[0]
@@ -417,6 +443,9 @@ def test_net_11_the_kernel_holds_what_the_interpreter_says(world, rules, pods):
                 inside,
                 chance.random() < 0.5,
             )
+            if address and chance.random() < 0.5:
+                ranges = chance.sample(["10.9.0.0/16", "10.8.0.0/16", "203.0.113.7/32"], 2)
+                rule = evolve(rule, restricted=True, sources=tuple(sorted(ranges)[: i % 3]))
             services[f"ns/{i}"] = (rule,)
         world.node.do(lambda services=services: rules.program_now(RuleSet(services)))
         table, change = change_table(table, RuleSet(services))

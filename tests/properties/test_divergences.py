@@ -434,15 +434,5 @@ def test_d_77_a_node_is_reached_at_the_port_of_its_kubelet_only():
     with_server(Destination(), body)
 
 
-def test_d_78_a_rule_knows_no_source_ranges_and_no_health_checks():
-    assert fields(ports.Rule) == {
-        "address",
-        "protocol",
-        "port",
-        "targets",
-        "affinity_seconds",
-        "masquerade",
-        "local",
-        "inside",
-        "drop",
-    }
+def test_d_78_a_rule_set_has_no_health_checks():
+    assert fields(ports.RuleSet) == {"services"}

@@ -27,7 +27,6 @@ from refk8s.core.controllers.node_load_balancer import (
     EXCLUDED,
     KEPT_PORTS,
     REFUSED,
-    SOURCE_RANGES,
     NodeLoadBalancer,
 )
 from refk8s.core.loop.plan import Local
@@ -139,8 +138,6 @@ def test_lb_1_services_of_others_are_left_alone(service):
 @pytest.mark.parametrize(
     "service",
     [
-        a_service(load_balancer_source_ranges=("192.0.2.0/24",)),
-        a_service(annotations={SOURCE_RANGES: "192.0.2.0/24"}),
         *[a_service(port=port) for port in sorted(KEPT_PORTS)],
     ],
 )

@@ -2,7 +2,7 @@
 NET-20 (spec/network.md)."""
 
 import re
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from hypothesis import given, settings
@@ -52,7 +52,7 @@ from refk8s.core.network.packets import (
     load,
     route,
 )
-from refk8s.core.network.proxy import compute_rules
+from refk8s.core.network.proxy import SOURCE_RANGES, SOURCES_MAX, compute_rules, source_ranges
 from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.properties.predicates.network import (
     net_2_packets_reach_the_endpoints,
@@ -60,6 +60,7 @@ from refk8s.core.properties.predicates.network import (
     net_11_same_rules,
     net_13_source_is_hidden_as_required,
 )
+from refk8s.core.value import evolve
 
 NODE, OTHER_NODE = "n1", "n2"
 PODS = IPv4Network("10.244.0.0/24")
@@ -86,6 +87,19 @@ protocols = st.sampled_from(["TCP", "TCP", "UDP", "SCTP"])
 port_names = st.sampled_from(["", "http", "dns"])
 
 
+# around the clients of predicates/network.py, some overlapping
+ranges = st.sampled_from(
+    [
+        "203.0.113.0/24",
+        "203.0.113.7/32",
+        "203.0.113.8/29",
+        "192.0.2.11/32",
+        "10.244.0.0/16",
+        "10.244.0.128/25",
+        "0.0.0.0/0",
+        "fd00::/8",
+    ]
+)
 rarely = st.integers(0, 9).map(lambda number: number == 9)
 
 
@@ -170,6 +184,7 @@ def service(draw, name, number, used_node_ports):
         else None,
         internal_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
         external_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
+        load_balancer_source_ranges=draw(st.none() | st.lists(ranges, max_size=4).map(tuple)),
     )
     status = ServiceStatus(
         load_balancer=LoadBalancerStatus(
@@ -705,3 +720,36 @@ def test_net_13_the_names_of_chains_tell_them_apart():
         for node in (False, True)
     ]
     assert len({picker.name for picker in pickers}) == len(pickers)
+
+
+@pytest.mark.parametrize(
+    ("fields", "annotation", "expected"),
+    [
+        ({}, None, None),
+        ({}, " ", None),
+        ({}, "192.0.2.0/24, 10.0.0.1/8", ("10.0.0.0/8", "192.0.2.0/24")),
+        ({}, "nonsense", ()),
+        ({"load_balancer_source_ranges": ("fd00::/8",)}, None, ()),
+        ({"load_balancer_source_ranges": ("10.0.0.0/8",)}, "192.0.2.0/24", ("10.0.0.0/8",)),
+        ({"load_balancer_source_ranges": ("10.0.0.0/9", "10.128.0.0/9")}, None, ("10.0.0.0/8",)),
+        ({"load_balancer_source_ranges": ("10.0.0.1/32",) * (SOURCES_MAX + 1)}, None, ()),
+    ],
+)
+def test_net_21_ranges_are_disjoint_and_what_cannot_be_read_allows_nobody(
+    fields, annotation, expected
+):
+    annotations = {SOURCE_RANGES: annotation} if annotation is not None else None
+    for kind, ranges in (("LoadBalancer", expected), ("NodePort", None)):
+        one = Service(
+            metadata=ObjectMeta(name="a", namespace="ns", annotations=annotations),
+            spec=ServiceSpec(type=kind, cluster_ip="10.96.0.1", **fields),
+        )
+        assert source_ranges(one) == ranges
+
+
+@given(st.lists(ranges, max_size=4), st.sampled_from(["203.0.113.7", "192.0.2.11", "10.244.0.2"]))
+def test_net_21_the_user_space_proxy_admits_the_same_clients(drawn, client):
+    allowed = tuple(text for text in drawn if ":" not in text)
+    rule = Rule("198.51.100.1", "TCP", 80, (Target("10.244.0.9", 80),), restricted=True)
+    target, _ = pick(evolve(rule, sources=allowed), client, False, 0, NONE_HELD, 0)
+    assert (target is not None) == any(IPv4Address(client) in IPv4Network(text) for text in allowed)

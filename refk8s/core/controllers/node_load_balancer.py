@@ -3,8 +3,8 @@
 
 The controller writes the addresses into the status of the Service, and the proxy of each node sends
 packets to them to its endpoints (NET-4). Source: Kubernetes documentation, "Service" (type
-LoadBalancer); KEP-1860 "Load balancer IP mode". Left out: loadBalancerSourceRanges, for which a
-Service gets no address, and load balancers that are machines of their own.
+LoadBalancer); KEP-1860 "Load balancer IP mode". Left out: load
+balancers that are machines of their own.
 """
 
 from immutables import Map
@@ -30,7 +30,6 @@ from refk8s.core.loop.view import Index, View
 from refk8s.core.pods.node import internal_ip
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
-SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 KEPT_PORTS = frozenset({22, 2379, 2380, 6443, 10250, 10256, 10257, 10259})
 """Ports of the nodes' own: ssh, etcd and the components (LB-3)."""
 REFUSED = "UnsupportedLoadBalancer"
@@ -129,9 +128,6 @@ def why_not(service: Service) -> str:
     """Why nodes cannot serve this Service; empty if they can (LB-3)."""
     spec = service.spec
     assert spec is not None
-    annotation = (service.metadata.annotations or {}).get(SOURCE_RANGES, "").strip()
-    if spec.load_balancer_source_ranges or annotation:
-        return "loadBalancerSourceRanges are not enforced by nodes; remove them, or set a loadBalancerClass"
     kept = sorted({port.port for port in spec.ports or ()} & KEPT_PORTS)
     if kept:
         return f"port {kept[0]} is used by the nodes themselves; choose another port"

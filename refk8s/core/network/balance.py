@@ -5,6 +5,7 @@ The caller chooses the random number, and passes the affinity entries in and get
 """
 
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
 
 from immutables import Map
 
@@ -30,13 +31,20 @@ def targets_for(rule: Rule, within: bool) -> tuple[Target, ...]:
     return rule.inside if rule.local and within else rule.targets
 
 
+def may_use(rule: Rule, client: str) -> bool:
+    """Whether this IPv4 address may use the front of the rule (NET-21). O(ranges)."""
+    return not rule.restricted or any(
+        IPv4Address(client) in IPv4Network(source) for source in rule.sources
+    )
+
+
 def pick(
     rule: Rule, client: str, within: bool, number: int, held: Held, now: Instant
 ) -> tuple[Target | None, Held]:
     """The target of a new connection; None if the connection is rejected. `number` is a uniformly
     distributed whole number. O(targets)."""
     targets = targets_for(rule, within)
-    if not targets:
+    if not targets or not may_use(rule, client):
         return None, held
     if not rule.affinity_seconds:
         return targets[number % len(targets)], held

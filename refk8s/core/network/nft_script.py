@@ -47,7 +47,11 @@ STICKY = {
     f"{prefix}sticky": f"type ipv4_addr . {front} : mark; flags dynamic,timeout; size {STICKY_MAX}"
     for prefix, front in (("", _FRONT_TYPE), ("node_", _NODE_FRONT_TYPE))
 }
-SETS = {"hairpin": "type ipv4_addr . ipv4_addr"}
+SETS = {
+    "hairpin": "type ipv4_addr . ipv4_addr",
+    "restricted": f"type {_FRONT_TYPE}",
+    "allowed": f"type {_FRONT_TYPE} . ipv4_addr; flags interval",
+}
 
 HOOKS = {
     "guard": "type filter hook prerouting priority raw",
@@ -63,6 +67,8 @@ CHAINS = {
     "guard": ['iifname != "lo" ip daddr 127.0.0.0/8 drop'],
     "refuse": ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"],
     "dispatch": [
+        # before everything else, so that these clients are not even refused (NET-21)
+        f"{_FRONT} @restricted {_FRONT} . ip saddr != @allowed drop",
         f"{_FRONT} vmap @services",
         f"fib daddr type local {_NODE_FRONT} vmap @node_ports",
     ],

@@ -1,5 +1,5 @@
 """Service rules as data for nftables: elements of maps, and a few chains. Rules NET-10 to NET-16
-(spec/network.md).
+and NET-21 (spec/network.md).
 
 The time to load is quadratic in chains and linear in elements. So services and endpoints are
 elements of maps, and there is one chain (*picker*) for each way of choosing a target: the number of
@@ -12,6 +12,8 @@ endpoints, with or without affinity, and whether the source address is replaced.
 | ids, node_ids | the front and an index | the id of a target, with affinity |
 | by_id, node_by_id | the front and an id | pod address and port |
 | sticky, node_sticky | the client's address and the front; removed after the timeout | the id of the client's target; packets add it |
+| restricted | the front | none: only clients in `allowed` may use it |
+| allowed | the front and a range of addresses | none |
 | hairpin | (pod, pod) | none: packets of a pod to itself are masqueraded |
 
 This file computes the elements and chains of a rule, and the difference of two rule sets.
@@ -110,11 +112,14 @@ def key_of(front: Front) -> str:
 def compute_elements(rule: Rule) -> list[Element]:
     """The elements of one rule (NET-10). O(targets)."""
     key = key_of((rule.address, rule.protocol, rule.port))
+    guards = [("restricted", key, "")] if rule.restricted else []
+    # nft lists one address without the length of its prefix
+    guards += [("allowed", f"{key} . {each.removesuffix('/32')}", "") for each in rule.sources]
     services, prefix = ("services", "") if rule.address else ("node_ports", "node_")
     picker = picker_of(rule)
     if picker is None:
-        return [(services, key, DROP if rule.drop else REFUSE)]
-    elements = [(services, key, f"goto {picker.name}")]
+        return [*guards, (services, key, DROP if rule.drop else REFUSE)]
+    elements = [*guards, (services, key, f"goto {picker.name}")]
     if not rule.affinity_seconds:
         name = prefix + "endpoints"
         for first, targets in (

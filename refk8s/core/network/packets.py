@@ -1,5 +1,5 @@
 """A model of the kernel in Python: what happens to a packet under the programmed rules. Rules
-NET-2, NET-11 to NET-15.
+NET-2, NET-11 to NET-15, NET-21.
 
 `Programmed` is the state of the kernel: elements by map, and chains. `apply` and `load` are as
 strict as the kernel: a transaction fails if it deletes an absent element, adds an existing one, or
@@ -121,6 +121,8 @@ def route(
 ) -> tuple[Verdict, Sticky]:
     """The verdict on a packet if the kernel chooses this random number."""
     front, prefix = key_of((packet.destination, packet.protocol, packet.port)), ""
+    if not _is_allowed(programmed, front, IPv4Address(packet.source)):
+        return Verdict(DROPPED), sticky
     verdict = programmed.look_up("services", front)
     if verdict is None and packet.to_node:
         front, prefix = key_of(("", packet.protocol, packet.port)), "node_"
@@ -145,6 +147,17 @@ def route(
     masquerade = picker.kind == OUTSIDE or (picker.kind in (CLUSTER, INSIDE) and not from_pod)
     hairpin = programmed.look_up("hairpin", f"{packet.source} . {target.address}") is not None
     return Verdict(SENT, target, masquerade or hairpin), sticky
+
+
+def _is_allowed(programmed: Programmed, front: str, source: IPv4Address) -> bool:
+    """Whether a client may use a front that may be restricted (NET-21). O(ranges); the kernel's sets
+    of intervals are faster."""
+    if programmed.look_up("restricted", front) is None:
+        return True
+    return any(
+        key.startswith(f"{front} . ") and source in IPv4Network(key.removeprefix(f"{front} . "))
+        for key in programmed.maps.get("allowed", _EMPTY)
+    )
 
 
 def _pick(

@@ -1,5 +1,5 @@
 """The proxy: computes rules for packets from Services and EndpointSlices. Rules NET-1 to NET-9
-(spec/network.md).
+and NET-21 (spec/network.md).
 
 One reconciler computes the rules of a service when the service or one of its slices changes. The
 other gives the whole rule set to the adapter, which computes the difference and applies it in one
@@ -14,11 +14,12 @@ whatever the number of services.
 
 Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating
 endpoints"; KEP-2086 "Service internal traffic policy"; KEP-1860 "Load balancer IP mode". Left out:
-load balancer source ranges, health check node ports, topology hints, IPv6.
+health check node ports, topology hints, IPv6.
 """
 
 import re
 from collections.abc import Iterable
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Any
 
 from immutables import Map
@@ -41,6 +42,8 @@ MEMORY = "rules"
 ALL = "all"
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 AFFINITY_SECONDS = 10_800
+SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+SOURCES_MAX = 1_000  # ranges of one Service that nodes enforce
 IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
 # the adapter gets the set again after this time: other programs may have changed the host
 REFRESH: Instant = 300 * SECOND
@@ -172,6 +175,7 @@ def compute_rules(
         return ()
     slices = tuple(slices)
     affinity = affinity_seconds(spec)
+    sources = source_ranges(service)
     rules: dict[tuple[str, str, int], Rule] = {}
     for port in spec.ports or ():
         endpoints = endpoints_of(port, slices)
@@ -179,6 +183,12 @@ def compute_rules(
         here = choose([entry for entry in endpoints if entry[0].node_name == node_name])
         protocol = port.protocol or "TCP"
         found = [_inside_rule(spec, cluster_ip, protocol, port.port, everywhere, here)]
+        # Load balancers first: an external IP with the same address does not lift the restriction.
+        for address in balancer_addresses(service):
+            rule = _outside_rule(spec, address, protocol, port.port, everywhere, here)
+            found.append(
+                rule if sources is None else evolve(rule, restricted=True, sources=sources)
+            )
         found += [
             _outside_rule(spec, address, protocol, port.port, everywhere, here)
             for address in external_addresses(service)
@@ -305,15 +315,38 @@ def affinity_seconds(spec: ServiceSpec) -> int:
 
 
 def external_addresses(service: Service) -> list[str]:
-    """External IPs, and the load balancer's addresses whose ipMode is not Proxy (NET-4)."""
+    """The external IPs (NET-4)."""
     assert service.spec is not None
-    addresses = list(service.spec.external_ips or ())
-    balancer = (
-        service.status.load_balancer
-        if service.status is not None and service.spec.type == "LoadBalancer"
-        else None
-    )
-    for ingress in (balancer.ingress or ()) if balancer is not None else ():
-        if ingress.ip and ingress.ip_mode != "Proxy":
-            addresses.append(ingress.ip)
-    return [address for address in addresses if is_ipv4(address)]
+    return [address for address in service.spec.external_ips or () if is_ipv4(address)]
+
+
+def source_ranges(service: Service) -> tuple[str, ...] | None:
+    """The ranges from which clients may use the addresses of the load balancer, disjoint and
+    sorted; None without a restriction (NET-21). More than SOURCES_MAX, or a range that cannot be
+    read, allow no client."""
+    spec = service.spec
+    assert spec is not None
+    annotation = (service.metadata.annotations or {}).get(SOURCE_RANGES, "").strip()
+    texts = spec.load_balancer_source_ranges or (annotation.split(",") if annotation else ())
+    if not texts or spec.type != "LoadBalancer":
+        return None
+    if len(texts) > SOURCES_MAX:
+        return ()
+    try:
+        ranges = [IPv4Network(text.strip(), False) for text in texts if ":" not in text]
+    except ValueError:
+        return ()
+    return tuple([str(each) for each in collapse_addresses(ranges)])
+
+
+def balancer_addresses(service: Service) -> list[str]:
+    """The load balancer's addresses whose ipMode is not Proxy (NET-4)."""
+    assert service.spec is not None
+    status = service.status
+    if status is None or status.load_balancer is None or service.spec.type != "LoadBalancer":
+        return []
+    return [
+        ingress.ip
+        for ingress in status.load_balancer.ingress or ()
+        if ingress.ip and ingress.ip_mode != "Proxy" and is_ipv4(ingress.ip)
+    ]

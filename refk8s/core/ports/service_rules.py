@@ -20,7 +20,8 @@ class Rule(Value, frozen=True, order=True):
     client stays with its target for so long after its last connection. `masquerade`: the source is
     replaced by the node's address, so that the answer returns through the node. `local`: `targets`
     are only those of this node, and clients from outside keep their addresses. Clients on the node
-    (its pods, and the node itself) are sent to one of `inside` instead.
+    (its pods, and the node itself) are sent to one of `inside` instead. `restricted`: packets of
+    clients outside the `sources`, disjoint IPv4 ranges, are dropped.
     """
 
     address: str
@@ -32,6 +33,8 @@ class Rule(Value, frozen=True, order=True):
     local: bool = False
     inside: tuple[Target, ...] = ()
     drop: bool = False
+    restricted: bool = False
+    sources: tuple[str, ...] = ()
 
 
 class RuleSet(Value, frozen=True):

@@ -127,12 +127,19 @@ def usable(entries: Iterable[tuple[Endpoint, Target]]) -> set[Target]:
 
 
 def expected(
-    way: Way, service: Service, slices: Sequence[EndpointSlice], node: str, within: bool
+    way: Way,
+    service: Service,
+    slices: Sequence[EndpointSlice],
+    node: str,
+    within: bool,
+    source: str,
 ) -> tuple[set[Target], str]:
     """The endpoints that may answer this client, and what happens to the packet if there is none
-    (NET-3, NET-6, NET-7, NET-12)."""
+    (NET-3, NET-6, NET-7, NET-12, NET-21)."""
     spec = service.spec
     assert spec is not None
+    if not net_21_may_use(way, service, source):
+        return set(), DROPPED
     entries = list(endpoints(way.service, way.port, slices))
     all_of_them = usable(entries)
     policy = spec.internal_traffic_policy if way.kind == "inside" else spec.external_traffic_policy
@@ -141,6 +148,27 @@ def expected(
     return usable(
         entry for entry in entries if entry[0].node_name == node
     ), DROPPED if all_of_them else REFUSED
+
+
+def net_21_may_use(way: Way, service: Service, source: str) -> bool:
+    """NET-21: whether this client may use the way."""
+    spec, status = service.spec, service.status
+    ranges = spec.load_balancer_source_ranges if spec is not None else None
+    if not ranges or spec is None or spec.type != "LoadBalancer" or way.kind == "inside":
+        return True
+    balancer = status.load_balancer if status is not None else None
+    addresses = [
+        each.ip
+        for each in (balancer.ingress if balancer is not None else None) or ()
+        if each.ip_mode != "Proxy"
+    ]
+    if not way.address or way.address not in addresses:
+        return True
+    return any(
+        _number(source) >> (32 - int(bits)) == _number(begin) >> (32 - int(bits))
+        for begin, _, bits in (each.partition("/") for each in ranges)
+        if ":" not in begin
+    )
 
 
 def packets(way: Way) -> Iterator[tuple[str, Packet]]:
@@ -196,12 +224,12 @@ def net_1_rules_match_the_services(
 def net_2_packets_reach_the_endpoints(
     services: Iterable[Service], slices: Sequence[EndpointSlice], node: str, programmed: Programmed
 ) -> Iterator[str]:
-    """NET-2, NET-3, NET-6, NET-7, NET-10, NET-12."""
+    """NET-2, NET-3, NET-6, NET-7, NET-10, NET-12, NET-21."""
     by_key = {key_of(service): service for service in services}
     for front, way in ways_in(by_key.values()).items():
         for client, packet in packets(way):
             wanted, otherwise = expected(
-                way, by_key[way.service], slices, node, client != OUTSIDE_CLIENT
+                way, by_key[way.service], slices, node, client != OUTSIDE_CLIENT, packet.source
             )
             verdicts = [
                 route(programmed, packet, number)[0] for number in range(max(1, 2 * len(wanted)))
