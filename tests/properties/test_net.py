@@ -747,6 +747,23 @@ def test_net_21_ranges_are_disjoint_and_what_cannot_be_read_allows_nobody(
         assert source_ranges(one) == ranges
 
 
+@given(worlds(), st.lists(ranges, min_size=1, max_size=4))
+def test_net_21_only_clients_in_the_ranges_reach_a_load_balancer(world, drawn):
+    """NET-2 for the same services as load balancers with these ranges."""
+    services, slices = world
+    balancer = LoadBalancerStatus(ingress=(LoadBalancerIngress(ip="198.51.100.9"),))
+    restricted = [
+        replace(
+            one,
+            spec=replace(one.spec, type="LoadBalancer", load_balancer_source_ranges=tuple(drawn)),
+            status=ServiceStatus(load_balancer=balancer),
+        )
+        for one in services
+    ]
+    state = programmed(rules_of(restricted, slices))
+    assert list(net_2_packets_reach_the_endpoints(restricted, slices, NODE, state)) == []
+
+
 @given(st.lists(ranges, max_size=4), st.sampled_from(["203.0.113.7", "192.0.2.11", "10.244.0.2"]))
 def test_net_21_the_user_space_proxy_admits_the_same_clients(drawn, client):
     allowed = tuple(text for text in drawn if ":" not in text)
