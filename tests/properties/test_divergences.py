@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 from ipaddress import IPv4Network
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 from api_world import World
@@ -14,6 +14,9 @@ from custom_world import DEFINITIONS, GROUP, CustomWorld, a_definition, a_versio
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
+from refk8s.adapters.linux.kernel_rules import KernelRules
+from refk8s.adapters.linux.service_rules import choose_rules
+from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core import components, ports
@@ -434,5 +437,5 @@ def test_d_77_a_node_is_reached_at_the_port_of_its_kubelet_only():
     with_server(Destination(), body)
 
 
-def test_d_78_a_rule_set_has_no_health_checks():
-    assert fields(ports.RuleSet) == {"services"}
+def test_d_78_a_node_has_kernel_maps_or_a_user_space_proxy():
+    assert {*get_args(get_type_hints(choose_rules)["return"])} == {KernelRules, UserspaceRules}

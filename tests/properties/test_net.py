@@ -53,12 +53,13 @@ from refk8s.core.network.packets import (
     route,
 )
 from refk8s.core.network.proxy import SOURCE_RANGES, SOURCES_MAX, compute_rules, source_ranges
-from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.ports import HealthCheck, Rule, RuleSet, Target
 from refk8s.core.properties.predicates.network import (
     net_2_packets_reach_the_endpoints,
     net_4_other_packets_pass,
     net_11_same_rules,
     net_13_source_is_hidden_as_required,
+    net_22_health_checks_count_ready_endpoints,
 )
 from refk8s.core.value import evolve
 
@@ -185,6 +186,7 @@ def service(draw, name, number, used_node_ports):
         internal_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
         external_traffic_policy=draw(st.sampled_from([None, "Cluster", "Local"])),
         load_balancer_source_ranges=draw(st.none() | st.lists(ranges, max_size=4).map(tuple)),
+        health_check_node_port=draw(st.sampled_from([None, 32_000 + number])),
     )
     status = ServiceStatus(
         load_balancer=LoadBalancerStatus(
@@ -377,10 +379,42 @@ def test_net_8_the_first_set_handed_over_is_whole_and_later_ones_are_up_to_date(
     loop = ProxyInLoop(NODE)
     loop.start(*first)
     assert [dict(rule_set.services) for rule_set in loop.programmed] == [rules_of(*first).services]
+    assert not [*net_22_health_checks_count_ready_endpoints(loop.programmed[-1], *first, NODE)]
     loop.change_to(*second)
     assert dict(loop.programmed[-1].services) == rules_of(*second).services
+    assert not [*net_22_health_checks_count_ready_endpoints(loop.programmed[-1], *second, NODE)]
     loop.settle()
     assert loop.idle
+
+
+@given(st.lists(small_endpoints, min_size=1, max_size=4), st.booleans())
+def test_net_22_the_health_check_follows_the_ready_endpoints_of_the_node(history, is_local):
+    spec = ServiceSpec(
+        type="LoadBalancer",
+        cluster_ip="10.96.0.1",
+        ports=(ServicePort(port=80, protocol="TCP"),),
+        external_traffic_policy="Local" if is_local else "Cluster",
+        health_check_node_port=32_000,
+    )
+    one = Service(metadata=ObjectMeta(name="a", namespace="ns"), spec=spec)
+    metadata = ObjectMeta(name="a-1", namespace="ns", labels={"kubernetes.io/service-name": "a"})
+    loop = ProxyInLoop(NODE)
+    loop.start([one], [])
+    for drawn in history:
+        told = tuple(
+            Endpoint(addresses=(f"10.244.0.{number}",), node_name=node, conditions=state)
+            for number, (node, state) in enumerate(drawn, 2)
+        )
+        mine = EndpointSlice(metadata=metadata, address_type="IPv4", endpoints=told, ports=())
+        loop.change_to([one], [mine])
+        ready = [state for node, state in drawn if node == NODE and state is READY]
+        expected = {"ns/a": HealthCheck(32_000, len(ready))} if is_local else {}
+        assert dict(loop.programmed[-1].health_checks) == expected
+        assert not [
+            *net_22_health_checks_count_ready_endpoints(loop.programmed[-1], [one], [mine], NODE)
+        ]
+    loop.change_to([], [])
+    assert not loop.programmed[-1].health_checks
 
 
 @given(worlds())

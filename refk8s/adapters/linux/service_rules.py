@@ -1,13 +1,18 @@
 """The service rules of this machine: in the kernel if it accepts them, else in a user-space proxy.
-Rule NET-17 (spec/network.md)."""
+Rules NET-17 and NET-22 (spec/network.md)."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.core.ports import RuleSet
+
+if TYPE_CHECKING:
+    from refk8s.adapters.linux.health_checks import HealthChecks
 
 log = logging.getLogger("refk8s")
 
@@ -33,9 +38,13 @@ class ServiceRules:
         self._aside = aside
         self._choosing = threading.Lock()
         self._chosen: KernelRules | UserspaceRules | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._health_checks: HealthChecks | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def program(self, rules: RuleSet, done: Callable[[str], None]) -> None:
         """Replace the rules; `done` gets "" or the error, in the event loop's thread."""
+        self._answer_health_checks(rules)
         if self._chosen is not None:
             self._chosen.program(rules, done)
             return
@@ -47,6 +56,19 @@ class ServiceRules:
                 self._chosen.program(rules, done)
 
         self._aside(self._choose, chosen)
+
+    def _answer_health_checks(self, rules: RuleSet) -> None:
+        if not rules.health_checks and self._health_checks is None:
+            return
+        self._loop = asyncio.get_running_loop()
+        if self._health_checks is None:
+            # loaded only if a Service needs it: few do
+            from refk8s.adapters.linux.health_checks import HealthChecks
+
+            self._health_checks = HealthChecks()
+        task = self._loop.create_task(self._health_checks.program(rules.health_checks))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _choose(self) -> str:
         """Choose an implementation; returns the error or "". Called in a worker thread."""
@@ -60,7 +82,9 @@ class ServiceRules:
             return ""
 
     def remove(self) -> None:
-        """Remove the rules of this cluster; slow."""
+        """Remove the rules of this cluster; slow. Called in a worker thread."""
+        if self._health_checks is not None and self._loop is not None and self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(self._health_checks.close(), self._loop).result(10)
         self._choose()
         if self._chosen is None:  # a process that has not learned the range, or has no engine
             self._chosen = choose_rules(self._node_ip, NO_PODS, self._cluster_id)

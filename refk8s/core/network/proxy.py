@@ -1,5 +1,5 @@
 """The proxy: computes rules for packets from Services and EndpointSlices. Rules NET-1 to NET-9
-and NET-21 (spec/network.md).
+NET-21 and NET-22 (spec/network.md).
 
 One reconciler computes the rules of a service when the service or one of its slices changes. The
 other gives the whole rule set to the adapter, which computes the difference and applies it in one
@@ -14,7 +14,7 @@ whatever the number of services.
 
 Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating
 endpoints"; KEP-2086 "Service internal traffic policy"; KEP-1860 "Load balancer IP mode". Left out:
-health check node ports, topology hints, IPv6.
+topology hints, IPv6.
 """
 
 import re
@@ -33,7 +33,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View, key_of
-from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.ports import HealthCheck, Rule, RuleSet, Target
 from refk8s.core.value import Value, evolve, field
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -49,13 +49,15 @@ IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
 REFRESH: Instant = 300 * SECOND
 
 Compiled = Map[Key, tuple[Rule, ...]]
+Checks = Map[Key, HealthCheck]
 
 
 class Memory(Value, frozen=True, eq=False):
-    """The rules by service, and those that the adapter got last, and when."""
+    """The rules and health checks by service, and the set that the adapter got last, and when."""
 
     compiled: Compiled = field(default_factory=Map)
-    handed: Compiled | None = None
+    checks: Checks = field(default_factory=Map)
+    handed: tuple[Compiled, Checks] | None = None
     handed_at: Instant = 0
 
 
@@ -96,13 +98,21 @@ class ServiceRules(Reconciler):
         slices: list[EndpointSlice] = view.indexed(ENDPOINT_SLICES, "service", key)
 
         # Decide
-        rules = compute_rules(service, slices, self.node_name) if service is not None else ()
-        if rules == memory.compiled.get(key, ()):
+        rules: tuple[Rule, ...] = ()
+        check: HealthCheck | None = None
+        if service is not None:
+            rules = compute_rules(service, slices, self.node_name)
+            check = compute_health_check(service, slices, self.node_name)
+        if rules == memory.compiled.get(key, ()) and check == memory.checks.get(key):
             return NOTHING
 
         # Report
-        compiled = memory.compiled.set(key, rules) if rules else memory.compiled.delete(key)
-        return Plan(memory=evolve(memory, compiled=compiled), enqueue=((ProgramRules.name, ALL),))
+        after = evolve(
+            memory,
+            compiled=_with(memory.compiled, key, rules or None),
+            checks=_with(memory.checks, key, check),
+        )
+        return Plan(memory=after, enqueue=((ProgramRules.name, ALL),))
 
 
 class ProgramRules(Reconciler):
@@ -121,20 +131,24 @@ class ProgramRules(Reconciler):
         memory: Memory = local.memory
 
         # Decide
-        compiled = memory.compiled
+        compiled, checks = memory.compiled, memory.checks
         problems: tuple[Exception, ...] = ()
         if memory.handed is None:
             # The rules of an earlier process are still in force, so the first set must be complete
             # (NET-8).
-            compiled, problems = compute_all(view, self.node_name)
-        if memory.handed is compiled and not local.failures and now < memory.handed_at + REFRESH:
+            compiled, checks, problems = compute_all(view, self.node_name)
+        is_handed = (
+            memory.handed is not None
+            and memory.handed[0] is compiled
+            and memory.handed[1] is checks
+        )
+        if is_handed and not local.failures and now < memory.handed_at + REFRESH:
             return Plan(wake_at=memory.handed_at + REFRESH)
 
         # Report
-        handed = Memory(compiled=compiled, handed=compiled, handed_at=now)
-        return Plan(
-            rules=RuleSet(compiled), memory=handed, wake_at=now + REFRESH, problems=problems
-        )
+        handed = Memory(compiled=compiled, checks=checks, handed=(compiled, checks), handed_at=now)
+        rules = RuleSet(compiled, checks)
+        return Plan(rules=rules, memory=handed, wake_at=now + REFRESH, problems=problems)
 
 
 def proxy(node_name: str) -> Loop:
@@ -148,20 +162,34 @@ def proxy(node_name: str) -> Loop:
     )
 
 
-def compute_all(view: View, node_name: str) -> tuple[Compiled, tuple[Exception, ...]]:
-    """The rules of every service, and exceptions; a service with one has no rules (LOOP-10)."""
+def _with(known: Map[Key, Any], key: Key, value: object) -> Map[Key, Any]:
+    """The map with this value at the key, or without the key if it is None; the same map if nothing
+    changes."""
+    if known.get(key) == value:
+        return known
+    return known.delete(key) if value is None else known.set(key, value)
+
+
+def compute_all(view: View, node_name: str) -> tuple[Compiled, Checks, tuple[Exception, ...]]:
+    """The rules and health checks of every service, and exceptions; a service with one has none
+    (LOOP-10)."""
     compiled = Map[Key, tuple[Rule, ...]]().mutate()
+    checks = Map[Key, HealthCheck]().mutate()
     problems: list[Exception] = []
     for service in view.list(SERVICES):
         key = key_of(service)
         try:
-            rules = compute_rules(service, view.indexed(ENDPOINT_SLICES, "service", key), node_name)
+            slices = view.indexed(ENDPOINT_SLICES, "service", key)
+            rules = compute_rules(service, slices, node_name)
+            check = compute_health_check(service, slices, node_name)
         except Exception as error:
             problems.append(error)
             continue
         if rules:
             compiled[key] = rules
-    return compiled.finish(), tuple(problems)
+        if check is not None:
+            checks[key] = check
+    return compiled.finish(), checks.finish(), tuple(problems)
 
 
 def compute_rules(
@@ -201,6 +229,25 @@ def compute_rules(
                 evolve(rule, affinity_seconds=affinity) if affinity else rule,
             )
     return tuple(rules[front] for front in sorted(rules))
+
+
+def compute_health_check(
+    service: Service, slices: Iterable[EndpointSlice], node_name: str
+) -> HealthCheck | None:
+    """The health check of one service on one node; None if it has none (NET-22). O(endpoints)."""
+    spec = service.spec
+    if spec is None or not cluster_address(service) or not spec.health_check_node_port:
+        return None
+    if spec.type != "LoadBalancer" or spec.external_traffic_policy != "Local":
+        return None
+    ready = {
+        endpoint.addresses[0]
+        for slice in slices
+        if slice.address_type == "IPv4"
+        for endpoint in slice.endpoints or ()
+        if endpoint.addresses and endpoint.node_name == node_name and is_ready(endpoint)
+    }
+    return HealthCheck(spec.health_check_node_port, len(ready))
 
 
 def _inside_rule(

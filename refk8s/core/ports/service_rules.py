@@ -37,11 +37,20 @@ class Rule(Value, frozen=True, order=True):
     sources: tuple[str, ...] = ()
 
 
+class HealthCheck(Value, frozen=True, order=True):
+    """A load balancer asks at this port of the node, by HTTP, whether to send packets to it: the
+    answer is the number of ready endpoints of the node."""
+
+    port: int
+    endpoints: int
+
+
 class RuleSet(Value, frozen=True):
-    """All service rules of a node, by service ("namespace/name"). A service has at most one rule
-    for each (address, protocol, port)."""
+    """All service rules of a node, and the health checks it answers, by service ("namespace/name").
+    A service has at most one rule for each (address, protocol, port)."""
 
     services: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    health_checks: Mapping[str, HealthCheck] = field(default_factory=dict)
 
     @property
     def rules(self) -> list[Rule]:

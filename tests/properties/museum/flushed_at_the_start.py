@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             ProgramRules.reconcile,
-            "compiled, problems = compute_all(view, self.node_name)",
+            "compiled, checks, problems = compute_all(view, self.node_name)",
             "compiled = memory.compiled",
         ),
     ),

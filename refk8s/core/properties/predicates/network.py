@@ -219,6 +219,42 @@ def net_1_rules_match_the_services(
         )
         if {*rule.targets} != allowed or len(rule.targets) != len(allowed):
             yield f"{name}: {front} of {service} has the targets {list(rule.targets)}, not {sorted(allowed)}"
+    yield from net_22_health_checks_count_ready_endpoints(rules, services, slices, node)
+
+
+def net_22_health_checks_count_ready_endpoints(
+    rules: RuleSet, services: Iterable[Service], slices: Sequence[EndpointSlice], node: str
+) -> Iterator[str]:
+    """NET-22, for a rule set of the proxy of this node."""
+    asked = {}
+    for service in services:
+        spec = service.spec
+        if (
+            spec is not None
+            and spec.type == "LoadBalancer"
+            and spec.external_traffic_policy == "Local"
+            and spec.health_check_node_port
+            and any(way.service == key_of(service) for way in ways_in([service]).values())
+        ):
+            asked[key_of(service)] = (
+                spec.health_check_node_port,
+                {
+                    endpoint.addresses[0]
+                    for slice in slices
+                    if slice.metadata.namespace == service.metadata.namespace
+                    and (slice.metadata.labels or {}).get("kubernetes.io/service-name")
+                    == service.metadata.name
+                    and slice.address_type == "IPv4"
+                    for endpoint in slice.endpoints or ()
+                    if endpoint.node_name == node
+                    and (endpoint.conditions is None or endpoint.conditions.ready is not False)
+                },
+            )
+    for key in sorted({*asked, *rules.health_checks}):
+        port, ready = asked.get(key, (0, set()))
+        check = rules.health_checks.get(key)
+        if check is None or (check.port, check.endpoints) != (port, len(ready)):
+            yield f"{key}: the health check is {check}, not at port {port} with {len(ready)} endpoints"
 
 
 def net_2_packets_reach_the_endpoints(
