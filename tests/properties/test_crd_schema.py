@@ -316,3 +316,23 @@ def test_crd_6_a_version_needs_a_schema_and_one_is_stored():
     wrong["metadata"]["name"] = "other.example.com"
     code, answer = world.send("POST", DEFINITIONS, wrong)
     assert code == 422 and causes(answer) == [("metadata.name", "FieldValueInvalid")]
+
+
+@pytest.mark.parametrize("key", ["patternProperties", "definitions", "dependencies"])
+def test_crd_6_keywords_that_no_structural_schema_has_are_read_nevertheless(key):
+    """As upstream, what is no schema within them is refused before anything is checked."""
+    schema = {"type": "object", key: {"a": {"additionalProperties": "x"}}}
+    code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(a_version(schema)))
+    assert code == 400 and "boolean or JSON schema expected" in answer["message"]
+    schema[key] = {"a": {"additionalProperties": True}}
+    code, _ = CustomWorld().send("POST", DEFINITIONS, a_definition(a_version(schema)))
+    assert code == 422
+
+
+def test_crd_6_a_schema_names_no_standard():
+    spec = {"type": "string", "$schema": "http://json-schema.org/schema#"}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(a_version(schema)))
+    causes = [(one["field"], one["message"]) for one in answer["details"]["causes"]]
+    words = "Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported"
+    assert (code, causes) == (422, [("spec.validation.openAPIV3Schema", words)])

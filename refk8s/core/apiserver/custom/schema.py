@@ -109,8 +109,15 @@ def _normalised(tree: Tree) -> Tree:
             raise codec.DecodeError("boolean or JSON schema expected")
     if not isinstance(tree.get("additionalItems", False), bool | dict):
         raise codec.DecodeError("boolean or JSON schema expected")
-    for child in tree.get("properties", {}).values():
-        _normalised(child)
+    # keywords that no structural schema has are read too: they must be schemas
+    for key in ("properties", "patternProperties", "definitions"):
+        for child in tree.get(key, {}).values():
+            _normalised(child)
+    raw = [tree.get("additionalItems"), *tree.get("dependencies", {}).values()]
+    items = tree.get("items")
+    for one in (*raw, *(items if isinstance(items, list) else ())):
+        if isinstance(one, dict):
+            _normalised(codec.to_tree(codec.decode_tolerant(JSONSchemaProps, one)[0]))
     for key in ("allOf", "anyOf", "oneOf"):
         for child in tree.get(key, ()):
             _normalised(child)

@@ -40,7 +40,7 @@ LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE = f"{X}list-type", f"{X}list-map-keys", f"{X}
 VALIDATIONS = f"{X}validations"
 
 _UNSUPPORTED = ("$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties")
-_UNREADABLE = (*_UNSUPPORTED, "$schema", "items", "pattern")
+_UNREADABLE = (*_UNSUPPORTED, "items", "pattern")
 """After a cause about one of these, the rest of the schema is not checked."""
 _ONLY_OUTSIDE = (
     "type", "title", "description", "default", "nullable", "additionalProperties",
@@ -64,6 +64,9 @@ def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Cause
     is_readable = _check_words(schema, at, causes)
     if not is_readable:
         return causes
+    if _names_schema(schema):
+        # as upstream, a cause of the whole schema
+        return [*causes, invalid(at, "", "OpenAPIV3Schema 'schema' is not supported")]
     found: Causes = []
     _check_structure(schema, at, found)
     if not found:
@@ -97,6 +100,13 @@ def _check_words(schema: Tree, at: str, causes: Causes) -> bool:
     for place, child in _children(schema, at):
         is_readable = _check_words(child, place, causes) and is_readable
     return is_readable
+
+
+def _names_schema(schema: Tree) -> bool:
+    """Whether this schema, or one within it, names the standard that it follows."""
+    return bool(schema.get("$schema")) or any(
+        _names_schema(child) for _, child in _children(schema, "")
+    )
 
 
 def _check_structure(schema: Tree, at: str, causes: Causes) -> None:
@@ -217,8 +227,6 @@ def _check_keywords(schema: Tree, at: str, causes: Causes) -> None:
     for key in _UNSUPPORTED:
         if schema.get(key) not in (None, "", {}, []):
             causes.append(forbidden(f"{at}.{key}", f"{key} is not supported"))
-    if schema.get("$schema"):
-        causes.append(forbidden(f"{at}.$schema", "$schema is not supported"))
     kind = schema.get("type", "")
     if kind == "null":
         words = "type cannot be set to null, use nullable as an alternative"
