@@ -83,7 +83,68 @@ _SERVER = (
         metavar="MODES",
         help="Who may do what: Node, RBAC, AlwaysAllow or AlwaysDeny, separated by commas.",
     ),
+    click.option(
+        "--authentication-config",
+        default="",
+        metavar="FILE",
+        help="Other issuers of tokens, and who may be anonymous: an AuthenticationConfiguration.",
+    ),
+    click.option(
+        "--oidc-issuer-url", default="", metavar="URL", help="Another issuer of users' tokens."
+    ),
+    click.option(
+        "--oidc-client-id", default="", metavar="ID", help="The audience of the issuer's tokens."
+    ),
+    click.option(
+        "--oidc-username-claim",
+        default="",
+        metavar="CLAIM",
+        help="The claim with the user name.  [default: sub]",
+    ),
+    click.option(
+        "--oidc-username-prefix",
+        default="",
+        metavar="TEXT",
+        help="Put before user names; - for none.  [default: the issuer and #, except for emails]",
+    ),
+    click.option(
+        "--oidc-groups-claim", default="", metavar="CLAIM", help="The claim with the groups."
+    ),
+    click.option(
+        "--oidc-groups-prefix", default="", metavar="TEXT", help="Put before the names of groups."
+    ),
+    click.option(
+        "--oidc-required-claim",
+        multiple=True,
+        metavar="CLAIM=VALUE",
+        help="A claim that a token must have. May be repeated.",
+    ),
+    click.option(
+        "--oidc-signing-algs",
+        default="",
+        metavar="ALGORITHMS",
+        help="How tokens may be signed, separated by commas.  [default: RS256]",
+    ),
+    click.option(
+        "--oidc-ca-file",
+        default="",
+        metavar="FILE",
+        help="The authorities of the issuer's server.  [default: those of the system]",
+    ),
 )
+
+_OIDC = {
+    "oidc_issuer_url": "url",
+    "oidc_client_id": "client_id",
+    "oidc_username_claim": "username_claim",
+    "oidc_username_prefix": "username_prefix",
+    "oidc_groups_claim": "groups_claim",
+    "oidc_groups_prefix": "groups_prefix",
+    "oidc_required_claim": "required",
+    "oidc_signing_algs": "algorithms",
+    "oidc_ca_file": "authority",
+}
+"""The flags of an issuer, and the arguments of `issuer_of_flags` that they give."""
 
 
 def server_flags(command: Command) -> Command:
@@ -120,6 +181,10 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
             f"--authorization-mode {given}: must be some of {', '.join(AUTHORIZATION_MODES)}, "
             "each once, separated by commas"
         )
-    flags = ("event_ttl", "authorization_mode")
+    flags = ("event_ttl", "authorization_mode", *_OIDC)
     rest = {name: value for name, value in options.items() if name not in flags}
-    return {**rest, "event_ttl_seconds": seconds, "authorization_modes": modes}
+    issuer = {name: options[flag] for flag, name in _OIDC.items()}
+    issuer["algorithms"] = tuple([one for one in issuer["algorithms"].split(",") if one])
+    return {
+        **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
+    }  # fmt: skip

@@ -51,6 +51,7 @@ from refk8s.core.apiserver.proxy import PATHS as PROXIED
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
 
 if TYPE_CHECKING:
+    from refk8s.components.issuers import Issuers
     from refk8s.core.api.yaml_text import YamlDocument
 
 log = logging.getLogger("refk8s")
@@ -76,6 +77,7 @@ class Front:
         self.connect: (
             Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None
         ) = None
+        self.issuers: Issuers | None = None  # other issuers of tokens (OIDC-2)
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self._lists = KeptLists()
@@ -206,13 +208,19 @@ class Front:
         api = self.api
         try:
             user = user_of(wire, api.config, api.clock.now(), api.store, certificate)
-        except ApiError:
-            if not await self._is_refreshed():
+        except ApiError as error:
+            if not await self._is_refreshed() and not await self._has_new_keys(wire, error):
                 raise
             user = user_of(wire, api.config, api.clock.now(), api.store, certificate)
         if connection is not None and user is not None:
             connection.authenticated = True
         return user
+
+    async def _has_new_keys(self, wire: WireRequest, error: ApiError) -> bool:
+        """Whether another issuer has new keys, with which a token may be valid (OIDC-4)."""
+        if self.issuers is None or error.status.code != 401:
+            return False
+        return "authorization" in wire.headers and await self.issuers.refresh()
 
     async def _admit_anonymous(self, wire: WireRequest) -> None:
         """Raise ApiError unless anonymous users may do this: only then their body is read

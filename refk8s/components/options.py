@@ -1,9 +1,11 @@
 """The flags of `refk8s run` and `refk8s apiserver`, and the paths that follow from them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from refk8s.components.listening import LOCAL
 
@@ -24,6 +26,8 @@ class ServerOptions:
     kubeconfig: str | None = None
     event_ttl_seconds: float = 3600
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    authentication_config: str = ""
+    oidc: Mapping[str, Any] = field(factory=dict)  # the arguments of `issuer_of_flags`
 
     @property
     def data(self) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refk8s.components.apiserver import UNKNOWN, ApiServer
+from refk8s.components.authentication import read_authentication
 from refk8s.components.clock import Clock
 from refk8s.components.credentials import (
     Credentials,
@@ -40,9 +41,11 @@ from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.oidc.issuers import Anonymous, Issuer
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.ports import Nodes
 from refk8s.core.store_port import Store
+from refk8s.core.value import evolve
 from refk8s.store.errors import StoreRefused
 from refk8s.store.open import is_etcd, open_store
 
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
     from refk8s.components.driver import Driver
     from refk8s.components.event_expiry import EventExpiry
+    from refk8s.components.issuers import Issuers
     from refk8s.components.kubernetes_service import KubernetesService
 
 log = logging.getLogger("refk8s")
@@ -75,12 +79,18 @@ class ServedApi:
         self._kubernetes: KubernetesService | None = None
         self._expiry: EventExpiry | None = None
         self._definitions: Driver | None = None
+        self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
+        self._issuers: Issuers | None = None
+        self._fetching: asyncio.Task[bool] | None = None
 
     # --- starting ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Take the directory, the port and the store. Raises CannotRun; then nothing is left."""
         options = self.options
+        self._authentication = read_authentication(
+            options.authentication_config, options.oidc, Config().issuer
+        )
         with ExitStack() as undo:
             made = make_directory(options.data, "--data-dir")
             undo.callback(remove_directories, made)
@@ -106,12 +116,22 @@ class ServedApi:
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
         config = _config(credentials, options.authorization_modes)
+        issuers, anonymous = self._authentication
+        if issuers:
+            from refk8s.components.issuers import Issuers
+
+            self._issuers = Issuers(issuers)
+            config = evolve(config, issuers=self._issuers.trusted)
+        config = evolve(config, anonymous=anonymous)
         self.api = ApiServer(self.store, self.clock, config)
         await self._bootstrap()
         if is_etcd(options.store_url):
             await self._allocate_missing()
         await self._publish_info(credentials)
         self.front = Front(self.api)
+        if self._issuers is not None:
+            self.front.issuers = self._issuers
+            self._fetching = asyncio.create_task(self._issuers.refresh())
         await self.front.serve(self._socket, credentials)
         await asyncio.to_thread(
             merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials)
@@ -280,6 +300,8 @@ class ServedApi:
     async def close(self) -> None:
         """Stop the started parts in order; safe after a start that failed half way."""
         self.stop_maintaining()
+        if self._fetching is not None:
+            self._fetching.cancel()
         if self.api is not None:
             self.api.stop()
         if self.front is not None:

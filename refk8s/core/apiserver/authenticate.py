@@ -4,8 +4,8 @@ API-15, API-16, HTTP-18, HTTP-19.
 A token is one of the configuration (the administrator's), a bootstrap token (TRUST-1), or a JSON
 Web Token that this API server has signed for a service account. Its claims are the account, the audiences, the lifetime and
 the object that it is bound to. It is valid while the objects that it names exist with the same uid.
-Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519. Left out:
-OpenID Connect, webhooks.
+Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519. Tokens of other issuers are those
+of OpenID Connect (oidc/). Left out: webhooks.
 """
 
 import base64
@@ -23,6 +23,7 @@ from refk8s.core.api.codec import encode
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
 from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.oidc import tokens as oidc
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import (
     RsaKey,
@@ -86,6 +87,8 @@ def check_token(
     id, secret = split_token(token)
     if id:
         return _check_bootstrap_token(id, secret, config, now, objects, wanted)
+    if config.issuers and (found := _check_issued(token, config, now, wanted)) is not None:
+        return found
     try:
         claims = read_token(token, config.token_key, config.verify)
     except ValueError:
@@ -103,6 +106,23 @@ def check_token(
     if objects is not None and not _bound_objects_exist(claims["kubernetes.io"], now, objects):
         return Checked(problem="[invalid bearer token, service account token has been invalidated]")
     return Checked(_user_of(claims), common)
+
+
+def _check_issued(
+    token: str, config: Config, now: Instant, wanted: tuple[str, ...]
+) -> Checked | None:
+    """The user of a token of a configured issuer (OIDC-2); None for a token of another one."""
+    issued = oidc.read_token(token)
+    issuer = None if issued is None else issued.claims.get("iss")
+    trusted = config.issuers.get(issuer) if isinstance(issuer, str) else None
+    if issued is None or trusted is None:
+        return None
+    try:
+        user = oidc.user_of_token(trusted, issued, now // SECOND)
+    except oidc.Refused as refused:
+        return Checked(problem=f"[invalid bearer token, {refused}]")
+    common = tuple([one for one in wanted if one in config.audiences])
+    return Checked(user, common) if common else Checked()
 
 
 def _check_bootstrap_token(

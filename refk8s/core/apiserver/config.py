@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from refk8s.core.api.rbac_v1 import PolicyRule
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.oidc.issuers import Anonymous, Trusted
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import RsaKey, TokenKey
 from refk8s.core.value import Value, field
@@ -85,6 +86,8 @@ class Config(Value, frozen=True):
     has_metrics: bool = False  # whether kubelets can be asked for the use of resources
     roles: Roles | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    issuers: Mapping[str, Trusted] = field(default_factory=dict)  # by URL (OIDC-1)
+    anonymous: Anonymous = field(default_factory=Anonymous)  # OIDC-6
 
 
 DEFAULT_CONFIG = Config()

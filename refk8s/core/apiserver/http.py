@@ -116,7 +116,9 @@ def _user_of_token(
 
 
 def _may_be_anonymous(wire: WireRequest, config: Config) -> bool:
-    """Whether a request without credentials is one of system:anonymous (AUTHZ-6)."""
+    """Whether a request without credentials is one of system:anonymous (AUTHZ-6, OIDC-6)."""
+    if not config.anonymous.may(wire.path):
+        return False
     return config.authorizer is not None or is_open(wire.path)
 
 
