@@ -23,7 +23,7 @@ from workload_helpers import (
 
 from refk8s.core.api.apps_v1 import ControllerRevision
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.resources import CONTROLLER_REVISIONS, STATEFUL_SETS
+from refk8s.core.api.resources import CONTROLLER_REVISIONS, PODS, STATEFUL_SETS
 from refk8s.core.controllers.controller_revisions import (
     DATA_HASH,
     by_revision,
@@ -164,6 +164,14 @@ def test_rev_5_unused_revisions_beyond_the_limit_are_deleted():
     plan = plan_for(STS, owner_of(4, revision_history_limit=0), *history)
     assert len(sent(plan, "delete", CONTROLLER_REVISIONS)) == 3
     assert not sent(plan_for(STS, owner_of(4, revision_history_limit=3), *history), "delete")
+
+
+def test_rev_5_refused_pods_do_not_hold_it_back():
+    """The first request that is refused ends a plan (LOOP-5)."""
+    owner = change(owner_of(9, revision_history_limit=0), replicas=1)
+    plan = plan_for(STS, owner, a_revision(1, 1), a_revision(9, 2))
+    order = [(request.verb, request.resource) for request in plan.requests]
+    assert order.index(("delete", CONTROLLER_REVISIONS)) < order.index(("create", PODS))
 
 
 def test_rev_3_rev_5_a_story():

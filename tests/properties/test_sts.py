@@ -482,6 +482,7 @@ def test_sts_12_a_set_that_is_going_changes_no_pods():
     plan = plan_for(STS, going, NEW, a_pod(0), a_pod(7))
     assert not made(plan) and not deleted(plan)
     assert sent(plan, "update", STATEFUL_SETS, "status")
+    assert not sent(plan_for(STS, going), "create")
     unselected = change(OURS, template=template())
 
     unselected = change(

@@ -140,6 +140,44 @@ def deployment(
     }  # fmt: skip
 
 
+def stateful_set(
+    name: str, replicas: int, policy: str = "OrderedReady", image: str = "app:1"
+) -> dict[str, Any]:
+    """The manifest of a StatefulSet whose pods take a second to stop."""
+    return {
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas, "serviceName": name, "podManagementPolicy": policy, "selector": {"matchLabels": {"app": name}},
+            "template": _template(name, image),
+        },
+    }  # fmt: skip
+
+
+def daemon_set(name: str, image: str = "app:1") -> dict[str, Any]:
+    """The manifest of a DaemonSet whose pods take a second to stop."""
+    return {
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": _template(name, image)},
+    }  # fmt: skip
+
+
+def _template(name: str, image: str) -> dict[str, Any]:
+    container = {
+        "name": "main",
+        "image": image,
+        "env": [{"name": "FAKE_STOP_SECONDS", "value": "1"}],
+    }
+    return {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"terminationGracePeriodSeconds": 5, "containers": [container]},
+    }
+
+
+def set_manifests() -> Sequence[dict[str, Any]]:
+    """A StatefulSet and a DaemonSet, with which the simulated user also changes sets."""
+    return (stateful_set("store", 3), daemon_set("agent"))
+
+
 def service(name: str, app: str) -> dict[str, Any]:
     """The manifest of a Service that selects this label."""
     return {

@@ -171,6 +171,7 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
     chance = Random(setup.seed)
     budgets = {name: rate.budget for name, rate in setup.faults.items()}
     order, lull, mood = Order(), 0, Mood()
+    acts = user.acts_of(setup.requests)
     while len(run.actions) < setup.steps and not run.broken:
         if len(run.actions) % 64 == 0:
             progress(len(run.actions))
@@ -192,7 +193,7 @@ def simulate(setup: Setup, progress: Callable[[int], None] = lambda steps: None)
             if (
                 setup.user
                 and draw < USER_CHANCE
-                and (wish := user.act(run.cluster, chance)) is not None
+                and (wish := user.act(acts, run.cluster, chance)) is not None
             ):
                 server = chance.randrange(setup.apiservers)
                 run.take(Submit(wish.request, server))

@@ -3,11 +3,13 @@
 The user creates, scales, updates, pauses and deletes objects, and cordons and removes nodes.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
 from msgspec.structs import replace
 
+from refk8s.checking.simulator import set_user
 from refk8s.checking.simulator.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
@@ -33,9 +35,19 @@ OWN = "default"
 CPU = "900m"  # of the four of a node: not all requested pods fit
 
 
-def act(cluster: Cluster, chance: Random) -> Submit | None:
+Act = Callable[[Cluster, Random], Submit | None]
+
+
+def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
+    """What the user of a run does that begins with these requests: sets are changed only in runs
+    that begin with one."""
+    has_sets = any(request.resource in set_user.RESOURCES for request in requests)
+    return _ACTS + set_user.ACTS * 2 if has_sets else _ACTS
+
+
+def act(acts: Sequence[Act], cluster: Cluster, chance: Random) -> Submit | None:
     """The user's next request; None if there is no object for it."""
-    return chance.choice(_ACTS)(cluster, chance)
+    return chance.choice(acts)(cluster, chance)
 
 
 def _scale(cluster: Cluster, chance: Random) -> Submit | None:
@@ -340,7 +352,7 @@ def _remove_node(cluster: Cluster, chance: Random) -> Submit | None:
     return _delete(NODES, found, DeleteOptions()) if found is not None else None
 
 
-_ACTS = (
+_ACTS: tuple[Act, ...] = (
     _scale, _scale, _scale, _update, _update, _update, _pause, _bound, _bound, _delete_pod, _delete_pod, _delete_deployment,
     _delete_deployment, _make_deployment, _make_deployment, _make_deployment, _service, _namespace, _namespace, _namespace,
     _namespace, _release, _release, _release, _loner, _loner, _wrong_path, _shut, _remove_node,
@@ -366,6 +378,7 @@ def resume(cluster: Cluster) -> tuple[Action, ...]:
         for name in sorted(cluster.worlds)
         if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}
     ]
+    found += set_user.resume(cluster)
     return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 
 

@@ -157,18 +157,14 @@ class DaemonSetReconciler(Reconciler):
         used = {(pod.metadata.labels or {}).get(REVISION_HASH) for pod in pods.owned}
         old = [one for one in listed if one.metadata.name != history.update.metadata.name]
         unused = [one for one in old if hash_of(one) not in used]  # DS-10
+        cleaning = surplus(daemon_set, unused, len(old))
 
         # Report
         status, wake_at = compute_status(situation, history)
         if steps.wake_at is not None:
             wake_at = steps.wake_at if wake_at is None else min(wake_at, steps.wake_at)
         return Plan(
-            (
-                renewal,
-                deletions(daemon_set, steps),
-                *slow_start(making),
-                surplus(daemon_set, unused, len(old)),
-            ),
+            (renewal, cleaning, deletions(daemon_set, steps), *slow_start(making)),
             report(daemon_set, status),
             wake_at,
             (

@@ -112,12 +112,14 @@ class StatefulSetReconciler(Reconciler):
         layout = compute_layout(stateful_set, pods.owned)
         labels = stateful_set.spec.template.metadata.labels
         refusal = why_not_created(selected, labels)
+        is_terminating = stateful_set.metadata.deletion_timestamp is not None
         steps = Steps()
-        if stateful_set.metadata.deletion_timestamp is None and refusal is None:  # STS-12
+        if not is_terminating and refusal is None:  # STS-12
             steps = compute_steps(Situation(view, stateful_set, layout, history, current, now))
 
         # Act
-        renewal = (history.request,) if history.request is not None else ()
+        # STS-12: the garbage collector would delete a new revision at once
+        renewal = () if history.request is None or is_terminating else (history.request,)
         status, wake_at = compute_status(stateful_set, layout, history, current, now)
         used = {
             history.update.metadata.name or "",
@@ -131,7 +133,7 @@ class StatefulSetReconciler(Reconciler):
         # Report
         notes = failure_notes(stateful_set, steps, local.failure, refusal)
         return Plan(
-            (renewal, *steps.waves, cleaning),
+            (renewal, cleaning, *steps.waves),
             report(stateful_set, status),
             wake_at,
             notes,

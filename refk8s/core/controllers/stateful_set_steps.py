@@ -166,7 +166,8 @@ def too_high(layout: Layout) -> str:
 
 def creation_of(situation: Situation, ordinal: int) -> Steps:
     """Requests that create the claims and then the pod with this ordinal. None if a claim is about
-    to be deleted (STS-10), or if a pod of another owner has the name (STS-2)."""
+    to be deleted (STS-10), or if a pod of another owner has the name (STS-2). The earlier pod of
+    this ordinal, which a lost node may still run, is among the set's own (STS-15)."""
     stateful_set, view = situation.stateful_set, situation.view
     template, revision = template_for(situation, ordinal)
     pod = new_pod(stateful_set, template, revision, ordinal)

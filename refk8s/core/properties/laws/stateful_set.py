@@ -26,7 +26,10 @@ def of_set(judge: Judge, verb: str = "") -> Callable[..., Iterable[str] | None]:
     def check(decision: Decision, before: Cluster, after: Cluster) -> Iterable[str] | None:
         owner = decision.view.get(STATEFUL_SETS, decision.key)
         verbs = (verb,) if verb else ("create", "delete")
-        if owner is None or not any(of_pods(decision.plan, one) for one in verbs):
+        if owner is None or not (
+            any(of_pods(decision.plan, one) for one in verbs)
+            or (not verb and any(one.verb == "create" for one in decision.plan.requests))
+        ):
             return None
         return judge(decision.view, owner, decision.plan, after.now)
 
@@ -40,7 +43,7 @@ def _one_pod_for_each_ordinal(view: View, owner: Any, plan: Plan, now: Instant) 
 def _nothing_while_being_deleted(view: View, owner: Any, plan: Plan, now: Instant) -> Iterator[str]:
     """STS-12."""
     if owner.metadata.deletion_timestamp is not None:
-        yield f"{owner.metadata.name} is being deleted, and its pods are changed"
+        yield f"{owner.metadata.name} is being deleted, and objects are created or its pods deleted"
 
 
 def pods_of_ordinals(cluster: Cluster) -> Iterable[str] | None:

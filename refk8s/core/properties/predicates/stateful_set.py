@@ -52,7 +52,7 @@ def of_pods(plan: Plan, verb: str) -> list[Request]:
 def sts_1_settled(owner: Any, pods: Sequence[Any], now: Instant) -> Iterator[str]:
     """In a settled cluster the set has the wanted pods and no other, the status counts them, and
     with RollingUpdate those above the partition have the set's revision. While a pod is not
-    healthy, only the status is judged."""
+    healthy, or a pod of another owner has one of the names, only the status is judged."""
     name, status = owner.metadata.name, owner.status
     mine = {pod.metadata.name: pod for pod in controlled(pods, owner.metadata.uid)}
     wanted = wanted_names(owner)
@@ -62,8 +62,15 @@ def sts_1_settled(owner: Any, pods: Sequence[Any], now: Instant) -> Iterator[str
         yield f"status.observedGeneration of {name} is not its generation"
     if any(is_finished(pod) for pod in mine.values()):
         yield f"{name} keeps a finished pod"
-    if owner.metadata.deletion_timestamp or not all(
-        is_healthy(pod, owner, now) for pod in mine.values()
+    taken = {
+        pod.metadata.name
+        for pod in pods
+        if pod.metadata.namespace == owner.metadata.namespace and pod.metadata.name not in mine
+    }
+    if (
+        owner.metadata.deletion_timestamp
+        or taken & set(wanted)
+        or not all(is_healthy(pod, owner, now) for pod in mine.values())
     ):
         return
     if sorted(mine) != sorted(wanted):
