@@ -16,6 +16,7 @@ from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
+from refk8s.core.controllers.horizontal_pod_autoscaler import HorizontalPodAutoscalerController
 from refk8s.core.controllers.job import JobReconciler
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_ipam import NodeIPAM, PodRanges
@@ -73,6 +74,7 @@ def controllers(
         DaemonSetReconciler(),
         CronJobReconciler(),
         TTLAfterFinished(),
+        HorizontalPodAutoscalerController(),
         EndpointsController(),
         EndpointSliceController(),
         EndpointSliceMirroringController(),

@@ -320,7 +320,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
         [
             "job-controller",
             "deployment-controller", "replicaset-controller", "replication-controller", "statefulset-controller", "daemon-set-controller", "endpoint-controller", "endpointslice-controller",
-            "cronjob-controller", "ttl-after-finished-controller", "ttl-controller",
+            "cronjob-controller", "ttl-after-finished-controller", "ttl-controller", "horizontal-pod-autoscaler",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
@@ -333,7 +333,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
-    assert {"HorizontalPodAutoscaler"} <= served
+    assert {"PersistentVolume", "PersistentVolumeClaim", "VolumeAttachment"} <= served
 
 
 # --- the scheduler --------------------------------------------------------------------------------

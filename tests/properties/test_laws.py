@@ -41,6 +41,8 @@ from workload_helpers import (
 )
 
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
+from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec
+from refk8s.core.api.autoscaling_v2 import HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec
 from refk8s.core.api.batch_v1 import (
     CronJob,
     CronJobSpec,
@@ -640,7 +642,18 @@ def member(ordinal: int, ready: bool = True) -> Any:
     return pod(f"web-{ordinal}", ORDERED, ready=ready)
 
 
+def scales_beyond_its_bounds() -> Lie:
+    owner = HorizontalPodAutoscaler(
+        metadata=ObjectMeta(name="web", namespace="default"),
+        spec=HorizontalPodAutoscalerSpec(min_replicas=2, max_replicas=5),
+    )
+    body = Scale(spec=ScaleSpec(replicas=6))
+    asked = Request("update", REPLICA_SETS, "default", "web", "scale", body=body, user=ADMIN)
+    return decides("horizontal-pod-autoscaler", "default/web", view_of(owner), (asked,))
+
+
 OF_DECISIONS: dict[str, Callable[[], Lie]] = {
+    "HPA-10": scales_beyond_its_bounds,
     "JOB-2": lambda: of_job_controller(a_job(), (of_job(),), request("create", of_job("q"))),
     "JOB-6": lambda: of_job_controller(
         a_job(completion_mode="Indexed", parallelism=2),

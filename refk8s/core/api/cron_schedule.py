@@ -144,13 +144,13 @@ def _parse_int(text: str) -> int:
 def _parse_every(text: str) -> Instant:
     duration = text.removeprefix(_EVERY)
     try:
-        return _parse_duration(duration)
+        return parse_duration(duration)
     except ScheduleError as error:
         raise ScheduleError(f"failed to parse duration {text}: {error}") from None
 
 
-def _parse_duration(text: str) -> Instant:
-    """A duration such as `1h30m`, in microseconds."""
+def parse_duration(text: str) -> Instant:
+    """A duration such as `1h30m`, in microseconds. Raises ScheduleError."""
     invalid = ScheduleError(f'time: invalid duration "{text}"')
     rest = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
     if rest == "0":

@@ -25,6 +25,7 @@ from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
     api,
     apiservers,
+    autoscaler,
     cron_job,
     daemon_set,
     deployment,
@@ -61,7 +62,7 @@ OF_REQUESTS: tuple[Law, ...] = (
 OF_DECISIONS: tuple[Law, ...] = (
     *loop.OF_DECISIONS, *owners.OF_DECISIONS, *replica_set.OF_DECISIONS, *deployment.OF_DECISIONS,
     *garbage_collector.OF_DECISIONS, *node.OF_DECISIONS, *scheduler.OF_DECISIONS,
-    *job.OF_DECISIONS,
+    *job.OF_DECISIONS, *autoscaler.OF_DECISIONS,
     *stateful_set.OF_DECISIONS, *daemon_set.OF_DECISIONS,
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
