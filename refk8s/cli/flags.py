@@ -131,7 +131,39 @@ _SERVER = (
         metavar="FILE",
         help="The authorities of the issuer's server.  [default: those of the system]",
     ),
+    click.option(
+        "--audit-policy-file", default="", metavar="FILE", help="Which requests are recorded."
+    ),
+    click.option(
+        "--audit-log-path", default="", metavar="FILE", help="Where; - for standard output."
+    ),
+    click.option(
+        "--audit-log-maxsize",
+        type=click.IntRange(0, 1 << 20),
+        default=100,
+        show_default=True,
+        metavar="MIB",
+        help="A larger file is renamed; 0 for no bound.",
+    ),
+    click.option(
+        "--audit-log-maxbackup",
+        type=click.IntRange(0, 10_000),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="How many renamed files are kept; 0 for no bound.",
+    ),
+    click.option(
+        "--audit-log-maxage",
+        type=click.IntRange(0, 36_500),
+        default=0,
+        show_default=True,
+        metavar="DAYS",
+        help="How long they are kept; 0 for no bound.",
+    ),
 )
+
+_AUDIT = ("policy_file", "log_path", "log_maxsize", "log_maxbackup", "log_maxage")
 
 _OIDC = {
     "oidc_issuer_url": "url",
@@ -181,10 +213,12 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
             f"--authorization-mode {given}: must be some of {', '.join(AUTHORIZATION_MODES)}, "
             "each once, separated by commas"
         )
-    flags = ("event_ttl", "authorization_mode", *_OIDC)
+    audit = {name: options[f"audit_{name}"] for name in _AUDIT}
+    flags = ("event_ttl", "authorization_mode", *_OIDC, *[f"audit_{name}" for name in _AUDIT])
     rest = {name: value for name, value in options.items() if name not in flags}
     issuer = {name: options[flag] for flag, name in _OIDC.items()}
     issuer["algorithms"] = tuple([one for one in issuer["algorithms"].split(",") if one])
     return {
         **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
+        "audit": audit,
     }  # fmt: skip

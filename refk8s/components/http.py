@@ -49,8 +49,10 @@ from refk8s.core.apiserver.http import (
 from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Stream
 from refk8s.core.apiserver.proxy import PATHS as PROXIED
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
+from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
+    from refk8s.components.auditing import Auditor, Trail
     from refk8s.components.issuers import Issuers
     from refk8s.core.api.yaml_text import YamlDocument
 
@@ -78,6 +80,7 @@ class Front:
             Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None
         ) = None
         self.issuers: Issuers | None = None  # other issuers of tokens (OIDC-2)
+        self.auditor: Auditor | None = None  # the audit log (AUDIT-1)
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self._lists = KeptLists()
@@ -130,6 +133,8 @@ class Front:
             await self._serve(scope, receive_part, send, meter)
         finally:
             self.metrics.end(meter)
+            if meter.trail is not None:
+                meter.trail.complete(meter.code)
 
     async def _serve(self, scope: Scope, receive_part: Receive, send: Send, meter: Meter) -> None:
         connection: Connection | None = scope.get("connection")
@@ -147,6 +152,8 @@ class Front:
             )
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = await self._enter(wire, connection)
+            if self.auditor is not None:
+                meter.trail = self._begin_trail(self.auditor, wire, user, scope)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
             # the body of a proxied request is not read here (STREAM-15)
             is_proxied = "/proxy" in path and PROXIED.fullmatch(scope["raw_path"]) is not None
@@ -176,8 +183,12 @@ class Front:
                 await self._send(send, received, meter, headers)  # type: ignore[arg-type]
                 return
             meter.request = received.request
+            if meter.trail is not None:
+                meter.trail.request = received.request
             await self._answer(received, scope, receive_part, send, headers, meter)
         except ApiError as error:
+            if self.auditor is not None and meter.trail is None:
+                meter.trail = self._begin_trail(self.auditor, wire, None, scope)
             if connection is not None and method not in ("GET", "HEAD"):
                 # The rest of the body is not read (HTTP-3, HTTP-4).
                 meter.code = error.status.code or 500
@@ -215,6 +226,19 @@ class Front:
         if connection is not None and user is not None:
             connection.authenticated = True
         return user
+
+    def _begin_trail(
+        self, auditor: "Auditor", wire: WireRequest, user: User | None, scope: Scope
+    ) -> "Trail":
+        """The trail of a request in the audit log (AUDIT-3)."""
+        api, original = self.api, None
+        if wire.impersonation and user is not None:
+            plain = evolve(wire, impersonation=())
+            certificate = getattr(scope.get("connection"), "user", None) or None
+            original = user_of(plain, api.config, api.clock.now(), api.store, certificate)
+        client = scope.get("client")
+        address = str(client[0]) if client else ""
+        return auditor.begin(wire, user, original, address, api.config, api.store)
 
     async def _has_new_keys(self, wire: WireRequest, error: ApiError) -> bool:
         """Whether another issuer has new keys, with which a token may be valid (OIDC-4)."""
@@ -300,6 +324,8 @@ class Front:
             response = outcome
         elif type(outcome) is Stream:
             self.metrics.run_long(meter, request)
+            if meter.trail is not None:
+                meter.trail.started()
             await WatchStream(self._fanout, outcome, received, scope["connection"]).run(
                 api, receive_part, send
             )
@@ -322,6 +348,8 @@ class Front:
                 if (connection := scope.get("connection")) is not None:
                     connection.patient = True
                 self.metrics.run_long(meter, request)
+                if meter.trail is not None:
+                    meter.trail.started()
                 ended = await self.connect(outcome, scope, receive_part, send)
                 if ended is None:
                     return  # It was a stream, which has ended.
@@ -339,12 +367,17 @@ class Front:
         self, send: Send, reply: Reply, meter: Meter, headers: Mapping[str, str]
     ) -> None:
         meter.code = reply.code
+        trail = meter.trail
+        if trail is not None:
+            trail.reply = reply
         if (reply.more or len(reply.content) >= GZIP_BYTES_MIN) and _is_to_be_compressed(
             reply, headers
         ):
             reply = await asyncio.to_thread(gzipped, reply)  # HTTP-16
         start = reply.headers()
         start.append((b"content-length", str(reply.length).encode()))
+        if trail is not None:
+            start.append((b"audit-id", trail.id.encode("latin-1", "replace")))
         await send({"type": "http.response.start", "status": reply.code, "headers": start})
         if meter.method == "HEAD":
             await send({"type": "http.response.body", "body": b""})

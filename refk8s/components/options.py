@@ -28,6 +28,7 @@ class ServerOptions:
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
     authentication_config: str = ""
     oidc: Mapping[str, Any] = field(factory=dict)  # the arguments of `issuer_of_flags`
+    audit: Mapping[str, Any] = field(factory=dict)  # the flags of the audit log
 
     @property
     def data(self) -> Path:

@@ -52,6 +52,7 @@ from refk8s.store.open import is_etcd, open_store
 if TYPE_CHECKING:
     from socket import socket
 
+    from refk8s.components.auditing import Auditor
     from refk8s.components.driver import Driver
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.issuers import Issuers
@@ -81,6 +82,7 @@ class ServedApi:
         self._definitions: Driver | None = None
         self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
         self._issuers: Issuers | None = None
+        self._auditor: Auditor | None = None
         self._fetching: asyncio.Task[bool] | None = None
 
     # --- starting ---------------------------------------------------------------------------------
@@ -91,6 +93,10 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if options.audit.get("policy_file") or options.audit.get("log_path"):
+            from refk8s.components.auditing import make_auditor
+
+            self._auditor = make_auditor(options.audit, self.clock)
         with ExitStack() as undo:
             made = make_directory(options.data, "--data-dir")
             undo.callback(remove_directories, made)
@@ -129,6 +135,7 @@ class ServedApi:
             await self._allocate_missing()
         await self._publish_info(credentials)
         self.front = Front(self.api)
+        self.front.auditor = self._auditor
         if self._issuers is not None:
             self.front.issuers = self._issuers
             self._fetching = asyncio.create_task(self._issuers.refresh())
@@ -308,6 +315,8 @@ class ServedApi:
             await self.front.close()
         if self.store is not None:
             await self.store.close()
+        if self._auditor is not None:
+            self._auditor.log.close()
         if self._lock is not None:
             self._lock.release()
 
