@@ -39,7 +39,7 @@ SCALARS = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "Quantity",
     META + "Time": "Time",
     META + "MicroTime": "MicroTime",
-    META + "FieldsV1": "Json",
+    META + "FieldsV1": "FieldsV1",
     META + "Patch": "Json",
     "io.k8s.apimachinery.pkg.runtime.RawExtension": "Json",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "IntOrString",
@@ -277,6 +277,9 @@ class Writer:
                 )
         elif go_facts.is_written_as_null(path):
             factory = "null"
+        if kind == "FieldsV1":
+            self.base.add("NO_FIELDS")
+            return f"    {attribute}: {kind} = NO_FIELDS"
         # a pointer: validation distinguishes absent and empty
         if kind == "LabelSelector" and self.module == "apps_v1":
             factory = None

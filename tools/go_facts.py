@@ -151,6 +151,10 @@ def is_written_as_null(path: str) -> bool:
     return _in(path, WRITTEN_AS_NULL)
 
 
+# Lists whose emptiness a request may state: it removes all entries (APPLY-14).
+EMPTY_IS_GIVEN = ("meta_v1.ObjectMeta.managedFields",)
+
+
 def is_zero_absent(path: str, kind: str) -> bool:
     """Whether the zero value of an optional field of this Python type means that the field is not
     there."""
@@ -160,6 +164,8 @@ def is_zero_absent(path: str, kind: str) -> bool:
         return _in(path, PLAIN_INTEGERS) and not _in(path, POINTER_INTEGERS)
     if kind == "str":
         return not _in(path, POINTER_STRINGS)
+    if path in EMPTY_IS_GIVEN:
+        return False
     return kind == "Base64" or kind.startswith(("tuple", "dict"))
 
 

@@ -162,7 +162,7 @@ class Front:
                     await self._admit_anonymous(wire)
                 body = await _read_body(receive_part, headers)
                 wire = WireRequest(method, path, query, headers, body)
-                if len(body) > YAML_BYTES_INLINE and YAML in headers.get("content-type", ""):
+                if len(body) > YAML_BYTES_INLINE and "yaml" in headers.get("content-type", ""):
                     read_yaml = await self._read_beside(body)
             if path[1:].partition("/")[0] in HEALTH_PATHS:
                 await self.api.probe()

@@ -210,6 +210,9 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     base.MicroTime: micro_times,
     base.Base64: st.binary(max_size=6).map(lambda raw: base64.b64encode(raw).decode()),
     base.Bytes: st.binary(min_size=1, max_size=6).map(lambda raw: base64.b64encode(raw).decode()),
+    base.FieldsV1: st.dictionaries(any_text, st.just({}), max_size=2).map(
+        lambda tree: base.FieldsV1(msgspec.json.encode(tree))
+    ),
     Any: json_values.filter(lambda tree: tree is not None),
 }
 
@@ -226,7 +229,7 @@ _ZEROS: dict[Any, Any] = {
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:
     if annotation in _SCALARS or get_origin(annotation) not in (Union, UnionType):
-        return annotation, annotation is Any
+        return annotation, annotation is Any or annotation is base.FieldsV1
     rest = [part for part in get_args(annotation) if part is not type(None)]
     either = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
     return either, len(rest) < len(get_args(annotation))

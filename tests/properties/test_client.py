@@ -20,6 +20,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request, Response, WatchEvent
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.accept import Form
+from refk8s.core.apiserver.apply.managers import UNKNOWN_MANAGER
 from refk8s.core.apiserver.http import Received, WireRequest, receive
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.respond import write_error, write_events
@@ -41,7 +42,7 @@ def arrives(request: Request) -> Request:
 
 def plain(request: Request) -> Request:
     """The request without what never leaves the process, with the tree of a patch, and an object
-    in its canonical form (OBJ-4)."""
+    in its canonical form (OBJ-4). The API server names the manager of a write (APPLY-11)."""
     body = request.body
     if isinstance(body, Patch):
         document = body.document
@@ -50,7 +51,10 @@ def plain(request: Request) -> Request:
     elif body is not None:
         body = from_tree(type(body), to_tree(body))
     name = "" if request.verb == "create" and not request.subresource else request.name
-    return evolve(request, because="", note=None, body=body, name=name)
+    options = request.options
+    if options.field_manager == UNKNOWN_MANAGER:
+        options = evolve(options, field_manager="")
+    return evolve(request, because="", note=None, body=body, name=name, options=options)
 
 
 # --- CLIENT-1

@@ -108,25 +108,6 @@ def test_d_90_a_store_has_prefixes_and_no_leases():
 # --- the API server -------------------------------------------------------------------------------
 
 
-def test_d_12_server_side_apply_is_no_media_type_here():
-    world = World()
-    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
-    assert (
-        world.http(
-            "PATCH",
-            f"{PODS_PATH}/a?fieldManager=me",
-            {},
-            {"content-type": "application/apply-patch+yaml"},
-        ).code
-        == 415
-    )
-
-
-def test_d_13_objects_have_no_managed_fields():
-    code, made = posted(World(), PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))
-    assert code == 201 and "managedFields" not in made["metadata"]
-
-
 @pytest.mark.parametrize("form", ["application/vnd.kubernetes.protobuf", "application/cbor"])
 def test_d_16_objects_are_answered_in_json_or_not_at_all(form):
     world = World()
@@ -233,12 +214,8 @@ def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():
     assert "annotations" not in shown["metadata"] and "metrics" not in shown["spec"]
 
 
-def test_d_25_managed_fields_and_pairs_of_keys_are_not_looked_at():
+def test_d_25_pairs_of_keys_are_not_looked_at():
     world = World()
-    managed = {
-        "metadata": {"name": "a", "managedFields": [{"operation": "Odd", "fieldsType": "FieldsV0"}]}
-    }
-    assert posted(world, "/api/v1/namespaces/default/configmaps", managed)[0] == 201
     pem = [
         b64encode(f"-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n".encode()).decode()
         for what in ("CERTIFICATE", "PRIVATE KEY")

@@ -14,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 __all__ = [
+    "NO_FIELDS",
     "SOME",
     "ZERO_IS_ABSENT",
     "Base64",
     "Bytes",
     "Count32",
     "Count64",
+    "FieldsV1",
     "Flag",
     "Float",
     "Int32",
@@ -101,6 +103,11 @@ Bytes = Annotated[str, Meta(pattern=_BASE64, min_length=1)]
 
 Json = Any
 """Any JSON tree. Lists are lists; nothing in it may be changed."""
+
+FieldsV1 = Raw
+"""The fields of one manager as JSON text. Objects of the same shape share it, and it is written
+without being read (APPLY-3)."""
+NO_FIELDS = FieldsV1()
 
 
 def empty_tuple() -> tuple[Any, ...]:

@@ -270,6 +270,10 @@ def _json(value: Any, _path: Path, _problems: list[str]) -> Any:
     return value
 
 
+def _fields(value: Any, _path: Path, _problems: list[str]) -> base.FieldsV1:
+    return base.FieldsV1(msgspec.json.encode(value))
+
+
 _SCALARS: dict[Any, tuple[Converter, Any, str]] = {
     str: (_string, "", "string"),
     bool: (_boolean, False, "bool"),
@@ -286,6 +290,7 @@ _SCALARS: dict[Any, tuple[Converter, Any, str]] = {
     base.MicroTime: (_time(canonical_micro_time), None, "v1.MicroTime"),
     base.Base64: (_base64, "", "[]uint8"),
     base.Bytes: (_base64, "", "[]uint8"),
+    base.FieldsV1: (_fields, base.NO_FIELDS, "v1.FieldsV1"),
     Any: (_json, None, "interface {}"),
 }
 

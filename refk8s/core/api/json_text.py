@@ -56,6 +56,15 @@ def parse(data: bytes) -> Any:
     return _without_surrogates(tree) if _ESCAPED_SURROGATE.search(data) else tree
 
 
+def holds_repeated(tree: Any) -> bool:
+    """Whether a key is repeated in an object of a parsed tree."""
+    if isinstance(tree, Repeated):
+        return True
+    if isinstance(tree, dict):
+        return any(map(holds_repeated, tree.values()))
+    return isinstance(tree, list) and any(map(holds_repeated, tree))
+
+
 def check_depth(data: bytes) -> None:
     """Raise MalformedJson if the document nests deeper than DEPTH_MAX. Only a document with that
     many brackets is examined."""

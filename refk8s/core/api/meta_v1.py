@@ -5,7 +5,23 @@ The rules these records obey: spec/object_model.md, OBJ-1 to OBJ-4.
 
 from typing import Annotated, Any
 
-from refk8s.core.api.base import SOME, Count32, Count64, Int32, Int64, Json, Record, Text, Time, constant, empty_tuple, field, null
+from refk8s.core.api.base import (
+    NO_FIELDS,
+    SOME,
+    Count32,
+    Count64,
+    FieldsV1,
+    Int32,
+    Int64,
+    Json,
+    Record,
+    Text,
+    Time,
+    constant,
+    empty_tuple,
+    field,
+    null,
+)
 
 
 class GroupVersionForDiscovery(Record, frozen=True, kw_only=True):
@@ -141,7 +157,7 @@ class ManagedFieldsEntry(Record, frozen=True, kw_only=True):
     api_version: Text | None = None
     time: Time | None = None
     fields_type: Text | None = None
-    fields_v1: Json = None
+    fields_v1: FieldsV1 = NO_FIELDS
     subresource: Text | None = None
 
 
@@ -169,7 +185,7 @@ class ObjectMeta(Record, frozen=True, kw_only=True):
     annotations: Annotated[dict[str, str], SOME] | None = None
     owner_references: Annotated[tuple[OwnerReference, ...], SOME] | None = None
     finalizers: Annotated[tuple[str, ...], SOME] | None = None
-    managed_fields: Annotated[tuple[ManagedFieldsEntry, ...], SOME] | None = None
+    managed_fields: tuple[ManagedFieldsEntry, ...] | None = None
 
 
 class Object(Record, frozen=True, kw_only=True):

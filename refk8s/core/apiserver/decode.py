@@ -21,14 +21,16 @@ from refk8s.core.api.codec import (
     parse,
 )
 from refk8s.core.api.custom import CustomObject
+from refk8s.core.api.json_text import holds_repeated
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch
 from refk8s.core.api.resources import Resource
-from refk8s.core.api.status import ApiError
+from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.accept import JSON, PROTOBUF, YAML
 from refk8s.core.apiserver.custom.objects import decoded
 from refk8s.core.apiserver.custom.schema import schema_tree
-from refk8s.core.apiserver.patch import accepted_media_types
+from refk8s.core.apiserver.patch import APPLY_PATCH, accepted_media_types
+from refk8s.core.apiserver.read import invalid_options
 from refk8s.core.apiserver.route import Target, delete_options
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def decode_body(
         case "create" | "update":
             return _object(target, media_type, body, read_yaml)
         case "patch":
-            return _patch(target, media_type, body), ()
+            return _patch(target, media_type, body, read_yaml)
         case "delete" | "deletecollection":
             return (
                 _delete_options(media_type, body, read_yaml)
@@ -63,7 +65,9 @@ def decode_body(
     return None, ()
 
 
-def _patch(target: Target, media_type: str, body: bytes) -> Patch:
+def _patch(
+    target: Target, media_type: str, body: bytes, read_yaml: ReadYaml | None
+) -> tuple[Patch, tuple[str, ...]]:
     accepted = accepted_media_types(
         None
         if target.resource.is_custom and target.subresource != "scale"
@@ -73,7 +77,46 @@ def _patch(target: Target, media_type: str, body: bytes) -> Patch:
         listed = ", ".join(accepted)
         words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
         raise ApiError(status.unsupported_media_type(words))
-    return Patch(media_type, body)
+    options = target.options
+    causes = []
+    if media_type == APPLY_PATCH and not options.field_manager:
+        causes.append(Cause(status.REQUIRED, "fieldManager", "is required for apply patch"))
+    if media_type != APPLY_PATCH and options.force:
+        words = "may not be specified for non-apply patch"
+        causes.append(Cause(status.FORBIDDEN, "force", words))
+    if causes:
+        raise ApiError(invalid_options("PatchOptions", causes))
+    if media_type != APPLY_PATCH:
+        return Patch(media_type, body), ()
+    document, warnings = _configuration(body, options.field_validation or "Warn", read_yaml)
+    return Patch(media_type, document), warnings
+
+
+def _configuration(
+    body: bytes, validation: str, read_yaml: ReadYaml | None
+) -> tuple[Any, tuple[str, ...]]:
+    """The tree of an applied configuration, which is YAML or JSON, and warnings of repeated keys
+    (APPLY-10)."""
+    try:
+        tree = parse(body)
+        repeated = holds_repeated(tree)
+        if not repeated or read_yaml is None:
+            return tree, ()
+    except MalformedJson as error:
+        if read_yaml is None:
+            raise ApiError(status.bad_request(f"error decoding YAML: {error}")) from None
+    try:
+        document = read_yaml(body)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        words = f"error decoding YAML: error converting YAML to JSON: {error}"
+        raise ApiError(status.bad_request(words)) from None
+    if not document.duplicates or validation == "Ignore":
+        return document.tree, ()
+    lines = "\n  ".join(document.duplicates)
+    words = f"error converting YAML to JSON: yaml: unmarshal errors:\n  {lines}"
+    if validation == "Strict":
+        raise ApiError(status.bad_request(f"error strict decoding YAML: {words}"))
+    return document.tree, document.duplicates
 
 
 def _read(

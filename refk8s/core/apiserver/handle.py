@@ -26,10 +26,11 @@ from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete as deleting
-from refk8s.core.apiserver import read, reviews, subresources, versions, watch, write
+from refk8s.core.apiserver import patch, read, reviews, subresources, versions, watch, write
 from refk8s.core.apiserver.admission import admit, removed
 from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.admission.node_restriction import restrict
+from refk8s.core.apiserver.apply.track import with_managers, without_new_times
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.authorize.further import check_further, require_create
 from refk8s.core.apiserver.custom import definitions, objects
@@ -112,11 +113,16 @@ def _create(exchange: Exchange) -> Written:
     return _create_as(exchange, strategy_of(resource), obj, name)
 
 
-def _create_as(exchange: Exchange, strategy: Strategy, obj: Any, name: str) -> Written:
+def _create_as(
+    exchange: Exchange, strategy: Strategy, obj: Any, name: str, *, is_applied: bool = False
+) -> Written:
     request, store, context = exchange.request, exchange.store, exchange.context
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
     obj = _defaulted(resource, obj, None)
+    if not is_applied:
+        requested = request.requested_resource or resource
+        obj = with_managers(request, requested, None, obj, context)  # APPLY-12
     admission = admit(exchange, obj, None)
     obj = admission.object
     restrict(request, obj, None, store)
@@ -156,8 +162,10 @@ def _update(exchange: Exchange) -> Written:
 
 
 def _patch(exchange: Exchange) -> Written:
-    """PATCH: the object is changed by a patch."""
+    """PATCH: the object is changed by a patch, or a configuration is applied."""
     request, resource = exchange.request, exchange.request.resource
+    if _patch_of(request).media_type == patch.APPLY_PATCH:
+        return _apply(exchange)
     strategy = strategy_of(resource)
     record = read.find(request, exchange.store)
     body, warnings = write.patched(
@@ -172,19 +180,56 @@ def _patch(exchange: Exchange) -> Written:
     return _change(exchange, strategy, record, body, warnings)
 
 
+def _apply(exchange: Exchange) -> Written:
+    """PATCH: a configuration is applied; the object is created if it does not exist
+    (APPLY-15)."""
+    from refk8s.core.apiserver.apply.apply import apply, read_configuration
+
+    request, resource = exchange.request, exchange.request.resource
+    record = exchange.store.get(resource.key(request.namespace, request.name))
+    if record is None and request.subresource:
+        raise ApiError(status.not_found(resource, request.name))
+    config = read_configuration(resource, _patch_of(request).document)
+    live = None if record is None else record.value
+    body = apply(request, resource, live, config, exchange.context)
+    strategy = strategy_of(resource)
+    write.identify(request, body.metadata)
+    if record is not None:
+        write.guard(request, strategy, record, body.metadata)
+        return _change(exchange, strategy, record, body, (), is_applied=True)
+    if body.metadata.uid:
+        raise ApiError(status.conflict(resource, request.name, _no_such_uid(body.metadata.uid)))
+    require_create(exchange)
+    creation = evolve(exchange, request=evolve(request, body=body))
+    obj = write.identify_new(creation.request)
+    return _create_as(creation, strategy, obj, request.name, is_applied=True)
+
+
+def _no_such_uid(uid: str) -> str:
+    return (
+        f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+    )
+
+
 def _change(
     exchange: Exchange,
     strategy: Strategy,
     record: Record[Any],
     body: Any,
     warnings: tuple[str, ...],
+    *,
+    is_applied: bool = False,
 ) -> Written:
-    """The common stages of update and patch, given the requested object."""
+    """The common stages of update and patch, given the requested object. `is_applied`: it has its
+    managedFields already."""
     request, store = exchange.request, exchange.store
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
     if request.subresource not in ("status", "approval"):
         new = _defaulted(resource, new, old)
+    if not is_applied:
+        requested = request.requested_resource or resource
+        new = with_managers(request, requested, old, new, exchange.context)  # APPLY-12
     admission = admit(exchange, new, old)
     restrict(request, admission.object, old, store)
     check_further(exchange, admission.object, old)
@@ -194,6 +239,7 @@ def _change(
     validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.requested_resource or resource, new, old))
     charged = admission_check(exchange, new, old)
+    new = without_new_times(old, new)
     if not request.subresource:
         warnings += warnings_of(request.requested_resource or resource, new, old)  # WARN-2
     if deleting.is_emptied(old, new):  # DEL-4

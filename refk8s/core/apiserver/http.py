@@ -21,6 +21,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import TABLE, Form, accept
+from refk8s.core.apiserver.apply.managers import program_of
 from refk8s.core.apiserver.authenticate import authenticate
 from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_path, is_open
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
@@ -193,6 +194,9 @@ def _received(
         body, odd = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
         warnings += odd
     request = _request(target, body, user)
+    if verb in ("create", "update", "patch") and not target.options.field_manager:
+        agent = program_of(wire.headers.get("user-agent", ""))
+        request = evolve(request, options=evolve(target.options, field_manager=agent))
     return Received(request, form, target.include_object, target.pretty, warnings)
 
 

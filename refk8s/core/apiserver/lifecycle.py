@@ -9,8 +9,7 @@ Rules API-1, API-2, API-4, API-5, DEL-1, DEL-2, DEL-4 (spec/api.md).
     without finalizers  removed (DEL-4)
 
 Source: API conventions, "Metadata"; Kubernetes documentation, "Finalizers" and "Garbage
-Collection". Left out: managedFields, which are part of server-side apply; selfLink, which
-Kubernetes no longer writes.
+Collection". Left out: selfLink, which Kubernetes no longer writes.
 """
 
 from typing import TypeVar
@@ -59,7 +58,6 @@ def begin(
         deletion_timestamp=None,
         deletion_grace_period_seconds=None,
         self_link=None,
-        managed_fields=None,
         labels=metadata.labels or None,
         annotations=metadata.annotations or None,
         finalizers=metadata.finalizers or None,
@@ -82,7 +80,6 @@ def carry_over(old: ObjectMeta, new: ObjectMeta) -> ObjectMeta:
         deletion_timestamp=old.deletion_timestamp or new.deletion_timestamp,
         deletion_grace_period_seconds=old.deletion_grace_period_seconds if grace is None else grace,
         self_link=None,
-        managed_fields=None,
         labels=new.labels or None,
         annotations=new.annotations or None,
         finalizers=new.finalizers or None,

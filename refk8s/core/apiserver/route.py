@@ -361,10 +361,6 @@ def _write_options(
                     manager,
                 )
             )
-        if force and kind == "PatchOptions":
-            causes.append(
-                Cause(status.FORBIDDEN, "force", "may not be specified for non-apply patch")
-            )
         if causes:
             raise ApiError(invalid_options(kind, causes))
         return Options(

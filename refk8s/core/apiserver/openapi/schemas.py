@@ -63,6 +63,7 @@ _PLAIN: dict[Any, Tree] = {
     base.Base64: {"type": "string", "format": "byte"},
     base.Bytes: {"type": "string", "format": "byte"},
     base.Json: {"type": "object"},
+    base.FieldsV1: {"type": "object"},
 }
 
 

@@ -4,8 +4,8 @@
 `apply` returns an object (as a JSON tree) after a patch of one of three media types. It never
 changes its arguments, so the same patch can be applied again to a newer state of the object.
 Decoding and validation check the result later. Source: Kubernetes documentation, "Kubernetes API
-Concepts" and "Update API Objects in Place Using kubectl patch". Left out:
-application/apply-patch+yaml (server-side apply), which needs field managers.
+Concepts" and "Update API Objects in Place Using kubectl patch". Server-side apply is in
+core/apiserver/apply.
 """
 
 from refk8s.core.api.request import Patch
@@ -15,20 +15,29 @@ from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 from refk8s.core.apiserver.patch.merge_patch import merge
 from refk8s.core.apiserver.patch.strategic import merge_strategically
 
-__all__ = ["JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "accepted_media_types", "apply"]
+__all__ = [
+    "APPLY_PATCH",
+    "JSON_PATCH",
+    "MERGE_PATCH",
+    "STRATEGIC_MERGE_PATCH",
+    "accepted_media_types",
+    "apply",
+]
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+"""Server-side apply, which is in core/apiserver/apply."""
 
 
 def accepted_media_types(record: type | None) -> tuple[str, ...]:
     """The media types that PATCH accepts. A custom resource (no record) has no declared merge keys,
     so no strategic merge patch (PATCH-2)."""
     return (
-        (JSON_PATCH, MERGE_PATCH)
+        (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
         if record is None
-        else (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+        else (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
     )
 
 
@@ -39,7 +48,7 @@ def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
     an unsupported media type (PATCH-2), 400 for a document that is not a patch (PATCH-3), 413 for
     too many operations, 422 for a patch that does not apply (PATCH-5).
     """
-    if patch.media_type not in accepted_media_types(record):
+    if patch.media_type == APPLY_PATCH or patch.media_type not in accepted_media_types(record):
         accepted = ", ".join(accepted_media_types(record))
         raise ApiError(
             unsupported_media_type(

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from attrs import frozen
+from msgspec.structs import replace
 
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import Cause
@@ -339,9 +340,9 @@ def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Caus
 
 
 def _check_changed_metadata(resource: Resource, checks: "_Checks", new: Any, old: Any) -> Causes:
-    if (
-        new.metadata == old.metadata
-    ):  # in most writes of a status the metadata does not change, and was checked before
+    # In most writes of a status only managedFields of the metadata change, and the rest was checked
+    # before.
+    if replace(new.metadata, managed_fields=old.metadata.managed_fields) == old.metadata:
         return []
     any_finalizer = checks.any_finalizer or checks.metadata_last
     causes = check_metadata(
