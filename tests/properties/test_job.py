@@ -177,8 +177,20 @@ def never_too_many(before, after):
         yield from job_6_one_pod_for_each_index(owner, alive)
 
 
+def suspend(cluster, which):
+    """A user suspends or resumes the Job, or changes its parallelism."""
+    changed = ({"suspend": True}, {"suspend": False}, {"parallelism": 1}, {"parallelism": 3})[
+        which % 4
+    ]
+    [owner] = stored(cluster, JOBS)
+    if changed.get("parallelism", 9) < (owner.spec.parallelism or 0):
+        return cluster  # more pods than that may be active for a while
+    return patch(cluster, JOBS, "work", {"spec": changed})
+
+
 def finish_all(cluster, check):
     """Let every pod succeed until nothing happens any more."""
+    cluster = suspend(cluster, 1)
     for _ in range(40):
         cluster = runs.settle(cluster, check, seconds_max=700)
         alive = [p for p in stored(cluster, PODS) if p.status.phase not in ("Succeeded", "Failed")]
@@ -211,7 +223,10 @@ def test_job_1_job_2_job_3_job_6_job_11_a_job_ends_and_counts_each_pod_once_what
 ):
     """JOB-1, JOB-2, JOB-3, JOB-6, JOB-11: views are late, answers are lost, requests arrive twice."""
     cluster = start_all(create(new_cluster(JOB), owner))
-    users = [lambda c, w=w: nature(c, w) for w in range(6)]
+    users = [
+        *[lambda c, w=w: nature(c, w) for w in range(6)],
+        *[lambda c, w=w: suspend(c, w) for w in range(4)],
+    ]
     cluster = live(cluster, drawn, never_too_many, (), ("lose", "twice", "cut"), users)
     assert_ended(finish_all(cluster, never_too_many))
 
@@ -221,7 +236,10 @@ def test_job_1_job_2_job_3_job_6_job_11_a_job_ends_and_counts_each_pod_once_what
 def test_job_1_job_3_each_pod_is_counted_once_although_the_controller_crashes(owner, drawn):
     """JOB-1, JOB-3."""
     cluster = start_all(create(new_cluster(JOB), owner))
-    users = [lambda c, w=w: nature(c, w) for w in range(6)]
+    users = [
+        *[lambda c, w=w: nature(c, w) for w in range(6)],
+        *[lambda c, w=w: suspend(c, w) for w in range(4)],
+    ]
     cluster = live(cluster, drawn, counted_once, (), ("crash", "lose", "twice"), users)
     assert_ended(finish_all(cluster, counted_once))
 
@@ -606,6 +624,7 @@ def test_job_13_a_suspended_job_has_no_pods_and_a_resumed_one_starts_anew():
     running = job(suspend=True, start_time=ago(50))
     plan = plan_for(JOB, running, its_pod("p0", running))
     assert [r.name for r in sent(plan, "delete")] == ["p0"] and untracked(plan) == ["p0"]
+    assert status_of(plan).start_time is None
     resumed = change(owner, suspend=False, conditions=status.conditions, start_time=ago(50))
     after = statuses(plan_for(JOB, resumed))[0]
     [found] = [c for c in after.conditions if c.type == "Suspended"]

@@ -331,6 +331,9 @@ def compute_status(
         return replace(status, conditions=(*conditions, target))
     if active or terminating or any(map(is_tracked, pods)) or _has_uncounted(status):
         return status
+    if status.start_time is None and job.spec.completions != 0:
+        # It was suspended when it was decided that it ends; a finished Job has a start (VAL-80).
+        status = replace(status, start_time=timestamp(now))
     is_complete = target.type == SUCCESS_CRITERIA_MET
     kind = COMPLETE if is_complete else JOB_FAILED
     last = new_condition(kind, target.reason or "", target.message or "", now)
@@ -353,6 +356,7 @@ def _with_suspension(job: Job, status: JobStatus, now: Instant) -> JobStatus:
         return status
     if suspended:
         changed = new_condition(SUSPENDED, "JobSuspended", "Job suspended", now)
+        status = replace(status, start_time=None)
     else:
         changed = new_condition(SUSPENDED, "JobResumed", "Job resumed", now, "False")
         status = replace(status, start_time=timestamp(now))

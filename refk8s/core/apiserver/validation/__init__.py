@@ -241,7 +241,10 @@ _KINDS = {
         approval="certificates.validate_approval",
     ),
     "batch_v1.Job": Kind(
-        "batch.validate_job", "batch.validate_job_update", "batch.validate_job_status", whole=True
+        "batch.validate_job",
+        "batch.validate_job_update",
+        "job_status.validate_job_status",
+        whole=True,
     ),
     "batch_v1.CronJob": Kind("batch.validate_cron_job", "batch.validate_cron_job_update"),
     "networking_v1.Ingress": Kind(

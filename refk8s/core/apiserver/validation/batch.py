@@ -7,7 +7,7 @@ Source: Kubernetes documentation, "Jobs" (pod selector, indexed jobs, suspending
 from msgspec.structs import replace
 
 from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
-from refk8s.core.api.core_v1 import PodSpec, PodTemplateSpec, ResourceRequirements
+from refk8s.core.api.core_v1 import Affinity, PodSpec, PodTemplateSpec, ResourceRequirements
 from refk8s.core.api.cron_schedule import ScheduleError, parse_schedule
 from refk8s.core.api.time_zones import TIME_ZONES
 from refk8s.core.apiserver.validation.field import (
@@ -214,10 +214,11 @@ def validate_job_update(new: Job, old: Job) -> Causes:
 
 def _without_directives(template: PodTemplateSpec) -> PodSpec:
     """The part of the template that is immutable for a job that has not started: all but node
-    selector, tolerations, affinity, gates and resources."""
-    spec = replace(
-        template.spec, node_selector=None, tolerations=None, affinity=None, scheduling_gates=None
-    )
+    selector, node affinity, tolerations, gates and resources."""
+    spec = replace(template.spec, node_selector=None, tolerations=None, scheduling_gates=None)
+    if spec.affinity is not None:
+        others = replace(spec.affinity, node_affinity=None)
+        spec = replace(spec, affinity=None if others == Affinity() else others)
     bare = tuple(
         [replace(container, resources=ResourceRequirements()) for container in spec.containers]
     )
@@ -225,19 +226,6 @@ def _without_directives(template: PodTemplateSpec) -> PodSpec:
         [replace(container, resources=ResourceRequirements()) for container in spec.init_containers]
     )
     return replace(spec, containers=bare, init_containers=first)
-
-
-def validate_job_status(new: Job, old: Job) -> Causes:
-    causes: Causes = []
-    status = new.status
-    for count, name in (
-        (status.active, "active"),
-        (status.succeeded, "succeeded"),
-        (status.failed, "failed"),
-        (status.ready, "ready"),
-    ):
-        causes += not_negative(f"status.{name}", count)
-    return causes
 
 
 def validate_cron_job(cron_job: CronJob) -> Causes:
