@@ -1,5 +1,5 @@
 """The simulated shell, its files, and what containers on simulated nodes do. Rules SHELL-1 ...
-SHELL-10 (spec/shell.md)."""
+SHELL-12 (spec/shell.md)."""
 
 import io
 import tarfile
@@ -142,6 +142,25 @@ SCRIPTS = [
     ("for i in 1 2 3; do [ $i = 2 ] && continue; [ $i = 3 ] && break; echo $i; done", 0, "1\n"),
     ("sleep 1000 & wait; echo done", 0, "done\n"),
     ("trap 'exit 0' TERM; until false; do exit 5; done", 5, ""),
+    (
+        "if [[ -r /nosuch ]] ; then exit 0 ; else touch /shared/foo ; [[ -r /shared/foo ]]; echo $?; exit 1 ; fi",
+        1,
+        "0\n",
+    ),
+    ("[[ 1 -ne 0", 2, ""),
+    (
+        "expr 7 % 4; expr 2 + 3 '*' 4; expr '(' 2 + 3 ')' '*' 4; expr 3 - 3; echo $?",
+        0,
+        "3\n14\n20\n0\n1\n",
+    ),
+    ("expr a = a; expr 10 '>' 9; expr b '<' a; expr '' '|' x; expr -7 / 2", 0, "1\n1\n0\nx\n-3\n"),
+    ("expr 1 / 0; echo $?; expr 1 +; echo $?; expr a + 1; echo $?; expr 1 2; expr", 2, "2\n2\n2\n"),
+    ("if [ $(expr ${N:-3} % 2) -ne 0 ]; then exit 1; else exit 0; fi", 1, ""),
+    ("f() { echo $1 $#; return 4; echo never; }; f a b; echo $? $#", 0, "a 2\n4 0\n"),
+    ("f()\n{\n exit 6\n}\nf; echo never", 6, ""),
+    ("x=1; f() (x=2); f; g() { x=3; }; echo $x; g; echo $x", 0, "1\n3\n"),
+    ("f() { f; }; f", 2, ""),
+    ("echo $(( $RANDOM / 16384 )) $(( $RANDOM / 16384 )) $(( $RANDOM / 16384 ))", 0, "1 0 1\n"),
 ]
 
 
@@ -170,6 +189,8 @@ PIECES = st.sampled_from([
 @example("sh -c 'sh -c \"sh\"'")
 @example("echo $((1/0)) $((9**9**9)) $((1<<99999))")
 @example("f() { :; }")
+@example("f() " * 300)
+@example("f() { f; f; f; }; f")
 @settings(max_examples=300)
 def test_shell_2_any_text_ends_or_is_a_syntax_error_and_is_the_same_twice(script: str) -> None:
     """SHELL-1: the same answers give the same asks."""
@@ -503,3 +524,29 @@ def test_shell_1_a_probe_that_reads_or_loops_has_an_end() -> None:
         course, said = compute_command(scene(), ("sh", "-c", script), START)
         assert course.takes is None or course.takes == 0
         assert len(said) <= courses.LOG_BYTES_MAX + (1 << 21)
+
+
+STOPPED = [
+    (
+        "_term(){\n sleep 5\n exit 143\n}\ntrap _term SIGTERM\nwhile true; do\n sleep 1\ndone",
+        (5, 143),
+    ),
+    ("trap 'exit 7' TERM; sleep 1000", (0, 7)),
+    ("trap 'echo bye' TERM INT; sleep 1000", (None, 0)),
+    ("sleep 20; trap 'exit 7' TERM; sleep 1000", None),
+    ("trap 'exit 7' INT; sleep 1000", None),
+    ("trap '(' TERM; sleep 1000", (None, 0)),
+    ("sleep 1000", None),
+]
+
+
+@pytest.mark.parametrize(("script", "end"), STOPPED)
+def test_shell_12_a_trap_of_sigterm_is_run_at_the_stop(script: str, end: Any) -> None:
+    """Ten seconds after the start."""
+    scene = Scene(config("sh", "-c", script), "web", VOLUMES)
+    found = courses.compute_stop(scene, START, START + 10 * SECOND)
+    if end is None:
+        assert found is None
+    else:
+        takes = None if end[0] is None else end[0] * SECOND
+        assert found is not None and (found.takes, found.exit_code) == (takes, end[1])

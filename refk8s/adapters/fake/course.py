@@ -14,6 +14,7 @@ is not kept: reading the log runs the program again.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from immutables import Map
 from msgspec import Struct
@@ -43,6 +44,9 @@ from refk8s.adapters.fake.shell.system_calls import (
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.ports import ContainerConfig, WriteVolume
 
+if TYPE_CHECKING:
+    from refk8s.adapters.fake.shell.interpreter import Shell
+
 STEPS_MAX = 2000
 """A program that has not ended after this many commands counts as one that never ends."""
 LOG_STEPS_MAX = 20_000
@@ -52,6 +56,8 @@ WORK_FACTOR = 8
 """The factor by which work beyond a single command counts more in a log, which is computed while
 other requests wait."""
 CHANGES_MAX = 1000
+NOT_ENDED = 255
+"""The exit code of a trap after which the script goes on (-1 in eight bits)."""
 MOMENT = SECOND
 
 Disks = Map[str, Disk]
@@ -149,6 +155,10 @@ def command_of(config: ContainerConfig) -> list[str]:
 
 def main_program(scene: Scene, disks: Keeper) -> Program:
     """The program of the container itself."""
+    return _main_shell(scene, disks).run_words(command_of(scene.config) or [""])
+
+
+def _main_shell(scene: Scene, disks: Keeper) -> "Shell":
     from refk8s.adapters.fake.shell.container import forever, make_shell, moment
 
     config = scene.config
@@ -157,7 +167,7 @@ def main_program(scene: Scene, disks: Keeper) -> Program:
         config, scene.hostname, files, moment if config.runs_to_end else forever, config.stdin
     )
     shell.terminal = config.tty
-    return shell.run_words(command_of(config) or [""])
+    return shell
 
 
 def compute_course(scene: Scene, now: Instant) -> Course:
@@ -166,6 +176,29 @@ def compute_course(scene: Scene, now: Instant) -> Course:
         return Course(MOMENT) if scene.config.runs_to_end else Course()
     draft = Draft(scene, now)
     return _run(main_program(scene, draft), draft, now)
+
+
+def compute_stop(scene: Scene, started: Instant, now: Instant) -> Course | None:
+    """The course of the container after SIGTERM, if its script has a trap for it (SHELL-12). It
+    never ends if the trap does not end the script. None: there is no trap."""
+    command = command_of(scene.config)
+    if not any("trap" in word for word in command):
+        return None
+    draft = Draft(scene, started)
+    shell = _main_shell(scene, draft)
+    played, steps = _play(shell.run_words(command), draft), 0
+    for call in played:
+        steps += call.cost if isinstance(call, Tick) else 0
+        if steps > STEPS_MAX or draft.at >= now or isinstance(call, Forever | Read):
+            break
+    running = shell.running if shell.running is not None else shell
+    found = None
+    if running.traps.get("TERM"):
+        draft = Draft(scene, now)
+        course = _run(running.run_trap("TERM"), draft, now)
+        found = course if course.exit_code != NOT_ENDED else Course(None, 0, course.changes)
+    played.close()
+    return found
 
 
 def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tuple[Course, bytes]:

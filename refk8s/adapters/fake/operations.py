@@ -6,7 +6,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.adapters.fake.course import Course, command_of, compute_command, compute_course
+from refk8s.adapters.fake.course import (
+    Course,
+    command_of,
+    compute_command,
+    compute_course,
+    compute_stop,
+)
 from refk8s.adapters.fake.state import (
     IMAGE_BYTES,
     IMAGE_USER,
@@ -276,6 +282,10 @@ def _stop(world: S, operation: StopContainer, now: Instant, chance: Chance) -> C
     grace = operation.grace_period_seconds * SECOND
     takes = seconds(fake, "FAKE_STOP_SECONDS")
     code = int(scripted(fake, "FAKE_EXIT_CODE") or TERMINATED)
+    if fake.ends_at > now and not takes:
+        course = compute_stop(scene(world, fake), fake.status.started_at, now)
+        if course is not None:
+            takes, code = grace + 1 if course.takes is None else course.takes, course.exit_code
     if takes == 0:
         world = end(world, fake, code, now)
         return world, Done(world.containers[operation.container_id].status)

@@ -1,4 +1,4 @@
-"""test and [: conditions on texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017,
+"""test, [ and [[: conditions on texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017,
 "test"."""
 
 import re
@@ -15,13 +15,13 @@ class _Problem(Exception):
     pass
 
 
-def test(closed: bool) -> Builtin:
-    """`closed`: as [, with a closing ]."""
+def test(end: str) -> Builtin:
+    """`end`: the last word that [ and [[ need; empty for test."""
 
     def run(shell: Shell, arguments: list[str]) -> Program:
         words = list(arguments)
-        if closed and (not words or words.pop() != "]"):
-            yield Write(STDERR, b"sh: [: missing ]\n")
+        if end and (not words or words.pop() != end):
+            yield Write(STDERR, f"sh: {'[' * len(end)}: missing {end}\n".encode())
             return 2
         try:
             return int(not _either(shell, words))

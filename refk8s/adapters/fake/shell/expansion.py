@@ -6,6 +6,7 @@ Source: POSIX.1-2017, "Shell Command Language" (word expansions).
 
 import fnmatch
 from collections.abc import Generator
+from hashlib import blake2b
 from posixpath import basename, dirname, join
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,11 @@ def get(shell: "Shell", name: str) -> str | None:
             return ""
         case "-":
             return "e" if shell.stops_on_error else ""
+        case "RANDOM":
+            # The same in every run (SHELL-1), and different in each container.
+            shell.randoms += 1
+            text = f"{shell.hostname} {shell.randoms}".encode()
+            return str(int.from_bytes(blake2b(text, digest_size=2).digest(), "big") >> 1)
     if name.isdigit():
         return (
             shell.arguments[int(name)]

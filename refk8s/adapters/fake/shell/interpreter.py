@@ -13,11 +13,21 @@ from typing import Any
 from refk8s.adapters.fake.files import NO_FILE, FileProblem, Files
 from refk8s.adapters.fake.shell.expansion import VALUE_CHARACTERS_MAX, expand, expand_one
 from refk8s.adapters.fake.shell.parser import parse
-from refk8s.adapters.fake.shell.running import Exit, Leave, Stdin, Steps, caught, is_endless, routed
+from refk8s.adapters.fake.shell.running import (
+    Exit,
+    Leave,
+    Return,
+    Stdin,
+    Steps,
+    caught,
+    is_endless,
+    routed,
+)
 from refk8s.adapters.fake.shell.syntax import (
     Case,
     Command,
     For,
+    Function,
     Group,
     If,
     Loop,
@@ -66,6 +76,10 @@ class Shell:
         self.cwd = cwd
         self.stdin = Stdin()
         self.status = 0
+        self.functions: dict[str, Command] = {}
+        self.traps: dict[str, str] = {}  # by the name of the signal, without SIG
+        self.randoms = 0  # how often $RANDOM was read
+        self.running: Shell | None = None  # the shell that `sh` runs
         self.arguments: list[str] = ["sh"]
         self.stops_on_error = False
         self.calls = 0
@@ -113,6 +127,7 @@ class Shell:
             self.files, self.variables, self.hostname, self.programs, self.unknown, self.cwd
         )
         made.exported = set(self.exported)
+        made.functions = dict(self.functions)
         made.stdin = self.stdin
         made.arguments = self.arguments
         made.status = self.status
@@ -266,6 +281,9 @@ class Shell:
                     yield from self.run(body)
             case If(branches, otherwise):
                 yield from self._if(branches, otherwise)
+            case Function(name, definition):
+                self.functions[name] = definition
+                self.status = 0
             case Loop(condition, body, until):
                 yield from self._loop(condition, body, until)
             case For(name, words, body):
@@ -283,6 +301,36 @@ class Shell:
                         if fnmatch.fnmatchcase(value, (yield from expand_one(self, pattern))):
                             yield from self.run(body)
                             return
+
+    def _call(self, body: Command) -> Builtin:
+        """A function as a program: it runs in this shell, with arguments of its own."""
+
+        def run(shell: "Shell", arguments: list[str]) -> Program:
+            if shell.calls >= CALLS_MAX:
+                raise SyntaxProblem("too many functions inside each other")
+            outer = shell.arguments
+            shell.arguments = [outer[0], *arguments]
+            shell.calls += 1
+            try:
+                yield from shell._command(body)
+            except Return as end:
+                return end.code
+            finally:
+                shell.arguments = outer
+                shell.calls -= 1
+            return shell.status
+
+        return run
+
+    def run_trap(self, signal: str) -> Program:
+        """Do what the script keeps for a signal. Returns -1 if the shell goes on afterwards."""
+        try:
+            yield from self.run(parse(self.traps[signal]))
+        except Exit as end:
+            return end.code
+        except (FileProblem, Leave, SyntaxProblem):
+            return -1
+        return -1
 
     def _test(self, condition: Script) -> Steps:
         self._tested += 1
@@ -338,7 +386,8 @@ class Shell:
                 else 0
             )
             return
-        program = self.find(fields[0])
+        called = self.functions.get(fields[0])
+        program = self._call(called) if called is not None else self.find(fields[0])
         before = {name: self.variables.get(name) for name, _ in values}
         newly = {name for name, _ in values if name not in self.exported}
         self.variables.update(values)

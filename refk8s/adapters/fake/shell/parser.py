@@ -9,6 +9,7 @@ from refk8s.adapters.fake.shell.syntax import (
     Case,
     Command,
     For,
+    Function,
     Group,
     If,
     Item,
@@ -24,6 +25,7 @@ from refk8s.adapters.fake.shell.syntax import (
     Word,
 )
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
 _RESERVED = frozenset(
     [
@@ -147,6 +149,8 @@ class _Parser:
         return Pipeline(tuple(commands), negated)
 
     def command(self) -> Command:
+        if self.tokens[self.at + 1 : self.at + 3] == ["(", ")"] and not self.word():
+            return Command(self.function())
         what = self.compound()
         if what is None:
             return self.simple()
@@ -154,6 +158,19 @@ class _Parser:
         while (redirection := self.redirection()) is not None:
             redirections.append(redirection)
         return Command(what, tuple(redirections))
+
+    def function(self) -> Function:
+        name = self.plain("a name")
+        if not _NAME.fullmatch(name):
+            raise SyntaxProblem("syntax error: bad function name")
+        self.at += 2
+        self.skip_lines()
+        self.depth += 1
+        if self.depth > DEPTH_MAX:
+            raise SyntaxProblem("the script is nested too deeply")
+        body = self.command()
+        self.depth -= 1
+        return Function(name, body)
 
     def compound(self) -> If | Loop | For | Case | Group | None:
         if self.next() == "(":

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from posixpath import normpath
 
 from refk8s.adapters.fake.shell.conditions import test
+from refk8s.adapters.fake.shell.expressions import expr
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 from refk8s.adapters.fake.shell.paths import PATHS, failed, to_stdout
-from refk8s.adapters.fake.shell.running import Exit, Interrupted, Leave
+from refk8s.adapters.fake.shell.running import Exit, Interrupted, Leave, Return
 from refk8s.adapters.fake.shell.system_calls import Forever, Now, Pause, Program
 from refk8s.adapters.fake.shell.tar import tar
 from refk8s.adapters.fake.shell.texts import TEXTS
@@ -53,6 +54,21 @@ def _true(code: int) -> Builtin:
 
 def _exit(shell: Shell, arguments: list[str]) -> Program:
     raise Exit(int(arguments[0]) if arguments and _NUMBER.fullmatch(arguments[0]) else shell.status)
+    yield
+
+
+def _return(shell: Shell, arguments: list[str]) -> Program:
+    raise Return(
+        int(arguments[0]) if arguments and _NUMBER.fullmatch(arguments[0]) else shell.status
+    )
+    yield
+
+
+def _trap(shell: Shell, arguments: list[str]) -> Program:
+    """Keep what is to be done at a signal; it is done only at SIGTERM (SHELL-12)."""
+    for signal in arguments[1:]:
+        shell.traps[signal.upper().removeprefix("SIG")] = arguments[0]
+    return 0
     yield
 
 
@@ -164,7 +180,7 @@ def _which(shell: Shell, arguments: list[str]) -> Program:
 
 def _sh(shell: Shell, arguments: list[str]) -> Program:
     """sh [-e] [-c script [name arguments]] | sh file | sh, which reads its script from stdin."""
-    inner = shell.child()
+    inner = shell.running = shell.child()
     rest = list(arguments)
     is_script = False
     while rest and rest[0][:1] == "-" and len(rest[0]) > 1:
@@ -351,11 +367,11 @@ def _tail(shell: Shell, arguments: list[str]) -> Program:
 
 
 PROGRAMS: dict[str, Builtin] = {
-    ":": _nothing, "true": _true(0), "false": _true(1), "exit": _exit, "return": _exit, "break": _leave(False), "continue": _leave(True),
+    ":": _nothing, "true": _true(0), "false": _true(1), "exit": _exit, "return": _return, "break": _leave(False), "continue": _leave(True),
     "cd": _cd, "export": _export, "readonly": _export, "local": _export, "unset": _unset, "set": _set, "shift": _shift, "read": _read,
     "eval": _eval, ".": _source, "source": _source, "exec": _exec, "command": _command, "which": _which, "type": _which,
-    "trap": _nothing, "wait": _nothing, "umask": _nothing, "ulimit": _nothing, "sync": _nothing, "chown": _nothing, "chgrp": _nothing,
-    "sh": _sh, "ash": _sh, "bash": _sh, "test": test(False), "[": test(True),
+    "trap": _trap, "wait": _nothing, "umask": _nothing, "ulimit": _nothing, "sync": _nothing, "chown": _nothing, "chgrp": _nothing,
+    "sh": _sh, "ash": _sh, "bash": _sh, "test": test(""), "[": test("]"), "[[": test("]]"), "expr": expr,
     "sleep": _sleep, "env": _env, "printenv": _printenv, "hostname": _hostname, "date": _date, "kill": _kill,
     "pwd": _fixed(lambda shell, arguments: shell.cwd + "\n"), "whoami": _fixed(_user), "id": _fixed(_id),
     "uname": _fixed(_uname), "nproc": _fixed(lambda shell, arguments: "1\n"),

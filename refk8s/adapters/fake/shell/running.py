@@ -30,6 +30,10 @@ class Exit(Exception):
         self.code = code & 255
 
 
+class Return(Exit):
+    """The function ends with this code; outside of functions, the shell does."""
+
+
 class Interrupted(Exception):
     """^C at a terminal; it is raised in the program where that waits."""
 

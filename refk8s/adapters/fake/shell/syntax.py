@@ -3,8 +3,9 @@
     list      pipeline { (&& | || | ; | & | newline) pipeline }
     pipeline  [!] command { | command }
     command   words and redirections | if | while | until | for | case | { list } | ( list )
+              | name ( ) command
 
-Left out: functions, here-documents, arrays and the rest of bash; anything else raises
+Left out: here-documents, arrays and the rest of bash; anything else raises
 `SyntaxProblem`. Source: POSIX.1-2017, "Shell Command Language".
 """
 
@@ -119,8 +120,15 @@ class Group(Value, frozen=True):
     subshell: bool
 
 
+class Function(Value, frozen=True):
+    """name () body"""
+
+    name: str
+    body: "Command"
+
+
 class Command(Value, frozen=True):
-    what: Simple | If | Loop | For | Case | Group
+    what: Simple | If | Loop | For | Case | Group | Function
     redirections: tuple[Redirection, ...] = ()
 
 
