@@ -132,6 +132,12 @@ _SERVER = (
         help="The authorities of the issuer's server.  [default: those of the system]",
     ),
     click.option(
+        "--encryption-provider-config",
+        default="",
+        metavar="FILE",
+        help="Which objects are encrypted in the store: an EncryptionConfiguration.",
+    ),
+    click.option(
         "--audit-policy-file", default="", metavar="FILE", help="Which requests are recorded."
     ),
     click.option(

@@ -29,6 +29,7 @@ class ServerOptions:
     authentication_config: str = ""
     oidc: Mapping[str, Any] = field(factory=dict)  # the arguments of `issuer_of_flags`
     audit: Mapping[str, Any] = field(factory=dict)  # the flags of the audit log
+    encryption_provider_config: str = ""
 
     @property
     def data(self) -> Path:

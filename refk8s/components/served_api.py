@@ -7,6 +7,7 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from refk8s.components.auditing import Auditor
     from refk8s.components.driver import Driver
+    from refk8s.components.encryption import Encryption
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.issuers import Issuers
     from refk8s.components.kubernetes_service import KubernetesService
@@ -83,6 +85,7 @@ class ServedApi:
         self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
         self._issuers: Issuers | None = None
         self._auditor: Auditor | None = None
+        self._encryption: Encryption | None = None
         self._fetching: asyncio.Task[bool] | None = None
 
     # --- starting ---------------------------------------------------------------------------------
@@ -93,6 +96,10 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if options.encryption_provider_config:
+            from refk8s.components.encryption import read_encryption
+
+            self._encryption = read_encryption(options.encryption_provider_config)
         if options.audit.get("policy_file") or options.audit.get("log_path"):
             from refk8s.components.auditing import make_auditor
 
@@ -129,6 +136,8 @@ class ServedApi:
             self._issuers = Issuers(issuers)
             config = evolve(config, issuers=self._issuers.trusted)
         config = evolve(config, anonymous=anonymous)
+        if self._encryption is not None:
+            config = evolve(config, stale=self._encryption.stale)
         self.api = ApiServer(self.store, self.clock, config)
         await self._bootstrap()
         if is_etcd(options.store_url):
@@ -189,9 +198,8 @@ class ServedApi:
         cluster_id = known or (None if has_id else str(uuid.uuid4()))
         ttl = {EVENTS.prefix: self.options.event_ttl_seconds}
         try:
-            store, found = await open_store(
-                where, encode_stored, decode_stored, stamp, cluster_id, ttl
-            )
+            encode, decode = _codec(self._encryption)
+            store, found = await open_store(where, encode, decode, stamp, cluster_id, ttl)
         except StoreRefused as error:
             raise CannotRun(str(error)) from None
         if not known:
@@ -319,6 +327,18 @@ class ServedApi:
             self._auditor.log.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _codec(
+    encryption: "Encryption | None",
+) -> tuple[Callable[[Any], bytes], Callable[[str, bytes], Any]]:
+    """How objects become bytes in the store, and back (CRYPT-1)."""
+    if encryption is None:
+        return encode_stored, decode_stored
+    return (
+        lambda value: encryption.encode(value, encode_stored(value)),
+        lambda key, data: decode_stored(key, encryption.decode(key, data)),
+    )
 
 
 def _config(credentials: Credentials, modes: tuple[str, ...]) -> Config:

@@ -1,7 +1,7 @@
 """The configuration of one API server: its key for tokens, its users, its authorizer and its
 admission plugins. Rules API-13, API-15, API-16."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final, Protocol
 
 from refk8s.core.api.rbac_v1 import PolicyRule
@@ -88,6 +88,7 @@ class Config(Value, frozen=True):
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     issuers: Mapping[str, Trusted] = field(default_factory=dict)  # by URL (OIDC-1)
     anonymous: Anonymous = field(default_factory=Anonymous)  # OIDC-6
+    stale: Container[str] = frozenset()  # keys of objects that are to be stored anew (CRYPT-4)
 
 
 DEFAULT_CONFIG = Config()

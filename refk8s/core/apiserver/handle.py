@@ -253,6 +253,7 @@ def _change(
         admission.compares + charged.compares,
         admission.writes + charged.writes,
         warnings,
+        is_stale=record.key in exchange.config.stale,
     )
 
 

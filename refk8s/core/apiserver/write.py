@@ -367,9 +367,12 @@ def conclude_update(
     compares: tuple[Compare, ...] = (),
     writes: tuple[Put[Any] | Delete, ...] = (),
     warnings: tuple[str, ...] = (),
+    *,
+    is_stale: bool = False,
 ) -> Response | Commit:
-    """Store a changed object; without a change, nothing is written (API-4)."""
-    if obj == record.value:
+    """Store a changed object; without a change, nothing is written (API-4), unless the stored bytes
+    are stale (CRYPT-4)."""
+    if obj == record.value and not is_stale:
         return Response(200, record.value, (record,), warnings)
     if request.options.dry_run:
         return Response(200, obj, warnings=warnings)
