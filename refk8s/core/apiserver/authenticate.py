@@ -23,7 +23,6 @@ from refk8s.core.api.codec import encode
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
 from refk8s.core.apiserver.config import Config
-from refk8s.core.apiserver.oidc import tokens as oidc
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import (
     RsaKey,
@@ -112,6 +111,9 @@ def _check_issued(
     token: str, config: Config, now: Instant, wanted: tuple[str, ...]
 ) -> Checked | None:
     """The user of a token of a configured issuer (OIDC-2); None for a token of another one."""
+    # imported here: a start without such an issuer does not load it
+    from refk8s.core.apiserver.oidc import tokens as oidc
+
     issued = oidc.read_token(token)
     issuer = None if issued is None else issued.claims.get("iss")
     trusted = config.issuers.get(issuer) if isinstance(issuer, str) else None
