@@ -7,6 +7,7 @@ from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenClean
 from refk8s.core.controllers.certificate_approval import CertificateApprover
 from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
 from refk8s.core.controllers.certificate_signing import CertificateSigner
+from refk8s.core.controllers.claim_binding import ClaimBinder
 from refk8s.core.controllers.cluster_role_aggregation import ClusterRoleAggregation
 from refk8s.core.controllers.cron_job import CronJobReconciler
 from refk8s.core.controllers.daemon_set import DaemonSetReconciler
@@ -15,6 +16,7 @@ from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
+from refk8s.core.controllers.ephemeral_volume import EphemeralVolume
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.horizontal_pod_autoscaler import HorizontalPodAutoscalerController
 from refk8s.core.controllers.job import JobReconciler
@@ -37,6 +39,7 @@ from refk8s.core.controllers.stateful_set import StatefulSetReconciler
 from refk8s.core.controllers.taint_eviction import TaintEviction
 from refk8s.core.controllers.token_secrets import TokenSecretController
 from refk8s.core.controllers.ttl_after_finished import TTLAfterFinished
+from refk8s.core.controllers.volume_phase import VolumePhase
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.elector import Elector
@@ -91,6 +94,9 @@ def controllers(
         TokenSecretController(certificate),
         ClaimProtection(),
         VolumeProtection(),
+        ClaimBinder(),
+        VolumePhase(),
+        EphemeralVolume(),
         ServiceCIDRController(),
         ClusterRoleAggregation(),
         TokenCleaner(),

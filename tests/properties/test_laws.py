@@ -63,6 +63,12 @@ from refk8s.core.api.core_v1 import (
     NamespaceSpec,
     NamespaceStatus,
     ObjectReference,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpec,
+    PersistentVolumeClaimStatus,
+    PersistentVolumeSpec,
+    PersistentVolumeStatus,
     ResourceRequirements,
     Service,
     ServicePort,
@@ -361,6 +367,23 @@ def starts_a_job(owner: Any, job: Any, *others: Any) -> Lie:
     return before, queries("create", job), put(before, job)
 
 
+def volume_of(uid: str, **more: Any) -> Any:
+    reference = ObjectReference(namespace="default", name=f"claim-{uid}", uid=uid)
+    return PersistentVolume(
+        metadata=ObjectMeta(name="v", uid="uid-v"),
+        spec=PersistentVolumeSpec(claim_ref=reference),
+        status=PersistentVolumeStatus(**more),
+    )
+
+
+def bound_claim() -> Any:
+    return PersistentVolumeClaim(
+        metadata=ObjectMeta(name="c", namespace="default", uid="one"),
+        spec=PersistentVolumeClaimSpec(volume_name="v"),
+        status=PersistentVolumeClaimStatus(phase="Bound"),
+    )
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "CRON-3": lambda: starts_a_job(
         change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)
@@ -368,6 +391,7 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "CRON-5": lambda: starts_a_job(
         CRON_JOB, of_cron_job("one", FOR_EVER), of_cron_job("two", "2026-01-01T00:01:00Z")
     ),
+    "VOL-1": lambda: told(volume_of("one"), volume_of("two")),
     "JOB-3": lambda: told(counts(1, "u"), counts(3), sub="status"),
     "forgets_no_success": frees_what_is_not_recorded,
     "JOB-11": lambda: told(ended("Complete"), ended("Complete", "Failed"), sub="status"),
@@ -1131,6 +1155,8 @@ SETTLED = replace(
 OF_REST: dict[str, Callable[[], Any]] = {
     "JOB-1": lambda: world(a_job()),
     "RS-1": lambda: world(SETTLED),
+    "VOL-2": lambda: world(bound_claim(), volume_of("two", phase="Released")),
+    "VOL-7": lambda: world(volume_of("one", phase="Bound")),
     "DS-1": lambda: world(ON_NODES, node("n1")),
     "STS-1": lambda: world(with_status(ORDERED, observed_generation=1)),
     "DEP-19": lambda: world(ROLLING, rs("old", 3)),

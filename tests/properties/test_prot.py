@@ -34,9 +34,10 @@ from refk8s.core.api.resources import (
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
-from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection, claims_of
+from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
 from refk8s.core.controllers.service_cidr import ServiceCIDRController, contains
 from refk8s.core.loop.plan import Local
+from refk8s.core.pods.volumes import claims_of
 
 FAULTS = ["lose", "give up", "cut", "compact", "crash", "twice"]
 NAMES = ("a", "b")

@@ -23,20 +23,10 @@ from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View
+from refk8s.core.pods.volumes import claims_of
 
 RETRY: Instant = 10 * SECOND
 Memory: TypeAlias = Map[Key, tuple[str, bool]]
-
-
-def claims_of(pod: Pod) -> tuple[Key, ...]:
-    """The claims that a pod names, and those of its ephemeral volumes."""
-    claims: tuple[Key, ...] = ()
-    for volume in pod.spec.volumes or ():
-        if volume.persistent_volume_claim is not None:
-            claims += (f"{pod.metadata.namespace}/{volume.persistent_volume_claim.claim_name}",)
-        elif volume.ephemeral is not None:
-            claims += (f"{pod.metadata.namespace}/{pod.metadata.name}-{volume.name}",)
-    return claims
 
 
 def uses(pod: Pod, claim: Key) -> bool:

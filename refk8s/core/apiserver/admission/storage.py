@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
+from refk8s.core.api.default_class import default_class
 from refk8s.core.api.finalizers import CLAIM_PROTECTION, VOLUME_PROTECTION
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import Ingress
@@ -22,10 +23,8 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.validation.network import CLASS_ANNOTATION
 from refk8s.core.apiserver.validation.resources import amount
 from refk8s.core.context import Context, timestamp
+from refk8s.core.pods.volumes import DEFAULT_CLASS_ANNOTATIONS, class_of, has_class
 
-DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
-OLD_DEFAULT_STORAGE_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
-OLD_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
@@ -36,12 +35,9 @@ def admit_claim(
     if old is not None:
         return new
     new = replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
-    if new.spec.storage_class_name is not None or OLD_STORAGE_CLASS in (
-        new.metadata.annotations or {}
-    ):
+    if has_class(new):
         return new
-    marks = (DEFAULT_STORAGE_CLASS, OLD_DEFAULT_STORAGE_CLASS)
-    name = _default_class(resources.STORAGE_CLASSES, marks, store)
+    name = _default_class(resources.STORAGE_CLASSES, DEFAULT_CLASS_ANNOTATIONS, store)
     return replace(new, spec=replace(new.spec, storage_class_name=name)) if name else new
 
 
@@ -91,17 +87,8 @@ def admit_ingress(
 
 
 def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) -> str:
-    """The newest class that is marked as the default; of several of the same second the first by
-    name. O(classes)."""
-    best: tuple[str, str] | None = None
-    for record in store.list(resource.prefix).records:
-        metadata = record.value.metadata
-        annotations = metadata.annotations or {}
-        if any(annotations.get(mark) == "true" for mark in marks):
-            since = str(metadata.creation_timestamp or "")
-            if best is None or since > best[0]:
-                best = (since, metadata.name or "")
-    return best[1] if best is not None else ""
+    """The name of the default class; empty without one. O(classes)."""
+    return default_class((record.value for record in store.list(resource.prefix).records), marks)
 
 
 def check_growth(
@@ -114,9 +101,7 @@ def check_growth(
     had = amount((old.spec.resources.requests or {}).get("storage", "0")) or ZERO
     if wanted.nano <= had.nano:
         return
-    name = (
-        (old.metadata.annotations or {}).get(OLD_STORAGE_CLASS) or old.spec.storage_class_name or ""
-    )
+    name = class_of(old)
     record = store.get(resources.STORAGE_CLASSES.key("", name)) if name else None
     if old.status.phase != "Bound":
         why = "Only bound persistent volume claims can be expanded"
