@@ -11,17 +11,20 @@ from typing import Any
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.budgets import Budgets
-from refk8s.core.scheduler.placement import Chooser, judge
+from refk8s.core.scheduler.placement import Chooser, choose_besides, judge
 from refk8s.core.scheduler.preempt import Nomination, Started, preempt, with_nominated
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
+    NO_NODES,
     VICTIMS_TERMINATING,
     Refusal,
     explain,
+    explain_block,
     histogram,
 )
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
+from refk8s.core.scheduler.volumes import Volumes
 from refk8s.core.value import evolve
 
 
@@ -36,6 +39,7 @@ class Batch:
         namespaces: Mapping[str, Any],
         started: Started,
         budgets: Callable[[], Budgets],
+        volumes: Callable[[PodInfo], Volumes],
     ) -> None:
         self.working = working  # includes the pods placed in this batch
         self.nominations = dict(nominations.items())
@@ -47,7 +51,8 @@ class Batch:
         self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, preempting pod, node)
         self.problems: list[Exception] = []  # exceptions of decisions (LOOP-10)
         self._chooser, self._namespaces, self._started = chooser, namespaces, started
-        self._read_budgets = budgets
+        self._read_budgets, self._volumes = budgets, volumes
+        self._refused: dict[str, Refusal] = {}  # by node: because of the current pod's volumes
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
         # messages by kind of pod, valid until the next change in this batch
         self._reasons: dict[tuple[bytes, int, str], str] = {}
@@ -74,6 +79,13 @@ class Batch:
             if self.nominations
             else self.working
         )
+        if waiting.pod.claims:
+            volumes = self._volumes(waiting.pod)
+            if volumes.blocked:
+                self._block(waiting, pod, len(around.nodes), volumes.blocked)
+                return
+            # of the node's own filters, or of its volumes
+            self._refused = refused_by_volumes(volumes, around)
         node, refusals = self._choose(waiting.pod, around)
         if node is not None:
             self._place(waiting, node)
@@ -81,8 +93,17 @@ class Batch:
             self._refuse(waiting, pod, around, refusals)
         # Else it stays parked: other pods of its kind used the room in this batch.
 
+    def _block(self, waiting: Waiting, pod: Pod, nodes: int, why: str) -> None:
+        """SCHED-40: no node can run the pod as long as its claims are as they are."""
+        if waiting.parked_at is not None:
+            return
+        message = f"0/{nodes} nodes are available:{explain_block(why)}" if nodes else NO_NODES
+        self.refused.append(evolve(waiting, message=message))
+        if message != waiting.message:
+            self.failures.append((pod, message))
+
     def _choose(self, pod: PodInfo, around: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
-        node, refusals = self._chooser.choose(pod, around, self._namespaces)
+        node, refusals = self._choose_once(pod, around)
         if around is self.working or pod.inter_pod is None:
             return node, refusals
         # A nominated pod may match this pod's affinity and never be bound. So the node must also be
@@ -94,11 +115,19 @@ class Batch:
         ):
             without.append(refusal)
             around = around.with_node(node, None)
-            node, refusals = self._chooser.choose(pod, around, self._namespaces)
+            node, refusals = self._choose_once(pod, around)
         return node, {
             each: refusals.get(each, 0) + without.count(each)
             for each in {**refusals, **dict.fromkeys(without)}
         }
+
+    def _choose_once(
+        self, pod: PodInfo, around: Snapshot
+    ) -> tuple[str | None, Mapping[Refusal, int]]:
+        if pod.claims:
+            refused = {name: each for name, each in self._refused.items() if name in around.nodes}
+            return choose_besides(pod, around, refused, self._namespaces)
+        return self._chooser.choose(pod, around, self._namespaces)
 
     def _place(self, waiting: Waiting, node: str) -> None:
         self.placed.append((waiting, node))
@@ -128,6 +157,8 @@ class Batch:
         if nomination is not None and self._is_emptying(nomination):
             return VICTIMS_TERMINATING
         refusing = self._chooser.refusing(waiting.pod, around, self._namespaces)
+        if waiting.pod.claims:
+            refusing = dict(sorted({**self._refused, **refusing}.items()))
         if self._budgets is None:
             self._budgets = self._read_budgets()
         eviction, counts = preempt(
@@ -152,3 +183,9 @@ class Batch:
             other.is_terminating and other.priority < nomination.pod.priority
             for other in there.values()
         )
+
+
+def refused_by_volumes(volumes: Volumes, snapshot: Snapshot) -> dict[str, Refusal]:
+    """The nodes that cannot run a pod because of its volumes, by name. O(nodes * volumes)."""
+    verdicts = {name: volumes.refusal(facts) for name, facts in snapshot.nodes.items()}
+    return {name: verdicts[name] for name in sorted(verdicts) if verdicts[name] is not None}  # type: ignore[misc]

@@ -1,5 +1,5 @@
 """The scheduler: binds each pod without a node to the best node that can run it. Rules SCHED-1 to
-SCHED-38 (spec/scheduler.md).
+SCHED-43 (spec/scheduler.md).
 
 The key of a pod puts it into the queue, sends its binding or writes its condition, and ends the
 assumption when the view shows the outcome. The key `schedule` decides: it tries the pods of the
@@ -24,21 +24,31 @@ from refk8s.core.api.conditions import get_condition
 from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition, PodStatus
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from refk8s.core.api.resources import (
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    STORAGE_CLASSES,
+)
 from refk8s.core.api.user import component_user
-from refk8s.core.context import Instant, timestamp
+from refk8s.core.context import MINUTE, Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.view import Fold, View, key_of, split_key
+from refk8s.core.loop.view import Fold, Index, View, key_of, split_key
 from refk8s.core.pods.requests import delete_pod, patch_status
 from refk8s.core.pods.status import DISRUPTION_TARGET, disruption_target, is_finished
-from refk8s.core.scheduler.batch import Batch
+from refk8s.core.pods.volumes import claims_of, unclaimed
+from refk8s.core.scheduler.batch import Batch, refused_by_volumes
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
-from refk8s.core.scheduler.placement import Chooser, judge
+from refk8s.core.scheduler.placement import Chooser, choose_besides, judge
 from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW, Nomination, with_nominated
+from refk8s.core.scheduler.reasons import NO_NODES, blocked_in, explain_block
 from refk8s.core.scheduler.snapshot import (
     EMPTY,
     PodInfo,
@@ -49,6 +59,7 @@ from refk8s.core.scheduler.snapshot import (
     is_same_load,
     node_taken,
 )
+from refk8s.core.scheduler.volumes import bindings, volumes_of
 from refk8s.core.value import evolve
 
 SCHEDULE: Key = "schedule"
@@ -58,6 +69,7 @@ BATCH_MAX = 1_000  # pods decided in one reconciliation
 GATED = "SchedulingGated"
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 UNSCHEDULABLE = "Unschedulable"
+VOLUMES_MAX: Instant = 10 * MINUTE  # for the volumes of a pod to be bound
 PREEMPTED = "preempting to accommodate a higher priority pod"
 
 
@@ -66,6 +78,10 @@ class Scheduler(Reconciler):
 
     user = component_user("kube-scheduler")
     folds = (Fold(TRUTH, (PODS, NODES), EMPTY, fold),)
+    indexes = (
+        Index("claim", PODS, claims_of),
+        Index("unclaimed", PERSISTENT_VOLUMES, unclaimed),
+    )
     initial_keys = (SCHEDULE,)
 
     def __init__(self, name: str = DEFAULT_SCHEDULER) -> None:
@@ -76,6 +92,9 @@ class Scheduler(Reconciler):
             Interest(NAMESPACES, _keys_of_namespace),
             # SCHED-38: read when victims are chosen
             Interest(POD_DISRUPTION_BUDGETS, _no_keys),
+            Interest(PERSISTENT_VOLUME_CLAIMS, _keys_of_claim),
+            Interest(PERSISTENT_VOLUMES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(STORAGE_CLASSES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
         )
         # A cache of values computed from snapshots and pods (SCHED-17); not a part of the state.
         self._chooser = Chooser()
@@ -136,7 +155,7 @@ class Scheduler(Reconciler):
         if not self._may_be_scheduled(pod) or pod is None or pod.metadata.uid != decision.pod.uid:
             return self._conclude(memory, key, pod, decision)
         if not decision.sent:
-            return self._bind(view, memory, key, pod, decision)
+            return self._bind(view, memory, key, pod, decision, now)
         # The binding was rejected; an unknown outcome would have been read (LOOP-7). The room is
         # free again.
         if local.failure is not None:
@@ -179,6 +198,13 @@ class Scheduler(Reconciler):
             return Plan(memory=memory, enqueue=((self.name, SCHEDULE),))
         if known.parked_at is None:
             return NOTHING
+        blocked = explain_block(volumes_of(view, info).blocked) if info.claims else ""
+        if info.claims and known.message != NO_NODES and blocked != blocked_in(known.message):
+            # SCHED-40: its claims have changed, so there is another reason, or none
+            return Plan(
+                memory=memory.with_queue(memory.queue.activate((known,))),
+                enqueue=((self.name, SCHEDULE),),
+            )
         nomination = memory.nominations.get(key)
         name = pod.spec.scheduler_name or DEFAULT_SCHEDULER
         evictions = [_evict(victim, name, now) for victim in _remaining(view, nomination)]
@@ -195,13 +221,24 @@ class Scheduler(Reconciler):
         )
         return Plan(waves) if waves else NOTHING
 
-    def _has_node(self, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]) -> bool:
+    def _has_node(
+        self, view: View, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]
+    ) -> bool:
         """SCHED-19, SCHED-37: whether a node can run the pod."""
+        if pod.claims:
+            volumes = volumes_of(view, pod)
+            around = with_nominated(memory.working, memory.nominations, pod)
+            refused = refused_by_volumes(volumes, around)
+            return not volumes.blocked and (
+                choose_besides(pod, around, refused, namespaces)[0] is not None
+            )
         return self._chooser.has_offer(
             pod, with_nominated(memory.working, memory.nominations, pod), namespaces
         )
 
-    def _bind(self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
+    def _bind(
+        self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision, now: Instant
+    ) -> Plan:
         """Send the binding (SCHED-1). If the truth has changed since the decision, every filter is
         evaluated again, and a pod that does not pass goes back to the queue (SCHED-28)."""
         truth: Snapshot = view.fold(TRUTH)
@@ -219,6 +256,10 @@ class Scheduler(Reconciler):
                     memory=memory.with_queue(memory.queue.activate((decision.waiting,))),
                     enqueue=((self.name, SCHEDULE),),
                 )
+        if decision.pod.claims:
+            plan = self._bind_volumes(view, memory, key, decision, now)
+            if plan is not None:
+                return plan
         namespace, name = split_key(key)
         binding = Binding(
             metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),
@@ -237,6 +278,40 @@ class Scheduler(Reconciler):
             key, Decision(decision.waiting, decision.node, decision.truth, sent=True)
         )
         return Plan(((request,),), memory=evolve(memory, decisions=sent))
+
+    def _bind_volumes(
+        self, view: View, memory: Memory, key: Key, decision: Decision, now: Instant
+    ) -> Plan | None:
+        """Bind the claims of the pod on its node, and wait for them (SCHED-42); None if all are
+        bound. The pod goes back to the queue if its volumes no longer fit, and after ten minutes
+        (SCHED-43)."""
+        volumes = volumes_of(view, decision.pod)
+        facts = memory.working.nodes.get(decision.node)
+        choices = volumes.choose(facts) if facts is not None else None
+        is_late = bool(decision.since) and now >= decision.since + VOLUMES_MAX
+        if (
+            volumes.blocked
+            or facts is None
+            or choices is None
+            or is_late
+            or volumes.refusal(facts) is not None
+        ):
+            again = decision.waiting.after_attempt(now)
+            memory = memory.settle(key)
+            return Plan(
+                memory=memory.with_queue(memory.queue.activate((again,))),
+                enqueue=((self.name, SCHEDULE),),
+            )
+        if not choices:
+            return None
+        since = decision.since or now
+        waits = memory.decisions.set(key, evolve(decision, since=since))
+        requests = bindings(choices, decision.node)
+        return Plan(
+            (requests,) if requests else (),
+            memory=evolve(memory, decisions=waits),
+            wake_at=since + VOLUMES_MAX,
+        )
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
         """The pod has a node, is removed, or must not be scheduled any more: end the assumption."""
@@ -273,7 +348,7 @@ class Scheduler(Reconciler):
 
         def has_node(pod: PodInfo) -> bool:
             try:
-                return self._has_node(pod, memory, namespaces)
+                return self._has_node(view, pod, memory, namespaces)
             except Exception as error:  # LOOP-10: it stays parked.
                 problems.append(error)
                 return False
@@ -283,7 +358,10 @@ class Scheduler(Reconciler):
         # Decide
         started = lambda pod: _started(view, pod)  # noqa: E731
         budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
-        batch = Batch(self._chooser, working, memory.nominations, namespaces, started, budgets)
+        volumes = lambda pod: volumes_of(view, pod)  # noqa: E731
+        batch = Batch(
+            self._chooser, working, memory.nominations, namespaces, started, budgets, volumes
+        )
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
             batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
@@ -367,6 +445,16 @@ def _namespaces(view: View) -> Mapping[str, Any]:
 
 def _no_keys(view: View, old: Any, new: Any) -> tuple[Key, ...]:
     return ()
+
+
+def _keys_of_claim(view: View, old: Any, new: Any) -> list[Key]:
+    """The pods that wait for the claim, and those that no node can run."""
+    claim = new if new is not None else old
+    return [SCHEDULE, *view.indexed_keys(PODS, "claim", key_of(claim))]
+
+
+def _keys_of_volume(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    return (SCHEDULE,)
 
 
 def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from immutables import Map
 
+from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.preempt import Nomination
 from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
@@ -23,6 +24,7 @@ class Decision(Value, frozen=True, eq=False):
     node: str
     truth: Change | None  # the last change of the truth when it was decided
     sent: bool = False
+    since: Instant = 0  # when the first write for its volumes was sent
 
     @property
     def pod(self) -> PodInfo:

@@ -170,6 +170,25 @@ def choose(
     return best, refusals
 
 
+def choose_besides(
+    pod: PodInfo,
+    snapshot: Snapshot,
+    refused: Mapping[str, Refusal],
+    namespaces: Mapping[str, Any] = NO_NAMESPACES,
+) -> tuple[str | None, dict[Refusal, int]]:
+    """As `choose`, with further refusals by node, which count after those of the node's own filters
+    (SCHED-41). O(nodes)."""
+    rest = snapshot
+    for name in refused:
+        rest = rest.with_node(name, None)
+    node, refusals = choose(pod, rest, namespaces)
+    for name, refusal in refused.items():
+        own = _evaluate(pod.needs, snapshot.nodes[name], snapshot.load(name)).refusal
+        reason = own if own is not None else refusal
+        refusals[reason] = refusals.get(reason, 0) + 1
+    return node, refusals
+
+
 def candidates(pod: PodInfo, snapshot: Snapshot) -> list[str]:
     """The nodes to evaluate, by name: all, or only those that the pod names."""
     names = pod.needs.node_names

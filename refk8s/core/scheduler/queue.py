@@ -54,6 +54,7 @@ class Waiting(Value, frozen=True, eq=False):
                 self.pod.namespace,
                 sorted(self.pod.labels.items()),
                 self.pod.priority,
+                self.pod.claims,
             )
         )
 

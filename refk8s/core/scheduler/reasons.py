@@ -32,6 +32,17 @@ def histogram(counts: Mapping[str, int], nodes: int) -> str:
     return f"0/{nodes} nodes are available:" + (f" {', '.join(parts)}." if parts else "")
 
 
+def explain_block(why: str) -> str:
+    """SCHED-40: the end of the message for a pod that can run on no node because of its claims, in
+    upstream's words; empty without a reason."""
+    return f" {why}. not found" if why else ""
+
+
+def blocked_in(message: str) -> str:
+    """The part of a message that `explain_block` wrote; empty if it has none."""
+    return message.partition(":")[2] if message.endswith(". not found") else ""
+
+
 def explain(refusals: Mapping[Refusal, int], nodes: int, preemption: str) -> str:
     """SCHED-10: the message for a pod that no node can run. `preemption`: why no pod is preempted
     for it; empty if one is.

@@ -21,6 +21,7 @@ from refk8s.core.pods import resources
 from refk8s.core.pods.host_ports import HostPort
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, amount
 from refk8s.core.pods.status import is_finished
+from refk8s.core.pods.volumes import claims_of
 from refk8s.core.scheduler.inter_pod import InterPodTerms, inter_pod_terms
 from refk8s.core.scheduler.needs import Needs, needs_of
 from refk8s.core.value import Value
@@ -65,6 +66,7 @@ class PodInfo(Value, frozen=True, eq=False):
     priority: int
     needs: Needs
     inter_pod: InterPodTerms | None
+    claims: tuple[str, ...] = ()  # the keys of the claims of its volumes
 
 
 class Load(Value, frozen=True, eq=False):
@@ -249,6 +251,7 @@ def info_of(pod: Pod) -> PodInfo:
         pod.spec.priority or 0 if pod.spec else 0,
         needs,
         inter_pod_terms(needs, metadata.namespace or "", metadata.labels or {}),
+        claims_of(pod) if pod.spec is not None and pod.spec.volumes else (),
     )
 
 

@@ -19,7 +19,7 @@ def every_resource_is_listed(
     decision: Decision, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
     """LOOP-1."""
-    return loop_1_every_resource_is_listed(_words(decision), decision.view)
+    return loop_1_every_resource_is_listed(_words(decision), decision.view, decision.state)
 
 
 def every_request_is_answered(

@@ -8,9 +8,21 @@ from refk8s.core.loop.state import Busy, LoopState
 from refk8s.core.loop.view import View
 
 
-def loop_1_every_resource_is_listed(decision: str, view: View) -> list[str]:
-    """LOOP-1."""
-    unknown = [prefix for prefix, table in sorted(view.tables.items()) if not table.synced]
+def loop_1_every_resource_is_listed(decision: str, view: View, state: LoopState) -> list[str]:
+    """LOOP-1. A resource that is needed only with another one (LOOP-14) is listed when an object of
+    that one is in view."""
+    needless = {
+        prefix
+        for prefix, informer in state.informers.items()
+        if informer.while_any is not None
+        and not informer.revision
+        and not view.count(informer.while_any)
+    }
+    unknown = [
+        prefix
+        for prefix, table in sorted(view.tables.items())
+        if not table.synced and prefix not in needless
+    ]
     return [f"{decision}, and has never listed {prefix}" for prefix in unknown]
 
 

@@ -5,8 +5,8 @@ A filter returns the refusal, or None. They are evaluated in this order, and the
 the reason for the node. Filters in `BY_NODE` depend only on the Node object, those in `BY_LOAD`
 also on the pods of the node. The last ones, topology_spread and pod_affinity, depend on the pods of
 all nodes. Source: Kubernetes documentation, "Scheduler Configuration" (scheduling plugins enabled
-by default), and their order there. Left out: NodeName (a pod with a node is not scheduled); the
-volume plugins; dynamic resources.
+by default), and their order there. The volume plugins are in `volumes.py`. Left out: NodeName (a
+pod with a node is not scheduled); dynamic resources.
 """
 
 from collections.abc import Callable

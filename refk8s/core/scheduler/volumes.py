@@ -1,0 +1,247 @@
+"""The volumes of a pod: which nodes reach them, and which claims are bound with the pod. Rules
+SCHED-40 to SCHED-43 (spec/scheduler.md).
+
+    claim                                      the pod
+    missing, being deleted, lost               waits, on every node
+    unbound, of a class with mode Immediate    waits, on every node
+    bound                                      runs where its volume reaches
+    unbound, mode WaitForFirstConsumer         runs where a volume is Available, or can be provisioned
+
+Source: Kubernetes documentation, "Storage Classes" (Volume Binding Mode), "Persistent Volumes"
+(Node Affinity); the plugins VolumeBinding, VolumeZone and VolumeRestrictions. Left out: the number
+of volumes of a node (NodeVolumeLimits), which drivers report.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from refk8s.core.api.core_v1 import ObjectReference, PersistentVolume, PersistentVolumeClaim
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import (
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    STORAGE_CLASSES,
+)
+from refk8s.core.api.storage_v1 import StorageClass
+from refk8s.core.loop.view import View, controller_of, key_of
+from refk8s.core.pods.status import is_finished
+from refk8s.core.pods.volumes import (
+    BIND_COMPLETED,
+    BOUND_BY_CONTROLLER,
+    LOST,
+    NO_PROVISIONER,
+    SELECTED_NODE,
+    best_volume,
+    class_of,
+    is_reserved_for,
+    reaches,
+    storage,
+    waits_for_consumer,
+)
+from refk8s.core.scheduler.reasons import Refusal
+from refk8s.core.scheduler.snapshot import NodeFacts, PodInfo
+from refk8s.core.value import Value
+
+ONE_POD = "ReadWriteOncePod"
+ZONES = (
+    "topology.kubernetes.io/zone", "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
+)  # fmt: skip
+
+USED_BY_A_POD = Refusal(
+    "VolumeRestrictions",
+    (
+        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+    ),
+    False,
+)
+NOT_REACHED = Refusal(
+    "VolumeBinding", ("node(s) didn't match PersistentVolume's node affinity",), False
+)
+NO_VOLUME = Refusal(
+    "VolumeBinding", ("node(s) didn't find available persistent volumes to bind",), False
+)
+OTHER_ZONE = Refusal("VolumeZone", ("node(s) had no available volume zone",), False)
+
+UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
+
+Choice = tuple[PersistentVolumeClaim, PersistentVolume | None]
+"""A claim that is bound with the pod, and its volume; None if one is provisioned."""
+
+
+class Volumes(Value, frozen=True, eq=False):
+    """The claims of a pod, as the view shows them. `blocked`: why it can run on no node."""
+
+    blocked: str = ""
+    bound: tuple[PersistentVolume, ...] = ()
+    unbound: tuple[tuple[PersistentVolumeClaim, StorageClass], ...] = ()
+    candidates: tuple[PersistentVolume, ...] = ()
+    is_taken: bool = False  # a ReadWriteOncePod claim that another pod uses
+
+    def refusal(self, facts: NodeFacts) -> Refusal | None:
+        """Why the node cannot run the pod because of its volumes (SCHED-41)."""
+        if self.is_taken:
+            return USED_BY_A_POD
+        for volume in self.bound:
+            if not reaches(volume, facts.name, facts.labels):
+                return NOT_REACHED
+        if self.choose(facts) is None:
+            return NO_VOLUME
+        if any(not _is_in_zone(volume, facts.labels) for volume in self.bound):
+            return OTHER_ZONE
+        return None
+
+    def choose(self, facts: NodeFacts) -> list[Choice] | None:
+        """A volume for each unbound claim on this node, the smallest claim first; None if one has
+        none (SCHED-42). O(claims * candidates)."""
+        if not self.unbound:
+            return []
+        left = [volume for volume in self.candidates if reaches(volume, facts.name, facts.labels)]
+        found: list[Choice] = []
+        for claim, storage_class in self.unbound:
+            volume = best_volume(claim, left)
+            if volume is None and not _is_provisioned(storage_class, facts):
+                return None
+            left = [one for one in left if one is not volume]
+            found.append((claim, volume))
+        return found
+
+
+def volumes_of(view: View, pod: PodInfo) -> Volumes:
+    """The claims of the pod (SCHED-40). O(claims + volumes of their classes)."""
+    bound: list[PersistentVolume] = []
+    unbound: list[tuple[PersistentVolumeClaim, StorageClass]] = []
+    candidates: dict[str, PersistentVolume] = {}
+    is_taken = False
+    owned = _ephemeral(view, pod)
+    for key in pod.claims:
+        claim: PersistentVolumeClaim | None = view.get(PERSISTENT_VOLUME_CLAIMS, key)
+        name = key.partition("/")[2]
+        if claim is None:
+            if key in owned:
+                words = f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{name}"'
+                return Volumes(words)
+            return Volumes(f'persistentvolumeclaim "{name}" not found')
+        owner = controller_of(claim)
+        if key in owned and (owner is None or owner.uid != pod.uid):
+            return Volumes(
+                f"PVC {key} was not created for pod {pod.namespace}/{pod.name} (pod is not owner)"
+            )
+        if claim.metadata.deletion_timestamp is not None:
+            return Volumes(f'persistentvolumeclaim "{name}" is being deleted')
+        volume_name = claim.spec.volume_name or ""
+        if claim.status.phase == LOST:
+            words = f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume_name}"'
+            return Volumes(words)
+        if ONE_POD in (claim.spec.access_modes or ()) and _is_used(view, key, pod):
+            is_taken = True
+        if volume_name and BIND_COMPLETED in (claim.metadata.annotations or {}):
+            volume: PersistentVolume | None = view.get(PERSISTENT_VOLUMES, volume_name)
+            if volume is None:
+                words = f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume_name}"'
+                return Volumes(words)
+            bound.append(volume)
+            continue
+        storage_class: StorageClass | None = view.get(STORAGE_CLASSES, class_of(claim))
+        if volume_name or storage_class is None or not waits_for_consumer(storage_class):
+            return Volumes(UNBOUND)
+        unbound.append((claim, storage_class))
+        for entry in (f"claim/{key}", f"class/{class_of(claim)}"):
+            for each in view.indexed(PERSISTENT_VOLUMES, "unclaimed", entry):
+                candidates[each.metadata.name] = each
+    unbound.sort(key=lambda pair: (storage(pair[0].spec.resources.requests), key_of(pair[0])))
+    return Volumes("", tuple(bound), tuple(unbound), tuple(candidates.values()), is_taken)
+
+
+def _ephemeral(view: View, pod: PodInfo) -> tuple[str, ...]:
+    """The keys of the claims that are created for the pod's ephemeral volumes."""
+    found = view.get(PODS, f"{pod.namespace}/{pod.name}")
+    if found is None:
+        return ()
+    return tuple(
+        [
+            f"{pod.namespace}/{pod.name}-{volume.name}"
+            for volume in found.spec.volumes or ()
+            if volume.ephemeral is not None
+        ]
+    )
+
+
+def _is_used(view: View, claim: str, pod: PodInfo) -> bool:
+    """Whether another pod with a node uses the claim."""
+    return any(
+        other.spec.node_name and other.metadata.uid != pod.uid and not is_finished(other)
+        for other in view.indexed(PODS, "claim", claim)
+    )
+
+
+def _is_provisioned(storage_class: StorageClass, facts: NodeFacts) -> bool:
+    """Whether a volume can be provisioned for this node: by the allowed topologies of the class."""
+    if storage_class.provisioner == NO_PROVISIONER:
+        return False
+    terms = storage_class.allowed_topologies
+    return not terms or any(
+        all(
+            facts.labels.get(each.key) in (each.values or ())
+            for each in term.match_label_expressions or ()
+        )
+        for term in terms
+    )
+
+
+def _is_in_zone(volume: PersistentVolume, labels: Mapping[str, str]) -> bool:
+    """Whether the node is in the zone and region of the volume's labels, where it has such labels.
+    Several zones are separated by two underscores."""
+    own = volume.metadata.labels or {}
+    return all(labels[key] in own[key].split("__") for key in ZONES if key in own and key in labels)
+
+
+def bindings(choices: Iterable[Choice], node: str) -> tuple[Request, ...]:
+    """The writes that bind the claims on this node (SCHED-42): the claimRef of a volume, or the
+    claim's selected node. Those that are done already are left out."""
+    requests: list[Request] = []
+    for claim, volume in choices:
+        metadata = claim.metadata
+        if volume is None:
+            annotations = metadata.annotations or {}
+            if annotations.get(SELECTED_NODE) != node:
+                marked = replace(metadata, annotations={**annotations, SELECTED_NODE: node})
+                because = f"a volume for it is needed on {node}"
+                requests.append(
+                    _update(PERSISTENT_VOLUME_CLAIMS, replace(claim, metadata=marked), because)
+                )
+            continue
+        reference = volume.spec.claim_ref
+        if reference is not None and reference.uid and is_reserved_for(volume, claim):
+            continue
+        marked = volume.metadata
+        if reference is None:
+            marks = {**(marked.annotations or {}), BOUND_BY_CONTROLLER: "yes"}
+            marked = replace(marked, annotations=marks)
+        reference = ObjectReference(
+            kind="PersistentVolumeClaim",
+            api_version="v1",
+            namespace=metadata.namespace,
+            name=metadata.name,
+            uid=metadata.uid,
+            resource_version=metadata.resource_version,
+        )
+        body = replace(volume, metadata=marked, spec=replace(volume.spec, claim_ref=reference))
+        because = f"a pod on {node} uses claim {key_of(claim)}"
+        requests.append(_update(PERSISTENT_VOLUMES, body, because))
+    return tuple(requests)
+
+
+def _update(resource: Any, body: Any, because: str) -> Request:
+    metadata = body.metadata
+    return Request(
+        "update",
+        resource,
+        metadata.namespace or "",
+        metadata.name or "",
+        body=body,
+        because=because,
+    )
