@@ -1,4 +1,4 @@
-"""Server-side apply: the laws of its parts, beside plain references. Rules APPLY-1 ... APPLY-17.
+"""Server-side apply: the laws of its parts, beside plain references. Rules APPLY-1 ... APPLY-19.
 
 A set of fields is a Python set of paths here, an object of `data` a dict, and ownership a dict from
 managers to keys.
@@ -38,6 +38,7 @@ from refk8s.core.apiserver.apply.field_set import (
     union,
 )
 from refk8s.core.apiserver.apply.merge import merge, without
+from refk8s.core.apiserver.apply.reset import reset_fields
 from refk8s.core.apiserver.apply.types import DEDUCED, Type, record_type, type_of
 
 APPLY = {"content-type": "application/apply-patch+yaml"}
@@ -701,3 +702,144 @@ def test_apply_12_a_dry_run_shows_the_entries_and_stores_none():
     code, obj = applied_as(world, "m", a_config(k="v"), "&dryRun=All")
     assert code == 201 and owned(obj) == {("m", "Apply"): {"f:data": {"f:k": {}}}}
     assert world.get(resources.CONFIG_MAPS, "a") is None
+
+
+# --- scale and versions
+
+SCALE_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["apply", "apply scale", "put scale", "patch scale", "replace"]),
+        st.sampled_from(["m1", "m2"]),
+        st.integers(1, 3),
+        st.booleans(),
+    ),
+    max_size=8,
+)
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+
+
+def a_deployment(replicas: int) -> dict[str, Any]:
+    labels = {"app": "x"}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": template,
+        },
+    }
+
+
+@given(SCALE_STEPS)
+def test_apply_18_the_replicas_belong_to_who_scaled_last_or_applied_the_same_number(steps):
+    """The reference: the number, and its owners as (manager, operation, subresource)."""
+    world = World()
+    assert sent(world, "POST", f"{DEPLOYMENTS}?fieldManager=maker", a_deployment(1))[0] == 201
+    replicas, owners = 1, {("maker", "Update", "")}
+    for kind, manager, number, force in steps:
+        scale = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": "d"},
+            "spec": {"replicas": number},
+        }
+        part = "/scale" if "scale" in kind else ""
+        target = f"{DEPLOYMENTS}/d{part}?fieldManager={manager}"
+        who = (manager, "Apply" if "apply" in kind else "Update", part[1:])
+        if "apply" in kind:
+            target += "&force=true" if force else ""
+            body = scale if part else a_deployment(number)
+            code, answer = sent(world, "PATCH", target, body, APPLY)
+            is_conflict = number != replicas and bool(owners - {who}) and not force
+            assert code == (409 if is_conflict else 200), answer
+            if is_conflict:
+                assert ".spec.replicas" in [one["field"] for one in answer["details"]["causes"]]
+                continue
+            owners = {who} | (owners if number == replicas else set())
+        else:
+            if kind == "patch scale":
+                body = {"spec": {"replicas": number}}
+                code, answer = sent(world, "PATCH", target, body, MERGE)
+            else:
+                code, answer = sent(world, "PUT", target, scale if part else a_deployment(number))
+            assert code == 200, answer
+            owners = {who} if number != replicas else owners
+        replicas = number
+        if part:
+            assert answer["spec"]["replicas"] == number
+            assert "managedFields" not in answer["metadata"]
+        code, obj = sent(world, "GET", f"{DEPLOYMENTS}/d", b"")
+        entries = obj["metadata"]["managedFields"]
+        assert {
+            (entry["manager"], entry["operation"], entry.get("subresource", ""))
+            for entry in entries
+            if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
+        } == owners
+        assert all(entry["apiVersion"] == "apps/v1" for entry in entries)
+        event(kind)
+
+
+def test_apply_19_managers_of_two_versions_of_one_object_meet():
+    world = World()
+    path = "namespaces/default/horizontalpodautoscalers"
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    spec = {"scaleTargetRef": target, "maxReplicas": 3}
+    head = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}}
+    first = {**head, "apiVersion": "autoscaling/v1", "spec": spec}
+    first["spec"] = {**spec, "targetCPUUtilizationPercentage": 50}
+    code, obj = sent(
+        world, "PATCH", f"/apis/autoscaling/v1/{path}/a?fieldManager=one", first, APPLY
+    )
+    assert code == 201, obj
+    second = {**head, "apiVersion": "autoscaling/v2", "spec": {**spec, "maxReplicas": 4}}
+    other = f"/apis/autoscaling/v2/{path}/a?fieldManager=two"
+    code, status = sent(world, "PATCH", other, second, APPLY)
+    assert code == 409 and 'conflict with "one": .spec.maxReplicas' in status["message"]
+    code, obj = sent(world, "PATCH", other + "&force=true", second, APPLY)
+    assert code == 200 and obj["spec"]["metrics"]
+    fields = {entry["manager"]: entry for entry in obj["metadata"]["managedFields"]}
+    assert fields["one"]["apiVersion"] == "autoscaling/v1"
+    assert "f:targetCPUUtilizationPercentage" in fields["one"]["fieldsV1"]["f:spec"]
+    assert "f:maxReplicas" not in fields["one"]["fieldsV1"]["f:spec"]
+    # what one drops, in its own version, goes from the object
+    first["spec"] = {"scaleTargetRef": target}
+    code, obj = sent(
+        world, "PATCH", f"/apis/autoscaling/v1/{path}/a?fieldManager=one", first, APPLY
+    )
+    assert code == 200 and obj["spec"]["maxReplicas"] == 4
+    assert obj["spec"]["targetCPUUtilizationPercentage"] == 80, "the default, not what one applied"
+
+
+def test_apply_19_managers_of_a_version_that_is_not_served_are_dropped():
+    world = World()
+    assert applied_as(world, "m", a_config(k="v"))[0] == 201
+    entry = {
+        "manager": "old",
+        "operation": "Update",
+        "apiVersion": "v0",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:data": {"f:k": {}}},
+    }
+    body = a_config(k="v")
+    body["metadata"]["managedFields"] = [entry, {**entry, "apiVersion": "v1"}]
+    code, obj = sent(world, "PUT", f"{CONFIG_MAPS}/a?fieldManager=e", body)
+    assert code == 200
+    assert [one["apiVersion"] for one in obj["metadata"]["managedFields"]] == ["v1"]
+
+
+def test_apply_7_a_kind_that_resets_its_spec_has_no_owner_of_it():
+    """A CertificateSigningRequest: its spec is that of its creation, so nobody owns it."""
+    kept = reset_fields(resources.CERTIFICATE_SIGNING_REQUESTS, "")
+    assert as_set(kept) == {("f:spec",), ("f:status",)}
+    assert as_set(reset_fields(resources.PODS, "status")) == {("f:spec",)}
+    assert as_set(reset_fields(resources.DEPLOYMENTS, "status")) == {
+        ("f:spec",),
+        ("f:metadata", "f:labels"),
+    }
+    assert as_set(reset_fields(resources.CONFIG_MAPS, "")) == set()

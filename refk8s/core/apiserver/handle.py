@@ -21,6 +21,8 @@ exception.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
+
 from refk8s.core.api import resources, status
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import Resource
@@ -121,8 +123,7 @@ def _create_as(
     obj = write.begin(strategy, obj, request.namespace, name, context)
     obj = _defaulted(resource, obj, None)
     if not is_applied:
-        requested = request.requested_resource or resource
-        obj = with_managers(request, requested, None, obj, context)  # APPLY-12
+        obj = with_managers(request, None, obj, context)  # APPLY-12
     admission = admit(exchange, obj, None)
     obj = admission.object
     restrict(request, obj, None, store)
@@ -183,15 +184,11 @@ def _patch(exchange: Exchange) -> Written:
 def _apply(exchange: Exchange) -> Written:
     """PATCH: a configuration is applied; the object is created if it does not exist
     (APPLY-15)."""
-    from refk8s.core.apiserver.apply.apply import apply, read_configuration
-
     request, resource = exchange.request, exchange.request.resource
-    record = exchange.store.get(resource.key(request.namespace, request.name))
+    record = read.find_or_none(request, exchange.store)
     if record is None and request.subresource:
         raise ApiError(status.not_found(resource, request.name))
-    config = read_configuration(resource, _patch_of(request).document)
-    live = None if record is None else record.value
-    body = apply(request, resource, live, config, exchange.context)
+    body = _applied(exchange, None if record is None else record.value)
     strategy = strategy_of(resource)
     write.identify(request, body.metadata)
     if record is not None:
@@ -199,10 +196,25 @@ def _apply(exchange: Exchange) -> Written:
         return _change(exchange, strategy, record, body, (), is_applied=True)
     if body.metadata.uid:
         raise ApiError(status.conflict(resource, request.name, _no_such_uid(body.metadata.uid)))
+    if body.metadata.resource_version:
+        write.number_of(body.metadata.resource_version)
     require_create(exchange)
     creation = evolve(exchange, request=evolve(request, body=body))
     obj = write.identify_new(creation.request)
     return _create_as(creation, strategy, obj, request.name, is_applied=True)
+
+
+def _applied(exchange: Exchange, live: Any) -> Any:
+    """The object after the apply, in the version of the store (APPLY-19)."""
+    from refk8s.core.apiserver.apply.apply import apply, read_configuration
+
+    request, context = exchange.request, exchange.context
+    requested = request.requested_resource or request.resource
+    config = read_configuration(requested, _patch_of(request).document)
+    if requested == request.resource:
+        return apply(request, requested, live, config, context)
+    shown = None if live is None else versions.from_stored(requested, live)
+    return versions.to_stored(requested, apply(request, requested, shown, config, context), live)
 
 
 def _no_such_uid(uid: str) -> str:
@@ -228,8 +240,7 @@ def _change(
     if request.subresource not in ("status", "approval"):
         new = _defaulted(resource, new, old)
     if not is_applied:
-        requested = request.requested_resource or resource
-        new = with_managers(request, requested, old, new, exchange.context)  # APPLY-12
+        new = with_managers(request, old, new, exchange.context)  # APPLY-12
     admission = admit(exchange, new, old)
     restrict(request, admission.object, old, store)
     check_further(exchange, admission.object, old)
@@ -297,6 +308,12 @@ def _patch_scale(exchange: Exchange) -> Written:
     request = exchange.request
     record = read.find(request, exchange.store)
     current = subresources.scale_of(request.resource, record.value)
+    if _patch_of(request).media_type == patch.APPLY_PATCH:
+        from refk8s.core.apiserver.apply.scale import applied_scale
+
+        scale, managed = applied_scale(request, record.value, current, exchange.context)
+        write.identify(request, scale.metadata)
+        return _rescale(exchange, record, scale, (), managed, is_applied=True)
     scale, warnings = write.patched(
         request.resource,
         type(current),
@@ -309,13 +326,24 @@ def _patch_scale(exchange: Exchange) -> Written:
 
 
 def _rescale(
-    exchange: Exchange, record: Record[Any], scale: Any, warnings: tuple[str, ...]
+    exchange: Exchange,
+    record: Record[Any],
+    scale: Any,
+    warnings: tuple[str, ...],
+    managed: Any = None,
+    *,
+    is_applied: bool = False,
 ) -> Written:
-    """API-19: a write of a Scale changes spec.replicas and nothing else."""
-    request = exchange.request
+    """API-19: a write of a Scale changes spec.replicas and nothing else. `managed`: the
+    managedFields of the object after an apply (APPLY-18)."""
+    request, old = exchange.request, record.value
     strategy = strategy_of(request.resource)
-    body = subresources.scaled(request.resource, record.value, scale)
+    body = subresources.scaled(request.resource, old, scale)
     write.guard(request, strategy, record, body.metadata)
+    if not is_applied:
+        changed = with_managers(request, old, body, exchange.context)
+        managed = changed.metadata.managed_fields
+    body = replace(body, metadata=replace(body.metadata, managed_fields=managed))
     update = Request(
         "update",
         request.resource,
@@ -326,7 +354,9 @@ def _rescale(
     )
     return subresources.answer_scale(
         request.resource,
-        _change(evolve(exchange, request=update), strategy, record, body, warnings),
+        _change(
+            evolve(exchange, request=update), strategy, record, body, warnings, is_applied=True
+        ),
     )
 
 

@@ -45,13 +45,18 @@ _TOO_OLD_PAGE = (
 def find(request: Request, store: Reader) -> Record[Any]:
     """The record of the object that the request names. Raises ApiError 404 if there is none, 400
     for an invalid name (API-10)."""
+    record = find_or_none(request, store)
+    if record is None:
+        raise ApiError(status.not_found(request.resource, request.name))
+    return record
+
+
+def find_or_none(request: Request, store: Reader) -> Record[Any] | None:
+    """As `find`; None if there is no such object."""
     name = request.name
     if not name or "/" in name or "%" in name or name in (".", ".."):
         raise ApiError(status.bad_request(f"Name parameter invalid: {status.show(name)}"))
-    record = store.get(request.resource.key(request.namespace, name))
-    if record is None:
-        raise ApiError(status.not_found(request.resource, name))
-    return record
+    return store.get(request.resource.key(request.namespace, name))
 
 
 def get(exchange: Exchange) -> Response:

@@ -193,7 +193,7 @@ def patched(
 ) -> tuple[Any, tuple[str, ...]]:
     """The object after the patch, and warnings of unknown fields (PATCH-1). Raises ApiError 4xx if
     the patch does not apply or the result is not an object."""
-    tree = patch.apply(record, to_tree(current), change)
+    tree = patch.apply(record, to_tree(_without_managers(current, change)), change)
     # PATCH-1: its kind and apiVersion are ignored
     if change.media_type == patch.STRATEGIC_MERGE_PATCH:
         tree = {**tree, "kind": current.kind, "apiVersion": current.api_version}
@@ -220,6 +220,16 @@ def patched(
     if unknown and validation == "Strict":
         raise ApiError(_unpatchable(tree, "strict decoding error: " + ", ".join(unknown)))
     return made, unknown if validation in ("", "Warn") else ()
+
+
+def _without_managers(current: Any, change: Patch) -> Any:
+    """The object without managedFields, unless the patch names them: they are as long as the rest
+    of it, and the API server adds them again (APPLY-12)."""
+    document = change.document
+    text = document if isinstance(document, bytes) else encode(document)
+    if b"managedFields" in text or b"\\u" in text or current.metadata.managed_fields is None:
+        return current
+    return replace(current, metadata=replace(current.metadata, managed_fields=None))
 
 
 def _unpatchable(tree: Any, detail: str) -> Any:

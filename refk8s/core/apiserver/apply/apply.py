@@ -9,13 +9,12 @@ Source: Kubernetes documentation, "Server-Side Apply"; KEP-555 "Server-side Appl
 
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from refk8s.core.api import codec, status
 from refk8s.core.api.codec import DecodeError
 from refk8s.core.api.json_text import MalformedJson
-from refk8s.core.api.meta_v1 import ObjectMeta, Status, StatusCause, StatusDetails
+from refk8s.core.api.meta_v1 import Status, StatusCause, StatusDetails
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
@@ -27,17 +26,17 @@ from refk8s.core.apiserver.apply.field_set import (
     NEVER_OWNED,
     FieldSet,
     difference,
-    of_paths,
     paths,
     recursive_difference,
     text_of,
     union,
 )
 from refk8s.core.apiserver.apply.managers import APPLY, UPDATE, Managed, Owned, Owner
-from refk8s.core.apiserver.apply.merge import merge, prune
+from refk8s.core.apiserver.apply.merge import dropped, merge, with_owned, without_last
+from refk8s.core.apiserver.apply.reset import reset_fields
 from refk8s.core.apiserver.apply.types import Type, type_of
+from refk8s.core.apiserver.apply.versions import converted_tree, in_version
 from refk8s.core.apiserver.custom import objects
-from refk8s.core.apiserver.strategy import strategy_of
 from refk8s.core.context import Context, timestamp
 from refk8s.core.value import Value
 
@@ -176,15 +175,14 @@ class _Work(Value, frozen=True, eq=False):
         who = managers.owner(request.options.field_manager, APPLY, version, request.subresource)
         managed = self._before()
         last = managed.get(who)
-        fields = recursive_difference(applied_paths(self.type, config), _reset_fields(request))
+        fields = recursive_difference(
+            applied_paths(self.type, config), reset_fields(request.resource, request.subresource)
+        )
         mine = Owned(fields, version, None if last is None else last.time)
         now_managed = {**managed, who: mine}
         merged: Tree = merge(self.type, self.tree, config)
         if last is not None and last.fields:
-            owned = EMPTY
-            for one in now_managed.values():
-                owned = union(owned, one.fields)
-            merged = prune(self.type, merged, last.fields, owned)
+            merged = self._pruned(merged, last, now_managed)
         compared = self._comparisons(merged)
         others = managers.conflicts(now_managed, compared, who)
         if others and not force:
@@ -207,45 +205,62 @@ class _Work(Value, frozen=True, eq=False):
         if managed:
             return managed
         empty = _live_tree(self.resource, None)
-        change = compare(self.type, empty, self.tree)
+        hidden = reset_fields(self.request.resource, self.request.subresource)
+        change = compare(self.type, empty, self.tree).without(hidden)
         version = self.resource.api_version
         who = Owner(managers.BEFORE_FIRST_APPLY, UPDATE, version, self.request.subresource)
         return managers.updated(
             managed, who, version, lambda _: change, timestamp(self.context.now)
         )
 
+    def _pruned(self, merged: Tree, last: Owned, managed: Managed) -> Tree:
+        """The merged object without what was dropped from the configuration (APPLY-9). It is
+        compared in the version of the last apply."""
+        target = in_version(self.resource, last.api_version)
+        if target is None:
+            return merged
+        tree = converted_tree(self.resource, target, merged)
+        owned: dict[str, FieldSet] = {}
+        for one in managed.values():
+            owned[one.api_version] = union(owned.get(one.api_version, EMPTY), one.fields)
+        pruned = self._with_owned(target, tree, last.fields, owned)
+        left: Tree = dropped(type_of(target), tree, pruned, last.fields)
+        return converted_tree(target, self.resource, left)
+
+    def _with_owned(
+        self, target: Resource, merged: Tree, last: FieldSet, owned: dict[str, FieldSet]
+    ) -> Tree:
+        """The object without what was applied last, but with all that has an owner in any
+        version."""
+        pruned: Tree = without_last(type_of(target), merged, last)
+        for api_version in sorted(owned, key=lambda one: one != target.api_version):
+            other = in_version(target, api_version)
+            if other is None:
+                continue
+            whole = converted_tree(target, other, merged)
+            left = converted_tree(target, other, pruned)
+            kept = with_owned(type_of(other), whole, left, owned[api_version])
+            pruned = converted_tree(other, target, kept)
+        return pruned
+
     def _comparisons(self, merged: Tree) -> managers.Compared:
-        change = compare(self.type, self.tree, merged)
+        found: dict[str, Comparison | None] = {}
 
         def compared(api_version: str) -> Comparison | None:
-            if api_version == self.resource.api_version:
-                return change
-            return None
+            if api_version not in found:
+                target = in_version(self.resource, api_version)
+                found[api_version] = (
+                    None
+                    if target is None
+                    else compare(
+                        type_of(target),
+                        converted_tree(self.resource, target, self.tree),
+                        converted_tree(self.resource, target, merged),
+                    )
+                )
+            return found[api_version]
 
         return compared
-
-
-def _reset_fields(request: Request) -> FieldSet:
-    """The fields that this path does not write, so an apply to it does not own them (APPLY-7)."""
-    strategy = strategy_of(request.resource)
-    if not request.subresource:
-        return _STATUS if strategy.resource.has_status else EMPTY
-    if request.subresource != "status":
-        return EMPTY
-    if strategy.resource.is_custom:
-        return _ALL_BUT_STATUS
-    kept = [("f:metadata", "f:" + _wire(name)) for name in strategy.status_keeps]
-    return of_paths(("f:spec",), *kept)
-
-
-_STATUS = of_paths(("f:status",))
-_ALL_BUT_STATUS = of_paths(("f:spec",), ("f:metadata",))
-
-
-def _wire(attribute: str) -> str:
-    return next(
-        part.encode_name for part in msgspec.structs.fields(ObjectMeta) if part.name == attribute
-    )
 
 
 # --- conflicts

@@ -14,6 +14,7 @@ from refk8s.core.apiserver.apply.field_set import (
     SELF,
     FieldSet,
     key_element,
+    recursive_difference,
     union,
     value_element,
 )
@@ -33,6 +34,14 @@ class Comparison(Value, frozen=True, eq=False):
     def changed(self) -> FieldSet:
         """The fields that were added or modified."""
         return union(self.added, self.modified)
+
+    def without(self, fields: FieldSet) -> "Comparison":
+        """The same without these fields and all below them."""
+        return Comparison(
+            recursive_difference(self.added, fields),
+            recursive_difference(self.modified, fields),
+            recursive_difference(self.removed, fields),
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -86,7 +95,7 @@ def _compare(
     removed: FieldSet,
 ) -> None:
     """What differs between two values, below their element."""
-    if old is new or (not type_.is_loose and old == new):
+    if old is new:
         return
     before, after = _kind(type_, old), _kind(type_, new)
     if before == "scalar" and after == "scalar":
@@ -146,7 +155,7 @@ def _compare_fields(
     for name, value in new.items():
         if name in old:
             before = old[name]
-            if before is not value and (type_.is_loose or before != value):
+            if before is not value:
                 _compare(type_.child(name), before, value, "f:" + name, added, modified, removed)
         else:
             added["f:" + name] = every_path(type_.child(name), value)

@@ -166,15 +166,26 @@ def with_named_fields(type_: Type, fields: FieldSet) -> FieldSet:
 _UNKNOWN = Type()
 
 
-def prune(type_: Type, merged: Any, last: FieldSet, owned: FieldSet) -> Any:
-    """The merged object without the fields that the manager applied last time (`last`) and that
-    nobody owns now (`owned`): what was dropped from the configuration (APPLY-9)."""
-    last_named = with_named_fields(type_, last)
-    pruned = without(type_, merged, last_named) or {}
-    merged_named = with_named_fields(type_, applied_paths(type_, merged))
-    pruned_named = with_named_fields(type_, applied_paths(type_, pruned))
-    kept = union(pruned_named, with_named_fields(type_, owned))
-    pruned = without(type_, merged, difference(merged_named, kept)) or {}
-    pruned_named = with_named_fields(type_, applied_paths(type_, pruned))
-    dropped = intersection(difference(merged_named, pruned_named), last_named)
-    return without(type_, merged, dropped) or {}
+# --- what is dropped from a configuration (APPLY-9)
+
+
+def without_last(type_: Type, merged: Any, last: FieldSet) -> Any:
+    """The object without all that the manager applied last time."""
+    return without(type_, merged, with_named_fields(type_, last)) or {}
+
+
+def with_owned(type_: Type, merged: Any, pruned: Any, owned: FieldSet) -> Any:
+    """The pruned object with the fields of the merged one that have an owner."""
+    every = with_named_fields(type_, applied_paths(type_, merged))
+    left = with_named_fields(type_, applied_paths(type_, pruned))
+    kept = union(left, with_named_fields(type_, owned))
+    return without(type_, merged, difference(every, kept)) or {}
+
+
+def dropped(type_: Type, merged: Any, pruned: Any, last: FieldSet) -> Any:
+    """The merged object without what the pruned one has not and the manager applied last time:
+    what it never applied stays, whether it has an owner or not."""
+    every = with_named_fields(type_, applied_paths(type_, merged))
+    left = with_named_fields(type_, applied_paths(type_, pruned))
+    gone = intersection(difference(every, left), with_named_fields(type_, last))
+    return without(type_, merged, gone) or {}

@@ -5,7 +5,6 @@ upstream: what admission adds belongs to no manager. Only the parts of the objec
 compared (records.py). Source: Kubernetes documentation, "Server-Side Apply", "Managers".
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,28 +16,27 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import NODE_PREFIX, SERVICE_ACCOUNT_PREFIX, User
 from refk8s.core.apiserver.apply import managers
-from refk8s.core.apiserver.apply.compare import (
-    Comparison,
-    compare,
-)
+from refk8s.core.apiserver.apply.compare import Comparison, compare
+from refk8s.core.apiserver.apply.field_set import EMPTY, FieldSet
 from refk8s.core.apiserver.apply.managers import NOBODY, UPDATE, InvalidEntry, Managed
 from refk8s.core.apiserver.apply.records import compare_new, compare_records
+from refk8s.core.apiserver.apply.reset import RESET_BY_ALL, reset_fields
 from refk8s.core.apiserver.apply.types import type_of
 from refk8s.core.context import Context, timestamp
 
 
-def with_managers(
-    request: Request, resource: Resource, old: Any, new: Any, context: Context
-) -> Any:
-    """The new object with its managedFields (APPLY-12). `old` is None for a create. `resource` is
-    in the version of the request."""
+def with_managers(request: Request, old: Any, new: Any, context: Context) -> Any:
+    """The new object with its managedFields (APPLY-12). `old` is None for a create. Both are in
+    the version of `request.resource`; the manager knows the requested one (APPLY-19)."""
+    resource = request.resource
+    hidden = reset_fields(resource, request.subresource) if resource in RESET_BY_ALL else EMPTY
     before = NOBODY if old is None else managers.decode_or_nobody(old.metadata.managed_fields)
     managed = _managed(request, before, old, new)
     if not managed and old is not None:  # nobody owns a field: nothing is recorded (APPLY-14)
         return _with_entries(new, None)
-    version = resource.api_version
+    version = (request.requested_resource or resource).api_version
     who = managers.owner(manager_of(request), UPDATE, version, request.subresource)
-    compared = comparisons(resource, old, new)
+    compared = comparisons(resource, old, new, hidden)
     after = managers.updated(managed, who, version, compared, timestamp(context.now))
     return _with_entries(new, managers.encode(after))
 
@@ -100,17 +98,32 @@ def _program_of(user: User) -> str:
 # --- comparisons
 
 
-def comparisons(resource: Resource, old: Any, new: Any) -> Callable[[str], Comparison | None]:
-    """What differs between two objects in terms of each version; computed when it is needed."""
+def comparisons(
+    resource: Resource, old: Any, new: Any, hidden: FieldSet = EMPTY
+) -> managers.Compared:
+    """What differs between two objects in terms of each version, without hidden fields; computed
+    when it is needed."""
     found: dict[str, Comparison | None] = {}
 
     def compared(api_version: str) -> Comparison | None:
         if api_version not in found:
-            same = api_version == resource.api_version
-            found[api_version] = _compared(resource, old, new) if same else None
+            change = _compared_in(resource, api_version, old, new)
+            found[api_version] = change.without(hidden) if change and hidden else change
         return found[api_version]
 
     return compared
+
+
+def _compared_in(resource: Resource, api_version: str, old: Any, new: Any) -> Comparison | None:
+    if api_version == resource.api_version:
+        return _compared(resource, old, new)
+    from refk8s.core.apiserver.apply.versions import converted, in_version  # rarely needed
+
+    target = in_version(resource, api_version)
+    if target is None:
+        return None
+    before = None if old is None else converted(resource, target, old)
+    return _compared(target, before, converted(resource, target, new))
 
 
 def _compared(resource: Resource, old: Any, new: Any) -> Comparison:

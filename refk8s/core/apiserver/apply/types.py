@@ -37,8 +37,7 @@ class Type:
 
     `is_list_set`: a list whose items are owned one by one, by `keys` or by value without keys.
     `defaults`: the values of keys that an item omits. `fields`: the declared fields of a map;
-    `element`: the type of its other values, None if it has none. `is_loose`: nothing is declared
-    about the content, so a true may have been a 1.
+    `element`: the type of its other values, None if it has none.
     """
 
     __slots__ = (
@@ -48,7 +47,6 @@ class Type:
         "is_atomic_map",
         "is_list",
         "is_list_set",
-        "is_loose",
         "is_map",
         "item",
         "keys",
@@ -66,7 +64,6 @@ class Type:
         fields: Fields | Callable[[], Fields] | None = None,
         element: Type | None = None,
         is_atomic_map: bool = False,
-        is_loose: bool = False,
     ) -> None:
         self.scalar = scalar
         self.item = item
@@ -78,7 +75,6 @@ class Type:
         self.element = element
         self.is_map = fields is not None or element is not None
         self.is_atomic_map = is_atomic_map
-        self.is_loose = is_loose
 
     @property
     def fields(self) -> Fields:
@@ -103,9 +99,9 @@ class Type:
         return Type(fields=self._fields, element=self.element, is_atomic_map=True)
 
 
-DEDUCED = Type(UNTYPED, is_loose=True)
+DEDUCED = Type(UNTYPED)
 """A value about which nothing is declared."""
-DEDUCED.item = Type(UNTYPED, is_loose=True)
+DEDUCED.item = Type(UNTYPED)
 DEDUCED.is_list = True
 DEDUCED.element = DEDUCED
 DEDUCED.is_map = True
@@ -120,9 +116,9 @@ _SCALARS: dict[Any, Type] = {
     base.FieldsV1: Type(element=DEDUCED),
 }
 
-_RAW_EXTENSION = Type(element=DEDUCED, is_loose=True)
+_RAW_EXTENSION = Type(UNTYPED, item=DEDUCED, element=DEDUCED, is_atomic_map=True)
 _ANY_VALUE_MODULE = "refk8s.core.api.apiextensions_v1"
-"""Its JSON values may be of any type; those of the other modules are objects."""
+"""Its JSON values are granular; those of the other modules are owned as a whole."""
 
 _DEFAULTS = {"ContainerPort": {"protocol": "TCP"}, "ServicePort": {"protocol": "TCP"}}
 """The defaults of optional keys. A required key that is omitted counts as empty or 0. Source: API
@@ -226,7 +222,7 @@ def _custom_type(definition: Definition) -> Type:
     """The type of the objects of a definition."""
     made = _schema_type(schema_of(definition))
     fields = {**made.fields, **_shared_fields()}
-    return Type(fields=fields, element=made.element, is_loose=True)
+    return Type(fields=fields, element=made.element)
 
 
 @cache
@@ -241,13 +237,13 @@ def _shared_fields() -> Fields:
 def _schema_type(schema: Schema) -> Type:
     """The type of a structural schema."""
     if schema.is_int_or_string:
-        return Type(UNTYPED, is_loose=True)
+        return Type(UNTYPED)
     if schema.type == "object":
         return _object_type(schema)
     if schema.type == "array":
         item = DEDUCED if schema.items is None else _schema_type(schema.items)
         if schema.list_type not in ("set", "map"):
-            return Type(item=item, is_loose=True)
+            return Type(item=item)
         keys = schema.list_map_keys if schema.list_type == "map" else ()
         declared = {} if schema.items is None else schema.items.properties
         defaults = {
@@ -255,14 +251,14 @@ def _schema_type(schema: Schema) -> Type:
             for key in keys
             if key in declared and declared[key].default is not None
         }
-        return Type(item=item, is_list_set=True, keys=keys, defaults=defaults, is_loose=True)
+        return Type(item=item, is_list_set=True, keys=keys, defaults=defaults)
     if not schema.type:
         return DEDUCED
     scalar = {"integer": NUMERIC, "number": NUMERIC, "boolean": BOOLEAN, "string": STRING}
     found = scalar.get(schema.type, UNTYPED)
     if found == STRING and schema.format not in ("", "byte"):
         found = UNTYPED
-    return Type(found, is_loose=True)
+    return Type(found)
 
 
 def _object_type(schema: Schema) -> Type:
@@ -277,4 +273,4 @@ def _object_type(schema: Schema) -> Type:
         element = _schema_type(schema.additional)
     elif not fields:
         element = DEDUCED
-    return Type(fields=fields, element=element, is_atomic_map=is_atomic, is_loose=True)
+    return Type(fields=fields, element=element, is_atomic_map=is_atomic)
