@@ -153,7 +153,9 @@ def _compare(fields: tuple[_Field, ...], old: Any, new: Any, below: _Below) -> N
 
 def _compare_field(field: _Field, old: Any, new: Any, below: _Below) -> None:
     """The same for one field with different values."""
-    if old is None:
+    if (old is None or new is None) and field.is_always_written:  # written as null
+        _compare_trees(field, old, new, below)
+    elif old is None:
         below[0][field.element] = _every_path(field.type, new)
     elif new is None:
         below[2][field.element] = _every_path(field.type, old)
@@ -230,7 +232,8 @@ def _element_of_text(key: str, value: str) -> str:
 
 
 def _compare_trees(field: _Field, old: Any, new: Any, below: _Below) -> None:
-    found = compare_parts({field.wire: field.type}, [(field.wire, tree_of(old), tree_of(new))])
+    trees = [None if value is None else tree_of(value) for value in (old, new)]
+    found = compare_parts({field.wire: field.type}, [(field.wire, trees[0], trees[1])])
     for one, more in zip(below, (found.added, found.modified, found.removed), strict=True):
         one.update(more)
 
