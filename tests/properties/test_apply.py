@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from refk8s.core.api import codec, resources
-from refk8s.core.api.base import FieldsV1
+from refk8s.core.api.base import NO_FIELDS, FieldsV1
 from refk8s.core.api.core_v1 import Node, Pod, Service
-from refk8s.core.api.meta_v1 import ManagedFieldsEntry
+from refk8s.core.api.managed_fields import with_shared_entries
+from refk8s.core.api.meta_v1 import ManagedFieldsEntry, ObjectMeta
 from refk8s.core.apiserver.apply import field_set, managers, records
 from refk8s.core.apiserver.apply.check import problems
 from refk8s.core.apiserver.apply.compare import applied_paths, compare, element_of, is_equal
@@ -843,3 +844,17 @@ def test_apply_7_a_kind_that_resets_its_spec_has_no_owner_of_it():
         ("f:metadata", "f:labels"),
     }
     assert as_set(reset_fields(resources.CONFIG_MAPS, "")) == set()
+
+
+@given(st.lists(strategies.objects(ManagedFieldsEntry), max_size=3).map(tuple))
+def test_apply_3_shared_entries_are_equal_and_do_not_keep_what_they_were_decoded_from(found):
+    obj = Pod(metadata=ObjectMeta(name="p", managed_fields=found))
+    decoded = codec.decode(Pod, codec.encode(obj))
+    shared = with_shared_entries(decoded)
+    assert shared == decoded and codec.encode(shared) == codec.encode(obj)
+    again = with_shared_entries(codec.decode(Pod, codec.encode(obj)))
+    for one, other in zip(
+        shared.metadata.managed_fields or (), again.metadata.managed_fields or (), strict=True
+    ):
+        kept = one.fields_type == "FieldsV1" and one.fields_v1 is not NO_FIELDS
+        assert one is other or not kept

@@ -81,6 +81,9 @@ def test_client_3_a_cut_request_is_unknown_and_every_other_is_answered_as_in_the
             world.api.listeners.append(lambda request, committed: handled.append(1))
             for step, cut in zip(sequence, cut_at, strict=False):
                 request = Requests(twin).request(step)
+                # the manager of fields is the same on both ways (APPLY-11)
+                options = evolve(request.options, field_manager="tester")
+                request = evolve(request, options=options)
                 if cut is not None:  # of a new connection, so that the place in it is known
                     world.client.pool.retire()
                     world.cutter.cuts = [cut]

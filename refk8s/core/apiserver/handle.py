@@ -190,8 +190,8 @@ def _apply(exchange: Exchange) -> Written:
         raise ApiError(status.not_found(resource, request.name))
     body = _applied(exchange, None if record is None else record.value)
     strategy = strategy_of(resource)
-    write.identify(request, body.metadata)
     if record is not None:
+        write.identify(request, body.metadata)
         write.guard(request, strategy, record, body.metadata)
         return _change(exchange, strategy, record, body, (), is_applied=True)
     if body.metadata.uid:
@@ -199,6 +199,8 @@ def _apply(exchange: Exchange) -> Written:
     if body.metadata.resource_version:
         write.number_of(body.metadata.resource_version)
     require_create(exchange)
+    # the namespace is that of a create
+    write.identify(request, replace(body.metadata, namespace=None))
     creation = evolve(exchange, request=evolve(request, body=body))
     obj = write.identify_new(creation.request)
     return _create_as(creation, strategy, obj, request.name, is_applied=True)

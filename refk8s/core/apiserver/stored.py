@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from refk8s.core.api import codec, resources
 from refk8s.core.api.codec import DecodeError
 from refk8s.core.api.custom import CustomObject
+from refk8s.core.api.managed_fields import with_shared_entries
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
@@ -50,7 +51,7 @@ def decode_stored(key: str, data: bytes) -> Any:
     name = resource.key(metadata.namespace or "", metadata.name or "").removeprefix(resource.prefix)
     if key.removeprefix(resource_prefix(key)) != name:
         raise ValueError(f"is the object {metadata.namespace or ''}/{metadata.name}")
-    return value
+    return with_shared_entries(value)
 
 
 def _decode_custom(key: str, data: bytes) -> CustomObject:
@@ -63,7 +64,7 @@ def _decode_custom(key: str, data: bytes) -> CustomObject:
         raise ValueError(f"is a {obj.kind} of {obj.api_version}")
     if rest != [part for part in (found.namespace, found.name) if part]:
         raise ValueError(f"is the object {found.namespace or ''}/{found.name}")
-    return obj
+    return with_shared_entries(obj)
 
 
 def _from_protobuf(resource: Resource, data: bytes) -> Any:

@@ -6,6 +6,7 @@ Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representa
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.codec import (
@@ -17,6 +18,7 @@ from refk8s.core.api.codec import (
     parse,
 )
 from refk8s.core.api.custom import CustomList
+from refk8s.core.api.managed_fields import with_shared_entries
 from refk8s.core.api.meta_v1 import ListMeta, Status
 from refk8s.core.api.request import Request, Response
 
@@ -56,14 +58,15 @@ def _object(request: Request, body: bytes) -> Any:
         if request.resource.is_custom:
             return _custom_object(request, body)
         if request.verb == "list":
-            return decode_answer(request.resource.list_type, body)
+            found: Any = decode_answer(request.resource.list_type, body)
+            return replace(found, items=tuple([with_shared_entries(one) for one in found.items]))
         head = _read_head(body)
         type_ = resources.type_of_kind(head.api_version, head.kind)
         if head.kind == "Status":
             type_ = Status
         if type_ is None:
             raise Unreadable(f"{head.api_version} {head.kind} is not known")
-        return decode_answer(type_, body)
+        return with_shared_entries(decode_answer(type_, body))
     except (DecodeError, MalformedJson, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from None
 

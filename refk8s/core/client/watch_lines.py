@@ -9,6 +9,7 @@ import msgspec
 
 from refk8s.core.api.codec import DecodeError, custom_object, decode_answer, parse
 from refk8s.core.api.custom import CustomObject
+from refk8s.core.api.managed_fields import with_shared_entries
 from refk8s.core.api.request import WatchEvent
 from refk8s.core.api.resources import Resource
 
@@ -92,6 +93,7 @@ class WatchLines:
                 if self._type is CustomObject
                 else decode_answer(self._type, bytes(line.object))
             )
+            obj = with_shared_entries(obj)
             return WatchEvent(line.type, obj, int(obj.metadata.resource_version))
         except (
             DecodeError,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from refk8s.core.api.base import FieldsV1
+from refk8s.core.api.managed_fields import FIELDS_TYPE, shared_entry
 from refk8s.core.api.meta_v1 import ManagedFieldsEntry
 from refk8s.core.apiserver.apply import field_set
 from refk8s.core.apiserver.apply.compare import Comparison
@@ -30,7 +30,6 @@ from refk8s.core.memo import remember, remember_within
 from refk8s.core.value import Value
 
 APPLY, UPDATE = "Apply", "Update"
-FIELDS_TYPE = "FieldsV1"
 UPDATERS_MAX = 10
 MANAGER_BYTES_MAX = 128
 ANCIENT_CHANGES = "ancient-changes"
@@ -95,12 +94,6 @@ def fields_of(text: bytes) -> FieldSet:
     return field_set.decode(text)
 
 
-@remember_within(FIELDS_BYTES_MAX, len)
-def shared(text: bytes) -> FieldsV1:
-    """The bytes of a set, which all objects of this shape share."""
-    return FieldsV1(text)
-
-
 def decode(entries: Sequence[ManagedFieldsEntry] | None) -> Managed:
     """The owners of these entries. Raises InvalidEntry."""
     found: dict[Owner, Owned] = {}
@@ -123,16 +116,16 @@ def decode(entries: Sequence[ManagedFieldsEntry] | None) -> Managed:
             raise InvalidEntry(str(error)) from None
         key_version = version if operation == UPDATE else ""
         key = Owner(entry.manager or "", operation, key_version, entry.subresource or "")
-        found[key] = _keep(key, Owned(fields, version, entry.time, entry))
+        found[key] = Owned(fields, version, entry.time)
+        found[key] = Owned(fields, version, entry.time, _entry_of(key, found[key]))
     return found
 
 
-def _keep(who: Owner, owned: Owned) -> Owned:
+def _keep(who: Owner, owned: Owned) -> None:
     """The owned fields, which are found again by their entry."""
     if len(_decoded) >= ENTRIES_MAX:
         _decoded.clear()
     _decoded[id(owned.entry)] = (who, owned)
-    return owned
 
 
 _decoded: dict[int, tuple[Owner, Owned]] = {}
@@ -166,7 +159,7 @@ def encode(managed: Managed) -> tuple[ManagedFieldsEntry, ...] | None:
 def _entry_of(who: Owner, owned: Owned) -> ManagedFieldsEntry:
     text = field_set.encode(owned.fields)
     version, time = owned.api_version, owned.time
-    entry = _entry(who.manager, who.operation, version, who.subresource, time, text)
+    entry = shared_entry(who.manager, who.operation, version, who.subresource, time, text)
     if id(entry) not in _decoded:
         _keep(who, Owned(owned.fields, version, time, entry))
     return entry
@@ -176,22 +169,6 @@ def _order(item: tuple[Owner, Owned]) -> tuple[str, str, str, str, str]:
     who, owned = item
     # times in UTC with whole seconds are in the order of their texts
     return (who.operation, owned.time or "", who.manager, owned.api_version, who.subresource)
-
-
-@lru_cache(maxsize=1024)
-def _entry(
-    manager: str, operation: str, api_version: str, subresource: str, time: str | None, text: bytes
-) -> ManagedFieldsEntry:
-    """An entry. Those of objects that were written in the same second are one value."""
-    return ManagedFieldsEntry(
-        manager=manager or None,
-        operation=operation,
-        api_version=api_version,
-        time=time,
-        fields_type=FIELDS_TYPE,
-        fields_v1=shared(text),
-        subresource=subresource or None,
-    )
 
 
 # --- updates

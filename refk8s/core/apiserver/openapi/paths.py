@@ -15,6 +15,7 @@ JSON = "application/json"
 PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",
+    "application/apply-patch+yaml",
     "application/strategic-merge-patch+json",
 )
 
@@ -165,7 +166,7 @@ def _operation(
     """One operation: its body, its answer, and its kind and action, by which clients find it."""
     parameters = [_query_parameter(name, flavour) for name in _QUERY[action]]
     operation: Tree = {"operationId": operation_id}
-    takes = PATCHES[:2] if custom else PATCHES
+    takes = PATCHES[:3] if custom else PATCHES
     media_types = takes if action == "patch" else (JSON,)
     if action in ("post", "put", "patch", "delete", "deletecollection"):
         schema: Tree = (
