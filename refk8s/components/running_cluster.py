@@ -23,6 +23,7 @@ from refk8s.components.story import Storyteller
 from refk8s.core.api.request import Request, Response
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.ports import Nodes
+from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
     from refk8s.components.cluster_dns import ClusterDns
@@ -101,6 +102,7 @@ class RunningCluster:
                 elif teller is not None and "rules" in adapters:
                     driver.on_program = partial(teller.programmed, node.name)
                 self.drivers.append(driver)
+        api.config = evolve(api.config, components=("controller-manager", "scheduler"))
         local = served_nodes(self.drivers, started, clock.now)
         streams.local = KubeletServer(local, {}, None, clock.now)
         api.measure = Metrics(

@@ -370,6 +370,19 @@ def test_list_5_a_chain_that_goes_on_after_410_is_of_the_state_of_its_first_page
 # --- evictions
 
 
+@pytest.mark.parametrize("target", [{"kind": "Pod", "name": "n"}, {"kind": "Node"}])
+def test_api_17_a_binding_without_a_node_is_500_without_a_reason(target):
+    # Shows API-17.g.
+    world = World()
+    path = "/api/v1/namespaces/default/pods"
+    spec = {"containers": [{"name": "c", "image": "app:1"}]}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
+    assert world.http("POST", path, made).code == 201
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": target}
+    reply = world.http("POST", f"{path}/a/binding", binding)
+    assert reply.code == 500 and "reason" not in json.loads(reply.content)
+
+
 @pytest.mark.parametrize(
     ("version", "code"),
     [("policy/v1", 201), ("policy/v1beta1", 201), ("", 201), ("policy/v2", 400), ("v1", 400)],

@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 from ipaddress import IPv4Network
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from api_world import World
@@ -30,6 +30,7 @@ from refk8s.core.api.resources import (
     RESOURCE_CLAIMS,
     SERVICES,
 )
+from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
@@ -37,6 +38,7 @@ from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.snapshot import info_of, recompute
 from refk8s.core.store import Engine, Put, Txn
+from refk8s.core.value import evolve
 
 PODS_PATH = "/api/v1/namespaces/default/pods"
 CONTAINER = {"name": "c", "image": "app:1"}
@@ -54,15 +56,6 @@ def posted(world, path, tree):
 # --- objects and the store ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [{"kind": "Pod", "name": "n"}, {"kind": "Node"}])
-def test_d_33_a_binding_without_a_node_is_the_clients_mistake(target):
-    # Shows API-17.g.
-    world = World()
-    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
-    code, said = posted(world, f"{PODS_PATH}/a/binding", a_manifest("Binding", target=target))
-    assert (code, said["reason"]) == (422, "Invalid")
-
-
 def test_d_38_a_flow_schema_without_a_level_has_no_condition():
     # Upstream's controller sets the condition Dangling.
     path = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
@@ -75,9 +68,38 @@ def test_d_38_a_flow_schema_without_a_level_has_no_condition():
     assert code == 201 and made["status"] == {}
 
 
-def test_d_34_there_are_no_component_statuses_and_no_metrics():
-    assert json.loads(World().http("GET", "/api/v1/componentstatuses").content)["items"] == []
-    assert World().http("GET", "/metrics").code == 404
+def test_d_34_components_are_healthy_while_they_hold_their_leases():
+    # Shows DISC-17.
+    world = World(("default", "kube-system"))
+
+    def found(config: Any = None) -> dict[str, str]:
+        world.config = config or world.config
+        items = json.loads(world.http("GET", "/api/v1/componentstatuses").content)["items"]
+        return {one["metadata"]["name"]: one["conditions"][0]["status"] for one in items}
+
+    assert found() == {"etcd-0": "True", "scheduler": "False", "controller-manager": "False"}
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "kube-scheduler"},
+        "spec": {
+            "holderIdentity": "host-1",
+            "leaseDurationSeconds": 15,
+            "renewTime": micro_timestamp(world.now),
+        },
+    }
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    assert world.http("POST", path, lease).code == 201
+    assert found()["scheduler"] == "True"
+    world.now += 20 * SECOND
+    assert found()["scheduler"] == "False"
+    assert found(evolve(world.config, components=("scheduler",)))["scheduler"] == "True"
+    one = world.http("GET", "/api/v1/componentstatuses/nothing")
+    assert json.loads(one.content)["details"] == {"name": "nothing", "kind": "componentstatus"}
+    selected = world.http("GET", "/api/v1/componentstatuses?fieldSelector=metadata.name%3Detcd-0")
+    assert [each["metadata"]["name"] for each in json.loads(selected.content)["items"]] == [
+        "etcd-0"
+    ]
 
 
 @pytest.mark.parametrize(("depth", "code"), [(200, 201), (300, 400)])

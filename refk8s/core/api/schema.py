@@ -49,7 +49,7 @@ def fields_of(type_: Any) -> dict[str, Facts]:
     for part in msgspec.structs.fields(type_):
         known: dict[str, Any] = given.get(part.encode_name, {})
         element, shape = _element(part.type)
-        own = _own_facts(element)
+        own = own_map_type(element)
         found[part.encode_name] = Facts(
             wire_name=part.encode_name,
             attribute=part.name,
@@ -82,7 +82,7 @@ def _facts_of(type_: type[msgspec.Struct]) -> dict[str, dict[str, Any]]:
     return every.get(type_.__name__, {})
 
 
-def _own_facts(element: type[msgspec.Struct] | None) -> str:
+def own_map_type(element: type[msgspec.Struct] | None) -> str:
     """The map type that a record class has in every field: a reference is atomic."""
     if element is None:
         return ""

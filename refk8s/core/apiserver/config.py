@@ -84,6 +84,8 @@ class Config(Value, frozen=True):
     users: Mapping[str, User] = field(default_factory=dict)
     authorizer: Callable[[Attributes, Reader], Decision] | None = None
     has_metrics: bool = False  # whether kubelets can be asked for the use of resources
+    # components of the same process, which run while it does (DISC-17)
+    components: tuple[str, ...] = ()
     roles: Roles | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     issuers: Mapping[str, Trusted] = field(default_factory=dict)  # by URL (OIDC-1)

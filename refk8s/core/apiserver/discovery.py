@@ -11,7 +11,7 @@ beta form of aggregated discovery, for which clients fall back to the other.
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Any, TypeAlias
 
 from refk8s.core.api.resources import SERVED, Resource, Subresource
@@ -49,6 +49,7 @@ class Answer(Value, frozen=True):
     tree: Tree
     media_type: str = JSON
     vary: str = ""  # the request header that selected one of two forms
+    is_cached: bool = False  # whether clients keep it by its hash (DISC-16)
 
 
 def discover(
@@ -65,9 +66,9 @@ def discover(
         case ["version"]:
             return Answer(VERSION)
         case ["api"] if is_aggregated(accept):
-            return Answer(aggregated(resources, core=True), AGGREGATED, "Accept")
+            return Answer(aggregated(resources, core=True), AGGREGATED, "Accept", True)
         case ["apis"] if is_aggregated(accept):
-            return Answer(aggregated(resources, core=False), AGGREGATED, "Accept")
+            return Answer(aggregated(resources, core=False), AGGREGATED, "Accept", True)
         case ["api"]:
             return Answer(core_versions(server_address), vary="Accept")
         case ["apis"]:
@@ -279,3 +280,9 @@ def paths(resources: Resources = SERVED) -> tuple[str, ...]:
             *(f"/apis/{group}/{version}" for version in versions(resources, group)),
         ]
     return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def digest_of(document: bytes) -> str:
+    """The hash by which a client recognises a document (DISC-8, DISC-16)."""
+    return blake2b(document, digest_size=32).hexdigest().upper()

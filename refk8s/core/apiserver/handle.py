@@ -98,6 +98,12 @@ def _act(exchange: Exchange) -> Outcome:
         if not exchange.config.has_metrics:
             raise ApiError(status.unavailable("no kubelet can be asked for its metrics"))
         return Measure(request)
+    if request.resource == resources.COMPONENT_STATUSES:
+        # imported here, because it is rarely requested
+        from refk8s.core.apiserver import component_statuses
+
+        is_list = request.verb == "list"
+        return (component_statuses.list_statuses if is_list else component_statuses.get)(exchange)
     act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
     return act(exchange)
 

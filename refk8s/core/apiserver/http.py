@@ -27,7 +27,7 @@ from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_pat
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.custom.definitions import served
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
-from refk8s.core.apiserver.discovery import discover, paths
+from refk8s.core.apiserver.discovery import digest_of, discover, paths
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, health, no_checks
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
@@ -40,7 +40,7 @@ from refk8s.core.context import Instant
 from refk8s.core.store import EMPTY
 from refk8s.core.value import Value, evolve, field
 
-PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3")
+PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3", "/metrics")
 """The paths at the root besides those of discovery (DISC-14)."""
 
 
@@ -266,18 +266,36 @@ def plain(
         raise ApiError(status.method_not_allowed() if known else status.path_not_found())
     found = discover(path, wire.headers.get("accept", ""), resources, server_address)
     if found is not None:
-        return Reply(200, encode(found.tree) + b"\n", found.media_type, vary=found.vary)
+        document = encode(found.tree) + b"\n"
+        if found.is_cached:
+            return _cached(wire, target, document, found.media_type, found.vary)
+        return Reply(200, document, found.media_type, vary=found.vary)
     if path.startswith("/openapi/"):
         # imported here, because it reads every record class and is rarely requested
         from refk8s.core.apiserver.openapi import openapi, protobuf_v2
 
-        document = openapi(path, wire.headers.get("accept", ""), resources)
-        if document is not None:
-            is_text = document.startswith(b"{")
-            return Reply(200, document, "application/json" if is_text else protobuf_v2.ANSWERED_AS)
+        shown = openapi(path, wire.headers.get("accept", ""), resources)
+        if shown is not None:
+            is_text = shown.startswith(b"{")
+            media_type = "application/json" if is_text else protobuf_v2.ANSWERED_AS
+            return _cached(wire, target, shown, media_type, "Accept")
     if path == "/":
         return Reply(200, encode({"paths": sorted({*PATHS, *paths(resources)})}) + b"\n")
     return _NO_PAGE
+
+
+def _cached(wire: WireRequest, target: Plain, document: bytes, media_type: str, vary: str) -> Reply:
+    """DISC-16: a document with the hash of its bytes; 304 if the client has it, and 301 if it asks
+    for another one by `hash`."""
+    digest = digest_of(document)
+    asked = next((value for name, value in target.parameters if name == "hash"), "")
+    if asked and asked != digest:
+        return Reply(301, b"", media_type, location=f"{target.path}?hash={digest}")
+    cache = "public, immutable" if asked else "no-cache, private"
+    known = {part.strip() for part in wire.headers.get("if-none-match", "").split(",")}
+    is_known = f'"{digest}"' in known
+    code, content = (304, b"") if is_known else (200, document)
+    return Reply(code, content, media_type, vary=vary, cache=cache, etag=digest)
 
 
 _NO_PAGE = Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")

@@ -49,6 +49,8 @@ class Reply(Value, frozen=True):
     encoding: str = ""  # "gzip" if the bytes are compressed
     cache: str = "no-cache, private"
     vary: str = ""  # the request header that the form depends on
+    etag: str = ""  # the hash by which a client recognises the document
+    location: str = ""  # where the document is, with code 301
 
     @property
     def length(self) -> int:
@@ -69,6 +71,10 @@ class Reply(Value, frozen=True):
             found += [(b"content-encoding", self.encoding.encode()), (b"vary", b"accept-encoding")]
         if self.vary:
             found.append((b"vary", self.vary.encode()))
+        if self.etag:
+            found.append((b"etag", f'"{self.etag}"'.encode()))
+        if self.location:
+            found.append((b"location", self.location.encode()))
         if self.warnings:
             found += [
                 (b"warning", b"299 - " + _quoted(text)) for text in shown_warnings(self.warnings)

@@ -56,15 +56,11 @@ def bind(exchange: Exchange) -> Response | Commit:
     if name != binding.metadata.name:
         raise ApiError(status.bad_request("name in URL does not match name in Binding object"))
     if binding.target.kind not in (None, "", "Node"):
-        supported = 'supported values: "Node", "<empty>"'
-        raise _invalid(
-            "",
-            "Binding",
-            name,
-            Cause(status.NOT_SUPPORTED, "target.kind", supported, binding.target.kind),
-        )
+        kind = status.show(binding.target.kind)
+        words = f'target.kind: Unsupported value: {kind}: supported values: "Node", "<empty>"'
+        raise ApiError(status.unexplained(words))
     if not binding.target.name:
-        raise _invalid("", "Binding", name, Cause(status.REQUIRED, "target.name"))
+        raise ApiError(status.unexplained("target.name: Required value"))
     record = find(Request("get", resources.PODS, request.namespace, name), store)
     pod = record.value
     if binding.metadata.uid and binding.metadata.uid != pod.metadata.uid:

@@ -10,17 +10,19 @@ version 3).
 """
 
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import msgspec
 
+from refk8s.core.api.meta_v1 import APIGroupList, APIResourceList, APIVersions
 from refk8s.core.api.resources import ALL, METRICS, Resource
 from refk8s.core.api.status import ApiError, not_acceptable
-from refk8s.core.apiserver.discovery import VERSION, groups, versions
+from refk8s.core.apiserver.discovery import VERSION, digest_of, groups, versions
 from refk8s.core.apiserver.openapi import protobuf_v2
 from refk8s.core.apiserver.openapi.paths import paths_of
-from refk8s.core.apiserver.openapi.schemas import VERSION_2, VERSION_3, Flavour, schemas_of
+from refk8s.core.apiserver.openapi.root import INFO as INFO_SCHEMA
+from refk8s.core.apiserver.openapi.root import INFO_NAME, list_items, root_items
+from refk8s.core.apiserver.openapi.schemas import VERSION_2, VERSION_3, closure, schemas_of
 
 __all__ = ["openapi"]
 
@@ -39,7 +41,7 @@ SECURITY = {
 
 def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | None:
     """The document at `path` as JSON; None if there is none: /openapi/v2, /openapi/v3,
-    /openapi/v3/api/v1, /openapi/v3/apis/G/V.
+    /openapi/v3/api/v1, /openapi/v3/apis/G/V, /openapi/v3/apis/G and the others of DISC-15.
 
     `accept` is the Accept header. Raises ApiError 406 for a client that does not accept JSON
     (DISC-7), because it would read the document as protobuf.
@@ -63,6 +65,8 @@ def openapi(path: str, accept: str = "", resources: Resources = ALL) -> bytes | 
             resources, group
         ):
             return document_v3(resources, group, version)
+        case ["openapi", "v3", *rest] if "/".join(rest) in root_items(resources, VERSION_3):
+            return root_document(resources, "/".join(rest))
     return None
 
 
@@ -76,15 +80,32 @@ def _documented(resources: Resources) -> Resources:
 def index_v3(resources: Resources) -> bytes:
     """The paths of the documents, each with a hash of its bytes, by which a client recognises that
     its copy is current (DISC-8)."""
-    found = {}
+    found: dict[str, bytes] = {
+        name: root_document(resources, name) for name in root_items(resources, VERSION_3)
+    }
     for group in ("", *groups(resources)):
         for version in versions(resources, group):
             name = f"apis/{group}/{version}" if group else f"api/{version}"
-            digest = (
-                blake2b(document_v3(resources, group, version), digest_size=32).hexdigest().upper()
-            )
-            found[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
-    return msgspec.json.encode({"paths": found})
+            found[name] = document_v3(resources, group, version)
+    entries = {
+        name: {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest_of(document)}"}
+        for name, document in sorted(found.items())
+    }
+    return msgspec.json.encode({"paths": entries})
+
+
+@lru_cache(maxsize=256)
+def root_document(resources: Resources, name: str) -> bytes:
+    """The document of one path that is not of resources (DISC-15)."""
+    path, item, answer = root_items(resources, VERSION_3)[name]
+    schemas = (
+        {INFO_NAME: INFO_SCHEMA}
+        if answer == INFO_NAME
+        else closure((answer,), VERSION_3)
+        if answer
+        else {}
+    )
+    return _version_3({path: item}, schemas)
 
 
 @lru_cache(maxsize=256)
@@ -95,28 +116,33 @@ def document_v3(resources: Resources, group: str, version: str) -> bytes:
         for resource in resources
         if resource.group == group and resource.version == version
     )
-    return msgspec.json.encode(
-        {
-            "openapi": "3.0.0",
-            "info": INFO,
-            "paths": paths_of(chosen, VERSION_3),
-            "components": {
-                "schemas": _schemas(chosen, VERSION_3),
-                "securitySchemes": {"BearerToken": SECURITY},
-            },
-        }
-    )
+    lists = list_items(chosen, VERSION_3)
+    paths = dict(sorted((lists | paths_of(chosen, VERSION_3)).items()))
+    return _version_3(paths, schemas_of(chosen, VERSION_3) | closure((APIResourceList,), VERSION_3))
+
+
+def _version_3(paths: Tree, schemas: Tree) -> bytes:
+    components = {
+        "schemas": dict(sorted(schemas.items())),
+        "securitySchemes": {"BearerToken": SECURITY},
+    }
+    tree = {"openapi": "3.0.0", "info": INFO, "paths": paths, "components": components}
+    return msgspec.json.encode(tree)
 
 
 @lru_cache(maxsize=4)
 def document_v2(resources: Resources) -> bytes:
     """All paths and schemas in one document (DISC-9)."""
+    roots = {path: item for path, item, _ in root_items(resources, VERSION_2).values()}
+    paths = roots | list_items(resources, VERSION_2) | paths_of(resources, VERSION_2)
+    answers = (APIVersions, APIGroupList, APIResourceList)
+    definitions = schemas_of(resources, VERSION_2) | closure(answers, VERSION_2)
     return msgspec.json.encode(
         {
             "swagger": "2.0",
             "info": INFO,
-            "paths": paths_of(resources, VERSION_2),
-            "definitions": _schemas(resources, VERSION_2),
+            "paths": dict(sorted(paths.items())),
+            "definitions": dict(sorted((definitions | {INFO_NAME: INFO_SCHEMA}).items())),
             "securityDefinitions": {"BearerToken": SECURITY},
             "security": [{"BearerToken": []}],
         }
@@ -127,7 +153,3 @@ def document_v2(resources: Resources) -> bytes:
 def document_v2_protobuf(resources: Resources) -> bytes:
     """The paths of version 2, for clients that accept only protobuf (DISC-13)."""
     return protobuf_v2.encode_paths(INFO["title"], INFO["version"], paths_of(resources, VERSION_2))
-
-
-def _schemas(resources: Resources, flavour: Flavour) -> Tree:
-    return schemas_of(resources, flavour)

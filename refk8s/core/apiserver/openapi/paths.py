@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from refk8s.core.api.meta_v1 import DeleteOptions, Status
 from refk8s.core.api.resources import Resource, Subresource
 from refk8s.core.apiserver.openapi.custom import custom_name
+from refk8s.core.apiserver.openapi.root import capital
 from refk8s.core.apiserver.openapi.schemas import Flavour, body_type, name_of, reference
 
 Tree: TypeAlias = dict[str, Any]
@@ -149,8 +150,7 @@ def _part_operations(resource: Resource, part: Subresource, flavour: Flavour) ->
 
 def _capital(resource: Resource) -> str:
     """CoreV1, AppsV1, RbacAuthorizationV1: a part of operation identifiers."""
-    group = resource.group.removesuffix(".k8s.io") or "core"
-    return "".join(part.capitalize() for part in group.split(".")) + resource.version.capitalize()
+    return capital(resource.group) + resource.version.capitalize()
 
 
 def _operation(

@@ -5,6 +5,7 @@ kind.
 """
 
 import types
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
@@ -13,7 +14,7 @@ import msgspec
 from refk8s.core.api import base
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, Object, ObjectMeta, Status
 from refk8s.core.api.resources import Resource, Subresource, type_of_kind
-from refk8s.core.api.schema import fields_of
+from refk8s.core.api.schema import fields_of, own_map_type
 from refk8s.core.apiserver.openapi.custom import custom_schemas
 from refk8s.core.value import Value
 
@@ -87,6 +88,15 @@ def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
             for part in resource.subresources
             if (body := body_type(resource, part)) is not None
         ]
+    found |= closure(waiting, flavour)
+    found |= {name: scalar_schema(name, flavour) for name in sorted(_NAMED.values())}
+    return dict(sorted(found.items()))
+
+
+def closure(records: Iterable[Record], flavour: Flavour) -> Tree:
+    """The schemas of these records and of everything that they refer to, by name."""
+    found: Tree = {}
+    waiting = list(records)
     while waiting:
         record = waiting.pop()
         name = name_of(record)
@@ -95,8 +105,7 @@ def schemas_of(resources: tuple[Resource, ...], flavour: Flavour) -> Tree:
             waiting += [
                 facts.element for facts in fields_of(record).values() if facts.element is not None
             ]
-    found |= {name: scalar_schema(name, flavour) for name in sorted(_NAMED.values())}
-    return dict(sorted(found.items()))
+    return found
 
 
 def body_type(resource: Resource, part: Subresource) -> Record | None:
@@ -153,6 +162,8 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
     schema: Tree = {"type": "object", "properties": dict(sorted(properties.items()))}
     if required:
         schema["required"] = sorted(required)
+    if map_type := own_map_type(record):
+        schema["x-kubernetes-map-type"] = map_type
     if (kinds := _kinds(record)) is not None:
         schema["x-kubernetes-group-version-kind"] = kinds
     return schema
@@ -167,6 +178,8 @@ def _with_facts(schema: Tree, facts: Any, flavour: Flavour) -> Tree:
         "x-kubernetes-list-map-keys": list(facts.list_map_keys),
         "x-kubernetes-map-type": facts.map_type,
     }
+    if facts.map_type and facts.map_type == own_map_type(facts.element):
+        del published["x-kubernetes-map-type"]  # it is in the schema of the record
     extensions = {key: value for key, value in published.items() if value}
     if not extensions:
         return schema
