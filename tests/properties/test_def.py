@@ -655,7 +655,14 @@ SIGNALLED = {
     "image": "i",
     "lifecycle": {"stopSignal": "SIGUSR1"},
     "livenessProbe": {"grpc": {"port": 1, "mode": "TLS"}},
+    "readinessProbe": {"httpGet": {"port": 1, "protocol": "HTTP2"}},
+    "volumeMounts": [{"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]}],
 }
+OWNED = [
+    {"name": "v", "emptyDir": {"mode": 493}},
+    {"name": "w", "configMap": {"name": "c", "defaultUser": 4711, "items": [{"key": "k", "path": "p", "user": 4711}]}},
+    {"name": "x", "projected": {"defaultUser": 4711, "sources": [{"serviceAccountToken": {"path": "t", "user": 4711}}]}},
+]  # fmt: skip
 OFF = [
     (
         "Lease",
@@ -663,6 +670,8 @@ OFF = [
         {"strategy": "OldestEmulationVersion", "preferredHolder": "b"},
     ),
     ("Pod", "v1", {"containers": [SIGNALLED], "schedulingGroup": {"podGroupName": "g"}}),
+    ("Pod", "v1", {"containers": [{"name": "c", "image": "i"}], "volumes": OWNED}),
+    ("Node", "v1", {"podPreemptionPolicy": {"disableResizePreemption": ["x"]}}),
     ("Deployment", "apps/v1", {"template": {"spec": {"containers": [SIGNALLED]}}}),
     ("StatefulSet", "apps/v1", {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 99}}}),
     (
@@ -685,7 +694,19 @@ def test_def_22_a_new_object_loses_them_and_an_old_one_keeps_them(kind, version,
     tree = str(codec.to_tree(drop_disabled(resource, obj, None)))
     assert not any(
         word in tree
-        for word in ("SIGUSR1", "TLS", "schedulingGroup", "99", "Emulation", "preferredHolder")
+        for word in (
+            "SIGUSR1",
+            "TLS",
+            "HTTP2",
+            "noexec",
+            "4711",
+            "493",
+            "schedulingGroup",
+            "99",
+            "Emulation",
+            "preferredHolder",
+            "podPreemption",
+        )
     )
     assert drop_disabled(resource, obj, obj) == obj
 

@@ -8,7 +8,17 @@ from strategies import objects
 from test_adm_more import Server
 from test_divergences import a_manifest
 from test_val import KINDS, NEW, numbered, tree_of
-from val_examples_cluster import CLASS, DRIVER, INGRESS, claim, ingress, volume
+from val_examples_cluster import (
+    CAPACITY,
+    CLASS,
+    DRIVER,
+    INGRESS,
+    POLICY,
+    SLICE,
+    claim,
+    ingress,
+    volume,
+)
 
 from refk8s.core.api import resources
 from refk8s.core.apiserver.defaults import default
@@ -18,6 +28,22 @@ from refk8s.core.apiserver.warnings import deprecated, warnings_of
 BACKEND = ingress(service={"name": "s", "port": {"number": 80}})
 PORTS = {"ports": [{"port": 80}]}
 OLD_LABEL = {"matchLabelExpressions": [{"key": "beta.kubernetes.io/os", "values": ["linux"]}]}
+OLD = "beta.kubernetes.io/os"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+
+
+def a_slice(family, address):
+    return {"addressType": family, "endpoints": [{"addresses": [address]}], "ports": []}
+
+
+def a_policy(cidr, *excepted):
+    peer = {"ipBlock": {"cidr": cidr, "except": list(excepted)}}
+    return {"spec": {"podSelector": {}, "ingress": [{"from": [peer]}]}}
+
+
+def a_capacity(**topology):
+    return {"storageClassName": "c", "nodeTopology": topology}
+
 
 # (kind, fields, what one of the warnings begins with; empty: there is none)
 ODD = [
@@ -53,6 +79,32 @@ ODD = [
         {"spec": {**PORTS, "trafficDistribution": "PreferClose"}},
         "spec.trafficDistribution",
     ),
+    (
+        "Service",
+        {"spec": {**PORTS, "externalIPs": ["1.2.3.4"]}},
+        "spec.externalIPs is deprecated",
+    ),
+    (SLICE, a_slice("FQDN", "a.example.com"), "spec.addressType: FQDN"),
+    (SLICE, a_slice("IPv6", "2001:DB8::1"), "endpoints[0].addresses[0]: IPv6 address"),
+    (SLICE, a_slice("IPv6", "2001:db8::1"), ""),
+    (
+        SLICE,
+        {
+            **a_slice("IPv6", "2001:DB8::1"),
+            "metadata": {"labels": {MANAGED_BY: "endpointslice-controller.k8s.io"}},
+        },
+        "",
+    ),
+    (POLICY, a_policy("10.0.0.1/8"), "spec.ingress[0].from[0].ipBlock.cidr: CIDR value"),
+    (POLICY, a_policy("10.0.0.0/8"), ""),
+    (POLICY, a_policy("10.0.0.0/8", "10.1.0.1/16"), "spec.ingress[0].from[0].ipBlock.except[0]"),
+    (CAPACITY, a_capacity(matchLabels={OLD: "x"}), f"nodeTopology.matchLabels.{OLD}: deprecated"),
+    (
+        CAPACITY,
+        a_capacity(matchExpressions=[{"key": OLD, "operator": "Exists"}]),
+        f"nodeTopology.matchExpressions[0]: {OLD} is deprecated since v1.14",
+    ),
+    (CAPACITY, a_capacity(matchLabels={"kubernetes.io/os": "x"}), ""),
     ("Node", {"spec": {"externalID": "x"}}, "spec.externalID"),
     (
         INGRESS,

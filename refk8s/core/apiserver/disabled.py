@@ -7,7 +7,7 @@ fields).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -15,9 +15,20 @@ from refk8s.core.api import resources
 from refk8s.core.api.apps_v1 import StatefulSet
 from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
 from refk8s.core.api.coordination_v1 import Lease
-from refk8s.core.api.core_v1 import Container, Lifecycle, PodSpec, PodTemplateSpec, Probe
+from refk8s.core.api.core_v1 import (
+    Container,
+    Lifecycle,
+    LifecycleHandler,
+    Node,
+    PodSpec,
+    PodTemplateSpec,
+    Probe,
+)
 from refk8s.core.api.resources import Resource
+from refk8s.core.apiserver.disabled_volumes import plain_volumes
 from refk8s.core.pods.containers import every_container
+
+H = TypeVar("H", Probe | None, LifecycleHandler | None)
 
 Drop = Callable[[Any, Any], Any]
 """(new object, old object or None) -> the object; the same one if nothing is dropped."""
@@ -119,6 +130,9 @@ def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:
             containers = getattr(new, attribute)
             if containers and any(_is_signalled(container) for container in containers):
                 changed[attribute] = tuple([_unsignalled(container) for container in containers])
+    volumes = plain_volumes(new)
+    if volumes is not new.volumes and (old is None or plain_volumes(old) is old.volumes):
+        changed["volumes"] = volumes
     return replace(new, **changed) if changed else new
 
 
@@ -127,12 +141,28 @@ def _has_signals(spec: PodSpec | None) -> bool:
 
 
 def _is_signalled(container: Container) -> bool:
-    if container.lifecycle is not None and container.lifecycle.stop_signal is not None:
+    lifecycle = container.lifecycle
+    if lifecycle is not None and (
+        lifecycle.stop_signal is not None
+        or _has_protocol(lifecycle.post_start)
+        or _has_protocol(lifecycle.pre_stop)
+    ):
+        return True
+    if any(mount.bind_mount_options is not None for mount in container.volume_mounts or ()):
         return True
     probes = (container.liveness_probe, container.readiness_probe, container.startup_probe)
     return any(
-        probe is not None and probe.grpc is not None and probe.grpc.mode is not None
+        probe is not None
+        and (_has_protocol(probe) or (probe.grpc is not None and probe.grpc.mode is not None))
         for probe in probes
+    )
+
+
+def _has_protocol(handler: Probe | LifecycleHandler | None) -> bool:
+    return (
+        handler is not None
+        and handler.http_get is not None
+        and handler.http_get.protocol is not None
     )
 
 
@@ -140,9 +170,9 @@ def _unsignalled(container: Container) -> Container:
     lifecycle = container.lifecycle
     return replace(
         container,
-        lifecycle=lifecycle
-        if lifecycle is None or lifecycle.stop_signal is None
-        else _without_signal(lifecycle),
+        lifecycle=None if lifecycle is None else _without_signal(lifecycle),
+        volume_mounts=container.volume_mounts
+        and tuple([replace(one, bind_mount_options=None) for one in container.volume_mounts]),
         liveness_probe=_plain(container.liveness_probe),
         readiness_probe=_plain(container.readiness_probe),
         startup_probe=_plain(container.startup_probe),
@@ -150,20 +180,35 @@ def _unsignalled(container: Container) -> Container:
 
 
 def _without_signal(lifecycle: Lifecycle) -> Lifecycle | None:
-    """The hooks without stop signal; None if no hook is left."""
-    return (
-        replace(lifecycle, stop_signal=None)
-        if lifecycle.post_start is not None or lifecycle.pre_stop is not None
-        else None
+    """The hooks without stop signal; None if there was one and no hook is left."""
+    hooks = (lifecycle.post_start, lifecycle.pre_stop)
+    if lifecycle.stop_signal is not None and hooks == (None, None):
+        return None
+    return replace(
+        lifecycle,
+        stop_signal=None,
+        post_start=_without_protocol(lifecycle.post_start),
+        pre_stop=_without_protocol(lifecycle.pre_stop),
     )
 
 
 def _plain(probe: Probe | None) -> Probe | None:
-    return (
-        probe
-        if probe is None or probe.grpc is None
-        else replace(probe, grpc=replace(probe.grpc, mode=None))
-    )
+    if probe is not None and probe.grpc is not None:
+        probe = replace(probe, grpc=replace(probe.grpc, mode=None))
+    return _without_protocol(probe)
+
+
+def _without_protocol(handler: H) -> H:
+    if handler is None or handler.http_get is None:
+        return handler
+    return replace(handler, http_get=replace(handler.http_get, protocol=None))
+
+
+def _of_node(new: Node, old: Node | None) -> Any:
+    policy = new.spec.pod_preemption_policy
+    if policy is None or (old is not None and old.spec.pod_preemption_policy is not None):
+        return new
+    return replace(new, spec=replace(new.spec, pod_preemption_policy=None))
 
 
 _KINDS: dict[Resource, Drop] = {
@@ -177,4 +222,5 @@ _KINDS: dict[Resource, Drop] = {
     resources.JOBS: _of_job,
     resources.CRON_JOBS: _of_cron_job,
     resources.LEASES: _of_lease,
+    resources.NODES: _of_node,
 }

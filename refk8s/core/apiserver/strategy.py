@@ -186,7 +186,9 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     },
     resources.CRON_JOBS: {"generation": _SPEC},
     resources.ENDPOINTS: {"create_on_update": True},
-    resources.ENDPOINT_SLICES: {"generation": ("address_type", "endpoints", "ports")},
+    resources.ENDPOINT_SLICES: {
+        "generation": ("address_type", "endpoints", "ports", "metadata.labels")
+    },
     resources.LIMIT_RANGES: {"create_on_update": True},
     resources.LEASES: {"create_on_update": True, "unconditional_update": False},
     resources.POD_TEMPLATES: {"generation": ("template",), "answers_deleted": True},

@@ -311,8 +311,9 @@ def _desires_else(strategy: Strategy, old: Any, new: Any) -> bool:
     if strategy.resource.is_custom:
         return objects.desires_else(strategy.resource, old, new)
     for attribute in strategy.generation:
-        if attribute == "metadata.annotations":
-            if (old.metadata.annotations or None) != (new.metadata.annotations or None):
+        if attribute.startswith("metadata."):
+            name = attribute.removeprefix("metadata.")
+            if (getattr(old.metadata, name) or None) != (getattr(new.metadata, name) or None):
                 return True
         elif getattr(old, attribute) != getattr(new, attribute):
             return True

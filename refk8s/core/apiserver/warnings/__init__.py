@@ -45,11 +45,14 @@ _KINDS = {
     "core_v1.Service": "network.warn_service",
     "core_v1.Endpoints": "network.warn_endpoints",
     "core_v1.Node": "network.warn_node",
+    "discovery_v1.EndpointSlice": "network.warn_endpoint_slice",
     "networking_v1.Ingress": "network.warn_ingress",
+    "networking_v1.NetworkPolicy": "network.warn_network_policy",
     "core_v1.PersistentVolume": "storage.warn_volume",
     "core_v1.PersistentVolumeClaim": "storage.warn_claim",
     "storage_v1.StorageClass": "storage.warn_storage_class",
     "storage_v1.CSIDriver": "storage.warn_csi_driver",
+    "storage_v1.CSIStorageCapacity": "storage.warn_capacity",
 }
 
 

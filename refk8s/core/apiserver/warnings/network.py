@@ -3,15 +3,19 @@
 Source: Kubernetes API reference, "Service", "Ingress", "Node" (deprecated fields).
 """
 
+from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_network
 
 from refk8s.core.api.core_v1 import Endpoints, Node, Service
-from refk8s.core.api.networking_v1 import Ingress
+from refk8s.core.api.discovery_v1 import EndpointSlice
+from refk8s.core.api.networking_v1 import Ingress, NetworkPolicy, NetworkPolicyPeer
 from refk8s.core.apiserver.validation.names import is_cidr, parse_ip
 from refk8s.core.apiserver.validation.network import CLASS_ANNOTATION
 
 TOPOLOGY_HINTS = "service.kubernetes.io/topology-aware-hints"
 TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+CONTROLLERS = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
 
 
 def _address(text: str, at: str) -> list[str]:
@@ -54,20 +58,25 @@ def warn_service(new: Service, old: Service | None) -> list[str]:
         found += _address(spec.load_balancer_ip, "spec.loadBalancerIP")
     for position, text in enumerate(spec.load_balancer_source_ranges or ()):
         found += _range(text, f"spec.loadBalancerSourceRanges[{position}]")
-    if headless and spec.type in (None, "", "ClusterIP"):
+    is_headless = headless and spec.type in (None, "", "ClusterIP")
+    if is_headless:
         for value, name in (
             (spec.load_balancer_ip, "loadBalancerIP"), (spec.external_ips, "externalIPs"),
             (spec.session_affinity not in (None, "", "None"), "SessionAffinity"),
         ):  # fmt: skip
             if value:
                 found.append(f"spec.{name} is ignored for headless services")
+    if spec.external_ips and not is_headless and spec.type != "ExternalName":
+        found.append(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+        )
     if spec.type == "ExternalName":
         if spec.external_ips:
             found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
     elif spec.external_name:
         found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.traffic_distribution == "PreferClose":
-        found.append("spec.trafficDistribution: PreferClose is deprecated: use PreferSameZone")
+        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
     return found
 
 
@@ -78,6 +87,42 @@ def warn_endpoints(new: Endpoints, old: Endpoints | None) -> list[str]:
             found += _address(address.ip, f"subsets[{position}].addresses[{number}].ip")
         for number, address in enumerate(subset.not_ready_addresses or ()):
             found += _address(address.ip, f"subsets[{position}].notReadyAddresses[{number}].ip")
+    return found
+
+
+def warn_endpoint_slice(new: EndpointSlice, old: EndpointSlice | None) -> list[str]:
+    """WARN-2: addresses that are names, and addresses that are not in canonical form, unless a
+    controller of Kubernetes has written them."""
+    if new.address_type == "FQDN":
+        return ["spec.addressType: FQDN endpoints are deprecated"]
+    if (new.metadata.labels or {}).get(MANAGED_BY) in CONTROLLERS:
+        return []
+    return [
+        words
+        for position, endpoint in enumerate(new.endpoints or ())
+        for number, text in enumerate(endpoint.addresses)
+        for words in _address(text, f"endpoints[{position}].addresses[{number}]")
+    ]
+
+
+def warn_network_policy(new: NetworkPolicy, old: NetworkPolicy | None) -> list[str]:
+    """WARN-2: ranges of addresses that are not in canonical form."""
+    found: list[str] = []
+    for position, ingress in enumerate(new.spec.ingress or ()):
+        found += _of_peers(ingress.from_, f"spec.ingress[{position}].from")
+    for position, egress in enumerate(new.spec.egress or ()):
+        found += _of_peers(egress.to, f"spec.egress[{position}].to")
+    return found
+
+
+def _of_peers(peers: Iterable[NetworkPolicyPeer] | None, at: str) -> list[str]:
+    found: list[str] = []
+    for position, peer in enumerate(peers or ()):
+        if (block := peer.ip_block) is not None:
+            here = f"{at}[{position}].ipBlock"
+            found += _range(block.cidr, f"{here}.cidr")
+            for number, text in enumerate(block.except_ or ()):
+                found += _range(text, f"{here}.except[{number}]")
     return found
 
 

@@ -6,7 +6,7 @@ Classes".
 """
 
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
-from refk8s.core.api.storage_v1 import CSIDriver, StorageClass
+from refk8s.core.api.storage_v1 import CSIDriver, CSIStorageCapacity, StorageClass
 from refk8s.core.apiserver.validation.resources import amount
 
 OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
@@ -96,6 +96,23 @@ def warn_storage_class(new: StorageClass, old: StorageClass | None) -> list[str]
         for number, expression in enumerate(term.match_label_expressions or ()):
             found += _old_label(
                 expression.key, f"allowedTopologies[{position}].matchLabelExpressions[{number}].key"
+            )
+    return found
+
+
+def warn_capacity(new: CSIStorageCapacity, old: CSIStorageCapacity | None) -> list[str]:
+    """WARN-2: labels of nodes that have been renamed."""
+    topology = new.node_topology
+    if topology is None:
+        return []
+    found: list[str] = []
+    for position, expression in enumerate(topology.match_expressions or ()):
+        found += _old_label(expression.key, f"nodeTopology.matchExpressions[{position}]")
+    for key in topology.match_labels or ():
+        if key in _OLD_LABELS:
+            since, instead = _OLD_LABELS[key]
+            found.append(
+                f'nodeTopology.matchLabels.{key}: deprecated since {since}; use "{instead}" instead'
             )
     return found
 
