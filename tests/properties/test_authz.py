@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from authz_world import RBAC, USER, AuthorizedWorld, config, rule
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from test_http import TOKEN, a_server, asked, in_loop
 
@@ -27,6 +29,7 @@ from refk8s.core.apiserver.authorize.default_policy import (
     default_policy,
     is_to_be_replaced,
 )
+from refk8s.core.apiserver.authorize.paths import attributes_of_path
 from refk8s.core.apiserver.config import ALLOWED, NO_OPINION, Attributes, Decision
 from refk8s.core.apiserver.http import user_of
 from refk8s.core.apiserver.route import route
@@ -94,6 +97,58 @@ def test_authz_2_a_request_has_the_attributes_of_upstream(
     assert (found.verb, found.subresource, found.namespace, found.name) == (
         verb, subresource, namespace, name,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "attributes"),
+    [
+        ("GET", "/apis/g.io/v1/bars", "", ("list", "g.io", "bars", "", "", "")),
+        ("GET", "/apis/g.io/v1/bars", "watch=1", ("watch", "g.io", "bars", "", "", "")),
+        ("GET", "/apis/g.io/v1/watch/bars", "", ("watch", "g.io", "bars", "", "", "")),
+        ("GET", "/apis/g.io/v1/namespaces/n/bars/b", "", ("get", "g.io", "bars", "", "n", "b")),
+        ("PUT", "/api/v9/namespaces/n/bars/b/status", "", ("update", "", "bars", "status", "n", "b")),
+        ("DELETE", "/api/v1/bars", "", ("deletecollection", "", "bars", "", "", "")),
+        ("PATCH", "/api/v9/namespaces/n/status", "", ("patch", "", "namespaces", "status", "n", "n")),
+        ("POST", "/apis/g.io/v1/namespaces/n/bars", "", ("create", "g.io", "bars", "", "n", "")),
+    ],
+)  # fmt: skip
+def test_authz_2_a_path_to_nothing_has_the_attributes_that_it_names(
+    method, path, query, attributes
+):
+    found = attributes_of_path(USER, method, path, query)
+    named = (
+        found.verb,
+        found.group,
+        found.resource,
+        found.subresource,
+        found.namespace,
+        found.name,
+    )
+    assert named == attributes and not found.path
+    code, answer = AuthorizedWorld().ask(method, f"{path}?{query}")
+    assert (code, answer["details"]["kind"]) == (403, attributes[2])
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/apis", "/apis/g.io", "/apis/g.io/v1", "/api/v1", "/version"]
+)
+def test_authz_2_a_path_that_is_too_short_is_no_resource(path):
+    found = attributes_of_path(USER, "GET", path, "")
+    assert (found.verb, found.path, found.resource) == ("get", path, "")
+
+
+@given(st.sampled_from([one for one in resources.ALL if not one.is_custom]), st.booleans())
+def test_authz_2_a_path_that_is_served_has_the_same_attributes_either_way(resource, is_named):
+    """So a resource that ceases to be served changes no decision."""
+    root = f"/apis/{resource.group}" if resource.group else "/api"
+    place = f"{root}/{resource.version}/" + ("namespaces/n/" if resource.namespaced else "")
+    path = f"{place}{resource.plural}" + ("/x" if is_named else "")
+    method = "GET" if ("get" if is_named else "list") in resource.verbs else "POST"
+    if is_named and method == "POST":
+        return
+    assert attributes_of_path(USER, method, path, "") == attributes_of(
+        USER, route(method, path, ""), method
+    )
 
 
 def test_authz_2_a_path_has_its_method_as_the_verb():
@@ -480,7 +535,7 @@ def test_rbac_1_a_rule_covers_kinds_that_came_later():
         where = f"{RBAC}/namespaces/default"
         assert world.http("POST", f"{where}/roles", body).code == 201
         assert world.http("POST", f"{where}/rolebindings", binding).code == 201
-    assert world.http("GET", gadgets, user=USER).code == 403, "a path that is not served"
+    assert world.http("GET", gadgets, user=USER).code == 404, "allowed, but not served"
     world.define(a_definition())
     for name, code in (("jane", 200), ("all", 200), ("eve", 403)):
         user = User(name, groups=("system:authenticated",))

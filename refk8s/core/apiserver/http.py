@@ -161,10 +161,10 @@ def authorized(
     try:
         target = find_target(wire.method, wire.path, wire.query, store)
     except ApiError:
-        authorize_path(caller, wire.method, wire.path, store, config)
+        authorize_path(caller, wire.method, wire.path, store, config, wire.query)
         raise
     if type(target) is Plain:
-        authorize_path(caller, wire.method, target.path, store, config)
+        authorize_path(caller, wire.method, target.path, store, config, wire.query)
     else:
         assert type(target) is Target
         authorize(caller, target, store, config, wire.method)

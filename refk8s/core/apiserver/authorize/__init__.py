@@ -15,6 +15,7 @@ from refk8s.core.api.resources import CONFIG_MAPS
 from refk8s.core.api.selector import SelectorError, parse_fields
 from refk8s.core.api.status import ApiError, failure
 from refk8s.core.api.user import MASTERS, UNAUTHENTICATED, User
+from refk8s.core.apiserver.authorize.paths import attributes_of_path
 from refk8s.core.apiserver.config import ALLOWED, NO_OPINION, Attributes, Config, Decision
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.route import Target
@@ -145,13 +146,19 @@ def require(attributes: Attributes, store: Reader, config: Config) -> None:
     raise ApiError(failure(403, "Forbidden", message, details))
 
 
-def authorize_path(user: User, method: str, path: str, store: Reader, config: Config) -> None:
-    """As `authorize`, for a path that is not a resource."""
-    verb = method.lower()
-    decision = decide(Attributes(user, verb, path=path), store, config)
+def authorize_path(
+    user: User, method: str, path: str, store: Reader, config: Config, query: str = ""
+) -> None:
+    """As `authorize`, for a path that leads to no resource that is served. A path that looks like
+    that of a resource is authorized as one (AUTHZ-2)."""
+    attributes = attributes_of_path(user, method, path, query)
+    if attributes.resource:
+        require(attributes, store, config)
+        return
+    decision = decide(attributes, store, config)
     if decision.allowed:
         return
-    words = f'forbidden: User "{user.name}" cannot {verb} path "{path}"'
+    words = f'forbidden: User "{user.name}" cannot {attributes.verb} path "{path}"'
     raise ApiError(failure(403, "Forbidden", _with_reason(words, decision)))
 
 
