@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes spec/evidence/index.md: for every rule the files that matter most. `--check` writes nothing
-and only prints whether the page is current.
+"""Writes spec/evidence/index.md: for every rule the files that matter most; and with kinds.py
+spec/evidence/kinds.md. `--check` writes nothing and only prints whether the pages are current.
 
 Rules are the headings of spec/. A file names a rule in its text (RS-4, RS-1 ... RS-4) or in the
 name of a test (test_rs_4_... is RS-4). `HEAD` states which of these files the page lists.
@@ -14,6 +14,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tools")]
+
+import kinds  # noqa: E402
+
 EVIDENCE = ROOT / "spec/evidence"
 INDEX = EVIDENCE / "index.md"
 HEADING = re.compile(r"^#{2,4} ([A-Z]{2,12}-\d+)(?: \((\w+)\))? (.+)$", re.M)
@@ -173,14 +177,14 @@ def main() -> int:
         action="store_true",
         help="write nothing; exit with 1 where the page is not current",
     )
-    wanted = index()
-    is_current = INDEX.exists() and INDEX.read_text() == wanted
+    wanted = {INDEX: index(), kinds.PAGE: kinds.page()}
+    stale = [page for page, text in wanted.items() if not page.exists() or page.read_text() != text]
     if parser.parse_args().check:
-        if not is_current:
-            print("spec/evidence/index.md is not current: run tools/rule_index.py")
-        return 0 if is_current else 1
-    if not is_current:
-        INDEX.write_text(wanted)
+        for page in stale:
+            print(f"{page.relative_to(ROOT)} is not current: run tools/rule_index.py")
+        return 1 if stale else 0
+    for page in stale:
+        page.write_text(wanted[page])
     return 0
 
 
