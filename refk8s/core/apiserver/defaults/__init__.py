@@ -33,6 +33,7 @@ _FILES = {
     "admissionregistration_v1.MutatingAdmissionPolicyBinding": "admission_policies.default_binding",
     "apiextensions_v1.CustomResourceDefinition": ("definitions.default_custom_resource_definition"),
     "apiregistration_v1.APIService": "api_services.default_api_service",
+    "certificates_v1.PodCertificateRequest": "certificates.default_pod_request",
     "core_v1.Pod": "pod.default_pod",
     "core_v1.PodTemplate": "pod.default_pod_template",
     "core_v1.ReplicationController": "workloads.default_replication_controller",

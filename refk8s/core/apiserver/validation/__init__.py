@@ -205,6 +205,7 @@ _KINDS = {
     "core_v1.PersistentVolumeClaim": Kind(
         "storage.validate_persistent_volume_claim",
         "storage.validate_persistent_volume_claim_update",
+        "storage.validate_persistent_volume_claim_status",
     ),
     "storage_v1.StorageClass": Kind(
         "storage.validate_storage_class", "storage.validate_storage_class_update", whole=True
@@ -226,7 +227,14 @@ _KINDS = {
         "devices.validate_device_class", "devices.validate_device_class_update"
     ),
     "resource_v1.ResourceClaim": Kind(
-        "devices.validate_resource_claim", "devices.validate_resource_claim_update"
+        "devices.validate_resource_claim",
+        "devices.validate_resource_claim_update",
+        "allocations.validate_resource_claim_status",
+    ),
+    "resource_v1.DeviceTaintRule": Kind(
+        "allocations.validate_taint_rule",
+        "allocations.validate_taint_rule_update",
+        "allocations.validate_taint_rule_status",
     ),
     "resource_v1.ResourceClaimTemplate": Kind(
         "devices.validate_resource_claim_template",
@@ -239,6 +247,20 @@ _KINDS = {
         "certificates.validate_signing_request",
         status="certificates.validate_status",
         approval="certificates.validate_approval",
+    ),
+    "certificates_v1.ClusterTrustBundle": Kind(
+        "trust.validate_trust_bundle", "trust.validate_trust_bundle_update"
+    ),
+    "certificates_v1.PodCertificateRequest": Kind(
+        "trust.validate_pod_request",
+        "trust.validate_pod_request_update",
+        "trust.validate_pod_request_status",
+    ),
+    "storagemigration_v1.StorageVersionMigration": Kind(
+        "migrations.validate_migration",
+        "migrations.validate_migration_update",
+        "migrations.validate_migration_status",
+        whole=True,
     ),
     "batch_v1.Job": Kind(
         "batch.validate_job",
@@ -257,9 +279,13 @@ _KINDS = {
         "network.validate_ingress_class", "network.validate_ingress_class_update"
     ),
     "networking_v1.NetworkPolicy": Kind("network.validate_network_policy", whole=True),
-    "flowcontrol_v1.FlowSchema": Kind("flow_control.validate_flow_schema", whole=True),
+    "flowcontrol_v1.FlowSchema": Kind(
+        "flow_control.validate_flow_schema", status="flow_control.validate_conditions", whole=True
+    ),
     "flowcontrol_v1.PriorityLevelConfiguration": Kind(
-        "flow_control.validate_priority_level", whole=True
+        "flow_control.validate_priority_level",
+        status="flow_control.validate_conditions",
+        whole=True,
     ),
     "policy_v1.PodDisruptionBudget": Kind(
         "policy.validate_disruption_budget",

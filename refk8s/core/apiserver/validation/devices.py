@@ -17,6 +17,7 @@ from refk8s.core.api.resource_v1 import (
     DeviceRequest,
     DeviceSelector,
     DeviceSubRequest,
+    DeviceTaint,
     DeviceToleration,
     ExactDeviceRequest,
     OpaqueDeviceConfiguration,
@@ -270,7 +271,7 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
     """VAL-52: the driver, the pool, the nodes and the devices."""
     spec, at = resource_slice.spec, "spec"
     causes = validate_driver_name(spec.driver, f"{at}.driver")
-    causes += _validate_pool_name(spec.pool.name, f"{at}.pool.name") + not_negative(
+    causes += validate_pool_name(spec.pool.name, f"{at}.pool.name") + not_negative(
         f"{at}.pool.generation", spec.pool.generation
     )
     if spec.pool.resource_slice_count <= 0:
@@ -323,8 +324,8 @@ def validate_resource_slice_update(new: ResourceSlice, old: ResourceSlice) -> Ca
     return causes + unchanged("spec.pool.name", new.spec.pool.name, old.spec.pool.name)
 
 
-def _validate_pool_name(name: str, at: str) -> Causes:
-    """Subdomains separated by slashes."""
+def validate_pool_name(name: str, at: str) -> Causes:
+    """VAL-52: subdomains separated by slashes."""
     if not name:
         return [required(at)]
     causes = [too_long(at, POOL_NAME_MAX)] if len(name) > POOL_NAME_MAX else []
@@ -345,15 +346,18 @@ def _validate_device(device: Device, at: str) -> Causes:
     for name in capacity:
         causes += _validate_attribute_name(name, f"{at}.capacity[{name}]")
     for position, taint in enumerate(device.taints or ()):
-        here = f"{at}.taints[{position}]"
-        causes += malformed(f"{here}.key", taint.key, qualified_name)
-        causes += [
-            invalid(f"{here}.value", taint.value, word) for word in label_value(taint.value or "")
-        ]
-        if not taint.effect:
-            causes.append(required(f"{here}.effect"))
-        elif taint.effect not in EFFECTS:
-            causes.append(not_supported(f"{here}.effect", taint.effect, EFFECTS))
+        causes += validate_device_taint(taint, f"{at}.taints[{position}]")
+    return causes
+
+
+def validate_device_taint(taint: DeviceTaint, at: str) -> Causes:
+    """VAL-52: a key and an effect."""
+    causes = malformed(f"{at}.key", taint.key, qualified_name)
+    causes += [invalid(f"{at}.value", taint.value, word) for word in label_value(taint.value or "")]
+    if not taint.effect:
+        causes.append(required(f"{at}.effect"))
+    elif taint.effect not in EFFECTS:
+        causes.append(not_supported(f"{at}.effect", taint.effect, EFFECTS))
     return causes
 
 

@@ -4,6 +4,7 @@ Source: Kubernetes documentation, "API Priority and Fairness"; API reference.
 """
 
 from math import ceil, log2
+from typing import Any
 
 from refk8s.core.api.flowcontrol_v1 import (
     ExemptPriorityLevelConfiguration,
@@ -27,6 +28,7 @@ from refk8s.core.apiserver.flow_control import (
 )
 from refk8s.core.apiserver.validation.field import (
     Causes,
+    duplicate,
     forbidden,
     invalid,
     malformed,
@@ -304,4 +306,22 @@ def _validate_queuing(queuing: QueuingConfiguration, at: str) -> Causes:
     elif ceil(log2(queues) * hand) > HASH_BITS_MAX:
         words = f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {HASH_BITS_MAX}"
         causes.append(invalid(f"{at}.handSize", hand, words))
+    return causes
+
+
+# --- status
+
+
+def validate_conditions(new: Any, old: Any) -> Causes:
+    """VAL-68: the conditions of both have types, each once."""
+    causes: Causes = []
+    seen: set[str] = set()
+    for position, condition in enumerate(new.status.conditions or ()):
+        here = f"status.conditions[{position}].type"
+        kind = condition.type or ""
+        if kind in seen:
+            causes.append(duplicate(here, kind))
+        seen.add(kind)
+        if not kind:
+            causes.append(required(here, "must not be empty"))
     return causes

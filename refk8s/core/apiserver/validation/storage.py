@@ -38,6 +38,13 @@ ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOnce
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 VOLUME_MODES = ("Block", "Filesystem")
 BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
+RESIZE_STATES = (
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+)
 
 PARAMETERS_MAX, PARAMETERS_BYTES_MAX = 512, 256 * 1024
 """The most parameters of a class, and their greatest total length with their keys."""
@@ -257,6 +264,24 @@ def validate_persistent_volume_claim_update(
                 "spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden"
             )
         )
+    return causes
+
+
+def validate_persistent_volume_claim_status(
+    new: PersistentVolumeClaim, old: PersistentVolumeClaim
+) -> Causes:
+    """VAL-29: amounts are quantities of resources, and what a resize does has a known name."""
+    status = new.status
+    causes: Causes = []
+    for name, text in (status.capacity or {}).items():
+        causes += validate_quantity(text, f"status.capacity[{name}]")
+    at = "status.allocatedResourceStatuses"
+    for name, state in (status.allocated_resource_statuses or {}).items():
+        causes += malformed(f"{at}[{name}]", name, qualified_name)
+        if state not in RESIZE_STATES:
+            causes.append(not_supported(f"{at}[{name}]", state, RESIZE_STATES))
+    for name, text in (status.allocated_resources or {}).items():
+        causes += validate_quantity(text, f"status.allocatedResources[{name}]")
     return causes
 
 
