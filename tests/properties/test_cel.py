@@ -256,6 +256,13 @@ def test_cel_6_every_text_is_an_expression_or_a_syntax_error(text):
         evaluate(node, {"self": SELF}, Budget(UNITS))
 
 
+@pytest.mark.parametrize("digits", ["1" * 65, "0x" + "f" * 65, "9" * 5_000, "9" * 65 + "u"])
+def test_cel_6_a_number_of_very_many_digits_is_refused(digits):
+    with pytest.raises(CelSyntaxError, match=r"invalid u?int literal"):
+        parse(digits)
+    assert evaluate(parse("0" * 5_000 + "7"), {}, Budget(UNITS)) == 7
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

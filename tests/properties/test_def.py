@@ -772,3 +772,12 @@ def test_def_31_a_priority_level_has_shares_and_queues_and_a_flow_schema_a_prece
     for own, precedence in ({}, 1000), ({"matchingPrecedence": 7}, 7):
         spec = {"priorityLevelConfiguration": {"name": "x"}, **own}
         assert defaulted("FlowSchema", group, spec=spec)["spec"]["matchingPrecedence"] == precedence
+
+
+def test_def_32_the_certificate_of_a_pod_is_valid_for_a_day_unless_the_request_says_otherwise():
+    resource = resources.POD_CERTIFICATE_REQUESTS
+    for asked, stored in ((None, 86_400), (3_600, 3_600)):
+        spec = {"maxExpirationSeconds": asked} if asked else {}
+        obj = default(resource, codec.decode_tolerant(resource.type, {"spec": spec})[0])
+        assert obj.spec.max_expiration_seconds == stored
+        assert default(resource, obj) is obj

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 
 from refk8s.core.api import base
+from refk8s.core.api.go_types import embedded_in, type_name
 from refk8s.core.api.json_text import Repeated
 from refk8s.core.api.moment import TimeError, canonical_micro_time, canonical_time
 from refk8s.core.api.quantity import QuantityError, canonical
@@ -97,9 +98,10 @@ def _record(type_: Any) -> Converter:
     fields: dict[str, tuple[str, Converter, bool]] = {}
     for part in msgspec.structs.fields(type_):
         annotation = _without_none(part.type)
+        named = type_name(type_.__name__, part.encode_name)
         fields[part.encode_name] = (
             part.name,
-            _converter(annotation)[0],
+            _named(annotation, named) if named else _converter(annotation)[0],
             _is_absent_when_zero(annotation) and not part.required,
         )
     name, full_name = type_.__name__, go_name(type_)
@@ -131,8 +133,27 @@ def _record(type_: Any) -> Converter:
     return convert
 
 
+def _named(annotation: Any, name: str) -> Converter:
+    """The converter of a text, or of a list of texts, whose type has a name of its own."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+
+    def convert(value: Any, path: Path, _problems: list[str]) -> str:
+        if not isinstance(value, str):
+            raise mismatch(value, path, name)
+        return value
+
+    if get_origin(annotation) is tuple:
+        return _list_of((convert, "", name))[0]
+    return convert
+
+
 def _list(item_type: Any) -> tuple[Converter, Any, str]:
-    convert_item, zero, item_name = _converter(item_type)
+    return _list_of(_converter(item_type))
+
+
+def _list_of(item: tuple[Converter, Any, str]) -> tuple[Converter, Any, str]:
+    convert_item, zero, item_name = item
     full_name = "[]" + item_name
 
     def convert(value: Any, path: Path, problems: list[str]) -> Any:
@@ -150,7 +171,7 @@ def _list(item_type: Any) -> tuple[Converter, Any, str]:
 
 def _map(item_type: Any) -> tuple[Converter, Any, str]:
     convert_item, zero, item_name = _converter(item_type)
-    full_name = "map[string]" + item_name
+    full_name = "v1.ResourceList" if item_type is base.Quantity else "map[string]" + item_name
 
     def convert(value: Any, path: Path, problems: list[str]) -> Any:
         if not isinstance(value, dict):
@@ -325,6 +346,8 @@ def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarsh
         path, part, record = path
         if record:
             fields.append(str(part))
+            if embedded := embedded_in(record, str(part)):
+                fields.append(embedded)
             owner = owner or record
     if not owner:
         return Unmarshal(f"json: cannot unmarshal {found} into Go value of type {type_name}")

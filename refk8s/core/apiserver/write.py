@@ -31,6 +31,7 @@ from refk8s.core.apiserver.strategy import Strategy
 from refk8s.core.context import Context
 from refk8s.core.pods.containers import every_container
 from refk8s.core.store import ABSENT, Committed, Compare, Delete, Put, Record, Txn
+from refk8s.core.value import evolve
 
 GENERATE_TRIES_MAX = 8
 """How many generated names are tried before the answer is 409."""
@@ -91,8 +92,12 @@ def identify(request: Request, metadata: Any) -> None:
         and metadata.namespace
         and metadata.namespace != request.namespace
     ):
-        words = f"the namespace of the object ({metadata.namespace}) does not match the namespace on the request ({request.namespace})"
-        raise ApiError(status.bad_request(words))
+        raise ApiError(status.bad_request(_OTHER_NAMESPACE))
+
+
+_OTHER_NAMESPACE = (
+    "the namespace of the provided object does not match the namespace sent on the request"
+)
 
 
 def _other_name(name: str, expected: str) -> Any:
@@ -264,7 +269,9 @@ def guard(request: Request, strategy: Strategy, record: Record[Any] | None, meta
     if revision and revision.strip("0"):
         return
     if not strategy.unconditional_update:
-        raise ApiError(status.invalid(resource, name, [_NO_REVISION]))
+        # upstream names the resource here, not the kind
+        named = evolve(resource, kind=resource.plural)
+        raise ApiError(status.invalid(named, name, [_NO_REVISION]))
 
 
 def number_of(revision: str) -> int:

@@ -186,7 +186,7 @@ def with_families(service: Service) -> ServiceSpec:
                         INVALID,
                         f"spec.clusterIPs[{position}]",
                         "IPv6 is not configured on this cluster",
-                        address,
+                        list(spec.cluster_ips or ()),
                     )
                 )
     if spec.ip_family_policy == "RequireDualStack":

@@ -16,6 +16,8 @@ from refk8s.core.apiserver.cel.problems import CelProblem, Problem
 EXPRESSION_LENGTH_MAX: Final = 20_000
 DEPTH_MAX: Final = 60
 """The most levels of brackets and operators within one another."""
+DIGITS_MAX: Final = 64
+"""No number of 64 bits has more digits, apart from leading zeros."""
 
 
 class CelSyntaxError(CelProblem):
@@ -335,7 +337,10 @@ class _Parser:
         match kind:
             case "int":
                 is_unsigned = word[-1] in "uU"
-                value = int(word.rstrip("uU"), 0 if word.startswith("0x") else 10)
+                if len(word.lstrip("0x")) > DIGITS_MAX:
+                    raise self.stop(at, f"invalid {'u' if is_unsigned else ''}int literal")
+                digits = word.rstrip("uU").lstrip("0") or "0"
+                value = int(digits[1:], 16) if digits.startswith("x") else int(digits)
                 if is_unsigned and value >= 2**64:
                     raise self.stop(at, "invalid uint literal")
                 return Literal(at, value, is_unsigned)

@@ -67,8 +67,9 @@ _CONFIG_KEY_MESSAGE = (
 )
 
 
-def _longer_than(limit: int) -> str:
-    return f"must be no more than {limit} bytes"
+def _longer_than(limit: int, unit: str = "characters") -> str:
+    """Upstream counts bytes in both cases, but only labels say so."""
+    return f"must be no more than {limit} {unit}"
 
 
 @remember(1024)
@@ -92,7 +93,11 @@ def dns_label_1035(text: str) -> Messages:
 @remember(1024)
 def dns_subdomain(text: str) -> Messages:
     """RFC 1123 subdomain, labels between dots: most objects."""
-    messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX)]
+    return _subdomain(text, "characters")
+
+
+def _subdomain(text: str, unit: str) -> Messages:
+    messages = [] if len(text) <= SUBDOMAIN_MAX else [_longer_than(SUBDOMAIN_MAX, unit)]
     if not _is_subdomain(text):
         messages.append(_SUBDOMAIN_MESSAGE)
     return tuple(messages)
@@ -104,7 +109,8 @@ def wildcard_subdomain(text: str) -> Messages:
         return ()
     return (
         "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case "
-        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com')",
+        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for "
+        r"validation is '\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
     )
 
 
@@ -125,17 +131,17 @@ def qualified_name(text: str) -> Messages:
     if slash:
         if "/" in prefix:
             return (
-                f"a qualified name {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                f"a valid label key {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
             )
         messages += (
             ["prefix part must be non-empty"]
             if not prefix
-            else [f"prefix part {message}" for message in dns_subdomain(prefix)]
+            else [f"prefix part {message}" for message in _subdomain(prefix, "bytes")]
         )
     if not name:
         messages.append("name part must be non-empty")
     elif len(name) > LABEL_MAX:
-        messages.append(f"name part {_longer_than(LABEL_MAX)}")
+        messages.append(f"name part {_longer_than(LABEL_MAX, 'bytes')}")
     if not _is_qualified(name):
         messages.append(f"name part {_QUALIFIED_MESSAGE}")
     return tuple(messages)
@@ -143,7 +149,7 @@ def qualified_name(text: str) -> Messages:
 
 @remember(4096)
 def label_value(text: str) -> Messages:
-    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX)]
+    messages = [] if len(text) <= LABEL_MAX else [_longer_than(LABEL_MAX, "bytes")]
     if text and not _is_qualified(text):
         messages.append(_LABEL_VALUE_MESSAGE)
     return tuple(messages)

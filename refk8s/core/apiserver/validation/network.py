@@ -43,7 +43,7 @@ from refk8s.core.apiserver.validation.ports import (
 from refk8s.core.apiserver.validation.selectors import validate_selector
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
-POLICY_TYPES = ("Egress", "Ingress")
+POLICY_TYPES = ("Ingress", "Egress")
 _FORBIDDEN_PARTS = ("//", "/./", "/../", "%2f", "%2F")
 _FORBIDDEN_ENDS = ("/..", "/.")
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -284,9 +284,8 @@ def _validate_rule(
                 )
             elif port.end_port < port.port:
                 causes.append(
-                    invalid(
-                        f"{here}.endPort", port.end_port, "must be greater than or equal to `port`"
-                    )
+                    # upstream shows the port, not the end
+                    invalid(f"{here}.endPort", port.port, "must be greater than or equal to `port`")
                 )
             else:
                 causes += validate_port_number(port.end_port, f"{here}.endPort")
@@ -328,5 +327,5 @@ def _validate_block(block: IPBlock, at: str) -> Causes:
             and part.network_address in whole
         )
         if not within:
-            causes.append(invalid(where, text, f"must be a strict subset of `cidr`: {block.cidr}"))
+            causes.append(invalid(where, text, "must be a strict subset of `cidr`"))
     return causes

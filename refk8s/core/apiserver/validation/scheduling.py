@@ -18,7 +18,6 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.meta_v1 import LabelSelector
 from refk8s.core.apiserver.validation.field import (
-    POSITIVE,
     Causes,
     duplicate,
     forbidden,
@@ -37,6 +36,7 @@ from refk8s.core.pods.tolerations import EFFECTS, EQUAL, EXISTS, NO_EXECUTE, OPE
 
 WHEN_UNSATISFIABLE = ("DoNotSchedule", "ScheduleAnyway")
 NODE_POLICIES = ("Honor", "Ignore")
+ABOVE_ZERO = "must be greater than zero"
 
 
 def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes:
@@ -210,7 +210,7 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
     for position, constraint in enumerate(constraints):
         here = f"{at}[{position}]"
         if constraint.max_skew <= 0:
-            causes.append(invalid(f"{here}.maxSkew", constraint.max_skew, POSITIVE))
+            causes.append(invalid(f"{here}.maxSkew", constraint.max_skew, ABOVE_ZERO))
         if not constraint.topology_key:
             causes.append(required(f"{here}.topologyKey", "can not be empty"))
         if constraint.when_unsatisfiable not in WHEN_UNSATISFIABLE:
@@ -229,7 +229,7 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
             )
         if constraint.min_domains is not None:
             if constraint.min_domains <= 0:
-                causes.append(invalid(f"{here}.minDomains", constraint.min_domains, POSITIVE))
+                causes.append(invalid(f"{here}.minDomains", constraint.min_domains, ABOVE_ZERO))
             if constraint.when_unsatisfiable != "DoNotSchedule":
                 words = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {constraint.when_unsatisfiable}"
                 causes.append(invalid(f"{here}.minDomains", constraint.min_domains, words))

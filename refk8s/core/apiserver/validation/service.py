@@ -36,6 +36,7 @@ from refk8s.core.apiserver.validation.ports import (
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 ADDRESSED_TYPES = ("ClusterIP", "LoadBalancer", "NodePort")
+DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 AFFINITY_SECONDS_MAX = 86_400
 KUBELET_PORT = 10250
 NONE = "None"
@@ -322,13 +323,8 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
     elif internal not in ("Cluster", "Local"):
         causes.append(not_supported("spec.internalTrafficPolicy", internal, ("Cluster", "Local")))
     distribution = spec.traffic_distribution
-    if distribution is not None and distribution not in (
-        "PreferClose",
-        "PreferSameNode",
-        "PreferSameZone",
-    ):
-        words_supported = ("PreferClose", "PreferSameNode", "PreferSameZone")
-        causes.append(not_supported("spec.trafficDistribution", distribution, words_supported))
+    if distribution is not None and distribution not in DISTRIBUTIONS:
+        causes.append(not_supported("spec.trafficDistribution", distribution, DISTRIBUTIONS))
     return causes
 
 

@@ -106,7 +106,7 @@ def _validate_stateful_set_spec(spec: StatefulSetSpec, at: str) -> Causes:
         ):
             if policy not in ("Retain", "Delete"):
                 where = f"{at}.persistentVolumeClaimRetentionPolicy.{name}"
-                causes.append(not_supported(where, policy, ("Delete", "Retain")))
+                causes.append(not_supported(where, policy, ("Retain", "Delete")))
     causes += not_negative(f"{at}.replicas", spec.replicas)
     causes += not_negative(f"{at}.minReadySeconds", spec.min_ready_seconds)
     if spec.ordinals is not None:
