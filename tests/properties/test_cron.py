@@ -26,6 +26,7 @@ from workload_helpers import (
     template,
 )
 
+from refk8s.core.actions import Crash, Elapse
 from refk8s.core.api.batch_v1 import (
     CronJob,
     CronJobSpec,
@@ -48,6 +49,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta, StatusDetails
 from refk8s.core.api.request import Response
 from refk8s.core.api.resources import CRON_JOBS, JOBS
 from refk8s.core.api.status import failure
+from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.step import start_all
 from refk8s.core.context import MINUTE, SECOND, parse_timestamp, timestamp
 from refk8s.core.controllers.cron_job import SCHEDULED_AT, CronJobReconciler
@@ -343,8 +345,8 @@ def finish(cluster, which):
 @settings(deadline=None)
 @given(st.sampled_from(["Allow", "Forbid", "Replace"]), choices, st.booleans())
 def test_cron_3_cron_5_no_time_is_run_twice_whatever_is_lost(policy, drawn, crashes):
-    """CRON-3, CRON-5: every ten seconds, with lost answers, duplicates and crashes."""
-    owner = cron_job(schedule="@every 1m", concurrency_policy=policy)
+    """CRON-3, CRON-5: every minute, with lost answers, duplicates and crashes."""
+    owner = cron_job(schedule="@every 1m", concurrency_policy=policy, last_schedule_time=ago(600))
     owner = replace(owner, metadata=replace(owner.metadata, creation_timestamp=None))
     cluster = start_all(create(new_cluster(CRON), owner))
     users = [lambda c, w=w: finish(c, w) for w in range(6)]
@@ -355,6 +357,24 @@ def test_cron_3_cron_5_no_time_is_run_twice_whatever_is_lost(policy, drawn, cras
     assert after.status.last_schedule_time is not None
     ours = {j.metadata.uid for j in stored(cluster, JOBS) if not j.status.conditions}
     assert {one.uid for one in after.status.active or ()} == ours
+
+
+def test_cron_3_a_crash_after_any_step_runs_no_time_twice():
+    """The controller crashes after each step of the run in turn."""
+    owner = cron_job(schedule="@every 1h", last_schedule_time=timestamp(NOW - 2 * HOUR))
+    begun = start_all(create(new_cluster(CRON), owner))
+    for count in range(60):
+        cluster = begun
+        for _ in range(count):
+            action = next(iter(enabled(cluster)), None)
+            if action is None or isinstance(action, Elapse):
+                break
+            cluster = runs.checked(cluster, action, no_law_broken)
+        cluster = runs.checked(cluster, Crash("controllers"), no_law_broken)
+        cluster = runs.settle(cluster, no_law_broken, seconds_max=60)
+        [job] = stored(cluster, JOBS)
+        [after] = stored(cluster, CRON_JOBS)
+        assert after.status.last_schedule_time == job.metadata.annotations[SCHEDULED_AT], count
 
 
 # --- missed times ---------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ from refk8s.core.properties.predicates.job import (
     job_2_never_above_parallelism,
     job_6_one_pod_for_each_index,
 )
+from refk8s.core.value import evolve
 
 JOB = JobReconciler()
 LABELS = {"app": "web"}
@@ -378,6 +379,31 @@ def test_job_4_an_adopted_pod_gets_the_finalizer_and_a_released_one_loses_it():
     assert len(stored(released, PODS)) == 2
 
 
+def test_job_3_a_pod_without_owner_reference_is_not_counted_before_it_has_no_finalizer():
+    owner = job(completions=3, uncounted_terminated_pods=UncountedTerminatedPods(succeeded=("uid-p0",), failed=("uid-p1",)))  # fmt: skip
+    owner = change(owner, deletion_timestamp=ago(1))
+    lost = its_pod("p0", None, phase="Succeeded"), its_pod("p1", None, phase="Failed")
+    found = statuses(plan_for(JOB, owner, *lost))[0]
+    assert found.uncounted_terminated_pods == owner.status.uncounted_terminated_pods
+    assert not found.succeeded and not found.failed
+    free = [change(one, finalizers=None) for one in lost]
+    found = statuses(plan_for(JOB, owner, *free))[0]
+    assert (found.succeeded, found.failed) == (1, 1)
+
+
+def test_job_3_a_pod_that_was_counted_is_not_counted_again_when_it_is_adopted_again():
+    cluster = settle(start_all(create(new_cluster(JOB), job(completions=2))))
+    [one] = stored(cluster, PODS)
+    name = one.metadata.name
+    cluster = settle(patch(cluster, PODS, name, {"status": {"phase": "Succeeded"}}, "status"))
+    assert get(cluster, JOBS, "work").status.succeeded == 1
+    cluster = settle(patch(cluster, PODS, name, {"metadata": {"labels": None}}))
+    cluster = settle(patch(cluster, PODS, name, {"metadata": {"labels": LABELS}}))
+    again = get(cluster, PODS, name)
+    assert again.metadata.owner_references and not again.metadata.finalizers
+    assert get(cluster, JOBS, "work").status.succeeded == 1
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -631,6 +657,22 @@ def test_job_13_a_suspended_job_has_no_pods_and_a_resumed_one_starts_anew():
     assert (found.status, found.reason) == ("False", "JobResumed")
     assert after.start_time == timestamp(NOW)
     assert statuses(plan_for(JOB, job()))[0].conditions is None
+
+
+def test_job_13_a_job_that_ran_is_suspended_and_resumed():
+    cluster = settle(start_all(create(new_cluster(JOB), job())))
+    first = get(cluster, JOBS, "work").status.start_time
+    cluster = settle(suspend(cluster, 0))
+    assert not get(cluster, JOBS, "work").status.active
+    cluster = runs.settle(cluster, lambda a, b: (), seconds_max=60)
+    cluster = settle(suspend(replace_time(cluster, MINUTE), 1))
+    status = get(cluster, JOBS, "work").status
+    assert status.active == 1, f"JOB-13: {status} of a Job that is resumed"
+    assert status.start_time not in (None, first)
+
+
+def replace_time(cluster, more):
+    return evolve(cluster, now=cluster.now + more)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,36 @@ def set_manifests() -> Sequence[dict[str, Any]]:
     return (stateful_set("store", 3), daemon_set("agent"))
 
 
+def job(
+    name: str, completions: int | None, parallelism: int, script: str = "sleep 2"
+) -> dict[str, Any]:
+    """The manifest of a Job whose pods run this script, and are not restarted."""
+    container = {"name": "main", "image": "app:1", "command": ["sh", "-c", script]}
+    return {
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "completions": completions, "parallelism": parallelism,
+            "template": {"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": [container]}},
+        },
+    }  # fmt: skip
+
+
+def cron_job(name: str, policy: str = "Allow", script: str = "sleep 70") -> dict[str, Any]:
+    """The manifest of a CronJob of every minute."""
+    return {
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "schedule": "* * * * *", "concurrencyPolicy": policy,
+            "jobTemplate": {"spec": job(name, 1, 1, script)["spec"]},
+        },
+    }  # fmt: skip
+
+
+def job_manifests() -> Sequence[dict[str, Any]]:
+    """A Job and a CronJob, with which the simulated user also changes Jobs."""
+    return (job("work", 3, 2), cron_job("tick"))
+
+
 def service(name: str, app: str) -> dict[str, Any]:
     """The manifest of a Service that selects this label."""
     return {

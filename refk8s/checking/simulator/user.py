@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.checking.simulator import set_user
+from refk8s.checking.simulator import job_user, set_user
 from refk8s.checking.simulator.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
@@ -39,10 +39,14 @@ Act = Callable[[Cluster, Random], Submit | None]
 
 
 def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
-    """What the user of a run does that begins with these requests: sets are changed only in runs
-    that begin with one."""
-    has_sets = any(request.resource in set_user.RESOURCES for request in requests)
-    return _ACTS + set_user.ACTS * 2 if has_sets else _ACTS
+    """What the user of a run does that begins with these requests: sets and Jobs are changed only in
+    runs that begin with one."""
+    begins = [request.resource for request in requests]
+    acts = _ACTS
+    for each in (set_user, job_user):
+        if any(resource in begins for resource in each.RESOURCES):
+            acts += each.ACTS * 2
+    return acts
 
 
 def act(acts: Sequence[Act], cluster: Cluster, chance: Random) -> Submit | None:
@@ -378,7 +382,7 @@ def resume(cluster: Cluster) -> tuple[Action, ...]:
         for name in sorted(cluster.worlds)
         if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}
     ]
-    found += set_user.resume(cluster)
+    found += [*set_user.resume(cluster), *job_user.resume(cluster)]
     return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 
 

@@ -53,6 +53,7 @@ from refk8s.core.controllers.job_status import (
     is_suspended,
     list_counted,
     target_of,
+    uncounted_uids,
 )
 from refk8s.core.controllers.owners import (
     STRATEGIC_MERGE,
@@ -67,8 +68,8 @@ from refk8s.core.controllers.owners import (
 )
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler
-from refk8s.core.loop.view import View, controller_of, key_of, namespace_index, owner_index
-from refk8s.core.pods.status import is_active
+from refk8s.core.loop.view import Index, View, controller_of, key_of, namespace_index, owner_index
+from refk8s.core.pods.status import FINAL_PHASES, is_active
 from refk8s.core.pods.template import pod_from_template
 from refk8s.core.value import Value
 
@@ -126,6 +127,10 @@ def is_managed(job: Job) -> bool:
     return job.spec.managed_by in (None, MANAGER)
 
 
+def _tracked_uid(pod: Pod) -> tuple[str, ...]:
+    return (pod.metadata.uid or "",) if is_tracked(pod) else ()
+
+
 class _Pods(Value, frozen=True, eq=False):
     """The creations and deletions that a Job needs now, and when it needs further ones."""
 
@@ -146,6 +151,7 @@ class JobReconciler(Reconciler):
         namespace_index(JOBS),
         owner_index(PODS),
         orphan_index(PODS),
+        Index("tracked", PODS, _tracked_uid),
     )
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
@@ -161,13 +167,15 @@ class JobReconciler(Reconciler):
         owned = view.indexed(PODS, "owner", job.metadata.uid or "")
         claimed = claim(job, owned, orphans, selects(job.spec.selector))
         if not claimed.is_settled:
-            return Plan(claim_waves(job, JOBS, PODS, claimed, TRACKING_FINALIZER))
+            return Plan(claim_waves(job, JOBS, PODS, claimed, TRACKING_FINALIZER, _is_unfinished))
         pods: list[Pod] = claimed.owned
 
         # Decide
         tally = compute_tally(job, pods)
         target = compute_target(job, pods, tally, now)
-        status = compute_status(job, pods, tally, target, now)
+        # A pod that lost its owner reference keeps its finalizer for a while.
+        elsewhere = [uid for uid in uncounted_uids(job) if view.indexed_keys(PODS, "tracked", uid)]
+        status = compute_status(job, pods, tally, target, now, elsewhere)
         needs = _NO_PODS
         if target is None and job.metadata.deletion_timestamp is None:
             needs = _compute_needs(job, pods, tally, now)
@@ -198,6 +206,12 @@ class JobReconciler(Reconciler):
         wakes = [at for at in (needs.wake_at, deadline_of(job)) if at is not None and at > now]
         wake_at = min(wakes, default=None) if target is None else None
         return Plan(tuple(wave for wave in waves if wave), wake_at=wake_at, notes=notes)
+
+
+def _is_unfinished(pod: Pod) -> bool:
+    """Only such a pod is tracked when it is adopted: a finished one may have been counted before
+    it was released (JOB-3)."""
+    return pod.status.phase not in FINAL_PHASES
 
 
 # --- decide ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ repeats a line that changes nothing. Source: KEP-2307 (job tracking without ling
 KEP-3939, KEP-3998.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -48,6 +48,12 @@ BACKOFF_LIMIT = 6
 IGNORED, KEPT = "Ignored", "Kept"
 
 _NONE_UNCOUNTED = UncountedTerminatedPods()
+
+
+def uncounted_uids(job: Job) -> tuple[str, ...]:
+    """The uids that the status records and has not counted (JOB-3)."""
+    uncounted = job.status.uncounted_terminated_pods or _NONE_UNCOUNTED
+    return (*(uncounted.succeeded or ()), *(uncounted.failed or ()))
 
 
 def find_condition(job: Job, kind: str) -> JobCondition | None:
@@ -228,14 +234,17 @@ def outcome(job: Job, pod: Pod, target: str, waiting: dict[int, Pod]) -> str:
     return IGNORED if job.metadata.deletion_timestamp is not None else KEPT
 
 
-def count_pods(job: Job, pods: Sequence[Pod], tally: Tally, target: str) -> JobStatus:
+def count_pods(
+    job: Job, pods: Sequence[Pod], tally: Tally, target: str, elsewhere: Container[str] = ()
+) -> JobStatus:
     """The status with the next counts (JOB-3): uids without finalizer become numbers, and finished
-    pods with finalizer become uids. O(pods)."""
+    pods with finalizer become uids. `elsewhere`: the uids of pods with finalizer that the Job does
+    not own. O(pods)."""
     status = job.status
     uncounted = status.uncounted_terminated_pods or _NONE_UNCOUNTED
     tracked = {pod.metadata.uid or "": pod for pod in pods if is_tracked(pod)}
-    succeeded = [uid for uid in uncounted.succeeded or () if uid in tracked]
-    failed = [uid for uid in uncounted.failed or () if uid in tracked]
+    succeeded = [uid for uid in uncounted.succeeded or () if uid in tracked or uid in elsewhere]
+    failed = [uid for uid in uncounted.failed or () if uid in tracked or uid in elsewhere]
     succeeded_count = (status.succeeded or 0) + len(uncounted.succeeded or ()) - len(succeeded)
     failed_count = (status.failed or 0) + len(uncounted.failed or ()) - len(failed)
     recorded = {*succeeded, *failed}
@@ -304,9 +313,15 @@ def list_counted(job: Job, pods: Iterable[Pod], tally: Tally) -> list[Pod]:
 
 
 def compute_status(
-    job: Job, pods: Sequence[Pod], tally: Tally, target: JobCondition | None, now: Instant
+    job: Job,
+    pods: Sequence[Pod],
+    tally: Tally,
+    target: JobCondition | None,
+    now: Instant,
+    elsewhere: Container[str] = (),
 ) -> JobStatus:
-    """The status of a Job that has not ended (JOB-3, JOB-11, JOB-13)."""
+    """The status of a Job that has not ended (JOB-3, JOB-11, JOB-13). `elsewhere` as in
+    count_pods."""
     active = [pod for pod in pods if is_active(pod)]
     terminating = sum(
         1
@@ -315,7 +330,7 @@ def compute_status(
         and pod.status.phase not in (SUCCEEDED, FAILED)
     )
     status = replace(
-        count_pods(job, pods, tally, target.type if target is not None else ""),
+        count_pods(job, pods, tally, target.type if target is not None else "", elsewhere),
         active=len(active) or None,
         ready=sum(map(is_ready, active)),
         terminating=terminating,

@@ -167,7 +167,12 @@ def claim(
 
 
 def claim_waves(
-    owner: Any, owner_resource: Resource, resource: Resource, claimed: Claim, finalizer: str = ""
+    owner: Any,
+    owner_resource: Resource,
+    resource: Resource,
+    claimed: Claim,
+    finalizer: str = "",
+    gets_finalizer: Callable[[Any], bool] = bool,
 ) -> tuple[tuple[Request, ...], ...]:
     """The requests that adopt and release. The plan of an owner that sends them has no others: it
     acts only on what the view shows as owned.
@@ -175,7 +180,7 @@ def claim_waves(
     Before an adoption the owner's unchanged status is written. The write changes nothing, but the
     API server refuses it if the view of the owner is old. So an owner that was deleted meanwhile
     does not adopt the dependents that its deletion orphaned (OWN-5). A `finalizer` is added to what
-    is adopted, and removed from what is released.
+    is adopted, where it `gets_finalizer`, and removed from what is released.
     """
     metadata = owner.metadata
     namespace = metadata.namespace or ""
@@ -197,7 +202,10 @@ def claim_waves(
         )
     added = {"finalizers": [finalizer]} if finalizer else {}
     removed = {"$deleteFromPrimitiveList/finalizers": [finalizer]} if finalizer else {}
-    changes = [_adoption(owner, resource, namespace, obj, added) for obj in claimed.adopt]
+    changes = [
+        _adoption(owner, resource, namespace, obj, added if gets_finalizer(obj) else {})
+        for obj in claimed.adopt
+    ]
     changes += [_release(owner, resource, namespace, obj, removed) for obj in claimed.release]
     waves.append(tuple(changes))
     return tuple(waves)
