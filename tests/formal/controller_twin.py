@@ -63,7 +63,7 @@ class ControllerTwin(Twin):
         CoreBug("a key is decided before its deletions are seen", requests.release, "_is_gone(draft, *gone)", "True"),
         CoreBug("what is in doubt is not looked up", requests.take_answer, "elif flight.is_retry or", "elif False and"),
         CoreBug("all waves are sent at once", replica_set.ReplicaSetReconciler.reconcile, "slow_start(making)", "(making,)"),
-        CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - len(active)", "wanted + 1 - len(active)"),
+        CoreBug("one pod too many is made", replica_set.ReplicaSetReconciler.reconcile, "wanted - replicas.active", "wanted + 1 - replicas.active"),
         CoreBug("the dearest pods go first", replica_set.ReplicaSetReconciler.reconcile, "[: min(-missing, BURST_MAX)]", "[missing:]"),
         CoreBug("nothing is listed before deciding", turn._reconcile_due, "is_synced(draft.informers, draft.view)", "True"),
     )  # fmt: skip

@@ -24,10 +24,12 @@ from refk8s.core.api.resources import PODS, REPLICA_SETS
 from refk8s.core.api.status import failure
 from refk8s.core.context import SECOND, parse_timestamp, timestamp
 from refk8s.core.controllers.deletion_order import DELETION_COST, rank_for_deletion
-from refk8s.core.controllers.owners import claim, deletion
+from refk8s.core.controllers.owners import claim, deletion, selects
 from refk8s.core.controllers.replica_set import REPLICA_SET, ReplicaSetReconciler, compute_status
+from refk8s.core.controllers.replicas import known_replicas, read_replicas
 from refk8s.core.loop.plan import Local, Note
 from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
+from refk8s.core.loop.view import Viewer
 from refk8s.core.pods.status import (
     available_at,
     is_active,
@@ -260,7 +262,11 @@ def test_rs_7_rs_8_rs_9_the_status_of_any_pods(drawn, min_ready, wanted_labels):
     active, _ = split(pods)
     assert active == [p for p in pods if p.status.phase in ("Pending", "Running")]
     assert [is_active(p) != is_finished(p) for p in pods] == [True] * len(pods)
-    status, wake_at = compute_status(REPLICA_SET, owner, active, [], 0, None, NOW)
+    replicas = read_replicas(owner, active, [], NOW)
+    status, wake_at = (
+        compute_status(REPLICA_SET, owner, replicas, 0, None, NOW),
+        replicas.available_at,
+    )
     mine = [one for one in drawn if one[2] in ("Pending", "Running")]
     labeled = [
         labels for labels, _, _ in mine if (wanted_labels or {}).items() <= (labels or {}).items()
@@ -359,9 +365,68 @@ def test_rs_11_an_answer_without_words_is_told_by_its_code_and_only_while_pods_a
     assert bool(report.body.status.conditions) == (replicas in words)
 
 
+changes_of_pods = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # which pod
+        st.none()  # it is deleted
+        | st.fixed_dictionaries(
+            {
+                "labels": st.sampled_from(label_maps),
+                "conditions": st.sampled_from(
+                    [
+                        None,
+                        (PodCondition(type="Ready", status="True", last_transition_time=ago(9)),),
+                    ]
+                ),
+                "phase": st.sampled_from(["Running", "Running", "Pending", "Failed"]),
+                "deletion_timestamp": st.sampled_from([None, None, ago(3)]),
+                "owner_references": st.sampled_from(
+                    [
+                        *3 * [(reference_to(OURS),)],
+                        None,
+                        (reference_to(OURS, controller=False),),
+                        (reference_to(replica_set("other")),),
+                        (reference_to(change(OURS, uid="earlier")),),
+                    ]
+                ),
+            }
+        ),
+    ),
+    max_size=12,
+)
+
+
+@given(changes_of_pods, st.sampled_from(label_maps), st.sampled_from([None, ago(3)]))
+@settings(max_examples=300)
+def test_rs_7_rs_8_rs_9_rs_10_the_numbers_of_groups_are_those_of_the_pods(
+    changes, wanted_labels, deleted_at
+):
+    owner = change(
+        OURS,
+        deletion_timestamp=deleted_at,
+        template=PodTemplateSpec(metadata=ObjectMeta(labels=wanted_labels)),
+    )
+    viewer = Viewer([PODS], [], RS.folds)
+    view = viewer.empty()
+    for number, parts in changes:
+        one = None if parts is None else pod(f"p{number}", **parts)
+        view, _ = viewer.apply(view, PODS, [(f"default/p{number}", one)], 1)
+    selected = selects(owner.spec.selector)
+    running, terminating = split(view.list(PODS))
+    claimed = claim(owner, running, (), selected)
+    ending = claim(owner, terminating, (), selected).owned
+    read = read_replicas(owner, claimed.owned, ending, NOW)
+    known = known_replicas(view, owner, selected)
+    assert known == (None if claimed.release else read)
+    assert known_replicas(view, change(owner, min_ready_seconds=1), selected) is None
+    emptied, _ = viewer.apply(view, PODS, [(key, None) for key in view.keys(PODS)], 2)
+    assert not emptied.fold("replicas"), "nothing remains of owners without pods"
+
+
 def test_rs_9_without_a_template_there_is_nothing_to_label_and_nothing_to_create():
     owner = change(OURS, template=None)
-    status, _ = compute_status(REPLICA_SET, owner, [pod("p", owner)], [], 0, None, NOW)
+    replicas = read_replicas(owner, [pod("p", owner)], [], NOW)
+    status = compute_status(REPLICA_SET, owner, replicas, 0, None, NOW)
     assert status.fully_labeled_replicas == 1
     assert not sent(plan_for(RS, owner), "create")
 

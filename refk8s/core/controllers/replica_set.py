@@ -22,7 +22,6 @@ from refk8s.core.api.resources import PODS, REPLICA_SETS, Resource
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.controllers.deletion_order import rank_for_deletion
 from refk8s.core.controllers.owners import (
-    Labels,
     claim,
     claim_waves,
     controller_reference,
@@ -33,11 +32,18 @@ from refk8s.core.controllers.owners import (
     selects,
     why_not_created,
 )
+from refk8s.core.controllers.replicas import (
+    REPLICAS,
+    Replicas,
+    known_replicas,
+    read_replicas,
+    template_labels,
+)
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.recorder import BURST_MAX as NOTES_MAX
 from refk8s.core.loop.view import View, controller_of, namespace_index, owner_index
-from refk8s.core.pods.status import available_at, is_active, ready_condition, split
+from refk8s.core.pods.status import is_active, split
 from refk8s.core.pods.template import pod_from_template
 from refk8s.core.value import Value
 
@@ -45,8 +51,6 @@ BURST_MAX = 500
 """The most pods that one plan creates or deletes; the next plan does the rest (RS-4)."""
 
 REPLICA_FAILURE = "ReplicaFailure"
-
-_NO_LABELS: Labels = {}
 
 
 class Variant(Value, frozen=True, eq=False):
@@ -86,28 +90,39 @@ class ReplicaSetReconciler(Reconciler):
             owner_index(PODS),
             orphan_index(PODS),
         )
+        self.folds = (REPLICAS,)
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
-        """Create or delete pods until spec.replicas of the owned ones are active (RS-1). O(owned
-        pods + orphans with one of the selector's labels)."""
+        """Create or delete pods until spec.replicas of the owned ones are active (RS-1). O(orphans
+        with one of the selector's labels), and O(owned pods) to delete or release one, or with
+        minReadySeconds."""
         # Observe
         owner = view.get(self.variant.resource, key)
         if owner is None:
             return NOTHING  # The garbage collector deletes its dependents.
         selector = self.variant.selector_of(owner)
         selected = selects(selector)
-        running, terminating = split(view.indexed(PODS, "owner", owner.metadata.uid))
-        orphans = list_orphans(view, PODS, owner.metadata.namespace, selector)
-        claimed = claim(owner, running, filter(is_active, orphans), selected)
-        if not claimed.is_settled:
-            return Plan(claim_waves(owner, self.variant.resource, PODS, claimed))
-        active = claimed.owned
+        wanted = 1 if owner.spec.replicas is None else owner.spec.replicas
+        orphans = [
+            pod
+            for pod in list_orphans(view, PODS, owner.metadata.namespace, selector)
+            if is_active(pod)
+        ]
+        active: Sequence[Any] = ()
+        replicas = known_replicas(view, owner, selected) if not orphans else None
+        if replicas is None or replicas.active > wanted:
+            running, terminating = split(view.indexed(PODS, "owner", owner.metadata.uid))
+            claimed = claim(owner, running, orphans, selected)
+            if not claimed.is_settled:
+                return Plan(claim_waves(owner, self.variant.resource, PODS, claimed))
+            active = claimed.owned
+            ending = claim(owner, terminating, (), selected).owned  # RS-10
+            replicas = read_replicas(owner, active, ending, now)
 
         # Decide
-        wanted = 1 if owner.spec.replicas is None else owner.spec.replicas
         is_terminating = owner.metadata.deletion_timestamp is not None
         # RS-3: an owner that is being deleted creates and deletes nothing
-        missing = 0 if is_terminating else wanted - len(active)
+        missing = 0 if is_terminating else wanted - replicas.active
         to_delete = (
             rank_for_deletion(active, relatives(view, self.variant, owner), now)[
                 : min(-missing, BURST_MAX)
@@ -123,16 +138,10 @@ class ReplicaSetReconciler(Reconciler):
         waves = slow_start(making) if missing > 0 else deletions(owner, to_delete, -missing)
 
         # Report
-        ending = claim(owner, terminating, (), selected).owned  # RS-10
-        status, wake_at = compute_status(self.variant, owner, active, ending, missing, failure, now)
+        status = compute_status(self.variant, owner, replicas, missing, failure, now)
         notes = () if failure is None else (failure_note(owner, missing, failure),)
-        return Plan(waves, report(self.variant, owner, status, wanted), wake_at, notes)
-
-
-def template_labels(owner: Any) -> Labels:
-    """The labels of the pods that the owner creates."""
-    template = owner.spec.template
-    return (template.metadata.labels if template is not None else None) or _NO_LABELS
+        reported = report(self.variant, owner, status, wanted)
+        return Plan(waves, reported, replicas.available_at, notes)
 
 
 # --- act ------------------------------------------------------------------------------------------
@@ -205,43 +214,23 @@ def failure_note(owner: Any, missing: int, failure: str) -> Note:
 def compute_status(
     variant: Variant,
     owner: Any,
-    active: Sequence[Any],
-    terminating: Sequence[Any],
+    replicas: Replicas,
     missing: int,
     failure: str | None,
     now: Instant,
-) -> tuple[Any, Instant | None]:
-    """The status (RS-7 to RS-11), and when the next ready pod becomes available (None: none is
-    ready and unavailable)."""
-    min_ready_seconds = owner.spec.min_ready_seconds or 0
-    labels = template_labels(owner).items()
-    fully_labeled = ready = available = 0
-    wake_at: Instant | None = None
-    before, is_full = None, False
-    for pod in active:
-        its = pod.metadata.labels
-        if its is not before or its is None:  # Pods of one template often share one map.
-            before, is_full = its, labels <= (its or _NO_LABELS).items()
-        fully_labeled += is_full  # RS-9
-        condition = ready_condition(pod)
-        if condition is not None:
-            ready += 1
-            at = available_at(condition, min_ready_seconds)
-            if at is not None and at <= now:
-                available += 1
-            elif at is not None and (wake_at is None or at < wake_at):
-                wake_at = at
+) -> Any:
+    """The status (RS-7 to RS-11)."""
     counts = {
-        "replicas": len(active),
-        "fully_labeled_replicas": fully_labeled or None,
-        "ready_replicas": ready or None,
-        "available_replicas": available or None,
+        "replicas": replicas.active,
+        "fully_labeled_replicas": replicas.fully_labeled or None,
+        "ready_replicas": replicas.ready or None,
+        "available_replicas": replicas.available or None,
         "observed_generation": owner.metadata.generation,
         "conditions": compute_conditions(variant, owner, missing, failure, now) or None,
     }
     if variant.counts_terminating:
-        counts["terminating_replicas"] = len(terminating)
-    return variant.status(**counts), wake_at
+        counts["terminating_replicas"] = replicas.terminating
+    return variant.status(**counts)
 
 
 def compute_conditions(

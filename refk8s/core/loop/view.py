@@ -151,7 +151,7 @@ class Viewer:
         self._folds: dict[str, list[Fold]] = {}
         self._custom_folds: list[Fold] = []
         self._initial: dict[str, Any] = {}
-        for fold in folds:
+        for fold in dict.fromkeys(folds):  # several reconcilers may share one
             if fold.custom:
                 self._custom_folds.append(fold)
             self._initial[fold.name] = fold.initial

@@ -27,5 +27,5 @@ EXHIBIT = Exhibit(
     finder=Property(
         "test_lessons.test_rs_2_never_a_pod_too_many_however_late_the_watch_of_pods", 500
     ),
-    also=(Way("RS-2", Simulation(steps=2_500, faults="delay=0.1:200")),),
+    also=(Way("RS-2", Simulation(steps=2_500, seeds_max=200, faults="delay=0.1:200")),),
 )

@@ -9,6 +9,7 @@ that it does not control (OWN-1).
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
 from refk8s.core.controllers.owners import claim
+from refk8s.core.controllers.replicas import known_replicas
 
 EXHIBIT = Exhibit(
     title="A pod of another namespace with the owner's uid counts as owned",
@@ -22,6 +23,11 @@ EXHIBIT = Exhibit(
             claim,
             "if reference.uid == uid and reference.controller and (reference.name, metadata.namespace) == (name, namespace):",
             "if reference.uid == uid and reference.controller:",
+        ),
+        Change(
+            known_replicas,
+            "groups = view.fold(REPLICAS.name).get((metadata.namespace, metadata.name, metadata.uid), _NONE)",
+            "groups = {group: count for owner, groups in view.fold(REPLICAS.name).items() for group, count in groups.items() if owner[2] == metadata.uid}",
         ),
     ),
     finder=Property(

@@ -20,8 +20,8 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             ReplicaSetReconciler.reconcile,
-            "missing = 0 if is_terminating else wanted - len(active)",
-            "missing = wanted - len(active)",
+            "missing = 0 if is_terminating else wanted - replicas.active",
+            "missing = wanted - replicas.active",
         ),
     ),
     finder=Property(
