@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from refk8s.core.value import Value
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -30,8 +30,7 @@ NAME_LENGTH_MAX = 64
 """The longest name that the cryptography package accepts (RFC 5280)."""
 
 
-@frozen
-class Pair:
+class Pair(Value, frozen=True):
     """A certificate and its private key, as files."""
 
     certificate: Path

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import frozen
 from msgspec.structs import replace
 
 from refk8s.core.api.bootstrap_token import INFO_KEY, INFO_NAME, INFO_NAMESPACE
@@ -18,13 +17,13 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS
 from refk8s.core.api.user import API_SERVER
+from refk8s.core.value import Value
 
 WHERE = (CONFIG_MAPS, INFO_NAMESPACE, INFO_NAME)
 ATTEMPTS = 5
 
 
-@frozen
-class ClusterInfo:
+class ClusterInfo(Value, frozen=True):
     """A cluster as its cluster-info describes it."""
 
     server: str

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from attrs import frozen
+from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -321,8 +321,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(status.request_timeout("the request did not arrive in time"))
 
 
-@frozen
-class Listening:
+class Listening(Struct, frozen=True):
     """One listening socket of a server."""
 
     task: asyncio.Task[None]

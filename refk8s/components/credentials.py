@@ -21,8 +21,6 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from attrs import frozen
-
 from refk8s.components import certificates
 from refk8s.components.certificates import Pair
 from refk8s.components.files import (
@@ -35,6 +33,7 @@ from refk8s.components.files import (
     write_file,
 )
 from refk8s.core.apiserver.token_key import BadKey, TokenKey, parse_key
+from refk8s.core.value import Value
 
 log = logging.getLogger("refk8s")
 
@@ -48,8 +47,7 @@ KUBELET_AUTHORITY_NAME = "refk8s-kubelet-ca"
 _KEYS = ("ca.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
 
 
-@frozen
-class Credentials:
+class Credentials(Value, frozen=True):
     """Certificates and their keys as paths, tokens and the token key as values."""
 
     authority: Path

@@ -6,15 +6,13 @@ core/apiserver/list_text.py decides which lists are cached; this file bounds the
 import asyncio
 from typing import Any
 
-from attrs import evolve, frozen
-
 from refk8s.core.api.request import Response
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.list_text import ListText, keep, recall
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply, compressed
-from refk8s.core.value import evolve as changed
+from refk8s.core.value import Value, evolve
 
 LISTS_MAX = 16
 LISTS_BYTES_MAX = 64 << 20  # of all together, compressed forms included
@@ -26,8 +24,7 @@ PIECE_BYTES_MAX = 256 << 10
 Place = tuple[bytes, bytes]
 
 
-@frozen
-class _Kept:
+class _Kept(Value, frozen=True):
     text: ListText
     packed: bytes = b""  # the part after the revision, compressed
     is_joined: bool = False
@@ -69,7 +66,7 @@ class KeptLists:
             # recalled.
             after = joined(reply.more)
             self._kept[place] = evolve(kept, text=evolve(kept.text, after=after), is_joined=True)
-            reply = changed(reply, more=after)
+            reply = evolve(reply, more=after)
         return reply
 
     async def gzipped(self, place: Place, reply: Reply) -> Reply:
@@ -78,7 +75,7 @@ class KeptLists:
         packed = kept.packed or await asyncio.to_thread(compressed, kept.text.after)
         if not kept.packed and self._kept.get(place) is kept:
             self._put(place, evolve(kept, packed=packed))
-        return changed(reply, content=compressed((reply.content,)), more=(packed,), encoding="gzip")
+        return evolve(reply, content=compressed((reply.content,)), more=(packed,), encoding="gzip")
 
     def keep(
         self, place: Place, received: Received, response: Response, reply: Reply, store: Reader

@@ -5,17 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
-
 from refk8s.components.listening import LOCAL
+from refk8s.core.value import Value, field
 
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
 
 AUTHORIZATION_MODES = ("Node", "RBAC", "AlwaysAllow", "AlwaysDeny")
 
 
-@frozen
-class ServerOptions:
+class ServerOptions(Value, frozen=True):
     """The flags of the API server; those of `refk8s run` and `refk8s apiserver`."""
 
     store: str | None = None
@@ -27,8 +25,8 @@ class ServerOptions:
     event_ttl_seconds: float = 3600
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
     authentication_config: str = ""
-    oidc: Mapping[str, Any] = field(factory=dict)  # the arguments of `issuer_of_flags`
-    audit: Mapping[str, Any] = field(factory=dict)  # the flags of the audit log
+    oidc: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `issuer_of_flags`
+    audit: Mapping[str, Any] = field(default_factory=dict)  # the flags of the audit log
     encryption_provider_config: str = ""
 
     @property
@@ -58,8 +56,7 @@ class ServerOptions:
         return self.store or f"sqlite:{self.data / 'store.db'}"
 
 
-@frozen
-class RunOptions(ServerOptions):
+class RunOptions(ServerOptions, frozen=True):
     """The flags of `refk8s run`."""
 
     adapter: str = "auto"

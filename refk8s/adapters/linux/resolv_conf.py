@@ -5,7 +5,7 @@ Source: resolv.conf(5); Kubernetes documentation, "Kubelet Configuration (v1beta
 
 from pathlib import Path
 
-from attrs import frozen
+from refk8s.core.value import Value
 
 DEFAULT = Path("/etc/resolv.conf")
 SYSTEMD = Path("/run/systemd/resolve/resolv.conf")
@@ -14,8 +14,7 @@ STUB = "127.0.0.53"
 SIZE_MAX = 1 << 20  # bytes
 
 
-@frozen
-class ResolvConf:
+class ResolvConf(Value, frozen=True):
     """How a machine resolves names."""
 
     servers: tuple[str, ...] = ()

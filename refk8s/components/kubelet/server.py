@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 import msgspec
-from attrs import frozen
 
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.exposition import METRICS_TYPE
@@ -46,6 +45,7 @@ from refk8s.core.client.kubelet import (
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.usage import write_metrics
 from refk8s.core.ports import ContainerNotFound, Node, StreamFailed
+from refk8s.core.value import Value
 
 if TYPE_CHECKING:
     from refk8s.components.driver import Driver
@@ -56,8 +56,7 @@ JSON, TEXT = "application/json", "text/plain; charset=utf-8"
 METHODS = {LOGS: ("GET",), EXEC: ("GET", "POST"), ATTACH: ("GET", "POST"), FORWARD: ("GET", "POST")}
 
 
-@frozen
-class ServedNode:
+class ServedNode(Value, frozen=True):
     """A node of this process: its streams, and the pods that its kubelet knows."""
 
     name: str

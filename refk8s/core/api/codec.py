@@ -17,12 +17,12 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from attrs import frozen
 
 from refk8s.core.api.convert import Unmarshal, converter_of, has_plain_booleans
 from refk8s.core.api.custom import SHARED_KEYS, CustomList, CustomObject, shallow_tree
 from refk8s.core.api.json_text import MalformedJson, check_depth, parse
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.value import Value
 
 __all__ = [
     "DecodeError",
@@ -62,8 +62,7 @@ class DecodeError(ValueError):
         return f'{kind} in version "{version}" cannot be handled as a {kind}: {self}'
 
 
-@frozen
-class Decoded:
+class Decoded(Value, frozen=True):
     """A record, and the problems of its input that are not errors.
 
     `warnings` are messages such as `unknown field "spec.foo"` and `duplicate field

@@ -13,9 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from attrs import frozen
-
 from refk8s.core.memo import remember
+from refk8s.core.value import Value
 
 NANO: Final = 10**9
 """Nano units in one."""
@@ -60,8 +59,7 @@ class QuantityError(ValueError):
     """The text is not a quantity. The message is Kubernetes' own."""
 
 
-@frozen(order=False)
-class Amount:
+class Amount(Value, frozen=True):
     """A quantity as a number: `nano` units, and the style in which it is written. Two are equal if
     number and style are."""
 

@@ -8,9 +8,8 @@ Source: the grammar of references of the distribution project; Kubernetes docume
 
 import re
 
-from attrs import frozen
-
 from refk8s.core.memo import remember
+from refk8s.core.value import Value
 
 NAME_MAX = 255
 _COMPONENT = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -26,8 +25,7 @@ _is_identifier = re.compile(r"[a-f0-9]{64}", re.ASCII).fullmatch
 _HUB = "docker.io"
 
 
-@frozen
-class Reference:
+class Reference(Value, frozen=True):
     """The complete name of an image: the registry is always set. Tag and digest are empty if the
     text has none."""
 

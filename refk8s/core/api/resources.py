@@ -14,7 +14,9 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from attrs import field, frozen
+from msgspec.structs import force_setattr
+
+from refk8s.core.value import Value, field
 
 if TYPE_CHECKING:
     from refk8s.core.api.meta_v1 import ListObject, Object
@@ -24,8 +26,7 @@ PART_VERBS = ("get", "patch", "update")
 PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
 
-@frozen
-class Subresource:
+class Subresource(Value, frozen=True):
     """A part of an object, or an operation on it, with a path of its own: pods/status,
     deployments/scale.
 
@@ -40,63 +41,60 @@ class Subresource:
     version: str = ""
 
 
-@frozen(cache_hash=True, repr=False)
-class Resource:
+class Resource(Value, frozen=True, eq=False):
     """One resource in one version of its group. Two are equal if group, version and plural are."""
 
     group: str
     version: str
     plural: str
-    singular: str = field(eq=False)
-    kind: str = field(eq=False)
-    namespaced: bool = field(eq=False)
-    short_names: tuple[str, ...] = field(default=(), eq=False)
-    categories: tuple[str, ...] = field(default=(), eq=False)
-    verbs: tuple[str, ...] = field(default=EVERY_VERB, eq=False)
-    subresources: tuple[Subresource, ...] = field(default=(), eq=False)
-    module: str = field(default="", eq=False)
+    singular: str
+    kind: str
+    namespaced: bool
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = EVERY_VERB
+    subresources: tuple[Subresource, ...] = ()
+    module: str = ""
     """The generated module that has the kind; empty for a custom resource, whose objects have no
     record class."""
-    storage_api_version: str = field(default="", eq=False)
+    storage_api_version: str = ""
     """The group version in which objects are stored, if not this one: events.k8s.io/v1 is stored as
     v1 (OBJ-6)."""
     definition: Any = None
     """Of a custom resource: the version of its definition (core/api/custom.py), which is equal to
     itself only. So resources of two states of a definition differ."""
 
-    api_version: str = field(init=False, eq=False)
+    # Used very often, so computed once, from those above.
+    api_version: str = ""
     """`v1` for the core group, else `group/version`: the apiVersion of its objects."""
-    prefix: str = field(init=False, eq=False)
+    prefix: str = ""
     """The prefix of every store key of this resource; it ends with a slash. Versions of one
     resource have the same (OBJ-6)."""
+    has_status: bool = False
+    is_custom: bool = False
+    _parts: dict[str, Subresource] = field(default_factory=dict)
+    _hash: int = 0
 
-    has_status: bool = field(init=False, eq=False)
-    is_custom: bool = field(init=False, eq=False)
-    _parts: dict[str, Subresource] = field(init=False, eq=False)
+    def __post_init__(self) -> None:
+        group, version = self.group, self.version
+        stored = self.storage_api_version.rpartition("/")[0] if self.storage_api_version else group
+        force_setattr(self, "api_version", f"{group}/{version}" if group else version)
+        force_setattr(self, "prefix", f"/{stored or 'core'}/{self.plural}/")
+        force_setattr(self, "has_status", any(part.name == "status" for part in self.subresources))
+        force_setattr(self, "is_custom", self.definition is not None)
+        force_setattr(self, "_parts", {part.name: part for part in self.subresources})
+        force_setattr(self, "_hash", hash((group, version, self.plural, self.definition)))
 
-    # Used very often, so computed once.
-    @api_version.default
-    def _api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @prefix.default
-    def _prefix(self) -> str:
-        group = (
-            self.storage_api_version.rpartition("/")[0] if self.storage_api_version else self.group
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Resource)
+            and self.plural == other.plural
+            and (self.group, self.version) == (other.group, other.version)
+            and self.definition == other.definition
         )
-        return f"/{group or 'core'}/{self.plural}/"
 
-    @has_status.default
-    def _has_status(self) -> bool:
-        return any(part.name == "status" for part in self.subresources)
-
-    @is_custom.default
-    def _is_custom(self) -> bool:
-        return self.definition is not None
-
-    @_parts.default
-    def _parts_by_name(self) -> dict[str, Subresource]:
-        return {part.name: part for part in self.subresources}
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         return f"<{self.plural}.{self.api_version}>"

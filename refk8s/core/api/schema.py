@@ -15,11 +15,11 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
-from attrs import frozen
+
+from refk8s.core.value import Value
 
 
-@frozen
-class Facts:
+class Facts(Value, frozen=True):
     """The facts about one field of one record.
 
     `element` is the record class of the value, of the list's items or of the map's values; None if

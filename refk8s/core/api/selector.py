@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from attrs import field, frozen
+from msgspec.structs import force_setattr
 
 from refk8s.core.api.integer import int64
 from refk8s.core.memo import remember
+from refk8s.core.value import Value
 
 if TYPE_CHECKING:
     from refk8s.core.api.meta_v1 import LabelSelector
@@ -49,8 +50,7 @@ class SelectorError(ValueError):
     """The text or object is not a selector. The message is Kubernetes' own."""
 
 
-@frozen
-class Requirement:
+class Requirement(Value, frozen=True):
     """One condition on one label. `values` are sorted and without repetition."""
 
     key: str
@@ -92,17 +92,17 @@ class Requirement:
                 return f"{self.key}{self.operator}{self.values[0]}"
 
 
-@frozen
-class Selector:
+class Selector(Value, frozen=True):
     """All of these requirements, in order of key; without any, it matches everything. `is_nothing`:
     it matches no object."""
 
     requirements: tuple[Requirement, ...] = ()
     is_nothing: bool = False
-    _equalities: tuple[tuple[str, str], ...] = field(init=False, eq=False, repr=False)
-    _others: tuple[Requirement, ...] = field(init=False, eq=False, repr=False)
+    # computed from the requirements
+    _equalities: tuple[tuple[str, str], ...] = ()
+    _others: tuple[Requirement, ...] = ()
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         # The equalities are extracted once, so that the common selector is a loop of look-ups.
         equal = tuple(
             (one.key, one.values[0])
@@ -114,8 +114,8 @@ class Selector:
             for one in self.requirements
             if not (one.operator in ("=", "in") and len(one.values) == 1)
         )
-        object.__setattr__(self, "_equalities", equal)
-        object.__setattr__(self, "_others", others)
+        force_setattr(self, "_equalities", equal)
+        force_setattr(self, "_others", others)
 
     def matches(self, labels: Mapping[str, str] | None) -> bool:
         """Whether labels (None: no labels) satisfy every requirement (SEL-1). O(requirements)."""
@@ -390,8 +390,7 @@ def parse(text: str) -> Selector:
 # Fields
 
 
-@frozen
-class FieldRequirement:
+class FieldRequirement(Value, frozen=True):
     """One condition on one field."""
 
     key: str
@@ -402,8 +401,7 @@ class FieldRequirement:
         return f"{self.key}{self.operator}{_escaped(self.value)}"
 
 
-@frozen
-class FieldSelector:
+class FieldSelector(Value, frozen=True):
     """All of these conditions, in order of their texts; without any, it matches everything."""
 
     requirements: tuple[FieldRequirement, ...] = ()

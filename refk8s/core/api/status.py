@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from refk8s.core.api.meta_v1 import ListMeta, Status, StatusCause, StatusDetails
 from refk8s.core.api.resources import Resource
+from refk8s.core.value import Value
 
 REQUIRED = "FieldValueRequired"
 INVALID = "FieldValueInvalid"
@@ -41,8 +41,7 @@ OMITTED: Any = object()
 """As the value of a cause: it is not in the message."""
 
 
-@frozen
-class Cause:
+class Cause(Value, frozen=True):
     """One violation of one field. `detail` may be empty; `value` is in the message unless it is
     `SECRET`."""
 

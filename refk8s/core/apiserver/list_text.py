@@ -6,18 +6,16 @@ Accept header; one read of the store shows whether a text is current. Source: ou
 observe it.
 """
 
-from attrs import frozen
-
 from refk8s.core.api.request import Response
 from refk8s.core.apiserver.accept import PLAIN_JSON
 from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.store import Revision
+from refk8s.core.value import Value
 
 
-@frozen
-class ListText:
+class ListText(Value, frozen=True):
     """The text of a list without its revision, which goes between `before` and `after`. `revision`:
     that of the last change below the prefix."""
 

@@ -16,7 +16,7 @@ logs".
 
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import ContainerStatus as ApiContainerStatus
@@ -27,7 +27,7 @@ from refk8s.core.apiserver.parameters import get_number, is_true
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.ports import EXITED, RUNNING, ContainerStatus, LogOptions
 
-LOG_OPTIONS = evolve(PODS, kind="PodLogOptions")
+LOG_OPTIONS = replace(PODS, kind="PodLogOptions")
 """The kind in the Status of invalid log options."""
 STREAMS = {"All": (True, True), "Stdout": (True, False), "Stderr": (False, True)}
 WAITING_WORDS = {

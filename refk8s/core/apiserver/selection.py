@@ -7,20 +7,18 @@ Source: Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 from collections.abc import Callable
 from typing import Any
 
-from attrs import field, frozen
-
 from refk8s.core.api import status
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.selector import FieldSelector, Selector, SelectorError, parse, parse_fields
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.memo import remember
+from refk8s.core.value import Value
 
 Matches = Callable[[Any], bool]
 
 
-@frozen(eq=False)
-class Selection:
+class Selection(Value, frozen=True, eq=False):
     """Every object below `prefix` for which `matches` is true (None: every object). `name` is set
     if at most the object at `key` can be selected."""
 
@@ -30,7 +28,7 @@ class Selection:
     prefix: str
     labels: Selector
     fields: FieldSelector
-    matches: Matches | None = field(repr=False)
+    matches: Matches | None
 
     @property
     def key(self) -> str:

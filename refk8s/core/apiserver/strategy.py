@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from attrs import field, frozen
-
 from refk8s.core.api import resources
 from refk8s.core.api.resources import Resource, load
 from refk8s.core.apiserver.custom.paths import InvalidPath, get_at, selectable_keys
 from refk8s.core.store import Change
+from refk8s.core.value import Value, field
 
 Field = Callable[[Any], str]
 """Reads the value of a selectable field from an object; absent is empty."""
@@ -79,8 +78,7 @@ _INVOLVED = {
 }  # fmt: skip
 
 
-@frozen
-class Strategy:
+class Strategy(Value, frozen=True):
     """The facts about one resource.
 
     `generation`: the attributes whose change raises metadata.generation; empty if no change does
@@ -100,7 +98,7 @@ class Strategy:
     create_on_update: bool = False
     propagation: str = BACKGROUND
     answers_deleted: bool = False
-    fields: Mapping[str, Field] = field(default=_METADATA, repr=False)
+    fields: Mapping[str, Field] = field(default_factory=lambda: _METADATA)
     status_keeps: tuple[str, ...] = ()
     created_with_status: bool = False
     spec_is_final: bool = False

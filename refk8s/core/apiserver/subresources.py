@@ -6,7 +6,6 @@ Application", "Managing Service Accounts"; API reference, "Binding", "Scale", "T
 
 from typing import Any
 
-from attrs import evolve as replace_attrs
 from msgspec.structs import replace
 
 from refk8s.core.api import resources, selector, status
@@ -228,7 +227,7 @@ def _lower(budget: Any, pod: Any, context: Context) -> Any:
     )
 
 
-_ONE_BUDGET = replace_attrs(resources.POD_DISRUPTION_BUDGETS, plural="poddisruptionbudget")
+_ONE_BUDGET = replace(resources.POD_DISRUPTION_BUDGETS, plural="poddisruptionbudget")
 """The name of the resource in upstream's messages."""
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from attrs import frozen
-
 from refk8s.core.ports.dns_records import Data, Labels, Records, ServiceNames
 from refk8s.core.ports.node_network import NodeNetwork
 from refk8s.core.ports.operations import (
@@ -70,6 +68,7 @@ from refk8s.core.ports.policy_rules import (
 from refk8s.core.ports.service_rules import HealthCheck, Rule, RuleSet, Target
 from refk8s.core.ports.streams import ExecOptions, LogOptions
 from refk8s.core.ports.usage import ContainerUsage, Usage
+from refk8s.core.value import Value
 
 NodeRules: TypeAlias = RuleSet | Records | PolicySet | NodeNetwork
 """What a machine programs at one moment: a node's service rules, policies or routes to other nodes,
@@ -261,8 +260,7 @@ class Kubelet(Protocol):
 # --- for a cluster --------------------------------------------------------------------------------
 
 
-@frozen
-class Node:
+class Node(Value, frozen=True):
     """A node whose kubelet and proxy run in this process."""
 
     name: str

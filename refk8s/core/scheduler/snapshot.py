@@ -11,7 +11,6 @@ Source: Kubernetes documentation, "Scheduling Framework" (the scheduling cycle's
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import frozen
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Node, Pod, Taint
@@ -145,8 +144,7 @@ IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, (), Map(), Map())
 _NO_NAMES: Map[str, None] = Map()
 
 
-@frozen(eq=False)
-class Change:
+class Change(Value, frozen=True, eq=False):
     """A link of the chain of changes: this node changed. Compared by identity."""
 
     node: str

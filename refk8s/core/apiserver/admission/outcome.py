@@ -3,9 +3,6 @@
 from ipaddress import IPv4Network
 from typing import Any
 
-from attrs import field, frozen
-from attrs.validators import instance_of
-
 from refk8s.core.store import Compare, Delete, Put
 from refk8s.core.value import Value
 
@@ -19,12 +16,9 @@ class Admission(Value, frozen=True):
     writes: tuple[Put[Any] | Delete, ...] = ()
 
 
-@frozen
-class AdmissionConfig:
+class AdmissionConfig(Value, frozen=True):
     """The ranges of addresses and node ports of services: first to last, both included."""
 
-    service_cidr: IPv4Network = field(
-        default=IPv4Network("10.96.0.0/12"), validator=instance_of(IPv4Network)
-    )
+    service_cidr: IPv4Network = IPv4Network("10.96.0.0/12")
     node_port_first: int = 30000
     node_port_last: int = 32767

@@ -13,9 +13,8 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
-from attrs import frozen
-
 from refk8s.core.api.json_text import equal
+from refk8s.core.value import Value
 
 PATH_LENGTH_MAX: Final = 1_024
 FOUND_MAX: Final = 1_000
@@ -26,8 +25,7 @@ class InvalidPath(ValueError):
     """The text is not a path that is supported here. The message says why."""
 
 
-@frozen
-class Step:
+class Step(Value, frozen=True):
     """One step. `kind`: key, index, slice, wildcard, descent or filter."""
 
     kind: str

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import evolve, field, frozen
-
 from refk8s.core.api import codec
 from refk8s.core.api.custom import SHARED_KEYS, Definition
 from refk8s.core.apiserver.custom.patterns import Pattern, compile_pattern
+from refk8s.core.value import Value, evolve, field
 
 if TYPE_CHECKING:
     from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
@@ -27,13 +26,12 @@ SCHEMAS_MAX: Final = 512
 JSON_PREFIX: Final = "x-kubernetes-"
 
 
-@frozen(eq=False)
-class Schema:
+class Schema(Value, frozen=True, eq=False):
     """The schema of one value. `items`, `additional` and the junctors are schemas too; an
     `additional` of True allows every value."""
 
     type: str = ""
-    properties: Mapping[str, Schema] = field(factory=dict)
+    properties: Mapping[str, Schema] = field(default_factory=dict)
     additional: Schema | bool | None = None
     items: Schema | None = None
     required: tuple[str, ...] = ()

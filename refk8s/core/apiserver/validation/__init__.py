@@ -16,7 +16,6 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from attrs import frozen
 from msgspec.structs import replace
 
 from refk8s.core.api.resources import Resource
@@ -32,6 +31,7 @@ from refk8s.core.apiserver.validation.metadata import (
     validate_metadata_update,
 )
 from refk8s.core.apiserver.validation.names import path_segment
+from refk8s.core.value import Value
 
 __all__ = [
     "validate_approval_update",
@@ -46,8 +46,7 @@ Create = Callable[[Any], Causes]
 Update = Callable[[Any, Any], Causes]
 
 
-@frozen
-class Kind:
+class Kind(Value, frozen=True):
     """The checks of a kind, as `file.function` of this package; empty if it has none.
 
     `whole`: an update is checked like a new object too, its metadata included (upstream does this
@@ -389,8 +388,7 @@ def validate_approval_update(resource: Resource, new: Any, old: Any) -> tuple[Ca
     return tuple(causes)
 
 
-@frozen
-class _Checks:
+class _Checks(Value, frozen=True):
     name: Callable[[str], tuple[str, ...]]
     create: Create | None
     update: Update | None

@@ -7,8 +7,6 @@ gates drops (`disabled.py`).
 
 from typing import Any
 
-from attrs import frozen
-
 from refk8s.core.api.core_v1 import Container, ContainerResizePolicy, EphemeralContainer
 from refk8s.core.apiserver.validation.env import validate_env, validate_env_from
 from refk8s.core.apiserver.validation.field import (
@@ -34,6 +32,7 @@ from refk8s.core.apiserver.validation.resources import validate_requirements
 from refk8s.core.apiserver.validation.security import validate_security
 from refk8s.core.apiserver.validation.volume import PULL_POLICIES, validate_pull_policy
 from refk8s.core.pods.containers import is_sidecar
+from refk8s.core.value import Value
 
 MESSAGE_POLICIES = ("FallbackToLogsOnError", "File")
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -48,8 +47,7 @@ EPHEMERAL_FORBIDDEN = (
 )  # fmt: skip
 
 
-@frozen
-class PodFacts:
+class PodFacts(Value, frozen=True):
     """The facts about a pod that the checks of its containers need: its valid volumes, and the
     names of its claims."""
 
