@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from immutables import Map
+from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import ResourceQuota
 from refk8s.core.api.quantity import Amount
@@ -37,12 +38,13 @@ def is_same(resource: Resource, old: Any, new: Any) -> bool:
         return True
     if resource != PODS:
         return bool(old.spec == new.spec and old.status == new.status)
-    before, after = old.metadata, new.metadata
+    # most changes of a pod are the node that it is bound to, and its status
     return (
-        before.generation == after.generation
-        and before.deletion_timestamp == after.deletion_timestamp
+        old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        and old.metadata.deletion_grace_period_seconds == new.metadata.deletion_grace_period_seconds
         and is_finished(old) == is_finished(new)
-        and old.spec == new.spec
+        and old.status.qos_class == new.status.qos_class
+        and (old.spec is new.spec or replace(old.spec, node_name=new.spec.node_name) == new.spec)
     )
 
 
