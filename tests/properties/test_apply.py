@@ -284,6 +284,7 @@ def test_apply_6_records_compare_as_their_trees(record):
         plain = compare(type_, codec.to_tree(record()), codec.to_tree(after))
         fast = records.compare_new(new)
         assert ownable(fast.changed) == ownable(plain.changed)
+        assert decode(records.fields_of_new(new)) == fast.changed
 
     check()
 

@@ -165,6 +165,15 @@ def _entry_of(who: Owner, owned: Owned) -> ManagedFieldsEntry:
     return entry
 
 
+def first_entry(
+    who: Owner, api_version: str, now: str, text: bytes
+) -> tuple[ManagedFieldsEntry, ...] | None:
+    """The entries of a new object with these fields."""
+    if text == b"{}":
+        return None
+    return (shared_entry(who.manager, who.operation, api_version, who.subresource, now, text),)
+
+
 def _order(item: tuple[Owner, Owned]) -> tuple[str, str, str, str, str]:
     who, owned = item
     # times in UTC with whole seconds are in the order of their texts

@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 from refk8s.core.api.base import NO_FIELDS
 from refk8s.core.api.codec import encode, to_tree
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.apiserver.apply import field_set
 from refk8s.core.apiserver.apply.compare import ABSENT, Comparison, compare_parts, every_path
 from refk8s.core.apiserver.apply.field_set import (
     MEMBER,
@@ -122,6 +123,70 @@ def _class_of(value: Any) -> Any:
     return type(value)
 
 
+# --- the shape of a new object
+
+
+def fields_of_new(new: Any) -> bytes:
+    """The fields of a new object, as JSON text. They are kept by the shape of the object: which
+    fields it has, the keys of its maps, and the JSON of its structs and lists. Events, and pods of
+    one template, have the same shape."""
+    global _texts_bytes
+    size, shape = _shape_of(new)
+    found = _texts.get(shape)
+    if found is not None:
+        return found
+    text = field_set.encode(compare_new(new).changed)
+    size += len(text)
+    if size <= SHAPE_BYTES_MAX:
+        _texts_bytes += size
+        if _texts_bytes > SHAPES_BYTES_MAX:
+            _texts.clear()
+            _texts_bytes = size
+        _texts[shape] = text
+    return text
+
+
+SHAPE_BYTES_MAX = 64 * 1024
+SHAPES_BYTES_MAX = 8 * 1024 * 1024
+"""The bytes of the kept shapes and fields."""
+_texts: dict[Any, bytes] = {}
+_texts_bytes = 0
+
+
+def _shape_of(new: Any) -> tuple[int, Any]:
+    """About how many bytes the shape has, and the shape."""
+    metadata = new.metadata
+    record = _class_of(new)
+    owners = metadata.owner_references
+    parts: list[Any] = [
+        record,
+        metadata.generate_name is None,
+        metadata.labels and tuple(metadata.labels),
+        metadata.annotations and tuple(metadata.annotations),
+        owners and tuple([one.uid for one in owners]),
+        metadata.finalizers,
+        metadata.deletion_timestamp is None,
+        metadata.deletion_grace_period_seconds is None,
+    ]
+    size = 512
+    for field, before, after in zip(
+        _object_fields(record), astuple(_empty(record)), astuple(new), strict=True
+    ):
+        if before is after or not field.is_ownable or before == after:
+            continue
+        parts.append(field.element)
+        if isinstance(after, _PLAIN) or _is_atomic(field.type):
+            continue
+        if type(after) is dict and field.type.element is not None and field.type.element.scalar:
+            parts.append(tuple(after))
+            size += sum(map(len, after))
+        else:
+            text = encode(after)
+            parts.append(text)
+            size += len(text)
+    return size, tuple(parts)
+
+
 _COMPOSED = (msgspec.Struct, tuple)
 
 
@@ -146,8 +211,16 @@ def _new_part(record: Any, wire: str, text: bytes) -> _Below:
 
 
 def _compare(fields: tuple[_Field, ...], old: Any, new: Any, below: _Below) -> None:
+    added, modified, _ = below
     for field, before, after in zip(fields, astuple(old), astuple(new), strict=True):
-        if before is not after and field.is_ownable and before != after:
+        if before is after or not field.is_ownable:
+            continue
+        if type(after) is str and not field.is_always_written:  # most fields
+            if before is None:
+                added[field.element] = MEMBER
+            elif before != after:
+                modified[field.element] = MEMBER
+        elif before != after:
             _compare_field(field, before, after, below)
 
 
@@ -252,9 +325,30 @@ def _every_path(type_: Type, value: Any) -> FieldSet:
     return every_path(type_, tree_of(value))
 
 
-def _record_path(value: msgspec.Struct) -> FieldSet:
+@cache
+def _is_flat(record: Any) -> bool:
+    """Whether no field of the record contains paths, so that they depend on its presence alone."""
+    return all(
+        _is_atomic(field.type) or not (field.type.is_map or field.type.is_list)
+        for field in _fields(record)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _flat_path(record: Any, is_absent: tuple[bool, ...]) -> FieldSet:
     below: FieldSet = {SELF: MEMBER}
-    for field, one in zip(_fields(_class_of(value)), astuple(value), strict=True):
+    for field, absent in zip(_fields(record), is_absent, strict=True):
+        if not absent or field.is_always_written:
+            below[field.element] = MEMBER
+    return below if len(below) > 1 else MEMBER
+
+
+def _record_path(value: msgspec.Struct) -> FieldSet:
+    record = _class_of(value)
+    if _is_flat(record):
+        return _flat_path(record, tuple([one is None for one in astuple(value)]))
+    below: FieldSet = {SELF: MEMBER}
+    for field, one in zip(_fields(record), astuple(value), strict=True):
         if one is None:
             if field.is_always_written:
                 below[field.element] = MEMBER

@@ -19,7 +19,7 @@ from refk8s.core.apiserver.apply import managers
 from refk8s.core.apiserver.apply.compare import Comparison, compare
 from refk8s.core.apiserver.apply.field_set import EMPTY, FieldSet
 from refk8s.core.apiserver.apply.managers import NOBODY, UPDATE, InvalidEntry, Managed
-from refk8s.core.apiserver.apply.records import compare_new, compare_records
+from refk8s.core.apiserver.apply.records import compare_new, compare_records, fields_of_new
 from refk8s.core.apiserver.apply.reset import RESET_BY_ALL, reset_fields
 from refk8s.core.apiserver.apply.types import type_of
 from refk8s.core.context import Context, timestamp
@@ -36,8 +36,12 @@ def with_managers(request: Request, old: Any, new: Any, context: Context) -> Any
         return _with_entries(new, None)
     version = (request.requested_resource or resource).api_version
     who = managers.owner(manager_of(request), UPDATE, version, request.subresource)
+    now = timestamp(context.now)
+    is_plain = version == resource.api_version and not (hidden or resource.is_custom)
+    if old is None and not managed and is_plain:
+        return _with_entries(new, managers.first_entry(who, version, now, fields_of_new(new)))
     compared = comparisons(resource, old, new, hidden)
-    after = managers.updated(managed, who, version, compared, timestamp(context.now))
+    after = managers.updated(managed, who, version, compared, now)
     return _with_entries(new, managers.encode(after))
 
 
