@@ -684,6 +684,10 @@ def test_apply_15_an_apply_creates_on_the_main_path_only():
     code, obj = sent(world, "PATCH", f"{target}?fieldManager=m", body, APPLY)
     assert code == 201 and obj["status"]["phase"] == "Pending"
     assert "f:status" not in owned(obj)[("m", "Apply")]
+    config = a_config("g")
+    config["metadata"]["deletionGracePeriodSeconds"] = 2
+    code, obj = applied_as(world, "m", config)
+    assert code == 201 and obj["metadata"]["deletionGracePeriodSeconds"] == 2
     config = a_config("u")
     config["metadata"]["uid"] = "11111111-2222-4333-8444-555555555555"
     code, status = applied_as(world, "m", config)

@@ -236,6 +236,26 @@ def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():
     assert "annotations" not in shown["metadata"] and "metrics" not in shown["spec"]
 
 
+def test_d_160_entries_are_not_adapted_to_a_changed_schema():
+    spec = {"type": "object", "additionalProperties": {"type": "string"}}
+    world = CustomWorld(
+        a_definition(a_version({"type": "object", "properties": {"spec": dict(spec)}}))
+    )
+    path = "/apis/example.com/v1/namespaces/default/gadgets/a?fieldManager=me"
+    body = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "a"}}
+    headers = {"content-type": "application/apply-patch+yaml"}
+    assert world.http("PATCH", path, {**body, "spec": {"k": "v"}}, headers).code == 201
+
+    def make_atomic(tree):
+        schema = tree["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        schema["properties"]["spec"]["x-kubernetes-map-type"] = "atomic"
+
+    world.redefine("gadgets.example.com", make_atomic)
+    _, obj = world.patch_gadget("a", {"metadata": {"labels": {"x": "y"}}})
+    fields = {one["manager"]: one["fieldsV1"] for one in obj["metadata"]["managedFields"]}
+    assert fields["me"] == {"f:spec": {"f:k": {}}}
+
+
 def test_d_25_pairs_of_keys_are_not_looked_at():
     world = World()
     pem = [

@@ -128,7 +128,10 @@ def _create_as(
     resource = request.resource
     obj = write.begin(strategy, obj, request.namespace, name, context)
     obj = _defaulted(resource, obj, None)
-    if not is_applied:
+    if is_applied:  # as upstream, an apply keeps this field of the configuration
+        seconds = request.body.metadata.deletion_grace_period_seconds
+        obj = replace(obj, metadata=replace(obj.metadata, deletion_grace_period_seconds=seconds))
+    else:
         obj = with_managers(request, None, obj, context)  # APPLY-12
     admission = admit(exchange, obj, None)
     obj = admission.object
