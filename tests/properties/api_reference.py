@@ -26,7 +26,7 @@ GENERATION: dict[str, tuple[str, ...]] = {
     ),
     "Deployment": ("spec", "metadata.annotations"),
     "PodTemplate": ("template",),
-    "EndpointSlice": ("addressType", "endpoints", "ports"),
+    "EndpointSlice": ("addressType", "endpoints", "ports", "metadata.labels"),
     "MutatingWebhookConfiguration": ("webhooks",),
     "ValidatingWebhookConfiguration": ("webhooks",),
     "PriorityClass": (),

@@ -190,6 +190,7 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
     "PriorityClass": [("description", "e")],
     "Lease": [("spec.holderIdentity", "b")],
     "EndpointSlice": [
+        ("metadata.labels", {"app": "y"}),
         ("ports", [{"port": 81, "name": "", "protocol": "TCP"}]),
         ("endpoints", [{"addresses": ["10.1.2.4"], "conditions": {}}]),
     ],
@@ -228,7 +229,10 @@ STATUSES: dict[str, Tree] = {
     "DeviceTaintRule": {"conditions": [_CONDITION]},
     "FlowSchema": {"conditions": [{"type": "X", "status": "True", "lastTransitionTime": NEW_YEAR}]},
     "ValidatingAdmissionPolicy": {"observedGeneration": 1},
-    "ResourceClaim": {"reservedFor": [{"resource": "pods", "name": "p", "uid": "u"}]},
+    "ResourceClaim": {
+        "allocation": {"devices": {"results": [{"request": "r", "driver": "d.example", "pool": "p", "device": "d"}]}},
+        "reservedFor": [{"resource": "pods", "name": "p", "uid": "u"}],
+    },
 }  # fmt: skip
 
 

@@ -121,6 +121,8 @@ def _of_template(new: PodTemplateSpec, old: PodTemplateSpec | None) -> PodTempla
 
 
 def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:
+    if new is old:  # as in a write of the status
+        return new
     changed: dict[str, Any] = {}
     for attribute in ("scheduling_group", "eviction_responders"):
         if getattr(new, attribute) is not None and (old is None or getattr(old, attribute) is None):

@@ -38,7 +38,7 @@ def validate_migration_status(new: StorageVersionMigration, old: StorageVersionM
     version, before = new.status.resource_version or "", old.status.resource_version or ""
     causes: Causes = []
     try:
-        parse_uint64(version)
+        parse_uint64(version or "0")
     except ValueError as error:
         causes.append(invalid("status.resourceVersion", version, str(error)))
     conditions = new.status.conditions or ()
