@@ -32,14 +32,23 @@ from refk8s.core.api.core_v1 import (
     EnvFromSource,
     EnvVar,
     EnvVarSource,
+    EphemeralVolumeSource,
     HostPathVolumeSource,
     KeyToPath,
+    LocalVolumeSource,
     NFSVolumeSource,
     NodeAffinity,
     NodeSelector,
     NodeSelectorRequirement,
     NodeSelectorTerm,
     ObjectFieldSelector,
+    ObjectReference,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpec,
+    PersistentVolumeClaimStatus,
+    PersistentVolumeClaimVolumeSource,
+    PersistentVolumeSpec,
     PodDNSConfig,
     PodDNSConfigOption,
     ProjectedVolumeSource,
@@ -56,12 +65,14 @@ from refk8s.core.api.core_v1 import (
     VolumeMount,
     VolumeProjection,
 )
-from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     LEASES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     PODS,
     SECRETS,
     SERVICE_ACCOUNTS,
@@ -71,6 +82,7 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.kubelet.admission import requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.container import compute_mounts
 from refk8s.core.kubelet.environment import expand
 from refk8s.core.kubelet.node_status import (
     compute_node,
@@ -84,6 +96,7 @@ from refk8s.core.ports import (
     Failed,
     Later,
     RunPodSandbox,
+    StartContainer,
     StopContainer,
     WriteVolume,
 )
@@ -453,6 +466,79 @@ def test_kubelet_56_a_kind_that_is_not_supported_keeps_the_pod_waiting(volume):
     bench.delete()
     bench.run_for(5)
     assert not bench.has_pod()
+
+
+def a_claim(name="c", uid="uid-c", phase="Bound", volume="v", **more):
+    return PERSISTENT_VOLUME_CLAIMS, PersistentVolumeClaim(
+        metadata=ObjectMeta(name=name, namespace="default", uid=uid, **more),
+        spec=PersistentVolumeClaimSpec(volume_name=volume),
+        status=PersistentVolumeClaimStatus(phase=phase),
+    )
+
+
+def its_volume(uid="uid-c", **source):
+    reference = ObjectReference(namespace="default", name="c", uid=uid)
+    spec = PersistentVolumeSpec(claim_ref=reference, **source)
+    return PERSISTENT_VOLUMES, PersistentVolume(metadata=ObjectMeta(name="v"), spec=spec)
+
+
+HOST = {"host_path": HostPathVolumeSource(path="/srv/a", type="DirectoryOrCreate")}
+MOUNTED = Volume(
+    name="v", persistent_volume_claim=PersistentVolumeClaimVolumeSource(claim_name="c")
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        (HOST, ("/srv/a", "DirectoryOrCreate")),
+        ({"host_path": HostPathVolumeSource(path="/srv/b")}, ("/srv/b", "")),
+        ({"local": LocalVolumeSource(path="/disks/1")}, ("/disks/1", "Directory")),
+    ],
+)
+def test_kubelet_97_a_claim_is_the_path_of_its_volume(source, path):
+    bench = ready(mounted(MOUNTED), a_claim(), its_volume(**source), seconds=2)
+    assert running(bench)
+    (write,) = [op for _, op in bench.did(WriteVolume) if op.volume == "v"]
+    assert (write.host_path, write.host_path_type) == path
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        (),
+        (a_claim(phase="Pending", volume=None),),
+        (a_claim(phase="Lost"), its_volume(**HOST)),
+        (a_claim(),),
+        (a_claim(), its_volume("uid-other", **HOST)),
+        (a_claim(), its_volume(nfs=NFSVolumeSource(server="s", path="/"))),
+        (a_claim(), its_volume(volume_mode="Block", **HOST)),
+    ],
+)
+def test_kubelet_97_a_pod_waits_for_a_claim_that_cannot_be_mounted(objects):
+    bench = ready(mounted(MOUNTED), *objects, seconds=30)
+    assert bench.pod().status.phase == "Pending" and not bench.did(StartContainer)
+    assert bench.reasons().count("FailedMount") == 1
+
+
+def test_kubelet_97_the_claim_of_an_ephemeral_volume_belongs_to_the_pod():
+    volume = Volume(name="v", ephemeral=EphemeralVolumeSource())
+    bench = ready(mounted(volume), a_claim("p-v"), its_volume(**HOST), seconds=5)
+    assert bench.pod().status.phase == "Pending"
+    owner = OwnerReference(
+        api_version="v1", kind="Pod", name="p", uid=bench.pod().metadata.uid, controller=True
+    )
+    bench.put(*a_claim("p-v", owner_references=(owner,)))
+    bench.run_for(90)
+    assert running(bench)
+
+
+def test_kubelet_97_a_read_only_claim_is_not_written_to():
+    source = replace(MOUNTED.persistent_volume_claim, read_only=True)
+    pod = mounted(replace(MOUNTED, persistent_volume_claim=source))
+    for one, wanted in ((pod, True), (mounted(MOUNTED), False)):
+        mounts = compute_mounts(one, one.spec.containers[0], {})
+        assert [mount.read_only for mount in mounts if mount.source == "v"] == [wanted]
 
 
 @settings(max_examples=10, deadline=None)

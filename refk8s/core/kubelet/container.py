@@ -16,7 +16,7 @@ from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.resolver import REASON, compute_resolution
-from refk8s.core.kubelet.volumes import is_lasting
+from refk8s.core.kubelet.volumes import is_lasting, is_read_only
 from refk8s.core.pods.containers import is_init, is_sidecar, long_running
 from refk8s.core.ports import (
     ContainerConfig,
@@ -275,7 +275,7 @@ def compute_mounts(pod: Pod, container: Container, known: dict[str, str]) -> tup
             Mount(
                 source,
                 mount.mount_path,
-                bool(mount.read_only) or managed,
+                bool(mount.read_only) or managed or is_read_only(volumes[mount.name]),
                 managed,
                 propagation,
                 recursive,

@@ -1,4 +1,4 @@
-"""The objects that pods refer to: ConfigMaps, Secrets, tokens of service accounts. Rules KUBELET-70
+"""The objects that pods refer to: ConfigMaps, Secrets, claims and volumes, tokens. Rules KUBELET-70
 ... KUBELET-72, KUBELET-95 (spec/kubelet.md).
 
 The kubelet reads an object when a pod needs it, keeps it for a minute, and reads it again while a
@@ -20,7 +20,13 @@ from msgspec.structs import replace
 from refk8s.core.api.authentication_v1 import BoundObjectReference, TokenRequest, TokenRequestSpec
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response
-from refk8s.core.api.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+)
 from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp
 from refk8s.core.value import Value
 
@@ -63,12 +69,25 @@ def secret_key(namespace: str, name: str) -> str:
     return f"secrets/{namespace}/{name}"
 
 
+def claim_key(namespace: str, name: str) -> str:
+    return f"persistentvolumeclaims/{namespace}/{name}"
+
+
+def volume_key(name: str) -> str:
+    return f"persistentvolumes//{name}"
+
+
 def token_key(pod: Pod, audience: str, seconds: int) -> str:
     metadata = pod.metadata
     account = pod.spec.service_account_name or "default"
     return (
         f"tokens/{metadata.namespace}/{account}/{metadata.name}/{metadata.uid}/{seconds}/{audience}"
     )
+
+
+_RESOURCES = {
+    one.plural: one for one in (CONFIG_MAPS, SECRETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
+}
 
 
 def compute_read(key: str, as_of: int) -> Request:
@@ -93,7 +112,7 @@ def compute_read(key: str, as_of: int) -> Request:
             TokenRequest(spec=spec),
             because=because,
         )
-    resource = CONFIG_MAPS if kind == "configmaps" else SECRETS
+    resource = _RESOURCES[kind]
     options = Options(resource_version=str(as_of)) if as_of > 0 else NO_OPTIONS
     return Request(
         "get", resource, namespace, name, options=options, because="a pod of this node needs it"

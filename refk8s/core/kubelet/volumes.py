@@ -6,11 +6,12 @@ Rules KUBELET-56 ... KUBELET-58, KUBELET-90.
 |---|---|
 | emptyDir | an empty directory, once per pod; with medium Memory in memory |
 | hostPath | a path of the node |
+| claim whose volume is hostPath or local | that path of the node |
 | configMap, secret, downwardAPI, projected | files, again when their content changes; secrets and tokens in memory |
 | any other | none: the pod waits, and an Event has the reason |
 
 Source: Kubernetes documentation, "Volumes", "Projected Volumes", "Configure a Pod to Use a
-Projected Volume for Storage". Left out: persistent volume claims and all kinds that need drivers.
+Projected Volume for Storage", "Persistent Volumes". Left out: all kinds that need drivers.
 """
 
 from base64 import b64decode
@@ -19,14 +20,32 @@ from hashlib import blake2b
 from typing import Any
 
 from refk8s.core.api import quantity
-from refk8s.core.api.core_v1 import DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection
+from refk8s.core.api.core_v1 import (
+    DownwardAPIVolumeFile,
+    KeyToPath,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    Volume,
+    VolumeProjection,
+)
 from refk8s.core.kubelet.draft import Draft
 from refk8s.core.kubelet.environment import field_value, resource_value
 from refk8s.core.kubelet.memory import NEVER, live_sandbox
-from refk8s.core.kubelet.objects import TOKEN_SECONDS, NotYet, config_map_key, secret_key, token_key
+from refk8s.core.kubelet.objects import (
+    TOKEN_SECONDS,
+    NotYet,
+    claim_key,
+    config_map_key,
+    secret_key,
+    token_key,
+    volume_key,
+)
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.security import compute_run_as
+from refk8s.core.loop.view import controller_of
 from refk8s.core.pods.containers import every_container
+from refk8s.core.pods.volumes import BOUND
 from refk8s.core.ports import WriteVolume
 from refk8s.core.value import Value
 
@@ -111,6 +130,9 @@ def compute_volume(draft: Draft, pod: Pod, volume: Volume) -> tuple[WriteVolume,
         ), PRESENT
     if (host := volume.host_path) is not None:
         return WriteVolume(uid, name, host_path=host.path, host_path_type=host.type or ""), PRESENT
+    if claim_of(pod, volume):
+        path, kind = compute_claimed(draft, pod, volume)
+        return WriteVolume(uid, name, host_path=path, host_path_type=kind), PRESENT
     files, mode = compute_files(draft, pod, volume)
     digest = blake2b(digest_size=16)
     for path, file in sorted(files.items()):
@@ -131,9 +153,64 @@ def compute_volume(draft: Draft, pod: Pod, volume: Volume) -> tuple[WriteVolume,
     ), digest.hexdigest()
 
 
+def claim_of(pod: Pod, volume: Volume) -> str:
+    """The name of the claim that the volume mounts; empty if it mounts none."""
+    if volume.persistent_volume_claim is not None:
+        return volume.persistent_volume_claim.claim_name
+    return f"{pod.metadata.name}-{volume.name}" if volume.ephemeral is not None else ""
+
+
+def compute_claimed(draft: Draft, pod: Pod, volume: Volume) -> tuple[str, str]:
+    """(path, type) of the claim's volume on this node (KUBELET-97).
+
+    Claim and volume must name each other, so that a pod gets no volume that belongs to another
+    claim.
+    """
+    name, namespace = claim_of(pod, volume), pod.metadata.namespace or ""
+    claim: PersistentVolumeClaim | None = draft.library.show(claim_key(namespace, name))
+    if claim is None:
+        raise BadConfig(f'persistentvolumeclaim "{name}" not found')
+    if volume.ephemeral is not None and not _is_owned_by(claim, pod):
+        raise BadConfig(
+            f"PVC {namespace}/{name} was not created for pod {namespace}/{pod.metadata.name} (pod is not owner)"
+        )
+    if claim.status.phase != BOUND or not claim.spec.volume_name:
+        raise BadConfig(f'persistentvolumeclaim "{name}" is not bound')
+    found: PersistentVolume | None = draft.library.show(volume_key(claim.spec.volume_name))
+    if found is None:
+        raise BadConfig(f'persistentvolume "{claim.spec.volume_name}" not found')
+    reference = found.spec.claim_ref
+    if reference is None or reference.uid != claim.metadata.uid:
+        raise BadConfig(f'persistentvolume "{found.metadata.name}" is not bound to claim "{name}"')
+    if found.spec.volume_mode == "Block":
+        raise BadConfig("volumes of mode Block are not supported")
+    if found.spec.host_path is not None:
+        return found.spec.host_path.path, found.spec.host_path.type or ""
+    if found.spec.local is not None:
+        return found.spec.local.path, "Directory"
+    raise BadConfig("this kind of volume is not supported")
+
+
+def _is_owned_by(claim: PersistentVolumeClaim, pod: Pod) -> bool:
+    owner = controller_of(claim)
+    return owner is not None and owner.uid == pod.metadata.uid
+
+
 def is_lasting(volume: Volume) -> bool:
     """Whether containers may write to it: it is created once."""
-    return volume.empty_dir is not None or volume.host_path is not None
+    return (
+        volume.empty_dir is not None
+        or volume.host_path is not None
+        or volume.persistent_volume_claim is not None
+        or volume.ephemeral is not None
+    )
+
+
+def is_read_only(volume: Volume) -> bool:
+    """Whether the pod mounts its claim read-only, whatever its containers say (KUBELET-97)."""
+    return volume.persistent_volume_claim is not None and bool(
+        volume.persistent_volume_claim.read_only
+    )
 
 
 def is_secret(volume: Volume) -> bool:
