@@ -343,6 +343,61 @@ def test_vol_8_a_volume_of_a_claim_with_another_volume_becomes_free():
     assert users.spec.claim_ref.name == "c" and users.spec.claim_ref.uid is None
 
 
+# --- provisioning ---------------------------------------------------------------------------------
+
+LOCAL = a_class("local", provisioner="refk8s.io/local-path", mode="WaitForFirstConsumer")
+
+
+def test_vol_10_a_volume_is_a_directory_of_the_selected_node():
+    waiting = a_claim(storage_class="local", size="2Gi")
+    assert reasons(planned(waiting, LOCAL)) == ["WaitForFirstConsumer"]
+    chosen = change(waiting, annotations={SELECTED_NODE: "n1"})
+    made = written(planned(chosen, LOCAL))
+    assert made.metadata.name == "pvc-uid-c" and made.spec.claim_ref.uid == "uid-c"
+    assert made.spec.host_path.path == "/var/lib/refk8s/volumes/pvc-uid-c"
+    assert made.spec.host_path.type == "DirectoryOrCreate"
+    assert made.spec.capacity == {"storage": "2Gi"}
+    assert made.spec.persistent_volume_reclaim_policy == "Delete"
+    assert reaches(made, "x", {"kubernetes.io/hostname": "n1"})
+    assert not reaches(made, "x", {"kubernetes.io/hostname": "n2"})
+    named = written(planned(chosen, LOCAL, made))
+    assert named.spec.volume_name == "pvc-uid-c"
+    taken = change(made, claim_ref=reference(a_claim("other")))
+    assert written(planned(chosen, LOCAL, taken)) is None
+    elsewhere = replace(LOCAL, parameters={"path": "/srv/"})
+    assert written(planned(chosen, elsewhere)).spec.host_path.path == "/srv/pvc-uid-c"
+    at_once = replace(LOCAL, volume_binding_mode="Immediate")
+    plan = planned(waiting, at_once)
+    assert reasons(plan) == ["ProvisioningFailed"] and written(plan) is None
+
+
+def test_vol_10_a_released_volume_is_deleted():
+    chosen = a_claim(storage_class="local", annotations={SELECTED_NODE: "n1"})
+    made = change(written(planned(chosen, LOCAL)), name="v", phase="Released")
+    (request,) = phase_of(made).requests
+    assert (request.verb, request.name) == ("delete", "v")
+    for kept in (
+        change(made, persistent_volume_reclaim_policy="Retain"),
+        change(made, annotations=None),
+        change(made, deletion_timestamp="2026-01-01T00:00:00Z"),
+    ):
+        assert not phase_of(kept).requests
+
+
+def test_vol_11_a_claim_grows_with_its_volume():
+    chosen = a_claim(storage_class="local", annotations={SELECTED_NODE: "n1"})
+    volume = change(written(planned(chosen, LOCAL)), name="v", phase="Bound")
+    claim = bound(
+        a_claim(size="3Gi", storage_class="local", volume="v", annotations={BIND_COMPLETED: "yes"})
+    )
+    larger = written(planned(claim, volume))
+    assert larger.spec.capacity == {"storage": "3Gi"}
+    done = written(planned(claim, larger))
+    assert done.status.capacity == {"storage": "3Gi"} and written(planned(done, larger)) is None
+    plan = planned(claim, change(volume, annotations=None))
+    assert written(plan) is None and reasons(plan) == ["ExternalExpanding"]
+
+
 # --- ephemeral volumes ----------------------------------------------------------------------------
 
 

@@ -33,6 +33,12 @@ from refk8s.core.api.resources import (
 )
 from refk8s.core.api.storage_v1 import StorageClass
 from refk8s.core.context import Instant
+from refk8s.core.controllers.local_provisioner import (
+    enlarged,
+    is_ours,
+    is_too_small,
+    new_volume,
+)
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View, key_of
@@ -41,6 +47,7 @@ from refk8s.core.pods.volumes import (
     BOUND,
     BOUND_BY_CONTROLLER,
     DEFAULT_CLASS_ANNOTATIONS,
+    LOCAL_PROVISIONER,
     LOST,
     PENDING,
     SELECTED_NODE,
@@ -49,6 +56,7 @@ from refk8s.core.pods.volumes import (
     has_class,
     is_reserved_for,
     key_of_claim_ref,
+    storage,
     unclaimed,
     waits_for_consumer,
     why_not_bound,
@@ -149,9 +157,26 @@ def of_bound(claim: PersistentVolumeClaim, volume: PersistentVolume | None) -> P
     if reference is None:
         return reserve(claim, volume)
     if reference.uid == claim.metadata.uid:
-        return with_status(claim, bound_status(claim, volume))
+        plan = with_status(claim, bound_status(claim, volume))
+        return of_enlarged(claim, volume) if plan is NOTHING else plan
     words = "Two claims are bound to the same volume, this one is bound incorrectly"
     return lost(claim, "ClaimMisbound", words)
+
+
+def of_enlarged(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Plan:
+    """VOL-11: a volume of this project grows with its claim; of others the driver enlarges it."""
+    if storage(claim.spec.resources.requests) <= storage(claim.status.capacity):
+        return NOTHING
+    if not is_ours(volume):
+        words = "waiting for an external controller to expand this PVC"
+        return Plan(notes=(Note(claim, "ExternalExpanding", words),))
+    if is_too_small(volume, claim):
+        return write(PERSISTENT_VOLUMES, enlarged(volume, claim), "its claim is larger")
+    capacity = {
+        **(claim.status.capacity or {}),
+        "storage": (volume.spec.capacity or {})["storage"],
+    }
+    return with_status(claim, replace(claim.status, capacity=capacity))
 
 
 def of_unbound(view: View, claim: PersistentVolumeClaim) -> Plan:
@@ -171,8 +196,15 @@ def of_unbound(view: View, claim: PersistentVolumeClaim) -> Plan:
     if volume is not None:
         is_reserved = volume.spec.claim_ref is not None and bool(volume.spec.claim_ref.uid)
         return name_volume(claim, volume) if is_reserved else reserve(claim, volume)
-    notes = (waiting_note(claim, storage_class, is_delayed),)
     plan = with_phase(claim, PENDING)
+    if (
+        storage_class is not None
+        and storage_class.provisioner == LOCAL_PROVISIONER
+        and is_chosen
+        and plan is NOTHING
+    ):
+        return provision(view, claim, storage_class)
+    notes = (waiting_note(claim, storage_class, is_delayed),)
     if plan is NOTHING and storage_class is not None and not is_delayed:
         plan = ask_provisioner(claim, storage_class)
     return replace(plan, notes=notes)
@@ -193,6 +225,9 @@ def waiting_note(
         words = f'storageclass.storage.k8s.io "{name}" not found'
         return Note(claim, "ProvisioningFailed", words, "Warning")
     provisioner = storage_class.provisioner
+    if provisioner == LOCAL_PROVISIONER:
+        words = f"{provisioner} needs a class with volumeBindingMode: WaitForFirstConsumer"
+        return Note(claim, "ProvisioningFailed", words, "Warning")
     if provisioner.startswith(BUILT_IN):
         words = f"no volume plugin matched name: {provisioner}"
         return Note(claim, "ProvisioningFailed", words, "Warning")
@@ -207,12 +242,28 @@ def ask_provisioner(claim: PersistentVolumeClaim, storage_class: StorageClass) -
     """VOL-4: the claim's annotations ask an external program for a volume."""
     provisioner = storage_class.provisioner
     annotations = claim.metadata.annotations or {}
-    if provisioner.startswith(BUILT_IN) or annotations.get(PROVISIONER) == provisioner:
+    if (
+        provisioner == LOCAL_PROVISIONER
+        or provisioner.startswith(BUILT_IN)
+        or annotations.get(PROVISIONER) == provisioner
+    ):
         return NOTHING
     marks = {PROVISIONER: provisioner, OLD_PROVISIONER: provisioner}
     metadata = replace(claim.metadata, annotations={**annotations, **marks})
     body = replace(claim, metadata=metadata)
     return write(PERSISTENT_VOLUME_CLAIMS, body, f"{provisioner} makes its volume")
+
+
+def provision(view: View, claim: PersistentVolumeClaim, storage_class: StorageClass) -> Plan:
+    """VOL-10: create the volume, reserved for the claim, unless it is there."""
+    volume = new_volume(claim, storage_class, reference_to(claim))
+    name = volume.metadata.name or ""
+    if view.get(PERSISTENT_VOLUMES, name) is not None:
+        return NOTHING
+    note = Note(claim, "ProvisioningSucceeded", f"Successfully provisioned volume {name}")
+    because = f"claim {key_of(claim)} needs it"
+    request = Request("create", PERSISTENT_VOLUMES, body=volume, because=because, note=note)
+    return Plan(((request,),))
 
 
 def of_named(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Plan:

@@ -23,6 +23,8 @@ from refk8s.core.api.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUM
 from refk8s.core.api.user import service_account_user
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.claim_binding import write
+from refk8s.core.controllers.local_provisioner import is_ours
+from refk8s.core.controllers.owners import deletion
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View, key_of
@@ -94,7 +96,7 @@ class VolumePhase(Reconciler):
                 return with_phase(volume, BOUND)
             return give_up(volume) if claim.spec.volume_name else NOTHING
         if volume.status.phase in (RELEASED, FAILED):
-            return NOTHING
+            return reclaim(volume)
         if memory.get(key) == (reference.uid, True):
             return replace(with_phase(volume, RELEASED), memory=memory.delete(key))
         question = Request(
@@ -117,6 +119,14 @@ class VolumePhase(Reconciler):
         if response.ok and response.body.metadata.uid == uid:
             return memory, ()  # the view will show it
         return memory.set(key, (uid, True)), (key,)
+
+
+def reclaim(volume: PersistentVolume) -> Plan:
+    """VOL-10: a Released volume of this project is deleted, if its reclaim policy says so."""
+    is_deleted = volume.spec.persistent_volume_reclaim_policy == "Delete" and is_ours(volume)
+    if not is_deleted or volume.metadata.deletion_timestamp is not None:
+        return NOTHING
+    return Plan(((deletion(PERSISTENT_VOLUMES, volume, "its claim is gone"),),))
 
 
 def give_up(volume: PersistentVolume) -> Plan:

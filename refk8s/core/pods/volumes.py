@@ -23,6 +23,8 @@ DEFAULT_CLASS_ANNOTATIONS = (
     "storageclass.beta.kubernetes.io/is-default-class",
 )
 WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
+LOCAL_PROVISIONER = "refk8s.io/local-path"
+"""The provisioner of this project: directories of the node on which the first pod runs (VOL-10)."""
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 AVAILABLE, BOUND, RELEASED, FAILED = "Available", "Bound", "Released", "Failed"
 PENDING, LOST = "Pending", "Lost"
