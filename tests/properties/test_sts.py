@@ -438,6 +438,11 @@ def test_sts_9_claims_of_others_are_left_alone():
     for before in (other, earlier):
         plan = plan_for(STS, owner, NEW, a_pod(0, owner=owner), a_claim("data-web-0", before))
         assert not sent(plan, "update", PERSISTENT_VOLUME_CLAIMS)
+    stale = change(
+        a_claim("data-web-0"), owner_references=(reference_to(earlier, controller=False),)
+    )
+    plan = plan_for(STS, owner, NEW, a_pod(0, owner=owner), stale)
+    assert not sent(plan, "update", PERSISTENT_VOLUME_CLAIMS)
 
 
 def test_sts_10_no_pod_with_a_claim_that_is_about_to_go():
