@@ -169,22 +169,23 @@ def test_d_37_sets_are_joined_as_lists():
     assert world.put_gadget("b", spec=["a", "b"])[0] == 422  # the union has two items
 
 
-@pytest.mark.parametrize(
-    ("path", "guard"),
-    [
-        (
-            "limitranges",
-            a_manifest(
-                "LimitRange", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]}
-            ),
-        ),
-    ],
-)
-def test_d_20_limit_ranges_are_kept_and_do_nothing(path, guard):
+def test_d_20_webhooks_and_policies_are_kept_and_do_nothing():
     world = World()
-    assert posted(world, f"/api/v1/namespaces/default/{path}", guard)[0] == 201
-    code, pod = posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))
-    assert code == 201 and not pod["spec"]["containers"][0].get("resources")
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+    }
+    webhook = {
+        "name": "a.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"}, "rules": [rule],
+        "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+    }  # fmt: skip
+    guard = a_manifest("ValidatingWebhookConfiguration")
+    guard |= {"apiVersion": "admissionregistration.k8s.io/v1", "webhooks": [webhook]}
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    assert posted(world, path, guard)[0] == 201
+    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
 
 
 def test_d_27_a_node_port_is_checked_in_a_dry_run_and_one_that_stands_twice_is_the_clients_mistake():

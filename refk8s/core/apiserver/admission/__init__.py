@@ -12,8 +12,8 @@ does not change an object that it cannot interpret (ADM-11); validation, which f
 
 What a kubelet may write is checked after these stages, by node_restriction.py.
 
-Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: LimitRanger,
-webhooks and admission policies. Each will be a stage of the table below.
+Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: webhooks and
+admission policies. Each will be a stage of the table below.
 """
 
 from collections.abc import Callable
@@ -29,6 +29,7 @@ from refk8s.core.apiserver.admission import (
     create,
     definitions,
     dropped,
+    limit_ranger,
     namespace,
     node,
     pod,
@@ -55,7 +56,7 @@ Stage = Callable[[Request, Any, Any, Reader, Context], Any]
 
 # The stages for an object of a resource, in this order.
 _STAGES: dict[Resource, tuple[Stage, ...]] = {
-    resources.PODS: (pod.admit_new, pod.admit_changed),
+    resources.PODS: (limit_ranger.fill, pod.admit_new, pod.admit_changed),
     resources.NODES: (dropped.drop_node_config, node.admit_node),
     resources.NAMESPACES: (create.admit_namespace,),
     resources.DAEMON_SETS: (create.admit_daemon_set,),
@@ -75,10 +76,11 @@ Check = Callable[[Request, Any, Any, Reader], None]
 
 # These stages reject valid objects. They run after validation, so that an invalid object is
 # answered with its causes.
-_CHECKS: dict[Resource, Check] = {
-    resources.PODS: runtime_class.check_overhead,
-    resources.CERTIFICATE_SIGNING_REQUESTS: certificates.check_subject,
-    resources.PERSISTENT_VOLUME_CLAIMS: storage.check_growth,
+_CHECKS: dict[tuple[Resource, str], tuple[Check, ...]] = {
+    (resources.PODS, ""): (limit_ranger.check_pod, runtime_class.check_overhead),
+    (resources.PODS, "resize"): (limit_ranger.check_pod,),
+    (resources.CERTIFICATE_SIGNING_REQUESTS, ""): (certificates.check_subject,),
+    (resources.PERSISTENT_VOLUME_CLAIMS, ""): (limit_ranger.check_claim, storage.check_growth),
 }
 
 
@@ -115,10 +117,10 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
 
 
 def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
-    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31). Returns
+    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41). Returns
     the compares and writes that charge it to quotas (QUOTA-2), which comes last."""
     request = exchange.request
-    if not request.subresource and (refuse := _CHECKS.get(request.resource)) is not None:
+    for refuse in _CHECKS.get((request.resource, request.subresource), ()):
         refuse(request, new, old, exchange.store)
     compares, writes = resource_quota.charge(request, new, old, exchange.store)
     return Admission(new, compares, writes)
