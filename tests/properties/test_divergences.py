@@ -34,6 +34,7 @@ from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
+from refk8s.core.quota.usage import COUNTED, concerns
 from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.scheduler.placement import Chooser, judge
 from refk8s.core.scheduler.snapshot import info_of, recompute
@@ -186,6 +187,25 @@ def test_d_20_webhooks_and_policies_are_kept_and_do_nothing():
     path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
     assert posted(world, path, guard)[0] == 201
     assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
+
+
+def test_d_170_the_mode_audit_has_no_effect():
+    labels = {"pod-security.kubernetes.io/audit": "restricted"}
+    world = World(namespaces=())
+    namespace = a_manifest("Namespace")
+    namespace["metadata"] = {"name": "default", "labels": labels}
+    assert posted(world, "/api/v1/namespaces", namespace)[0] == 201
+    reply = world.http(
+        "POST", PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}),
+        {"content-type": "application/json"},
+    )  # fmt: skip
+    assert reply.code == 201 and not [text for text in reply.warnings if "PodSecurity" in text]
+
+
+def test_d_171_quotas_do_not_count_devices():
+    assert not any(
+        concerns(resource, "gpu.deviceclass.resource.k8s.io/devices") for resource in COUNTED
+    )
 
 
 def test_d_27_a_node_port_is_checked_in_a_dry_run_and_one_that_stands_twice_is_the_clients_mistake():

@@ -145,6 +145,7 @@ def _create_as(
     if (taken := store.get(key)) is not None:
         write.refuse_existing(resource, taken)
     warnings = warnings_of(request.requested_resource or resource, obj, None)  # WARN-2
+    warnings += charged.warnings
     return write.conclude_create(
         request,
         key,
@@ -264,6 +265,7 @@ def _change(
     new = without_new_times(old, new)
     if not request.subresource:
         warnings += warnings_of(request.requested_resource or resource, new, old)  # WARN-2
+    warnings += charged.warnings
     if deleting.is_emptied(old, new):  # DEL-4
         return write.conclude_removal(
             request, record, new, *removed(resource, old, store), warnings

@@ -117,13 +117,30 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
 
 
 def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
-    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41). Returns
-    the compares and writes that charge it to quotas (QUOTA-2), which comes last."""
+    """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41,
+    PSA-4). Returns warnings, and the compares and writes that charge it to quotas (QUOTA-2), which
+    comes last."""
     request = exchange.request
     for refuse in _CHECKS.get((request.resource, request.subresource), ()):
         refuse(request, new, old, exchange.store)
+    warnings: tuple[str, ...] = ()
+    if request.resource in _SECURED:
+        # imported here: its checks are needed by pods and namespaces only
+        from refk8s.core.apiserver.admission.pod_security import enforce
+
+        warnings = enforce.check(exchange, new, old)
     compares, writes = resource_quota.charge(request, new, old, exchange.store)
-    return Admission(new, compares, writes)
+    return Admission(new, compares, writes, warnings)
+
+
+_SECURED = frozenset(
+    (
+        resources.NAMESPACES, resources.PODS, resources.POD_TEMPLATES, resources.JOBS,
+        resources.REPLICATION_CONTROLLERS, resources.REPLICA_SETS, resources.DEPLOYMENTS,
+        resources.STATEFUL_SETS, resources.DAEMON_SETS, resources.CRON_JOBS,
+    )
+)  # fmt: skip
+"""Resources that PodSecurity looks at (PSA-4 to PSA-6)."""
 
 
 def removed(

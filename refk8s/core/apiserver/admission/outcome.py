@@ -8,17 +8,44 @@ from refk8s.core.value import Value
 
 
 class Admission(Value, frozen=True):
-    """The object to store, the compares that must hold at the commit, and the writes of the same
-    transaction."""
+    """The object to store, the compares that must hold at the commit, the writes of the same
+    transaction, and warnings for the client."""
 
     object: Any
     compares: tuple[Compare, ...] = ()
     writes: tuple[Put[Any] | Delete, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class LevelVersion(Value, frozen=True):
+    """A level of the Pod Security Standards as of a version: `latest` or v1.N."""
+
+    level: str = "privileged"
+    version: str = "latest"
+
+
+class SecurityPolicy(Value, frozen=True):
+    """The level of each mode of PodSecurity."""
+
+    enforce: LevelVersion = LevelVersion()
+    audit: LevelVersion = LevelVersion()
+    warn: LevelVersion = LevelVersion()
+
+
+class PodSecurityConfig(Value, frozen=True):
+    """The policy of namespaces without labels, and what is exempt from every policy."""
+
+    defaults: SecurityPolicy = SecurityPolicy()
+    users: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    runtime_classes: frozenset[str] = frozenset()
 
 
 class AdmissionConfig(Value, frozen=True):
-    """The ranges of addresses and node ports of services: first to last, both included."""
+    """The ranges of addresses and node ports of services: first to last, both included; and the
+    configuration of PodSecurity."""
 
     service_cidr: IPv4Network = IPv4Network("10.96.0.0/12")
     node_port_first: int = 30000
     node_port_last: int = 32767
+    pod_security: PodSecurityConfig = PodSecurityConfig()
