@@ -69,6 +69,9 @@ from refk8s.core.api.core_v1 import (
     PersistentVolumeClaimStatus,
     PersistentVolumeSpec,
     PersistentVolumeStatus,
+    ResourceQuota,
+    ResourceQuotaSpec,
+    ResourceQuotaStatus,
     ResourceRequirements,
     Service,
     ServicePort,
@@ -384,6 +387,25 @@ def bound_claim() -> Any:
     )
 
 
+def a_quota(limit: str, used: str, name: str = "q") -> ResourceQuota:
+    hard = {"configmaps": limit}
+    return ResourceQuota(
+        metadata=ObjectMeta(name=name, namespace="default", uid=f"uid-{name}"),
+        spec=ResourceQuotaSpec(hard=hard),
+        status=ResourceQuotaStatus(hard=hard, used={"configmaps": used}),
+    )
+
+
+def beyond_the_quota() -> Lie:
+    before = world(a_quota("1", "1"), A)
+    return before, queries("create", B), put(before, B)
+
+
+def written_as_less() -> Lie:
+    before, after = world(a_quota("3", "1"), A), a_quota("3", "0")
+    return before, queries("update", after, sub="status"), put(before, after)
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "CRON-3": lambda: starts_a_job(
         change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)
@@ -392,6 +414,8 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
         CRON_JOB, of_cron_job("one", FOR_EVER), of_cron_job("two", "2026-01-01T00:01:00Z")
     ),
     "VOL-1": lambda: told(volume_of("one"), volume_of("two")),
+    "QUOTA-1": beyond_the_quota,
+    "QUOTA-8": written_as_less,
     "JOB-3": lambda: told(counts(1, "u"), counts(3), sub="status"),
     "forgets_no_success": frees_what_is_not_recorded,
     "JOB-11": lambda: told(ended("Complete"), ended("Complete", "Failed"), sub="status"),
@@ -1154,6 +1178,7 @@ SETTLED = replace(
 
 OF_REST: dict[str, Callable[[], Any]] = {
     "JOB-1": lambda: world(a_job()),
+    "QUOTA-7": lambda: world(a_quota("3", "0"), A),
     "RS-1": lambda: world(SETTLED),
     "VOL-2": lambda: world(bound_claim(), volume_of("two", phase="Released")),
     "VOL-7": lambda: world(volume_of("one", phase="Bound")),

@@ -198,9 +198,8 @@ class ResourceQuotaController(Reconciler):
             groups = add(groups, request.resource, obj)
         prefix = request.resource.prefix
         listed = Listed(_number(response.body.metadata.resource_version), groups)
-        doubt = evolve(
-            doubt, asked=doubt.asked.delete(prefix), listed=doubt.listed.set(prefix, listed)
-        )
+        asked = doubt.asked.delete(prefix) if prefix in doubt.asked else doubt.asked
+        doubt = evolve(doubt, asked=asked, listed=doubt.listed.set(prefix, listed))
         return memory.set(key, doubt), (key,)
 
 

@@ -48,23 +48,39 @@ def charge(request: Request, new: Any, old: Any, store: Reader) -> Charge:
     there is none.
     """
     resource = request.resource
-    if not resource.namespaced or store.prefix_revision(PREFIX) == 0:
-        return NOTHING
-    if old is not None and (resource, request.subresource) not in _CHANGED:
-        return NOTHING
-    if not is_counted(resource):
-        return NOTHING
-    records = store.list(f"{PREFIX}{request.namespace}/").records
-    if not records:
-        return NOTHING
-    compares: list[Compare] = []
-    writes: list[Put[Any]] = []
-    for record in records:
+    if resource == resources.RESOURCE_QUOTAS and _limits_else(new, old):
+        compares, writes = _announced(request, store)
+    elif old is not None:
+        if (resource, request.subresource) not in _CHANGED:
+            return NOTHING
+        compares, writes = _announced(request, store)[0], []
+    else:
+        compares, writes = [], []
+    if not resource.namespaced or store.prefix_revision(PREFIX) == 0 or not is_counted(resource):
+        return tuple(compares), tuple(writes)
+    for record in store.list(f"{PREFIX}{request.namespace}/").records:
         charged = _charged(record.value, request, new, old)
         if charged is not None:
             compares.append(Compare(record.key, record.mod_revision))
             writes.append(Put(record.key, charged))
     return tuple(compares), tuple(writes)
+
+
+def _limits_else(new: ResourceQuota, old: ResourceQuota | None) -> bool:
+    """Whether the quota may count what it did not count before."""
+    return old is None or (old.spec is not new.spec and old.spec != new.spec)
+
+
+def _announced(request: Request, store: Reader) -> tuple[list[Compare], list[Put[Any]]]:
+    """The condition that the namespace has not changed, and a write that leaves it as it is.
+
+    Every create is conditional on the namespace (ADM-2). So a create that was decided without a
+    new quota, perhaps on another API server, conflicts and is decided again (QUOTA-2).
+    """
+    record = store.get(resources.NAMESPACES.key("", request.namespace))
+    if record is None:
+        return [], []
+    return [Compare(record.key, record.mod_revision)], [Put(record.key, record.value)]
 
 
 def _charged(quota: ResourceQuota, request: Request, new: Any, old: Any) -> ResourceQuota | None:

@@ -43,6 +43,7 @@ from refk8s.core.properties.laws import (
     owners,
     pod,
     replica_set,
+    resource_quota,
     scheduler,
     services,
     stateful_set,
@@ -55,7 +56,7 @@ OF_CHANGES: tuple[Law, ...] = (
     *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
     *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
-    *volume_binding.OF_CHANGES,
+    *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
@@ -75,7 +76,7 @@ OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
     *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST, *job.OF_REST,
-    *stateful_set.OF_REST, *daemon_set.OF_REST, *volume_binding.OF_REST,
+    *stateful_set.OF_REST, *daemon_set.OF_REST, *volume_binding.OF_REST, *resource_quota.OF_REST,
 )  # fmt: skip
 
 
