@@ -20,6 +20,7 @@ from refk8s.core.ports import (
     RunPodSandbox,
     StartContainer,
     StopContainer,
+    UpdateContainerResources,
 )
 from refk8s.core.store import Committed
 
@@ -152,6 +153,8 @@ def operation_sentence(node: str, operation: Operation, names: Names) -> str | N
             words = f"creates container {config.name} in the network of pod {config.namespace}/{config.pod_name}{again}"
         case StartContainer(uid, container_id):
             words = f"starts container {names.container(uid, container_id)}"
+        case UpdateContainerResources(uid, container_id):
+            words = f"gives container {names.container(uid, container_id)} other resources"
         case StopContainer(uid, container_id, grace):
             words = f"stops container {names.container(uid, container_id)}: SIGTERM now, SIGKILL if it still runs after {grace} s"
         case RemovePodSandbox(uid):

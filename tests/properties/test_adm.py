@@ -27,7 +27,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission import admit
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects, kubernetes_corrections
-from refk8s.core.apiserver.admission.pod import TOKEN_PATH, compute_qos_class
+from refk8s.core.apiserver.admission.pod import TOKEN_PATH
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
@@ -37,6 +37,7 @@ from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.apiserver.validation import validate_create
 from refk8s.core.apiserver.validation.projected import validate_projected
 from refk8s.core.context import SECOND, Context, SeededChance
+from refk8s.core.pods.qos import compute_qos_class
 from refk8s.core.store import EMPTY, Conflict, Txn, commit
 
 MERGE = "application/merge-patch+json"

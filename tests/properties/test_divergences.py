@@ -419,7 +419,7 @@ def fields(kind):
     return set(kind.__struct_fields__)
 
 
-def test_d_71_containers_are_told_without_resources_mounts_or_health():
+def test_d_71_containers_are_told_without_mounts_or_health():
     run = simulate(
         Setup(
             seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False
@@ -432,11 +432,7 @@ def test_d_71_containers_are_told_without_resources_mounts_or_health():
     ]
     assert statuses
     for status in statuses:
-        assert (status.resources, status.volume_mounts, status.allocated_resources_status) == (
-            None,
-            None,
-            None,
-        )
+        assert (status.volume_mounts, status.allocated_resources_status) == (None, None)
 
 
 def test_d_72_all_that_a_node_has_is_to_be_given():
@@ -462,7 +458,7 @@ def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
     assert {kind.__name__ for kind in get_args(ports.Operation)} == {
         "ListPods", "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PullImage", "CreateContainer", "StartContainer",
         "StopContainer", "RemoveContainer", "Probe", "RunHook", "WriteVolume", "DescribeNode",
-        "UpdateRuntimeConfig",
+        "UpdateRuntimeConfig", "UpdateContainerResources",
     }  # fmt: skip
 
 

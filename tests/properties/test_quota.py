@@ -51,7 +51,7 @@ from refk8s.core.value import evolve
 QUOTAS, PODS, SERVICES = resources.RESOURCE_QUOTAS, resources.PODS, resources.SERVICES
 CLAIMS, CONFIG_MAPS = resources.PERSISTENT_VOLUME_CLAIMS, resources.CONFIG_MAPS
 BASE = "/api/v1/namespaces/default"
-STATUS = {"content-type": "application/merge-patch+json"}
+MERGE_PATCH = STATUS = {"content-type": "application/merge-patch+json"}
 
 
 def a_container(name: str = "c", **of: Any) -> dict[str, Any]:

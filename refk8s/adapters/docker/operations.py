@@ -41,6 +41,7 @@ from refk8s.core.ports import (
     RunPodSandbox,
     StartContainer,
     StopPodSandbox,
+    UpdateContainerResources,
     UpdateRuntimeConfig,
     WriteVolume,
 )
@@ -87,6 +88,7 @@ class Operations:
             PullImage: self.images.pull,
             CreateContainer: self.containers.create,
             StartContainer: self.containers.start,
+            UpdateContainerResources: self.containers.update,
             RemoveContainer: self.containers.remove,
             WriteVolume: self.volumes.write,
             DescribeNode: self._describe,

@@ -60,6 +60,7 @@ from refk8s.core.ports import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateContainerResources,
     UpdateRuntimeConfig,
     WriteVolume,
 )
@@ -271,6 +272,16 @@ def _start(world: S, operation: StartContainer, now: Instant, chance: Chance) ->
     return world, Done(status)
 
 
+def _update(
+    world: S, operation: UpdateContainerResources, now: Instant, chance: Chance
+) -> Carried[S]:
+    fake = world.containers.get(operation.container_id)
+    if fake is None or fake.status.state != RUNNING:
+        return world, Failed("", "the container does not run")
+    fake = replace(fake, config=evolve(fake.config, resources=operation.resources))
+    return replace(world, containers=world.containers.set(fake.status.id, fake)), Done()
+
+
 def _stop(world: S, operation: StopContainer, now: Instant, chance: Chance) -> Carried[S]:
     fake = world.containers.get(operation.container_id)
     if fake is None:
@@ -396,6 +407,7 @@ OPERATIONS: dict[type, Any] = {
     PullImage: _pull,
     CreateContainer: _create,
     StartContainer: _start,
+    UpdateContainerResources: _update,
     StopContainer: _stop,
     RemoveContainer: _remove,
     Probe: _probe,

@@ -46,6 +46,7 @@ from refk8s.core.apiserver.validation import (
     validate_approval_update,
     validate_create,
     validate_ephemeral_update,
+    validate_resize_update,
     validate_status_update,
     validate_update,
 )
@@ -292,6 +293,7 @@ _VALIDATE = {
     "status": validate_status_update,
     "approval": validate_approval_update,
     "ephemeralcontainers": validate_ephemeral_update,
+    "resize": validate_resize_update,
 }
 
 

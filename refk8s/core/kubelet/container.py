@@ -10,7 +10,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from refk8s.core.api import quantity
-from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.api.core_v1 import Container, Pod, ResourceRequirements
 from refk8s.core.kubelet import security
 from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
@@ -169,7 +169,6 @@ def compute_container_config(
     known = dict(env)
     context = container.security_context
     capabilities = context.capabilities if context is not None else None
-    limits, requests = container.resources.limits or {}, container.resources.requests or {}
     return ContainerConfig(
         pod_uid=metadata.uid or "",
         namespace=metadata.namespace or "",
@@ -184,11 +183,7 @@ def compute_container_config(
         env=env,
         working_dir=container.working_dir or "",
         mounts=compute_mounts(pod, container, known),
-        resources=Resources(
-            cpu_limit_milli=quantity.milli_value(limits["cpu"]) if "cpu" in limits else 0,
-            memory_limit_bytes=quantity.value(limits["memory"]) if "memory" in limits else 0,
-            cpu_request_milli=quantity.milli_value(requests["cpu"]) if "cpu" in requests else 0,
-        ),
+        resources=runtime_resources(container.resources),
         user=security.compute_user(pod, container, image.image_user),
         groups=security.compute_groups(pod),
         privileged=bool(context is not None and context.privileged),
@@ -212,6 +207,16 @@ def compute_container_config(
         hosts=compute_hosts(facts, pod, container, ips),
         host_network=bool(spec.host_network),
         target_id=compute_target(draft, pod, container),
+    )
+
+
+def runtime_resources(wanted: ResourceRequirements) -> Resources:
+    """Limits and requests as the runtime takes them."""
+    limits, requests = wanted.limits or {}, wanted.requests or {}
+    return Resources(
+        cpu_limit_milli=quantity.milli_value(limits["cpu"]) if "cpu" in limits else 0,
+        memory_limit_bytes=quantity.value(limits["memory"]) if "memory" in limits else 0,
+        cpu_request_milli=quantity.milli_value(requests["cpu"]) if "cpu" in requests else 0,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from immutables import Map
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.core_v1 import Pod, PodSpec, ResourceRequirements
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.objects import Held
@@ -27,19 +27,21 @@ from refk8s.core.ports import (
 from refk8s.core.value import Value, evolve
 
 # The operation that runs on a container or sandbox, at most one (KUBELET-3); "" is none.
-PULL, CREATE, START, POST_START, PRE_STOP, STOP = (
+PULL, CREATE, START, POST_START, PRE_STOP, STOP, UPDATE = (
     "pull",
     "create",
     "start",
     "postStart",
     "preStop",
     "stop",
+    "update",
 )
 RUN, REMOVE = "run", "remove"
 
 # The reasons for which the kubelet stops a running container to restart it.
 CHANGED, LIVENESS, STARTUP, SANDBOX, HOOK = "changed", "liveness", "startup", "sandbox", "postStart"
-STOPS_WITHOUT_BACKOFF = (CHANGED, SANDBOX)
+RESIZED = "resized"
+STOPS_WITHOUT_BACKOFF = (CHANGED, SANDBOX, RESIZED)
 """Stops that are not a failure of the container: the restart has no back-off."""
 
 NEVER: Instant = 1 << 62
@@ -94,6 +96,10 @@ class ContainerMemory(Value, frozen=True):
     post_start_pending: bool = False  # postStart is still to run
     pre_stop_done: bool = False  # preStop has run in this attempt, or is skipped
     probes: Mapping[str, ProbeMemory] = {}
+    # the resources of the newest attempt; None: not known
+    applied: ResourceRequirements | None = None
+    updating: ResourceRequirements | None = None  # what an update in progress gives it
+    resize_error: str = ""  # of the last update
 
     @property
     def running(self) -> bool:
@@ -138,6 +144,9 @@ class PodMemory(Value, frozen=True):
     started_at: Instant = 0  # status.startTime
     admitted: bool = False
     uses: Mapping[str, int] = {}  # its share of the node's resources
+    allocated: Mapping[str, ResourceRequirements] = {}  # by container, as admitted or resized
+    allocated_for: PodSpec | None = None  # the spec for which that was decided
+    resize_pending: tuple[str, str] = ("", "")  # (reason, message)
     rejected: tuple[str, str] | None = None  # (reason, message)
     sandbox: SandboxStatus | None = None  # the newest
     dead_sandboxes: tuple[SandboxStatus, ...] = ()

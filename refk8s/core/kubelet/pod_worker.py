@@ -18,7 +18,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES, PODS, SERVICES
 from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant
-from refk8s.core.kubelet import probes
+from refk8s.core.kubelet import probes, resize
 from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Draft, Facts
@@ -43,6 +43,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.pods.host_ports import pod_host_ports
+from refk8s.core.pods.resize import DEFERRED
 from refk8s.core.pods.status import FINAL_PHASES, is_finished
 from refk8s.core.ports import Failed, ListPods, NodeDescribed, Operation, PodsListed, Probe, Result
 
@@ -130,9 +131,12 @@ class PodWorker(Reconciler):
             memory = replace(memory, pod=pod, volumes_due=memory.volumes_due if same else 0)
 
         # Decide
+        used_before = node.used
         node, memory = self._admit(view, node, pod, memory, now)
+        node, memory = self._resize(view, node, pod, memory)
         library = Library(node.objects, now, memory.since)
-        draft = Draft(self._facts(view, node), pod, memory, library, now)
+        shown = resize.allocated_pod(memory, pod) if pod is not None and memory.allocated else pod
+        draft = Draft(self._facts(view, node), shown, memory, library, now)
         if memory.dirty and not memory.listing and not memory.busy:
             draft.operations.append(ListPods((uid,)))
             draft.remember(dirty=False, listing=True)
@@ -149,8 +153,8 @@ class PodWorker(Reconciler):
         )
         if memory.notes:
             memory = replace(memory, notes=())
-        if library.mounted and (shown := tuple(dict.fromkeys(library.mounted))) != memory.mounted:
-            memory = replace(memory, mounted=shown)
+        if library.mounted and (names := tuple(dict.fromkeys(library.mounted))) != memory.mounted:
+            memory = replace(memory, mounted=names)
         busy_since = (memory.busy_since or now) if memory.busy else 0
         if busy_since != memory.busy_since:
             memory = replace(memory, busy_since=busy_since)
@@ -172,7 +176,9 @@ class PodWorker(Reconciler):
         # Report
         if library.wake_at is not None:
             draft.wake(library.wake_at)
-        report = ((STATUS, key),) if pod is not None else ()
+        report: tuple[tuple[str, Key], ...] = ((STATUS, key),) if pod is not None else ()
+        if node.used is not used_before:
+            report += _deferred(node, uid)  # RESIZE-3: there may be room now
         held_back = held_back_until(self.config, pod, memory) if pod is not None else 0
         return Plan(
             runs=tuple(draft.operations),
@@ -236,6 +242,24 @@ class PodWorker(Reconciler):
         return replace(node, used=_more(node.used, wants)), replace(
             memory, admitted=True, uses=wants
         )
+
+    def _resize(
+        self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory
+    ) -> tuple[NodeMemory, PodMemory]:
+        """Decide whether the pod gets the resources that its spec desires (RESIZE-3)."""
+        if pod is None or not memory.admitted or memory.ending or memory.ended:
+            return node, memory
+        if not memory.allocated:
+            memory = resize.begin(memory, pod)
+        if memory.allocated_for is pod.spec and not memory.resize_pending[0]:
+            return node, memory
+        assert node.described is not None
+        capacity = capacity_of(node.described, view.get(NODES, self.node_name))
+        before = memory.uses
+        memory = replace(resize.allocate(memory, pod, node.used, capacity), allocated_for=pod.spec)
+        if memory.uses is not before:
+            node = replace(node, used=_more(_less(node.used, before), memory.uses))
+        return node, memory
 
     def answered(
         self,
@@ -386,6 +410,15 @@ class PodWorker(Reconciler):
                 pods = pods.set(uid, replace(pod, dirty=True))
                 keys.append(pod_key(pod))
         return replace(memory, pods=pods), keys
+
+
+def _deferred(node: NodeMemory, uid: str) -> tuple[tuple[str, Key], ...]:
+    """The other pods whose resize waits for room. O(pods of the node)."""
+    return tuple(
+        (WORKER, pod_key(other))
+        for name, other in sorted(node.pods.items())
+        if other.resize_pending[0] == DEFERRED and name != uid
+    )
 
 
 def _revision(view: View) -> int:

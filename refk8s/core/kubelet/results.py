@@ -19,6 +19,7 @@ from refk8s.core.kubelet.memory import (
     PRE_STOP,
     PULL,
     SANDBOX,
+    UPDATE,
     ContainerMemory,
     Note,
     PodMemory,
@@ -45,6 +46,7 @@ from refk8s.core.ports import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateContainerResources,
     WriteVolume,
 )
 from refk8s.core.value import evolve
@@ -300,6 +302,33 @@ def _started(
     return memory.with_container(name, container).with_notes(note)
 
 
+def _updated(
+    memory: PodMemory,
+    operation: UpdateContainerResources,
+    result: Result,
+    now: Instant,
+    retry_after: Instant,
+) -> PodMemory:
+    """RESIZE-4: the container has the resources, or the update is tried again later."""
+    name, container = _by_id(memory, operation.container_id)
+    if container is None or container.updating is None:
+        return memory
+    given = container.updating
+    left = "" if container.operation == UPDATE else container.operation  # it may be stopped already
+    if isinstance(result, Failed):
+        error = f"failed to resize container {name}: {result.message}"
+        is_news = error != container.resize_error
+        container = replace(
+            container, operation=left, updating=None, resize_error=error, retry_at=now + retry_after
+        )
+        memory = memory.with_container(name, container)
+        note = Note("ResizeError", error, "Warning", memory.field_path(name))
+        return memory.with_notes(note) if is_news else memory
+    container = replace(container, operation=left, updating=None, applied=given, resize_error="")
+    note = Note("ResizeCompleted", f"Container {name} resized", container=memory.field_path(name))
+    return memory.with_container(name, container).with_notes(note)
+
+
 def _stopped(
     memory: PodMemory, operation: StopContainer, result: Result, now: Instant, retry_after: Instant
 ) -> PodMemory:
@@ -380,6 +409,7 @@ _HANDLERS: dict[type, _Handler] = {
     CreateContainer: _created,
     StartContainer: _started,
     StopContainer: _stopped,
+    UpdateContainerResources: _updated,
     RemoveContainer: _removed,
     RunHook: _hooked,
     WriteVolume: _wrote_volume,

@@ -15,8 +15,8 @@ The phase is a table of the states of the containers (`PHASES`), read from the t
 
 A phase never changes to an earlier one (POD-10), and it is not final while a container may still
 run (POD-11). Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states,
-conditions), "Pod Readiness Gates" in the same. Left out: resource health, allocated resources and
-volume mounts in container statuses.
+conditions), "Pod Readiness Gates" in the same. Left out: resource health and volume mounts in
+container statuses.
 """
 
 from msgspec.structs import replace
@@ -35,7 +35,7 @@ from refk8s.core.api.core_v1 import (
     PodStatus,
 )
 from refk8s.core.context import Instant, timestamp
-from refk8s.core.kubelet import probes
+from refk8s.core.kubelet import probes, resize
 from refk8s.core.kubelet.conditions import compute_conditions
 from refk8s.core.kubelet.draft import Facts
 from refk8s.core.kubelet.memory import (
@@ -120,12 +120,10 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
         container_statuses=tuple(statuses) or None,
         ephemeral_container_statuses=tuple(ephemeral) or None,
     )
-    return replace(
-        status,
-        conditions=compute_conditions(
-            pod, status, sandbox is not None and sandbox.ready and not over, initialized, now
-        ),
+    found = compute_conditions(
+        pod, status, sandbox is not None and sandbox.ready and not over, initialized, now
     )
+    return replace(status, conditions=resize.conditions(pod, memory, found, now))
 
 
 # --- phase ----------------------------------------------------------------------------------------
@@ -286,6 +284,7 @@ def _container(
         if current.state == ports.EXITED:
             last_state = ContainerState(terminated=_terminated(runtime, current))
         state = ContainerState(waiting=_waiting(pod, held))
+    allocated = memory.allocated.get(container.name, container.resources)
     return ContainerStatus(
         name=container.name,
         image=current.image or container.image or "",
@@ -296,6 +295,8 @@ def _container(
         restart_count=max(current.attempt, before.restart_count if before is not None else 0),
         started=started,
         state=state,
+        resources=held.applied,
+        allocated_resources=allocated.requests,
     )
 
 

@@ -9,11 +9,12 @@ next operations. It waits for a running operation; an image pull delays only its
 | none, or exited and to be restarted | back-off, pull, create (in the sandbox, with its volumes), start, postStart |
 | created | start |
 | running, image changed or probe failed | preStop, stop, then as exited |
+| running, other resources allocated | update, or stop and then as exited (resize.py) |
 | running | none |
 | exited, not to be restarted | none; when all are so, the pod ends |
 
 Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers",
-"Container Lifecycle Hooks", "Ephemeral Containers". Left out: in-place resize of resources.
+"Container Lifecycle Hooks", "Ephemeral Containers".
 """
 
 import re
@@ -21,7 +22,7 @@ import re
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Container, Pod
-from refk8s.core.kubelet import lifecycle, probes
+from refk8s.core.kubelet import lifecycle, probes, resize
 from refk8s.core.kubelet.backoff import pull_at, restart_at, restarted
 from refk8s.core.kubelet.container import (
     compute_container_config,
@@ -35,6 +36,7 @@ from refk8s.core.kubelet.memory import (
     LIVENESS,
     POST_START,
     PULL,
+    RESIZED,
     RUN,
     START,
     STARTUP,
@@ -194,7 +196,7 @@ def restarts(pod: Pod, container: Container, memory: ContainerMemory) -> bool:
     if is_init(pod.spec, container) and not is_sidecar(container) and policy == "Always":
         policy = "OnFailure"
     if memory.stop_reason:
-        return policy != "Never" or memory.stop_reason == CHANGED
+        return policy != "Never" or memory.stop_reason in (CHANGED, RESIZED)
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
@@ -254,6 +256,7 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
             draft.set_container(container.name, memory)
             message = f"Container {container.name} {why}, will be restarted"
             draft.note("Killing", message, container=container)
+    memory = resize.apply(draft, container, memory)
     if memory.stop_reason:
         lifecycle.stop(draft, container, probes.grace_seconds(pod, container, memory.stop_reason))
 
@@ -400,6 +403,8 @@ def create(draft: Draft, pod: Pod, container: Container, memory: ContainerMemory
         replace(
             memory,
             operation=CREATE,
+            applied=container.resources,
+            resize_error="",
             crash_backoff=backoff,
             stop_reason="",
             post_start_pending=has_post_start(container),

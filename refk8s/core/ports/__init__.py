@@ -51,6 +51,7 @@ from refk8s.core.ports.operations import (
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateContainerResources,
     UpdateRuntimeConfig,
     WriteVolume,
 )
@@ -367,6 +368,7 @@ __all__ = [
     "StopPodSandbox",
     "StreamFailed",
     "Target",
+    "UpdateContainerResources",
     "UpdateRuntimeConfig",
     "Usage",
     "WriteVolume",

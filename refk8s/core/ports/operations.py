@@ -200,6 +200,14 @@ class StartContainer(Value, frozen=True):
     container_id: str
 
 
+class UpdateContainerResources(Value, frozen=True):
+    """Give a running container these limits and shares, without a restart; answered by `Done`."""
+
+    pod_uid: str
+    container_id: str
+    resources: Resources
+
+
 class StopContainer(Value, frozen=True):
     """Send SIGTERM, then SIGKILL after so many seconds; answered by `Done` once the container has
     exited."""
@@ -287,7 +295,7 @@ class UpdateRuntimeConfig(Value, frozen=True):
 
 Operation: TypeAlias = (
     ListPods | RunPodSandbox | StopPodSandbox | RemovePodSandbox | PullImage | CreateContainer | StartContainer | StopContainer
-    | RemoveContainer | Probe | RunHook | WriteVolume | DescribeNode | UpdateRuntimeConfig
+    | UpdateContainerResources | RemoveContainer | Probe | RunHook | WriteVolume | DescribeNode | UpdateRuntimeConfig
 )  # fmt: skip
 
 

@@ -18,7 +18,14 @@ from refk8s.core.api.resources import PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES, 
 from refk8s.core.context import Instant
 from refk8s.core.pods.status import is_finished
 from refk8s.core.quota.scopes import Traits, selects, traits_of
-from refk8s.core.quota.usage import Usage, count_name, expires_at, is_counted, usage_of
+from refk8s.core.quota.usage import (
+    Usage,
+    count_name,
+    expires_at,
+    is_counted,
+    pod_usage,
+    usage_of,
+)
 
 Group: TypeAlias = tuple[Traits, Instant | None]
 """Traits, and the instant after which a pod that is being deleted is no longer charged."""
@@ -45,6 +52,7 @@ def is_same(resource: Resource, old: Any, new: Any) -> bool:
         and is_finished(old) == is_finished(new)
         and old.status.qos_class == new.status.qos_class
         and (old.spec is new.spec or replace(old.spec, node_name=new.spec.node_name) == new.spec)
+        and ((new.metadata.generation or 0) <= 1 or pod_usage(old) == pod_usage(new))  # RESIZE-6
     )
 
 

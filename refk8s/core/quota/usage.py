@@ -31,6 +31,7 @@ from refk8s.core.api.resources import (
 )
 from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.pods.containers import is_sidecar
+from refk8s.core.pods.resize import limits_in_use, requests_in_use
 from refk8s.core.pods.resources import is_native
 from refk8s.core.pods.status import is_finished
 
@@ -165,11 +166,15 @@ def named(
 
 
 def pod_requests(pod: Pod) -> dict[str, Amount]:
-    """The largest sum of requests that run at the same time, with the overhead (POD-23)."""
-    spec = pod.spec
+    """The largest sum of requests that run at the same time, with the overhead (POD-23). During a
+    resize the larger of what is desired and what is allocated counts (RESIZE-6)."""
+    spec, used = pod.spec, requests_in_use(pod)
     found = _at_once(
-        [container.resources.requests for container in spec.containers],
-        [(one.resources.requests, is_sidecar(one)) for one in spec.init_containers or ()],
+        [used.get(one.name) or one.resources.requests for one in spec.containers],
+        [
+            (used.get(one.name) or one.resources.requests, is_sidecar(one))
+            for one in spec.init_containers or ()
+        ],
     )
     if spec.resources is not None:
         found.update(amounts(spec.resources.requests))
@@ -179,10 +184,13 @@ def pod_requests(pod: Pod) -> dict[str, Amount]:
 def pod_limits(pod: Pod) -> dict[str, Amount]:
     """The largest sum of limits that apply at the same time. The overhead is added to what is
     limited."""
-    spec = pod.spec
+    spec, used = pod.spec, limits_in_use(pod)
     found = _at_once(
-        [container.resources.limits for container in spec.containers],
-        [(one.resources.limits, is_sidecar(one)) for one in spec.init_containers or ()],
+        [used.get(one.name) or one.resources.limits for one in spec.containers],
+        [
+            (used.get(one.name) or one.resources.limits, is_sidecar(one))
+            for one in spec.init_containers or ()
+        ],
     )
     if spec.resources is not None:
         found.update(amounts(spec.resources.limits))

@@ -26,6 +26,7 @@ from refk8s.core.memo import remember_within
 from refk8s.core.pods.containers import is_sidecar
 from refk8s.core.pods.host_ports import HostPort, host_ports
 from refk8s.core.pods.node_affinity import NAME_FIELD, preferred_terms, required_terms
+from refk8s.core.pods.resize import requests_in_use
 from refk8s.core.pods.resources import (
     CPU,
     EPHEMERAL_STORAGE,
@@ -109,6 +110,7 @@ _Parts = tuple[
 def needs_of(pod: Pod) -> Needs:
     """The needs of this pod. O(size of the spec) if they are cached."""
     spec = pod.spec
+    used = requests_in_use(pod)  # RESIZE-6
     return _parse(
         _PARTS.encode(
             (
@@ -119,11 +121,11 @@ def needs_of(pod: Pod) -> Needs:
                 spec.overhead,
                 _requests(spec.resources),
                 [
-                    (_requests(c.resources), c.ports, c.image, c.restart_policy)
+                    (used.get(c.name) or _requests(c.resources), c.ports, c.image, c.restart_policy)
                     for c in spec.containers
                 ],
                 [
-                    (_requests(c.resources), c.ports, c.image, c.restart_policy)
+                    (used.get(c.name) or _requests(c.resources), c.ports, c.image, c.restart_policy)
                     for c in spec.init_containers or ()
                 ],
             )

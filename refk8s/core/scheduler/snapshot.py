@@ -18,6 +18,7 @@ from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
 from refk8s.core.pods import resources
 from refk8s.core.pods.host_ports import HostPort
+from refk8s.core.pods.resize import requests_in_use
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, amount
 from refk8s.core.pods.status import is_finished
 from refk8s.core.pods.volumes import claims_of
@@ -272,6 +273,7 @@ def is_same_load(old: Pod, new: Pod) -> bool:
             if before.generation and after.generation
             else old.spec == new.spec
         )
+        and ((after.generation or 0) <= 1 or requests_in_use(old) == requests_in_use(new))
     )
 
 

@@ -31,11 +31,20 @@ from refk8s.core.ports import (
     Resources,
     Result,
     StartContainer,
+    UpdateContainerResources,
 )
 
 CPU_PERIOD = 100_000
 CPU_QUOTA_MIN = 1_000
 CPU_SHARES_MIN = 2
+_OF_UPDATE = {
+    "CpuShares": "cpu_shares",
+    "CpuPeriod": "cpu_period",
+    "CpuQuota": "cpu_quota",
+    "Memory": "mem_limit",
+    "MemorySwap": "memswap_limit",
+}
+"""The names of limits in the client's call."""
 NODE_HOSTS = "/etc/hosts"
 HOSTS_BYTES_MAX = 1 << 20
 PROFILE_BYTES_MAX = 1 << 20
@@ -138,6 +147,18 @@ class Containers:
                 self._volumes.release(status.pod_uid, status.name)
             status = self.status(operation.container_id)
         return Done(status)
+
+    def update(self, operation: UpdateContainerResources) -> Result:
+        """Change the limits and shares of a running container (RT-38)."""
+        found = self._own(operation.container_id, operation.pod_uid)
+        if found is None or labels.STATES.get(found["State"]["Status"]) != RUNNING:
+            return Failed("", "the container does not run")
+        limits = compute_limits(operation.resources)
+        if "CpuQuota" not in limits and found["HostConfig"].get("CpuQuota"):
+            limits["CpuQuota"] = -1
+        words = {_OF_UPDATE[name]: value for name, value in limits.items()}
+        self._engine.call("update_container", operation.container_id, **words)
+        return Done()
 
     def terminate(self, id: str) -> ContainerStatus | None:
         """Send the stop signal of its image, without waiting; returns the status, or None."""

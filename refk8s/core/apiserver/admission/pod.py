@@ -16,13 +16,11 @@ from refk8s.core.api.core_v1 import (
     Pod,
     PodCondition,
     PodStatus,
-    ResourceRequirements,
     ServiceAccount,
     Toleration,
     Volume,
     VolumeMount,
 )
-from refk8s.core.api.quantity import QuantityError, parse
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission import label_keys, priority, runtime_class
@@ -30,6 +28,7 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.context import Context, timestamp
 from refk8s.core.pods.containers import every_container
+from refk8s.core.pods.qos import compute_qos_class
 from refk8s.core.pods.references import MIRROR_ANNOTATION, references
 from refk8s.core.pods.tolerations import EXISTS, NO_EXECUTE
 
@@ -199,35 +198,3 @@ def _concerns(toleration: Toleration, key: str) -> bool:
     return (toleration.key == key or not toleration.key) and (
         toleration.effect == NO_EXECUTE or not toleration.effect
     )
-
-
-def compute_qos_class(pod: Pod) -> str:
-    """ADM-6: BestEffort if nothing requests CPU or memory, Guaranteed if every container limits
-    both at its request, else Burstable. Pod-level resources count instead of those of the
-    containers, even if they are empty."""
-    spec = pod.spec
-    if spec.resources is not None:
-        return _class_of((spec.resources,))
-    return _class_of(tuple([container.resources for container in every_container(spec)]))
-
-
-def _class_of(requirements: tuple[ResourceRequirements, ...]) -> str:
-    if not any(one.limits or one.requests for one in requirements):
-        return "BestEffort"
-    requests_any, guaranteed = False, True
-    for resources_of in requirements:
-        limits, requests = resources_of.limits, resources_of.requests
-        for name in ("cpu", "memory"):
-            limit, request = _some(limits, name), _some(requests, name)
-            requests_any = requests_any or limit != 0 or request != 0
-            guaranteed = guaranteed and limit != 0 and limit == request
-    return "BestEffort" if not requests_any else "Guaranteed" if guaranteed else "Burstable"
-
-
-def _some(amounts: dict[str, str] | None, name: str) -> int:
-    if not amounts or name not in amounts:
-        return 0
-    try:
-        return parse(amounts[name]).nano
-    except QuantityError:
-        return 0  # validation rejects it

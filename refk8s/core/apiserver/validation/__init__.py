@@ -356,6 +356,14 @@ def validate_ephemeral_update(resource: Resource, new: Any, old: Any) -> tuple[C
     return tuple(causes + pod.validate_ephemeral_update(new, old))
 
 
+def validate_resize_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
+    """The causes of an update of the resources of a pod's containers."""
+    from refk8s.core.apiserver.validation import resize
+
+    causes = _check_changed_metadata(resource, _checks(resource), new, old)
+    return tuple(causes + resize.validate_resize(new, old))
+
+
 def validate_status_update(resource: Resource, new: Any, old: Any) -> tuple[Cause, ...]:
     """The causes of an update of the status."""
     if resource.is_custom:
