@@ -113,6 +113,9 @@ class PretendEngine:
             raise Refused(409, f"Container {id} is not running")
         self.end(container["Id"], 137 if signal == "SIGKILL" else 143)
 
+    def _update_container(self, id: str, **limits: int) -> None:
+        self.one(id)["Limits"] = limits
+
     def _unpause(self, id: str) -> None:
         self.one(id)["State"]["Status"] = "running"
 

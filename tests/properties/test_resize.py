@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from test_quota import MERGE_PATCH as MERGE
 from test_quota import PODS, Namespaced, a_container, a_pod, made
+from workload_helpers import NOW
 
 from refk8s.checking.simulator.scenario import creation
 from refk8s.checking.simulator.simulate import Setup, simulate
@@ -16,7 +17,13 @@ from refk8s.core.api.core_v1 import Pod, PodCondition
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.step import step
+from refk8s.core.context import SECOND
+from refk8s.core.kubelet.memory import STOP, UPDATE, ContainerMemory, PodMemory
+from refk8s.core.kubelet.resize import conditions
+from refk8s.core.kubelet.results import after_result
 from refk8s.core.pods.resize import limits_in_use, requests_in_use
+from refk8s.core.ports import ContainerStatus as RuntimeStatus
+from refk8s.core.ports import Done, Failed, Resources, UpdateContainerResources
 from refk8s.core.quota.usage import usage_of
 from refk8s.core.scheduler.needs import needs_of
 
@@ -267,3 +274,40 @@ def test_resize_3_what_finds_no_room_is_deferred_until_another_pod_has_ended():
     assert seen(cluster) == (0, "3", "3", []) and runs_with(cluster) == [3000]
     cluster = playing(("p", to("3")), ("q", to("1")))
     assert seen(cluster) == (0, "3", "3", [])
+
+
+def test_resize_5_a_resize_is_in_progress_until_the_container_has_what_is_allocated():
+    pod = made(PODS, {**a_pod("p", a_container("c", **sized("2"))), "metadata": {"uid": "u"}})
+    wanted = pod.spec.containers[0].resources
+    had = replace(wanted, requests={"cpu": "1", "memory": "64Mi"})
+    current = RuntimeStatus("id", "s", "u", "c", 0, "running")
+    held = ContainerMemory(current=current, applied=had, updating=wanted, operation=UPDATE)
+    memory = PodMemory(
+        "u", "default", "p", pod=pod, containers={"c": held}, allocated={"c": wanted}
+    )
+    operation = UpdateContainerResources("u", "id", Resources())
+
+    def told(memory: PodMemory) -> list[tuple[str, str | None, str | None]]:
+        return [(one.type, one.reason, one.message) for one in conditions(pod, memory, (), NOW)]
+
+    assert told(memory) == [("PodResizeInProgress", None, None)]
+    failed = after_result(memory, operation, Failed("", "in use"), NOW, SECOND)
+    words = "failed to resize container c: in use"
+    assert told(failed) == [("PodResizeInProgress", "Error", words)]
+    assert failed.container("c").retry_at == NOW + SECOND and len(failed.notes) == 1
+    again = replace(failed.container("c"), updating=wanted, operation=UPDATE)
+    again = after_result(
+        failed.with_container("c", again), operation, Failed("", "in use"), NOW, SECOND
+    )
+    assert len(again.notes) == 1, "said once"
+    done = after_result(memory, operation, Done(), NOW, SECOND)
+    assert told(done) == [] and done.container("c").applied == wanted
+    kept = PodCondition(type="Other", status="True")
+    pending = replace(done, resize_pending=("Deferred", "no room"))
+    assert [one.type for one in conditions(pod, pending, (kept,), NOW)] == [
+        "PodResizePending",
+        "Other",
+    ]
+    stopping = replace(held, operation=STOP)
+    left = after_result(memory.with_container("c", stopping), operation, Done(), NOW, SECOND)
+    assert left.container("c").operation == STOP, "a stop goes on"

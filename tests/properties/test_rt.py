@@ -34,11 +34,13 @@ from refk8s.core.ports import (
     PodsListed,
     RemoveContainer,
     RemovePodSandbox,
+    Resources,
     RunPodSandbox,
     SandboxConfig,
     SandboxStarted,
     StartContainer,
     StopPodSandbox,
+    UpdateContainerResources,
     UpdateRuntimeConfig,
     WriteVolume,
 )
@@ -533,3 +535,25 @@ def test_rt_36_operations_wait_for_the_range(monkeypatch):
     fresh.configure("10.244.3.0/24")
     waiting.join(30)
     assert taken == ["10.244.3.2"] and not fresh.problem()
+
+
+def test_resize_4_a_running_container_gets_other_limits():
+    engine = make_engine()
+    made = operations(engine)
+    config = ContainerConfig(pod_uid="uid", namespace="n", pod_name="p", name="c", image=IMAGE)
+    body = {
+        "Image": IMAGE,
+        "Labels": labels.container_labels(CLUSTER, "s", config),
+        "HostConfig": {},
+    }
+    id = engine.call("create_container_from_config", body, name="c")["Id"]
+    more = UpdateContainerResources("uid", id, Resources(500, 1 << 30, 250))
+    assert made.carry_out(more) == Failed("", "the container does not run")
+    engine.call("start", id)
+    assert made.carry_out(more) == Done()
+    assert engine.one(id)["Limits"] == {
+        "cpu_shares": 256, "cpu_period": 100_000, "cpu_quota": 50_000,
+        "mem_limit": 1 << 30, "memswap_limit": 1 << 30,
+    }  # fmt: skip
+    strange = UpdateContainerResources("other", id, Resources(1, 1, 1))
+    assert made.carry_out(strange) == Failed("", "the container does not run")

@@ -159,7 +159,7 @@ def _ephemeral_containers(strategy: Strategy, old: Any, body: Any) -> Any:
 
 
 def _resize(strategy: Strategy, old: Any, body: Any) -> Any:
-    """The resources of the existing containers, by name."""
+    """The resources of the existing containers, by name (RESIZE-1)."""
     wanted = {container.name: container for container in every_container(body.spec)}
 
     def resized(containers: Any) -> Any:

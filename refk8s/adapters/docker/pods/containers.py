@@ -149,13 +149,11 @@ class Containers:
         return Done(status)
 
     def update(self, operation: UpdateContainerResources) -> Result:
-        """Change the limits and shares of a running container (RT-38)."""
+        """Change the limits and shares of a running container (RESIZE-4)."""
         found = self._own(operation.container_id, operation.pod_uid)
         if found is None or labels.STATES.get(found["State"]["Status"]) != RUNNING:
             return Failed("", "the container does not run")
         limits = compute_limits(operation.resources)
-        if "CpuQuota" not in limits and found["HostConfig"].get("CpuQuota"):
-            limits["CpuQuota"] = -1
         words = {_OF_UPDATE[name]: value for name, value in limits.items()}
         self._engine.call("update_container", operation.container_id, **words)
         return Done()

@@ -253,7 +253,7 @@ def seccomp_annotations(metadata: ObjectMeta, spec: PodSpec) -> Violation | None
     keys = [SECCOMP_POD, *(SECCOMP_CONTAINER + one.name for one in each_container(spec))]
     found = sorted(
         f'{key}="{annotations[key]}"'
-        for key in set(keys)
+        for key in dict.fromkeys(keys)
         if key in annotations
         and annotations[key] not in ("runtime/default", "docker/default")
         and not annotations[key].startswith("localhost/")

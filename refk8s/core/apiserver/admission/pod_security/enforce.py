@@ -2,7 +2,7 @@
 PSA-5, PSA-6 (spec/pod_security.md).
 
 Source: Kubernetes documentation, "Pod Security Admission". Left out: the annotations of the mode
-audit, because there is no audit log; a configuration file for defaults and exemptions.
+audit; a configuration file for defaults and exemptions.
 """
 
 from collections.abc import Callable, Mapping
