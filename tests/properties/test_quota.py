@@ -655,6 +655,21 @@ def test_quota_7_the_counts_follow_creates_deletes_and_changed_limits():
     assert get(cluster, QUOTAS, "q").status.used["configmaps"] == "1"
 
 
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True))
+def test_quota_7_what_is_deleted_is_given_back(names):
+    spec = ResourceQuotaSpec(hard={"configmaps": "9"})
+    quota = ResourceQuota(metadata=ObjectMeta(name="q", namespace="default"), spec=spec)
+    cluster = settle(start_all(create(new_cluster(ResourceQuotaController()), quota)))
+    cluster = settle(create(cluster, *map(config_map, names)))
+    assert get(cluster, QUOTAS, "q").status.used["configmaps"] == str(len(names))
+    for left, name in enumerate(reversed(names)):
+        cluster = settle(remove(cluster, CONFIG_MAPS, name))
+        found = get(cluster, QUOTAS, "q").status.used["configmaps"]
+        assert found == str(len(names) - left - 1), "QUOTA-7"
+    cluster = settle(create(cluster, config_map("d")))
+    assert get(cluster, QUOTAS, "q").status.used["configmaps"] == "1"
+
+
 def test_quota_7_every_counted_resource_is_named_by_its_count():
     for resource in COUNTED:
         obj = made(resource, {"metadata": {"name": "a"}})
