@@ -1,11 +1,11 @@
-"""LimitRanges: defaults and bounds (spec/admission.md, ADM-40, ADM-41)."""
+"""LimitRanges, and labels of the topology (spec/admission.md, ADM-40 to ADM-42)."""
 
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_quota import STATUS, Namespaced, a_container, a_pod
+from test_quota import PODS, STATUS, Namespaced, a_container, a_pod
 
 from refk8s.core.api.quantity import parse
 from refk8s.core.apiserver.admission.limit_ranger import ANNOTATION
@@ -187,3 +187,28 @@ def test_adm_41_claims_keep_to_the_bounds(size, message):
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}}
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
     assert world.post("persistentvolumeclaims", {**claim, "spec": spec}) == message
+
+
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+
+
+def test_adm_42_a_pod_gets_the_zone_and_region_of_its_node():
+    world = Limited()
+    labels = {ZONE: "z1", REGION: "r1", "other": "x"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}}
+    bare = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2"}}
+    for one in (node, bare):
+        reply: Any = world.http("POST", "/api/v1/nodes", one, {"content-type": "application/json"})
+        assert reply.code == 201
+    own = a_pod("own")
+    own["metadata"]["labels"] = {ZONE: "mine", "app": "x"}
+    for pod in (a_pod("p"), own, a_pod("q"), a_pod("there", nodeName="n1")):
+        assert world.post("pods", pod) == ""
+    assert world.get(PODS, "there").metadata.labels == {ZONE: "z1", REGION: "r1"}
+    for name, target in (("p", "n1"), ("own", "n1"), ("q", "n2")):
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}}
+        body = {**binding, "target": {"kind": "Node", "name": target}}
+        assert world.send("POST", f"pods/{name}/binding", body)[0] == 201
+    assert world.get(PODS, "p").metadata.labels == {ZONE: "z1", REGION: "r1"}
+    assert world.get(PODS, "own").metadata.labels == {ZONE: "mine", REGION: "r1", "app": "x"}
+    assert world.get(PODS, "q").metadata.labels is None

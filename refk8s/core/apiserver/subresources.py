@@ -19,6 +19,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.admission.node_restriction import restrict_eviction, restrict_token
+from refk8s.core.apiserver.admission.pod import topology_labels
 from refk8s.core.apiserver.authenticate import make_token
 from refk8s.core.apiserver.custom import scale as custom_scale
 from refk8s.core.apiserver.delete import after_delete, check_preconditions, delete_options
@@ -85,8 +86,9 @@ def bind(exchange: Exchange) -> Response | Commit:
         metadata = replace(
             metadata, annotations={**(metadata.annotations or {}), **binding.metadata.annotations}
         )
-    if binding.metadata.labels:
-        metadata = replace(metadata, labels={**binding.metadata.labels, **(metadata.labels or {})})
+    labels = {**(binding.metadata.labels or {}), **topology_labels(binding.target.name, store)}
+    if labels:
+        metadata = replace(metadata, labels={**labels, **(metadata.labels or {})})
     current = pod.status or PodStatus()
     scheduled = PodCondition(
         type="PodScheduled", status="True", last_transition_time=timestamp(context.now)

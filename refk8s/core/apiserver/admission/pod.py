@@ -34,6 +34,7 @@ from refk8s.core.pods.tolerations import EXISTS, NO_EXECUTE
 
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
+TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_VOLUME = "kube-api-access-"
 
@@ -60,12 +61,22 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     pod = replace(new, spec=replace(new.spec, **changed))
     if pod.spec.runtime_class_name is not None:
         pod = replace(pod, spec=replace(pod.spec, **runtime_class.of_new(pod, store)))
+    if pod.spec.node_name and (places := topology_labels(pod.spec.node_name, store)):
+        labels = {**(pod.metadata.labels or {}), **places}
+        pod = replace(pod, metadata=replace(pod.metadata, labels=labels))
     conditions = (_gated(context),) if pod.spec.scheduling_gates else None
     # ADM-6
     return replace(
         pod,
         status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod), conditions=conditions),
     )
+
+
+def topology_labels(node_name: str, store: Reader) -> dict[str, str]:
+    """ADM-42: the labels of the node's zone and region, which its pods get too."""
+    record = store.get(resources.NODES.key("", node_name))
+    labels = record.value.metadata.labels if record is not None else None
+    return {key: labels[key] for key in TOPOLOGY if key in labels} if labels else {}
 
 
 def _gated(context: Context) -> PodCondition:
