@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from immutables import Map
 from msgspec.structs import replace
 from test_quota import MERGE_PATCH as MERGE
 from test_quota import PODS, Namespaced, a_container, a_pod, made
 from workload_helpers import NOW
 
+from refk8s.adapters.fake.course import Scene, compute_command
 from refk8s.checking.simulator.scenario import creation
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core.actions import Submit
@@ -22,8 +24,8 @@ from refk8s.core.kubelet.memory import STOP, UPDATE, ContainerMemory, PodMemory
 from refk8s.core.kubelet.resize import conditions
 from refk8s.core.kubelet.results import after_result
 from refk8s.core.pods.resize import limits_in_use, requests_in_use
+from refk8s.core.ports import ContainerConfig, Done, Failed, Resources, UpdateContainerResources
 from refk8s.core.ports import ContainerStatus as RuntimeStatus
-from refk8s.core.ports import Done, Failed, Resources, UpdateContainerResources
 from refk8s.core.quota.usage import usage_of
 from refk8s.core.scheduler.needs import needs_of
 
@@ -311,3 +313,17 @@ def test_resize_5_a_resize_is_in_progress_until_the_container_has_what_is_alloca
     stopping = replace(held, operation=STOP)
     left = after_result(memory.with_container("c", stopping), operation, Done(), NOW, SECOND)
     assert left.container("c").operation == STOP, "a stop goes on"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (Resources(500, 1 << 20, 1000), b"50000 100000\n39\n1048576\n"),
+        (Resources(), b"max 100000\n1\nmax\n"),
+    ],
+)
+def test_shell_4_resize_4_a_simulated_container_sees_its_limits(given, expected):
+    config = ContainerConfig("u", "n", "p", "c", "i:1", resources=given)
+    names = [f"/sys/fs/cgroup/{name}" for name in ("cpu.max", "cpu.weight", "memory.max")]
+    course, output = compute_command(Scene(config, "p", Map(), Map()), ("cat", *names), NOW)
+    assert (course.exit_code, output) == (0, expected)

@@ -42,7 +42,7 @@ from refk8s.adapters.fake.shell.system_calls import (
     cost_of,
 )
 from refk8s.core.context import SECOND, Instant
-from refk8s.core.ports import ContainerConfig, WriteVolume
+from refk8s.core.ports import ContainerConfig, Resources, WriteVolume
 
 if TYPE_CHECKING:
     from refk8s.adapters.fake.shell.interpreter import Shell
@@ -116,6 +116,21 @@ class Draft:
         return given(self._scene, name)
 
 
+CPU_PERIOD = 100_000
+
+
+def _cgroup(resources: Resources) -> dict[str, Entry]:
+    """The container's limits, as the kernel shows them (SHELL-4)."""
+    quota = resources.cpu_limit_milli * CPU_PERIOD // 1000
+    shares = max(2, resources.cpu_request_milli * 1024 // 1000)
+    files = {
+        "cpu.max": f"{max(1_000, quota) if quota else 'max'} {CPU_PERIOD}",
+        "cpu.weight": str(1 + (shares - 2) * 9_999 // 262_142),
+        "memory.max": str(resources.memory_limit_bytes or "max"),
+    }
+    return {f"/sys/fs/cgroup/{name}": Entry(f"{text}\n".encode()) for name, text in files.items()}
+
+
 def given(scene: Scene, name: str) -> Mapping[str, Entry]:
     """The files below a disk: those that the kubelet wrote to a volume, or those of the image."""
     if name == ROOT:
@@ -126,6 +141,7 @@ def given(scene: Scene, name: str) -> Mapping[str, Entry]:
             **_IMAGE,
             "/etc/hostname": Entry(f"{scene.hostname}\n".encode()),
             "/etc/hosts": Entry(hosts),
+            **_cgroup(scene.config.resources),
         }
     volume = scene.volumes.get(name)
     if volume is None:
