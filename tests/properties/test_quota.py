@@ -11,7 +11,7 @@ import pytest
 import runs
 from api_world import World
 from custom_world import CustomWorld, a_definition
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from immutables import Map
 from msgspec.structs import replace
@@ -473,7 +473,22 @@ def objects_of_namespace(draw: st.DrawFn) -> tuple[Any, Any]:
     )
 
 
+def a_service(name: str, type_: str = "ClusterIP") -> tuple[Any, Any]:
+    metadata = {"name": name, "namespace": "default"}
+    spec = {"type": type_, "ports": [{"port": 1}]}
+    return SERVICES, made(SERVICES, {"metadata": metadata, "spec": spec})
+
+
 @given(st.lists(st.tuples(objects_of_namespace(), st.booleans()), max_size=20))
+@example(
+    [
+        (a_service("a"), False),
+        (a_service("b"), False),
+        (a_service("a"), True),
+        (a_service("b"), True),
+    ]
+)
+@example([(a_service("a", "NodePort"), False), (a_service("b"), False), (a_service("a"), False)])
 def test_quota_7_the_counts_of_changes_are_those_of_the_objects(history):
     counts: Any = Map()
     there: dict[Any, Any] = {}

@@ -81,7 +81,8 @@ def add(groups: Groups, resource: Resource, obj: Any) -> Groups:
     group = group_of(resource, obj)
     total = dict(groups.get(group, {}))
     for name, much in usage_of(resource, obj).items():
-        total[name] = total[name] + much if name in total else much
+        if much.nano:
+            total[name] = total[name] + much if name in total else much
     return groups.set(group, total)
 
 
@@ -89,9 +90,10 @@ def _without(groups: Groups, resource: Resource, obj: Any) -> Groups:
     group = group_of(resource, obj)
     total = dict(groups[group])
     for name, much in usage_of(resource, obj).items():
-        total[name] = total[name] - much
-        if not total[name].nano:
-            del total[name]
+        if much.nano:  # a name that is not used is not in the sum
+            total[name] = total[name] - much
+            if not total[name].nano:
+                del total[name]
     # every object counts one, so without this name the group is empty
     return groups.set(group, total) if count_of(resource) in total else groups.delete(group)
 
