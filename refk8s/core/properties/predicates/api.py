@@ -33,12 +33,15 @@ def _pair(change: Change[Any]) -> tuple[Any, Any] | None:
 
 
 def api_4_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]:
-    """A written object has the revision as its resourceVersion, and something else in it is new."""
+    """A written object has the revision as its resourceVersion, and something else in it is new;
+    quotas and their namespaces may be written unchanged (QUOTA-2, QUOTA-8)."""
     if change.record is None:
         return
     metadata = change.record.value.metadata
     if metadata.resource_version != str(change.revision):
         yield f"{change.key} at revision {change.revision} has resourceVersion {metadata.resource_version}"
+    if change.record.value.kind in ("Namespace", "ResourceQuota"):
+        return
     if (pair := _pair(change)) is not None:
         before, after = pair
         if before == replace(
