@@ -201,7 +201,7 @@ def updated(
     mine = difference(change.changed, NEVER_OWNED)
     left = dict(after_change(managed, compared, who))
     before = left.get(who)
-    if before is not None and change.removed:
+    if before is not None and (change.removed or not before.fields):
         fields = difference(before.fields, change.removed)
         if not fields:
             del left[who]
