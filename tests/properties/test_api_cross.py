@@ -432,7 +432,7 @@ def test_api_1_api_2_api_5_api_8_api_12_a_creation_does_what_the_reference_does(
             assert made["metadata"]["generation"] == 1
         else:
             assert made["metadata"].pop("generation", None) == (77 if ask.servers else None)
-        fresh = ("uid", "creationTimestamp", "resourceVersion", "generation")
+        fresh = ("uid", "creationTimestamp", "resourceVersion", "generation", "managedFields")
         addresses = ("clusterIP", "clusterIPs")
 
         def bare(tree: Tree) -> Tree:
