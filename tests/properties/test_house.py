@@ -330,7 +330,7 @@ def test_every_divergence_names_a_test_that_shows_it():
 def test_the_catalogue_names_rules_laws_and_tests_that_there_are():
     known, there = set(rules()), names_of_tests()
     found = rows("catalogue.md", r"\d+")
-    assert [int(row[0]) for row in found] == [*range(1, 49), 64]
+    assert [int(row[0]) for row in found] == [*range(1, 38), 63, *range(38, 49), 64]
     steps, rest = {law.rule for law in STEP_LAWS}, {law.rule for law in laws.OF_REST}
     for number, _, _, named, judged in found:
         named = CITED.findall(named)

@@ -13,7 +13,6 @@ that clients see.
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -35,8 +34,9 @@ _FOLD_MAX = timedelta(hours=3)
 """The longest time that a clock change repeats."""
 CANDIDATES_MAX = 1_000
 INT_MAX = 2**63 - 1
-_UNITS = {"ns": Fraction(1, 1000), "us": Fraction(1), "µs": Fraction(1), "μs": Fraction(1), "ms": Fraction(1000), "s": Fraction(SECOND), "m": Fraction(60 * SECOND), "h": Fraction(3600 * SECOND)}  # fmt: skip
-_DURATION_MAX = INT_MAX // 1000
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # fmt: skip
+"""In nanoseconds."""
+_DURATION_MAX = INT_MAX
 
 
 class ScheduleError(Exception):
@@ -155,7 +155,7 @@ def parse_duration(text: str) -> Instant:
     rest = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
     if rest == "0":
         return 0
-    total = Fraction(0)
+    total = 0
     if not rest:
         raise invalid
     while rest:
@@ -171,11 +171,12 @@ def parse_duration(text: str) -> Instant:
         if name not in _UNITS:
             raise ScheduleError(f'time: unknown unit "{name}" in duration "{text}"')
         whole, _, part = digits.partition(".")
-        total += Fraction(f"{whole or 0}.{part or 0}") * _UNITS[name]
+        total += int(whole or 0) * _UNITS[name] + int(part or 0) * _UNITS[name] // 10 ** len(part)
         if total > _DURATION_MAX:
             raise invalid
         rest = rest[len(name) :]
-    return -int(total) if text.startswith("-") else int(total)
+    microseconds = total // 1000
+    return -microseconds if text.startswith("-") else microseconds
 
 
 # --- times ----------------------------------------------------------------------------------------
