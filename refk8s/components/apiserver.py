@@ -16,17 +16,20 @@ from typing import Any
 
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.dispatcher import Dispatcher, Watcher
+from refk8s.components.outgoing_calls import OutgoingCalls
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS
+from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import watch as watching
+from refk8s.core.apiserver.calls import Ask, Needed, Result, answered, begin
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.custom.definitions import custom_prefix
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.freshness import is_final, reads_latest
-from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.handle import again, handle, resume
 from refk8s.core.apiserver.outcome import Commit, Measure, Outcome, Stream
-from refk8s.core.context import Context
+from refk8s.core.context import SECOND, Context
 from refk8s.core.store import Change, Committed, Compacted, Conflict, Revision, resource_prefix
 from refk8s.core.store_port import Failed, Store, StoreUnavailable, StoreUnknown
 
@@ -36,6 +39,7 @@ COMPACT_SECONDS = 300.0  # history older than one to two of these intervals is d
 COMPACT_RETRY_SECONDS = 10.0
 TRIM_REVISIONS = 5_000  # after this many discarded revisions, memory is returned to the system
 BOOKMARK_SECONDS = 60.0
+WAITING_CHANGES_MAX = 10_000  # of a watch, for a webhook that converts them
 BACKGROUND_SECONDS = 0.05
 BACKGROUND_BATCH = 32
 BACKGROUND_MAX = 10_000
@@ -74,6 +78,8 @@ class ApiServer:
         self._compacting = self._loop.create_task(self._keep_compacting())
         self._bookmark_timer = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
         self.stopping = False
+        self.outgoing = OutgoingCalls()
+        self._calling: set[asyncio.Task[None]] = set()
         # answers a request for metrics (STREAM-17)
         self.measure: Callable[[Request, Answer], None] | None = None
         store.listen(self._changed)
@@ -111,11 +117,17 @@ class ApiServer:
         else:
             self._decide_later(request, answer)
 
-    def _decide(self, request: Request, answer: Answer, is_current: bool) -> None:
+    def _decide(
+        self,
+        request: Request,
+        answer: Answer,
+        is_current: bool,
+        decide: Callable[[], Outcome] | None = None,
+    ) -> None:
         """Decide the request on the present reads; `is_current`: they are new enough for any
-        outcome (LIST-14)."""
+        outcome (LIST-14). `decide`: with what is known of it already."""
         try:
-            outcome: Outcome = handle(self.exchange(request))
+            outcome = handle(self.exchange(request)) if decide is None else decide()
         except Exception:
             log.exception(
                 "a request failed with an internal error: %s %s",
@@ -126,8 +138,10 @@ class ApiServer:
             return
         if type(outcome) is Commit:
             self.enqueue(request, outcome, answer)
+        elif type(outcome) is Ask:
+            self._call(outcome, partial(self._decide, request, answer, is_current))
         elif not is_current and not is_final(request, outcome):
-            self._decide_later(request, answer)
+            self._decide_later(request, answer, decide)
         elif type(outcome) is Response:
             answer(outcome)
         elif type(outcome) is Measure:
@@ -138,16 +152,47 @@ class ApiServer:
         else:
             answer(Response(400, status.bad_request(f"{request.verb} is a stream")))
 
-    def _decide_later(self, request: Request, answer: Answer) -> None:
+    def _decide_later(
+        self, request: Request, answer: Answer, decide: Callable[[], Outcome] | None = None
+    ) -> None:
         """Decide the request after a refresh."""
 
         def refreshed(problem: StoreUnavailable | None) -> None:
             if problem is None:
-                self._decide(request, answer, is_current=True)
+                self._decide(request, answer, True, decide)
             else:
                 self._give(answer, _not_refreshed(problem))
 
         self.store.refresh(refreshed)
+
+    def _call(self, asked: Ask, then: Callable[[Callable[[], Outcome]], None]) -> None:
+        """Make the calls in a task of their own; `then` gets what decides the request with their
+        results (CALL-1). Other requests go on meanwhile."""
+
+        async def call() -> None:
+            results = await self._results(asked)
+            then(partial(self._resume, asked, results))
+
+        task = self._loop.create_task(call())
+        self._calling.add(task)
+        task.add_done_callback(self._calling.discard)
+
+    async def _results(self, asked: Ask) -> list[Result]:
+        seconds = (asked.known.until - self.clock.now()) / SECOND
+        return await self.outgoing.make(asked.calls, seconds) if asked.calls else []
+
+    def _resume(self, asked: Ask, results: list[Result]) -> Outcome:
+        return resume(asked, results, self.store, self.config, self.clock.now())
+
+    async def decided(self, asked: Ask) -> Outcome:
+        """The outcome of a request after its calls: none of Ask."""
+        outcome: Outcome = asked
+        while type(outcome) is Ask:
+            asked, results = outcome, await self._results(outcome)
+            outcome = self._resume(asked, results)
+            if not self.store.is_current and not is_final(asked.request, outcome):
+                outcome = await self.refreshed() or self._resume(asked, results)
+        return outcome
 
     async def refreshed(self) -> Response | None:
         """Wait until the reads are as new as the store is now. Returns the answer to the request if
@@ -185,7 +230,13 @@ class ApiServer:
                         "a listener failed on %s %s", request.verb, request.resource.plural
                     )
         elif type(outcome) is Conflict:  # API-9: another write came first
-            self._loop.call_soon(partial(self.submit, commit.again or request, answer))
+            following = commit.again or request
+            if commit.calls is None:
+                self._loop.call_soon(partial(self.submit, following, answer))
+            else:
+                self._call(
+                    again(following, commit.calls), partial(self._decide, following, answer, True)
+                )
         elif isinstance(outcome, StoreUnavailable):
             self._note_problem(str(outcome))
             words = f"the store cannot write: {outcome}"
@@ -259,6 +310,9 @@ class ApiServer:
         shared: dict[Any, tuple[WatchEvent, ...]],
     ) -> None:
         stream = watcher.stream
+        if watching.is_converted(stream):
+            self._convert_later(watcher, changes)
+            return
         key = (
             stream.prefix,
             stream.resource.api_version,
@@ -269,6 +323,47 @@ class ApiServer:
             events = shared[key] = watching.events(stream, changes)
         if events:
             watcher.deliver(events)
+
+    def _convert_later(self, watcher: Watcher, changes: Sequence[Change[Any]]) -> None:
+        """Deliver the events of these changes once a webhook has converted their objects, in their
+        order. A watch whose changes come faster than they are converted ends (CRD-27)."""
+        if watcher.waiting is not None:
+            watcher.waiting.extend(changes)
+            if len(watcher.waiting) > WAITING_CHANGES_MAX:
+                self._end(watcher, 410)
+            return
+        watcher.waiting = list(changes)
+        task = self._loop.create_task(self._convert(watcher))
+        self._calling.add(task)
+        task.add_done_callback(self._calling.discard)
+
+    async def _convert(self, watcher: Watcher) -> None:
+        try:
+            while watcher.open and watcher.waiting:
+                changes, watcher.waiting = watcher.waiting, []
+                found = await self._converted(watcher.stream, changes)
+                events = watching.events(watcher.stream, found)
+                if events and watcher.open:
+                    watcher.deliver(events)
+            watcher.waiting = None
+        except ApiError as error:
+            log.warning("a watch ends: %s", error.status.message)
+            self._end(watcher, error.status.code or 500)
+        except Exception:
+            log.exception("a watch of %s failed", watcher.stream.resource.plural)
+            self._end(watcher, 500)
+
+    async def _converted(
+        self, stream: Stream, changes: Sequence[Change[Any]]
+    ) -> tuple[Change[Any], ...]:
+        calls = begin(self.context())
+        while True:
+            try:
+                return watching.converted(stream, changes, calls, self.store)
+            except Needed as needed:
+                seconds = (calls.until - self.clock.now()) / SECOND
+                results = await self.outgoing.make(needed.calls, seconds)
+                calls = answered(calls, needed.calls, results, self.clock.now())
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -325,7 +420,7 @@ class ApiServer:
         outcome = handle(self.exchange(request))
         if isinstance(outcome, Stream):
             return self.open(outcome, deliver, ended)
-        if not self.store.is_current:
+        if not self.store.is_current or isinstance(outcome, Ask):
             return self._watch_later(request, deliver, ended)
         return self._refuse(outcome, ended)
 
@@ -335,16 +430,26 @@ class ApiServer:
         deliver: Callable[[tuple[WatchEvent, ...]], None],
         ended: Callable[[int], None],
     ) -> Callable[[], None]:
-        """Open a watch after a refresh (LIST-14)."""
+        """Open a watch after a refresh (LIST-14), and after the calls that its first objects need
+        (CRD-26)."""
         is_wanted, opened = True, _nothing
 
         def refreshed(problem: StoreUnavailable | None) -> None:
+            decide(
+                partial(handle, self.exchange(request))
+                if problem is None
+                else partial(_not_refreshed, problem)
+            )
+
+        def decide(outcome_of: Callable[[], Outcome]) -> None:
             nonlocal opened
             if not is_wanted:
                 return
-            outcome = handle(self.exchange(request)) if problem is None else _not_refreshed(problem)
+            outcome = outcome_of()
             if isinstance(outcome, Stream):
                 opened = self.open(outcome, deliver, ended)
+            elif isinstance(outcome, Ask):
+                self._call(outcome, decide)
             else:
                 opened = self._refuse(outcome, ended)
 
@@ -380,10 +485,14 @@ class ApiServer:
         except Compacted:
             self._loop.call_soon(ended, 410)
             return _nothing
-        known = (*watching.initial_events(stream), *watching.events(stream, missed))
+        known = watching.initial_events(stream)
+        if not watching.is_converted(stream):
+            known = (*known, *watching.events(stream, missed))
         if known:
             (first or deliver)(known)
         self._dispatcher.add(watcher)
+        if missed and watching.is_converted(stream):
+            self._convert_later(watcher, missed)
         if stream.timeout_seconds is not None:
             watcher.timer = self._loop.call_later(stream.timeout_seconds, self._end, watcher, 0)
         return partial(self._close, watcher)
@@ -403,7 +512,7 @@ class ApiServer:
     def _bookmark(self) -> None:
         event = (WatchEvent("BOOKMARK", None, self.store.revision),)
         for watcher in self._dispatcher.all_watchers():
-            if watcher.stream.bookmarks:
+            if watcher.stream.bookmarks and watcher.waiting is None:
                 try:
                     watcher.deliver(event)
                 except Exception:
@@ -443,6 +552,9 @@ class ApiServer:
         self.stopping = True
         self._compacting.cancel()
         self._bookmark_timer.cancel()
+        for task in self._calling:
+            task.cancel()
+        self.outgoing.close()
         if self._background_timer is not None:
             self._background_timer.cancel()
         for watcher in self._dispatcher.all_watchers():

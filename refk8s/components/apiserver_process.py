@@ -25,7 +25,8 @@ def run_apiserver(options: ServerOptions) -> int:
             assert served.api is not None and served.front is not None
             assert served.credentials is not None
             clients = KubeletClients(served.credentials)
-            served.front.connect = PodStreams(served.api, None, clients.find)
+            streams = PodStreams(served.api, None, clients.find)
+            served.front.connect, served.api.outgoing.reach = streams, streams.reach
             served.api.measure = Metrics(served.api, {}, clients.find).submit
             served.maintain(None)
             write_component_kubeconfigs(

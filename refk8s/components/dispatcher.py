@@ -14,7 +14,7 @@ from refk8s.core.store import Change
 class Watcher:
     """One open watch, and the receiver of its events."""
 
-    __slots__ = ("deliver", "ended", "index", "open", "stream", "timer")
+    __slots__ = ("deliver", "ended", "index", "open", "stream", "timer", "waiting")
 
     def __init__(
         self,
@@ -28,6 +28,8 @@ class Watcher:
         self.open = True
         self.index: tuple[str, str] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        # changes whose objects a webhook converts; None: nothing waits (CRD-27)
+        self.waiting: list[Change[Any]] | None = None
 
 
 class Dispatcher:

@@ -33,6 +33,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
+from refk8s.core.apiserver.calls import Ask
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import decide
@@ -312,6 +313,8 @@ class Front:
         outcome = refused or decide(api.exchange(request))
         if not is_current and not is_final(request, outcome):
             outcome = await api.refreshed() or decide(api.exchange(request))
+        if type(outcome) is Ask:
+            outcome = await api.decided(outcome)
         if type(outcome) is Commit:
             answered: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
             api.enqueue(
@@ -354,6 +357,8 @@ class Front:
                 if ended is None:
                     return  # It was a stream, which has ended.
                 response = ended
+        if meter.trail is not None and response.annotations:
+            meter.trail.annotations.update(response.annotations)
         if received.form.media_type == YAML and len(response.records) > 8:
             async with self._converting:
                 reply = await asyncio.to_thread(reply_to, received, response, api.clock.now())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
+from refk8s.components.client.exchange import Streams
 from refk8s.components.kubelet.local import LocalKubelet
 from refk8s.components.stream_handlers import Connector, serve_forward, serve_log, serve_session
 from refk8s.core.api import status
@@ -20,6 +21,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import NODES
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import read
+from refk8s.core.apiserver.calls import ServicePort
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.pod_exec import compute_exec_options
 from refk8s.core.apiserver.pod_log import check_scheduled, choose_container, compute_log_options
@@ -46,6 +48,13 @@ class PodStreams:
         self.local: KubeletServer | None = None
         """Answers what is asked of the nodes of this process."""
         self._proxied: Proxy | None = None
+
+    async def reach(self, port: ServicePort) -> Streams:
+        """A connection to a ready endpoint of a service (CALL-4). Raises ApiError, StreamFailed and
+        OSError."""
+        from refk8s.components.destinations import Destinations  # Few runs need it.
+
+        return await Destinations(self._api, self._kubelet).reach(port)
 
     async def __call__(
         self, outcome: Connect, scope: Scope, receive: Receive, send: Send

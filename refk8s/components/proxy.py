@@ -11,29 +11,23 @@ import contextlib
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-
-from attrs import frozen
+from typing import TYPE_CHECKING
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
-from refk8s.components.client.exchange import CHUNK_BYTES, Answer, BadAnswer, Streams, ask
-from refk8s.components.clock import CHANCE
+from refk8s.components.client.exchange import CHUNK_BYTES, Answer, BadAnswer, ask
+from refk8s.components.destinations import Destination, Destinations
 from refk8s.components.upgrade import EXTENSION
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import Node, Pod
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES, Resource
+from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.proxy import (
-    Endpoint,
     Named,
     Origin,
-    choose_pod_port,
     compute_headers,
     compute_request,
-    is_endpoint_of,
-    list_endpoints,
     rest_of,
     split_name,
 )
@@ -53,17 +47,6 @@ HTML_BYTES_INLINE = 1 << 14
 TLS_SECONDS = 10.0
 
 
-@frozen
-class Destination:
-    """What a request is sent to. `host`: that of its own URLs, and of the header Host if
-    `has_own_host`."""
-
-    connect: Callable[[], Awaitable[Streams]]
-    host: str
-    is_tls: bool = False
-    has_own_host: bool = False
-
-
 class Proxy:
     """Handles the requests for the subresource `proxy`."""
 
@@ -73,8 +56,7 @@ class Proxy:
         kubelet_of: Callable[[Pod], Awaitable[Kubelet]],
         find_remote: "Callable[[Node], Awaitable[RemoteKubelet]] | None",
     ) -> None:
-        self._api = api
-        self._kubelet_of = kubelet_of
+        self._destinations = Destinations(api, kubelet_of)
         self._find_remote = find_remote
         self.local: KubeletServer | None = None
         """The nodes of this process."""
@@ -110,9 +92,9 @@ class Proxy:
                 if found is None:
                     return None
             elif request.resource == PODS:
-                found = await self._pod(request.namespace, named)
+                found = await self._destinations.of_pod(request.namespace, named)
             else:
-                found = await self._service(request.namespace, named)
+                found = await self._destinations.of_service(request.namespace, named)
             target = f"{path}?{query}" if query else path
             await self._pass(found, target, upgrade, scope, receive, send)
         finally:
@@ -121,48 +103,11 @@ class Proxy:
 
     # --- the destination
 
-    def _get(self, resource: Resource, namespace: str, name: str) -> Any:
-        record = self._api.store.get(resource.key(namespace, name))
-        if record is None:
-            raise ApiError(status.not_found(resource, name))
-        return record.value
-
-    async def _pod(self, namespace: str, named: Named) -> Destination:
-        pod: Pod = self._get(PODS, namespace, named.name)
-        port = choose_pod_port(pod, named)
-        return await self._to_pod(pod, port, named)
-
-    async def _to_pod(self, pod: Pod, port: int, named: Named) -> Destination:
-        kubelet = await self._kubelet_of(pod)
-        address = (pod.status.pod_ip if pod.status is not None else "") or ""
-        host = f"[{address}]" if ":" in address else address
-        return Destination(
-            lambda: kubelet.dial(pod, port), f"{host}:{port}", named.scheme == "https"
-        )
-
-    async def _service(self, namespace: str, named: Named) -> Destination:
-        service = self._get(SERVICES, namespace, named.name)
-        prefix = f"{ENDPOINT_SLICES.prefix}{namespace}/"
-        slices = [
-            record.value
-            for record in self._api.store.list(prefix).records
-            if (record.value.metadata.labels or {}).get("kubernetes.io/service-name") == named.name
-        ]
-        waiting = list_endpoints(service, named, slices)
-        while waiting:
-            number = int.from_bytes(CHANCE.draw(4), "big") % len(waiting)
-            endpoint: Endpoint = waiting.pop(number)
-            record = self._api.store.get(PODS.key(namespace, endpoint.pod))
-            if record is not None and is_endpoint_of(endpoint, record.value):
-                return await self._to_pod(record.value, endpoint.port, named)
-        words = f"no endpoints available for service {status.show(named.name)}"
-        raise ApiError(status.unavailable(words))
-
     async def _node(
         self, named: Named, path: str, scope: Scope, receive: Receive, send: Send
     ) -> Destination | None:
         """The kubelet of the node; None if it is in this process and has answered."""
-        node: Node = self._get(NODES, "", named.name)
+        node: Node = self._destinations.get(NODES, "", named.name)
         endpoints = node.status.daemon_endpoints if node.status is not None else None
         reported = endpoints.kubelet_endpoint if endpoints is not None else None
         if named.port not in ("", str(DEFAULT_PORT), str(reported.port if reported else 0)):

@@ -76,7 +76,7 @@ class RunningCluster:
         started = nodes.start(self.served.cluster_id)
         clients = KubeletClients(credentials)
         streams = PodStreams(api, nodes, clients.find)
-        front.connect = streams
+        front.connect, api.outgoing.reach = streams, streams.reach
         teller = Storyteller(clock.now, self.write_line) if self.options.story else None
         if teller is not None:
             api.listeners.append(teller.committed)

@@ -28,8 +28,10 @@ _S = {"matchLabels": {"app": "x"}}
 _RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
 _HOOK = {
     "name": "x.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-    "clientConfig": {"url": "https://127.0.0.1:9/x"},
+    "clientConfig": {"url": "https://127.0.0.1:9/x"}, "failurePolicy": "Fail",
+    "matchPolicy": "Equivalent", "timeoutSeconds": 10, "namespaceSelector": {}, "objectSelector": {},
 }  # fmt: skip
+_MUTATING_HOOK = {**_HOOK, "reinvocationPolicy": "Never"}
 _BACKEND = {"service": {"name": "s", "port": {"number": 80}}}
 _CSR = b64encode(
     b"\n".join([
@@ -100,7 +102,7 @@ SAMPLES: dict[str, Tree] = {
                  "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]},
     },
     "MutatingAdmissionPolicyBinding": {"spec": {"policyName": "p"}},
-    "MutatingWebhookConfiguration": {"webhooks": [_HOOK]},
+    "MutatingWebhookConfiguration": {"webhooks": [_MUTATING_HOOK]},
     "ValidatingAdmissionPolicy": {
         "spec": {"matchConstraints": {"resourceRules": [_RULE]}, "validations": [{"expression": "true"}]},
     },
@@ -182,7 +184,7 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
     "StorageClass": [("allowVolumeExpansion", True)],
     "MutatingAdmissionPolicy": [("spec.reinvocationPolicy", "IfNeeded")],
     "MutatingAdmissionPolicyBinding": [("spec.policyName", "q")],
-    "MutatingWebhookConfiguration": [("webhooks", [{**_HOOK, "name": "y.example.com"}])],
+    "MutatingWebhookConfiguration": [("webhooks", [{**_MUTATING_HOOK, "name": "y.example.com"}])],
     "ValidatingAdmissionPolicy": [("spec.validations", [{"expression": "false"}])],
     "ValidatingAdmissionPolicyBinding": [("spec.validationActions", ["Warn"])],
     "ValidatingWebhookConfiguration": [("webhooks", [{**_HOOK, "name": "y.example.com"}])],

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from api_world import World
-from custom_world import DEFINITIONS, GROUP, CustomWorld, a_definition, a_version, causes, gadgets
+from custom_world import GROUP, CustomWorld, a_definition, a_version, gadgets
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
@@ -149,16 +149,6 @@ def test_d_18_the_beta_form_of_aggregated_discovery_is_not_there():
 
 def test_d_19_only_what_is_generally_available_is_served():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
-
-
-def test_d_36_webhook_conversion_is_refused():
-    world = CustomWorld()
-    definition = a_definition()
-    client = {"url": "https://example.com"}
-    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": client}
-    definition["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
-    code, answer = world.send("POST", DEFINITIONS, definition)
-    assert code == 422 and causes(answer) == [("spec.conversion.strategy", "FieldValueForbidden")]
 
 
 def test_d_37_sets_are_joined_as_lists():

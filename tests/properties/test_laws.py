@@ -40,7 +40,12 @@ from workload_helpers import (
     with_status,
 )
 
+from refk8s.checking.simulator.webhooks import SimulatedWebhooks
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
+from refk8s.core.api.admissionregistration_v1 import (
+    ValidatingWebhook,
+    ValidatingWebhookConfiguration,
+)
 from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec
 from refk8s.core.api.autoscaling_v2 import HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec
 from refk8s.core.api.batch_v1 import (
@@ -406,7 +411,17 @@ def written_as_less() -> Lie:
     return before, queries("update", after, sub="status"), put(before, after)
 
 
+def stored_without_its_webhook() -> Lie:
+    webhook = ValidatingWebhook(name="x.example.com", failure_policy="Fail")
+    configuration = ValidatingWebhookConfiguration(
+        metadata=ObjectMeta(name="c", uid="uid-c"), webhooks=(webhook,)
+    )
+    before = evolve(world(configuration), webhooks=SimulatedWebhooks(0))
+    return before, queries("create", B), put(before, pod("p"))
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "HOOK-11": stored_without_its_webhook,
     "CRON-3": lambda: starts_a_job(
         change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)
     ),

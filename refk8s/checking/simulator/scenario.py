@@ -13,7 +13,7 @@ from refk8s.core.api.resources import by_kind
 from refk8s.core.api.user import ADMIN, API_SERVER, User
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.cluster.servers import submit
-from refk8s.core.cluster.state import Cluster, begin
+from refk8s.core.cluster.state import Cluster, Webhooks, begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.node_ipam import PodRanges
@@ -35,7 +35,12 @@ def node_names(count: int) -> tuple[str, ...]:
 
 
 def new_cluster(
-    nodes: int, seed: bytes, cpu_milli: int = CPU_MILLI, instances: int = 1, apiservers: int = 1
+    nodes: int,
+    seed: bytes,
+    cpu_milli: int = CPU_MILLI,
+    instances: int = 1,
+    apiservers: int = 1,
+    webhooks: Webhooks | None = None,
 ) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
@@ -48,7 +53,7 @@ def new_cluster(
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)
     }
-    cluster = begin(machines, worlds, seed, START, apiservers)
+    cluster = begin(machines, worlds, seed, START, apiservers, webhooks)
     for obj in bootstrap_objects(SERVER_ADDRESS, SERVER_PORT):
         cluster = step(cluster, Submit(creation(obj, API_SERVER)))
     return start_all(cluster)

@@ -22,6 +22,7 @@ from refk8s.checking.simulator.faults import FAULTS, Rate, mend
 from refk8s.checking.simulator.ready import Ready
 from refk8s.checking.simulator.scenario import CPU_MILLI, new_cluster
 from refk8s.checking.simulator.script import Entry, Fairly, Order
+from refk8s.checking.simulator.webhooks import SimulatedWebhooks
 from refk8s.core.actions import Action, Answer, Arrive, CatchUp, Elapse, Notify, Operate, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.request import Request
@@ -70,11 +71,15 @@ class Setup:
     )
     requests: tuple[Request, ...] = ()
     user: bool = True  # whether a simulated user acts
+    webhooks: bool = False  # whether there are servers that `webhooks.configurations` name
 
     def first_cluster(self) -> Cluster:
         """The first state: components have started, and no request has arrived."""
         seed = self.seed.to_bytes(8, "big", signed=True)
-        return new_cluster(self.nodes, seed, self.cpu_milli, self.instances, self.apiservers)
+        servers = SimulatedWebhooks(self.seed) if self.webhooks else None
+        return new_cluster(
+            self.nodes, seed, self.cpu_milli, self.instances, self.apiservers, servers
+        )
 
 
 @define

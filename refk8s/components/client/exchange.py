@@ -69,7 +69,9 @@ class Answer:
         self.writer = writer
         self.is_complete = False
         self.is_upgraded = False
+        self.is_kept = False  # whether the connection is not closed after a complete answer
         self._has_headers = False
+        self._may_continue = False
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
@@ -97,6 +99,7 @@ class Answer:
 
     def on_message_complete(self) -> None:
         self.is_complete = self._has_headers
+        self._may_continue = bool(self._parser.should_keep_alive())
 
     # --- reading
 
@@ -148,13 +151,14 @@ class Answer:
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body; BadAnswer if it has more bytes."""
-        found = b""
+        found, length = [], 0
         async with contextlib.aclosing(self.body()) as parts:
             async for part in parts:
-                found += part
-                if len(found) > bytes_max:
+                found.append(part)
+                length += len(part)
+                if length > bytes_max:
                     raise BadAnswer(f"the answer has more than {bytes_max} bytes")
-        return found
+        return b"".join(found)
 
     async def after_upgrade(self) -> AsyncGenerator[bytes, None]:
         """What the peer sends in the other protocol."""
@@ -169,8 +173,19 @@ class Answer:
         names = {name for name, _ in self.headers}
         return b"content-length" not in names and b"transfer-encoding" not in names
 
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether another request may be sent over the connection."""
+        return (
+            self.is_complete
+            and self._may_continue
+            and not self._ends_with_connection
+            and not self.writer.is_closing()
+        )
+
     def close(self) -> None:
-        self.writer.close()
+        if not (self.is_kept and self.can_be_kept):
+            self.writer.close()
 
 
 async def ask(

@@ -77,7 +77,7 @@ class Response(Value, frozen=True):
 
     `records`: the store's records of the body, in which the encoder keeps their encoded form.
     `warnings`: texts for the user; they become Warning headers. `prefix`: for a list, the prefix of
-    the keys of all objects that it can contain.
+    the keys of all objects that it can contain. `annotations`: of admission, for the audit log.
     """
 
     code: int
@@ -85,6 +85,7 @@ class Response(Value, frozen=True):
     records: tuple[Any, ...] = ()
     warnings: tuple[str, ...] = ()
     prefix: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def ok(self) -> bool:

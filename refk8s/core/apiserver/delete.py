@@ -23,10 +23,10 @@ from refk8s.core.api.meta_v1 import DeleteOptions, StatusDetails
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver import lifecycle
-from refk8s.core.apiserver.admission import removed
+from refk8s.core.apiserver.admission import admit_delete, removed
 from refk8s.core.apiserver.admission.node_restriction import restrict_delete
 from refk8s.core.apiserver.exchange import Exchange
-from refk8s.core.apiserver.outcome import Commit, Reader
+from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.apiserver.read import find, invalid_options, list_response, meta_of, read
 from refk8s.core.apiserver.selection import select
 from refk8s.core.apiserver.strategy import (
@@ -56,6 +56,7 @@ def delete(exchange: Exchange) -> Response | Commit:
     check_deletable(request, record.value)
     restrict_delete(request, record.value)
     check_preconditions(strategy, record.value, options)
+    admit_delete(exchange, record.value)
     left = after_delete(strategy, record.value, options, context)
     if left is not None:
         code = 202 if options.orphan_dependents is False else 200
@@ -96,9 +97,9 @@ class Collection(Value, frozen=True, eq=False):
 def delete_collection(exchange: Exchange) -> Response | Commit:
     """Delete every object that the selectors match; the answer is the list of them as they were
     (DEL-9)."""
-    request, store, context = exchange.request, exchange.store, exchange.context
+    request, store = exchange.request, exchange.store
     if type(request.body) is Collection:
-        return _delete_next(request, request.body, store, context)
+        return _delete_next(exchange, request.body)
     options = delete_options(request)
     strategy = strategy_of(request.resource)
     selection = select(
@@ -115,15 +116,16 @@ def delete_collection(exchange: Exchange) -> Response | Commit:
         request.resource, page.records, meta_of(page, selection, request.options)
     )
     if options.dry_run:
+        for record in page.records:
+            admit_delete(exchange, record.value, is_one_of_many=True)
         return answer
     listed = tuple([(record.key, record.value.metadata.uid) for record in page.records])
-    return _delete_next(request, Collection(options, listed, answer), store, context)
+    return _delete_next(exchange, Collection(options, listed, answer))
 
 
-def _delete_next(
-    request: Request, collection: Collection, store: Reader, context: Context
-) -> Response | Commit:
+def _delete_next(exchange: Exchange, collection: Collection) -> Response | Commit:
     """Delete the next object of a collection. After a conflict it is decided again."""
+    request, store, context = exchange.request, exchange.store, exchange.context
     options, strategy = collection.options, strategy_of(request.resource)
     for at in range(collection.at, len(collection.listed)):
         key, uid = collection.listed[at]
@@ -131,6 +133,8 @@ def _delete_next(
         if record is None or record.value.metadata.uid != uid:
             continue  # removed or replaced meanwhile
         check_preconditions(strategy, record.value, options)
+        asked = evolve(exchange, request=evolve(request, body=options))
+        admit_delete(asked, record.value, is_one_of_many=True)
         left = after_delete(strategy, record.value, options, context)
         if left is not None and left == record.value:
             continue

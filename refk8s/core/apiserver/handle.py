@@ -12,13 +12,16 @@ WATCHAPI- (spec/watch_api.md).
 Every stage gets the same value, an `Exchange`. A request over HTTP is authorized before its body is
 read (http.py), and then passed to `decide`.
 
+If a stage needs the answer of another server, such as a webhook, the outcome is `Ask`, and `resume`
+decides the request again with the answer (calls.py).
+
 No stage changes the store. A `Commit` has a transaction, which is conditional on what was read, and
 the answer for the case that it is committed. After a conflict the same request is handled again on
 the newer state (API-9). A client's mistake is returned as a Status and never raised as an
 exception.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -29,18 +32,22 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import delete as deleting
 from refk8s.core.apiserver import patch, read, reviews, subresources, versions, watch, write
-from refk8s.core.apiserver.admission import admit, removed
+from refk8s.core.apiserver.admission import admit, admit_body, admit_scale, removed
 from refk8s.core.apiserver.admission import check as admission_check
+from refk8s.core.apiserver.admission.matching import CONNECT, CREATE
 from refk8s.core.apiserver.admission.node_restriction import restrict
+from refk8s.core.apiserver.admission.versioned import connect_options
 from refk8s.core.apiserver.apply.track import with_managers, without_new_times
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.authorize.further import check_further, require_create
+from refk8s.core.apiserver.calls import Ask, Calls, Needed, Result, answered, begun
+from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.custom import definitions, objects
 from refk8s.core.apiserver.custom import versions as custom_versions
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.exchange import Exchange
-from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Outcome
+from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Outcome, Reader
 from refk8s.core.apiserver.strategy import Strategy, strategy_of
 from refk8s.core.apiserver.validation import (
     validate_approval_update,
@@ -51,6 +58,7 @@ from refk8s.core.apiserver.validation import (
     validate_update,
 )
 from refk8s.core.apiserver.warnings import warnings_of
+from refk8s.core.context import Instant
 from refk8s.core.store import Record
 from refk8s.core.value import evolve
 
@@ -70,6 +78,51 @@ def handle(exchange: Exchange) -> Outcome:
 def decide(exchange: Exchange) -> Outcome:
     """The stages after `authorize`, for requests that `http.receive` has authorized before it read
     the body."""
+    try:
+        outcome = _decide(exchange)
+    except Needed as needed:
+        if exchange.calls is None:
+            return decide(begun(exchange))
+        return Ask(needed.calls, exchange.request, exchange.calls)
+    return outcome if exchange.calls is None else _after_calls(outcome, exchange.calls)
+
+
+def resume(
+    ask: Ask, results: Sequence[Result], store: Reader, config: Config, now: Instant
+) -> Outcome:
+    """The outcome of the request on this state of the store, with the results of its calls
+    (CALL-1)."""
+    calls = answered(ask.known, ask.calls, results, now)
+    return decide(Exchange(ask.request, store, calls.context(), config, calls))
+
+
+def again(request: Request, calls: Calls) -> Ask:
+    """The request after a conflict: what other servers have answered is still known (CALL-3)."""
+    return Ask((), request, calls)
+
+
+def _after_calls(outcome: Outcome, calls: Calls) -> Outcome:
+    """The outcome with the warnings and annotations of other servers."""
+    warnings, annotations = tuple(calls.warnings), tuple(calls.annotations.items())
+
+    def with_those(response: Response) -> Response:
+        if not (warnings or annotations):
+            return response
+        return evolve(
+            response,
+            warnings=warnings + response.warnings,
+            annotations=annotations + response.annotations,
+        )
+
+    if isinstance(outcome, Response):
+        return with_those(outcome)
+    if not isinstance(outcome, Commit):
+        return outcome
+    inner = outcome.respond
+    return evolve(outcome, respond=lambda committed: with_those(inner(committed)), calls=calls)
+
+
+def _decide(exchange: Exchange) -> Outcome:
     request = exchange.request
     try:
         if request.resource.is_custom:
@@ -87,10 +140,10 @@ def _decide_custom(exchange: Exchange) -> Outcome:
     (CRD-3, CRD-4)."""
     store, request = exchange.store, exchange.request
     resource = definitions.current(request.resource, store)
-    shown: Any = custom_versions.Shown(store, resource)
+    shown: Any = custom_versions.Shown(store, resource, exchange.calls)
     request = evolve(request, resource=resource)
     outcome = _act(evolve(exchange, request=request, store=shown))
-    return custom_versions.outcome_of(resource, outcome)
+    return custom_versions.outcome_of(resource, outcome, exchange.calls)
 
 
 def _act(exchange: Exchange) -> Outcome:
@@ -112,7 +165,7 @@ def _act(exchange: Exchange) -> Outcome:
 # --- the verbs
 
 
-def _create(exchange: Exchange) -> Written:
+def _create(exchange: Exchange) -> Outcome:
     """POST: a new object with the initial status of its kind."""
     request, resource = exchange.request, exchange.request.resource
     if (answered_alone := _NOT_STORED.get(resource)) is not None:
@@ -134,8 +187,14 @@ def _create_as(
         obj = replace(obj, metadata=replace(obj.metadata, deletion_grace_period_seconds=seconds))
     else:
         obj = with_managers(request, None, obj, context)  # APPLY-12
-    admission = admit(exchange, obj, None)
+
+    def remake(changed: Any, before: Any) -> Any:
+        made = write.remake_new(request, strategy, changed, before)
+        return _defaulted(resource, made, None)
+
+    admission = admit(exchange, obj, None, remake)
     obj = admission.object
+    name = obj.metadata.name or ""
     restrict(request, obj, None, store)
     check_further(exchange, obj, None)
     write.check(resource, name, validate_create(request.requested_resource or resource, obj))
@@ -250,16 +309,23 @@ def _change(
     request, store = exchange.request, exchange.store
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
-    if request.subresource not in ("status", "approval"):
+    is_status = request.subresource in ("status", "approval")
+    if not is_status:
         new = _defaulted(resource, new, old)
     if not is_applied:
         new = with_managers(request, old, new, exchange.context)  # APPLY-12
-    admission = admit(exchange, new, old)
+
+    def remake(changed: Any, before: Any) -> Any:
+        write.identify(request, changed.metadata)
+        made = write.propose(request, strategy, old, changed)
+        metadata = replace(made.metadata, managed_fields=before.metadata.managed_fields)
+        made = replace(made, metadata=metadata)
+        return made if is_status else _defaulted(resource, made, old)
+
+    admission = admit(exchange, new, old, remake)
     restrict(request, admission.object, old, store)
     check_further(exchange, admission.object, old)
-    new = write.carry(
-        strategy, old, admission.object, is_status=request.subresource in ("status", "approval")
-    )
+    new = write.carry(strategy, old, admission.object, is_status=is_status)
     validate = _VALIDATE.get(request.subresource, validate_update)
     write.check(resource, request.name, validate(request.requested_resource or resource, new, old))
     charged = admission_check(exchange, new, old)
@@ -300,9 +366,28 @@ _VALIDATE = {
 def _connect(exchange: Exchange) -> Outcome:
     """A stream to a container: this only checks that the pod exists. The name of a proxy has a
     scheme and a port too (STREAM-11)."""
-    if exchange.request.subresource != "proxy":
-        read.find(exchange.request, exchange.store)
-    return Connect(exchange.request)
+    request = exchange.request
+    if request.subresource == "log":
+        read.find(request, exchange.store)
+        return Connect(request)
+    admit_body(exchange, CONNECT, connect_options(request))  # HOOK-12
+    if request.subresource != "proxy":
+        read.find(request, exchange.store)
+    return Connect(request)
+
+
+def _admitted(act: "Act") -> "Act":
+    """The same for a body that is not stored as it is: webhooks are asked about it first
+    (HOOK-12)."""
+
+    def act_on_admitted(exchange: Exchange) -> Outcome:
+        request = exchange.request
+        body = admit_body(exchange, CREATE, request.body)
+        if body is not request.body:
+            exchange = evolve(exchange, request=evolve(request, body=body))
+        return act(exchange)
+
+    return act_on_admitted
 
 
 # --- scale
@@ -353,6 +438,8 @@ def _rescale(
     managedFields of the object after an apply (APPLY-18)."""
     request, old = exchange.request, record.value
     strategy = strategy_of(request.resource)
+    scale = admit_scale(exchange, scale, subresources.scale_of(request.resource, old))
+    exchange = evolve(exchange, is_admitted=True)
     body = subresources.scaled(request.resource, old, scale)
     write.guard(request, strategy, record, body.metadata)
     if not is_applied:
@@ -394,9 +481,9 @@ _ACTS: dict[tuple[str, str], Act] = {
     ("patch", ""): _patch,
     ("delete", ""): deleting.delete,
     ("deletecollection", ""): deleting.delete_collection,
-    ("create", "binding"): subresources.bind,
-    ("create", "eviction"): subresources.evict,
-    ("create", "token"): subresources.request_token,
+    ("create", "binding"): _admitted(subresources.bind),
+    ("create", "eviction"): _admitted(subresources.evict),
+    ("create", "token"): _admitted(subresources.request_token),
     ("get", "scale"): _get_scale,
     ("update", "scale"): _update_scale,
     ("patch", "scale"): _patch_scale,
@@ -407,8 +494,8 @@ _ACTS: dict[tuple[str, str], Act] = {
     ("connect", "proxy"): _connect,
 }
 # Bodies that are answered and not stored (API-17, API-27).
-_NOT_STORED: dict[Resource, Callable[[Exchange], Written]] = {
-    resources.BINDINGS: subresources.bind,
+_NOT_STORED: dict[Resource, Act] = {
+    resources.BINDINGS: _admitted(subresources.bind),
     **dict.fromkeys(reviews.REVIEWS, reviews.review),
 }
 _PARTS: dict[str, Act] = {"get": read.get, "update": _update, "patch": _patch}
@@ -426,4 +513,4 @@ def _act_on_part(request: Request) -> Act:
     return act
 
 
-__all__ = ["authorize", "decide", "handle"]
+__all__ = ["again", "authorize", "decide", "handle", "resume"]

@@ -12,6 +12,7 @@ from refk8s.core import store
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.selector import FieldSelector, Selector
+from refk8s.core.apiserver.calls import Ask, Calls
 from refk8s.core.store import Committed, Record, Txn
 from refk8s.core.value import Value
 
@@ -25,13 +26,14 @@ class Commit(Value, frozen=True):
 
     The deletion of a collection has one transaction for each object (DEL-9): `rest` is the request
     for the next one, and its answer is the answer. After a conflict `again` is handled on the newer state; None means
-    the same request.
+    the same request. `calls`: what other servers have answered already, for the case of a conflict.
     """
 
     txn: Txn[Any]
     respond: Callable[[Committed[Any]], Response]
     rest: Request | None = None
     again: Request | None = None
+    calls: Calls | None = None
 
 
 class Stream(Value, frozen=True):
@@ -75,4 +77,4 @@ class Measure(Value, frozen=True):
     request: Request
 
 
-Outcome: TypeAlias = Response | Commit | Stream | Connect | Measure
+Outcome: TypeAlias = Response | Commit | Stream | Connect | Measure | Ask

@@ -7,7 +7,8 @@ Kubernetes API reference, "connect GET requests to proxy of Pod"; RFC 9110, sect
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from refk8s.core.api import status
@@ -103,6 +104,37 @@ def list_endpoints(
     """The ready endpoints for the service's port in the URL (STREAM-13): by name, or by number. Only
     endpoints that are pods of the service's namespace. Raises ApiError 503 for a port number that
     the service does not have."""
+    namespace = service.metadata.namespace
+    found = []
+    for endpoint, port in _ready(service, named, slices):
+        target = endpoint.target_ref
+        if (
+            target is not None
+            and target.kind == "Pod"
+            and target.name
+            and target.namespace in (None, "", namespace)
+        ):
+            address = endpoint.addresses[0]
+            found.append(Endpoint(target.name, target.uid or "", address, port))
+    return found
+
+
+def list_addresses(
+    service: Service, named: Named, slices: Iterable[EndpointSlice]
+) -> list[tuple[str, int]]:
+    """The (address, port) of each ready endpoint that is no pod, for the service's port. Raises
+    ApiError 503."""
+    return [
+        (endpoint.addresses[0], port)
+        for endpoint, port in _ready(service, named, slices)
+        if endpoint.target_ref is None or endpoint.target_ref.kind != "Pod"
+    ]
+
+
+def _ready(
+    service: Service, named: Named, slices: Iterable[EndpointSlice]
+) -> Iterator[tuple[Any, int]]:
+    """The ready endpoints for the service's port, each with its port number."""
     wanted = named.port
     if wanted.isascii() and wanted.isdigit():
         for port in service.spec.ports or ():
@@ -113,21 +145,14 @@ def list_endpoints(
             name = service.metadata.name
             words = f"no service port {wanted} found for service {status.show(name)}"
             raise ApiError(status.unavailable(words))
-    found = []
     for one in slices:
         numbers = [
             port.port for port in one.ports or () if (port.name or "") == wanted and port.port
         ]
         for endpoint in one.endpoints or ():
             is_ready = endpoint.conditions is None or endpoint.conditions.ready is not False
-            target = endpoint.target_ref
-            if not (numbers and is_ready and target is not None and endpoint.addresses):
-                continue
-            namespace = service.metadata.namespace
-            if target.kind == "Pod" and target.name and target.namespace in (None, "", namespace):
-                address = endpoint.addresses[0]
-                found.append(Endpoint(target.name, target.uid or "", address, numbers[0]))
-    return found
+            if numbers and is_ready and endpoint.addresses:
+                yield endpoint, numbers[0]
 
 
 def is_endpoint_of(endpoint: Endpoint, pod: Pod) -> bool:

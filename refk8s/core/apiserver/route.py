@@ -25,7 +25,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.custom.definitions import find_custom
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.apiserver.parameters import get_number, is_true
+from refk8s.core.apiserver.parameters import get_number, get_seconds, is_true
 from refk8s.core.apiserver.read import invalid_options
 from refk8s.core.memo import remember
 from refk8s.core.value import Value, evolve, field
@@ -368,6 +368,7 @@ def _write_options(
             field_manager=manager,
             field_validation=validation,
             force=force,
+            timeout_seconds=get_seconds(values, "timeout"),
         )
 
     return read

@@ -15,16 +15,19 @@ Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detectio
 "Watch bookmarks"; KEP-3157 "Watch-list".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from refk8s.core.api import status
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.custom.versions import shown_change
+from refk8s.core.apiserver.calls import Calls
+from refk8s.core.apiserver.custom.conversion import is_by_webhook
+from refk8s.core.apiserver.custom.definitions import current
+from refk8s.core.apiserver.custom.versions import shown_changes
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.lifecycle import stamp
-from refk8s.core.apiserver.outcome import Stream
+from refk8s.core.apiserver.outcome import Reader, Stream
 from refk8s.core.apiserver.read import check_reached, check_watch_options, parse_revision
 from refk8s.core.apiserver.selection import select
 from refk8s.core.apiserver.strategy import indexed_fields
@@ -123,12 +126,13 @@ def initial_events(stream: Stream) -> tuple[WatchEvent, ...]:
 
 
 def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, ...]:
-    """The events of these changes for this watch, in their order (WATCHAPI-5, WATCHAPI-6)."""
+    """The events of these changes for this watch, in their order (WATCHAPI-5, WATCHAPI-6). Changes
+    that a webhook converts are `converted` already."""
     prefix, matches, floor = stream.prefix, stream.matches, stream.floor
-    if stream.resource.is_custom:
-        changes = [
-            shown_change(stream.resource, one) for one in changes if one.key.startswith(prefix)
-        ]
+    if stream.resource.is_custom and not is_converted(stream):
+        changes = shown_changes(
+            stream.resource, [one for one in changes if one.key.startswith(prefix)]
+        )
     found: list[WatchEvent] = []
     for change in changes:
         if change.revision <= floor or not change.key.startswith(prefix):
@@ -148,6 +152,21 @@ def events(stream: Stream, changes: Iterable[Change[Any]]) -> tuple[WatchEvent, 
                 WatchEvent(DELETED, stamp(previous.value, change.revision), change.revision)
             )
     return _in_version(stream, found)
+
+
+def is_converted(stream: Stream) -> bool:
+    """Whether the changes of this watch must be `converted` before there are events (CRD-27)."""
+    return stream.resource.is_custom and is_by_webhook(stream.resource)
+
+
+def converted(
+    stream: Stream, changes: Sequence[Change[Any]], calls: Calls | None, store: Reader
+) -> tuple[Change[Any], ...]:
+    """The changes of this watch in its version, as the present definition converts them. Raises
+    ApiError; Needed."""
+    resource = current(stream.resource, store)
+    mine = [one for one in changes if one.key.startswith(stream.prefix)]
+    return shown_changes(resource, mine, calls)
 
 
 def _in_version(stream: Stream, found: list[WatchEvent]) -> tuple[WatchEvent, ...]:

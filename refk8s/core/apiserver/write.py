@@ -304,6 +304,37 @@ def begin(strategy: Strategy, obj: Any, namespace: str, name: str, context: Cont
     return replace(obj, metadata=metadata)
 
 
+def remake_new(request: Request, strategy: Strategy, obj: Any, before: Any) -> Any:
+    """A new object that a webhook has changed: it has the fields again that only the API server
+    sets, as before (HOOK-9). Raises ApiError 400 for another namespace or name than the request
+    has."""
+    resource, own = request.resource, before.metadata
+    identify_new(evolve(request, body=obj))
+    metadata = replace(
+        obj.metadata,
+        name=obj.metadata.name or own.name,
+        namespace=own.namespace,
+        **{field: getattr(own, field) for field in _SET_BY_THE_SERVER},
+    )
+    if resource.is_custom:
+        return objects.begin(resource, obj, metadata)
+    if resource.has_status and not strategy.created_with_status:
+        return replace(obj, metadata=metadata, status=before.status)
+    return replace(obj, metadata=metadata)
+
+
+_SET_BY_THE_SERVER = (
+    "uid",
+    "creation_timestamp",
+    "generation",
+    "resource_version",
+    "deletion_timestamp",
+    "deletion_grace_period_seconds",
+    "self_link",
+    "managed_fields",
+)
+
+
 def carry(strategy: Strategy, old: Any, new: Any, is_status: bool = False) -> Any:
     """A changed object: the API server's metadata are kept, and the generation is raised if the
     desired state changes (API-1, API-5). A write of the status never raises it, although a

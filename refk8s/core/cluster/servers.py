@@ -1,5 +1,5 @@
 """The API servers of a cluster: on which state each of them decides a request. Rules CLUSTER-10,
-CLUSTER-15 ... CLUSTER-17 (spec/cluster.md), LIST-14 (spec/watch_api.md).
+CLUSTER-15 ... CLUSTER-18 (spec/cluster.md), LIST-14 (spec/watch_api.md).
 
 An API server has the store's state in memory, and this memory may be behind the store
 (`Cluster.caches`). It decides a request as refk8s/components/apiserver.py does on a shared store:
@@ -16,13 +16,15 @@ the store later is the same as a request that arrives later.
 from typing import Any
 
 from refk8s.core.api.request import Request, Response
+from refk8s.core.apiserver.calls import Ask
+from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.freshness import is_final, reads_latest
-from refk8s.core.apiserver.handle import handle
+from refk8s.core.apiserver.handle import again, handle, resume
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit, Outcome
 from refk8s.core.cluster.messages import refusal
-from refk8s.core.cluster.state import Cache, Cluster
+from refk8s.core.cluster.state import Asked, Cache, Cluster
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.machine import Impossible
 from refk8s.core.store import Committed, History, commit
@@ -45,12 +47,17 @@ class Decided(Value, frozen=True, eq=False):
 
 
 def submit(cluster: Cluster, request: Request, server: int = 0) -> tuple[Cluster, Response]:
-    """An API server carries out a request at once. If this one cannot, another one does whose
-    memory is current."""
-    if not is_able(cluster, server):
-        decided = _carry_out_on_newest(cluster, server, request)
-    else:
-        decided = carry_out(cluster, request, server)
+    """An API server carries out a request at once, also if other servers must be asked. If this one
+    cannot, another one does whose memory is current."""
+    asked: Asked | None = None
+    while True:
+        if not is_able(cluster, server):
+            decided = _carry_out_on_newest(cluster, server, request, asked)
+        else:
+            decided = carry_out(cluster, request, server, asked)
+        if not isinstance(decided.outcome, Ask):
+            break
+        asked = call(decided.cluster, decided.outcome)[0]
     if not isinstance(decided.outcome, Response):
         raise Impossible(f"{request.verb} of {request.resource.plural} is not answered at once")
     return decided.cluster, decided.outcome
@@ -62,9 +69,21 @@ def is_able(cluster: Cluster, server: int) -> bool:
     return server not in cluster.down and (cache is None or cache.until <= cluster.now)
 
 
-def carry_out(cluster: Cluster, request: Request, server: int) -> Decided:
-    """Decide the request at this API server, and commit its transaction."""
-    decided = decide(cluster, request, server)
+def call(cluster: Cluster, ask: Ask) -> tuple[Asked, Instant]:
+    """The calls of a request are made: their results, and when the last of them is there."""
+    if cluster.webhooks is None:
+        raise Impossible("a request needs webhooks, and there are none")
+    answers = [cluster.webhooks.answer(one, cluster.now) for one in ask.calls]
+    until = max([cluster.now, *[at for at, _ in answers]])
+    return Asked(ask, tuple([result for _, result in answers])), until
+
+
+def carry_out(
+    cluster: Cluster, request: Request, server: int, asked: Asked | None = None
+) -> Decided:
+    """Decide the request at this API server, and commit its transaction. `asked`: what other servers
+    have answered."""
+    decided = decide(cluster, request, server, asked)
     outcome = decided.outcome
     if not isinstance(outcome, Commit):
         return decided
@@ -78,30 +97,39 @@ def carry_out(cluster: Cluster, request: Request, server: int) -> Decided:
             return _wait(cluster, cache)  # for the outcome of the first transaction
     history, result = commit(cluster.history, outcome.txn, stamp)
     if not isinstance(result, Committed):  # API-9: it is decided again on the newer state
-        decided = _refresh(cluster, request, server)
+        known = None if outcome.calls is None else Asked(again(request, outcome.calls), ())
+        decided = _refresh(cluster, request, server, known)
         if isinstance(decided.outcome, Commit):
             return _commit(decided.cluster, decided.outcome, server)
         return decided
     return _conclude(cluster, outcome, server, history, result)
 
 
-def decide(cluster: Cluster, request: Request, server: int) -> Decided:
+def decide(cluster: Cluster, request: Request, server: int, asked: Asked | None = None) -> Decided:
     """LIST-14: decide the request on a state that is new enough."""
     cache = cluster.caches.get(server)
     if cache is None:
-        return _decide_on_newest(cluster, request)
+        return _decide_on_newest(cluster, request, asked)
     if not reads_latest(request):
-        outcome = handle(Exchange(request, cache.history, cluster.context()))
+        outcome = _decide_on(cluster, cache.history, request, asked)
         if isinstance(outcome, Commit) or is_final(request, outcome):
             return Decided(cluster, outcome)
-    return _refresh(cluster, request, server)
+    return _refresh(cluster, request, server, asked)
 
 
-def _refresh(cluster: Cluster, request: Request, server: int) -> Decided:
+def _decide_on(
+    cluster: Cluster, history: History[Any], request: Request, asked: Asked | None
+) -> Outcome:
+    if asked is None:
+        return handle(Exchange(request, history, cluster.context()))
+    return resume(asked.ask, asked.results, history, DEFAULT_CONFIG, cluster.now)
+
+
+def _refresh(cluster: Cluster, request: Request, server: int, asked: Asked | None) -> Decided:
     """Decide the request after the memory of the API server has caught up with the store."""
     cache = cluster.caches[server]
     if cache.until <= cluster.now:
-        return _decide_on_newest(catch_up(cluster, server), request)
+        return _decide_on_newest(catch_up(cluster, server), request, asked)
     return _refused(cluster) if cache.is_cut_off else _wait(cluster, cache)
 
 
@@ -123,12 +151,14 @@ def catch_up(cluster: Cluster, server: int) -> Cluster:
     return evolve(cluster, caches=cluster.caches.delete(server))
 
 
-def _decide_on_newest(cluster: Cluster, request: Request) -> Decided:
-    return Decided(cluster, handle(Exchange(request, cluster.history, cluster.context())))
+def _decide_on_newest(cluster: Cluster, request: Request, asked: Asked | None) -> Decided:
+    return Decided(cluster, _decide_on(cluster, cluster.history, request, asked))
 
 
-def _carry_out_on_newest(cluster: Cluster, server: int, request: Request) -> Decided:
-    decided = _decide_on_newest(cluster, request)
+def _carry_out_on_newest(
+    cluster: Cluster, server: int, request: Request, asked: Asked | None = None
+) -> Decided:
+    decided = _decide_on_newest(cluster, request, asked)
     if isinstance(decided.outcome, Commit):
         return _commit(cluster, decided.outcome, server)
     return decided

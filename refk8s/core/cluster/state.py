@@ -1,4 +1,4 @@
-"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-17 (spec/cluster.md).
+"""The state of the whole cluster, as one value. Rules CLUSTER-1 ... CLUSTER-18 (spec/cluster.md).
 
 `enabled.py` lists the actions that are possible in a state, `step.py` carries one out.
 
@@ -10,6 +10,7 @@
     flying       requests in transit to the API server, and responses in transit back
     watches      open watches, each a cursor into the history: its lag is a number, without a queue
     operations   operations of container runtimes without a result so far
+    webhooks     the servers outside of the cluster that requests ask
     held         the delayed channels, and the end of each delay
     worlds       the container runtime of each node
     rules        what each proxy has programmed
@@ -30,6 +31,8 @@ from refk8s.core.actions import (
     Channel,
 )
 from refk8s.core.api.request import Request, Response, WatchEvent
+from refk8s.core.apiserver.calls import Ask, Call
+from refk8s.core.apiserver.calls import Result as CallResult
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.context import Chance, Context, Instant, SeededChance
 from refk8s.core.machine import AnyMachine, Event
@@ -56,6 +59,24 @@ class World(Protocol):
         """The runtime after a fault of this name, and the uids of pods whose containers changed."""
 
 
+class Webhooks(Protocol):
+    """The servers outside of the cluster that requests ask (CLUSTER-18): a function, so that a run
+    is repeatable."""
+
+    def answer(self, call: Call, now: Instant) -> tuple[Instant, CallResult]:
+        """When the call ends that is made now, and how."""
+
+    def complaints(self, obj: Any) -> tuple[str, ...]:
+        """Why these servers would not have let this object be stored as it is; for laws."""
+
+
+class Asked(Value, frozen=True, eq=False):
+    """What other servers have answered to the calls of a request."""
+
+    ask: Ask
+    results: tuple[CallResult, ...]
+
+
 class Flying(Value, frozen=True, eq=False):
     """A request in transit (answer None), or its response."""
 
@@ -63,6 +84,7 @@ class Flying(Value, frozen=True, eq=False):
     answer: Response | None = None
     watch: bool = False
     given_up: bool = False
+    asked: Asked | None = None
 
 
 class Cursor(Value, frozen=True, eq=False):
@@ -115,6 +137,7 @@ class Cluster(Value, frozen=True, eq=False):
     now: Instant
     history: History[Any] = EMPTY
     apiservers: int = 1
+    webhooks: Webhooks | None = None  # constant
     caches: Map[int, Cache] = field(default_factory=Map)
     down: Map[int, Instant] = field(default_factory=Map)
     components: Map[str, Component] = field(default_factory=Map)
@@ -158,10 +181,16 @@ def begin(
     seed: bytes,
     now: Instant,
     apiservers: int = 1,
+    webhooks: Webhooks | None = None,
 ) -> Cluster:
     """A cluster with an empty store, before its components start (see `start_all`)."""
     return Cluster(
-        machines=dict(machines), seed=seed, now=now, worlds=Map(worlds), apiservers=apiservers
+        machines=dict(machines),
+        seed=seed,
+        now=now,
+        worlds=Map(worlds),
+        apiservers=apiservers,
+        webhooks=webhooks,
     )
 
 

@@ -39,9 +39,10 @@ from refk8s.core.actions import (
     Wake,
 )
 from refk8s.core.api.request import Request, Response
+from refk8s.core.apiserver.calls import Ask
 from refk8s.core.cluster.component import handle_event, is_alive, own_channel, resume, start
 from refk8s.core.cluster.messages import COMPACTED, deliver, no_answer, open_cursor, refusal
-from refk8s.core.cluster.servers import carry_out, catch_up, decide, submit
+from refk8s.core.cluster.servers import call, carry_out, catch_up, decide, submit
 from refk8s.core.cluster.state import (
     Cache,
     Cluster,
@@ -204,7 +205,13 @@ def _arrive(cluster: Cluster, channel: Channel) -> Cluster:
     flying = _get(cluster.flying, channel)
     if flying.watch:
         return _open_watch(cluster, channel, flying.request)
-    decided = carry_out(cluster, flying.request, server_of(cluster, channel))
+    server = server_of(cluster, channel)
+    decided = carry_out(cluster, flying.request, server, flying.asked)
+    if isinstance(decided.outcome, Ask):  # it arrives again with the results of its calls
+        asked, until = call(decided.cluster, decided.outcome)
+        waiting = evolve(flying, asked=asked)
+        cluster = evolve(decided.cluster, flying=decided.cluster.flying.set(channel, waiting))
+        return _hold(cluster, channel, until)
     if decided.outcome is not None and not isinstance(decided.outcome, Response):
         words = f"{flying.request.verb} of {flying.request.resource.plural}"
         raise Impossible(f"{words} is a stream")

@@ -25,7 +25,7 @@ from refk8s.core.api.custom import (
     NAMES_ACCEPTED,
     TERMINATING,
     has_condition,
-    resources_of,
+    resource_to_list,
 )
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
@@ -257,7 +257,7 @@ def _write_status(crd: Any, status: Any, because: str) -> tuple[Request, ...]:
 
 def _delete_objects(crd: Any, key: Key, memory: Memory, now: Instant) -> Plan:
     """List the objects, delete them, and remove the finalizer when none is left (CRD-15)."""
-    served = resources_of(crd)
+    served = resource_to_list(crd)
     remaining = memory.remaining.get(key)
     is_known = remaining is not None and remaining.uid == crd.metadata.uid
     # nothing is created any more, so no objects once are none for ever
@@ -265,7 +265,7 @@ def _delete_objects(crd: Any, key: Key, memory: Memory, now: Instant) -> Plan:
         if served:
             question = Request(
                 "list",
-                served[0],
+                served,
                 options=_uid_option(crd),
                 because=f"definition {key} is being deleted",
             )
@@ -277,7 +277,7 @@ def _delete_objects(crd: Any, key: Key, memory: Memory, now: Instant) -> Plan:
     if remaining.count < 0:
         return Plan(wake_at=remaining.at)
     if remaining.count:
-        return _deletions(crd, served[0] if served else None, remaining, key, memory, now)
+        return _deletions(crd, served, remaining, key, memory, now)
     finalizers = [one for one in crd.metadata.finalizers or () if one != CLEANUP_FINALIZER]
     metadata = replace(crd.metadata, finalizers=tuple(finalizers) or None)
     body = replace(crd, metadata=metadata)

@@ -8,7 +8,7 @@ served. Source: design proposal "Garbage collection" (monitors follow discovery)
 
 from immutables import Map
 
-from refk8s.core.api.custom import resources_of
+from refk8s.core.api.custom import resource_to_list, resources_of
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from refk8s.core.loop import informer as informers
 from refk8s.core.loop.draft import Draft
@@ -24,11 +24,9 @@ def by_group() -> Index:
 
 
 def custom_resources(view: View) -> tuple[Resource, ...]:
-    """Of every definition that is served, the resource in its preferred version."""
-    found: list[Resource] = []
-    for crd in view.list(CUSTOM_RESOURCE_DEFINITIONS):
-        found += resources_of(crd)[:1]
-    return tuple(found)
+    """Of every definition that is served, the resource whose objects need no conversion."""
+    found = [resource_to_list(crd) for crd in view.list(CUSTOM_RESOURCE_DEFINITIONS)]
+    return tuple([one for one in found if one is not None])
 
 
 def custom_by_kind(view: View, api_version: str, kind: str) -> Resource | None:
@@ -46,11 +44,10 @@ def newest(view: View, resource: Resource) -> Resource:
     """A custom resource as the view now shows its definition: in the same version if that is
     served, else in the preferred one. Itself if it is not served."""
     crd = view.get(CUSTOM_RESOURCE_DEFINITIONS, f"{resource.plural}.{resource.group}")
-    served = resources_of(crd) if crd is not None else ()
-    for one in served:
+    for one in resources_of(crd) if crd is not None else ():
         if one.version == resource.version:
             return one
-    return served[0] if served else resource
+    return (resource_to_list(crd) if crd is not None else None) or resource
 
 
 def follow_definitions(draft: Draft) -> list[Informer]:

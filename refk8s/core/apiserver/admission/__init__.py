@@ -12,8 +12,9 @@ does not change an object that it cannot interpret (ADM-11); validation, which f
 
 What a kubelet may write is checked after these stages, by node_restriction.py.
 
-Source: Kubernetes documentation, "Admission Control in Kubernetes". Left out, for now: webhooks and
-admission policies. Each will be a stage of the table below.
+The order is upstream's: the stages of the table, mutating webhooks, validation, the checks of the
+table, PodSecurity, validating webhooks, quotas. Source: Kubernetes documentation, "Admission Control
+in Kubernetes". Left out, for now: admission policies.
 """
 
 from collections.abc import Callable
@@ -37,8 +38,12 @@ from refk8s.core.apiserver.admission import (
     resource_quota,
     runtime_class,
     storage,
+    webhooks,
 )
+from refk8s.core.apiserver.admission.matching import CREATE, DELETE, UPDATE, AdmissionRequest
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
+from refk8s.core.apiserver.admission.versioned import admission_request, as_sent
+from refk8s.core.apiserver.admission.webhooks import Remake, same
 from refk8s.core.apiserver.custom.definitions import definition_of
 from refk8s.core.apiserver.custom.objects import guard_definition
 from refk8s.core.apiserver.outcome import Reader
@@ -48,7 +53,16 @@ from refk8s.core.store import Compare, Delete, Put
 if TYPE_CHECKING:
     from refk8s.core.apiserver.exchange import Exchange
 
-__all__ = ["Admission", "AdmissionConfig", "admit", "check", "removed"]
+__all__ = [
+    "Admission",
+    "AdmissionConfig",
+    "admit",
+    "admit_body",
+    "admit_delete",
+    "admit_scale",
+    "check",
+    "removed",
+]
 
 
 Stage = Callable[[Request, Any, Any, Reader, Context], Any]
@@ -84,13 +98,14 @@ _CHECKS: dict[tuple[Resource, str], tuple[Check, ...]] = {
 }
 
 
-def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
+def admit(exchange: "Exchange", new: Any, old: Any, remake: Remake = same) -> Admission:
     """The object to store, and what is written with it. Raises ApiError 403, 404 or 422 to reject
-    it.
+    it; Needed, if a webhook must be asked.
 
-    `old` is None on create. `new` is defaulted and has its name and uid.
+    `old` is None on create. `new` is defaulted and has its name and uid. `remake` makes such an
+    object of one that a webhook has changed.
     """
-    request, store, context = exchange.request, exchange.store, exchange.context
+    request, store = exchange.request, exchange.store
     resource = request.resource
     compares: tuple[Compare, ...] = ()
     if old is None and resource.namespaced:
@@ -98,27 +113,90 @@ def admit(exchange: "Exchange", new: Any, old: Any) -> Admission:
     if resource.is_custom:
         record = definition_of(resource, store)
         name = new.metadata.name or ""
-        return Admission(
-            new, compares + guard_definition(resource, name, record, is_new=old is None)
-        )
-    if request.subresource:
-        if resource == resources.CERTIFICATE_SIGNING_REQUESTS:
-            return Admission(certificates.admit_conditions(new, old, context), compares)
-        if resource == resources.PERSISTENT_VOLUMES:
-            return Admission(storage.admit_volume_status(new, old, context), compares)
-        if request.subresource not in ("ephemeralcontainers", "resize"):
-            return Admission(new, compares)
-    for stage in _STAGES.get(resource, ()):
-        new = stage(request, new, old, store, context)
-    if resource == resources.SERVICES:
-        admission = allocate.allocate(new, old, store, context, exchange.config.admission)
+        compares += guard_definition(resource, name, record, is_new=old is None)
+    new = _built_in(exchange, new, old)
+    if not exchange.is_admitted:
+        new = _mutated(exchange, new, old, remake)
+    if resource == resources.SERVICES and not request.subresource:
+        admission = allocate.allocate(new, old, store, exchange.context, exchange.config.admission)
         return Admission(admission.object, compares + admission.compares, admission.writes)
     return Admission(new, compares)
 
 
+def _built_in(exchange: "Exchange", new: Any, old: Any) -> Any:
+    """The object after the stages of this table. They run once more after a webhook has changed
+    it."""
+    request, store, context = exchange.request, exchange.store, exchange.context
+    resource = request.resource
+    if resource.is_custom:
+        return new
+    if request.subresource:
+        if resource == resources.CERTIFICATE_SIGNING_REQUESTS:
+            return certificates.admit_conditions(new, old, context)
+        if resource == resources.PERSISTENT_VOLUMES:
+            return storage.admit_volume_status(new, old, context)
+        if request.subresource not in ("ephemeralcontainers", "resize"):
+            return new
+    for stage in _STAGES.get(resource, ()):
+        new = stage(request, new, old, store, context)
+    return new
+
+
+def _mutated(exchange: "Exchange", new: Any, old: Any, remake: Remake) -> Any:
+    """The object after the mutating webhooks (HOOK-9)."""
+    is_new, request = old is None, exchange.request
+    operation = CREATE if is_new else UPDATE
+    metadata = getattr(request.body, "metadata", None)
+    is_named = bool(request.name or getattr(metadata, "name", None))
+
+    def request_of(obj: Any) -> AdmissionRequest:
+        shown = as_sent(obj, is_named) if is_new else obj
+        return admission_request(exchange, operation, shown, old)
+
+    return webhooks.mutate(
+        exchange,
+        new,
+        request_of,
+        remake,
+        lambda obj: _built_in(exchange, obj, old),
+    )
+
+
+def admit_scale(exchange: "Exchange", new: Any, old: Any) -> Any:
+    """A Scale to write, after webhooks have been asked about it. Raises ApiError."""
+    return _asked(exchange, UPDATE, new, old)
+
+
+def admit_body(exchange: "Exchange", operation: str, body: Any) -> Any:
+    """The body of a request that stores no object of its own (a Binding, an Eviction, the options
+    of a stream), after webhooks have been asked about it. Raises ApiError."""
+    return _asked(exchange, operation, body, None)
+
+
+def admit_delete(exchange: "Exchange", old: Any, *, is_one_of_many: bool = False) -> None:
+    """Ask the webhooks about the deletion of an object (HOOK-12). Raises ApiError. As upstream, one
+    of a collection has no name in the request."""
+    _asked(exchange, DELETE, None, old, "" if is_one_of_many else None)
+
+
+def _asked(
+    exchange: "Exchange", operation: str, new: Any, old: Any, name: str | None = None
+) -> Any:
+    new = webhooks.mutate(
+        exchange,
+        new,
+        lambda obj: admission_request(exchange, operation, obj, old, name),
+        same,
+        lambda obj: obj,
+    )
+    webhooks.validate(exchange, lambda: admission_request(exchange, operation, new, old, name))
+    return new
+
+
 def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
     """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41,
-    PSA-4). Returns warnings, and the compares and writes that charge it to quotas (QUOTA-2), which
+    PSA-4), or what a webhook says (HOOK-11). Returns warnings, and the compares and writes that charge
+    it to quotas (QUOTA-2), which
     comes last."""
     request = exchange.request
     for refuse in _CHECKS.get((request.resource, request.subresource), ()):
@@ -129,6 +207,9 @@ def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
         from refk8s.core.apiserver.admission.pod_security import enforce
 
         warnings = enforce.check(exchange, new, old)
+    if not exchange.is_admitted:
+        operation = CREATE if old is None else UPDATE
+        webhooks.validate(exchange, lambda: admission_request(exchange, operation, new, old))
     compares, writes = resource_quota.charge(request, new, old, exchange.store)
     return Admission(new, compares, writes, warnings)
 

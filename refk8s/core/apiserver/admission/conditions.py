@@ -7,20 +7,14 @@ Source: Kubernetes documentation, "Dynamic Admission Control" (Matching requests
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from refk8s.core.api.codec import to_tree
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
-from refk8s.core.apiserver.cel.admission import (
-    MATCH_CONDITION,
-    Environment,
-    compile_condition,
-)
-from refk8s.core.apiserver.cel.environment import InvalidExpression
-from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
-from refk8s.core.apiserver.cel.syntax import Node
-from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
+
+if TYPE_CHECKING:  # expressions are loaded with the first condition
+    from refk8s.core.apiserver.cel.admission import Environment
 
 CONDITIONS_UNITS_MAX: Final = 50_000
 """What the match conditions of one webhook or policy may cost together: about a twentieth of a
@@ -37,7 +31,7 @@ class Conditions:
     __slots__ = ("environment", "texts")
 
     def __init__(
-        self, conditions: Iterable[Any] | None, environment: Environment = MATCH_CONDITION
+        self, conditions: Iterable[Any] | None, environment: Environment | None = None
     ) -> None:
         self.texts = tuple([one.expression for one in conditions or ()])
         self.environment = environment
@@ -45,6 +39,10 @@ class Conditions:
     def hold(self, variables: Mapping[str, Any]) -> bool:
         """Whether no condition is false. A false one decides, even if another has no value. Raises
         ConditionsFailed."""
+        from refk8s.core.apiserver.cel.environment import InvalidExpression
+        from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
+        from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
+
         budget, problems = Budget(CONDITIONS_UNITS_MAX), []
         for text in self.texts:
             try:
@@ -64,8 +62,10 @@ class Conditions:
         return True
 
 
-def _compiled(text: str, environment: Environment) -> Node:
-    return compile_condition(text.strip(), environment).node
+def _compiled(text: str, environment: Environment | None) -> Any:
+    from refk8s.core.apiserver.cel.admission import MATCH_CONDITION, compile_condition
+
+    return compile_condition(text.strip(), environment or MATCH_CONDITION).node
 
 
 def variables_of(request: AdmissionRequest, resource: Resource) -> dict[str, Any]:

@@ -31,16 +31,25 @@ DELETE: Final = "DELETE"
 CONNECT: Final = "CONNECT"
 ANY: Final = "*"
 
-CONFIGURATIONS: Final = frozenset((
-    resources.MUTATING_WEBHOOK_CONFIGURATIONS.prefix,
-    resources.VALIDATING_WEBHOOK_CONFIGURATIONS.prefix,
-    resources.VALIDATING_ADMISSION_POLICIES.prefix,
-    resources.VALIDATING_ADMISSION_POLICY_BINDINGS.prefix,
-    resources.MUTATING_ADMISSION_POLICIES.prefix,
-    resources.MUTATING_ADMISSION_POLICY_BINDINGS.prefix,
-))  # fmt: skip
-"""Resources whose objects no webhook and no policy is asked about, so that a wrong one can always
-be removed (MATCH-4)."""
+EXEMPT: Final = frozenset([
+    one.prefix
+    for one in (
+        resources.MUTATING_WEBHOOK_CONFIGURATIONS,
+        resources.VALIDATING_WEBHOOK_CONFIGURATIONS,
+        resources.VALIDATING_ADMISSION_POLICIES,
+        resources.VALIDATING_ADMISSION_POLICY_BINDINGS,
+        resources.MUTATING_ADMISSION_POLICIES,
+        resources.MUTATING_ADMISSION_POLICY_BINDINGS,
+        resources.TOKEN_REVIEWS,
+        resources.SELF_SUBJECT_REVIEWS,
+        resources.SUBJECT_ACCESS_REVIEWS,
+        resources.LOCAL_SUBJECT_ACCESS_REVIEWS,
+        resources.SELF_SUBJECT_ACCESS_REVIEWS,
+        resources.SELF_SUBJECT_RULES_REVIEWS,
+    )
+])  # fmt: skip
+"""Resources that no webhook and no policy is asked about: so a wrong one can always be removed, and
+none prevents that users are authenticated and authorized (MATCH-4)."""
 
 
 class AdmissionRequest(Value, frozen=True, eq=False):

@@ -231,9 +231,6 @@ def _conversion(conversion: CustomResourceConversion | None) -> Causes:
     elif not any(version in REVIEW_VERSIONS for version in reviewed):
         words = "must include at least one of v1, v1beta1"
         causes.append(invalid(versions_at, list(reviewed), words))
-    if not causes:
-        words = "conversion by webhook is not supported yet"
-        causes.append(forbidden(f"{at}.strategy", words))
     return causes
 
 

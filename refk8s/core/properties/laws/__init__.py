@@ -50,10 +50,11 @@ from refk8s.core.properties.laws import (
     store,
     volume_binding,
     watch,
+    webhooks,
 )
 
 OF_CHANGES: tuple[Law, ...] = (
-    *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
+    *webhooks.OF_CHANGES, *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
     *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
     *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES,
