@@ -326,3 +326,39 @@ def test_cel_8_the_authorizer_is_asked_for_the_user_or_an_account():
     assert not asked
     with pytest.raises(CelError):
         value("authorizer.group('').resource('').check('get').allowed()", **known)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("object.spec.replicas", "int"), ("object.metadata.creationTimestamp", "google.protobuf.Timestamp"), ("object.metadata.labels.x", "string"), ("object.spec.template.spec.containers", "list(Container)"), ("object.spec.strategy.rollingUpdate.maxSurge", "dyn")],
+)  # fmt: skip
+def test_cel_9_a_built_in_kind_has_the_fields_of_its_record(text, kind):
+    from refk8s.core.api.apps_v1 import Deployment
+    from refk8s.core.apiserver.cel.records import record_type
+
+    assert str(check(parse(text), {"object": record_type(Deployment)}).type) == kind
+    with pytest.raises(CelTypeError, match="undefined field 'none'"):
+        check(parse("object.spec.none"), {"object": record_type(Deployment)})
+
+
+def test_cel_3_sets_and_lists_of_type_map_are_joined_by_their_items():
+    from refk8s.core.apiserver.cel.values import Unordered
+
+    some, more = Unordered(["a", "b"]), Unordered(["b", "c"])
+    assert value("some + more", some=some, more=more) == ["a", "b", "c"]
+    assert value("some + more == ['c', 'b', 'a'] + []", some=some, more=more) is False
+    maps = Unordered([{"k": 1, "v": "x"}, {"k": 2}], ("k",))
+    others = Unordered([{"k": 2, "v": "y"}, {"k": 3}], ("k",))
+    found = value("(maps + others).map(one, [one.k, one.?v.orValue('')])", maps=maps, others=others)
+    assert found == [[1, "x"], [2, "y"], [3, ""]]
+    assert value("maps + maps == maps", maps=maps)
+
+
+def test_cel_3_parts_of_times_are_those_of_a_zone():
+    moment = "timestamp('2026-07-01T23:30:00Z')"
+    assert value(f"{moment}.getHours('Europe/Berlin')") == 1
+    assert value(f"{moment}.getDate('Europe/Berlin')") == 2
+    assert value(f"{moment}.getHours('-02:30')") == 21 and value(f"{moment}.getHours()") == 23
+    for zone in ("Nowhere/At_All", "../../etc/passwd", "/etc/localtime", "", "a\\u0000b"):
+        with pytest.raises(CelError):
+            value(f"{moment}.getHours('{zone}')")

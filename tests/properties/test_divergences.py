@@ -151,34 +151,6 @@ def test_d_19_only_what_is_generally_available_is_served():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
 
 
-def test_d_37_sets_are_joined_as_lists():
-    items = {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"}
-    spec = {**items, "maxItems": 3, "x-kubernetes-validations": [{"rule": "size(self + self) < 3"}]}
-    schema = {"type": "object", "properties": {"spec": spec}}
-    world = CustomWorld(a_definition(a_version(schema)))
-    assert world.put_gadget("a", spec=["a"])[0] == 201
-    assert world.put_gadget("b", spec=["a", "b"])[0] == 422  # the union has two items
-
-
-def test_d_20_webhooks_and_policies_are_kept_and_do_nothing():
-    world = World()
-    rule = {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "operations": ["CREATE"],
-        "resources": ["pods"],
-    }
-    webhook = {
-        "name": "a.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"}, "rules": [rule],
-        "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
-    }  # fmt: skip
-    guard = a_manifest("ValidatingWebhookConfiguration")
-    guard |= {"apiVersion": "admissionregistration.k8s.io/v1", "webhooks": [webhook]}
-    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-    assert posted(world, path, guard)[0] == 201
-    assert posted(world, PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}))[0] == 201
-
-
 def test_d_170_the_mode_audit_has_no_effect():
     labels = {"pod-security.kubernetes.io/audit": "restricted"}
     world = World(namespaces=())

@@ -21,7 +21,7 @@ the newer state (API-9). A client's mistake is returned as a Status and never ra
 exception.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -82,8 +82,11 @@ def decide(exchange: Exchange) -> Outcome:
         outcome = _decide(exchange)
     except Needed as needed:
         if exchange.calls is None:
+            exchange.notes.clear()
             return decide(begun(exchange))
         return Ask(needed.calls, exchange.request, exchange.calls)
+    if exchange.notes.warnings or exchange.notes.annotations:
+        outcome = _with(outcome, exchange.notes.warnings, exchange.notes.annotations)
     return outcome if exchange.calls is None else _after_calls(outcome, exchange.calls)
 
 
@@ -103,15 +106,21 @@ def again(request: Request, calls: Calls) -> Ask:
 
 def _after_calls(outcome: Outcome, calls: Calls) -> Outcome:
     """The outcome with the warnings and annotations of other servers."""
-    warnings, annotations = tuple(calls.warnings), tuple(calls.annotations.items())
+    outcome = _with(outcome, calls.warnings, calls.annotations)
+    return evolve(outcome, calls=calls) if isinstance(outcome, Commit) else outcome
+
+
+def _with(outcome: Outcome, warnings: Sequence[str], annotations: Mapping[str, str]) -> Outcome:
+    """The outcome with these warnings and annotations before its own."""
+    if not (warnings or annotations):
+        return outcome
+    texts, pairs = tuple(warnings), tuple(annotations.items())
 
     def with_those(response: Response) -> Response:
-        if not (warnings or annotations):
-            return response
         return evolve(
             response,
-            warnings=warnings + response.warnings,
-            annotations=annotations + response.annotations,
+            warnings=texts + response.warnings,
+            annotations=pairs + response.annotations,
         )
 
     if isinstance(outcome, Response):
@@ -119,7 +128,7 @@ def _after_calls(outcome: Outcome, calls: Calls) -> Outcome:
     if not isinstance(outcome, Commit):
         return outcome
     inner = outcome.respond
-    return evolve(outcome, respond=lambda committed: with_those(inner(committed)), calls=calls)
+    return evolve(outcome, respond=lambda committed: with_those(inner(committed)))
 
 
 def _decide(exchange: Exchange) -> Outcome:

@@ -17,8 +17,8 @@ table, PodSecurity, validating webhooks, quotas. Source: Kubernetes documentatio
 in Kubernetes". Left out, for now: admission policies.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request
@@ -40,6 +40,7 @@ from refk8s.core.apiserver.admission import (
     storage,
     webhooks,
 )
+from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.admission.matching import CREATE, DELETE, UPDATE, AdmissionRequest
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
 from refk8s.core.apiserver.admission.versioned import admission_request, as_sent
@@ -68,6 +69,14 @@ __all__ = [
 Stage = Callable[[Request, Any, Any, Reader, Context], Any]
 """(request, new object, old object or None, store, context) -> the object."""
 
+
+def _check_types(request: Request, new: Any, old: Any, store: Reader, context: Context) -> Any:
+    """POL-15. Imported here: a start without policies loads no expressions."""
+    from refk8s.core.apiserver.admission.policies.type_checking import check_types
+
+    return check_types(request, new, old, store, context)
+
+
 # The stages for an object of a resource, in this order.
 _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.PODS: (limit_ranger.fill, pod.admit_new, pod.admit_changed),
@@ -83,6 +92,7 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.CUSTOM_RESOURCE_DEFINITIONS: (definitions.admit_definition,),
     resources.API_SERVICES: (api_services.admit_api_service,),
     resources.ENDPOINT_SLICES: (dropped.drop_topology,),
+    resources.VALIDATING_ADMISSION_POLICIES: (_check_types,),
 }
 
 Check = Callable[[Request, Any, Any, Reader], None]
@@ -143,7 +153,7 @@ def _built_in(exchange: "Exchange", new: Any, old: Any) -> Any:
 
 
 def _mutated(exchange: "Exchange", new: Any, old: Any, remake: Remake) -> Any:
-    """The object after the mutating webhooks (HOOK-9)."""
+    """The object after the mutating policies and webhooks (POL-12, HOOK-9)."""
     is_new, request = old is None, exchange.request
     operation = CREATE if is_new else UPDATE
     metadata = getattr(request.body, "metadata", None)
@@ -153,13 +163,30 @@ def _mutated(exchange: "Exchange", new: Any, old: Any, remake: Remake) -> Any:
         shown = as_sent(obj, is_named) if is_new else obj
         return admission_request(exchange, operation, shown, old)
 
-    return webhooks.mutate(
-        exchange,
-        new,
-        request_of,
-        remake,
-        lambda obj: _built_in(exchange, obj, old),
+    return _changed(exchange, new, request_of, remake, lambda obj: _built_in(exchange, obj, old))
+
+
+def _changed(
+    exchange: "Exchange",
+    new: Any,
+    request_of: Callable[[Any], AdmissionRequest],
+    remake: Remake,
+    rerun: Callable[[Any], Any],
+) -> Any:
+    """The object after the policies and then the webhooks. After a change, `rerun` and those that
+    ask for it once more (POL-14, HOOK-10)."""
+    if not _has_bindings(exchange, resources.MUTATING_ADMISSION_POLICY_BINDINGS):
+        return webhooks.mutate(exchange, new, request_of, remake, rerun)
+    # imported here: a start without policies loads no expressions
+    from refk8s.core.apiserver.admission.policies.mutating import Mutation
+
+    policies = Mutation(exchange, request_of, remake)
+    first = policies.first(new)
+    last = webhooks.mutate(
+        exchange, first, request_of, remake, lambda obj: policies.second(rerun(obj))
     )
+    # if a webhook has changed it, the second pass was made already
+    return policies.second(rerun(first)) if last is first and first is not new else last
 
 
 def admit_scale(exchange: "Exchange", new: Any, old: Any) -> Any:
@@ -182,22 +209,48 @@ def admit_delete(exchange: "Exchange", old: Any, *, is_one_of_many: bool = False
 def _asked(
     exchange: "Exchange", operation: str, new: Any, old: Any, name: str | None = None
 ) -> Any:
-    new = webhooks.mutate(
+    new = _changed(
         exchange,
         new,
         lambda obj: admission_request(exchange, operation, obj, old, name),
         same,
         lambda obj: obj,
     )
-    webhooks.validate(exchange, lambda: admission_request(exchange, operation, new, old, name))
+    _validated(exchange, lambda: admission_request(exchange, operation, new, old, name))
     return new
+
+
+def _is_any(kept: tuple[Sequence[Any], ...]) -> bool:
+    return bool(kept[0])
+
+
+_BINDINGS: Final[dict[str, Kept[bool]]] = {
+    kind.plural: Kept((kind,), _is_any)
+    for kind in (
+        resources.VALIDATING_ADMISSION_POLICY_BINDINGS,
+        resources.MUTATING_ADMISSION_POLICY_BINDINGS,
+    )
+}
+
+
+def _has_bindings(exchange: "Exchange", bindings: Resource) -> bool:
+    """Whether a policy may take effect (POL-6). About a microsecond."""
+    return _BINDINGS[bindings.plural].of(exchange.store)
+
+
+def _validated(exchange: "Exchange", request_of: Callable[[], AdmissionRequest]) -> None:
+    """Ask the validating policies, and then the validating webhooks (POL-6, HOOK-11)."""
+    if _has_bindings(exchange, resources.VALIDATING_ADMISSION_POLICY_BINDINGS):
+        from refk8s.core.apiserver.admission.policies import validating
+
+        validating.validate(exchange, request_of)
+    webhooks.validate(exchange, request_of)
 
 
 def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
     """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41,
-    PSA-4), or what a webhook says (HOOK-11). Returns warnings, and the compares and writes that charge
-    it to quotas (QUOTA-2), which
-    comes last."""
+    PSA-4), or what a policy or webhook says (POL-10, HOOK-11). Returns warnings, and the compares
+    and writes that charge it to quotas (QUOTA-2), which comes last."""
     request = exchange.request
     for refuse in _CHECKS.get((request.resource, request.subresource), ()):
         refuse(request, new, old, exchange.store)
@@ -209,7 +262,7 @@ def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
         warnings = enforce.check(exchange, new, old)
     if not exchange.is_admitted:
         operation = CREATE if old is None else UPDATE
-        webhooks.validate(exchange, lambda: admission_request(exchange, operation, new, old))
+        _validated(exchange, lambda: admission_request(exchange, operation, new, old))
     compares, writes = resource_quota.charge(request, new, old, exchange.store)
     return Admission(new, compares, writes, warnings)
 

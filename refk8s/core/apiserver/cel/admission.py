@@ -189,7 +189,7 @@ def _compile(
     messages = _mutation_message if environment.is_mutation else no_messages
     try:
         node = parse(text)
-        kind = check(node, _types(environment, variables), text, messages).type
+        kind = check(node, variable_types(environment, variables), text, messages).type
     except (CelSyntaxError, CelTypeError) as error:
         raise InvalidExpression(f"compilation failed: {error}") from None
     if (
@@ -203,7 +203,7 @@ def _compile(
     return Expression(text, node, kind)
 
 
-def _types(environment: Environment, variables: Variables) -> dict[str, Type]:
+def variable_types(environment: Environment, variables: Variables) -> dict[str, Type]:
     types = {"object": DYN, "oldObject": DYN, "request": REQUEST, "namespaceObject": NAMESPACE}
     if environment.has_params:
         types["params"] = DYN

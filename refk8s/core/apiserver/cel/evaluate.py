@@ -416,6 +416,8 @@ def add(one: Any, other: Any) -> Any:
     kinds = (type(one), type(other))
     if kinds in ((str, str), (bytes, bytes)):
         return one + other
+    if isinstance(one, Unordered) and isinstance(other, list):
+        return _joined(one, other)
     if isinstance(one, list) and isinstance(other, list):
         return [*one, *other]
     try:
@@ -428,6 +430,17 @@ def add(one: Any, other: Any) -> Any:
     except OverflowError:
         raise CelError("timestamp overflow") from None
     return _arithmetic("_+_", one, other)
+
+
+def _joined(one: Unordered, other: list[Any]) -> Unordered:
+    """A set or a list of type map with the items of another list: an item of the other one takes
+    the place of the item with the same keys, and new ones follow. O(n log n) in all that is
+    within."""
+    found: dict[Any, Any] = {}
+    for item in (*one, *other):
+        identity = item if one.keys is None else [item.get(key) for key in one.keys]
+        found[_ordered_key(identity)] = item
+    return Unordered(found.values(), one.keys)
 
 
 def _subtract(one: Any, other: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from ipaddress import IPv4Address, ip_address, ip_network
 from itertools import pairwise
@@ -479,13 +479,19 @@ def _of_non_zero(value: Any) -> Optional:
 def _in_zone(value: Any, zone: str = "UTC") -> datetime:
     _need(isinstance(value, Timestamp))
     moment: datetime = value.moment
+    if zone == "UTC":
+        return moment
     if zone[:1] in ("+", "-") or zone[:1].isdigit():
         hours, _, minutes = zone.lstrip("+-").partition(":")
         span = timedelta(hours=int(hours), minutes=int(minutes or 0))
         return moment.astimezone(timezone(-span if zone[0] == "-" else span))
-    if zone == "UTC":
-        return moment
-    raise CelError(f"time zone {zone[:40]!r} is not known: UTC or an offset such as +01:00")
+    # imported here: few rules name a zone
+    from refk8s.core.api.cron_schedule import ScheduleError, load_zone
+
+    try:
+        return moment.astimezone(load_zone(zone) or UTC)
+    except ScheduleError as error:
+        raise CelError(str(error)) from None
 
 
 def _timed(part: Callable[[datetime], int], unit: float = 0) -> Callable[..., int]:

@@ -7,6 +7,7 @@ Expression Language in Kubernetes".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -31,7 +32,12 @@ class UInt(int):
 
 
 class Unordered(list[Any]):
-    """A list of type set or map: two are equal in any order of their items."""
+    """A list of type set or map: two are equal in any order of their items. `keys`: the fields that
+    identify an item of a map; None for a set, whose items identify themselves."""
+
+    def __init__(self, items: Iterable[Any], keys: tuple[str, ...] | None = None) -> None:
+        super().__init__(items)
+        self.keys = keys
 
 
 class MessageValue(dict[str, Any]):

@@ -247,7 +247,10 @@ def value_of(schema: Schema, value: Any, *, is_root: bool = False) -> Any:
         if items is None:
             return value
         made = [value_of(items, item) for item in value]
-        return Unordered(made) if schema.list_type in ("set", "map") else made
+        if schema.list_type not in ("set", "map"):
+            return made
+        keys = [escaped(key) or key for key in schema.list_map_keys]
+        return Unordered(made, tuple(keys) if schema.list_type == "map" else None)
     if isinstance(value, str) and schema.type == "string" and schema.format:
         match schema.format:
             case "byte":
