@@ -15,6 +15,7 @@ from refk8s.core.durations import Durations
 if TYPE_CHECKING:
     from refk8s.components.apiserver import ApiServer
     from refk8s.components.auditing import Trail
+    from refk8s.components.fair_queues import Ticket
 
 SERIES_MAX: Final = 2_000
 """The most combinations of labels; further ones are counted without their resource."""
@@ -33,7 +34,7 @@ _LABELS: Final = (
 class Meter:
     """One request while it is served."""
 
-    __slots__ = ("begin", "code", "is_long", "method", "request", "trail")
+    __slots__ = ("begin", "code", "is_long", "method", "request", "ticket", "trail")
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -41,6 +42,7 @@ class Meter:
         self.request: Request | None = None
         self.code = 0  # of the answer; 0: there was none
         self.is_long = False
+        self.ticket: Ticket | None = None  # of its flow (FAIR-1)
         self.trail: Trail | None = None  # in the audit log
 
 

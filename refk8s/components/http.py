@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from refk8s.components.apiserver import UNKNOWN, ApiServer
-from refk8s.components.apiserver_metrics import ApiServerMetrics, Meter
+from refk8s.components.apiserver_metrics import LONG, ApiServerMetrics, Meter
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.connection import (
     Connection,
@@ -24,13 +24,14 @@ from refk8s.components.connection import (
 )
 from refk8s.components.credentials import Credentials
 from refk8s.components.exposition import METRICS_TYPE, exposition
+from refk8s.components.fair_queues import FairQueues
 from refk8s.components.kept_lists import KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.components.websocket import refusing
 from refk8s.core.api import status
 from refk8s.core.api.request import Response
 from refk8s.core.api.status import ApiError
-from refk8s.core.api.user import User
+from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.calls import Ask
@@ -82,6 +83,7 @@ class Front:
         ) = None
         self.issuers: Issuers | None = None  # other issuers of tokens (OIDC-2)
         self.auditor: Auditor | None = None  # the audit log (AUDIT-1)
+        self.fair = FairQueues()
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self._lists = KeptLists()
@@ -181,12 +183,23 @@ class Front:
                     )
                 )
             if type(received) is not Received:
+                caller = user or ANONYMOUS
+                meter.ticket = self.fair.ticket_of_path(caller, method, path, self.api.store)
                 await self._send(send, received, meter, headers)  # type: ignore[arg-type]
                 return
             meter.request = received.request
             if meter.trail is not None:
                 meter.trail.request = received.request
-            await self._answer(received, scope, receive_part, send, headers, meter)
+            ticket = self.fair.ticket_of(received.request, method, self.api.store)
+            meter.ticket = ticket
+            if ticket is None or ticket.flow.level.is_exempt or received.request.verb in LONG:
+                await self._answer(received, scope, receive_part, send, headers, meter)
+                return
+            await self.fair.enter(ticket)
+            try:
+                await self._answer(received, scope, receive_part, send, headers, meter)
+            finally:
+                self.fair.leave(ticket)
         except ApiError as error:
             if self.auditor is not None and meter.trail is None:
                 meter.trail = self._begin_trail(self.auditor, wire, None, scope)
@@ -381,6 +394,8 @@ class Front:
             reply = await asyncio.to_thread(gzipped, reply)  # HTTP-16
         start = reply.headers()
         start.append((b"content-length", str(reply.length).encode()))
+        if meter.ticket is not None:
+            start += meter.ticket.headers
         if trail is not None:
             start.append((b"audit-id", trail.id.encode("latin-1", "replace")))
         await send({"type": "http.response.start", "status": reply.code, "headers": start})
