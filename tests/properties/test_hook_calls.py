@@ -29,12 +29,14 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.calls import REQUEST_SECONDS_MAX, Answered, Ask, Unanswered
+from refk8s.core.apiserver.config import Decision
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import again, handle, resume
 from refk8s.core.apiserver.http import WireRequest, receive
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.store import Put, Txn, commit
+from refk8s.core.value import evolve
 
 POD = {"containers": [{"name": "c", "image": "i:1"}]}
 LABEL = add("/metadata/labels", {"a": "b"})
@@ -61,6 +63,22 @@ def test_hook_5_a_changed_configuration_counts_at_once():
     assert world.create("two", "services", spec={"ports": [{"port": 1}]})[0] == 201
     assert world.send("DELETE", f"{VALIDATING}/a")[0] == 200
     assert world.create("one")[0] == 201
+
+
+@pytest.mark.parametrize("resource", ["configmaps", "secrets"])
+def test_match_5_a_condition_asks_what_the_user_may_do(resource):
+    """The API server of this test lets service accounts get ConfigMaps only."""
+    world = HookWorld()
+
+    def authorizer(attributes, store):
+        return Decision(attributes.verb != "get" or attributes.resource == "configmaps")
+
+    account = "authorizer.serviceAccount('default', 'a').group('')"
+    expression = f"{account}.resource('{resource}').namespace('default').check('get').allowed()"
+    conditions = [{"name": "may-get", "expression": expression}]
+    world.hook(VALIDATING, "a", deny(), rules=rules("CREATE"), matchConditions=conditions)
+    world.config = evolve(world.config, authorizer=authorizer)
+    assert world.create()[0] == (403 if resource == "configmaps" else 201)
 
 
 def test_hook_6_a_review_has_the_objects_of_its_operation():

@@ -290,8 +290,13 @@ def _match(
         return None
     asked = in_version(exchange, request, resource)
     if webhook.conditions.texts:
+        # loaded with the first condition, as all of CEL
+        from refk8s.core.apiserver.admission.authorizer import authorizer_of
+
+        variables = variables_of(asked, resource)
+        variables["authorizer"] = authorizer_of(asked, exchange.store, exchange.config)
         try:
-            if not webhook.conditions.hold(variables_of(asked, resource)):
+            if not webhook.conditions.hold(variables):
                 return None
         except ConditionsFailed as failed:
             if not webhook.fails_closed:

@@ -13,22 +13,20 @@ from typing import Any, Final
 from refk8s.core.api import resources
 from refk8s.core.api.codec import to_tree
 from refk8s.core.api.resources import Resource
-from refk8s.core.api.user import service_account_user
+from refk8s.core.apiserver.admission.authorizer import authorizer_of
 from refk8s.core.apiserver.admission.conditions import variables_of
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
-from refk8s.core.apiserver.authorize import decide
 from refk8s.core.apiserver.cel.admission import (
     Environment,
     Expression,
     Variables,
     compile_variable,
 )
-from refk8s.core.apiserver.cel.authorizer import Answer, Authorizer, Check
 from refk8s.core.apiserver.cel.environment import InvalidExpression
 from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
 from refk8s.core.apiserver.cel.types import DYN
 from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
-from refk8s.core.apiserver.config import Attributes, Config
+from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.outcome import Reader
 
 EXPRESSION_UNITS_MAX: Final = 100_000
@@ -166,37 +164,6 @@ def _namespace(request: AdmissionRequest, store: Reader) -> Any:
     for key in ("managedFields", "ownerReferences", "selfLink"):
         metadata.pop(key, None)
     return tree
-
-
-def authorizer_of(request: AdmissionRequest, store: Reader, config: Config) -> Authorizer:
-    """The authorizer as the user of the request, or a service account, would ask it."""
-
-    def ask(what: Check, verb: str) -> Answer:
-        user = request.user if not what.account[1] else service_account_user(*what.account)
-        if what.path:
-            attributes = Attributes(user, verb.lower(), path=what.path)
-        else:
-            attributes = Attributes(
-                user,
-                verb,
-                what.group,
-                what.resource,
-                what.subresource,
-                what.namespace,
-                what.name,
-                fields=what.fields,
-            )
-        decision = decide(attributes, store, config)
-        return Answer(decision.allowed, decision.reason)
-
-    about = Check(
-        group=request.resource.group,
-        resource=request.resource.plural,
-        subresource=request.subresource,
-        namespace=request.namespace,
-        name=request.name,
-    )
-    return Authorizer(ask, about)
 
 
 def first(texts: Iterable[str]) -> str:
