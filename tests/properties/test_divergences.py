@@ -219,7 +219,7 @@ def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():
     assert "annotations" not in shown["metadata"] and "metrics" not in shown["spec"]
 
 
-def test_d_160_entries_are_not_adapted_to_a_changed_schema():
+def test_d_147_entries_are_not_adapted_to_a_changed_schema():
     spec = {"type": "object", "additionalProperties": {"type": "string"}}
     world = CustomWorld(
         a_definition(a_version({"type": "object", "properties": {"spec": dict(spec)}}))

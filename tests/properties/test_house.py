@@ -317,6 +317,8 @@ def rows(page: str, first: str) -> list[list[str]]:
 def test_every_divergence_names_a_test_that_shows_it():
     known, found = names_of_tests(), rows("divergences.md", r"D-\d+")
     assert len(found) > 40
+    numbers = [row[0] for row in found]
+    assert not sorted({each for each in numbers if numbers.count(each) > 1}), "twice"
     for row in found:
         named = A_TEST.findall(row[-1])
         assert named, (
