@@ -180,7 +180,8 @@ def test_loop_10_an_index_or_fold_that_raises_about_an_object_has_all_others(cha
 
 def test_loop_10_the_scheduler_parks_the_pod_it_fails_on_and_places_the_others():
     scheduler = Scheduler()
-    viewer = Viewer([PODS, NODES], scheduler.indexes, scheduler.folds)
+    resources = [interest.resource for interest in scheduler.interests]
+    viewer = Viewer(resources, scheduler.indexes, scheduler.folds)
     view = viewer.empty()
     for resource, objects in (
         (NODES, [a_node("n1")]),

@@ -242,7 +242,11 @@ def _limit_claim(request: Request, node: str, new: Any, old: Any, store: Reader)
     name = new.metadata.name or ""
     if request.subresource != "status":
         _refuse(request, name, "may only update PVC status")
-    metadata = replace(new.metadata, resource_version=old.metadata.resource_version)
+    metadata = replace(
+        new.metadata,
+        managed_fields=old.metadata.managed_fields,  # every write changes them
+        resource_version=old.metadata.resource_version,
+    )
     if (metadata, new.spec) != (old.metadata, old.spec):
         words = f'node "{node}" is not allowed to update fields other than status'
         _refuse(request, name, words)

@@ -138,11 +138,13 @@ def _name_of(request: Request) -> str:
 
 
 def _is_for_garbage_collection(new: Any, old: Any) -> bool:
-    """Whether only what the garbage collector writes has changed: owners and finalizers."""
+    """Whether only what the garbage collector writes has changed: owners and finalizers. Whatever
+    is written changes `managedFields` too."""
     metadata = replace(
         new.metadata,
         owner_references=old.metadata.owner_references,
         finalizers=old.metadata.finalizers,
+        managed_fields=old.metadata.managed_fields,
         resource_version=old.metadata.resource_version,
     )
     return bool(replace(new, metadata=metadata) == old)
