@@ -175,7 +175,7 @@ def test_list_8_a_revision_has_a_largest_value(number):
         assert read.parse_revision(text) == number
         return
     words = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
-    for of_list, code, before in ((False, 500, ""), (True, 400, "invalid resource version: ")):
+    for of_list, code, before in ((False, 400, ""), (True, 400, "invalid resource version: ")):
         with pytest.raises(ApiError) as error:
             read.parse_revision(text, of_list=of_list)
         assert (error.value.status.code, error.value.status.message) == (code, before + words)

@@ -178,16 +178,14 @@ def meta_of(page: Page[Any], selection: Selection, options: Options) -> ListMeta
 
 
 def parse_revision(text: str, *, of_list: bool = False) -> int:
-    """A resourceVersion as a number. Raises ApiError 400 for any other text in a list, and 500 in a
-    get or watch, as upstream's storage does (LIST-8)."""
+    """A resourceVersion as a number. Raises ApiError 400 for any other text (LIST-8, divergence
+    D-26)."""
     try:
         return parse_uint64(text)
     except ValueError as error:
         words = f"resourceVersion: Invalid value: {status.show(text)}: {error}"
         raise ApiError(
-            status.bad_request(f"invalid resource version: {words}")
-            if of_list
-            else status.unexplained(words)
+            status.bad_request(f"invalid resource version: {words}" if of_list else words)
         ) from None
 
 
