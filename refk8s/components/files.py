@@ -98,13 +98,20 @@ def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
 def make_directory(path: Path, flag: str) -> list[Path]:
     """Create the directory and its parents; returns the created directories, innermost first.
 
-    Raises CannotRun if the directory is not writable.
+    Another process may create the same directories at the same time (API servers share the one of
+    their keys). Raises CannotRun if the directory is not writable.
     """
-    made = [each for each in (path, *path.parents) if not each.exists()]
+    made: list[Path] = []
     try:
-        for each in reversed(made):
-            each.mkdir(mode=PRIVATE_DIRECTORY)
-            each.chmod(PRIVATE_DIRECTORY)
+        for each in reversed([each for each in (path, *path.parents) if not each.exists()]):
+            try:
+                each.mkdir(mode=PRIVATE_DIRECTORY)
+            except FileExistsError:
+                if not each.is_dir():
+                    raise
+            else:
+                each.chmod(PRIVATE_DIRECTORY)
+                made.insert(0, each)
     except FileExistsError:
         raise CannotRun(
             f"cannot make the directory {path}: a file is in the way; choose another with {flag}"

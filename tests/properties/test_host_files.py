@@ -466,3 +466,14 @@ def test_host_2_a_listener_takes_only_what_arrives_at_its_devices() -> None:
         server.close()
     with pytest.raises(CannotRun):
         listen("127.0.0.1", 0, ("no-such-device",))
+
+
+def test_host_3_another_process_may_make_the_same_directory(tmp_path, monkeypatch):
+    """It is made between the look and the making: the API servers of one cluster start together."""
+    directory, in_the_way = tmp_path / "a" / "pki", tmp_path / "file"
+    directory.mkdir(parents=True)
+    in_the_way.write_text("")
+    monkeypatch.setattr(Path, "exists", lambda path: not path.is_relative_to(tmp_path))
+    assert make_directory(directory, "--pki") == []
+    with pytest.raises(CannotRun, match="a file is in the way; choose another with --pki"):
+        make_directory(in_the_way, "--pki")
