@@ -324,6 +324,7 @@ class Lossy(EtcdClient):
         self.fates = fates
         self.started = False
         self.late: list[asyncio.Task[Any]] = []
+        self.arrival: asyncio.Event | None = None  # when a late request arrives; None: soon
 
     async def txn(self, request: Any) -> Any:
         fate = self.fates.pop(0) if self.fates and self.started else "answered"
@@ -342,7 +343,10 @@ class Lossy(EtcdClient):
         return await super().txn(request)
 
     async def after_a_while(self, request: Any) -> None:
-        await asyncio.sleep(0.07)  # about when it is sent again
+        if self.arrival is not None:
+            await self.arrival.wait()
+        else:
+            await asyncio.sleep(0.07)  # about when it is sent again
         await super().txn(request)
 
 
@@ -459,7 +463,7 @@ def test_etcd_5_a_late_create_does_not_create_again_after_a_deletion(etcd: Etcd)
         other = await etcd.open(prefix)
         client = Lossy(etcd.server, prefix, ["late"])
         store = await etcd.open(prefix, client)
-        client.started = True
+        client.started, client.arrival = True, asyncio.Event()
         key = KEYS[0]
         txn: Txn[Value] = Txn((Compare(key, ABSENT),), (Put(key, (1, 0)),))
         created = await outcome_of(store, txn)
@@ -467,6 +471,7 @@ def test_etcd_5_a_late_create_does_not_create_again_after_a_deletion(etcd: Etcd)
         deletion: Txn[Value] = Txn((Compare(key, created.revision),), (Delete(key),))
         assert isinstance(await outcome_of(other, deletion), Committed)
         assert not client.late[0].done(), "the first attempt is still on its way"
+        client.arrival.set()
         await client.late[0]
         assert await refreshed(other) is None and other.get(key) is None
         again = await outcome_of(store, txn)  # with the fence as it is now
