@@ -4,7 +4,7 @@ Source: Kubernetes documentation, "Authenticating"; "Using RBAC Authorization" (
 roles); "Using Node Authorization".
 """
 
-from typing import Final
+from typing import Any, Final
 
 from refk8s.core.value import Value
 
@@ -25,6 +25,19 @@ class User(Value, frozen=True):
     groups: tuple[str, ...] = ()
     # further attributes from the authenticator, sorted by key
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def info_tree(user: User) -> dict[str, Any]:
+    """The user as JSON: a UserInfo of authentication.k8s.io, in reviews for webhooks, in
+    expressions and in the audit log."""
+    tree: dict[str, Any] = {"username": user.name}
+    if user.uid:
+        tree["uid"] = user.uid
+    if user.groups:
+        tree["groups"] = list(user.groups)
+    if user.extra:
+        tree["extra"] = {key: list(values) for key, values in user.extra}
+    return tree
 
 
 ADMIN: Final = User("kubernetes-admin", groups=(MASTERS, AUTHENTICATED))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refk8s.core.api.codec import to_tree
 from refk8s.core.api.resources import Resource
+from refk8s.core.api.user import info_tree
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
 
 if TYPE_CHECKING:  # expressions are loaded with the first condition
@@ -82,7 +83,6 @@ def request_tree(request: AdmissionRequest, resource: Resource) -> dict[str, Any
     """The attributes of a request for admission, as an AdmissionReview has them. `resource`: that by
     which the criteria match; the client's own is named too (MATCH-2)."""
     group, version, kind = request.kind
-    user = request.user
     same = resource == request.resource
     tree: dict[str, Any] = {
         "kind": _kind(group, version, kind) if same else _kind_in(request, resource),
@@ -99,14 +99,7 @@ def request_tree(request: AdmissionRequest, resource: Resource) -> dict[str, Any
     if request.namespace:
         tree["namespace"] = request.namespace
     tree["operation"] = request.operation
-    info: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra}
-    tree["userInfo"] = info
+    tree["userInfo"] = info_tree(request.user)
     tree["dryRun"] = request.dry_run
     tree["options"] = request.options
     return tree

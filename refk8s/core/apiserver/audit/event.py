@@ -10,7 +10,7 @@ import msgspec
 
 from refk8s.core.api.codec import encode, to_tree
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.user import User
+from refk8s.core.api.user import User, info_tree
 from refk8s.core.apiserver.audit.policy import COMPLETE, METADATA, REQUEST_RESPONSE, Rule
 from refk8s.core.apiserver.config import Attributes
 from refk8s.core.context import Instant, micro_timestamp
@@ -71,10 +71,10 @@ def _event(
         "stage": stage,
         "requestURI": audited.uri,
         "verb": audited.attributes.verb,
-        "user": _user(audited.user),
+        "user": info_tree(audited.user),
     }
     if audited.impersonated is not None:
-        tree["impersonatedUser"] = _user(audited.impersonated)
+        tree["impersonatedUser"] = info_tree(audited.impersonated)
     if audited.address:
         tree["sourceIPs"] = [audited.address]
     if audited.agent:
@@ -96,17 +96,6 @@ def _event(
     tree["stageTimestamp"] = micro_timestamp(now)
     if ended is not None and ended.annotations:
         tree["annotations"] = dict(sorted(ended.annotations.items()))
-    return tree
-
-
-def _user(user: User) -> dict[str, Any]:
-    tree: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        tree["uid"] = user.uid
-    if user.groups:
-        tree["groups"] = list(user.groups)
-    if user.extra:
-        tree["extra"] = {key: list(values) for key, values in user.extra}
     return tree
 
 

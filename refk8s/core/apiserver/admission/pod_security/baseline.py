@@ -3,7 +3,7 @@
 Source: Kubernetes documentation, "Pod Security Standards" (baseline).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from refk8s.core.api.core_v1 import PodSpec, SELinuxOptions
@@ -64,15 +64,7 @@ _SE_LINUX_TYPES_31 = _SE_LINUX_TYPES | {"container_engine_t"}
 
 def app_armor(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     """Profiles only of the runtime or of the host."""
-    values: set[str] = set()
-    context = spec.security_context
-    pod = context is not None and _is_bad(context.app_armor_profile, values)
-    bad = [
-        one.name
-        for one in each_container(spec)
-        if one.security_context is not None
-        and _is_bad(one.security_context.app_armor_profile, values)
-    ]
+    pod, bad, values = _bad_profiles(spec, lambda context: context.app_armor_profile)
     notes = sorted(
         f'{key}="{value}"'
         for key, value in (metadata.annotations or {}).items()
@@ -93,12 +85,21 @@ def app_armor(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     )
 
 
-def _is_bad(profile: Any, values: set[str]) -> bool:
-    """Whether a profile has a type that is not allowed; its type is added to the values."""
-    if profile is None or profile.type in PROFILES:
-        return False
-    values.add(profile.type)
-    return True
+def _bad_profiles(
+    spec: PodSpec, profile_of: Callable[[Any], Any]
+) -> tuple[bool, list[str], set[str]]:
+    """Whether the profile of the pod has a type that is not allowed, the containers whose profiles
+    have one, and these types."""
+
+    def bad_type(context: Any) -> str | None:
+        profile = profile_of(context) if context is not None else None
+        return None if profile is None or profile.type in PROFILES else profile.type
+
+    of_pod = bad_type(spec.security_context)
+    types = [(one.name, bad_type(one.security_context)) for one in each_container(spec)]
+    bad = [name for name, found in types if found is not None]
+    values = {found for _, found in [("", of_pod), *types] if found is not None}
+    return of_pod is not None, bad, values
 
 
 def capabilities(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
@@ -265,15 +266,7 @@ def seccomp_annotations(metadata: ObjectMeta, spec: PodSpec) -> Violation | None
 
 
 def seccomp(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
-    values: set[str] = set()
-    context = spec.security_context
-    pod = context is not None and _is_bad(context.seccomp_profile, values)
-    bad = [
-        one.name
-        for one in each_container(spec)
-        if one.security_context is not None
-        and _is_bad(one.security_context.seccomp_profile, values)
-    ]
+    pod, bad, values = _bad_profiles(spec, lambda context: context.seccomp_profile)
     if not pod and not bad:
         return None
     words = f"must not set securityContext.seccompProfile.type to {quoted(sorted(values))}"
