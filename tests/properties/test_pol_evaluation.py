@@ -497,6 +497,7 @@ def test_pol_15_expressions_are_checked_with_the_types_of_the_kinds(validation, 
     world.validating(validation, match={"resourceRules": [rule]}, variables=variables)
     status = world.get(resources.VALIDATING_ADMISSION_POLICIES, "p", "").status
     assert status.observed_generation == 1
+    assert status_owners(world) == [("validatingadmissionpolicy-status", "Apply")]
     found = {one.field_ref: one.warning for one in status.type_checking.expression_warnings or ()}
     assert found.keys() == expected.keys()
     assert all(words in found[field] for field, words in expected.items())
@@ -513,3 +514,15 @@ def test_pol_15_a_changed_policy_is_checked_again():
     after = world.get(kind, "p", "")
     assert after.metadata.generation == after.status.observed_generation == 2
     assert not after.status.type_checking.expression_warnings
+    assert status_owners(world) == [("validatingadmissionpolicy-status", "Apply")]
+
+
+def status_owners(world):
+    """The managers of the status of the policy."""
+    policy = world.get(resources.VALIDATING_ADMISSION_POLICIES, "p", "")
+    entries = policy.metadata.managed_fields
+    return [
+        (one.manager, one.operation)
+        for one in entries
+        if b'"f:observedGeneration"' in bytes(one.fields_v1)
+    ]

@@ -8,21 +8,25 @@ Admission Policy" (Type checking).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from refk8s.core.api import resources
+from refk8s.core.api import codec, resources
 from refk8s.core.api.admissionregistration_v1 import (
     ExpressionWarning,
     TypeChecking,
     ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyStatus,
 )
-from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.meta_v1 import ManagedFieldsEntry, ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.policies.parameters import Misconfigured, parameter_resource
+from refk8s.core.apiserver.apply import managers
+from refk8s.core.apiserver.apply.compare import applied_paths
+from refk8s.core.apiserver.apply.types import type_of
 from refk8s.core.apiserver.cel.admission import Environment, variable_types
 from refk8s.core.apiserver.cel.check import CelTypeError, check
 from refk8s.core.apiserver.cel.records import record_type
@@ -30,7 +34,10 @@ from refk8s.core.apiserver.cel.syntax import CelSyntaxError, parse
 from refk8s.core.apiserver.cel.types import DYN, Type
 from refk8s.core.apiserver.custom.definitions import find_custom
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import Context
+from refk8s.core.context import Context, timestamp
+
+MANAGER: Final = "validatingadmissionpolicy-status"
+"""The manager of the status, as upstream's controller is called."""
 
 TYPES_MAX: Final = 10
 """How many kinds are checked."""
@@ -54,7 +61,22 @@ def check_types(
         observed_generation=generation,
         type_checking=TypeChecking(expression_warnings=warnings or None),
     )
-    return replace(new, status=status)
+    entries = managers.encode(_owners(new.metadata.managed_fields, status, context))
+    metadata = replace(new.metadata, managed_fields=entries)
+    return replace(new, metadata=metadata, status=status)
+
+
+def _owners(
+    entries: Sequence[ManagedFieldsEntry] | None,
+    status: ValidatingAdmissionPolicyStatus,
+    context: Context,
+) -> managers.Managed:
+    """The managers, of which one has applied this status."""
+    kind = resources.VALIDATING_ADMISSION_POLICIES
+    who = managers.owner(MANAGER, managers.APPLY, kind.api_version, "status")
+    fields = applied_paths(type_of(kind), {"status": codec.to_tree(status)})
+    owned = managers.Owned(fields, kind.api_version, timestamp(context.now))
+    return {**managers.decode_or_nobody(entries), who: owned}
 
 
 def warnings_of(policy: ValidatingAdmissionPolicy, store: Reader) -> Iterator[ExpressionWarning]:
