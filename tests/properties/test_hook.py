@@ -101,6 +101,13 @@ def test_hook_2_a_wrong_webhook_is_refused_with_its_field(changes, field, reason
     assert (f"webhooks[0].{field}", reason) in causes(answer)
 
 
+@pytest.mark.parametrize("kind", [VALIDATING, MUTATING])
+def test_val_4_a_finalizer_of_a_webhook_configuration_needs_no_domain(kind):
+    configuration = a_configuration(kind, a_webhook())
+    configuration["metadata"]["finalizers"] = ["mine"]
+    assert send(World(), "POST", kind, configuration)[0] == 201
+
+
 def test_hook_2_names_are_unique_and_reinvocation_is_known():
     code, answer = create(MUTATING, a_webhook(), a_webhook(reinvocationPolicy="Often"))
     assert code == 422
@@ -117,6 +124,8 @@ def test_hook_2_names_are_unique_and_reinvocation_is_known():
         ({"url": "https://a", "service": {"name": "s", "namespace": "n"}}, ""),
         ({"url": "http://a"}, ".url"),
         ({"url": "https://"}, ".url"),
+        ({"url": "https://a/%zz"}, ".url"),
+        ({"url": "https://a/10%"}, ".url"),
         ({"url": "https://ada@a"}, ".url"),
         ({"url": "https://a/?b=c"}, ".url"),
         ({"url": "https://a/#b"}, ".url"),

@@ -15,6 +15,7 @@ from refk8s.core.api.quantity import (
     BINARY_SI,
     DECIMAL_EXPONENT,
     LARGEST,
+    LARGEST_DECIMAL,
     NANO,
     Amount,
     QuantityError,
@@ -43,10 +44,11 @@ def number_of(decimal: str, suffix: str) -> Fraction:
     )
 
 
-def as_kept(number: Fraction) -> int:
+def as_kept(number: Fraction, suffix: str) -> int:
     """Nano units, rounded away from zero, within bounds: the rule QTY-4 in one line."""
     size = abs(number) * NANO
-    nano = min(-(-size.numerator // size.denominator), LARGEST)
+    largest = LARGEST if suffix.endswith("i") else LARGEST_DECIMAL
+    nano = min(-(-size.numerator // size.denominator), largest)
     return nano if number >= 0 else -nano
 
 
@@ -80,7 +82,7 @@ def test_qty_1_a_text_is_a_quantity_or_is_refused_in_kubernetes_words(text):
 def test_qty_2_the_canonical_text_says_the_same_number_and_is_its_own(decimal, suffix):
     amount = quantity.parse(decimal + suffix)
     if len(suffix) < 10 and len(decimal) < 4000:
-        assert amount.nano == as_kept(number_of(decimal, suffix))
+        assert amount.nano == as_kept(number_of(decimal, suffix), suffix)
     text = str(amount)
     assert quantity.parse(text).nano == amount.nano
     assert quantity.canonical(text) == text
@@ -119,10 +121,17 @@ def test_qty_4_rounding_is_away_from_zero_and_by_less_than_a_nano_unit(decimal, 
     assert (kept > 0) == (exact > 0)
 
 
-@given(st.integers(20, 10**6), suffixes)
-def test_qty_4_what_is_too_large_counts_as_the_largest(exponent, suffix):
-    assert quantity.parse(f"1e{exponent}").nano == LARGEST
-    assert quantity.parse(f"-1e{exponent}").nano == -LARGEST
+@given(st.integers(41, 10**6), st.sampled_from(["", "-"]))
+def test_qty_4_what_is_too_large_counts_as_the_largest_of_its_style(exponent, sign):
+    one = -1 if sign else 1
+    assert quantity.parse(f"{sign}1e{exponent}").nano == one * LARGEST_DECIMAL
+    assert quantity.parse(f"{sign}1{'0' * min(exponent, 300)}Ki").nano == one * LARGEST
+
+
+@given(st.integers(2**63, 10**39))
+def test_qty_4_a_decimal_number_beyond_the_binary_bound_is_kept(number):
+    assert quantity.parse(str(number)).value == number
+    assert quantity.parse(f"{number}Ki").value == 2**63 - 1
 
 
 @given(strategies.quantities, strategies.quantities)

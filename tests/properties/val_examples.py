@@ -79,6 +79,7 @@ NEW = [
     ("VAL-4", "ConfigMap", {"metadata": {"finalizers": ["mine"]}}, [("metadata.finalizers[0]", "Invalid")]),
     ("VAL-4", "ConfigMap", {"metadata": {"finalizers": ["example.com/mine", "orphan"]}}, []),
     ("VAL-4", LEASE, {"metadata": {"finalizers": ["mine"]}}, []),
+    ("VAL-4", RUNTIME_CLASS, {"handler": "h", "metadata": {"finalizers": ["mine"]}}, []),
     ("VAL-4", BUDGET, {"metadata": {"name": None}, "spec": {"minAvailable": -1}}, [("spec.minAvailable", "Invalid")]),
     ("VAL-4", BUDGET, {"metadata": {"name": None}}, [("metadata.name", "Required")]),
     # selectors
@@ -410,6 +411,9 @@ CHANGES = [
     ("VAL-5", "ConfigMap", {"metadata": {"generation": 3}}, {"metadata": {"generation": 2}}, [("metadata.generation", "Invalid")] * 2),
     ("VAL-62", REVISION, {"data": {"a": 1}}, {"data": {"a": 2}, "revision": 5}, [("data", "Invalid")]),
     ("VAL-66", RUNTIME_CLASS, {"handler": "h"}, {"handler": "i"}, [("handler", "Invalid")]),
+    ("VAL-66", RUNTIME_CLASS, {"handler": "h"}, {"handler": "h", "scheduling": {"tolerations": [{"operator": "Exists", "tolerationSeconds": 3}]}}, [
+        ("scheduling.tolerations[0].effect", "Invalid"),
+    ]),
     ("VAL-64", "ResourceQuota", {"spec": {"scopes": ["BestEffort"]}}, {"spec": {}}, [("spec.scopes", "Invalid")]),
     ("VAL-17", "Pod", pod(), container(command=["x"]), [("spec", "Forbidden")]),
     ("VAL-17", "Pod", pod(), container(image="j"), []),

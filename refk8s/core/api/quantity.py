@@ -19,7 +19,7 @@ from refk8s.core.value import Value
 NANO: Final = 10**9
 """Nano units in one."""
 LARGEST: Final = (2**63 - 1) * NANO
-"""The largest quantity, 2**63 - 1; a larger one counts as this (QTY-4)."""
+"""The largest quantity of the binary style, 2**63 - 1; a larger one counts as this (QTY-4)."""
 
 DECIMAL_SI: Final = "DecimalSI"
 BINARY_SI: Final = "BinarySI"
@@ -48,6 +48,8 @@ _EXPONENT: Final = re.compile(r"[eE]([+-]?[0-9]+)", re.ASCII)
 # Beyond these, a digit or an exponent does not change the result, only the time to compute it.
 _DIGITS_MAX: Final = 120
 _MAGNITUDE_MAX: Final = 40
+LARGEST_DECIMAL: Final = 10**_MAGNITUDE_MAX * NANO
+"""The largest quantity of the other styles. Upstream has no bound for them."""
 
 WRONG_FORMAT: Final = (
     r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -143,7 +145,7 @@ def parse(text: str) -> Amount:
     magnitude = len(digits) - len(fraction) + power
     places = len(fraction) - power - 9
     if magnitude > _MAGNITUDE_MAX:
-        nano = LARGEST
+        nano = LARGEST_DECIMAL
     elif magnitude < -_MAGNITUDE_MAX:
         nano = 1
     else:
@@ -156,7 +158,7 @@ def parse(text: str) -> Amount:
             )
         number <<= shift
         nano = number * 10**-places if places <= 0 else -(-number // 10**places)
-    nano = min(nano, LARGEST)
+    nano = min(nano, LARGEST if style == BINARY_SI else LARGEST_DECIMAL)
     if style == BINARY_SI and nano < NANO:
         style = DECIMAL_SI
     return Amount(-nano if sign == "-" else nano, style)

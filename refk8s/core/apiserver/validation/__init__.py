@@ -71,7 +71,9 @@ _AUTOSCALER = Kind(
     "autoscaling.validate_autoscaler_status",
 )
 _WEBHOOKS = Kind(
-    "webhooks.validate_webhook_configuration", "webhooks.validate_webhook_configuration_update"
+    "webhooks.validate_webhook_configuration",
+    "webhooks.validate_webhook_configuration_update",
+    any_finalizer=True,
 )
 _POLICIES = "admissionregistration_v1"
 _KINDS = {
@@ -194,6 +196,7 @@ _KINDS = {
     "node_v1.RuntimeClass": Kind(
         "runtime_class.validate_runtime_class",
         "runtime_class.validate_runtime_class_update",
+        whole=True,
         any_finalizer=True,
     ),
     "core_v1.PersistentVolume": Kind(

@@ -38,5 +38,5 @@ def validate_runtime_class(runtime_class: RuntimeClass) -> Causes:
 
 
 def validate_runtime_class_update(new: RuntimeClass, old: RuntimeClass) -> Causes:
-    """VAL-66: the handler is immutable."""
-    return unchanged("handler", new.handler, old.handler)
+    """VAL-66: a valid one with the same handler."""
+    return validate_runtime_class(new) + unchanged("handler", new.handler, old.handler)

@@ -3,13 +3,15 @@
 Source: Kubernetes documentation, "Dynamic Admission Control" (Contacting the webhook).
 """
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from refk8s.core.apiserver.validation.field import Causes, invalid, required
 from refk8s.core.apiserver.validation.names import dns_subdomain
 
 REVIEW_VERSIONS = ("v1", "v1beta1")
 """The versions of a review that a webhook may name, of which v1 is sent."""
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 _FORM = "; desired format: https://host[/path]"
 
 
@@ -26,6 +28,9 @@ def check_webhook_url(url: str, at: str) -> Causes:
     """An https URL with a host, and without user, fragment and query."""
     from urllib.parse import urlsplit
 
+    if escape := _BAD_ESCAPE.search(url):
+        words = f'parse "{url}": invalid URL escape "{escape[0]}"'
+        return [required(at, f"url must be a valid URL: {words}{_FORM}")]
     try:
         parts = urlsplit(url)
         host = parts.hostname
