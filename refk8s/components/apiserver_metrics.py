@@ -71,8 +71,13 @@ class ApiServerMetrics:
 
     def begin(self, method: str) -> Meter:
         """A request has arrived."""
-        self._in_flight[_kind_of(method)] += 1
-        return Meter(method)
+        meter = Meter(method)
+        self.enter(meter)
+        return meter
+
+    def enter(self, meter: Meter) -> None:
+        """This request is in flight."""
+        self._in_flight[_kind_of(meter.method)] += 1
 
     def run_long(self, meter: Meter, request: Request) -> None:
         """This request is a watch or a stream: it is not in flight any more (as upstream)."""

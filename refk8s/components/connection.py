@@ -1,10 +1,13 @@
 """Limits of the HTTP connections: their number, their times and the size of their requests.
 
-Rules HTTP-1 ... HTTP-6 and HTTP-24.
+Rules HTTP-1 ... HTTP-6, HTTP-24 and HTTP-26.
 
 uvicorn's protocol reads and writes HTTP; the class `Connection` adds the limits. One timer checks
 the deadline of every connection once a second, so that a request needs no timer of its own.
 Every connection is accepted here, so that connections in a TLS handshake are counted as well.
+
+A request that has arrived whole is offered to `Server.at_once`, which may answer it without
+uvicorn's cycle and without a task (at_once.py).
 """
 
 import asyncio
@@ -14,14 +17,16 @@ import logging
 import re
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+import httptools
 import uvicorn
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from refk8s.components.head import ANSWERED, Answering, Head, scope_of
 from refk8s.components.joined_writes import JoinedWrites
 from refk8s.components.upgrade import EXTENSION, Streams, take_over
 from refk8s.components.websocket import websocket_protocol
@@ -84,6 +89,10 @@ _SOCKET_OPTIONS = (
 )
 
 
+AtOnce = Callable[["Connection", Head], bool]
+"""Answers a whole request, now or later; False: it has done nothing (HTTP-26)."""
+
+
 class Connection(HttpToolsProtocol):
     """One connection.
 
@@ -107,6 +116,9 @@ class Connection(HttpToolsProtocol):
         self._refused = False
         self._drained = 0
         self._stalled_since: float | None = None
+        # a request that has not begun: more of it may be in the bytes that are parsed now
+        self._arriving: Head | None = None
+        self._at_once = server.at_once
 
     @property
     def is_idle(self) -> bool:
@@ -142,6 +154,10 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
         parts = self._body_parts
         super().data_received(data)
+        if (arriving := self._arriving) is not None:
+            self._arriving = None
+            if not (arriving.is_whole and self._answers_at_once(arriving)):
+                self._begin(arriving)
         if not self._in_head and self._body_parts == parts:
             self._around_body += len(data)
             if self._around_body > HEAD_BYTES_MAX:
@@ -165,7 +181,10 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= PIPELINE_MAX:
             self.transport.abort()
-        super().on_message_begin()
+        if (arriving := self._arriving) is not None:  # the client sends requests ahead
+            self._arriving = None
+            self._begin(arriving)
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._in_head = True
         if self.is_idle:
             self.deadline = self.registry.now + HEAD_SECONDS
@@ -188,14 +207,69 @@ class Connection(HttpToolsProtocol):
                 )
                 return
             self.deadline = self.registry.now + BODY_SECONDS
-            self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
+            version = self.parser.get_http_version()
+            head = Head(
+                self.parser.get_method().decode("ascii"),
+                self.url,
+                self.headers,
+                version != "1.0" and not upgrades and self.parser.should_keep_alive(),
+                version,
+                self.expect_100_continue,
+            )
             if upgrades:
+                self.scope = scope_of(self, head)
                 self.scope["extensions"] = {EXTENSION: self._take_over}  # type: ignore[dict-item]
-            super().on_headers_complete()
-            if not upgrades:
-                self.headers = []  # of the trailers, which are no headers of the request (HTTP-2)
-            elif self.cycle is not None:
-                self.cycle.keep_alive = False
+                if not self._should_upgrade():
+                    self._begin(head, self.scope)
+                return
+            self.headers = []  # of the trailers, which are no headers of the request (HTTP-2)
+            if self._at_once is not None and self.is_idle and not self.expect_100_continue:
+                self._arriving = head
+            else:
+                self._begin(head)
+
+    def _begin(self, head: Head, scope: Any = None) -> None:
+        """Begin a request as uvicorn does it: with a cycle, and a task if no other request is in
+        progress."""
+        was_idle = self.is_idle
+        try:
+            scope = scope or scope_of(self, head)
+        except (httptools.HttpParserError, ValueError) as error:
+            self.send_400_response(str(error))
+            return
+        cycle = self.cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=head.expects_continue,
+            keep_alive=head.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if was_idle:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+        if head.body:
+            super().on_body(head.body)
+        if head.is_whole:
+            super().on_message_complete()
+
+    def _answers_at_once(self, head: Head) -> bool:
+        """Whether the whole request is answered without a cycle (HTTP-26)."""
+        assert self._at_once is not None
+        return (
+            head.keep_alive
+            and not self._refused
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+            and self._at_once(self, head)
+        )
 
     def _announces_body(self) -> bool:
         return any(
@@ -206,15 +280,47 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_parts += 1
-        if not self._refused:
+        if self._refused:
+            return
+        if self._arriving is not None:
+            self._arriving.body += body
+        else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True  # of the next request
         self._head_bytes = 0
         self.deadline = None
-        if not self._refused:
+        if self._refused:
+            return
+        if self._arriving is not None:
+            self._arriving.is_whole = True
+        else:
             super().on_message_complete()
+
+    def answer_later(self) -> Answering:
+        """A request is answered later, by `answer`; until then, others wait."""
+        answering: Any = Answering()
+        self.cycle = answering
+        return answering  # type: ignore[no-any-return]
+
+    def run(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Send an answer in a task, which the server waits for when it closes."""
+        task = self.loop.create_task(sending)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def answer(self, data: bytes, answering: Answering | None = None) -> None:
+        """The last bytes of an answer. `answering`: that of `answer_later`."""
+        if answering is None:
+            self.cycle = ANSWERED
+        else:
+            answering.response_complete = True
+        if data and (answering is None or not answering.disconnected):
+            self.transport.write(data)
+        if answering is not None and not answering.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self._joined.flush()  # HTTP-24
@@ -291,6 +397,7 @@ class Connection(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        self._arriving = None
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -366,6 +473,8 @@ class Server:
         self.config = config
         self.state = ServerState()
         self.connections_max = connections_max
+        # answers whole requests without a task, if the application can (HTTP-26)
+        self.at_once: AtOnce | None = getattr(config.app, "at_once", None)
         # the paths of requests whose upgrades are not answered here
         self.passed_on: re.Pattern[bytes] | None = None
         self.open: dict[Connection, None] = {}  # in the order in which they were opened

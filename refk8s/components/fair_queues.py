@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
+from refk8s.components.header_lines import header_lines
 from refk8s.core.api import status
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
@@ -45,7 +46,7 @@ class _Seats:
 class Ticket:
     """The flow of one request, and the headers that name it."""
 
-    __slots__ = ("flow", "headers")
+    __slots__ = ("flow", "headers", "lines")
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
@@ -53,6 +54,7 @@ class Ticket:
             (b"x-kubernetes-pf-flowschema-uid", flow.schema_uid.encode()),
             (b"x-kubernetes-pf-prioritylevel-uid", flow.level.uid.encode()),
         )
+        self.lines = header_lines(self.headers)
 
 
 class FairQueues:
@@ -117,14 +119,23 @@ class FairQueues:
 
     # --- seats
 
+    def enters(self, ticket: Ticket) -> bool:
+        """Take a seat if one is free and no request waits for it."""
+        seats = self._seats_of(ticket.flow.level)
+        return not seats.waiting and self._take(seats)
+
+    def _seats_of(self, level: Level) -> _Seats:
+        seats = self._seats.get(level.name)
+        if seats is None:
+            seats = self._seats[level.name] = _Seats(level)
+        return seats
+
     async def enter(self, ticket: Ticket) -> None:
         """Take a seat, waiting for one if the level has queues. Raises ApiError 429 (FAIR-4)."""
-        flow = ticket.flow
-        seats = self._seats.get(flow.level.name)
-        if seats is None:
-            seats = self._seats[flow.level.name] = _Seats(flow.level)
-        if not seats.waiting and self._take(seats):
+        if self.enters(ticket):
             return
+        flow = ticket.flow
+        seats = self._seats_of(flow.level)
         if not flow.hand:
             raise ApiError(status.too_many_requests(REFUSED))
         number = min(flow.hand, key=lambda one: len(seats.queues.get(one, ())))

@@ -1,6 +1,7 @@
-"""The HTTP front of the API server, over TLS. Rules HTTP-1 to HTTP-25 (spec/http.md).
+"""The HTTP front of the API server, over TLS. Rules HTTP-1 to HTTP-26 (spec/http.md).
 
-An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`.
+An ASGI application under uvicorn's protocol, whose connections are bounded in `connection.py`. Most
+requests are answered without it (`at_once.py`).
 core/apiserver makes all decisions. The order of a request: authenticate the user by the headers;
 parse the request line (cached by method, path and query); authorize; read the body; answer.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.apiserver_metrics import LONG, ApiServerMetrics, Meter
 from refk8s.components.asgi import Receive, Scope, Send
+from refk8s.components.at_once import AtOnce
 from refk8s.components.connection import (
     Connection,
     Listening,
@@ -50,7 +52,14 @@ from refk8s.core.apiserver.http import (
 )
 from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Stream
 from refk8s.core.apiserver.proxy import PATHS as PROXIED
-from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, accepts_gzip, gzipped
+from refk8s.core.apiserver.respond import (
+    GZIP_BYTES_MIN,
+    Reply,
+    accepts_gzip,
+    gzipped,
+    is_to_be_compressed,
+)
+from refk8s.core.context import Instant
 from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
@@ -86,10 +95,11 @@ class Front:
         self.fair = FairQueues()
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
-        self._lists = KeptLists()
+        self.lists = KeptLists()
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None
         self._converting = asyncio.Semaphore(1)  # only one thread at a time reads or writes YAML
+        self.at_once = AtOnce(self)
 
     # --- the server -------------------------------------------------------------------------------
 
@@ -225,18 +235,22 @@ class Front:
     async def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
         """The user; None for an anonymous one at an open path. Raises ApiError 401. Does not read
         the body (HTTP-3)."""
+        now = self.api.clock.now()
+        try:
+            return self.enter(wire, connection, now)
+        except ApiError as error:
+            if not await self._is_refreshed() and not await self._has_new_keys(wire, error):
+                raise
+            return self.enter(wire, connection, now)
+
+    def enter(self, wire: WireRequest, connection: Connection | None, now: Instant) -> User | None:
+        """The same on the state at hand."""
         certificate = None
         if connection is not None:
             if connection.user is None:
                 connection.user = _user_of_certificate(connection) or False
             certificate = connection.user or None
-        api = self.api
-        try:
-            user = user_of(wire, api.config, api.clock.now(), api.store, certificate)
-        except ApiError as error:
-            if not await self._is_refreshed() and not await self._has_new_keys(wire, error):
-                raise
-            user = user_of(wire, api.config, api.clock.now(), api.store, certificate)
+        user = user_of(wire, self.api.config, now, self.api.store, certificate)
         if connection is not None and user is not None:
             connection.authenticated = True
         return user
@@ -317,10 +331,10 @@ class Front:
         if (
             request.verb == "list"
             and refused is None
-            and (kept := self._lists.recall(place, received, api.store)) is not None
+            and (kept := self.lists.recall(place, received, api.store)) is not None
         ):
             if kept.length >= GZIP_BYTES_MIN and accepts_gzip(headers):
-                kept = await self._lists.gzipped(place, kept)
+                kept = await self.lists.gzipped(place, kept)
             await self._send(send, kept, meter, headers)
             return
         outcome = refused or decide(api.exchange(request))
@@ -378,7 +392,7 @@ class Front:
         else:
             reply = reply_to(received, response, api.clock.now())
         if request.verb == "list" and type(outcome) is not Measure:
-            self._lists.keep(place, received, response, reply, api.store)
+            self.lists.keep(place, received, response, reply, api.store)
         await self._send(send, reply, meter, headers)
 
     async def _send(
@@ -388,9 +402,7 @@ class Front:
         trail = meter.trail
         if trail is not None:
             trail.reply = reply
-        if (reply.more or len(reply.content) >= GZIP_BYTES_MIN) and _is_to_be_compressed(
-            reply, headers
-        ):
+        if is_to_be_compressed(reply, headers):
             reply = await asyncio.to_thread(gzipped, reply)  # HTTP-16
         start = reply.headers()
         start.append((b"content-length", str(reply.length).encode()))
@@ -409,15 +421,6 @@ class Front:
             await send(
                 {"type": "http.response.body", "body": piece, "more_body": number < len(reply.more)}
             )
-
-
-def _is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
-    return (
-        reply.length >= GZIP_BYTES_MIN
-        and not reply.encoding
-        and reply.code == 200
-        and accepts_gzip(headers)
-    )
 
 
 def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

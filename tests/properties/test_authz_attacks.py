@@ -215,7 +215,7 @@ def test_http_8_a_kept_list_is_for_those_who_may_list():
                 await scene.admin("GET", path)
             code, text = await scene.ask("GET", path)
             assert code == 403 and MARK not in text
-        assert scene.front._lists._kept, "sometimes: they are kept"
+        assert scene.front.lists._kept, "sometimes: they are kept"
         assert (await scene.ask("GET", f"{HOME}/configmaps"))[0] == 200
 
     attacked(test)

@@ -367,11 +367,11 @@ def test_list_13_a_list_is_joined_when_it_is_requested_again() -> None:
         front = Front(api)
         await all_answered(api, [create(f"c{number:03}", k="v" * 200) for number in range(300)])
         bodies = [(await asked(front, "GET", CONFIG_MAPS))[2]]
-        [kept] = front._lists._kept.values()
+        [kept] = front.lists._kept.values()
         assert len(kept.text.after) > 1, "one that is not requested again is not copied"
         for _ in range(3):
             bodies.append((await asked(front, "GET", CONFIG_MAPS))[2])
-            [again] = front._lists._kept.values()
+            [again] = front.lists._kept.values()
             assert len(again.text.after) == 1 and again.size == kept.size
         assert len(set(bodies)) == 1 and len(json.loads(bodies[0])["items"]) == 300
         await all_answered(api, [create("d")])
@@ -400,7 +400,7 @@ def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
         front = Front(api)
         for _ in range(2):
             assert (await asked(front, "GET", CONFIG_MAPS))[0] == 200
-        assert front._lists._kept
+        assert front.lists._kept
         code, _, body = await asked(front, "GET", CONFIG_MAPS, authorization=f"Bearer {other}")
         said = json.loads(body)
         assert code == 403 and said["reason"] == "Forbidden"

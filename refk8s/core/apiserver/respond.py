@@ -127,6 +127,18 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
     return False
 
 
+def is_to_be_compressed(reply: Reply, headers: Mapping[str, str]) -> bool:
+    """Whether a client with these headers gets this reply with gzip (HTTP-16)."""
+    if not reply.more and len(reply.content) < GZIP_BYTES_MIN:
+        return False  # most replies
+    return (
+        reply.length >= GZIP_BYTES_MIN
+        and not reply.encoding
+        and reply.code == 200
+        and accepts_gzip(headers)
+    )
+
+
 def gzipped(reply: Reply) -> Reply:
     """The reply with a compressed body (HTTP-16). O(bytes), about 10 ms for a megabyte, so it must
     not run in an event loop."""
@@ -373,6 +385,7 @@ __all__ = [
     "ListMeta",
     "Reply",
     "check_watch_form",
+    "is_to_be_compressed",
     "partial",
     "respond",
     "wire_of",

@@ -1,0 +1,256 @@
+"""Requests that are answered without a task are answered as the application answers them. Rule
+HTTP-26 (spec/http.md)."""
+
+import asyncio
+import gzip
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from test_http import CONFIG_MAPS, TOKEN, a_listener, a_server, all_answered, create
+from test_http_writes import read
+
+from refk8s.components.asgi import Receive, Scope, Send
+from refk8s.components.http import Front
+from refk8s.core.api import resources
+from refk8s.core.api.request import Request
+from refk8s.core.api.user import AUTHENTICATED, User
+from refk8s.core.apiserver.config import ALLOWED, NO_OPINION, Attributes, Config, Decision
+from refk8s.core.apiserver.flow_control import default_flow_control
+from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.store import Put, Txn
+from refk8s.store.memory import MemoryEngine
+
+JANE = User("jane", groups=(AUTHENTICATED,))
+
+Sent = tuple[str, str, tuple[str, ...], bytes]
+"""(method, path and query, further headers, body)"""
+
+
+def a_body(name: str, **more: Any) -> bytes:
+    return json.dumps(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, **more}
+    ).encode()
+
+
+OBJECT = f"{CONFIG_MAPS}/a"
+NAMES = st.sampled_from(["a", "b", "c", "none", "other"])
+BODIES = st.one_of(
+    st.builds(a_body, NAMES),
+    st.builds(a_body, NAMES, data=st.fixed_dictionaries({"key": st.sampled_from(["1", "2"])})),
+    st.builds(a_body, NAMES, unknown=st.just(1), kind=st.sampled_from(["ConfigMap", "Secret"])),
+    st.sampled_from([b"", b"{", b'{"data":{"key":"3"}}', b"kind: ConfigMap\nmetadata: {name: d}"]),
+)
+QUERIES = st.sampled_from(
+    [
+        "",
+        "?dryRun=All",
+        "?fieldValidation=Strict",
+        "?limit=1",
+        "?dryRun=Some",
+        "?pretty=true",
+        "?x#y",
+    ]
+)
+HEADERS = st.lists(
+    st.sampled_from([
+        "accept: application/yaml", "accept: application/json;as=Table;v=v1;g=meta.k8s.io,*/*",
+        "accept: text/html", "accept-encoding: gzip", "content-type: application/yaml",
+        "content-type: application/merge-patch+json", "authorization: Bearer wrong", "authorization: ",
+        "impersonate-user: jim", "user-agent: kubectl/v1 (x)", "expect: 100-continue",
+    ]),
+    max_size=2,
+    unique_by=lambda line: line.partition(":")[0],
+)  # fmt: skip
+OBJECTS = NAMES.map(lambda name: f"{CONFIG_MAPS}/{name}")
+PATHS = st.one_of(
+    OBJECTS, OBJECTS, st.just(CONFIG_MAPS), st.just(CONFIG_MAPS),
+    st.sampled_from(["/healthz", "/apis", "/api/v1", "/api/v1/none", f"{CONFIG_MAPS}/a#b", "/api/v1/namespaces/%64efault/configmaps/a"]),
+)  # fmt: skip
+REQUESTS = st.tuples(
+    st.sampled_from(["GET", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]),
+    st.builds(str.__add__, PATHS, QUERIES),
+    HEADERS.map(tuple),
+    BODIES,
+)
+
+
+def text_of(sent: Sent) -> bytes:
+    method, path, lines, body = sent
+    given = {"authorization": f"Bearer {TOKEN}", "content-length": str(len(body))}
+    given |= dict(line.split(": ", 1) for line in lines)
+    head = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value)
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+_VARYING = re.compile(
+    rb'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|\d+s(?=")'
+)
+"""Identifiers, times and ages, which differ between two servers."""
+
+
+def comparable(got: bytes) -> bytes:
+    head, _, body = got.partition(b"\r\n\r\n")
+    if b"content-encoding: gzip" in head and body:
+        head, body = re.sub(rb"content-length: \d+", b"", head), gzip.decompress(body)
+    return _VARYING.sub(b"?", head + b"\r\n\r\n" + body)
+
+
+def is_answer(method: str, got: bytes) -> bool:
+    head, found, body = got.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    if head.startswith(b"HTTP/1.1 100 "):
+        return is_answer(method, body)
+    length = re.search(rb"content-length: (\d+)", head)
+    return method == "HEAD" or (length is not None and len(body) >= int(length[1]))
+
+
+async def answers(front: Any, requests: list[Sent], pieces: int) -> list[bytes]:
+    """What a client gets for requests that it sends one after the other, each in so many pieces."""
+    server, connect = await a_listener(front)
+    loop, found = asyncio.get_running_loop(), []
+    one = await connect()
+    try:
+        for sent in requests:
+            text = text_of(sent)
+            size = -(-len(text) // pieces)
+            for start in range(0, len(text), size):
+                await loop.sock_sendall(one.client, text[start : start + size])
+                for _ in range(4):
+                    await asyncio.sleep(0)
+            got = await read(one.client, lambda got, sent=sent: is_answer(sent[0], got))
+            found.append(comparable(got))
+            if b"connection: close" in got or not got:
+                one.client.close()
+                one = await connect()
+    finally:
+        one.client.close()
+        await server.close(0)
+    return found
+
+
+def may(attributes: Attributes, store: Any) -> Decision:
+    """Everything, but only as jane."""
+    return ALLOWED if attributes.user == JANE else NO_OPINION
+
+
+async def a_front() -> Front:
+    engine: MemoryEngine[Any] = MemoryEngine(stamp)
+    for one in default_flow_control():
+        kind = resources.by_kind(one.api_version, one.kind)
+        assert kind is not None
+        engine.commit_batch([Txn((), (Put(kind.key("", one.metadata.name), one),))])
+    api = await a_server(engine, Config(users={TOKEN: JANE}, authorizer=may))
+    await all_answered(
+        api, [create("a"), create("b", key="v" * 3000), create("c", key="v" * 140_000)]
+    )
+    return Front(api)
+
+
+def applied(front: Front) -> Any:
+    """The application alone: nothing is answered without a task."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await front(scope, receive, send)
+
+    return application
+
+
+@given(st.lists(REQUESTS, min_size=1, max_size=6), st.sampled_from([1, 1, 2]))
+@example(
+    [("POST", CONFIG_MAPS, (), a_body("d", unknown=1)), ("GET", f"{CONFIG_MAPS}/d", (), b"")], 1
+)
+@example([("GET", OBJECT, ("authorization: ",), b""), ("GET", f"{OBJECT}#b", (), b"")], 1)
+@example([("GET", OBJECT, ("impersonate-user: jim",), b"")], 1)
+@example([("GET", CONFIG_MAPS, ("accept-encoding: gzip",), b"")] * 3, 1)
+@example([("GET", CONFIG_MAPS, (), b"")] * 3 + [("DELETE", CONFIG_MAPS, (), b"")], 1)
+def test_http_26_an_answer_does_not_depend_on_the_way_in_which_it_is_made(
+    requests: list[Sent], pieces: int
+) -> None:
+    # Shows HTTP-26.b.
+    async def test() -> None:
+        fast, plain = await a_front(), await a_front()
+        got = await answers(fast, requests, pieces)
+        assert got == await answers(applied(plain), requests, pieces)
+        store, other = fast.api.store, plain.api.store
+        assert store.revision == other.revision
+        for one, two in zip(store.list("/").records, other.list("/").records, strict=True):
+            assert (one.key, one.mod_revision) == (two.key, two.mod_revision)
+        assert fast.metrics._in_flight == plain.metrics._in_flight == {"mutating": 0, "readOnly": 0}
+        counted = [
+            {key: series.codes for key, series in each.metrics._series.items()}
+            for each in (fast, plain)
+        ]
+        assert counted[0] == counted[1]
+        assert all(not seats.used for seats in fast.fair._seats.values())
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_http_26_a_whole_request_gets_no_task_and_one_in_parts_does(method: str) -> None:
+    # Shows HTTP-26.a.
+    async def test() -> None:
+        front, begun = await a_front(), []
+
+        class Counted:
+            at_once = front.at_once
+
+            async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+                begun.append(scope["method"])
+                await front(scope, receive, send)
+
+        path = CONFIG_MAPS if method == "POST" else f"{CONFIG_MAPS}/a"
+        body = a_body("d") if method == "POST" else b""
+        [got] = await answers(Counted(), [(method, path, (), body)], 1)
+        assert got.startswith(b"HTTP/1.1 20") and begun == []
+        server, connect = await a_listener(Counted())
+        one = await connect()
+        head, _, _ = text_of((method, path, (), b"{}")).rpartition(b"{}")
+        await one.send(head, lambda c: begun)
+        assert begun == [method]
+        await server.close(0)
+
+    asyncio.run(test())
+
+
+def test_http_26_requests_sent_ahead_of_a_commit_are_answered_after_it() -> None:
+    # Shows HTTP-26.c.
+    async def test() -> None:
+        front = await a_front()
+        server, connect = await a_listener(front)
+        one = await connect()
+        loop = asyncio.get_running_loop()
+        await one.send(text_of(("POST", CONFIG_MAPS, (), a_body("d"))), lambda c: c.cycle)
+        assert not one.connection.is_idle, "the commit is due in a later turn"
+        for name in ("d", "none"):
+            await loop.sock_sendall(one.client, text_of(("GET", f"{CONFIG_MAPS}/{name}", (), b"")))
+        got = await read(one.client, lambda got: b"404" in got and b"none" in got)
+        assert re.findall(rb"HTTP/1.1 (\d+)", got) == [b"201", b"200", b"404"]
+        await server.close(0)
+
+    asyncio.run(test())
+
+
+def test_http_26_a_request_without_a_free_seat_waits_for_one() -> None:
+    # Shows HTTP-26.c.
+    async def test() -> None:
+        front = await a_front()
+        reading = Request("get", resources.CONFIG_MAPS, "default", "a", user=JANE)
+        ticket = front.fair.ticket_of(reading, "GET", front.api.store)
+        assert ticket is not None
+        while front.fair.enters(ticket):
+            pass
+        asked = asyncio.create_task(answers(front, [("GET", f"{CONFIG_MAPS}/a", (), b"")], 1))
+        while not front.fair._seats[ticket.flow.level.name].waiting:
+            await asyncio.sleep(0)
+        assert not asked.done()
+        front.fair.leave(ticket)
+        [got] = await asked
+        assert got.startswith(b"HTTP/1.1 200")
+
+    asyncio.run(test())
