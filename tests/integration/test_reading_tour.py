@@ -54,10 +54,18 @@ def create_deployment(port: int, token: str) -> int:
     connection = http.client.HTTPSConnection(
         "127.0.0.1", port, context=ssl._create_unverified_context(), timeout=30
     )
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     path = "/apis/apps/v1/namespaces/default/deployments"
-    connection.request("POST", path, json.dumps(DEPLOYMENT), headers)
-    return connection.getresponse().status
+    body = json.dumps(DEPLOYMENT)
+    lines = [
+        f"POST {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}",
+        "Content-Type: application/json", f"Content-Length: {len(body)}", "", body,
+    ]  # fmt: skip
+    connection.connect()
+    # in one piece, as kubectl sends it; http.client sends the body after the head
+    connection.sock.sendall("\r\n".join(lines).encode())
+    response = http.client.HTTPResponse(connection.sock, method="POST")
+    response.begin()
+    return response.status
 
 
 async def record_calls(codes: set[CodeType], directory: Path) -> list[CodeType]:
