@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from refk8s import __version__
+from refk8s.cli.explain import explain as explain_group
 from refk8s.cli.flags import check_server_flags, fail, network, resolv_conf, server_flags
 from refk8s.cli.node import node
 from refk8s.cli.processes import COMMANDS
@@ -267,7 +268,7 @@ def explore(**options: Any) -> None:
         fail(str(reason))
 
 
-for command in (*COMMANDS, token, node):
+for command in (*COMMANDS, token, node, explain_group):
     main.add_command(command)
 
 

@@ -280,11 +280,17 @@ def controller_manager(**options: Any) -> None:
 @client_flags
 @secure_port
 @elected_flags
+@click.option(
+    "--config",
+    default="",
+    metavar="FILE",
+    help="Profiles, plugins and extenders: a KubeSchedulerConfiguration.",
+)
 def scheduler(**options: Any) -> None:
     """Run a scheduler against an API server, until Ctrl-C."""
-    from refk8s.components.component_process import ElectedOptions, run_scheduler
+    from refk8s.components.component_process import SchedulerOptions, run_scheduler
 
-    end(run_scheduler, ElectedOptions(**options))
+    end(run_scheduler, SchedulerOptions(**options))
 
 
 @click.command(short_help="Run the kubelet of this machine, or of simulated nodes.")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from refk8s.components.files import CannotRun
 from refk8s.components.process import WriteLine, run_process, started
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from refk8s.components.health_server import HealthServer
     from refk8s.core.controllers.node_ipam import PodRanges
     from refk8s.core.loop.lease_lock import ElectionConfig
+    from refk8s.core.scheduler_configuration.read import SchedulerConfiguration
 
 HTTPS_PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 HTTP_PORTS = {"kubelet": 10248, "kube-dns": 8080, "kube-proxy": 10256}
@@ -59,6 +60,13 @@ class ControllerManagerOptions(ElectedOptions):
     node_cidr_mask_size: int = 24
     pki: str | None = None
     use_service_account_credentials: bool = False
+
+
+@frozen
+class SchedulerOptions(ElectedOptions):
+    """The flags of `refk8s scheduler`."""
+
+    config: str = ""
 
 
 class Component:
@@ -220,16 +228,41 @@ def run_controller_manager(options: ControllerManagerOptions) -> int:
     return run_client("controller-manager", options, prepare)
 
 
-def run_scheduler(options: ElectedOptions) -> int:
-    """Run `refk8s scheduler` until a signal; returns the exit status."""
+def run_scheduler(options: SchedulerOptions) -> int:
+    """Run `refk8s scheduler` until a signal; returns the exit status. Raises CannotRun."""
+    from refk8s.components.scheduler_file import read_scheduler_file
+    from refk8s.core.scheduler_configuration.read import SchedulerConfiguration
+
+    found = read_scheduler_file(options.config) if options.config else SchedulerConfiguration()
+    options = _with_file(options, found)
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
         from refk8s.core.scheduler.cycle import scheduler
 
-        component.add(_elected(scheduler(), options))
+        component.add(_elected(scheduler(found.profiles, found.backoff), options))
         return "", _nothing
 
     return run_client("scheduler", options, prepare)
+
+
+def _with_file(options: SchedulerOptions, found: "SchedulerConfiguration") -> SchedulerOptions:
+    """The options, with what the file says where a flag has its default."""
+    election, defaults = found.leader_election, SchedulerOptions()
+    of_file: dict[str, Any] = {
+        "kubeconfig": found.client_connection.kubeconfig or None,
+        "leader_elect": election.leader_elect,
+        "leader_elect_lease_duration": election.lease_duration,
+        "leader_elect_renew_deadline": election.renew_deadline,
+        "leader_elect_retry_period": election.retry_period,
+        "leader_elect_resource_name": election.resource_name,
+        "leader_elect_resource_namespace": election.resource_namespace,
+    }
+    changes = {
+        name: value
+        for name, value in of_file.items()
+        if value not in (None, "") and getattr(options, name) == getattr(defaults, name)
+    }
+    return evolve(options, **changes)
 
 
 def find_pod_ranges(cluster_cidr: str | None, mask_size: int) -> "PodRanges | None":

@@ -11,7 +11,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from api_world import World
 from custom_world import GROUP, CustomWorld, a_definition, a_version, gadgets
-from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
 from refk8s.adapters.linux.kernel_rules import KernelRules
@@ -20,15 +19,15 @@ from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core import components, ports
-from refk8s.core.api.core_v1 import ContainerImage, NodeStatus, Taint, Toleration
+from refk8s.core.api.core_v1 import NodeStatus, Taint, Toleration
 from refk8s.core.api.resources import (
     ALL,
-    CSI_NODES,
     ENDPOINT_SLICES,
     ENDPOINTS,
     PODS,
     RESOURCE_CLAIMS,
     SERVICES,
+    VOLUME_ATTACHMENTS,
 )
 from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
@@ -36,8 +35,12 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
 from refk8s.core.quota.usage import COUNTED, concerns
 from refk8s.core.scheduler.cycle import scheduler
-from refk8s.core.scheduler.placement import Chooser, judge
+from refk8s.core.scheduler.placement import choose, judge
 from refk8s.core.scheduler.snapshot import info_of, recompute
+from refk8s.core.scheduler.volume_limits import TOO_MANY
+from refk8s.core.scheduler.volumes import USED_BY_A_POD
+from refk8s.core.scheduler_configuration.read import read_configuration
+from refk8s.core.scheduler_configuration.types import GROUP_VERSION, KIND
 from refk8s.core.store import Engine, Put, Txn
 from refk8s.core.value import evolve
 
@@ -343,22 +346,32 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
 # --- the scheduler --------------------------------------------------------------------------------
 
 
-def test_d_63_the_scheduler_does_not_look_at_drivers_or_resource_claims():
+def test_d_63_the_scheduler_does_not_look_at_resource_claims():
     seen = scheduler().sources
     assert PODS.prefix in seen
-    assert not {CSI_NODES.prefix, RESOURCE_CLAIMS.prefix} & set(seen)
+    assert RESOURCE_CLAIMS.prefix not in seen
 
 
-def test_d_62_an_image_that_is_there_and_a_service_in_common_change_no_choice():
+def test_d_62_a_service_in_common_changes_no_choice():
     assert SERVICES.prefix not in scheduler().sources
-    nodes = [a_node(name) for name in ("n0", "n1")]
-    there = (ContainerImage(names=("x",), size_bytes=900_000_000),)
-    with_image = [nodes[0], replace(nodes[1], status=replace(nodes[1].status, images=there))]
-    choices = {
-        Chooser().choose(info_of(a_pod("p")), recompute(each, []))[0]
-        for each in (nodes, with_image)
-    }
-    assert choices == {"n0"}
+
+
+def test_d_270_preemption_frees_no_volumes():
+    assert not TOO_MANY.resolvable and not USED_BY_A_POD.resolvable
+    assert VOLUME_ATTACHMENTS.prefix not in scheduler().sources
+
+
+def test_d_271_what_a_configuration_does_not_change():
+    """A tenth of the nodes, and one thread: the choice is the same."""
+    tree = {"apiVersion": GROUP_VERSION, "kind": KIND}
+    profiles = [
+        read_configuration({**tree, **fields}, {}).profiles[0]
+        for fields in ({}, {"percentageOfNodesToScore": 10, "parallelism": 1})
+    ]
+    nodes = [a_node(f"n{at:03}", cpu="1" if at else "4") for at in range(200)]
+    pod = info_of(a_pod("p", {"cpu": "500m"}))
+    chosen = {choose(pod, recompute(nodes, []), profile=each)[0] for each in profiles}
+    assert len(chosen) == 1
 
 
 @pytest.mark.parametrize("operator", ["Gt", "Lt"])

@@ -192,14 +192,14 @@ def test_loop_10_the_scheduler_parks_the_pod_it_fails_on_and_places_the_others()
     keys = [key_of(pod) for pod in view.list(PODS)]
     for key in keys:
         memory = scheduler.reconcile(view, key, NOW, Local(memory)).memory
-    choose = scheduler._chooser.choose
+    choose = scheduler._choosers[scheduler.name].choose
 
     def fragile(pod, *rest):
         if pod.name == "bad":
             raise Odd(pod.name)
         return choose(pod, *rest)
 
-    scheduler._chooser.choose = fragile
+    scheduler._choosers[scheduler.name].choose = fragile
     plan = scheduler.reconcile(view, SCHEDULE, NOW, Local(memory))
     assert [str(problem) for problem in plan.problems] == ["bad"]
     assert [key.rpartition("/")[2] for key in plan.memory.decisions] == ["good"]

@@ -20,7 +20,8 @@ from refk8s.core.pods.status import is_finished
 from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler, _evict, _write_status, scheduler
 from refk8s.core.scheduler.memory import Decision, Memory
 from refk8s.core.scheduler.placement import Chooser
-from refk8s.core.scheduler.preempt import CANDIDATES_MIN, preempt
+from refk8s.core.scheduler.preempt import preempt
+from refk8s.core.scheduler.profile import make_profile
 from refk8s.core.scheduler.queue import Queue
 from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, recompute
 
@@ -297,9 +298,9 @@ def test_sched_4_a_pod_has_finished_when_its_phase_says_so():
 
 
 def test_sched_36_the_first_hundred_nodes_that_would_do_are_compared_and_no_more():
-    names = [f"n{at:03}" for at in range(CANDIDATES_MIN + 1)]
+    names = [f"n{at:03}" for at in range(100 + 1)]
     pod = info_of(placed(a_pod("p", {"cpu": "2"}, priority=1000), "", "p"))
-    for cheapest, chosen in ((CANDIDATES_MIN - 1, CANDIDATES_MIN - 1), (CANDIDATES_MIN, 0)):
+    for cheapest, chosen in ((99, 99), (100, 0)):
         there = [
             placed(
                 a_pod(f"r{at}", {"cpu": "2"}, priority=1 if at == cheapest else 10), name, f"u{at}"
@@ -319,4 +320,7 @@ def test_sched_36_the_first_hundred_nodes_that_would_do_are_compared_and_no_more
 
 
 def test_sched_23_what_a_scheduler_tells_it_tells_under_the_name_that_pods_ask_for():
-    assert (scheduler("mine").component, Scheduler("mine").name) == ("mine", "mine")
+    assert (
+        scheduler((make_profile("mine"),)).component,
+        Scheduler((make_profile("mine"),)).name,
+    ) == ("mine", "mine")

@@ -30,7 +30,7 @@ from refk8s.core.properties.oracle import requests
 from refk8s.core.properties.predicates.scheduler import why_not
 from refk8s.core.scheduler.needs import needs_of
 from refk8s.core.scheduler.placement import Chooser, Ranking, choose, judge
-from refk8s.core.scheduler.queue import BACKOFF_MAX, PARKED_MAX, Queue
+from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, PARKED_MAX, Queue
 from refk8s.core.scheduler.reasons import Refusal, explain
 from refk8s.core.scheduler.scores import balanced_allocation, least_allocated, topology_spread
 from refk8s.core.scheduler.snapshot import CHAIN_LENGTH_MAX, facts_of, fold, info_of, recompute
@@ -462,7 +462,7 @@ def test_sched_20_the_back_off_doubles_from_one_second_to_ten(attempts):
     for attempt in range(attempts):
         waiting = queue.pods["d/p"]
         queue = queue.park([waiting], now)
-        delay = min(SECOND * 2**attempt, BACKOFF_MAX)
+        delay = min(SECOND * 2**attempt, DEFAULT_BACKOFF.longest)
         assert waiting_in(queue, now + delay - 1) == ([], now + delay)
         now += delay
         assert waiting_in(queue, now) == (["d/p"], None)

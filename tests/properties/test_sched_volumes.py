@@ -35,8 +35,9 @@ from refk8s.core.controllers.volume_phase import VolumePhase
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import Local
 from refk8s.core.pods.volumes import BOUND_BY_CONTROLLER, SELECTED_NODE
-from refk8s.core.scheduler.cycle import VOLUMES_MAX, Scheduler, scheduler
-from refk8s.core.scheduler.snapshot import facts_of, info_of
+from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS
+from refk8s.core.scheduler.cycle import Scheduler, scheduler
+from refk8s.core.scheduler.snapshot import IDLE, facts_of, info_of
 from refk8s.core.scheduler.volumes import (
     NO_VOLUME,
     NOT_REACHED,
@@ -77,7 +78,7 @@ def seen(pod, *objects):
 def refusal(pod, node, *objects):
     volumes = seen(pod, *objects)
     assert not volumes.blocked
-    return volumes.refusal(facts_of(node))
+    return volumes.refusal(facts_of(node), IDLE)
 
 
 GONE = "2026-01-01T00:00:00Z"
@@ -249,7 +250,7 @@ def test_sched_43_a_volume_that_is_never_provisioned_frees_the_node():
     loop = cluster.machines["kube-scheduler"]
     memory = cluster.components["kube-scheduler"].state.memories[loop.memory_names[SCHEDULER.name]]
     assert list(memory.decisions) == ["default/p"]
-    late = memory.decisions["default/p"].since + VOLUMES_MAX
+    late = memory.decisions["default/p"].since + DEFAULT_ARGUMENTS.bind_timeout
     view = view_of(SCHEDULER, get(cluster, PODS, "p"), made, a_node("a"), claim)
     plan = SCHEDULER.reconcile(view, "default/p", late - SECOND, Local(memory=memory))
     assert list(plan.memory.decisions)

@@ -155,7 +155,9 @@ class Draft:
     def record(self, note: Note, reconciler: str) -> None:
         """Record an Event of a reconciler (EVENT-1)."""
         user = self.loop.users[reconciler]
-        component = self.loop.reconcilers[reconciler].component or self.loop.component
+        component = (
+            note.component or self.loop.reconcilers[reconciler].component or self.loop.component
+        )
         self.recorder, request = record(
             self.recorder,
             note,

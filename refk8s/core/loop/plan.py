@@ -36,6 +36,7 @@ class Note(Value, frozen=True):
     field_path: str = ""  # "spec.containers{name}"
     action: str = ""  # what the component did about the object: "Binding"
     related: Any = None  # another object that the action concerns, if any
+    component: str = ""  # the source of the Event; empty: that of the reconciler
 
 
 class Plan(Value, frozen=True):

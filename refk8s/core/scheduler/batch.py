@@ -11,7 +11,7 @@ from typing import Any
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.budgets import Budgets
-from refk8s.core.scheduler.placement import Chooser, choose_besides, judge
+from refk8s.core.scheduler.placement import NO_REFUSALS, Chooser, judge
 from refk8s.core.scheduler.preempt import Nomination, Started, preempt, with_nominated
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import (
@@ -33,7 +33,7 @@ class Batch:
 
     def __init__(
         self,
-        chooser: Chooser,
+        choosers: Mapping[str, Chooser],
         working: Snapshot,
         nominations: Mapping[Key, Nomination],
         namespaces: Mapping[str, Any],
@@ -47,15 +47,15 @@ class Batch:
         self.placed: list[tuple[Waiting, str]] = []
         self.refused: list[Waiting] = []
         self.displaced: list[Key] = []  # pods whose nomination a pod of higher priority removed
-        self.failures: list[tuple[Pod, str]] = []  # (pod, message), if the message changed
+        self.failures: list[tuple[Pod, PodInfo, str]] = []  # with the message, if it changed
         self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, preempting pod, node)
         self.problems: list[Exception] = []  # exceptions of decisions (LOOP-10)
-        self._chooser, self._namespaces, self._started = chooser, namespaces, started
+        self._choosers, self._namespaces, self._started = choosers, namespaces, started
         self._read_budgets, self._volumes = budgets, volumes
-        self._refused: dict[str, Refusal] = {}  # by node: because of the current pod's volumes
+        self._refused: Mapping[str, Refusal] = {}  # by node: because of the current pod's volumes
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
         # messages by kind of pod, valid until the next change in this batch
-        self._reasons: dict[tuple[bytes, int, str], str] = {}
+        self._reasons: dict[tuple[bytes, str], str] = {}
 
     def decide(self, waiting: Waiting, pod: Pod | None) -> None:
         """Decide about one pod. `pod` is the pod in the view; None if it must not be scheduled."""
@@ -79,6 +79,7 @@ class Batch:
             if self.nominations
             else self.working
         )
+        self._refused = NO_REFUSALS
         if waiting.pod.claims:
             volumes = self._volumes(waiting.pod)
             if volumes.blocked:
@@ -100,7 +101,7 @@ class Batch:
         message = f"0/{nodes} nodes are available:{explain_block(why)}" if nodes else NO_NODES
         self.refused.append(evolve(waiting, message=message))
         if message != waiting.message:
-            self.failures.append((pod, message))
+            self.failures.append((pod, waiting.pod, message))
 
     def _choose(self, pod: PodInfo, around: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
         node, refusals = self._choose_once(pod, around)
@@ -111,7 +112,12 @@ class Batch:
         without: list[Refusal] = []
         while (
             node is not None
-            and (refusal := judge(pod, node, self.working, self._namespaces)) is not None
+            and (
+                refusal := judge(
+                    pod, node, self.working, self._namespaces, self._chooser_of(pod).profile
+                )
+            )
+            is not None
         ):
             without.append(refusal)
             around = around.with_node(node, None)
@@ -124,10 +130,10 @@ class Batch:
     def _choose_once(
         self, pod: PodInfo, around: Snapshot
     ) -> tuple[str | None, Mapping[Refusal, int]]:
-        if pod.claims:
-            refused = {name: each for name, each in self._refused.items() if name in around.nodes}
-            return choose_besides(pod, around, refused, self._namespaces)
-        return self._chooser.choose(pod, around, self._namespaces)
+        return self._chooser_of(pod).choose(pod, around, self._namespaces, self._refused)
+
+    def _chooser_of(self, pod: PodInfo) -> Chooser:
+        return self._choosers[pod.scheduler_name]
 
     def _place(self, waiting: Waiting, node: str) -> None:
         self.placed.append((waiting, node))
@@ -138,7 +144,7 @@ class Batch:
     def _refuse(
         self, waiting: Waiting, pod: Pod, around: Snapshot, refusals: Mapping[Refusal, int]
     ) -> None:
-        kind = (waiting.kind, waiting.pod.priority, pod.spec.preemption_policy or "")
+        kind = (waiting.kind, pod.spec.preemption_policy or "")
         message = self._reasons.get(kind)
         if message is None or waiting.key in self.nominations:
             nodes = len(around.nodes)
@@ -147,22 +153,32 @@ class Batch:
                 self._reasons[kind] = message
         self.refused.append(evolve(waiting, message=message))
         if message != waiting.message:
-            self.failures.append((pod, message))
+            self.failures.append((pod, waiting.pod, message))
 
     def _preempt(self, waiting: Waiting, pod: Pod, around: Snapshot) -> str:
         """Nominate the pod for a node with victims, or return why it cannot preempt (SCHED-35)."""
+        chooser = self._chooser_of(waiting.pod)
+        if not chooser.profile.has_preemption:
+            return ""
         if pod.spec.preemption_policy == "Never":
             return NEVER_PREEMPTS
         nomination = self.nominations.get(waiting.key)
         if nomination is not None and self._is_emptying(nomination):
             return VICTIMS_TERMINATING
-        refusing = self._chooser.refusing(waiting.pod, around, self._namespaces)
+        refusing = chooser.refusing(waiting.pod, around, self._namespaces)
         if waiting.pod.claims:
             refusing = dict(sorted({**self._refused, **refusing}.items()))
         if self._budgets is None:
             self._budgets = self._read_budgets()
         eviction, counts = preempt(
-            waiting.pod, refusing, around, self._namespaces, self._started, self._budgets
+            waiting.pod,
+            refusing,
+            around,
+            self._namespaces,
+            self._started,
+            self._budgets,
+            chooser.profile,
+            self._refused,
         )
         if eviction is None:
             self.nominations.pop(waiting.key, None)
@@ -187,5 +203,7 @@ class Batch:
 
 def refused_by_volumes(volumes: Volumes, snapshot: Snapshot) -> dict[str, Refusal]:
     """The nodes that cannot run a pod because of its volumes, by name. O(nodes * volumes)."""
-    verdicts = {name: volumes.refusal(facts) for name, facts in snapshot.nodes.items()}
+    verdicts = {
+        name: volumes.refusal(facts, snapshot.load(name)) for name, facts in snapshot.nodes.items()
+    }
     return {name: verdicts[name] for name in sorted(verdicts) if verdicts[name] is not None}  # type: ignore[misc]

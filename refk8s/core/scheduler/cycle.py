@@ -17,7 +17,7 @@ room used by another pod. Source: Kubernetes documentation, "Kubernetes Schedule
 Framework", "Pod Scheduling Readiness".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refk8s.core.api.conditions import get_condition
@@ -25,6 +25,7 @@ from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition,
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
+    CSI_NODES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -34,7 +35,7 @@ from refk8s.core.api.resources import (
     STORAGE_CLASSES,
 )
 from refk8s.core.api.user import component_user
-from refk8s.core.context import MINUTE, Instant, timestamp
+from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -46,8 +47,10 @@ from refk8s.core.scheduler.batch import Batch, refused_by_volumes
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
-from refk8s.core.scheduler.placement import Chooser, choose_besides, judge
+from refk8s.core.scheduler.placement import NO_REFUSALS, Chooser, judge
 from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW, Nomination, with_nominated
+from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
+from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
 from refk8s.core.scheduler.reasons import NO_NODES, blocked_in, explain_block
 from refk8s.core.scheduler.snapshot import (
     EMPTY,
@@ -59,7 +62,7 @@ from refk8s.core.scheduler.snapshot import (
     is_same_load,
     node_taken,
 )
-from refk8s.core.scheduler.volumes import bindings, volumes_of
+from refk8s.core.scheduler.volumes import Volumes, bindings, volumes_of
 from refk8s.core.value import evolve
 
 SCHEDULE: Key = "schedule"
@@ -69,7 +72,6 @@ BATCH_MAX = 1_000  # pods decided in one reconciliation
 GATED = "SchedulingGated"
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 UNSCHEDULABLE = "Unschedulable"
-VOLUMES_MAX: Instant = 10 * MINUTE  # for the volumes of a pod to be bound
 PREEMPTED = "preempting to accommodate a higher priority pod"
 
 
@@ -84,8 +86,14 @@ class Scheduler(Reconciler):
     )
     initial_keys = (SCHEDULE,)
 
-    def __init__(self, name: str = DEFAULT_SCHEDULER) -> None:
-        self.name = name
+    def __init__(
+        self,
+        profiles: Sequence[Profile] = (DEFAULT_PROFILE,),
+        backoff: Backoff = DEFAULT_BACKOFF,
+    ) -> None:
+        self.backoff = backoff
+        self.name = profiles[0].scheduler_name
+        self.profiles = {profile.scheduler_name: profile for profile in profiles}
         self.interests = (
             Interest(PODS, self._keys_of_pod),
             Interest(NODES, _keys_of_node),
@@ -95,13 +103,14 @@ class Scheduler(Reconciler):
             Interest(PERSISTENT_VOLUME_CLAIMS, _keys_of_claim),
             Interest(PERSISTENT_VOLUMES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(STORAGE_CLASSES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(CSI_NODES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
         )
-        # A cache of values computed from snapshots and pods (SCHED-17); not a part of the state.
-        self._chooser = Chooser()
+        self.forget()
 
     def forget(self) -> None:
-        """Drop the cache (SCHED-17)."""
-        self._chooser = Chooser()
+        """Drop the caches of values computed from snapshots and pods (SCHED-17); they are not a part
+        of the state."""
+        self._choosers = {name: Chooser(profile) for name, profile in self.profiles.items()}
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
@@ -123,11 +132,11 @@ class Scheduler(Reconciler):
         return keys
 
     def _is_ours(self, pod: Pod | None) -> bool:
-        """SCHED-23: it has no node and names this scheduler; without a name, the default one."""
+        """SCHED-23: it has no node and names a profile; without a name, the default scheduler."""
         return (
             pod is not None
             and not pod.spec.node_name
-            and (pod.spec.scheduler_name or DEFAULT_SCHEDULER) == self.name
+            and (pod.spec.scheduler_name or DEFAULT_SCHEDULER) in self.profiles
         )
 
     def _may_be_scheduled(self, pod: Pod | None) -> bool:
@@ -159,7 +168,7 @@ class Scheduler(Reconciler):
         # The binding was rejected; an unknown outcome would have been read (LOOP-7). The room is
         # free again.
         if local.failure is not None:
-            waiting = decision.waiting.after_attempt(now)
+            waiting = decision.waiting.after_attempt(now, self.backoff)
             memory = memory.settle(key)
             return Plan(
                 memory=memory.with_queue(memory.queue.activate((waiting,))),
@@ -198,7 +207,7 @@ class Scheduler(Reconciler):
             return Plan(memory=memory, enqueue=((self.name, SCHEDULE),))
         if known.parked_at is None:
             return NOTHING
-        blocked = explain_block(volumes_of(view, info).blocked) if info.claims else ""
+        blocked = explain_block(self._volumes(view, info).blocked) if info.claims else ""
         if info.claims and known.message != NO_NODES and blocked != blocked_in(known.message):
             # SCHED-40: its claims have changed, so there is another reason, or none
             return Plan(
@@ -225,16 +234,18 @@ class Scheduler(Reconciler):
         self, view: View, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]
     ) -> bool:
         """SCHED-19, SCHED-37: whether a node can run the pod."""
+        around = with_nominated(memory.working, memory.nominations, pod)
+        chooser = self._choosers[pod.scheduler_name]
         if pod.claims:
-            volumes = volumes_of(view, pod)
-            around = with_nominated(memory.working, memory.nominations, pod)
-            refused = refused_by_volumes(volumes, around)
+            volumes = self._volumes(view, pod)
+            refused = NO_REFUSALS if volumes.blocked else refused_by_volumes(volumes, around)
             return not volumes.blocked and (
-                choose_besides(pod, around, refused, namespaces)[0] is not None
+                chooser.choose(pod, around, namespaces, refused)[0] is not None
             )
-        return self._chooser.has_offer(
-            pod, with_nominated(memory.working, memory.nominations, pod), namespaces
-        )
+        return chooser.has_offer(pod, around, namespaces)
+
+    def _volumes(self, view: View, pod: PodInfo) -> Volumes:
+        return volumes_of(view, pod, self.profiles[pod.scheduler_name].filters)
 
     def _bind(
         self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision, now: Instant
@@ -249,7 +260,14 @@ class Scheduler(Reconciler):
             )
             if (
                 decision.node not in others.nodes
-                or judge(info_of(pod), decision.node, others, _namespaces(view)) is not None
+                or judge(
+                    info_of(pod),
+                    decision.node,
+                    others,
+                    _namespaces(view),
+                    self.profiles[decision.pod.scheduler_name],
+                )
+                is not None
             ):
                 memory = memory.settle(key)
                 return Plan(
@@ -285,18 +303,19 @@ class Scheduler(Reconciler):
         """Bind the claims of the pod on its node, and wait for them (SCHED-42); None if all are
         bound. The pod goes back to the queue if its volumes no longer fit, and after ten minutes
         (SCHED-43)."""
-        volumes = volumes_of(view, decision.pod)
+        volumes = self._volumes(view, decision.pod)
         facts = memory.working.nodes.get(decision.node)
+        timeout = self.profiles[decision.pod.scheduler_name].arguments.bind_timeout
         choices = volumes.choose(facts) if facts is not None else None
-        is_late = bool(decision.since) and now >= decision.since + VOLUMES_MAX
+        is_late = bool(decision.since) and now >= decision.since + timeout
         if (
             volumes.blocked
             or facts is None
             or choices is None
             or is_late
-            or volumes.refusal(facts) is not None
+            or volumes.refusal(facts, memory.working.load(decision.node)) is not None
         ):
-            again = decision.waiting.after_attempt(now)
+            again = decision.waiting.after_attempt(now, self.backoff)
             memory = memory.settle(key)
             return Plan(
                 memory=memory.with_queue(memory.queue.activate((again,))),
@@ -310,7 +329,7 @@ class Scheduler(Reconciler):
         return Plan(
             (requests,) if requests else (),
             memory=evolve(memory, decisions=waits),
-            wake_at=since + VOLUMES_MAX,
+            wake_at=since + timeout,
         )
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
@@ -323,7 +342,7 @@ class Scheduler(Reconciler):
             and pod.spec.node_name == decision.node
         ):
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
-            notes = (Note(pod, "Scheduled", words, action="Binding"),)
+            notes = (_note(pod, decision.pod, "Scheduled", words, "Binding"),)
         elif self._is_ours(pod):
             # Another pod of that name, about which nothing is decided yet.
             again.append((self.name, key))
@@ -356,11 +375,11 @@ class Scheduler(Reconciler):
         ready, next_ready = queue.ready(now, has_node, memory.nominations)
 
         # Decide
-        started = lambda pod: _started(view, pod)  # noqa: E731
+        started = lambda pod: started_of(view, pod)  # noqa: E731
         budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
-        volumes = lambda pod: volumes_of(view, pod)  # noqa: E731
+        volumes = lambda pod: self._volumes(view, pod)  # noqa: E731
         batch = Batch(
-            self._chooser, working, memory.nominations, namespaces, started, budgets, volumes
+            self._choosers, working, memory.nominations, namespaces, started, budgets, volumes
         )
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
@@ -369,7 +388,7 @@ class Scheduler(Reconciler):
         # Act
         decided = [Decision(waiting, node, truth.last_change) for waiting, node in batch.placed]
         queue = queue.without([*batch.gone, *(waiting.key for waiting, _ in batch.placed)]).park(
-            batch.refused, now
+            batch.refused, now, self.backoff
         )
         queue = queue.activate(queue.pods[key] for key in batch.displaced if key in queue.pods)
         memory = memory.assume(decided, queue, batch.working, batch.nominations)
@@ -382,8 +401,8 @@ class Scheduler(Reconciler):
 
         # Report
         notes = tuple(
-            Note(pod, "FailedScheduling", message, "Warning", action="Scheduling")
-            for pod, message in batch.failures
+            _note(pod, info, "FailedScheduling", message, "Scheduling", type="Warning")
+            for pod, info, message in batch.failures
         )
         notes += tuple(
             _preempted(victim, by, node, view)
@@ -422,16 +441,16 @@ def _remaining(view: View, nomination: Nomination | None) -> list[Pod]:
 
 def _preempted(victim: Pod, by: PodInfo, node: str, view: View) -> Note:
     words = f"Preempted by pod {by.uid} on node {node}"
-    return Note(
-        victim,
-        "Preempted",
-        words,
-        action="Preempting",
-        related=view.get(PODS, f"{by.namespace}/{by.name}"),
-    )
+    related = view.get(PODS, f"{by.namespace}/{by.name}")
+    return _note(victim, by, "Preempted", words, "Preempting", related=related)
 
 
-def _started(view: View, pod: PodInfo) -> str:
+def _note(pod: Pod, by: PodInfo, reason: str, message: str, action: str, **more: Any) -> Note:
+    """An Event about the pod, with the name of the profile that scheduled `by` as its source."""
+    return Note(pod, reason, message, action=action, component=by.scheduler_name, **more)
+
+
+def started_of(view: View, pod: PodInfo) -> str:
     found = view.get(PODS, f"{pod.namespace}/{pod.name}")
     return (
         found.status.start_time if found is not None and found.status else None
@@ -513,6 +532,9 @@ def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, 
     return marking, delete_pod(pod, "a pod of higher priority needs its room")
 
 
-def scheduler(name: str = DEFAULT_SCHEDULER) -> Loop:
+def scheduler(
+    profiles: Sequence[Profile] = (DEFAULT_PROFILE,), backoff: Backoff = DEFAULT_BACKOFF
+) -> Loop:
     """The scheduler as a component: a loop with one reconciler."""
-    return Loop("kube-scheduler", [Scheduler(name)], component=name)
+    reconciler = Scheduler(profiles, backoff)
+    return Loop("kube-scheduler", [reconciler], component=reconciler.name)

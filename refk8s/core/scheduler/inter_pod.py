@@ -19,8 +19,9 @@ from refk8s.core.value import Value
 
 HARD = "DoNotSchedule"
 _NOTHING = from_label_selector(None)
-# the weight of a required affinity term of an existing pod that matches the new pod (SCHED-34)
-REQUIRED_WEIGHT = 1
+# stands for the weight of a required affinity term of an existing pod, which the profile of the
+# new pod has (SCHED-34)
+REQUIRED = 0
 
 
 class Term(Value, frozen=True, cache_hash=True):
@@ -85,7 +86,7 @@ class InterPodTerms(Value, frozen=True, eq=False):
     @property
     def preferences(self) -> tuple[tuple[int, Term], ...]:
         """The terms that give points to nodes in its domains, for later pods (SCHED-34)."""
-        return self.preferred + tuple((REQUIRED_WEIGHT, term) for term in self.affinity)
+        return self.preferred + tuple((REQUIRED, term) for term in self.affinity)
 
 
 def _size(key: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) -> int:
@@ -146,6 +147,11 @@ def _term(term: PodAffinityTerm, namespace: str, labels: Mapping[str, str]) -> T
         term.label_selector, labels, term.match_label_keys or (), term.mismatch_label_keys or ()
     )
     return Term(term.topology_key, selector, named, chosen)
+
+
+def default_constraint(constraint: TopologySpreadConstraint) -> Constraint:
+    """A constraint of a profile, which counts the pods of one owner instead of a selector's."""
+    return _constraint(constraint, {})
 
 
 def _constraint(constraint: TopologySpreadConstraint, labels: Mapping[str, str]) -> Constraint:

@@ -13,14 +13,10 @@ from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from refk8s.core.scheduler.filters import (
-    BY_LOAD,
-    BY_NODE,
-    node_affinity,
-    pod_affinity,
-    topology_spread,
-)
+from refk8s.core.scheduler.filters import node_affinity
 from refk8s.core.scheduler.needs import Needs
+from refk8s.core.scheduler.plugin import Plugin, points_of, refusal_of
+from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.relations import (
     PLAIN,
@@ -30,7 +26,8 @@ from refk8s.core.scheduler.relations import (
     changed_nodes,
     relate,
 )
-from refk8s.core.scheduler.scores import Raw, local_points, raw_of, related_points, relative_points
+from refk8s.core.scheduler.scores import Crowd, Raw, raw_of, related_points, relative_points
+from refk8s.core.scheduler.scores.image_locality import Images
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
 from refk8s.core.value import Value
 
@@ -39,6 +36,7 @@ ROWS_MAX, KINDS_MIN = 200_000, 16
 INFEASIBLE_MAX = 50_000  # cached kinds that no node can run
 
 NO_NAMESPACES: Mapping[str, Any] = {}
+NO_REFUSALS: Mapping[str, Refusal] = {}
 
 Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
 
@@ -53,19 +51,33 @@ class Offer(Value, frozen=True):
 
 
 def judge(
-    pod: PodInfo, name: str, snapshot: Snapshot, namespaces: Mapping[str, Any]
+    pod: PodInfo,
+    name: str,
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any],
+    profile: Profile = DEFAULT_PROFILE,
 ) -> Refusal | None:
     """The refusal of one node, without the cache. O(1), or O(pods) if other pods matter."""
-    facts = snapshot.nodes[name]
-    refusal = _evaluate(pod.needs, facts, snapshot.load(name)).refusal
-    if refusal is None and (relations := relate(pod, snapshot, namespaces, PLAIN)) is not None:
-        refusal = _reject(relations, facts)
+    facts, load = snapshot.nodes[name], snapshot.load(name)
+    refusal = _evaluate(profile, pod.needs, facts, load).refusal
+    if refusal is None:
+        relations = relate(pod, snapshot, namespaces, PLAIN, profile.arguments)
+        refusal = _reject(profile, pod, relations, facts, load)
     return refusal
 
 
-def _reject(relations: Relations, facts: NodeFacts) -> Refusal | None:
-    refusal = topology_spread.check(relations, facts)
-    return refusal if refusal is not None else pod_affinity.check(relations, facts)
+def _reject(
+    profile: Profile, pod: PodInfo, relations: Relations | None, facts: NodeFacts, load: Load
+) -> Refusal | None:
+    """The refusal of the filters that depend on other pods, or on more than the pod's needs."""
+    if relations is not None:
+        for _, check in profile.related:
+            if (refusal := check(relations, facts)) is not None:
+                return refusal
+    for plugin in profile.plugins:
+        if (refusal := refusal_of(plugin, pod, facts, load)) is not None:
+            return refusal
+    return None
 
 
 class _Evaluation(Value, frozen=True, eq=False):
@@ -78,44 +90,122 @@ class _Evaluation(Value, frozen=True, eq=False):
     refusal: Refusal | None
     taints: int
     preference: int
+    images: Images
     local: int
     counts: bool
 
 
 def _evaluate(
-    needs: Needs, facts: NodeFacts, load: Load, before: _Evaluation | None = None
+    profile: Profile,
+    needs: Needs,
+    facts: NodeFacts,
+    load: Load,
+    before: _Evaluation | None = None,
 ) -> _Evaluation:
     if before is not None and before.facts is facts:
-        static, taints_raw, preference, counts = (
+        static, taints_raw, preference, images, counts = (
             before.static,
             before.taints,
             before.preference,
+            before.images,
             before.counts,
         )
     else:
-        static = next(
-            (refusal for check in BY_NODE if (refusal := check(needs, facts)) is not None), None
-        )
-        taints_raw, preference = raw_of(needs, facts)
+        static = None
+        for _, on_node in profile.by_node:
+            if (static := on_node(needs, facts)) is not None:
+                break
+        taints_raw, preference, images = raw_of(needs, facts, profile.arguments)
         counts = node_affinity.check(needs, facts) is None
     refusal = static
     if refusal is None:
-        for check in BY_LOAD:
-            if (refusal := check(needs, facts, load)) is not None:
+        for _, on_load in profile.by_load:
+            if (refusal := on_load(needs, facts, load)) is not None:
                 break
-    local = local_points(needs, facts, load) if refusal is None else 0
-    return _Evaluation(facts, load, static, refusal, taints_raw, preference, local, counts)
+    local = 0
+    if refusal is None:
+        for _, weight, points in profile.local:
+            local += weight * points(needs, facts, load)
+    return _Evaluation(facts, load, static, refusal, taints_raw, preference, images, local, counts)
 
 
-def _offer(pod: PodInfo, facts: NodeFacts, load: Load, evaluation: _Evaluation) -> Offer | Refusal:
+def _offer(
+    profile: Profile, pod: PodInfo, facts: NodeFacts, load: Load, evaluation: _Evaluation
+) -> Offer | Refusal:
     if evaluation.refusal is not None:
         return evaluation.refusal
-    siblings = load.siblings.get(pod.owner, 0) if pod.owner and not pod.needs.constraints else None
+    siblings = (
+        load.siblings.get(pod.owner, 0)
+        if pod.owner and not pod.needs.constraints and profile.arguments.default_constraints is None
+        else None
+    )
     return Offer(
-        Raw(evaluation.taints, evaluation.preference, siblings, facts.zone, facts.has_hostname),
+        Raw(
+            evaluation.taints,
+            evaluation.preference,
+            siblings,
+            facts.zone,
+            facts.has_hostname,
+            evaluation.images,
+        ),
         evaluation.local,
         len(load.pods),
     )
+
+
+class Survey(Value, frozen=True, eq=False):
+    """The results of all nodes for one pod."""
+
+    offers: dict[str, Offer]  # the nodes that can run the pod
+    refusals: dict[Refusal, int]
+    crowd: Crowd
+    relations: Relations | None
+
+
+def survey(
+    pod: PodInfo,
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any] = NO_NAMESPACES,
+    source: Source = PLAIN,
+    evaluations: dict[str, _Evaluation] | None = None,
+    profile: Profile = DEFAULT_PROFILE,
+    refused: Mapping[str, Refusal] = NO_REFUSALS,
+) -> Survey:
+    """Evaluate every node. O(nodes), and the time of `source`.
+
+    `evaluations`: earlier results for pods with the same needs; it is updated. `refused`: further
+    refusals by node, which count after those of the node's own filters (SCHED-41).
+    """
+    evaluations = {} if evaluations is None else evaluations
+    relations = relate(pod, snapshot, namespaces, source, profile.arguments)
+    offers: dict[str, Offer] = {}
+    refusals: dict[Refusal, int] = {}
+    zones: dict[str, int] = {}
+    names = candidates(pod, snapshot, profile)
+    if len(names) < len(snapshot.nodes):
+        refusals[node_affinity.NOT_NAMED] = len(snapshot.nodes) - len(names)
+    has_more = relations is not None or bool(profile.plugins)
+    for name in names:
+        facts, load = snapshot.nodes[name], snapshot.load(name)
+        evaluation = evaluations.get(name)
+        if evaluation is None or evaluation.facts is not facts or evaluation.load is not load:
+            evaluation = evaluations[name] = _evaluate(profile, pod.needs, facts, load, evaluation)
+        verdict = _offer(profile, pod, facts, load, evaluation)
+        if refused and isinstance(verdict, Offer):
+            verdict = refused.get(name) or verdict
+        if has_more and isinstance(verdict, Offer):
+            verdict = _reject(profile, pod, relations, facts, load) or verdict
+        if isinstance(verdict, Refusal):
+            refusals[verdict] = refusals.get(verdict, 0) + 1
+        else:
+            offers[name] = verdict
+        if evaluation.counts:
+            zones[facts.zone] = zones.get(facts.zone, 0) + load.siblings.get(pod.owner, 0)
+    return Survey(offers, refusals, _crowd(pod, snapshot, zones), relations)
+
+
+def _crowd(pod: PodInfo, snapshot: Snapshot, zones: Mapping[str, int]) -> Crowd:
+    return Crowd(zones, len(pod.needs.images), snapshot.images, len(snapshot.nodes))
 
 
 def choose(
@@ -124,77 +214,60 @@ def choose(
     namespaces: Mapping[str, Any] = NO_NAMESPACES,
     source: Source = PLAIN,
     evaluations: dict[str, _Evaluation] | None = None,
+    profile: Profile = DEFAULT_PROFILE,
+    refused: Mapping[str, Refusal] = NO_REFUSALS,
 ) -> tuple[str | None, dict[Refusal, int]]:
     """SCHED-16: the best node, or None with the number of nodes for each refusal. O(nodes), and the
-    time of `source`.
+    time of `source`. The arguments are those of `survey`."""
+    found = survey(pod, snapshot, namespaces, source, evaluations, profile, refused)
+    if not found.offers:
+        return None, found.refusals
+    best = min(
+        (-points, found.offers[name].pods, name)
+        for name, points in total_points(pod, snapshot, found, profile).items()
+    )
+    return best[2], found.refusals
 
-    `evaluations`: earlier results for pods with the same needs; it is updated.
-    """
-    evaluations = {} if evaluations is None else evaluations
-    relations = relate(pod, snapshot, namespaces, source)
-    offers: dict[str, Offer] = {}
-    refusals: dict[Refusal, int] = {}
-    zones: dict[str, int] = {}
-    names = candidates(pod, snapshot)
-    if len(names) < len(snapshot.nodes):
-        refusals[node_affinity.NOT_NAMED] = len(snapshot.nodes) - len(names)
-    for name in names:
-        facts, load = snapshot.nodes[name], snapshot.load(name)
-        evaluation = evaluations.get(name)
-        if evaluation is None or evaluation.facts is not facts or evaluation.load is not load:
-            evaluation = evaluations[name] = _evaluate(pod.needs, facts, load, evaluation)
-        verdict = _offer(pod, facts, load, evaluation)
-        if isinstance(verdict, Offer) and relations is not None:
-            verdict = _reject(relations, facts) or verdict
-        if isinstance(verdict, Refusal):
-            refusals[verdict] = refusals.get(verdict, 0) + 1
-        else:
-            offers[name] = verdict
-        if evaluation.counts:
-            zones[facts.zone] = zones.get(facts.zone, 0) + load.siblings.get(pod.owner, 0)
-    if not offers:
-        return None, refusals
+
+def total_points(
+    pod: PodInfo, snapshot: Snapshot, found: Survey, profile: Profile
+) -> dict[str, int]:
+    """The weighted sum of all scores, for each node that can run the pod. O(those nodes)."""
+    relative = relative_points(profile.weights, sizes_of(found.offers), found.crowd)
+    total = {name: offer.local + relative[offer.raw] for name, offer in found.offers.items()}
+    if found.relations is not None:
+        nodes = {name: snapshot.nodes[name] for name in found.offers}
+        for name, points in related_points(profile.weights, found.relations, nodes).items():
+            total[name] += points
+    for plugin in profile.plugins:
+        if weight := profile.weights.get(plugin.name):
+            for name, points in plugin_points(plugin, pod, snapshot, found).items():
+                total[name] += weight * points
+    return total
+
+
+def sizes_of(offers: Mapping[str, Offer]) -> dict[Raw, int]:
+    """The number of nodes of each kind."""
     sizes: dict[Raw, int] = {}
     for offer in offers.values():
         sizes[offer.raw] = sizes.get(offer.raw, 0) + 1
-    relative = relative_points(sizes, zones)
-    related = (
-        related_points(relations, {name: snapshot.nodes[name] for name in offers})
-        if relations is not None
-        else {}
-    )
-    _, _, best = min(
-        (-offer.local - relative[offer.raw] - related.get(name, 0), offer.pods, name)
-        for name, offer in offers.items()
-    )
-    return best, refusals
+    return sizes
 
 
-def choose_besides(
-    pod: PodInfo,
-    snapshot: Snapshot,
-    refused: Mapping[str, Refusal],
-    namespaces: Mapping[str, Any] = NO_NAMESPACES,
-) -> tuple[str | None, dict[Refusal, int]]:
-    """As `choose`, with further refusals by node, which count after those of the node's own filters
-    (SCHED-41). O(nodes)."""
-    rest = snapshot
-    for name in refused:
-        rest = rest.with_node(name, None)
-    node, refusals = choose(pod, rest, namespaces)
-    for name, refusal in refused.items():
-        own = _evaluate(pod.needs, snapshot.nodes[name], snapshot.load(name)).refusal
-        reason = own if own is not None else refusal
-        refusals[reason] = refusals.get(reason, 0) + 1
-    return node, refusals
+def plugin_points(
+    plugin: Plugin, pod: PodInfo, snapshot: Snapshot, found: Survey
+) -> dict[str, int]:
+    """The points of a plugin of another package, for each node that can run the pod."""
+    nodes = {name: (snapshot.nodes[name], snapshot.load(name)) for name in found.offers}
+    return points_of(plugin, pod, nodes)
 
 
-def candidates(pod: PodInfo, snapshot: Snapshot) -> list[str]:
+def candidates(pod: PodInfo, snapshot: Snapshot, profile: Profile = DEFAULT_PROFILE) -> list[str]:
     """The nodes to evaluate, by name: all, or only those that the pod names."""
     names = pod.needs.node_names
     return (
         sorted(snapshot.nodes)
-        if names is None
+        if names is None or "NodeAffinity" not in profile.filters
         else [name for name in names if name in snapshot.nodes]
     )
 
@@ -231,8 +304,14 @@ class _Row:
 class Ranking:
     """SCHED-17: the cached results of all nodes for one kind of pod (needs and owner)."""
 
-    def __init__(self, pod: PodInfo, evaluations: dict[str, _Evaluation]) -> None:
+    def __init__(
+        self,
+        pod: PodInfo,
+        evaluations: dict[str, _Evaluation],
+        profile: Profile = DEFAULT_PROFILE,
+    ) -> None:
         self._pod = pod
+        self._profile = profile
         self._evaluations = evaluations  # shared by all kinds with these needs
         self._rows: dict[str, _Row] = {}
         self._groups: dict[Raw, _Group] = {}
@@ -251,7 +330,9 @@ class Ranking:
             (group,) = self._groups.values()
             return self._first(group)[2], self._refusals
         relative = relative_points(
-            {raw: group.size for raw, group in self._groups.items()}, self._zones
+            self._profile.weights,
+            {raw: group.size for raw, group in self._groups.items()},
+            _crowd(self._pod, snapshot, self._zones),
         )
         best: Rank | None = None
         for raw, group in self._groups.items():
@@ -293,9 +374,9 @@ class Ranking:
             or not is_alike(evaluation.load, load)
         ):
             evaluation = self._evaluations[name] = _evaluate(
-                self._pod.needs, facts, load, evaluation
+                self._profile, self._pod.needs, facts, load, evaluation
             )
-        verdict = _offer(self._pod, facts, load, evaluation)
+        verdict = _offer(self._profile, self._pod, facts, load, evaluation)
         counted = load.siblings.get(self._pod.owner, 0) if evaluation.counts else 0
         if counted:
             self._zones[facts.zone] = self._zones.get(facts.zone, 0) + counted
@@ -341,7 +422,8 @@ class Chooser:
     The least recently used kinds are dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile = DEFAULT_PROFILE) -> None:
+        self.profile = profile
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
         self._evaluations: dict[bytes, dict[str, _Evaluation]] = {}
         self._relations = Remembered()
@@ -349,26 +431,39 @@ class Chooser:
         self._infeasible: dict[bytes, Change] = {}
 
     def choose(
-        self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
+        self,
+        pod: PodInfo,
+        snapshot: Snapshot,
+        namespaces: Mapping[str, Any] = NO_NAMESPACES,
+        refused: Mapping[str, Refusal] = NO_REFUSALS,
     ) -> tuple[str | None, Mapping[Refusal, int]]:
         """The same result as the function `choose`."""
+        relations, profile = self._relations, self.profile
         if pod.needs.node_names is not None:  # Few nodes are evaluated anyway.
-            return choose(pod, snapshot, namespaces, self._relations)
-        if relate(pod, snapshot, namespaces, self._relations) is None:
+            return choose(pod, snapshot, namespaces, relations, None, profile, refused)
+        if not refused and not self._needs_survey(pod, snapshot, namespaces):
             return self._ranking(pod, snapshot).choose(snapshot)
-        return choose(
-            pod, snapshot, namespaces, self._relations, self._evaluations_of(pod.needs, snapshot)
+        evaluations = self._evaluations_of(pod.needs, snapshot)
+        return choose(pod, snapshot, namespaces, relations, evaluations, profile, refused)
+
+    def _needs_survey(
+        self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any]
+    ) -> bool:
+        """Whether the result depends on more than each node's own pods and the pod's needs."""
+        return bool(self.profile.plugins) or (
+            relate(pod, snapshot, namespaces, self._relations, self.profile.arguments) is not None
         )
 
     def refusing(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
     ) -> dict[str, Refusal]:
         """The refusals by node, in the order of their names. O(nodes log nodes)."""
-        relations = relate(pod, snapshot, namespaces, self._relations)
+        profile = self.profile
+        relations = relate(pod, snapshot, namespaces, self._relations, profile.arguments)
         refusing = self._ranking(pod, snapshot).refusing(snapshot)
-        if relations is not None:
+        if relations is not None or profile.plugins:
             others = {
-                name: _reject(relations, facts)
+                name: _reject(profile, pod, relations, facts, snapshot.load(name))
                 for name, facts in snapshot.nodes.items()
                 if name not in refusing
             }
@@ -381,16 +476,16 @@ class Chooser:
         """Whether a node can run a pod of this kind. O(changed nodes) if none could before and no
         other pods matter."""
         key = pod.needs.key
-        if relate(pod, snapshot, namespaces, self._relations) is not None:
+        if self._needs_survey(pod, snapshot, namespaces):
             return self.choose(pod, snapshot, namespaces)[0] is not None
         seen = self._infeasible.pop(key, None)
         changed = snapshot.changed_since(seen) if seen is not None else None
-        names = changed if changed is not None else candidates(pod, snapshot)
+        names = changed if changed is not None else candidates(pod, snapshot, self.profile)
         for name in names:
             facts = snapshot.nodes.get(name)
             if (
                 facts is not None
-                and _evaluate(pod.needs, facts, snapshot.load(name)).refusal is None
+                and _evaluate(self.profile, pod.needs, facts, snapshot.load(name)).refusal is None
             ):
                 return True
         if snapshot.last_change is not None:
@@ -403,7 +498,7 @@ class Chooser:
         kind = (pod.needs.key, pod.owner)
         ranking = self._rankings.pop(kind, None)
         if ranking is None:
-            ranking = Ranking(pod, self._evaluations_of(pod.needs, snapshot))
+            ranking = Ranking(pod, self._evaluations_of(pod.needs, snapshot), self.profile)
             _make_room(self._rankings, snapshot)
         self._rankings[kind] = ranking
         return ranking

@@ -9,17 +9,16 @@ to SCHED-38 (spec/scheduler.md).
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from refk8s.core.scheduler.budgets import Budgets, find_protected
-from refk8s.core.scheduler.placement import judge
+from refk8s.core.scheduler.placement import NO_REFUSALS, judge
+from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
 from refk8s.core.value import Value
 
-# the most nodes that are tried: the greater of the two
-CANDIDATES_MIN, CANDIDATES_PERCENT = 100, 10
 PRIORITY_OFFSET = 2**31  # makes every priority count in a sum
 RUNNING_SINCE_NOW = "~"  # sorts after every time
 
@@ -51,35 +50,59 @@ def preempt(
     namespaces: Mapping[str, Any],
     started: Started,
     budgets: Budgets = (),
+    profile: Profile = DEFAULT_PROFILE,
+    refused: Mapping[str, Refusal] = NO_REFUSALS,
 ) -> tuple[Eviction | None, dict[str, int]]:
     """SCHED-35, SCHED-36: the node with the least important victims, or None with the number of
     nodes for each reason.
 
-    `refusing`: the refusal of each node, in the order of their names. O(candidates · pods of a
-    node).
+    `refusing`: the refusal of each node, in the order of their names. `refused`: the nodes that the
+    deletion of pods does not help because of the pod's volumes. O(candidates · pods of a node).
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
-    tries = max(CANDIDATES_MIN, len(snapshot.nodes) * CANDIDATES_PERCENT // 100)
     best: Eviction | None = None
-    for name, refusal in refusing.items():
-        if not refusal.resolvable:
-            counts[UNHELPFUL] += 1
-            continue
-        found = _victims(pod, name, snapshot, namespaces, started, budgets)
+    tried = evictions(pod, refusing, snapshot, namespaces, started, budgets, profile, refused)
+    for found in tried:
         if isinstance(found, Eviction):
-            best = (
-                found
-                if best is None
-                else min(best, found, key=lambda eviction: _rank(eviction, started))
-            )
-            tries -= 1
-            # SCHED-38: a later node may have victims without violating a budget
-            if tries <= 0 and not best.violations:
-                break
+            best = found if best is None else min(best, found, key=rank_by(started))
         else:
             for message in found:
                 counts[message] = counts.get(message, 0) + 1
     return best, counts
+
+
+def evictions(
+    pod: PodInfo,
+    refusing: Mapping[str, Refusal],
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any],
+    started: Started,
+    budgets: Budgets,
+    profile: Profile,
+    refused: Mapping[str, Refusal],
+) -> Iterator[Eviction | tuple[str, ...]]:
+    """The victims on each node that is tried, or why deleting pods there does not help. The
+    arguments are those of `preempt`."""
+    arguments = profile.arguments
+    # the most nodes that are tried: the greater of the two
+    tries = max(arguments.candidates_min, len(snapshot.nodes) * arguments.candidates_percent // 100)
+    has_harmless = False  # one without violations of a budget
+    for name, refusal in refusing.items():
+        if not refusal.resolvable:
+            yield (UNHELPFUL,)
+            continue
+        found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
+        if isinstance(found, Eviction) and name in refused:
+            found = refused[name].messages
+        if isinstance(found, Eviction) and not found.victims:
+            found = (f'expected at least one victim pod on node "{name}"',)
+        yield found
+        if isinstance(found, Eviction):
+            tries -= 1
+            has_harmless = has_harmless or not found.violations
+            # SCHED-38: a later node may have victims without violating a budget
+            if tries <= 0 and has_harmless:
+                return
 
 
 def _victims(
@@ -89,6 +112,7 @@ def _victims(
     namespaces: Mapping[str, Any],
     started: Started,
     budgets: Budgets,
+    profile: Profile,
 ) -> Eviction | tuple[str, ...]:
     """SCHED-35: the fewest victims on this node, or why deleting pods there does not help."""
     load = snapshot.load(name)
@@ -100,7 +124,7 @@ def _victims(
         return (NO_VICTIMS,)
     for other in lesser:
         load = load.minus(other)
-    refusal = judge(pod, name, snapshot.with_load(name, load), namespaces)
+    refusal = judge(pod, name, snapshot.with_load(name, load), namespaces, profile)
     if refusal is not None:
         return refusal.messages
     protected = find_protected(lesser, budgets) if budgets else frozenset()
@@ -109,8 +133,9 @@ def _victims(
     for other in (
         sorted(lesser, key=lambda other: other.uid not in protected) if protected else lesser
     ):
-        if judge(pod, name, snapshot.with_load(name, load.plus(other)), namespaces) is None:
-            load = load.plus(other)
+        with_other = load.plus(other)
+        if judge(pod, name, snapshot.with_load(name, with_other), namespaces, profile) is None:
+            load = with_other
             spared.add(other.uid)
     victims = tuple([other for other in lesser if other.uid not in spared])
     return Eviction(name, victims, sum(victim.uid in protected for victim in victims))
@@ -119,6 +144,11 @@ def _victims(
 def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
     """A sorting key, the most important pod first: higher priority, then longer running."""
     return -pod.priority, started(pod), pod.uid
+
+
+def rank_by(started: Started) -> Callable[[Eviction], tuple[Any, ...]]:
+    """The sorting key of evictions, the best node first (SCHED-36)."""
+    return lambda eviction: _rank(eviction, started)
 
 
 def _rank(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tuple[int, ...], str]:

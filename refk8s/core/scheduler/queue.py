@@ -21,10 +21,17 @@ from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.snapshot import PodInfo
 from refk8s.core.value import Value, evolve, field
 
-BACKOFF_FIRST: Instant = SECOND
-BACKOFF_MAX: Instant = 10 * SECOND
 PARKED_MAX: Instant = 5 * MINUTE
 
+
+class Backoff(Value, frozen=True):
+    """The back-off of a pod after its first attempt, and the longest one (SCHED-20)."""
+
+    first: Instant = SECOND
+    longest: Instant = 10 * SECOND
+
+
+DEFAULT_BACKOFF = Backoff()
 
 _KINDS = msgspec.msgpack.Encoder()
 
@@ -55,12 +62,13 @@ class Waiting(Value, frozen=True, eq=False):
                 sorted(self.pod.labels.items()),
                 self.pod.priority,
                 self.pod.claims,
+                self.pod.scheduler_name,
             )
         )
 
-    def after_attempt(self, now: Instant) -> "Waiting":
+    def after_attempt(self, now: Instant, backoff: Backoff = DEFAULT_BACKOFF) -> "Waiting":
         """SCHED-20: the back-off is 1 s, doubles with every attempt, and is at most 10 s."""
-        delay = min(BACKOFF_FIRST << min(self.attempts, 20), BACKOFF_MAX)
+        delay = min(backoff.first << min(self.attempts, 20), backoff.longest)
         return evolve(self, attempts=self.attempts + 1, not_before=now + delay)
 
 
@@ -99,9 +107,11 @@ class Queue(Value, frozen=True, eq=False):
             self.alarm,
         )
 
-    def park(self, pods: Iterable[Waiting], now: Instant) -> "Queue":
+    def park(
+        self, pods: Iterable[Waiting], now: Instant, backoff: Backoff = DEFAULT_BACKOFF
+    ) -> "Queue":
         """Park these pods, which no node can run (SCHED-19), after another attempt."""
-        tried = [evolve(waiting.after_attempt(now), parked_at=now) for waiting in pods]
+        tried = [evolve(waiting.after_attempt(now, backoff), parked_at=now) for waiting in pods]
         if not tried:
             return self
         queue = self.without(waiting.key for waiting in tried)

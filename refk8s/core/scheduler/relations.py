@@ -10,9 +10,18 @@ from every pod; `Remembered` gives the same results and reads only the changed n
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from refk8s.core.api.core_v1 import TopologySpreadConstraint
 from refk8s.core.api.selector import Selector
+from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS, Arguments
 from refk8s.core.scheduler.filters import node_affinity, node_unschedulable, taints
-from refk8s.core.scheduler.inter_pod import Constraint, Term
+from refk8s.core.scheduler.inter_pod import (
+    HARD,
+    REQUIRED,
+    Constraint,
+    InterPodTerms,
+    Term,
+    default_constraint,
+)
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot
 from refk8s.core.value import Value
@@ -34,6 +43,7 @@ class Tally(Value, frozen=True, cache_hash=True):
     keys: tuple[str, ...]
     selectors: tuple[tuple[Selector, tuple[str, ...]], ...]
     only_staying: bool = False  # pods that are being deleted do not count
+    owner: str = ""  # only pods of this owner count (SCHED-53)
     needs: bytes = b""  # for the policies
     honors_affinity: bool = False
     honors_taints: bool = False
@@ -56,6 +66,7 @@ class Tally(Value, frozen=True, cache_hash=True):
     def count(self, load: Load) -> int:
         return sum(
             not (self.only_staying and pod.is_terminating)
+            and (not self.owner or pod.owner == self.owner)
             and all(
                 pod.namespace in namespaces and selector.matches(pod.labels)
                 for selector, namespaces in self.selectors
@@ -141,12 +152,21 @@ class Relations(Value, frozen=True, eq=False):
 
 
 def relate(
-    pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any], source: Source
+    pod: PodInfo,
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any],
+    source: Source,
+    arguments: Arguments = DEFAULT_ARGUMENTS,
 ) -> Relations | None:
     """The relations of the pod to all others; None if there are none."""
     terms = pod.inter_pod
-    if terms is None and not len(snapshot.bound):
+    defaults = arguments.default_constraints
+    if defaults and pod.owner and not pod.needs.constraints:
+        hard, soft = _defaults(defaults, pod, source, snapshot)
+    elif terms is None and not len(snapshot.bound):
         return None
+    else:
+        hard, soft = _stated(terms, pod, source, snapshot) if terms is not None else ((), ())
     neighbours = source.neighbours(snapshot)
     existing_anti_affinity = [
         (term.topology_key, counts)
@@ -155,12 +175,16 @@ def relate(
     ]
     preferred: dict[tuple[str, str], int] = {}
     for (weight, term), counts in neighbours.preferences.items():
-        if _matches(term, pod, namespaces):
+        if weight == REQUIRED:
+            weight = arguments.hard_pod_affinity_weight
+        if weight and _matches(term, pod, namespaces):
             _add_weights(preferred, term.topology_key, counts, weight)
+    if arguments.ignores_preferences_of_existing and (terms is None or not terms.preferred):
+        preferred = {}
     if terms is None:
-        if not existing_anti_affinity and not preferred:
+        if not existing_anti_affinity and not preferred and not hard and not soft:
             return None
-        return Relations((), False, (), tuple(existing_anti_affinity), (), (), preferred)
+        return Relations((), False, (), tuple(existing_anti_affinity), hard, soft, preferred)
     all_of = tuple((term.selector, term.resolve(namespaces)) for term in terms.affinity)
     affinity = tuple(
         (term.topology_key, _tally(term.topology_key, all_of, source, snapshot))
@@ -188,13 +212,45 @@ def relate(
             for term in terms.anti_affinity
         ),
         existing_anti_affinity=tuple(existing_anti_affinity),
-        hard=tuple(
-            _spread(each, counts, pod)
-            for each, counts in _constraints(terms.hard, pod, source, snapshot)
-        ),
-        soft=tuple(_constraints(terms.soft, pod, source, snapshot)),
+        hard=hard,
+        soft=soft,
         preferred=preferred,
     )
+
+
+Hard = tuple[tuple[Constraint, int, int, Counts], ...]
+Soft = tuple[tuple[Constraint, Counts], ...]
+
+
+def _stated(
+    terms: InterPodTerms, pod: PodInfo, source: Source, snapshot: Snapshot
+) -> tuple[Hard, Soft]:
+    """The pod's own constraints."""
+    return tuple(
+        [
+            _spread(each, int(each.selector.matches(pod.labels)), counts)
+            for each, counts in _constraints(terms.hard, pod, source, snapshot)
+        ]
+    ), tuple(_constraints(terms.soft, pod, source, snapshot))
+
+
+def _defaults(
+    constraints: Iterable[TopologySpreadConstraint],
+    pod: PodInfo,
+    source: Source,
+    snapshot: Snapshot,
+) -> tuple[Hard, Soft]:
+    """SCHED-53: the constraints of the profile, which count the pods of the same owner."""
+    hard: list[Constraint] = []
+    soft: list[Constraint] = []
+    for each in constraints:
+        (hard if each.when_unsatisfiable == HARD else soft).append(default_constraint(each))
+    return tuple(
+        [
+            _spread(each, 1, counts)
+            for each, counts in _constraints(tuple(hard), pod, source, snapshot, pod.owner)
+        ]
+    ), tuple(_constraints(tuple(soft), pod, source, snapshot, pod.owner))
 
 
 def _matches(term: Term, pod: PodInfo, namespaces: Mapping[str, Any]) -> bool:
@@ -216,18 +272,23 @@ def _tally(topology_key: str, selectors: Any, source: Source, snapshot: Snapshot
 
 
 def _constraints(
-    among: tuple[Constraint, ...], pod: PodInfo, source: Source, snapshot: Snapshot
+    among: tuple[Constraint, ...],
+    pod: PodInfo,
+    source: Source,
+    snapshot: Snapshot,
+    owner: str = "",
 ) -> Iterable[tuple[Constraint, Counts]]:
     """Each constraint with the pods in each domain. Nodes without the keys of all constraints do
     not count."""
     keys = tuple(sorted({each.topology_key for each in among}))
     for each in among:
-        selectors = ((each.selector, (pod.namespace,)),)
+        selectors = () if owner else ((each.selector, (pod.namespace,)),)
         question = Tally(
             each.topology_key,
             keys,
             selectors,
             True,
+            owner,
             pod.needs.key,
             each.honors_affinity,
             each.honors_taints,
@@ -236,10 +297,10 @@ def _constraints(
 
 
 def _spread(
-    constraint: Constraint, counts: Counts, pod: PodInfo
+    constraint: Constraint, own: int, counts: Counts
 ) -> tuple[Constraint, int, int, Counts]:
     least = min(counts.values(), default=0) if len(counts) >= constraint.min_domains else 0
-    return constraint, int(constraint.selector.matches(pod.labels)), least, counts
+    return constraint, own, least, counts
 
 
 class _Remembered:

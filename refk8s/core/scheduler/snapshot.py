@@ -13,7 +13,7 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.core.api.core_v1 import Node, Pod, Taint
+from refk8s.core.api.core_v1 import ContainerImage, Node, Pod, Taint
 from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
 from refk8s.core.pods import resources
@@ -23,7 +23,7 @@ from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, 
 from refk8s.core.pods.status import is_finished
 from refk8s.core.pods.volumes import claims_of
 from refk8s.core.scheduler.inter_pod import InterPodTerms, inter_pod_terms
-from refk8s.core.scheduler.needs import Needs, needs_of
+from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER, Needs, needs_of
 from refk8s.core.value import Value
 
 ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
@@ -43,6 +43,7 @@ class NodeFacts(Value, frozen=True):
     ephemeral_storage: int
     pods: int
     extended: Amounts
+    images: tuple[ContainerImage, ...] = ()
 
     @property
     def zone(self) -> str:
@@ -67,6 +68,7 @@ class PodInfo(Value, frozen=True, eq=False):
     needs: Needs
     inter_pod: InterPodTerms | None
     claims: tuple[str, ...] = ()  # the keys of the claims of its volumes
+    scheduler_name: str = DEFAULT_SCHEDULER
 
 
 class Load(Value, frozen=True, eq=False):
@@ -143,6 +145,7 @@ IDLE = Load(Map(), 0, 0, 0, {}, 0, 0, (), Map(), Map())
 
 
 _NO_NAMES: Map[str, None] = Map()
+_NO_IMAGES: Map[str, int] = Map()
 
 
 class Change(Value, frozen=True, eq=False):
@@ -161,16 +164,21 @@ class Snapshot(Value, frozen=True, eq=False):
     loads: Map[str, Load]
     last_change: Change | None = None
     bound: Map[str, None] = _NO_NAMES  # nodes with pods that have inter-pod terms
+    images: Map[str, int] = _NO_IMAGES  # the number of nodes that have each image, by name
 
     def load(self, node: str) -> Load:
         return self.loads.get(node, IDLE)
 
     def with_node(self, name: str, facts: NodeFacts | None) -> "Snapshot":
         """The snapshot with this node (None: without it)."""
-        if self.nodes.get(name) == facts:
+        before = self.nodes.get(name)
+        if before == facts:
             return self
         nodes = self.nodes.set(name, facts) if facts is not None else self.nodes.delete(name)
-        return Snapshot(nodes, self.loads, _link(name, self.last_change), self.bound)
+        images = self.images
+        if (before is not None and before.images) or (facts is not None and facts.images):
+            images = _recount(images, before, facts)
+        return Snapshot(nodes, self.loads, _link(name, self.last_change), self.bound, images)
 
     def with_load(self, name: str, load: Load) -> "Snapshot":
         """The snapshot with this load on that node."""
@@ -186,7 +194,7 @@ class Snapshot(Value, frozen=True, eq=False):
             bound = bound.set(name, None)
         elif len(bound) and name in bound:
             bound = bound.delete(name)
-        return Snapshot(self.nodes, loads, _link(name, self.last_change), bound)
+        return Snapshot(self.nodes, loads, _link(name, self.last_change), bound, self.images)
 
     def changed_since(self, seen: Change | None) -> list[str] | None:
         """The names of the nodes that changed after the link `seen`, newest first; None if the
@@ -204,6 +212,26 @@ class Snapshot(Value, frozen=True, eq=False):
 
 
 EMPTY = Snapshot(Map(), Map())
+
+
+def _recount(
+    images: Map[str, int], before: NodeFacts | None, after: NodeFacts | None
+) -> Map[str, int]:
+    """The number of nodes that have each image, after one node has changed. O(its images)."""
+    counts = images.mutate()
+    for facts, sign in ((before, -1), (after, 1)):
+        for name in image_names(facts.images) if facts is not None else ():
+            count = counts.get(name, 0) + sign
+            if count:
+                counts[name] = count
+            else:
+                del counts[name]
+    return counts.finish()
+
+
+def image_names(images: Iterable[ContainerImage]) -> list[str]:
+    """All names of these images."""
+    return sorted({name for image in images for name in image.names or ()})
 
 
 def _link(node: str, before: Change | None) -> Change:
@@ -235,6 +263,7 @@ def facts_of(node: Node) -> NodeFacts:
             for name in sorted(allocatable)
             if name not in known
         },
+        images=(node.status.images or ()) if node.status else (),
     )
 
 
@@ -251,6 +280,7 @@ def info_of(pod: Pod) -> PodInfo:
         needs,
         inter_pod_terms(needs, metadata.namespace or "", metadata.labels or {}),
         claims_of(pod) if pod.spec is not None and pod.spec.volumes else (),
+        (pod.spec.scheduler_name if pod.spec is not None else None) or DEFAULT_SCHEDULER,
     )
 
 

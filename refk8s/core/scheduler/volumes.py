@@ -8,11 +8,10 @@ SCHED-40 to SCHED-43 (spec/scheduler.md).
     unbound, mode WaitForFirstConsumer         runs where a volume is Available, or can be provisioned
 
 Source: Kubernetes documentation, "Storage Classes" (Volume Binding Mode), "Persistent Volumes"
-(Node Affinity); the plugins VolumeBinding, VolumeZone and VolumeRestrictions. Left out: the number
-of volumes of a node (NodeVolumeLimits), which drivers report.
+(Node Affinity); the plugins VolumeRestrictions, NodeVolumeLimits, VolumeBinding and VolumeZone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -42,7 +41,8 @@ from refk8s.core.pods.volumes import (
     waits_for_consumer,
 )
 from refk8s.core.scheduler.reasons import Refusal
-from refk8s.core.scheduler.snapshot import NodeFacts, PodInfo
+from refk8s.core.scheduler.snapshot import Load, NodeFacts, PodInfo
+from refk8s.core.scheduler.volume_limits import TOO_MANY, csi_volumes, is_over_limit
 from refk8s.core.value import Value
 
 ONE_POD = "ReadWriteOncePod"
@@ -66,7 +66,10 @@ NO_VOLUME = Refusal(
 )
 OTHER_ZONE = Refusal("VolumeZone", ("node(s) had no available volume zone",), False)
 
+VOLUME_PLUGINS = ("VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone")
 UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
+
+VolumeCheck = Callable[["Volumes", NodeFacts, Load], Refusal | None]
 
 Choice = tuple[PersistentVolumeClaim, PersistentVolume | None]
 """A claim that is bound with the pod, and its volume; None if one is provisioned."""
@@ -80,18 +83,14 @@ class Volumes(Value, frozen=True, eq=False):
     unbound: tuple[tuple[PersistentVolumeClaim, StorageClass], ...] = ()
     candidates: tuple[PersistentVolume, ...] = ()
     is_taken: bool = False  # a ReadWriteOncePod claim that another pod uses
+    # the filters of VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone, if enabled
+    checks: tuple[tuple[str, VolumeCheck], ...] = ()
 
-    def refusal(self, facts: NodeFacts) -> Refusal | None:
-        """Why the node cannot run the pod because of its volumes (SCHED-41)."""
-        if self.is_taken:
-            return USED_BY_A_POD
-        for volume in self.bound:
-            if not reaches(volume, facts.name, facts.labels):
-                return NOT_REACHED
-        if self.choose(facts) is None:
-            return NO_VOLUME
-        if any(not _is_in_zone(volume, facts.labels) for volume in self.bound):
-            return OTHER_ZONE
+    def refusal(self, facts: NodeFacts, load: Load) -> Refusal | None:
+        """Why the node cannot run the pod because of its volumes (SCHED-41, SCHED-44)."""
+        for _, check in self.checks:
+            if (refusal := check(self, facts, load)) is not None:
+                return refusal
         return None
 
     def choose(self, facts: NodeFacts) -> list[Choice] | None:
@@ -110,8 +109,49 @@ class Volumes(Value, frozen=True, eq=False):
         return found
 
 
-def volumes_of(view: View, pod: PodInfo) -> Volumes:
-    """The claims of the pod (SCHED-40). O(claims + volumes of their classes)."""
+def _restrictions(volumes: Volumes, facts: NodeFacts, load: Load) -> Refusal | None:
+    return USED_BY_A_POD if volumes.is_taken else None
+
+
+def _binding(volumes: Volumes, facts: NodeFacts, load: Load) -> Refusal | None:
+    for volume in volumes.bound:
+        if not reaches(volume, facts.name, facts.labels):
+            return NOT_REACHED
+    return NO_VOLUME if volumes.choose(facts) is None else None
+
+
+def _zone(volumes: Volumes, facts: NodeFacts, load: Load) -> Refusal | None:
+    is_outside = any(not _is_in_zone(volume, facts.labels) for volume in volumes.bound)
+    return OTHER_ZONE if is_outside else None
+
+
+def _limits(view: View, pod: PodInfo) -> VolumeCheck:
+    new = csi_volumes(view, pod.claims)
+
+    def check(volumes: Volumes, facts: NodeFacts, load: Load) -> Refusal | None:
+        return TOO_MANY if is_over_limit(view, new, facts.name, load) else None
+
+    return check
+
+
+def volumes_of(view: View, pod: PodInfo, filters: Collection[str] = VOLUME_PLUGINS) -> Volumes:
+    """The claims of the pod, for the filters of these plugins (SCHED-40). O(claims + volumes of
+    their classes)."""
+    found = _claims_of(view, pod)
+    if "VolumeBinding" not in filters:
+        found = replace(found, blocked="", unbound=())
+    elif found.blocked:
+        return found
+    checks: tuple[tuple[str, VolumeCheck], ...] = (
+        ("VolumeRestrictions", _restrictions),
+        ("NodeVolumeLimits", _limits(view, pod)),
+        ("VolumeBinding", _binding),
+        ("VolumeZone", _zone),
+    )
+    return replace(found, checks=tuple([one for one in checks if one[0] in filters]))
+
+
+def _claims_of(view: View, pod: PodInfo) -> Volumes:
     bound: list[PersistentVolume] = []
     unbound: list[tuple[PersistentVolumeClaim, StorageClass]] = []
     candidates: dict[str, PersistentVolume] = {}

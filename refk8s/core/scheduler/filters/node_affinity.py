@@ -4,7 +4,7 @@ Rule SCHED-7 (spec/scheduler.md).
 Source: Kubernetes documentation, "Assigning Pods to Nodes".
 """
 
-from refk8s.core.pods.node_affinity import matches
+from refk8s.core.pods.node_affinity import Terms, matches, term_matches
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts
@@ -22,6 +22,17 @@ def check_name(needs: Needs, facts: NodeFacts) -> Refusal | None:
     return (
         NOT_NAMED if needs.node_names is not None and facts.name not in needs.node_names else None
     )
+
+
+ENFORCED = Refusal(
+    "NodeAffinity", ("node(s) didn't match scheduler-enforced node affinity",), resolvable=False
+)
+
+
+def check_added(terms: Terms, needs: Needs, facts: NodeFacts) -> Refusal | None:
+    """SCHED-53: the terms that the profile adds."""
+    is_match = any(term_matches(term, facts.labels, facts.name) for term in terms)
+    return None if is_match else ENFORCED
 
 
 def check(needs: Needs, facts: NodeFacts) -> Refusal | None:

@@ -6,10 +6,24 @@ request is not checked, even if it is overcommitted. Source: Kubernetes document
 Management for Pods and Containers" (how pods with resource requests are scheduled).
 """
 
+from msgspec.structs import replace
+
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
+
+
+def check_besides(
+    resources: tuple[str, ...], groups: tuple[str, ...], needs: Needs, facts: NodeFacts, load: Load
+) -> Refusal | None:
+    """SCHED-53: as `check`, without these extended resources and those of these groups."""
+    checked = {
+        name: much
+        for name, much in needs.extended.items()
+        if name not in resources and name.partition("/")[0] not in groups
+    }
+    return check(replace(needs, extended=checked), facts, load)
 
 
 def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:

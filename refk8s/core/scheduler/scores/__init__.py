@@ -1,29 +1,34 @@
 """The scores: which node that can run a pod is the best, one file each. Rules SCHED-12 to 15, 27,
-33 and 34 (spec/scheduler.md).
+33, 34 and 45 (spec/scheduler.md).
 
 Each score gives a node 0 to 100 points, and the weighted points are added. *Local* scores depend
 only on the node and its load. *Relative* scores start from raw numbers of the node and are scaled
-by those of the other nodes that can run the pod. Source: Kubernetes documentation, "Scheduler
-Configuration" and the default weights there. Left out: ImageLocality (divergence).
+by those of the other nodes that can run the pod. *Related* scores depend on the pods of all nodes.
+Source: Kubernetes documentation, "Scheduler Configuration" and the default weights there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from refk8s.core.scheduler.arguments import Arguments
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.relations import Relations
 from refk8s.core.scheduler.scores import (
-    balanced_allocation,
-    least_allocated,
+    image_locality,
     node_affinity,
+    node_resources,
     pod_affinity,
     taints,
     topology_spread,
 )
+from refk8s.core.scheduler.scores.image_locality import Images
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
 POINTS_MAX = 100
-TAINTS_WEIGHT, NODE_AFFINITY_WEIGHT, SPREAD_WEIGHT, POD_AFFINITY_WEIGHT = 3, 2, 2, 2
+
+LocalPoints = Callable[[Needs, NodeFacts, Load], int]
+Weights = Mapping[str, int]
+"""The weights of the score plugins of a profile, by name; a plugin without one gives no points."""
 
 
 class Raw(NamedTuple):
@@ -35,50 +40,96 @@ class Raw(NamedTuple):
     siblings: int | None
     zone: str
     has_hostname: bool
+    images: Images = ()
 
 
-def raw_of(needs: Needs, facts: NodeFacts) -> tuple[int, int]:
-    """The raw numbers that depend only on the node: (taints, preference)."""
-    return taints.raw(needs, facts), node_affinity.raw(needs, facts)
+class Crowd(NamedTuple):
+    """What the relative scores need besides the nodes that can run the pod."""
+
+    zones: Mapping[str, int]  # the number of pods of the same owner in each zone
+    containers: int  # the number of containers of the pod
+    images: Mapping[str, int]  # the number of nodes with each image
+    nodes: int  # the number of all nodes
 
 
-def local_points(needs: Needs, facts: NodeFacts, load: Load) -> int:
-    """The sum of the local scores, both of weight 1."""
-    return least_allocated.points(needs, facts, load) + balanced_allocation.points(
-        needs, facts, load
+def raw_of(needs: Needs, facts: NodeFacts, arguments: Arguments) -> tuple[int, int, Images]:
+    """The raw numbers that depend only on the node: (taints, preference, images)."""
+    preference = node_affinity.raw(needs.preferred_terms, facts)
+    if arguments.added_preferences:
+        preference += node_affinity.raw(arguments.added_preferences, facts)
+    return taints.raw(needs, facts), preference, image_locality.raw(needs, facts)
+
+
+def local_scores(
+    weights: Weights, arguments: Arguments
+) -> tuple[tuple[str, int, LocalPoints], ...]:
+    """The local scores with a weight: (name, weight, points)."""
+    found: tuple[tuple[str, LocalPoints], ...] = (
+        ("NodeResourcesFit", node_resources.fit_points(arguments.strategy)),
+        ("NodeResourcesBalancedAllocation", node_resources.balanced_points(arguments.balanced)),
     )
+    return tuple([(name, weights[name], points) for name, points in found if weights.get(name)])
 
 
-def relative_points(sizes: Mapping[Raw, int], zones: Mapping[str, int]) -> dict[Raw, int]:
-    """The weighted sum of the relative scores for each kind of node that can run the pod.
-
-    `sizes`: the number of nodes of each kind; `zones`: the number of pods of the same owner in each
-    zone. O(kinds).
-    """
-    taints_max = max(raw.taints for raw in sizes)
-    preference_max = max(raw.preference for raw in sizes)
-    spread = topology_spread.points(
-        {(raw.siblings, raw.zone, raw.has_hostname): 0 for raw in sizes}, sum(sizes.values()), zones
-    )
-    points: dict[Raw, int] = {}
-    for raw in sizes:
-        against = POINTS_MAX * raw.taints // taints_max if taints_max else 0
-        wanted = POINTS_MAX * raw.preference // preference_max if preference_max else 0
-        apart = spread[raw.siblings, raw.zone, raw.has_hostname]
-        points[raw] = (
-            TAINTS_WEIGHT * (POINTS_MAX - against)
-            + NODE_AFFINITY_WEIGHT * wanted
-            + SPREAD_WEIGHT * apart
+def relative_scores(
+    weights: Weights, sizes: Mapping[Raw, int], crowd: Crowd
+) -> Iterator[tuple[str, int, dict[Raw, int]]]:
+    """The relative scores with a weight: (name, weight, points for each kind of node that can run
+    the pod). `sizes`: the number of nodes of each kind. O(kinds)."""
+    if weight := weights.get("TaintToleration"):
+        most = max(raw.taints for raw in sizes)
+        yield "TaintToleration", weight, {
+            raw: POINTS_MAX - (POINTS_MAX * raw.taints // most if most else 0) for raw in sizes
+        }  # fmt: skip
+    if weight := weights.get("NodeAffinity"):
+        most = max(raw.preference for raw in sizes)
+        yield "NodeAffinity", weight, {
+            raw: POINTS_MAX * raw.preference // most if most else 0 for raw in sizes
+        }  # fmt: skip
+    if weight := weights.get("PodTopologySpread"):
+        spread = topology_spread.points(
+            {(raw.siblings, raw.zone, raw.has_hostname): 0 for raw in sizes},
+            sum(sizes.values()),
+            crowd.zones,
         )
-    return points
+        yield "PodTopologySpread", weight, {
+            raw: spread[raw.siblings, raw.zone, raw.has_hostname] for raw in sizes
+        }  # fmt: skip
+    if weight := weights.get("ImageLocality"):
+        yield "ImageLocality", weight, {
+            raw: image_locality.points(raw.images, crowd.containers, crowd.images, crowd.nodes)
+            if raw.images
+            else 0
+            for raw in sizes
+        }  # fmt: skip
 
 
-def related_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
+def relative_points(weights: Weights, sizes: Mapping[Raw, int], crowd: Crowd) -> dict[Raw, int]:
+    """The weighted sum of the relative scores for each kind of node. O(kinds)."""
+    total = dict.fromkeys(sizes, 0)
+    for _, weight, points in relative_scores(weights, sizes, crowd):
+        for raw, each in points.items():
+            total[raw] += weight * each
+    return total
+
+
+def related_scores(
+    weights: Weights, relations: Relations, nodes: Mapping[str, NodeFacts]
+) -> Iterator[tuple[str, int, dict[str, int]]]:
+    """The scores from other pods with a weight: (name, weight, points of each node that can run the
+    pod). O(nodes · domains)."""
+    if weight := weights.get("PodTopologySpread"):
+        yield "PodTopologySpread", weight, topology_spread.stated_points(relations, nodes)
+    if weight := weights.get("InterPodAffinity"):
+        yield "InterPodAffinity", weight, pod_affinity.points(relations, nodes)
+
+
+def related_points(
+    weights: Weights, relations: Relations, nodes: Mapping[str, NodeFacts]
+) -> dict[str, int]:
     """The weighted sum of the scores from other pods, for the nodes that can run the pod."""
-    apart, together = (
-        topology_spread.stated_points(relations, nodes),
-        pod_affinity.points(relations, nodes),
-    )
-    return {
-        name: SPREAD_WEIGHT * apart[name] + POD_AFFINITY_WEIGHT * together[name] for name in nodes
-    }
+    total = dict.fromkeys(nodes, 0)
+    for _, weight, points in related_scores(weights, relations, nodes):
+        for name, each in points.items():
+            total[name] += weight * each
+    return total

@@ -4,15 +4,11 @@
 Source: Kubernetes documentation, "Assigning Pods to Nodes" (node affinity weight).
 """
 
+from refk8s.core.api.core_v1 import NodeSelectorTerm
 from refk8s.core.pods.node_affinity import term_matches
-from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.snapshot import NodeFacts
 
 
-def raw(needs: Needs, facts: NodeFacts) -> int:
+def raw(terms: tuple[tuple[int, NodeSelectorTerm], ...], facts: NodeFacts) -> int:
     """SCHED-15: the sum of the weights of the terms that match."""
-    return sum(
-        weight
-        for weight, term in needs.preferred_terms
-        if term_matches(term, facts.labels, facts.name)
-    )
+    return sum(weight for weight, term in terms if term_matches(term, facts.labels, facts.name))

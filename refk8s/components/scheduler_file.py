@@ -1,0 +1,55 @@
+"""The configuration file of the scheduler, and the plugins of other packages that it enables. Rules
+SCHED-50, SCHED-56 (spec/scheduler_profiles.md)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from refk8s.components.files import CannotRun
+from refk8s.components.yaml_reader import BadYaml, read_yaml
+from refk8s.core.scheduler.plugin import GROUP, Plugin
+from refk8s.core.scheduler_configuration.read import (
+    BadConfiguration,
+    SchedulerConfiguration,
+    read_configuration,
+)
+
+FILE_BYTES_MAX = 1 << 20
+
+
+def read_scheduler_file(path: str, flag: str = "--config") -> SchedulerConfiguration:
+    """The configuration in the file. Raises CannotRun."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise CannotRun(f"{flag} {path}: {error.strerror}") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise CannotRun(f"{flag} {path}: longer than {FILE_BYTES_MAX} bytes")
+    try:
+        document = read_yaml(data)
+    except BadYaml as error:
+        raise CannotRun(f"{flag} {path}: {error}") from None
+    if document.duplicates:
+        raise CannotRun(f"{flag} {path}: strict decoding error: {', '.join(document.duplicates)}")
+    try:
+        return read_configuration(document.tree, find_plugins())
+    except BadConfiguration as error:
+        raise CannotRun(f"{flag} {path}: {error}") from None
+
+
+def find_plugins() -> dict[str, Callable[[Any], Plugin]]:
+    """The entry points of plugins in this Python environment, by name. A plugin is loaded when it
+    is made."""
+    from importlib.metadata import EntryPoint, entry_points
+
+    def factory(entry: EntryPoint) -> Callable[[Any], Plugin]:
+        def make(args: Any) -> Plugin:
+            plugin: Plugin = entry.load()(args)
+            if plugin.name != entry.name:
+                raise ValueError(f"the plugin has another name: {plugin.name!r}")
+            return plugin
+
+        return make
+
+    return {entry.name: factory(entry) for entry in entry_points(group=GROUP)}
