@@ -14,6 +14,7 @@ from refk8s.components.files import CannotRun, read_file
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
+from refk8s.core.apiserver.aggregation.remotes import find_remote
 from refk8s.core.apiserver.audit.event import Audited, Ended, write_event
 from refk8s.core.apiserver.audit.policy import (
     COMPLETE,
@@ -25,6 +26,7 @@ from refk8s.core.apiserver.audit.policy import (
     read_policy,
 )
 from refk8s.core.apiserver.authorize import attributes_of, decide
+from refk8s.core.apiserver.authorize.paths import attributes_of_path
 from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.http import WireRequest
 from refk8s.core.apiserver.outcome import Reader
@@ -119,6 +121,8 @@ class Auditor:
 
 def _attributes(wire: WireRequest, user: User, store: Reader) -> tuple[Attributes, str]:
     """The attributes of the request line, and the version of its resource."""
+    if (remote := find_remote(wire.path, store)) is not None:
+        return attributes_of_path(user, wire.method, wire.path, wire.query), remote.version
     try:
         target = find_target(wire.method, wire.path, wire.query, store)
     except ApiError:

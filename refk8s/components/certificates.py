@@ -193,8 +193,16 @@ def make_server(
     return _sign(key, _name("refk8s"), authority_key, extensions, now, issuer)
 
 
-def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: datetime) -> bytes:
-    """A client certificate, in PEM, for this user (CN) and group (O), as in Kubernetes."""
+def make_client(
+    key: bytes,
+    authority_key: bytes,
+    name: str,
+    group: str,
+    now: datetime,
+    issuer: str = AUTHORITY_NAME,
+) -> bytes:
+    """A client certificate, in PEM, for this user (CN) and group (O; empty: none), as in Kubernetes.
+    `issuer`: the authority's name."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -204,7 +212,7 @@ def make_client(key: bytes, authority_key: bytes, name: str, group: str, now: da
         (usage, True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
     ]
-    return _sign(key, _name(name, group), authority_key, extensions, now)
+    return _sign(key, _name(name, group), authority_key, extensions, now, issuer)
 
 
 def make_request(key: bytes, name: str, group: str, hosts: Iterable[str]) -> bytes:

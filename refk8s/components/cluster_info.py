@@ -5,7 +5,7 @@ import hashlib
 import json
 import ssl
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,21 +68,32 @@ async def publish_info(
 ) -> Response:
     """Make the ConfigMap say this; signatures are the bootstrap signer's (TRUST-3). Returns the last
     response."""
-    content = write_info(info)
+    because = "nodes that join verify the API server by it"
+    return await publish(INFO_NAMESPACE, INFO_NAME, {INFO_KEY: write_info(info)}, call, because)
+
+
+async def publish(
+    namespace: str,
+    name: str,
+    wanted: Mapping[str, str],
+    call: Callable[[Request], Awaitable[Response]],
+    because: str,
+) -> Response:
+    """Make a ConfigMap have this data; other keys stay. Returns the last response."""
+    where = (CONFIG_MAPS, namespace, name)
     for _ in range(ATTEMPTS):
-        response = await call(Request("get", *WHERE, user=API_SERVER))
+        response = await call(Request("get", *where, user=API_SERVER))
         if response.ok:
             found: ConfigMap = response.body
             data = found.data or {}
-            if data.get(INFO_KEY) == content:
+            if all(data.get(key) == text for key, text in wanted.items()):
                 break
-            body: Any = replace(found, data={**data, INFO_KEY: content})
+            body: Any = replace(found, data={**data, **wanted})
             verb = "update"
         else:
-            metadata = ObjectMeta(name=INFO_NAME, namespace=INFO_NAMESPACE)
-            body, verb = ConfigMap(metadata=metadata, data={INFO_KEY: content}), "create"
-        because = "nodes that join verify the API server by it"
-        response = await call(Request(verb, *WHERE, body=body, user=API_SERVER, because=because))
+            metadata = ObjectMeta(name=name, namespace=namespace)
+            body, verb = ConfigMap(metadata=metadata, data=dict(wanted)), "create"
+        response = await call(Request(verb, *where, body=body, user=API_SERVER, because=because))
         if response.code not in (404, 409):
             break
     return response

@@ -14,7 +14,6 @@ import asyncio
 import errno
 import gc
 import logging
-import re
 import resource
 import socket
 from collections.abc import Callable, Coroutine
@@ -355,7 +354,7 @@ class Connection(HttpToolsProtocol):
         """Whether this server speaks the WebSocket itself; one that is passed on stays a request
         (STREAM-15)."""
         passed_on = self.registry.passed_on
-        if passed_on is not None and passed_on.fullmatch(self.url.partition(b"?")[0]):
+        if passed_on is not None and passed_on(self.url.partition(b"?")[0]):
             return False
         return super()._should_upgrade()
 
@@ -475,8 +474,8 @@ class Server:
         self.connections_max = connections_max
         # answers whole requests without a task, if the application can (HTTP-26)
         self.at_once: AtOnce | None = getattr(config.app, "at_once", None)
-        # the paths of requests whose upgrades are not answered here
-        self.passed_on: re.Pattern[bytes] | None = None
+        # whether the upgrades of requests for a path are not answered here
+        self.passed_on: Callable[[bytes], bool] | None = None
         self.open: dict[Connection, None] = {}  # in the order in which they were opened
         self.closed = 0  # since the last garbage collection
         # TLS handshakes, with the time of their start

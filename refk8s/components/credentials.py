@@ -11,6 +11,8 @@ each server is in a directory of its own (PROC-3).
 | admin.crt, admin.key | the administrator's, CN kubernetes-admin, O system:masters | signed anew |
 | apiserver-kubelet-client.crt, .key | the API servers' for kubelets (STREAM-9), CN kube-apiserver-kubelet-client, O system:masters | signed when they are first needed, and anew |
 | kubelet-ca.crt, .key | the authority of the kubelets' serving certificates (TRUST-16) | made when first needed; refused if damaged |
+| front-proxy-ca.crt, .key | the authority by which other API servers know this one (APISVC-6) | made if missing; refused if damaged |
+| front-proxy-client.crt, .key | the API servers' for other API servers, CN front-proxy-client | signed when they are first needed, and anew |
 | admin.token | the administrator's bearer token | created if missing, refused if damaged |
 | sa.key | signs the tokens of service accounts | created if missing, refused if damaged |
 """
@@ -32,6 +34,7 @@ from refk8s.components.files import (
     tighten,
     write_file,
 )
+from refk8s.core.apiserver.aggregation.authentication import CLIENT
 from refk8s.core.apiserver.token_key import BadKey, TokenKey, parse_key
 from refk8s.core.value import Value
 
@@ -44,6 +47,7 @@ TOKEN_KEY = "sa.key"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 KUBELET_AUTHORITY_NAME = "refk8s-kubelet-ca"
+FRONT_PROXY_AUTHORITY_NAME = "refk8s-front-proxy-ca"
 _KEYS = ("ca.key", "admin.key", "admin.token", TOKEN_KEY, "token.key")
 
 
@@ -118,17 +122,50 @@ def load_kubelet_client(credentials: Credentials) -> Pair:
 def load_kubelet_authority(directory: Path) -> Pair:
     """The authority of the kubelets' serving certificates (TRUST-16), in a directory of keys that
     API servers share. It is made when it is first needed. Raises CannotRun, OSError."""
-    pair = Pair(directory / "kubelet-ca.crt", directory / "kubelet-ca.key")
+    what_follows = "each node needs a new serving certificate"
+    return _further_authority(directory, "kubelet-ca", KUBELET_AUTHORITY_NAME, what_follows)
+
+
+def load_front_proxy_authority(directory: Path) -> Pair:
+    """The authority by which other API servers know this one (APISVC-6). Raises CannotRun,
+    OSError."""
+    what_follows = "other API servers must be started again"
+    return _further_authority(directory, "front-proxy-ca", FRONT_PROXY_AUTHORITY_NAME, what_follows)
+
+
+def load_front_proxy_client(directory: Path) -> Pair:
+    """The certificate with which API servers connect to other API servers (APISVC-6). It is shared,
+    and signed when it is first needed. Raises CannotRun, OSError."""
+    authority = load_front_proxy_authority(directory)
+    pair = Pair(directory / "front-proxy-client.crt", directory / "front-proxy-client.key")
+    name, now = CLIENT, datetime.now(UTC)
+    with shared_lock(directory):
+        if problem := certificates.problem_of_client(
+            pair, authority, authority.certificate, name, "", now
+        ):
+            _log_renewal(pair, problem)
+            key, signing = certificates.make_key(), _bytes(authority.key)
+            write_file(pair.key, key)
+            issuer = FRONT_PROXY_AUTHORITY_NAME
+            signed = certificates.make_client(key, signing, name, "", now, issuer)
+            write_file(pair.certificate, signed)
+    return pair
+
+
+def _further_authority(directory: Path, file: str, name: str, what_follows: str) -> Pair:
+    """An authority besides that of the cluster, made if it is missing. `what_follows`: if its files
+    are removed."""
+    pair = Pair(directory / f"{file}.crt", directory / f"{file}.key")
     with shared_lock(directory):
         certificate, key = read_file(pair.certificate), read_file(pair.key)
         if certificate is None and key is None:
             key = certificates.make_key()
             write_file(pair.key, key)
         if certificate is None and key is not None:
-            _certify(pair, key, KUBELET_AUTHORITY_NAME, datetime.now(UTC))
+            _certify(pair, key, name, datetime.now(UTC))
         if problem := certificates.problem_of_self_signed(pair):
             raise CannotRun(
-                f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): restore them, or remove both to get a new one; then each node needs a new serving certificate"
+                f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): restore them, or remove both to get a new one; then {what_follows}"
             )
     return pair
 

@@ -35,6 +35,7 @@ from refk8s.core.api.request import Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import YAML
+from refk8s.core.apiserver.aggregation.remotes import find_remote
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.calls import Ask
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
@@ -42,6 +43,7 @@ from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import decide
 from refk8s.core.apiserver.health import HEALTH_PATHS
 from refk8s.core.apiserver.http import (
+    Forward,
     Received,
     WireRequest,
     authorized,
@@ -63,6 +65,7 @@ from refk8s.core.context import Instant
 from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
+    from refk8s.components.aggregator import Aggregator
     from refk8s.components.auditing import Auditor, Trail
     from refk8s.components.issuers import Issuers
     from refk8s.core.api.yaml_text import YamlDocument
@@ -92,6 +95,9 @@ class Front:
         ) = None
         self.issuers: Issuers | None = None  # other issuers of tokens (OIDC-2)
         self.auditor: Auditor | None = None  # the audit log (AUDIT-1)
+        # what other API servers serve (APISVC-10)
+        self.discovered: Callable[[], Mapping[str, Any]] = dict
+        self._aggregator: Aggregator | None = None
         self.fair = FairQueues()
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
@@ -117,7 +123,7 @@ class Front:
         host, port = listener.getsockname()[:2]
         self.address = f"{host}:{port}"
         self._server = Server(config, compute_connections_max())
-        self._server.passed_on = PROXIED
+        self._server.passed_on = self._is_passed_on
         self._server.start()
         self._server.listen(listener)
 
@@ -168,9 +174,7 @@ class Front:
             if self.auditor is not None:
                 meter.trail = self._begin_trail(self.auditor, wire, user, scope)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
-            # the body of a proxied request is not read here (STREAM-15)
-            is_proxied = "/proxy" in path and PROXIED.fullmatch(scope["raw_path"]) is not None
-            if method not in ("GET", "HEAD") and not is_proxied:
+            if method not in ("GET", "HEAD") and not self._is_passed_on(scope["raw_path"]):
                 if user is None:
                     await self._admit_anonymous(wire)
                 body = await _read_body(receive_part, headers)
@@ -192,6 +196,9 @@ class Front:
                         status.bad_request("only streams to containers are served over a WebSocket")
                     )
                 )
+            if type(received) is Forward:
+                await self._forward(received, scope, receive_part, send, headers, meter)
+                return
             if type(received) is not Received:
                 caller = user or ANONYMOUS
                 meter.ticket = self.fair.ticket_of_path(caller, method, path, self.api.store)
@@ -285,9 +292,59 @@ class Front:
                 raise
             authorized(wire, None, api.config, api.store)
 
+    def _is_passed_on(self, raw_path: bytes) -> bool:
+        """Whether another server answers the request, so that its body and a change of the protocol
+        are not handled here (STREAM-15, APISVC-5)."""
+        if raw_path.startswith(b"/api/"):
+            return b"/proxy" in raw_path and PROXIED.fullmatch(raw_path) is not None
+        return find_remote(raw_path.decode("latin-1"), self.api.store) is not None
+
+    async def _forward(
+        self,
+        forward: Forward,
+        scope: Scope,
+        receive_part: Receive,
+        send: Send,
+        headers: Mapping[str, str],
+        meter: Meter,
+    ) -> None:
+        """Pass a request on to another API server (APISVC-5). It gives its seat back before, as
+        upstream: the other server has its own."""
+        if self._aggregator is None:
+            # imported here, because few clusters have another API server
+            from refk8s.components.aggregator import Aggregator
+
+            self._aggregator = Aggregator(self.api.outgoing)
+        request, store, fair = forward.request, self.api.store, self.fair
+        ticket = (
+            fair.ticket_of_path(forward.user, meter.method, scope["path"], store)
+            if request is None
+            else fair.ticket_of(request, meter.method, store)
+        )
+        if ticket is not None and not ticket.flow.level.is_exempt:
+            await fair.enter(ticket)
+            fair.leave(ticket)
+        meter.ticket = ticket
+        if request is not None and (request.verb == "watch" or "upgrade" in headers):
+            self.metrics.run_long(meter, request)
+        meter.request = request
+        if meter.trail is not None:
+            meter.trail.request = request
+            if meter.is_long:
+                meter.trail.started()
+
+        async def send_on(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                meter.code = message["status"]
+            await send(message)
+
+        reply = await self._aggregator(forward, scope, receive_part, send_on)
+        if reply is not None:
+            await self._send(send, reply, meter, headers)
+
     def _receive(
         self, wire: WireRequest, user: User | None, read_yaml: ReadYaml
-    ) -> Received | Reply:
+    ) -> Received | Forward | Reply:
         api = self.api
         if wire.path == METRICS_PATH and wire.method in ("GET", "HEAD"):
             try:
@@ -295,7 +352,8 @@ class Front:
             except ApiError as error:
                 return failure(error)
             return Reply(200, exposition(lambda: self.metrics.collect(api)), METRICS_TYPE)
-        return receive(wire, user, read_yaml, self.address, api.config, api.checks, api.store)
+        place = self.address, api.config, api.checks, api.store
+        return receive(wire, user, read_yaml, *place, self.discovered)
 
     async def _is_refreshed(self) -> bool:
         """Whether the state at hand has become newer, so that a refusal is decided again

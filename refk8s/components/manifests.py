@@ -17,6 +17,7 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.api.yaml_text import YamlDocument
 from refk8s.core.apiserver.accept import YAML
 from refk8s.core.apiserver.http import Received, WireRequest, receive
+from refk8s.core.apiserver.respond import Reply
 from refk8s.core.value import Value, evolve
 
 BYTES_MAX = 64 << 20
@@ -134,8 +135,9 @@ async def _create(manifest: Manifest, path: Path, submit: Submit) -> str:
         "POST", f"{prefix}{where}/{resource.plural}", "fieldValidation=Strict", headers
     )
     received = receive(wire, ADMIN, lambda _: YamlDocument(tree))
-    if not isinstance(received, Received):
+    if isinstance(received, Reply):
         raise BadManifest(parse(received.content)["message"])
+    assert isinstance(received, Received), "a built-in resource is served here"
     response = await submit(evolve(received.request, because=f"{path.name} says so"))
     name = f"{resource.singular}{'.' + resource.group if resource.group else ''}/{response.body.metadata.name if response.ok else ''}"
     if response.ok:

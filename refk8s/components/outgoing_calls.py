@@ -1,5 +1,5 @@
-"""Makes the calls to other servers that requests need: admission webhooks and conversions. Rules
-CALL-1 to CALL-4 (spec/webhooks.md).
+"""Makes the calls to other servers that requests need: admission webhooks, conversions and other API
+servers. Rules CALL-1 to CALL-4 (spec/webhooks.md), APISVC-7 (spec/api_services.md).
 
 core/apiserver/calls.py says what is sent and what follows from the answer. The certificate of each
 connection is verified, and no redirect is followed.
@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from refk8s.components.client.exchange import BadAnswer, Streams, ask, dial
+from refk8s.components.certificates import Pair
+from refk8s.components.client.exchange import CONNECT_SECONDS, BadAnswer, Streams, ask, dial
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.aggregation.remotes import Remote
 from refk8s.core.apiserver.calls import (
     Answered,
     Call,
@@ -47,6 +49,8 @@ class OutgoingCalls:
 
     def __init__(self) -> None:
         self.reach: Reach | None = None
+        self.find_certificate: Callable[[], Pair] | None = None  # of this server as a client
+        self._certificate: Pair | None = None
         self._open = 0
         self._idle: dict[Key, list[tuple[float, Streams]]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -85,7 +89,7 @@ class OutgoingCalls:
         except ApiError as error:
             return _failed(call, error.status.message or "")
         except (OSError, StreamFailed, ValueError) as error:
-            return _failed(call, _words(error, call))
+            return _failed(call, words_of(error, call.url))
         except Exception:
             log.exception("a call to %s has failed with an internal error", call.url)
             return _failed(call, "internal error")
@@ -94,21 +98,38 @@ class OutgoingCalls:
 
     async def _connect(self, call: Call) -> Streams:
         parts = urlsplit(call.url)
+        context = self._context(call.ca_bundle, call.is_verified, call.is_of_proxy)
         host = parts.hostname or ""
-        context = _context(call.ca_bundle)
-        if call.service is None:
-            streams = await dial(host, parts.port or 443)
-        elif self.reach is None:
-            name = status.show(call.service.name)
+        if call.service is not None:
+            return await self._start_tls(await self._reach(call.service), context, host)
+        return await self._start_tls(await dial(host, parts.port or 443), context, host)
+
+    async def connect_to(self, remote: Remote) -> Streams:
+        """A connection to another API server, whose certificate is verified (APISVC-7). Raises
+        ApiError, StreamFailed, OSError and ValueError."""
+        context = self._context(remote.ca_bundle, remote.is_verified, True)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            streams = await self._reach(remote.service)
+            return await self._start_tls(streams, context, remote.host)
+
+    async def _reach(self, service: ServicePort) -> Streams:
+        if self.reach is None:
+            name = status.show(service.name)
             raise StreamFailed(f"no endpoints available for service {name}")
-        else:
-            streams = await self.reach(call.service)
+        return await self.reach(service)
+
+    async def _start_tls(self, streams: Streams, context: ssl.SSLContext, host: str) -> Streams:
         try:
             await streams[1].start_tls(context, server_hostname=host)
         except BaseException:
             streams[1].transport.abort()
             raise
         return streams
+
+    def _context(self, ca_bundle: bytes, is_verified: bool, is_of_proxy: bool) -> ssl.SSLContext:
+        if is_of_proxy and self._certificate is None and self.find_certificate is not None:
+            self._certificate = self.find_certificate()
+        return _context(ca_bundle, is_verified, self._certificate if is_of_proxy else None)
 
     async def _exchange(self, call: Call, streams: Streams) -> Result:
         is_kept = False
@@ -172,30 +193,40 @@ def _acknowledge_quickly(writer: asyncio.StreamWriter) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-Key = tuple[str, ServicePort | None, bytes]
+Key = tuple[str, ServicePort | None, bytes, bool, bool]
 
 
 def _key(call: Call) -> Key:
-    return urlsplit(call.url).netloc, call.service, call.ca_bundle
+    place = urlsplit(call.url).netloc, call.service
+    return *place, call.ca_bundle, call.is_verified, call.is_of_proxy
 
 
 def _message(call: Call) -> bytes:
     parts = urlsplit(call.url)
-    lines = (
-        f"POST {parts.path or '/'}?{parts.query} HTTP/1.1",
+    lines = [
+        f"{call.method} {parts.path or '/'}?{parts.query} HTTP/1.1",
         f"host: {parts.netloc}",
         "accept: application/json",
-        "content-type: application/json",
-        f"content-length: {len(call.body)}",
-        "user-agent: kube-apiserver-admission",
-    )
-    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + call.body
+        f"user-agent: {'kube-aggregator' if call.is_of_proxy else 'kube-apiserver-admission'}",
+    ]
+    if call.body or call.method == "POST":
+        lines.append(f"content-length: {len(call.body)}")
+    if call.content_type:
+        lines.append(f"content-type: {call.content_type}")
+    found = [line.encode("latin-1", "replace") for line in lines]
+    found += [name + b": " + value for name, value in call.headers]
+    return b"\r\n".join(found) + b"\r\n\r\n" + call.body
 
 
 @lru_cache(maxsize=128)
-def _context(ca_bundle: bytes) -> ssl.SSLContext:
-    """Verifies the certificate by these authorities, or by those of the system. Raises ValueError."""
-    if not ca_bundle:
+def _context(ca_bundle: bytes, is_verified: bool, own: Pair | None) -> ssl.SSLContext:
+    """Verifies the certificate by these authorities, or by those of the system. `own`: the
+    certificate of this side. Raises ValueError."""
+    if not is_verified:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif not ca_bundle:
         context = ssl.create_default_context()
     else:
         try:
@@ -204,16 +235,18 @@ def _context(ca_bundle: bytes) -> ssl.SSLContext:
             words = "unable to load root certificates: unable to parse bytes as PEM block"
             raise ValueError(words) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if own is not None:
+        context.load_cert_chain(own.certificate, own.key)
     return context
 
 
 def _failed(call: Call, why: str) -> Unanswered:
-    return Unanswered(f"Post {status.show(call.url)}: {why}")
+    return Unanswered(f"{call.method.capitalize()} {status.show(call.url)}: {why}")
 
 
-def _words(error: Exception, call: Call) -> str:
-    """The error as upstream's client says it."""
-    place = urlsplit(call.url)
+def words_of(error: Exception, url: str) -> str:
+    """The error of a connection to this URL as upstream's client says it."""
+    place = urlsplit(url)
     address = f"{place.hostname}:{place.port or 443}"
     match error:
         case ssl.SSLCertVerificationError():

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.asgi import Receive, Scope, Send
@@ -77,7 +77,7 @@ class Proxy:
         rest = rest_of(scope["raw_path"])
         if rest is None:
             raise ApiError(status.path_not_found())
-        upgrade = _wanted(scope)
+        upgrade = wanted(scope)
         query = scope["query_string"].decode("latin-1")
         if not rest and scope["method"] in ("GET", "HEAD") and not upgrade:
             await _redirect(scope, query, send)
@@ -132,17 +132,8 @@ class Proxy:
         receive: Receive,
         send: Send,
     ) -> None:
-        body = ClientBody(receive, _is_chunked(scope))
-        passing = asyncio.ensure_future(self._exchange(to, target, upgrade, scope, body, send))
-        leaving = asyncio.ensure_future(body.left())
-        try:
-            await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if passing.done():
-                passing.result()
-        finally:
-            for task in (passing, leaving):
-                task.cancel()
-            await asyncio.gather(passing, leaving, return_exceptions=True)
+        body = ClientBody(receive, is_chunked(scope))
+        await while_present(self._exchange(to, target, upgrade, scope, body, send), body)
 
     async def _exchange(
         self,
@@ -171,11 +162,25 @@ class Proxy:
             raise ApiError(status.unavailable(f"error trying to reach service: {why}")) from None
         try:
             if answer.code == 101 and upgrade:
-                await _splice(answer, scope)
+                await splice(answer, scope)
             else:
-                await _relay(answer, place, scope, send)
+                await relay(answer, scope, send, place)
         finally:
             answer.close()
+
+
+async def while_present(passing: Coroutine[Any, Any, None], body: "ClientBody") -> None:
+    """Pass a request on until it is answered or its client has left."""
+    exchange = asyncio.ensure_future(passing)
+    leaving = asyncio.ensure_future(body.left())
+    try:
+        await asyncio.wait((exchange, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if exchange.done():
+            exchange.result()
+    finally:
+        for task in (exchange, leaving):
+            task.cancel()
+        await asyncio.gather(exchange, leaving, return_exceptions=True)
 
 
 class ClientBody:
@@ -211,11 +216,11 @@ class ClientBody:
             self._has_left = (await self._receive())["type"] != "http.request"
 
 
-def _is_chunked(scope: Scope) -> bool:
+def is_chunked(scope: Scope) -> bool:
     return any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
 
-def _wanted(scope: Scope) -> bytes:
+def wanted(scope: Scope) -> bytes:
     """The protocol that the client wants to change to; empty if it does not."""
     if EXTENSION not in (scope.get("extensions") or {}):
         return b""
@@ -249,14 +254,15 @@ async def _redirect(scope: Scope, query: str, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _relay(answer: Answer, place: Place, scope: Scope, send: Send) -> None:
-    """Send the answer to the client. One that breaks off breaks off for the client too."""
+async def relay(answer: Answer, scope: Scope, send: Send, place: Place | None = None) -> None:
+    """Send the answer to the client. One that breaks off breaks off for the client too. `place`:
+    links in the answer that lead to the destination are to lead there."""
     if not 200 <= answer.code < 600:
         words = f"error trying to reach service: it answers {answer.code}"
         raise ApiError(status.unavailable(words))
     headers = compute_headers(answer.headers)
     location = answer.header(b"location")
-    if location:
+    if location and place is not None:
         moved = rewrite_url(location.decode("latin-1"), place).encode("latin-1", "replace")
         headers = [(name, moved if name == b"location" else value) for name, value in headers]
     has_begun = False
@@ -275,7 +281,8 @@ async def _relay(answer: Answer, place: Place, scope: Scope, send: Send) -> None
 
     try:
         async with contextlib.aclosing(answer.body()) as parts:
-            if _is_html(answer) and not location and scope["method"] != "HEAD":
+            has_document = not location and scope["method"] != "HEAD"
+            if place is not None and has_document and _is_html(answer):
                 await _relay_html(answer, parts, place, begin, more)
             else:
                 await begin()
@@ -340,7 +347,7 @@ def _rewrite(data: bytes, is_gzip: bool, place: Place) -> bytes:
     return writing.compress(result) + writing.flush()
 
 
-async def _splice(answer: Answer, scope: Scope) -> None:
+async def splice(answer: Answer, scope: Scope) -> None:
     """Copy both directions of a changed protocol until one side ends."""
     lines = [b"HTTP/1.1 101 Switching Protocols", b"connection: Upgrade"]
     lines.append(b"upgrade: " + answer.header(b"upgrade"))

@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from refk8s.components.clock import Clock
 from refk8s.components.credentials import (
     Credentials,
     load_credentials,
+    load_front_proxy_authority,
+    load_front_proxy_client,
     read_cluster_id,
     write_cluster_id,
 )
@@ -143,6 +146,8 @@ class ServedApi:
         if is_etcd(options.store_url):
             await self._allocate_missing()
         await self._publish_info(credentials)
+        await self._publish_authentication(credentials)
+        self.api.outgoing.find_certificate = partial(load_front_proxy_client, options.shared_pki)
         self.front = Front(self.api)
         self.front.auditor = self._auditor
         if self._issuers is not None:
@@ -159,6 +164,7 @@ class ServedApi:
         from refk8s.components.driver import Driver
         from refk8s.components.event_expiry import EventExpiry
         from refk8s.components.kubernetes_service import KubernetesService
+        from refk8s.core.controllers.api_service_availability import NAME as AVAILABILITY
         from refk8s.core.controllers.custom_resource_definition import apiextensions
 
         assert self.api is not None and self.front is not None
@@ -167,8 +173,9 @@ class ServedApi:
             self.api, self.front, nodes, self.call, API_SERVER, bind, port, node_address()
         )
         self._kubernetes.start()
-        self._definitions = Driver(apiextensions(), self.api, self.clock)
-        self._definitions.start()
+        definitions = self._definitions = Driver(apiextensions(), self.api, self.clock)
+        definitions.start()
+        self.front.discovered = lambda: definitions.state.memories[AVAILABILITY]
         if not is_etcd(self.options.store_url):  # etcd deletes them by itself (ETCD-12)
             self._expiry = EventExpiry(
                 self.api, self.call, API_SERVER, self.options.event_ttl_seconds
@@ -254,6 +261,22 @@ class ServedApi:
         response = await publish_info(info, self.call)
         if not response.ok:
             log.warning("nodes cannot join: cluster-info: %s", response.body.message)
+
+    async def _publish_authentication(self, credentials: Credentials) -> None:
+        """APISVC-12."""
+        from refk8s.components.cluster_info import publish
+        from refk8s.core.apiserver.aggregation.authentication import (
+            CONFIG_MAP,
+            NAMESPACE,
+            authentication_data,
+        )
+
+        proxy = load_front_proxy_authority(self.options.shared_pki).certificate
+        data = authentication_data(credentials.authority.read_text(), proxy.read_text())
+        because = "other API servers verify this one by it"
+        response = await publish(NAMESPACE, CONFIG_MAP, data, self.call, because)
+        if not response.ok:
+            log.warning("other API servers cannot verify this one: %s", response.body.message)
 
     async def _correct(self, where: tuple[Any, str, str], found: Any, wanted: Any) -> None:
         """RBAC-6: give a default role or binding back what it lacks."""

@@ -29,7 +29,7 @@ from refk8s.core.apiserver.calls import Ask, Call, Result
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle, resume
-from refk8s.core.apiserver.http import WireRequest, receive, reply_to
+from refk8s.core.apiserver.http import Received, WireRequest, receive, reply_to
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
 from refk8s.core.apiserver.respond import Reply, write_events
@@ -137,6 +137,7 @@ class World:
         received = receive(wire, user, config=self.config, store=self.history)
         if isinstance(received, Reply):
             return received
+        assert isinstance(received, Received), "another API server answers this"
         taken = self.do(received.request)
         if isinstance(taken.response, Stream):
             stream = taken.response

@@ -28,21 +28,24 @@ CONNECTED = ("attach", "exec", "log", "portforward", "proxy")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
+KNOWN = (resources.CUSTOM_RESOURCE_DEFINITIONS.prefix, resources.API_SERVICES.prefix)
+
+
 class Untouched:
-    """A store of which nothing may be read but the definitions of custom resources: they tell what
-    a path names (CRD-2)."""
+    """A store of which nothing may be read but the definitions of custom resources and the
+    APIServices: they tell what a path names, and whose it is (CRD-2, APISVC-5)."""
 
     revision = 1
 
     def list(self, prefix: str, *arguments: Any, **named: Any) -> Page[Any]:
-        assert prefix == resources.CUSTOM_RESOURCE_DEFINITIONS.prefix, prefix
+        assert prefix in KNOWN, prefix
         return Page((), 1, False, 0)
 
     def get(self, key: str) -> None:
-        assert key.startswith(resources.CUSTOM_RESOURCE_DEFINITIONS.prefix), key
+        assert key.startswith(KNOWN), key
 
     def prefix_revision(self, prefix: str) -> int:
-        assert prefix == resources.CUSTOM_RESOURCE_DEFINITIONS.prefix, prefix
+        assert prefix in KNOWN, prefix
         return 1
 
     def __getattr__(self, name: str) -> Any:

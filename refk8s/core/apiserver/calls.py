@@ -45,12 +45,15 @@ class ServicePort(Value, frozen=True):
 
 
 class Call(Value, frozen=True):
-    """One POST of a JSON document over TLS.
+    """One request with a JSON document, or with none, over TLS.
 
     `id`: equal for two calls of a request only if they ask the same. `url`: with the query; the host
     is the name that the certificate must have. `service`: where the URL leads if it is that of a
     service. `ca_bundle`: PEM certificates of authorities; empty for those of the system. `seconds`:
-    how long it may take. A longer answer than `answer_bytes_max` is a failure.
+    how long it may take. A longer answer than `answer_bytes_max` is a failure. `content_type`: of
+    the body. `headers`: further ones. `is_verified`: whether the certificate of the other server is
+    verified. `is_of_proxy`: whether the connection has this server's certificate, by which other API
+    servers believe its headers (APISVC-6).
     """
 
     id: str
@@ -60,6 +63,11 @@ class Call(Value, frozen=True):
     body: bytes
     seconds: float
     answer_bytes_max: int = ANSWER_BYTES_MAX
+    method: str = "POST"
+    content_type: str = "application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    is_verified: bool = True
+    is_of_proxy: bool = False
 
 
 class Client(Value, frozen=True):

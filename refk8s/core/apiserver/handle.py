@@ -37,6 +37,7 @@ from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.admission.matching import CONNECT, CREATE
 from refk8s.core.apiserver.admission.node_restriction import restrict
 from refk8s.core.apiserver.admission.versioned import connect_options
+from refk8s.core.apiserver.aggregation.remotes import Remote, remote_for
 from refk8s.core.apiserver.apply.track import with_managers, without_new_times
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.authorize.further import check_further, require_create
@@ -146,8 +147,11 @@ def _decide(exchange: Exchange) -> Outcome:
 
 def _decide_custom(exchange: Exchange) -> Outcome:
     """A request for a custom resource is decided on the definition and the objects of this state
-    (CRD-3, CRD-4)."""
+    (CRD-3, CRD-4). Another API server may serve it (APISVC-11)."""
     store, request = exchange.store, exchange.request
+    group, version = request.resource.group, request.resource.version
+    if (remote := remote_for(group, version, store)) is not None:
+        return _forward(exchange, remote)
     resource = definitions.current(request.resource, store)
     shown: Any = custom_versions.Shown(store, resource, exchange.calls)
     request = evolve(request, resource=resource)
@@ -158,6 +162,9 @@ def _decide_custom(exchange: Exchange) -> Outcome:
 def _act(exchange: Exchange) -> Outcome:
     request = exchange.request
     if request.resource in resources.METRICS:
+        group, version = request.resource.group, request.resource.version
+        if (remote := remote_for(group, version, exchange.store)) is not None:
+            return _forward(exchange, remote)
         if not exchange.config.has_metrics:
             raise ApiError(status.unavailable("no kubelet can be asked for its metrics"))
         return Measure(request)
@@ -169,6 +176,13 @@ def _act(exchange: Exchange) -> Outcome:
         return (component_statuses.list_statuses if is_list else component_statuses.get)(exchange)
     act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
     return act(exchange)
+
+
+def _forward(exchange: Exchange, remote: Remote) -> Outcome:
+    # imported here, because few clusters have another API server
+    from refk8s.core.apiserver.aggregation.component import forward
+
+    return forward(exchange, remote)
 
 
 # --- the verbs
@@ -385,6 +399,15 @@ def _connect(exchange: Exchange) -> Outcome:
     return Connect(request)
 
 
+def _check_availability(exchange: Exchange) -> Outcome:
+    """What the API server asks itself of another one (APISVC-9); no path leads here."""
+    from refk8s.core.apiserver.aggregation.availability import check
+
+    if exchange.request.resource != resources.API_SERVICES:
+        raise ApiError(status.path_not_found())
+    return check(exchange)
+
+
 def _admitted(act: "Act") -> "Act":
     """The same for a body that is not stored as it is: webhooks are asked about it first
     (HOOK-12)."""
@@ -493,6 +516,7 @@ _ACTS: dict[tuple[str, str], Act] = {
     ("create", "binding"): _admitted(subresources.bind),
     ("create", "eviction"): _admitted(subresources.evict),
     ("create", "token"): _admitted(subresources.request_token),
+    ("get", "discovery"): _check_availability,
     ("get", "scale"): _get_scale,
     ("update", "scale"): _update_scale,
     ("patch", "scale"): _patch_scale,

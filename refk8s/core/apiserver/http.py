@@ -12,22 +12,31 @@ The HTTP front, which handles bytes, uses it like this:
 Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API health endpoints".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from refk8s.core.api import status
-from refk8s.core.api.codec import encode
+from refk8s.core.api.aggregated import aggregated_resource
+from refk8s.core.api.codec import encode, parse
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import TABLE, Form, accept
+from refk8s.core.apiserver.aggregation.discovery import (
+    discover,
+    paths_of,
+    served_by_others,
+    with_schemas,
+)
+from refk8s.core.apiserver.aggregation.remotes import Remote, find_remote, is_plain
 from refk8s.core.apiserver.apply.managers import program_of
 from refk8s.core.apiserver.authenticate import authenticate
 from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_path, is_open
+from refk8s.core.apiserver.authorize.paths import attributes_of_path
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.custom.definitions import served
 from refk8s.core.apiserver.decode import ReadYaml, decode_body
-from refk8s.core.apiserver.discovery import digest_of, discover, paths
+from refk8s.core.apiserver.discovery import digest_of, paths
 from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, health, no_checks
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
@@ -65,6 +74,15 @@ class Received(Value, frozen=True):
     include_object: str = ""
     pretty: bool = False
     warnings: tuple[str, ...] = ()
+
+
+class Forward(Value, frozen=True):
+    """An authorized request that another API server answers (APISVC-5). `request`: what it asks for;
+    None for a path that is no resource."""
+
+    remote: Remote
+    user: User
+    request: Request | None
 
 
 class Connection(Value, frozen=True):
@@ -131,17 +149,21 @@ def receive(
     config: Config = DEFAULT_CONFIG,
     checks: Checks = no_checks,
     store: Reader = EMPTY,
-) -> Received | Reply:
+    known: Callable[[], Mapping[str, Any]] = dict,
+) -> Received | Forward | Reply:
     """The request, or a reply if there is none to handle. Never raises because of a client's
     mistake (API-14).
 
     The user is authorized before anything else answers (HTTP-8). `server_address`: where clients
-    reach the server, for discovery. `checks`: the health checks.
+    reach the server, for discovery. `checks`: the health checks. `known`: what other API servers
+    serve, for discovery (APISVC-10).
     """
     try:
         target = authorized(wire, user, config, store)
         if type(target) is Plain:
-            return plain(wire, target, server_address, config, checks, store)
+            return plain(wire, target, server_address, config, checks, store, known)
+        if type(target) is Remote:
+            return _forward(wire, target, user or ANONYMOUS)
         assert type(target) is Target
         if target.problem is not None:
             raise target.problem
@@ -152,12 +174,15 @@ def receive(
 
 def authorized(
     wire: WireRequest, user: User | None, config: Config, store: Reader
-) -> Target | Plain:
+) -> Target | Plain | Remote:
     """What the request line asks for, if the user may (HTTP-8). Does not read the body. Raises
     ApiError."""
     if user is None and not _may_be_anonymous(wire, config):
         raise ApiError(status.unauthorized())
     caller = user or ANONYMOUS
+    if (remote := find_remote(wire.path, store)) is not None:
+        authorize_path(caller, wire.method, wire.path, store, config, wire.query)
+        return remote
     try:
         target = find_target(wire.method, wire.path, wire.query, store)
     except ApiError:
@@ -169,6 +194,20 @@ def authorized(
         assert type(target) is Target
         authorize(caller, target, store, config, wire.method)
     return target
+
+
+def _forward(wire: WireRequest, remote: Remote, user: User) -> Forward | Reply:
+    """A request for another API server, if that is available (APISVC-8)."""
+    if not is_plain(wire.path):
+        raise ApiError(status.path_not_found())
+    if not remote.is_available:
+        return text_reply(503, "service unavailable")
+    named = attributes_of_path(user, wire.method, wire.path, wire.query)
+    if not named.resource:
+        return Forward(remote, user, None)
+    resource = aggregated_resource(named.group, remote.version, named.resource)
+    place = (resource, named.namespace, named.name, named.subresource)
+    return Forward(remote, user, Request(named.verb, *place, user=user))
 
 
 def _received(
@@ -246,6 +285,7 @@ def plain(
     config: Config = DEFAULT_CONFIG,
     checks: Checks = no_checks,
     store: Reader = EMPTY,
+    known: Callable[[], Mapping[str, Any]] = dict,
 ) -> Reply:
     """Discovery, schemas, health and keys (API-25); for other paths 404 in plain text, as
     upstream."""
@@ -254,17 +294,17 @@ def plain(
         return health(wire.method, path, target.parameters, checks)
     if wire.method == "GET" and (keys := issuer_document(path, config)) is not None:
         return keys
-    resources = served(store)
+    resources, others = served(store), served_by_others(store, known())
     if wire.method != "GET":
-        known = (
+        is_known = (
             path == "/"
             or path.startswith(("/openapi", "/version"))
-            or discover(path, resources=resources) is not None
+            or discover(path, "", resources, "", others) is not None
         )
-        if not known and path.startswith("/apis/"):  # as for a resource that is not served
+        if not is_known and path.startswith("/apis/"):  # as for a resource that is not served
             return _NO_PAGE
-        raise ApiError(status.method_not_allowed() if known else status.path_not_found())
-    found = discover(path, wire.headers.get("accept", ""), resources, server_address)
+        raise ApiError(status.method_not_allowed() if is_known else status.path_not_found())
+    found = discover(path, wire.headers.get("accept", ""), resources, server_address, others)
     if found is not None:
         document = encode(found.tree) + b"\n"
         if found.is_cached:
@@ -276,11 +316,15 @@ def plain(
 
         shown = openapi(path, wire.headers.get("accept", ""), resources)
         if shown is not None:
+            if others and path == "/openapi/v3":
+                shown = encode(with_schemas(parse(shown), others))
             is_text = shown.startswith(b"{")
             media_type = "application/json" if is_text else protobuf_v2.ANSWERED_AS
             return _cached(wire, target, shown, media_type, "Accept")
     if path == "/":
-        return Reply(200, encode({"paths": sorted({*PATHS, *paths(resources)})}) + b"\n")
+        return Reply(
+            200, encode({"paths": sorted({*PATHS, *paths(resources), *paths_of(others)})}) + b"\n"
+        )
     return _NO_PAGE
 
 
@@ -298,4 +342,9 @@ def _cached(wire: WireRequest, target: Plain, document: bytes, media_type: str, 
     return Reply(code, content, media_type, vary=vary, cache=cache, etag=digest)
 
 
-_NO_PAGE = Reply(404, b"404 page not found\n", "text/plain; charset=utf-8")
+def text_reply(code: int, text: str) -> Reply:
+    """A line of plain text."""
+    return Reply(code, f"{text}\n".encode(), "text/plain; charset=utf-8")
+
+
+_NO_PAGE = text_reply(404, "404 page not found")

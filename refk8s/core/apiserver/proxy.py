@@ -179,7 +179,7 @@ def _hop_by_hop(headers: Headers) -> frozenset[bytes]:
 
 class Origin(Value, frozen=True):
     """Where the client has sent its request: the address of the client, and scheme, host and path
-    of the URL up to and including `proxy`."""
+    of the URL up to and including `proxy`. What is empty is not passed on."""
 
     client: str
     host: str
@@ -188,11 +188,16 @@ class Origin(Value, frozen=True):
 
 
 def compute_request(
-    method: str, target: str, headers: Headers, origin: Origin, upgrade: bytes = b""
+    method: str,
+    target: str,
+    headers: Headers,
+    origin: Origin,
+    upgrade: bytes = b"",
+    added: Headers = (),
 ) -> bytes:
     """The head of the request to the destination (STREAM-15). `target`: path and query. `upgrade`: the
-    protocol that the client changes to. The body has the length that the client announces, or is
-    sent in chunks."""
+    protocol that the client changes to. `added`: headers of the API server, which are valid. The
+    body has the length that the client announces, or is sent in chunks."""
     dropped = _hop_by_hop(headers) | CREDENTIALS | _FORWARDED | {b"expect"}
     lines = [f"{method} {target} HTTP/1.1".encode("latin-1")]
     forwarded = [
@@ -209,13 +214,14 @@ def compute_request(
     if is_chunked:
         lines = [line for line in lines if not line.lower().startswith(b"content-length:")]
         lines.append(b"transfer-encoding: chunked")
+    lines += [name + b": " + value for name, value in added]
     client = origin.client.encode("latin-1")
     lines.append(b"x-forwarded-for: " + b", ".join([*forwarded, client]))
     path = unquote(origin.prefix, errors="replace") + target.partition("?")[0]
     for header, text in (
         ("x-forwarded-host", origin.host),
         ("x-forwarded-proto", origin.scheme),
-        ("x-forwarded-uri", path),
+        ("x-forwarded-uri", path if origin.scheme else ""),
     ):
         line = f"{header}: {text}".encode("utf-8", "replace")
         if text and _is_plain(b"a", line):

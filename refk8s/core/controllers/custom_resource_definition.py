@@ -31,6 +31,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from refk8s.core.api.user import API_SERVER
 from refk8s.core.context import SECOND, Instant, timestamp
+from refk8s.core.controllers.api_service_availability import ApiServiceAvailability
 from refk8s.core.controllers.api_service_registration import ApiServiceRegistration
 from refk8s.core.loop.custom import by_group
 from refk8s.core.loop.loop import Loop
@@ -322,6 +323,6 @@ def _uid_option(crd: Any) -> Any:
 
 
 def apiextensions() -> Loop:
-    """The machine that an API server runs for its definitions."""
-    reconcilers = (DefinitionController(), ApiServiceRegistration())
+    """The machine that an API server runs for its definitions and APIServices."""
+    reconcilers = (DefinitionController(), ApiServiceRegistration(), ApiServiceAvailability())
     return Loop("apiextensions", reconcilers, user=API_SERVER)
