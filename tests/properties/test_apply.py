@@ -13,7 +13,7 @@ import pytest
 import strategies
 from api_world import World
 from custom_world import CustomWorld, a_definition, a_version
-from hypothesis import assume, event, given
+from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -201,6 +201,48 @@ def test_apply_5_types_of_custom_kinds_follow_from_their_schema():
             "f:free": {"f:x": {".": {}, "f:y": {}}},
         }
     }
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["x", "y", "z"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["x", "y"]), JSON_VALUES, max_size=2), st.booleans())
+@example({"x": [{"y": [1]}]}, True)
+def test_apply_5_values_without_a_schema_may_have_any_form_and_lists_own_their_items(value, below):
+    """Objects in a list were refused: the items of such a list counted as scalars."""
+    free: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"free": free}} if below else free
+    world = CustomWorld(a_definition(a_version(schema)))
+    body = {
+        "apiVersion": "example.com/v1",
+        "kind": "Gadget",
+        "metadata": {"name": "a"},
+        "free": value,
+    }
+    path = "/apis/example.com/v1/namespaces/default/gadgets/a?fieldManager=me"
+    code, made = sent(world, "PATCH", path, body, APPLY)
+    assert code == 201, made
+
+    def owned_in(tree: Any) -> Any:
+        """What belongs to the manager: each value of a map, and a list as a whole."""
+        if not isinstance(tree, dict) or not tree:
+            return {}
+        return {f"f:{name}": {**mark(child), **owned_in(child)} for name, child in tree.items()}
+
+    def mark(child: Any) -> dict[str, Any]:
+        return {".": {}} if isinstance(child, dict) and child else {}
+
+    (entry,) = made["metadata"]["managedFields"]
+    found = entry["fieldsV1"]["f:free"]
+    found.pop(".", None)
+    assert found == owned_in(value)
 
 
 # --- comparisons

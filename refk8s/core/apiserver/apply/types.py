@@ -99,12 +99,18 @@ class Type:
         return Type(fields=self._fields, element=self.element, is_atomic_map=True)
 
 
-DEDUCED = Type(UNTYPED)
+def _untyped(*, is_atomic: bool) -> Type:
+    """A value that may be a scalar, a list or a map of values that are untyped themselves. What is
+    in a list is owned with the list, however deep."""
+    found = Type(UNTYPED, is_atomic_map=is_atomic)
+    found.item = found if is_atomic else _untyped(is_atomic=True)
+    found.element = found
+    found.is_list = found.is_map = True
+    return found
+
+
+DEDUCED = _untyped(is_atomic=False)
 """A value about which nothing is declared."""
-DEDUCED.item = Type(UNTYPED)
-DEDUCED.is_list = True
-DEDUCED.element = DEDUCED
-DEDUCED.is_map = True
 
 _SCALARS: dict[Any, Type] = {
     **dict.fromkeys((str, base.Text, base.Base64, base.Bytes), Type(STRING)),
