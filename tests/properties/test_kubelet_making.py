@@ -41,6 +41,7 @@ from refk8s.core.api.core_v1 import (
     NodeSelector,
     NodeSelectorRequirement,
     NodeSelectorTerm,
+    NodeStatus,
     ObjectFieldSelector,
     ObjectReference,
     PersistentVolume,
@@ -723,6 +724,26 @@ def test_kubelet_61_what_the_api_server_stores_is_not_written_again(port, addres
     stored = codec.decode(NODES.type, codec.encode(answer.body))
     wanted = compute_node_status(config, facts, "", stored.status, START + SECOND)
     assert is_same_but_heartbeats(wanted, stored.status)
+
+
+RESOURCE_NAMES = st.sampled_from(["cpu", "example.com/dongle", "example.com/card"])
+
+
+@given(
+    st.dictionaries(RESOURCE_NAMES, st.sampled_from(["0", "3", "1k"])),
+    st.dictionaries(RESOURCE_NAMES, st.sampled_from(["0", "3", "1k"])),
+)
+def test_kubelet_105_an_extended_resource_is_allocatable_as_the_capacity_says(
+    capacity, allocatable
+):
+    """A client wrote the capacity alone, as the documentation says, and no pod could request it."""
+    facts = make_world("node").carry_out(DescribeNode(), START, None)[1]
+    old = NodeStatus(capacity=capacity, allocatable=allocatable)
+    wanted = compute_node_status(KubeletConfig(), facts, "", old, START)
+    extended = {name: amount for name, amount in capacity.items() if "/" in name}
+    assert {name: it for name, it in wanted.capacity.items() if "/" in name} == extended
+    assert {name: it for name, it in wanted.allocatable.items() if "/" in name} == extended
+    assert wanted.allocatable["cpu"] == wanted.capacity["cpu"]
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,5 +1,5 @@
 """The Node object as its kubelet writes it: addresses, capacity, conditions, facts of the machine.
-Rules KUBELET-60 ... KUBELET-63.
+Rules KUBELET-60 ... KUBELET-63, KUBELET-105.
 
 | condition | True when | reasons |
 |---|---|---|
@@ -89,6 +89,7 @@ def compute_node_status(
         for type, holds, reason, message in _conditions(facts, error)
     ]
     types = {condition.type for condition in own}
+    # a device plugin or an administrator announces an extended resource as capacity
     kept = {name: amount for name, amount in (old.capacity or {}).items() if "/" in name}
     return replace(
         old,
@@ -97,10 +98,7 @@ def compute_node_status(
             NodeAddress(type="Hostname", address=facts.hostname),
         ),
         capacity={**capacity, **kept},
-        allocatable={
-            **capacity,
-            **{name: amount for name, amount in (old.allocatable or {}).items() if "/" in name},
-        },
+        allocatable={**capacity, **kept},  # KUBELET-105
         conditions=(
             *[condition for condition in old.conditions or () if condition.type not in types],
             *own,
