@@ -575,6 +575,31 @@ def test_disc_11_containers_merge_by_name() -> None:
     }
 
 
+@pytest.mark.parametrize("path", ["/openapi/v3/api/v1", "/openapi/v3/apis/apps/v1", "/openapi/v2"])
+def test_disc_18_the_fields_that_every_object_has_are_described(path):
+    document = json.loads(openapi(path) or b"")
+    found = document["definitions"] if "v2" in path else document["components"]["schemas"]
+    kinds = 0
+    for name, schema in found.items():
+        fields = schema.get("properties", {})
+        if {"apiVersion", "kind", "metadata"} <= set(fields):
+            kinds += 1
+            assert all(fields[one]["description"] for one in ("apiVersion", "kind", "metadata"))
+        if name.endswith((".ObjectMeta", ".ListMeta")):
+            described = {one for one in fields if fields[one].get("description")}
+            assert described == set(fields) - {"shardInfo"}
+    assert kinds > 10
+    if "v2" not in path:  # beside a reference, clients of version 3 ignore other keywords
+        assert '"$ref":' in json.dumps(found) and not list(_beside_references(found))
+
+
+def _beside_references(tree: Any) -> list[Any]:
+    if isinstance(tree, dict):
+        own = [tree] if "$ref" in tree and len(tree) > 1 else []
+        return own + [one for value in tree.values() for one in _beside_references(value)]
+    return [one for value in tree for one in _beside_references(value)] if isinstance(tree, list) else []  # fmt: skip
+
+
 def test_disc_13_version_2_in_protobuf_names_the_query_parameters_of_every_patch():
     """Read with the reader of request bodies, and held against the JSON document."""
     from refk8s.core.apiserver.openapi import openapi, protobuf_v2

@@ -1,12 +1,12 @@
-"""OpenAPI documents, made from the records and the table of resources. Rules DISC-7 to DISC-12
-(spec/discovery.md).
+"""OpenAPI documents, made from the records and the table of resources. Rules DISC-7 to DISC-12 and
+DISC-18 (spec/discovery.md).
 
 kubectl reads from them how lists merge before it builds a patch (apply, diff), whether the server
 checks fields (--validate), and which fields a kind has (explain). There is one document for each
 group version. It is made at the first request and kept as bytes. Source: Kubernetes documentation,
 "The Kubernetes API" (OpenAPI interface definition); KEP-2896 "OpenAPI V3"; OpenAPI Specification
-3.0.0 and 2.0. Left out: descriptions; the protobuf form of the documents (clients accept JSON for
-version 3).
+3.0.0 and 2.0. Left out: descriptions of most fields; the protobuf form of the documents (clients
+accept JSON for version 3).
 """
 
 from functools import lru_cache

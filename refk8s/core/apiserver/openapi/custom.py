@@ -10,6 +10,12 @@ from typing import Any, TypeAlias
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.custom.schema import tree_of
+from refk8s.core.apiserver.openapi.descriptions import (
+    LIST_METADATA,
+    OBJECT_METADATA,
+    OF_KINDS,
+    with_siblings,
+)
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -29,28 +35,26 @@ def custom_schemas(resource: Resource, number: int, prefix: str, names: Any) -> 
     record's schema, to which `prefix` refers."""
     kind = {"group": resource.group, "kind": resource.kind, "version": resource.version}
 
-    def refers(record: Any) -> Tree:
+    def refers(record: Any, description: str) -> Tree:
         target: Tree = {"$ref": prefix + names(record)}
-        return {"allOf": [target]} if number == 3 else target
+        return with_siblings(target, {"description": description}, number)
 
     tree = tree_of(resource.definition) or {"type": "object", _PRESERVE: True}
     schema = tree if number == 3 else _version_2(tree)
     shared: Tree = {
-        "apiVersion": {"type": "string"},
-        "kind": {"type": "string"},
-        "metadata": refers(ObjectMeta),
+        field: {"type": "string", "description": text} for field, text in OF_KINDS.items()
     }
-    schema = {**schema, "properties": {**schema.get("properties", {}), **shared}}
+    own_fields = {**shared, "metadata": refers(ObjectMeta, OBJECT_METADATA)}
+    schema = {**schema, "properties": {**schema.get("properties", {}), **own_fields}}
     schema["x-kubernetes-group-version-kind"] = [kind]
     own, listed = custom_name(resource), custom_name(resource, is_list=True)
     list_schema: Tree = {
         "type": "object",
         "required": ["items"],
         "properties": {
-            "apiVersion": {"type": "string"},
+            **shared,
             "items": {"type": "array", "items": {"$ref": prefix + own}},
-            "kind": {"type": "string"},
-            "metadata": refers(ListMeta),
+            "metadata": refers(ListMeta, LIST_METADATA),
         },
         "x-kubernetes-group-version-kind": [{**kind, "kind": resource.list_kind}],
     }

@@ -16,6 +16,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, Object, ObjectMeta,
 from refk8s.core.api.resources import Resource, Subresource, type_of_kind
 from refk8s.core.api.schema import fields_of, own_map_type
 from refk8s.core.apiserver.openapi.custom import custom_schemas
+from refk8s.core.apiserver.openapi.descriptions import description_of, with_siblings
 from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
@@ -156,7 +157,11 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
     known = fields_of(record)
     for part in msgspec.structs.fields(record):
         facts = known[part.encode_name]
-        properties[part.encode_name] = _with_facts(_schema(part.type, flavour), facts, flavour)
+        described = description_of(record, part.encode_name, facts.element)
+        field = _with_facts(_schema(part.type, flavour), facts, flavour)
+        properties[part.encode_name] = with_siblings(
+            field, {"description": described} if described else {}, flavour.number
+        )
         if facts.required:
             required.append(part.encode_name)
     schema: Tree = {"type": "object", "properties": dict(sorted(properties.items()))}
@@ -181,11 +186,7 @@ def _with_facts(schema: Tree, facts: Any, flavour: Flavour) -> Tree:
     if facts.map_type and facts.map_type == own_map_type(facts.element):
         del published["x-kubernetes-map-type"]  # it is in the schema of the record
     extensions = {key: value for key, value in published.items() if value}
-    if not extensions:
-        return schema
-    if "$ref" in schema and flavour.number == 3:
-        schema = {"allOf": [schema]}
-    return schema | extensions
+    return with_siblings(schema, extensions, flavour.number)
 
 
 def _schema(annotation: Any, flavour: Flavour) -> Tree:
