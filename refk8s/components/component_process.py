@@ -17,6 +17,7 @@ from refk8s.core.loop.state import LoopState
 
 if TYPE_CHECKING:
     from refk8s.components.client.account_tokens import AccountApi
+    from refk8s.components.client.shared_api import SharedApi
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
     from refk8s.core.controllers.node_ipam import PodRanges
@@ -88,6 +89,7 @@ class Component:
         self.api: HttpApi = HttpApi(self.access, self.agent, self.clock)
         self.drivers: list[Driver] = []
         self._accounts: AccountApi | None = None
+        self._shared: SharedApi | None = None
         self._bare: HttpApi | None = None
 
     def serve_health(self, options: ClientOptions) -> None:
@@ -140,7 +142,7 @@ class Component:
         """Run this machine."""
         from refk8s.components.driver import Driver
 
-        api = self._accounts or self.api
+        api = self._accounts or self._shared or self.api
         self.drivers.append(Driver(machine, api, self.clock, **adapters))
 
     def use_service_accounts(self) -> None:
@@ -150,6 +152,12 @@ class Component:
 
         self._bare = HttpApi(without_credentials(self.access), self.agent, self.clock)
         self._accounts = AccountApi(self.api, self._bare, self.clock)
+
+    def share_watches(self) -> None:
+        """Let machines that are added after this share their watches (CLIENT-12)."""
+        from refk8s.components.client.shared_api import SharedApi
+
+        self._shared = SharedApi(self.api)
 
     def start(self) -> None:
         """Start the machines."""

@@ -80,6 +80,8 @@ def run_kubelet(options: KubeletOptions) -> int:
             cluster_dns=options.cluster_dns,
             cluster_domain=options.cluster_domain,
         )
+        if len(started) > 1:
+            component.share_watches()
         for node in started:
             component.add(kubelet(node.name, config), runtime=node.runtime)
             if node.network is not None:

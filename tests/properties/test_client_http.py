@@ -521,6 +521,36 @@ def test_client_11_a_lease_is_renewed_however_many_requests_wait() -> None:
     in_loop(test)
 
 
+@pytest.mark.parametrize(("others", "held"), [(0, 6), (1, 2), (3, 4)])
+def test_client_7_one_background_request_is_in_progress_beside_others(
+    others: int, held: int
+) -> None:
+    # Shows CLIENT-7.h, CLIENT-7.i.
+    async def test() -> None:
+        slow = SlowServer()
+        server = await asyncio.start_server(slow.serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = HttpApi(Access(f"http://127.0.0.1:{port}"), "tester/v1", Clock())
+        try:
+            for number in range(others):
+                client.submit(create(f"c-{number}"), lambda _: None)
+            for number in range(6):
+                client.submit(create(f"late-{number}"), lambda _: None, background=True)
+            async with asyncio.timeout(20):
+                while slow.held < held:
+                    opening, used = len(client.pool._opening), len(client.pool._busy)
+                    assert opening <= max(1, used), "more than are in use"
+                    await asyncio.sleep(0)
+            for _ in range(100):  # no further one follows
+                await asyncio.sleep(0.001)
+            assert slow.held == held
+        finally:
+            client.close()
+            server.close()
+
+    in_loop(test)
+
+
 def test_client_7_too_many_background_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Shows CLIENT-7.d.
     monkeypatch.setattr(http_api, "BACKGROUND_MAX", 3)

@@ -15,6 +15,7 @@ log = logging.getLogger("refk8s")
 
 CONNECTIONS_MAX = 32
 URGENT_MAX = 4  # more connections, which only urgent requests may use
+BACKGROUND_BESIDE_MAX = 1  # requests in the background, while others are in progress
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 
@@ -46,6 +47,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._busy: dict[Connection, None] = {}
+        self._in_background = 0  # of the requests in progress
         self._opening: set[asyncio.Task[None]] = set()
         self._urgent: deque[Sending] = deque()
         self._waiting: deque[Sending] = deque()
@@ -72,17 +74,28 @@ class Pool:
         while self._urgent or self._waiting or self._background:
             if not self._urgent and len(self._busy) >= CONNECTIONS_MAX:
                 break  # what is idle is for urgent requests
+            is_background = not self._urgent and not self._waiting
+            if is_background and self._in_background >= self._background_max():
+                break
             connection = self._next_idle()
             if connection is None:
                 break
             sending = (self._urgent or self._waiting or self._background).popleft()
             self._busy[connection] = None
+            self._in_background += is_background
             connection.send(
                 sending.message(),
-                _Use(self, connection, sending),
+                _Use(self, connection, sending, is_background),
                 self._loop.time() + sending.seconds,
             )
         self._open_more()
+
+    def _background_max(self) -> int:
+        """How many requests in the background may be in progress: few beside others, which the
+        server then answers first, and else as many as there are connections, because it commits
+        together what arrives together."""
+        is_alone = len(self._busy) == self._in_background
+        return CONNECTIONS_MAX if is_alone else BACKGROUND_BESIDE_MAX
 
     def _next_idle(self) -> Connection | None:
         while self._idle:
@@ -92,11 +105,14 @@ class Pool:
         return None
 
     def _open_more(self) -> None:
-        """Open as many connections as requests wait; only one after a failure."""
+        """Open connections for the requests that wait: as many at a time as there are already, since
+        a handshake costs as much as several requests; only one after a failure."""
         used = len(self._busy) + len(self._opening)
+        in_background = min(len(self._background), self._background_max() - self._in_background)
         wanted = min(
-            len(self._waiting) + len(self._background) - len(self._opening),
+            len(self._waiting) + in_background - len(self._opening),
             CONNECTIONS_MAX - used,
+            max(1, len(self._busy)) - len(self._opening),
         )
         urgent = min(len(self._urgent), CONNECTIONS_MAX + URGENT_MAX - used)
         wanted = max(wanted, urgent if not self._opening else 0)
@@ -124,9 +140,10 @@ class Pool:
                 sending.lost(str(error))
         self._pump()
 
-    def _released(self, connection: Connection) -> None:
+    def _released(self, connection: Connection, was_background: bool) -> None:
         """The connection has its answer, or is lost."""
         self._busy.pop(connection, None)
+        self._in_background -= was_background
         if connection.is_open and connection.is_retired:
             connection.abort("retired")
         elif connection.is_open:
@@ -201,21 +218,24 @@ class Pool:
 class _Use:
     """The use of a connection for one request: when it is over, the connection is free."""
 
-    __slots__ = ("connection", "data", "head", "pool", "sending")
+    __slots__ = ("connection", "data", "head", "is_background", "pool", "sending")
 
-    def __init__(self, pool: Pool, connection: Connection, sending: Sending) -> None:
+    def __init__(
+        self, pool: Pool, connection: Connection, sending: Sending, is_background: bool
+    ) -> None:
         self.pool = pool
         self.connection = connection
         self.sending = sending
+        self.is_background = is_background
         self.head = sending.head
         self.data = sending.data
 
     def end(self) -> None:
-        self.pool._released(self.connection)
+        self.pool._released(self.connection, self.is_background)
         self.sending.end()
 
     def lost(self, why: str) -> None:
-        self.pool._released(self.connection)
+        self.pool._released(self.connection, self.is_background)
         self.sending.lost(why)
 
 
