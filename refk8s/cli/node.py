@@ -95,11 +95,19 @@ def _read_token(path: str) -> str:
     metavar="DIR",
     help="The directory of `refk8s node join`.  [default: ~/.refk8s/node]",
 )
-def leave(data_dir: str | None) -> None:
-    """Remove this machine's pods, networks, rules and certificates, and its Node if that is allowed.
+@click.option(
+    "--kubeconfig",
+    default=None,
+    metavar="FILE",
+    help="The credentials of an administrator, who may delete the Node: ~/.refk8s/kubeconfig of the"
+    " first machine.  [default: those of the node, which by default may not]",
+)
+@click.option("--context", default="", metavar="NAME", help="A context of the kubeconfig.")
+def leave(data_dir: str | None, kubeconfig: str | None, context: str) -> None:
+    """Delete this machine's Node, and remove its pods, networks, rules and certificates.
 
     `refk8s node join` must have been stopped. Pods are not drained: `kubectl drain` comes before.
     """
     from refk8s.components.node_join.leave import run_leave
 
-    end(lambda directory: run_leave(directory, click.echo), data_dir)
+    end(lambda directory: run_leave(directory, kubeconfig, context, click.echo), data_dir)
