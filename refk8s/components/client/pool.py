@@ -107,7 +107,7 @@ class Pool:
     def _open_more(self) -> None:
         """Open connections for the requests that wait: as many at a time as there are already, since
         a handshake costs as much as several requests; only one after a failure."""
-        used = len(self._busy) + len(self._opening)
+        used = len(self._busy) + len(self._opening) + len(self._idle)
         in_background = min(len(self._background), self._background_max() - self._in_background)
         wanted = min(
             len(self._waiting) + in_background - len(self._opening),
