@@ -493,6 +493,47 @@ def test_kubelet_21_pulls_wait_exactly_so_long(failures: int) -> None:
     assert state(bench) == "running"
 
 
+def set_image(bench: Bench, image: str) -> None:
+    pod = bench.pod()
+    changed = tuple(replace(c, image=image) for c in pod.spec.containers)
+    bench.put(PODS, replace(pod, spec=replace(pod.spec, containers=changed)))
+
+
+# A pull takes two seconds: at 1 s it is in progress, at 3 s its result is known, later there may be a
+# back-off.
+@settings(max_examples=30, deadline=None)
+@given(st.booleans(), st.sampled_from([1, 3, 7, 60]))
+@example(False, 1)
+@example(True, 1)
+def test_kubelet_21_a_changed_image_is_pulled_at_once(broken: bool, seconds: int) -> None:
+    bench = Bench().start().settle()
+    bench.world = fake.break_image(bench.world, "example.invalid/app:1", "not found" * broken)
+    pulled = bench.now + 2 * SECOND
+    bench.script = lambda operation: (
+        Later(pulled) if isinstance(operation, PullImage) and bench.now < pulled else None
+    )
+    bench.add(make_pod())
+    bench.run_for(seconds)
+    set_image(bench, "example.invalid/app:2")
+    bench.run_for(3)
+    assert state(bench) == "running"
+    started = [operation.config.image for _, operation in bench.did(CreateContainer)]
+    first = ["example.invalid/app:1"] if not broken and seconds > 1 else []
+    assert started == [*first, "example.invalid/app:2"]
+
+
+def test_kubelet_20_a_changed_image_ends_a_back_off() -> None:
+    bench = ready(make_pod())
+    for _ in range(2):
+        bench.run_for(1)
+        crash(bench)
+    bench.run_for(1)
+    assert state(bench) == "CrashLoopBackOff"
+    set_image(bench, "example.invalid/app:2")
+    bench.run_for(2)
+    assert state(bench) == "running"
+
+
 def test_kubelet_21_what_is_no_image_name_is_not_pulled() -> None:
     for image in ("Not An Image", "UPPER/Case", "a//b", "a:", "-a", "a@sha256:12", ""):
         bench = ready(make_pod(containers=(container("c", image=image), container("d"))))

@@ -496,6 +496,25 @@ def test_pod_15_the_conditions_follow_from_the_containers(initialized, probes, p
     }
 
 
+@given(st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=16, deadline=None)
+def test_pod_15_a_failed_pod_names_the_init_containers_that_are_incomplete(before, after):
+    inits = (
+        *(shell(f"a{number}", "exit 0") for number in range(before)),
+        shell("bad", "exit 1"),
+        *(shell(f"z{number}", "exit 0") for number in range(after)),
+    )
+    bench = Bench().start().settle()
+    bench.add(make_pod(containers=(container("c"),), init_containers=inits, restart_policy="Never"))
+    bench.run_for(20)
+    assert bench.pod().status.phase == "Failed"
+    held = condition(bench, "Initialized")
+    names = " ".join(["bad", *(f"z{number}" for number in range(after))])
+    assert (held.status, held.reason) == ("False", "ContainersNotInitialized")
+    assert held.message == f"containers with incomplete status: [{names}]"
+    assert condition(bench, "Ready").reason == "PodFailed"
+
+
 def test_pod_15_an_ended_pod_says_how_and_keeps_the_conditions_of_others():
     bench = ready((shell("c", "sleep 1"),), restart_policy="Never")
     mine = PodCondition(type="example.com/audited", status="True")

@@ -248,13 +248,17 @@ def serve_once(
     return asyncio.run(main()), heard
 
 
-@given(st.integers(200, 599).filter(lambda code: code not in (204, 304)), st.binary(max_size=30))
-@example(399, b"")
-@example(400, b"")
+@given(
+    st.integers(200, 599).filter(lambda code: code not in (204, 304)),
+    st.binary(max_size=30),
+    st.sampled_from(["\r\n", "\n"]),
+)
+@example(399, b"", "\n")
+@example(400, b"", "\n")
 @settings(max_examples=60)
-def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes) -> None:
-    # Shows RT-10.a.
-    answer = f"HTTP/1.1 {code} Word\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+def test_rt_10_a_code_from_200_to_399_is_success(code: int, body: bytes, end: str) -> None:
+    # Shows RT-10.a, RT-10.f.
+    answer = f"HTTP/1.1 {code} Word{end}Content-Length: {len(body)}{end}{end}".encode() + body
     found, heard = serve_once(
         [answer],
         lambda port: probe.run_probe(

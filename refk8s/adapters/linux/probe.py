@@ -32,6 +32,8 @@ class _Reply:
 
     def __init__(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
+        # Scripts of small servers end their lines with LF only.
+        self.parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
         self.code = 0
         self.location = ""
         self.body = b""

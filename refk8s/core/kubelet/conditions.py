@@ -110,8 +110,7 @@ def _initialized(
         return True, final, ""
     if initialized:
         return True, "", ""
-    if final:
-        return False, final, ""
+    # A failed pod too says which init containers are incomplete: PodFailed would not.
     done = {s.name: s for s in status.init_container_statuses or ()}
     open_ = [
         c.name

@@ -83,6 +83,7 @@ class ContainerMemory(Value, frozen=True):
     last: ContainerStatus | None = None
     stale: tuple[str, ...] = ()
     operation: str = ""
+    image: str = ""  # that `image_id` and `pull_backoff` are about; empty: none was pulled
     image_id: str = ""  # on the node, for the next attempt
     image_user: str = ""  # "user[:group]" of that image; empty: root
     reason: str = ""  # why it is waiting

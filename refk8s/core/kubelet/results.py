@@ -25,7 +25,6 @@ from refk8s.core.kubelet.memory import (
     PodMemory,
     lost_status,
 )
-from refk8s.core.pods.containers import find_container
 from refk8s.core.ports import (
     EXITED,
     RUNNING,
@@ -162,7 +161,7 @@ def _pulled(
 ) -> PodMemory:
     image = operation.image
     for name, container in memory.containers.items():
-        if container.operation != PULL or not _is_pulling(memory, name, image):
+        if container.operation != PULL or container.image != image:
             continue
         if isinstance(result, ImagePulled):
             memory = memory.with_container(
@@ -208,13 +207,6 @@ def _pulled(
         )
         return memory.with_container(name, failed).with_notes(failure, error)
     return memory
-
-
-def _is_pulling(memory: PodMemory, name: str, image: str) -> bool:
-    if memory.pod is None:
-        return False
-    container = find_container(memory.pod.spec, name)
-    return container is not None and container.image == image
 
 
 def _created(

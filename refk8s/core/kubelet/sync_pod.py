@@ -270,6 +270,8 @@ def advance(draft: Draft, pod: Pod, container: Container, ready: bool) -> None:
     memory = draft.memory.container(name)
     if memory.operation:
         return
+    if memory.image and memory.image != container.image:
+        memory = forget_image(draft, name, memory)
     if memory.created and in_sandbox(draft, memory):
         if ready and not is_held_up(draft):
             assert memory.current is not None
@@ -322,6 +324,23 @@ def is_held_up(draft: Draft) -> bool:
     )
 
 
+def forget_image(draft: Draft, name: str, memory: ContainerMemory) -> ContainerMemory:
+    """The pod has another image now: errors and back-offs of the old one do not count (KUBELET-20,
+    KUBELET-21)."""
+    memory = replace(
+        memory,
+        image="",
+        image_id="",
+        image_user="",
+        reason="",
+        message="",
+        pull_backoff=None,
+        crash_backoff=None,
+    )
+    draft.set_container(name, memory)
+    return memory
+
+
 def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     """Pull the image to the node, with a back-off after failures (KUBELET-21)."""
     image = container.image or ""
@@ -351,7 +370,7 @@ def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     draft.operations.append(
         PullImage(draft.memory.uid, image, container.image_pull_policy or "IfNotPresent")
     )
-    draft.set_container(container.name, replace(memory, operation=PULL))
+    draft.set_container(container.name, replace(memory, operation=PULL, image=image))
 
 
 _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
