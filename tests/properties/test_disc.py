@@ -598,33 +598,3 @@ def _beside_references(tree: Any) -> list[Any]:
         own = [tree] if "$ref" in tree and len(tree) > 1 else []
         return own + [one for value in tree.values() for one in _beside_references(value)]
     return [one for value in tree for one in _beside_references(value)] if isinstance(tree, list) else []  # fmt: skip
-
-
-def test_disc_13_version_2_in_protobuf_names_the_query_parameters_of_every_patch():
-    """Read with the reader of request bodies, and held against the JSON document."""
-    from refk8s.core.apiserver.openapi import openapi, protobuf_v2
-    from refk8s.core.apiserver.protobuf_wire import read_fields
-
-    def fields(data, number):
-        return [
-            value for found, _, value in read_fields(memoryview(bytes(data))) if found == number
-        ]
-
-    def one(data, *numbers):
-        for number in numbers:
-            [data] = fields(data, number)
-        return bytes(data)
-
-    document = openapi("/openapi/v2", protobuf_v2.MEDIA_TYPE)
-    told = {}
-    for path in fields(one(document, 8), 2):
-        for patch in fields(one(path, 2), 8):
-            extensions = {one(e, 1).decode(): json.loads(one(e, 2, 2)) for e in fields(patch, 13)}
-            names = [one(p, 1, 2, 3, 4).decode() for p in fields(patch, 8)]
-            told[one(path, 1).decode()] = (extensions["x-kubernetes-group-version-kind"], names)
-    plain = {}
-    for path, item in json.loads(openapi("/openapi/v2"))["paths"].items():
-        if "patch" in item:
-            queries = [p["name"] for p in item["patch"].get("parameters", ()) if p["in"] == "query"]
-            plain[path] = (item["patch"]["x-kubernetes-group-version-kind"], queries)
-    assert told == plain and any("fieldValidation" in names for _, names in told.values())

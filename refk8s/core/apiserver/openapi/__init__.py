@@ -135,21 +135,26 @@ def document_v2(resources: Resources) -> bytes:
     """All paths and schemas in one document (DISC-9)."""
     roots = {path: item for path, item, _ in root_items(resources, VERSION_2).values()}
     paths = roots | list_items(resources, VERSION_2) | paths_of(resources, VERSION_2)
-    answers = (APIVersions, APIGroupList, APIResourceList)
-    definitions = schemas_of(resources, VERSION_2) | closure(answers, VERSION_2)
     return msgspec.json.encode(
         {
             "swagger": "2.0",
             "info": INFO,
             "paths": dict(sorted(paths.items())),
-            "definitions": dict(sorted((definitions | {INFO_NAME: INFO_SCHEMA}).items())),
+            "definitions": _definitions_v2(resources),
             "securityDefinitions": {"BearerToken": SECURITY},
             "security": [{"BearerToken": []}],
         }
     )
 
 
+def _definitions_v2(resources: Resources) -> Tree:
+    answers = (APIVersions, APIGroupList, APIResourceList)
+    definitions = schemas_of(resources, VERSION_2) | closure(answers, VERSION_2)
+    return dict(sorted((definitions | {INFO_NAME: INFO_SCHEMA}).items()))
+
+
 @lru_cache(maxsize=4)
 def document_v2_protobuf(resources: Resources) -> bytes:
-    """The paths of version 2, for clients that accept only protobuf (DISC-13)."""
-    return protobuf_v2.encode_paths(INFO["title"], INFO["version"], paths_of(resources, VERSION_2))
+    """The paths and schemas of version 2, for clients that accept only protobuf (DISC-13)."""
+    paths, definitions = paths_of(resources, VERSION_2), _definitions_v2(resources)
+    return protobuf_v2.encode_document(INFO["title"], INFO["version"], paths, definitions)
