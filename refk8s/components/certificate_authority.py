@@ -150,17 +150,16 @@ def _extensions(
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     usages = set(terms.usages)
-    usage = x509.KeyUsage(
-        "digital signature" in usages, False, "key encipherment" in usages,
-        False, False, False, False, False, False,
-    )  # fmt: skip
+    signs, enciphers = "digital signature" in usages, "key encipherment" in usages
+    usage = x509.KeyUsage(signs, False, enciphers, False, False, False, False, False, False)
     known = {
         "client auth": ExtendedKeyUsageOID.CLIENT_AUTH,
         "server auth": ExtendedKeyUsageOID.SERVER_AUTH,
     }
     purposes = [oid for word, oid in known.items() if word in usages]
     found: list[tuple[Any, bool]] = [
-        (usage, True),
+        # an empty extension makes a certificate invalid
+        *([(usage, True)] if signs or enciphers else []),
         (x509.ExtendedKeyUsage(purposes), False),
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (x509.SubjectKeyIdentifier.from_public_key(public_key), False),

@@ -177,6 +177,28 @@ dns_names = st.lists(st.from_regex(r"\A[a-z]{1,9}(\.[a-z]{1,9}){0,2}\Z"), max_si
 addresses = st.lists(st.ip_addresses().map(str), max_size=3, unique=True)
 
 
+@pytest.mark.parametrize(
+    "others",
+    [(), ("digital signature",), ("key encipherment",), ("digital signature", "key encipherment")],
+)
+def test_trust_7_a_client_uses_its_certificate_whatever_usages_it_requested(
+    others, authority, tmp_path
+):
+    """The documentation's example for a user requests `client auth` alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    usages = tuple({*others, "client auth"})
+    status = signed(authority, approved(pem_request(key=key), CLIENT, usages))
+    crt = b64decode(status.certificate)
+    found = {type(each.value) for each in x509.load_pem_x509_certificate(crt).extensions}
+    assert (x509.KeyUsage in found) is bool(others)
+    (tmp_path / "crt").write_bytes(crt)
+    (tmp_path / "key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    # raises ssl.SSLError if the library does not accept the certificate
+    ssl.create_default_context().load_cert_chain(tmp_path / "crt", tmp_path / "key")
+
+
 @given(
     text, st.lists(text, max_size=3), dns_names, addresses, st.none() | st.integers(600, 2**31 - 1)
 )
