@@ -161,7 +161,7 @@ class NodeLifecycle(Reconciler):
         ready = ready_condition(node)
         spec = node.spec or NodeSpec()
         taints = (
-            *no_schedule_taints(node),
+            *no_schedule_taints(node, now),
             *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)),
         )
         wake_at = lost_at if now < lost_at else None
@@ -282,8 +282,8 @@ def lose(node: Node, now: Instant) -> Node | None:
     return replace(node, status=replace(status, conditions=tuple(changed)))
 
 
-def no_schedule_taints(node: Node) -> list[Taint]:
-    """The NoSchedule taints of the conditions (NODE-3)."""
+def no_schedule_taints(node: Node, now: Instant) -> list[Taint]:
+    """The NoSchedule taints of the conditions; those that are new are added now (NODE-3)."""
     keys = [
         TAINTS[c.type, c.status]
         for c in (node.status.conditions or () if node.status else ())
@@ -296,7 +296,10 @@ def no_schedule_taints(node: Node) -> list[Taint]:
         for taint in (node.spec.taints or () if node.spec else ())
         if taint.effect == NO_SCHEDULE
     }
-    return [present.get(key) or Taint(key=key, effect=NO_SCHEDULE) for key in keys]
+    return [
+        present.get(key) or Taint(key=key, effect=NO_SCHEDULE, time_added=timestamp(now))
+        for key in keys
+    ]
 
 
 def eviction_pause(counts: Map[str, tuple[int, int]], zone: str) -> Instant | None:
