@@ -103,8 +103,7 @@ class SqliteEngine(Reads[V]):
 
     `encode` converts a value to bytes without its revision, `decode(key, bytes)` back. `cluster_id`
     None accepts the cluster of the file, or generates an id. Only one thread may call the engine at
-    a time, except that `write` may run in another thread, between `stage` and `publish`, while this
-    one reads.
+    a time, except that `end_write` may run in another thread while this one reads.
 
     Raises StoreUnwritable, StoreInUse, StoreCorrupt, OtherCluster or OtherSchema, and creates
     nothing then.
@@ -122,6 +121,7 @@ class SqliteEngine(Reads[V]):
         self._encode = encode
         self._stamp = stamp
         self._sum = 0  # of the checksums of all rows
+        self._next_sum = 0  # the same when the present write has ended
         # by id of the value: the sizes of values that are written and not yet published
         self._written: dict[int, int] = {}
         self._memory: MemoryEngine[V] = MemoryEngine(stamp, self._size_of)
@@ -161,12 +161,26 @@ class SqliteEngine(Reads[V]):
     def write(self, batch: Batch[V]) -> None:
         """Make the batch durable: when this returns, it survives a power failure (STORE-14)."""
         if batch.changes:
-            rows = self._rows(batch.changes)
-            total = _wrapped(self._sum + sum(row[5] for row in rows))
-            with self._transaction() as connection:
-                connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", rows)
-                connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
-            self._sum = total
+            self.begin_write(batch)
+            self.end_write()
+
+    def begin_write(self, batch: Batch[V]) -> None:
+        """Give the batch to SQLite, which keeps it in memory until `end_write`. Nothing else may
+        be called in between but reads."""
+        rows = self._rows(batch.changes)
+        total = _wrapped(self._sum + sum(row[5] for row in rows))
+        with self._or_nothing() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
+        self._next_sum = total
+
+    def end_write(self) -> None:
+        """Make the batch durable. It may run in another thread: it takes a time that depends on the
+        disk, and SQLite lets other threads of Python run."""
+        with self._or_nothing() as connection:
+            connection.execute("COMMIT")
+        self._sum = self._next_sum
 
     def publish(self, batch: Batch[V]) -> None:
         """Make the batch visible to readers (STORE-16)."""
@@ -272,12 +286,18 @@ class SqliteEngine(Reads[V]):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction: durable at the end, or StoreUnavailable and no effect (STORE-15)."""
+        with self._or_nothing() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _or_nothing(self) -> Iterator[sqlite3.Connection]:
+        """A part of a transaction: an error ends the transaction without effect."""
         connection = self._connection
         with self._unavailable():
             try:
-                connection.execute("BEGIN IMMEDIATE")
                 yield connection
-                connection.execute("COMMIT")
             except BaseException:
                 # SQLite may have rolled back already
                 if connection.in_transaction:

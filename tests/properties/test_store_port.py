@@ -4,6 +4,7 @@ answers or fails, and the store that only one process writes. Rules STORE-23 ...
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -453,8 +454,7 @@ def test_store_29_whatever_is_written_memory_and_file_are_bounded(
         for size in (10, 1_000):
             for number in range(8_000):
                 store.submit(write(number, size), lambda outcome: None)
-                if number % 100 == 0:
-                    await asyncio.sleep(0)
+                while number % 100 == 99 and (store._waiting or store._writing is not None):
                     await asyncio.sleep(0)
             while store._discarding is not None:
                 await asyncio.sleep(0)
@@ -472,9 +472,54 @@ def test_store_29_whatever_is_written_memory_and_file_are_bounded(
     assert all(size < 2 << 20 for size in asyncio.run(test()))
 
 
+def test_store_30_reads_go_on_while_a_batch_is_made_durable(tmp_path: Path) -> None:
+    # Shows STORE-30.a, STORE-30.b, STORE-30.c, STORE-30.d.
+    async def test() -> None:
+        engine: Any = SqliteEngine(tmp_path / "store.db", encode, decode, stamp_number)
+        disk, writes = threading.Event(), [0]
+        end_write = engine.end_write
+
+        def slow() -> None:
+            disk.wait()
+            writes[0] += 1
+            end_write()
+
+        engine.end_write = slow
+        store: LocalStore[Any] = LocalStore(engine)
+        seen: list[tuple[str, bool]] = []
+
+        def put(name: str) -> Txn[Any]:
+            return Txn((), (Put(f"/core/nodes/{name}", (1, 0)),))
+
+        store.submit(put("a"), lambda _: seen.append(("a", store._writing is not None)))
+        while store._writing is None:
+            await asyncio.sleep(0)
+        for name in "bcd":
+            store.submit(put(name), lambda _, name=name: seen.append((name, False)))
+            await turns()
+            assert store.get("/core/nodes/a") is None and store.revision == 1 and not seen
+        probe = asyncio.create_task(store.probe())
+        await turns()
+        assert not probe.done(), "it waits for the file"
+        disk.set()
+        await probe
+        while len(seen) < 4:
+            await asyncio.sleep(0)
+        assert seen == [("a", True), ("b", False), ("c", False), ("d", False)]
+        assert writes == [2] and store.revision == 5
+        store.submit(put("e"), lambda _: seen.append(("e", False)))
+        await store.close()
+        assert seen[-1] == ("e", False)
+
+    asyncio.run(test())
+
+
 @given(
     st.lists(
-        st.one_of(attempts, attempts, st.sampled_from(["turns", "fail", "refuse"])), max_size=30
+        st.one_of(
+            attempts, attempts, st.sampled_from(["turns", "a turn", "probe", "fail", "refuse"])
+        ),
+        max_size=30,
     ),
     st.booleans(),
 )
@@ -496,12 +541,34 @@ def test_store_23_24_28_a_local_store_commits_announces_and_reports_like_the_his
             return commit_batch(txns)
 
         engine.commit_batch = flaky
+        if durable:
+            end_write = engine.end_write
+
+            def flaky_end() -> None:
+                if failures[0]:
+                    failures[0] -= 1
+                    engine._connection.execute("ROLLBACK")
+                    raise StoreUnavailable("full")
+                end_write()
+
+            engine.end_write = flaky_end
         store = LocalStore(engine)
         outcomes = Outcomes(store)
+
+        async def settled() -> None:
+            await turns()
+            while store._waiting or store._writing is not None:
+                await asyncio.sleep(0)
+
+        probes: list[asyncio.Task[None]] = []
         for act in script:
             if act == "turns":
-                await turns()
+                await settled()
                 assert not outcomes.waiting
+            elif act == "a turn":
+                await asyncio.sleep(0)
+            elif act == "probe":
+                probes.append(asyncio.create_task(store.probe()))
             elif act == "fail":
                 failures[0] += 1
             elif act == "refuse":
@@ -511,7 +578,7 @@ def test_store_23_24_28_a_local_store_commits_announces_and_reports_like_the_his
         shown = asyncio.get_running_loop().create_future()
         store.refresh(shown.set_result)
         assert not shown.done() and await shown is None
-        await turns()
+        await settled()
         assert not outcomes.waiting
         history = outcomes.history
         assert outcomes.announced == list(history.changes("/", 1))
@@ -519,6 +586,7 @@ def test_store_23_24_28_a_local_store_commits_announces_and_reports_like_the_his
         failures[0] = 0
         outcomes.submit(Txn((), (Put("/core/nodes/z", (9, 0)),)))
         await store.close()
+        await asyncio.gather(*probes)
         assert not outcomes.waiting, "what was submitted is committed before the store is closed"
 
     with TemporaryDirectory() as path:
