@@ -138,6 +138,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"openapi": "3.0.0", "info": {"title": "w", "version": "1"}, "paths": {}})  # fmt: skip
         if url.path == ROOT:
             return self.answer(200, RESOURCES)
+        if "metrics.k8s.io" in url.path:
+            return self.metrics(url.path.strip("/").split("/"), query)
         match parts:
             case ["namespaces", _, "whoami", *_]:
                 return self.answer(200, self.who())
@@ -148,6 +150,26 @@ class Handler(BaseHTTPRequestHandler):
             case ["flunders"]:
                 return self.flunders("", [], query, body)
         self.refuse(404, "NotFound", "the server could not find the requested resource")
+
+    def metrics(self, parts: list[str], query: dict[str, str]) -> None:
+        """The value of each metric is `value` of the flunder of its name in the namespace."""
+        group, version, *rest = parts[1:]
+        if not rest:
+            return self.answer(200, {"kind": "APIResourceList", "groupVersion": f"{group}/{version}", "resources": []})  # fmt: skip
+        namespace, *place = rest[1:]
+        known = STORE.objects.get((namespace, place[-1]))
+        if known is None:
+            return self.refuse(404, "NotFound", f"could not find the metric {place[-1]} for pods")
+        item: dict[str, Any] = {"value": str(known["value"]), "timestamp": "2026-01-01T00:00:00Z"}
+        items = [item]
+        if place[0] == "pods":
+            items = [
+                {**item, "describedObject": {"kind": "Pod", "name": name, "namespace": namespace}}
+                for name in known["pods"]
+            ]
+        kind = "ExternalMetricValueList" if group.startswith("external") else "MetricValueList"
+        head = {"kind": kind, "apiVersion": f"{group}/{version}", "metadata": {}}
+        self.answer(200, {**head, "items": items})
 
     def chunks(self) -> bytes:
         found = b""

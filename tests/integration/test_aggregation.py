@@ -319,9 +319,9 @@ def test_apisvc_5_a_changed_protocol_is_passed_on(cluster: FakeCluster, availabl
 
 def test_apisvc_5_bodies_are_streamed(cluster: FakeCluster, available: ExtensionServer) -> None:
     body = flunder("big")
-    body["data"] = "x" * (5 << 20)  # more than this server takes itself
+    body["data"] = "x" * (7 << 19)  # more than this server takes itself
     code, made = cluster.call("POST", FLUNDERS, body)
-    assert (code, len(made["data"])) == (201, 5 << 20)
+    assert (code, len(made["data"])) == (201, 7 << 19)
     assert cluster.call("DELETE", f"{FLUNDERS}/big")[0] == 200
 
 

@@ -18,7 +18,14 @@ from refk8s.core.api.custom import CustomList, CustomObject
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
-from refk8s.core.api.resources import ENDPOINT_SLICES, GROUPS, POD_METRICS, SERVICES
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    GROUPS,
+    NAMESPACES,
+    POD_METRICS,
+    SERVICES,
+)
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver.aggregation.availability import (
     ATTEMPTS,
@@ -32,6 +39,7 @@ from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.calls import Answered, Call, Result, Unanswered
 from refk8s.core.apiserver.http import Forward, WireRequest, receive
 from refk8s.core.apiserver.respond import Reply
+from refk8s.core.components import controller_manager
 from refk8s.core.context import SECOND
 from refk8s.core.controllers.api_service_availability import NAME as AVAILABILITY
 from refk8s.core.value import evolve
@@ -534,3 +542,92 @@ def test_apisvc_11_metrics_come_from_another_server_if_there_is_one():
     assert found.body.items[0].containers[0].usage == {"cpu": "7m"}
     versions = next(one for one in world.show("/apis", AGGREGATED)["items"] if one["metadata"] == {"name": "metrics.k8s.io"})["versions"]  # fmt: skip
     assert versions == [{"version": "v1beta1", "freshness": "Current", "resources": []}]
+
+
+# --- the end of a namespace
+
+
+class Ending(Behind):
+    """The same with the controller manager, and with the condition set by hand."""
+
+    component: Any = staticmethod(controller_manager)
+
+    def set_available(self, status: str) -> None:
+        _, tree = self.send("GET", f"{PATH}/{NAME}")
+        tree["status"] = {"conditions": [{"type": "Available", "status": status}]}
+        assert self.send("PUT", f"{PATH}/{NAME}/status", tree)[0] == 200
+
+    def end(self) -> Any:
+        self.run(3)
+        code, answer = self.send("DELETE", "/api/v1/namespaces/other")
+        assert code == 200, answer
+        self.run(8)
+        return self.get(NAMESPACES, "other", "")
+
+
+LIST = {"kind": "FlunderList", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {}}
+DELETABLE = {**FLUNDERS, "verbs": ["deletecollection", "list"]}
+DISCOVERY = {"kind": "APIResourceList", "apiVersion": "v1"}
+
+
+def discovery_failure(namespace: Any) -> tuple[str, str, str]:
+    conditions = namespace.status.conditions or ()
+    found = next(one for one in conditions if one.type == "NamespaceDeletionDiscoveryFailure")
+    return found.status, found.reason, found.message
+
+
+def test_ns_7_objects_of_another_server_are_deleted_with_their_namespace():
+    world = Ending()
+    world.register()
+    world.set_available("True")
+    path = f"{ROOT}/namespaces/other/flunders"
+    world.serve(ROOT, {**DISCOVERY, "resources": [DELETABLE, {**DELETABLE, "name": "flunders/status"}]})  # fmt: skip
+    item = {"kind": "Flunder", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {"name": "a"}}
+    world.serve(path, {**LIST, "items": [item]})
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+    assert world.send("POST", "/api/v1/namespaces/other/configmaps", config_map)[0] == 201
+    namespace = world.end()
+    methods = [call.method for call in world.calls if path in call.url]
+    assert "DELETE" in methods
+    assert world.get(CONFIG_MAPS, "c", "other") is None
+    remaining = next(one for one in namespace.status.conditions if one.type == "NamespaceContentRemaining")  # fmt: skip
+    assert f"flunders.{GROUP} has 1 resource instances" in remaining.message
+    assert discovery_failure(namespace)[0] == "False"
+    world.serve(path, {**LIST, "items": []})
+    world.run(8)
+    assert world.get(NAMESPACES, "other", "") is None
+
+
+@pytest.mark.parametrize("how", ["unavailable", "silent", "lying", "no list"])
+def test_ns_7_a_server_that_fails_keeps_the_namespace_and_nothing_else(how):
+    world = Ending()
+    world.register()
+    world.set_available("False" if how == "unavailable" else "True")
+    if how == "silent":
+        world.answers[ROOT] = Unanswered("dead")
+    elif how == "lying":
+        world.serve(ROOT, {**DISCOVERY, "resources": 7})
+    else:
+        world.serve(ROOT, {**DISCOVERY, "resources": [DELETABLE]})
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+    assert world.send("POST", "/api/v1/namespaces/other/configmaps", config_map)[0] == 201
+    namespace = world.end()
+    assert world.get(CONFIG_MAPS, "c", "other") is None
+    version = f"{GROUP}/{VERSION}"
+    words = f"Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: {version}: stale GroupVersion discovery: {version}"  # fmt: skip
+    assert discovery_failure(namespace) == ("True", "DiscoveryFailed", words)
+    # without its APIService nothing keeps the namespace
+    assert world.send("DELETE", f"{PATH}/{NAME}")[0] == 200
+    world.run(6)
+    assert world.get(NAMESPACES, "other", "") is None
+
+
+def test_d_203_only_collections_of_another_server_are_deleted():
+    """D-203 (spec/divergences.md)."""
+    world = Ending()
+    world.register()
+    world.set_available("True")
+    one_by_one = {**FLUNDERS, "verbs": ["delete", "list"]}
+    world.serve(ROOT, {**DISCOVERY, "resources": [one_by_one, {**DELETABLE, "namespaced": False}]})
+    assert world.end() is None
+    assert {call.url.rpartition("7443")[2] for call in world.calls} == {ROOT}

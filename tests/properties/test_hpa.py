@@ -31,10 +31,8 @@ from refk8s.core.api.autoscaling_v2 import (
     HorizontalPodAutoscalerSpec,
     HPAScalingPolicy,
     HPAScalingRules,
-    MetricIdentifier,
     MetricSpec,
     MetricTarget,
-    PodsMetricSource,
     ResourceMetricSource,
 )
 from refk8s.core.api.core_v1 import Container, PodCondition, ResourceRequirements
@@ -556,19 +554,6 @@ def test_hpa_3_hpa_12_metrics_that_are_not_there_are_reported(answer, words):
             f"failed to get cpu utilization: unable to get metrics for resource cpu: {words}"
         )
     assert status_of(plan).current_replicas == 2
-
-
-def test_hpa_3_metrics_of_other_apis_are_not_served():
-    target = MetricTarget(type="AverageValue", average_value="1")
-    source = PodsMetricSource(metric=MetricIdentifier(name="hits"), target=target)
-    one = hpa(metrics=(MetricSpec(type="Pods", pods=source),))
-    plan = Rounds(one, *PODS_OF_TWO).round(scale(2))
-    assert why(plan)["ScalingActive"] == ("False", "FailedGetPodsMetric")
-    [found] = [c.message for c in status_of(plan).conditions if c.type == "ScalingActive"]
-    assert (
-        "unable to fetch metrics from custom metrics API: the server could not find the requested resource (get pods.custom.metrics.k8s.io *)"
-        in found
-    )
 
 
 def test_hpa_4_a_container_is_measured_alone():

@@ -7,15 +7,18 @@ has the attributes of every object, and the rest of it is a JSON tree, as a cust
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from refk8s.core.api.resources import EVERY_VERB, Resource
+from refk8s.core.api.conditions import get_condition
+from refk8s.core.api.resources import EVERY_VERB, GROUPS, Resource
 from refk8s.core.value import Value
 
 REPLACEABLE: Final = frozenset(("metrics.k8s.io",))
 """The built-in groups that another server may serve instead of this one."""
 
 
+LOCAL_GROUPS: Final = frozenset(GROUPS) - REPLACEABLE
+"""The groups that this server always serves itself (D-200)."""
 AVAILABLE: Final = "Available"
 
 
@@ -57,6 +60,18 @@ def aggregated_resource(
 def is_aggregated(resource: Resource) -> bool:
     """Whether only another API server can serve this resource."""
     return type(resource.definition) is AggregatedDefinition
+
+
+def is_of_another_server(api_service: Any) -> bool:
+    """Whether an APIService leads to another API server (APISVC-5)."""
+    group = api_service.spec.group
+    return api_service.spec.service is not None and bool(group) and group not in LOCAL_GROUPS
+
+
+def is_available(api_service: Any) -> bool:
+    """Whether its condition Available is True."""
+    found = get_condition(api_service.status.conditions, AVAILABLE)
+    return found is not None and found.status == "True"
 
 
 class RemoteResource(Value, frozen=True):

@@ -14,7 +14,8 @@ from refk8s.core.value import Value
 
 class Options(Value, frozen=True):
     """The query parameters of ListOptions, CreateOptions, UpdateOptions and PatchOptions. The
-    options of a delete are in its body (DEL-10)."""
+    options of a delete are in its body (DEL-10). `metric_label_selector`: of a get at
+    custom.metrics.k8s.io, which another server has (HPA-13)."""
 
     label_selector: str = ""
     field_selector: str = ""
@@ -29,6 +30,7 @@ class Options(Value, frozen=True):
     field_manager: str = ""
     field_validation: str = ""
     force: bool = False
+    metric_label_selector: str = ""
 
 
 NO_OPTIONS = Options()

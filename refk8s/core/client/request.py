@@ -57,12 +57,15 @@ def _path(request: Request) -> str:
     parts = ["/apis" if resource.group else "/api", resource.api_version]
     if resource.namespaced and request.namespace:
         parts += ("namespaces", quote(request.namespace, safe=""))
-    parts.append(resource.plural)
+    if not resource.plural:
+        return "/".join(parts)  # the discovery document of another server
+    # another server's name of a resource, such as that of a metric, is any segment (APISVC-11)
+    parts.append(quote(resource.plural, safe="") if resource.is_custom else resource.plural)
     # a create without a subresource names its object in the body alone
     if request.name and (request.verb != "create" or request.subresource):
         parts.append(quote(request.name, safe=""))
         if request.subresource:
-            parts.append(request.subresource)
+            parts.append(quote(request.subresource, safe=""))
     return "/".join(parts)
 
 
@@ -79,7 +82,11 @@ def _body(body: Any) -> tuple[str, bytes]:
 
 
 def _get(options: Options) -> Parameters:
-    return _given(("resourceVersion", options.resource_version))
+    return _given(
+        ("resourceVersion", options.resource_version),
+        ("labelSelector", options.label_selector),
+        ("metricLabelSelector", options.metric_label_selector),
+    )
 
 
 def _list(options: Options) -> Parameters:

@@ -1,10 +1,11 @@
 """One metric of an autoscaler: from the answer of metrics.k8s.io to a number of replicas and a
-status. Rules HPA-3, HPA-4, HPA-7 (spec/workloads/autoscaler.md).
+status. Rules HPA-3, HPA-4, HPA-7 (spec/workloads/autoscaler.md). Those of other API servers are in
+autoscaler_custom.py.
 
-Source: Kubernetes documentation, "Resource metrics pipeline", "Horizontal Pod Autoscaling". Left
-out: custom and external metrics, whose API servers cannot be added here (D-19).
+Source: Kubernetes documentation, "Resource metrics pipeline", "Horizontal Pod Autoscaling".
 """
 
+from refk8s.core.api.autoscaling_v1 import Scale
 from refk8s.core.api.autoscaling_v2 import (
     ContainerResourceMetricStatus,
     HorizontalPodAutoscaler,
@@ -17,9 +18,16 @@ from refk8s.core.api.autoscaling_v2 import (
 )
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.cron_schedule import ScheduleError, parse_duration
-from refk8s.core.api.quantity import NANO, Amount, QuantityError, parse
-from refk8s.core.api.request import Response
-from refk8s.core.context import Instant, parse_timestamp
+from refk8s.core.api.quantity import NANO, QuantityError, parse
+from refk8s.core.api.request import Request, Response
+from refk8s.core.context import Instant
+from refk8s.core.controllers.autoscaler_custom import (
+    UNABLE,
+    Answers,
+    compute_custom,
+    instant_of,
+    quantity_of,
+)
 from refk8s.core.controllers.autoscaler_replicas import (
     TOLERANCE,
     Proposal,
@@ -31,18 +39,23 @@ from refk8s.core.controllers.autoscaler_replicas import (
     by_utilization,
 )
 
-UNKNOWN_PATH = "the server could not find the requested resource"
+RESOURCES = "metrics.k8s.io"
+"""The key of the answer of metrics.k8s.io."""
 
 
 def compute_metric(
     hpa: HorizontalPodAutoscaler,
     spec: MetricSpec,
-    answer: Response | None,
+    question: Request | str | None,
+    answers: Answers,
     pods: list[Pod],
-    current: int,
+    scale: Scale,
     now: Instant,
 ) -> tuple[int, str, MetricStatus]:
-    """The replicas for one metric, its name in messages, and its status. Raises Uncomputable."""
+    """The replicas for one metric, its name in messages, and its status. `question`: of
+    `question_of`, for a metric of another API server. Raises Uncomputable."""
+    current = scale.spec.replicas or 0
+    answer = answers.get(RESOURCES)
     if spec.type == "Resource" and spec.resource is not None:
         source = spec.resource
         proposal, name = _of_resource(
@@ -61,7 +74,24 @@ def compute_metric(
         name = name.replace(" resource", " container resource", 1)
         status = MetricStatus(type="ContainerResource", container_resource=found)
         return proposal.replicas, name, status
-    raise Uncomputable(_not_served(spec, hpa.metadata.namespace or ""))
+    assert question is not None
+    present, namespace = scale.status.replicas, hpa.metadata.namespace or ""
+    tolerances = _tolerances(hpa)
+    return compute_custom(
+        spec, question, answers, pods, current, present, tolerances, namespace, now
+    )
+
+
+def prefix_of(spec: MetricSpec) -> str:
+    """Upstream's words before the reason, where it reports the first of several metrics."""
+    if spec.type == "Resource" and spec.resource is not None:
+        return f"failed to get {spec.resource.name} resource metric value: "
+    if spec.type == "ContainerResource" and spec.container_resource is not None:
+        return f"failed to get {spec.container_resource.container} container metric value: "
+    if spec.type == "External" and spec.external is not None:
+        name = spec.external.metric.name
+        return f"failed to get {name} external metric value: failed to get {name} external metric: "
+    return f"failed to get {spec.type.lower()} metric value: "
 
 
 def _of_resource(
@@ -94,7 +124,7 @@ def _samples(response: Response | None, resource: str, container: str) -> Sample
     """What the pods use, from the answer of metrics.k8s.io. Raises Uncomputable."""
     where = f"unable to get metrics for resource {resource}"
     if response is None or not response.ok:
-        words = words_of(response, "the server is currently unable to handle the request")
+        words = words_of(response, UNABLE)
         raise Uncomputable(f"{where}: unable to fetch metrics from resource metrics API: {words}")
     if not response.body.items:
         raise Uncomputable(f"{where}: no metrics returned from resource metrics API")
@@ -108,7 +138,9 @@ def _samples(response: Response | None, resource: str, container: str) -> Sample
                 is_complete = is_complete and text is not None
                 total += _milli(text) if text is not None else 0
         if is_complete and names:
-            found[item.metadata.name or ""] = Sample(total, _at(item.timestamp), _span(item.window))
+            found[item.metadata.name or ""] = Sample(
+                total, instant_of(item.timestamp), _span(item.window)
+            )
         elif container and not names:
             raise Uncomputable(f"{where}: container {container} not present in metrics for pod {item.metadata.namespace}/{item.metadata.name}")  # fmt: skip
     return found
@@ -126,44 +158,16 @@ def words_of(response: Response | None, default: str) -> str:
     return str(getattr(response.body, "message", None) or default) if response else default
 
 
-def _not_served(spec: MetricSpec, namespace: str) -> str:
-    """Why a metric of another API is not there: no server of that API can be added (D-19)."""
-    if spec.type == "External" and spec.external is not None:
-        name = spec.external.metric.name
-        where = f"{namespace}/{name}/nil: unable to fetch metrics from external metrics API"
-        return f"failed to get {name} external metric: unable to get external metric {where}: {UNKNOWN_PATH} (get {name}.external.metrics.k8s.io)"  # fmt: skip
-    source = spec.pods if spec.type == "Pods" else spec.object
-    name = source.metric.name if source is not None else ""
-    plural = "pods.custom.metrics.k8s.io *"
-    if spec.type == "Object" and spec.object is not None:
-        described = spec.object.described_object
-        plural = f"{described.kind.lower()}s.custom.metrics.k8s.io {described.name}"
-    kind = "pods" if spec.type == "Pods" else "object"
-    words = f"unable to fetch metrics from custom metrics API: {UNKNOWN_PATH} (get {plural})"
-    return f"failed to get {kind} metric value: unable to get metric {name}: {words}"
-
-
 def _value_of(proposal: Proposal) -> MetricValueStatus:
     return MetricValueStatus(
-        average_utilization=proposal.percent, average_value=_quantity(proposal.average)
+        average_utilization=proposal.percent, average_value=quantity_of(proposal.average)
     )
-
-
-def _quantity(milli: int) -> str:
-    return str(Amount(milli * (NANO // 1000)))
 
 
 def _milli(text: str) -> int:
     try:
         return parse(text).milli
     except QuantityError:
-        return 0
-
-
-def _at(text: str) -> Instant:
-    try:
-        return parse_timestamp(text)
-    except ValueError:
         return 0
 
 

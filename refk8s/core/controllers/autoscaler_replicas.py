@@ -1,4 +1,4 @@
-"""How many replicas a metric asks for. Rules HPA-4 to HPA-7 (spec/workloads/autoscaler.md).
+"""How many replicas a metric asks for. Rules HPA-4 to HPA-7, HPA-14 (spec/workloads/autoscaler.md).
 
 Use and requests are whole numbers of thousandths. The ratios are computed in floating point and in
 upstream's order of operations, because the results are compared with bounds.
@@ -15,7 +15,7 @@ from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.quantity import parse
 from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp
 from refk8s.core.pods.containers import sidecars
-from refk8s.core.pods.status import FAILED, PENDING
+from refk8s.core.pods.status import FAILED, PENDING, RUNNING, is_ready
 from refk8s.core.value import Value
 
 INITIALIZATION_PERIOD: Instant = 5 * MINUTE
@@ -68,6 +68,33 @@ class Groups(Value, frozen=True, eq=False):
     unready: frozenset[str]
     missing: frozenset[str]
     ignored: frozenset[str]
+
+
+# --- one value for the whole target
+
+
+def by_ratio(
+    value: int, target: int, pods: Iterable[Pod], current: int, tolerances: Tolerances
+) -> int:
+    """The replicas for a value of the whole target, in thousandths: its ratio to `target` multiplies
+    the running and ready pods (HPA-14). Raises Uncomputable."""
+    ratio = value / target
+    if tolerances.covers(ratio):
+        return current
+    selected = list(pods)
+    if not selected:
+        words = "no pods returned by selector while calculating replica count"
+        raise Uncomputable(f"unable to calculate ready pods: {words}")
+    ready = sum(1 for pod in selected if pod.status.phase == RUNNING and is_ready(pod))
+    return _ceil(ratio * ready)
+
+
+def by_sum(value: int, target: int, present: int, tolerances: Tolerances) -> tuple[int, int]:
+    """The replicas of which each has `target` thousandths of the value (HPA-14), and what each of
+    the `present` ones has, rounded up."""
+    is_covered = present > 0 and tolerances.covers(value / (target * present))
+    replicas = present if is_covered else _ceil(value / target)
+    return replicas, -(-value // max(present, 1))
 
 
 # --- the use of pods

@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscaler: as many replicas as the load needs. Rules HPA-1 to HPA-12
+"""HorizontalPodAutoscaler: as many replicas as the load needs. Rules HPA-1 to HPA-14
 (spec/workloads/autoscaler.md).
 
 Each round reads the scale of the target and the metrics of its pods from the API server, decides,
@@ -7,8 +7,7 @@ round is complete. Earlier recommendations and changes are only there too, so a 
 them, as upstream.
 
 Source: Kubernetes documentation, "Horizontal Pod Autoscaling"; KEP-853 (behavior), KEP-1610
-(container resources), KEP-4951 (tolerance). Left out: custom and external metrics, whose API
-servers cannot be added here (D-19).
+(container resources), KEP-4951 (tolerance).
 """
 
 from collections.abc import Iterable
@@ -22,11 +21,13 @@ from refk8s.core.api.autoscaling_v2 import (
     HorizontalPodAutoscaler,
     HorizontalPodAutoscalerCondition,
     HorizontalPodAutoscalerStatus,
+    MetricSpec,
     MetricStatus,
 )
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Options, Request, Response
 from refk8s.core.api.resources import (
+    API_SERVICES,
     CUSTOM_RESOURCE_DEFINITIONS,
     HORIZONTAL_POD_AUTOSCALERS,
     POD_METRICS,
@@ -38,7 +39,18 @@ from refk8s.core.api.selector import Selector, SelectorError
 from refk8s.core.api.selector import parse as parse_selector
 from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.controllers import autoscaler_behavior as behaviors
-from refk8s.core.controllers.autoscaler_metrics import UNKNOWN_PATH, compute_metric, words_of
+from refk8s.core.controllers.autoscaler_custom import (
+    OF_OTHERS,
+    UNKNOWN_PATH,
+    question_key,
+    question_of,
+)
+from refk8s.core.controllers.autoscaler_metrics import (
+    RESOURCES,
+    compute_metric,
+    prefix_of,
+    words_of,
+)
 from refk8s.core.controllers.autoscaler_replicas import (
     Uncomputable,
 )
@@ -46,7 +58,7 @@ from refk8s.core.loop.custom import by_group, custom_by_kind
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View, key_of, namespace_index
-from refk8s.core.value import Value, evolve
+from refk8s.core.value import Value, evolve, field
 
 PERIOD: Instant = 15 * SECOND
 """The time between two rounds (HPA-1)."""
@@ -67,8 +79,8 @@ class Wanted(Value, frozen=True):
 class Entry(Value, frozen=True, eq=False):
     """What is known of one autoscaler besides its object.
 
-    `asked`: the request of the present round that is not answered yet, and since when. `pods` is
-    the selector of the target in the last round.
+    `asked`: what the present round waits for, and since when. `questions`: those that it has asked for
+    metrics, and `answers`, by their keys. `pods` is the selector of the target in the last round.
     """
 
     uid: str
@@ -77,7 +89,8 @@ class Entry(Value, frozen=True, eq=False):
     asked: str = ""
     asked_at: Instant = 0
     scale: Response | None = None
-    metrics: Response | None = None
+    questions: tuple[str, ...] = ()
+    answers: Map[str, Response] = field(default_factory=Map)
     recommendations: tuple[behaviors.Record, ...] = ()
     ups: tuple[behaviors.Record, ...] = ()
     downs: tuple[behaviors.Record, ...] = ()
@@ -108,6 +121,7 @@ class HorizontalPodAutoscalerController(Reconciler):
         Interest(HORIZONTAL_POD_AUTOSCALERS, _keys),
         Interest(PODS, _no_keys),
         Interest(CUSTOM_RESOURCE_DEFINITIONS, _no_keys),
+        Interest(API_SERVICES, _no_keys),
     )
     indexes = (namespace_index(HORIZONTAL_POD_AUTOSCALERS), namespace_index(PODS), by_group())
 
@@ -135,13 +149,14 @@ class HorizontalPodAutoscalerController(Reconciler):
             if now < entry.due_at:
                 return Plan(wake_at=entry.due_at)
             return _ask_for_scale(view, hpa, entry, key, now, memory)
-        response = entry.scale if entry.asked == "scale" else entry.metrics
-        if response is None:
+        if entry.scale is None or not all(one in entry.answers for one in entry.questions):
             if now < entry.asked_at + ANSWER_MAX:
                 return Plan(wake_at=entry.asked_at + ANSWER_MAX)
             return _ask_for_scale(view, hpa, _rested(entry, now), key, now, memory)
-        if entry.asked == "scale" and _needs_metrics(hpa, response):
-            return _ask_for_metrics(hpa, entry, key, now, memory)
+        if entry.asked == "scale" and _is_decided_by_metrics(hpa, entry.scale):
+            questions = _questions(view, hpa, entry.scale.body.status.selector)
+            if questions:
+                return _ask_for_metrics(questions, entry, key, now, memory)
         return _Round(view, hpa, entry, key, now, memory).plan()
 
     def answered(
@@ -154,8 +169,8 @@ class HorizontalPodAutoscalerController(Reconciler):
         kept = response if response is not None else Response(503, None)
         if entry.asked == "scale" and request.subresource == "scale":
             entry = evolve(entry, scale=kept)
-        elif entry.asked == "metrics" and request.resource == POD_METRICS:
-            entry = evolve(entry, metrics=kept)
+        elif entry.asked == "metrics" and (question := _key_of(request)) in entry.questions:
+            entry = evolve(entry, answers=entry.answers.set(question, kept))
         return memory.set(key, entry), (key,)
 
 
@@ -175,39 +190,50 @@ def _ask_for_scale(
     resource = _target(view, hpa)
     if resource is None or resource.subresource("scale") is None:
         return _Round(view, hpa, entry, key, now, memory).without_scale(resource)
-    entry = evolve(entry, asked="scale", asked_at=now, scale=None, metrics=None)
+    entry = evolve(entry, asked="scale", asked_at=now, scale=None, questions=(), answers=Map())
     name = hpa.spec.scale_target_ref.name
     question = Request("get", resource, hpa.metadata.namespace or "", name, "scale", because="how many replicas it has")  # fmt: skip
     return Plan(queries=(question,), memory=memory.set(key, entry), wake_at=now + ANSWER_MAX)
 
 
-def _needs_metrics(hpa: HorizontalPodAutoscaler, response: Response) -> bool:
-    """Whether the use of the pods decides: the target is neither off nor out of its bounds."""
+def _is_decided_by_metrics(hpa: HorizontalPodAutoscaler, response: Response) -> bool:
+    """Whether the metrics decide: the target is neither off nor out of its bounds."""
     if not response.ok or not _is_within(hpa, _replicas_of(response)):
         return False
-    return bool(response.body.status.selector) and any(
-        one.type in ("Resource", "ContainerResource") for one in hpa.spec.metrics or ()
-    )
+    return bool(response.body.status.selector)
+
+
+def _questions(view: View, hpa: HorizontalPodAutoscaler, selector: str) -> tuple[Request, ...]:
+    """The questions for the metrics, each once."""
+    namespace, specs = hpa.metadata.namespace or "", hpa.spec.metrics or ()
+    found: dict[str, Request] = {}
+    for spec in specs:
+        if spec.type in OF_OTHERS:
+            question = question_of(view, spec, namespace, selector)
+            if isinstance(question, Request):
+                found[question_key(question)] = question
+        else:
+            options = Options(label_selector=selector)
+            found[RESOURCES] = Request(
+                "list", POD_METRICS, namespace, options=options, because="what its pods use"
+            )
+    return tuple(found.values())
+
+
+def _key_of(request: Request) -> str:
+    return RESOURCES if request.resource == POD_METRICS else question_key(request)
 
 
 def _ask_for_metrics(
-    hpa: HorizontalPodAutoscaler, entry: Entry, key: Key, now: Instant, memory: Memory
+    questions: tuple[Request, ...], entry: Entry, key: Key, now: Instant, memory: Memory
 ) -> Plan:
-    assert entry.scale is not None
-    selector = entry.scale.body.status.selector
-    question = Request(
-        "list",
-        POD_METRICS,
-        hpa.metadata.namespace or "",
-        options=Options(label_selector=selector),
-        because="what its pods use",
-    )
-    entry = evolve(entry, asked="metrics", asked_at=now)
-    return Plan(queries=(question,), memory=memory.set(key, entry), wake_at=now + ANSWER_MAX)
+    keys = tuple([_key_of(one) for one in questions])
+    entry = evolve(entry, asked="metrics", asked_at=now, questions=keys)
+    return Plan(queries=questions, memory=memory.set(key, entry), wake_at=now + ANSWER_MAX)
 
 
 def _rested(entry: Entry, now: Instant) -> Entry:
-    return evolve(entry, asked="", scale=None, metrics=None, due_at=now + PERIOD)
+    return evolve(entry, asked="", scale=None, questions=(), answers=Map(), due_at=now + PERIOD)
 
 
 def _replicas_of(response: Response) -> int:
@@ -337,33 +363,41 @@ class _Round:
         current = scale.spec.replicas or 0
         specs = self.hpa.spec.metrics or ()
         best: tuple[int, str] | None = None
-        failed: list[tuple[str, str]] = []
+        failed: list[tuple[str, str, str]] = []
         statuses: list[MetricStatus] = []
         for spec in specs:
             try:
+                question = self.question(spec, scale)
                 replicas, name, status = compute_metric(
-                    self.hpa, spec, self.entry.metrics, pods, current, self.now
+                    self.hpa, spec, question, self.entry.answers, pods, scale, self.now
                 )
             except Uncomputable as error:
-                failed.append((f"FailedGet{spec.type}Metric", str(error)))
+                failed.append((f"FailedGet{spec.type}Metric", str(error), prefix_of(spec)))
                 statuses.append(MetricStatus(type=""))
                 continue
             statuses.append(status)
             if best is None or replicas > best[0]:
                 best = replicas, name
         self.metrics = tuple(statuses)
-        for kind, words in failed:
+        for kind, words, _ in failed:
             self.note(kind, words)
         if best is None or (failed and best[0] < current):
-            kind, words = failed[0]
-            words = f"the HPA was unable to compute the replica count: {words}"
+            kind, first, prefix = failed[0]
+            words = f"the HPA was unable to compute the replica count: {first}"
             self.condition(ACTIVE, "False", kind, words)
-            said = f"invalid metrics ({len(failed)} invalid out of {len(specs)}), first error is: {failed[0][1]}"
+            said = f"invalid metrics ({len(failed)} invalid out of {len(specs)}), first error is: {prefix}{first}"
             self.note("FailedComputeMetricsReplicas", said)
             return None
         words = f"the HPA was able to successfully calculate a replica count from {best[1]}"
         self.condition(ACTIVE, "True", "ValidMetricFound", words)
         return best
+
+    def question(self, spec: MetricSpec, scale: Scale) -> Request | str | None:
+        """The question that was asked for a metric of another API server."""
+        if spec.type not in OF_OTHERS:
+            return None
+        namespace = self.hpa.metadata.namespace or ""
+        return question_of(self.view, spec, namespace, scale.status.selector or "")
 
     def pods_of(self, selector: Selector) -> list[Pod]:
         namespace = self.hpa.metadata.namespace or ""

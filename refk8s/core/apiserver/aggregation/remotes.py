@@ -7,20 +7,17 @@ path of a built-in group costs a look-up in a set.
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from refk8s.core.api.aggregated import AVAILABLE, REPLACEABLE
-from refk8s.core.api.conditions import get_condition
-from refk8s.core.api.resources import API_SERVICES, GROUPS
+from refk8s.core.api.aggregated import LOCAL_GROUPS, is_available, is_of_another_server
+from refk8s.core.api.resources import API_SERVICES
 from refk8s.core.apiserver.calls import PORT, ServicePort
 from refk8s.core.value import Value
 
 if TYPE_CHECKING:
     from refk8s.core.apiserver.outcome import Reader
 
-LOCAL_GROUPS: Final = frozenset(GROUPS) - REPLACEABLE
-"""The groups that this server always serves itself (D-200)."""
 _RESOURCES, _SCHEMAS = "/apis/", "/openapi/v3/apis/"
 
 
@@ -56,20 +53,18 @@ class Remote(Value, frozen=True):
 
 def remote_of(api_service: Any) -> Remote | None:
     """The other API server of an APIService; None if this one serves the group version."""
-    spec = api_service.spec
-    group, version = spec.group or "", spec.version or ""
-    if spec.service is None or not group or group in LOCAL_GROUPS:
+    if not is_of_another_server(api_service):
         return None
+    spec = api_service.spec
     service = spec.service
-    available = get_condition(api_service.status.conditions, AVAILABLE)
     return Remote(
         api_service.metadata.name,
-        group,
-        version,
+        spec.group,
+        spec.version or "",
         ServicePort(service.namespace or "", service.name or "", service.port or PORT),
         b64decode(spec.ca_bundle or ""),
         not spec.insecure_skip_tls_verify,
-        available is not None and available.status == "True",
+        is_available(api_service),
         spec.group_priority_minimum,
         spec.version_priority,
     )
