@@ -84,6 +84,18 @@ _SERVER = (
         help="Who may do what: Node, RBAC, AlwaysAllow or AlwaysDeny, separated by commas.",
     ),
     click.option(
+        "--enable-admission-plugins",
+        default="",
+        metavar="NAMES",
+        help="Admission plugins that are off by default, separated by commas.",
+    ),
+    click.option(
+        "--admission-control-config-file",
+        default="",
+        metavar="FILE",
+        help="Defaults and exemptions of PodSecurity: an AdmissionConfiguration.",
+    ),
+    click.option(
         "--authentication-config",
         default="",
         metavar="FILE",
@@ -219,12 +231,27 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
             f"--authorization-mode {given}: must be some of {', '.join(AUTHORIZATION_MODES)}, "
             "each once, separated by commas"
         )
+    plugins: frozenset[str] = frozenset()
+    if names := options["enable_admission_plugins"]:
+        # imported here: a start without the flag does not load it
+        from refk8s.core.apiserver.admission.optional import UnknownPlugin, read_plugins
+
+        try:
+            plugins = read_plugins(names.split(","))
+        except UnknownPlugin as error:
+            fail(f"--enable-admission-plugins {names}: {error}")
     audit = {name: options[f"audit_{name}"] for name in _AUDIT}
-    flags = ("event_ttl", "authorization_mode", *_OIDC, *[f"audit_{name}" for name in _AUDIT])
+    flags = (
+        "event_ttl",
+        "authorization_mode",
+        "enable_admission_plugins",
+        *_OIDC,
+        *[f"audit_{name}" for name in _AUDIT],
+    )
     rest = {name: value for name, value in options.items() if name not in flags}
     issuer = {name: options[flag] for flag, name in _OIDC.items()}
     issuer["algorithms"] = tuple([one for one in issuer["algorithms"].split(",") if one])
     return {
         **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
-        "audit": audit,
+        "audit": audit, "admission_plugins": plugins,
     }  # fmt: skip

@@ -28,6 +28,7 @@ from refk8s.core.apiserver.custom.definitions import custom_prefix
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import again, handle, resume
+from refk8s.core.apiserver.health import named_checks
 from refk8s.core.apiserver.outcome import Commit, Measure, Outcome, Stream
 from refk8s.core.context import SECOND, Context
 from refk8s.core.store import Change, Committed, Compacted, Conflict, Revision, resource_prefix
@@ -78,6 +79,8 @@ class ApiServer:
         self._compacting = self._loop.create_task(self._keep_compacting())
         self._bookmark_timer = self._loop.call_later(BOOKMARK_SECONDS, self._bookmark)
         self.stopping = False
+        # whether the parts of the start have finished, for the health checks
+        self.start_parts: dict[str, Callable[[], bool]] = {}
         self.outgoing = OutgoingCalls()
         self._calling: set[asyncio.Task[None]] = set()
         # answers a request for metrics (STREAM-17)
@@ -380,12 +383,7 @@ class ApiServer:
 
     def checks(self) -> dict[str, str]:
         """The health checks and their problems (HTTP-14), as of the last probe or write."""
-        return {
-            "ping": "",
-            "log": "",
-            "etcd": self._store_problem,
-            "shutdown": "the server is stopping" if self.stopping else "",
-        }
+        return named_checks(self._store_problem, self.stopping, self.start_parts)
 
     # --- background requests ----------------------------------------------------------------------
 

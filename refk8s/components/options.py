@@ -28,6 +28,8 @@ class ServerOptions(Value, frozen=True):
     oidc: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `issuer_of_flags`
     audit: Mapping[str, Any] = field(default_factory=dict)  # the flags of the audit log
     encryption_provider_config: str = ""
+    admission_control_config_file: str = ""
+    admission_plugins: frozenset[str] = frozenset()
 
     @property
     def data(self) -> Path:

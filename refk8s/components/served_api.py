@@ -44,6 +44,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.health import DEFINITIONS, OBJECTS, SERVICE
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.oidc.issuers import Anonymous, Issuer
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.issuers import Issuers
     from refk8s.components.kubernetes_service import KubernetesService
+    from refk8s.core.apiserver.admission.outcome import PodSecurityConfig
 
 log = logging.getLogger("refk8s")
 
@@ -89,6 +91,7 @@ class ServedApi:
         self._issuers: Issuers | None = None
         self._auditor: Auditor | None = None
         self._encryption: Encryption | None = None
+        self._pod_security: PodSecurityConfig | None = None
         self._fetching: asyncio.Task[bool] | None = None
 
     # --- starting ---------------------------------------------------------------------------------
@@ -99,6 +102,10 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if options.admission_control_config_file:
+            from refk8s.components.admission_config import read_admission_config
+
+            self._pod_security = read_admission_config(options.admission_control_config_file)
         if options.encryption_provider_config:
             from refk8s.components.encryption import read_encryption
 
@@ -139,6 +146,12 @@ class ServedApi:
             self._issuers = Issuers(issuers)
             config = evolve(config, issuers=self._issuers.trusted)
         config = evolve(config, anonymous=anonymous)
+        if self._pod_security is not None:
+            admission = evolve(config.admission, pod_security=self._pod_security)
+            config = evolve(config, admission=admission)
+        if options.admission_plugins:
+            admission = evolve(config.admission, plugins=options.admission_plugins)
+            config = evolve(config, admission=admission)
         if self._encryption is not None:
             config = evolve(config, stale=self._encryption.stale)
         self.api = ApiServer(self.store, self.clock, config)
@@ -147,6 +160,11 @@ class ServedApi:
             await self._allocate_missing()
         await self._publish_info(credentials)
         await self._publish_authentication(credentials)
+        self.api.start_parts = {
+            OBJECTS: lambda: True,  # nobody is answered before
+            DEFINITIONS: lambda: self._definitions is not None and self._definitions.state.synced,
+            SERVICE: lambda: self._kubernetes is not None,
+        }
         self.api.outgoing.find_certificate = partial(load_front_proxy_client, options.shared_pki)
         self.front = Front(self.api)
         self.front.auditor = self._auditor

@@ -29,6 +29,7 @@ from refk8s.core.api.resources import (
     SERVICES,
     VOLUME_ATTACHMENTS,
 )
+from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
@@ -154,17 +155,11 @@ def test_d_19_only_what_is_generally_available_is_served():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
 
 
-def test_d_170_the_mode_audit_has_no_effect():
-    labels = {"pod-security.kubernetes.io/audit": "restricted"}
-    world = World(namespaces=())
-    namespace = a_manifest("Namespace")
-    namespace["metadata"] = {"name": "default", "labels": labels}
-    assert posted(world, "/api/v1/namespaces", namespace)[0] == 201
-    reply = world.http(
-        "POST", PODS_PATH, a_manifest("Pod", spec={"containers": [CONTAINER]}),
-        {"content-type": "application/json"},
-    )  # fmt: skip
-    assert reply.code == 201 and not [text for text in reply.warnings if "PodSecurity" in text]
+def test_d_170_only_pod_security_has_a_configuration():
+    plugins = [{"name": "ResourceQuota", "configuration": {}}]
+    tree = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}  # fmt: skip
+    with pytest.raises(BadConfiguration, match="ResourceQuota"):
+        read_admission(tree, lambda name: {})
 
 
 def test_d_171_quotas_do_not_count_devices():

@@ -40,7 +40,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.apiserver.authenticate import check_token, make_token
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config, Decision
-from refk8s.core.apiserver.health import health
+from refk8s.core.apiserver.health import DEFINITIONS, OBJECTS, SERVICE, health, named_checks
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.respond import GZIP_BYTES_MIN, Reply, shown_warnings
 from refk8s.core.apiserver.route import route
@@ -733,6 +733,24 @@ def test_http_14_a_failing_check_is_named_and_can_be_excluded() -> None:
         "[+]ping ok", "[+]log ok", "[+]etcd excluded: ok", 'warn: some health checks cannot be excluded: no matches for "x"',
         "livez check passed",
     ]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from([OBJECTS, DEFINITIONS, SERVICE]), st.booleans()))
+def test_http_14_each_part_of_the_start_has_its_checks(parts: dict[str, bool]) -> None:
+    """A part that has not finished makes the server unready, by each name of its own."""
+    named = named_checks("", False, {part: lambda has=has: has for part, has in parts.items()})  # type: ignore[misc]
+    assert list(named)[:4] == ["ping", "log", "etcd", "etcd-readiness"]
+    assert list(named)[-1] == "shutdown"
+    assert ("informer-sync" in named) == (DEFINITIONS in parts)
+    assert ("poststarthook/bootstrap-controller" in named) == (SERVICE in parts)
+    assert any(named.values()) == (not all(parts.values()))
+    assert health("GET", "/readyz", (), lambda: named).code == (200 if all(parts.values()) else 500)
+    for name, wrong in named.items():
+        asked_for = health("GET", f"/readyz/{name}", (), lambda: named)
+        assert asked_for.code == (500 if wrong else 200)
+        is_live = name not in ("etcd-readiness", "informer-sync", "shutdown")
+        assert (health("GET", f"/livez/{name}", (), lambda: named).code != 404) == is_live
+        assert health("GET", f"/readyz/{name}x", (), lambda: named).code == 404
 
 
 def test_http_14_a_full_disk_makes_the_server_unready() -> None:

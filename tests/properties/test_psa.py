@@ -1,4 +1,4 @@
-"""PodSecurity: which pods a namespace allows (spec/pod_security.md, PSA-1 to PSA-6)."""
+"""PodSecurity: which pods a namespace allows (spec/pod_security.md, PSA-1 to PSA-8)."""
 
 import json
 from typing import Any
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refk8s.core.api import codec, resources
-from refk8s.core.api.user import User
+from refk8s.core.api.request import Request
+from refk8s.core.api.user import ADMIN, User
+from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.admission.outcome import (
     AdmissionConfig,
     LevelVersion,
@@ -468,3 +470,88 @@ def test_psa_3_the_reasons_alone():
     made = codec.decode_tolerant(resources.PODS.type, pod)[0]
     found = violations(LevelVersion("baseline"), made.metadata, made.spec)
     assert reasons(found) == "host namespaces, privileged" and LEVELS[1] == "baseline"
+
+
+# --- the configuration, and the audit log
+
+
+def configuration(**parts: Any) -> dict[str, Any]:
+    inner = {"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration", **parts}  # fmt: skip
+    plugins = [{"name": "PodSecurity", "configuration": inner}]
+    return {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}  # fmt: skip
+
+
+def nothing(name: str) -> Any:
+    raise AssertionError(name)
+
+
+def test_psa_7_a_file_gives_defaults_and_exemptions():
+    defaults = {"enforce": "baseline", "enforce-version": "v1.30", "warn": "restricted"}
+    exemptions = {"usernames": ["root"], "namespaces": ["free"], "runtimeClasses": ["kata"]}
+    tree = configuration(defaults=defaults, exemptions=exemptions)
+    found = read_admission(tree, nothing)
+    assert found.defaults.enforce == LevelVersion("baseline", "v1.30")
+    assert found.defaults.audit == LevelVersion()
+    assert found.defaults.warn == LevelVersion("restricted")
+    names = found.users, found.namespaces, found.runtime_classes
+    assert names == ({"root"}, {"free"}, {"kata"})
+    [plugin] = tree["plugins"]
+    by_path = {**tree, "plugins": [{"name": "PodSecurity", "path": "other.yaml"}]}
+    assert read_admission(by_path, {"other.yaml": plugin["configuration"]}.__getitem__) == found
+    assert read_admission({**tree, "plugins": []}, nothing) == PodSecurityConfig()
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({}, "apiVersion"),
+        ([], "Expected `object`"),
+        (configuration(defaults={"enforce": "strict"}), "defaults.enforce: must be one of privileged"),
+        (configuration(defaults={"warn-version": "v2"}), "defaults.warn-version"),
+        (configuration(defaults={"forbid": "baseline"}), "forbid"),
+        (configuration(exemptions={"namespaces": ["A"]}), "exemptions.namespaces[0]"),
+        (configuration(exemptions={"usernames": ["a", "a"]}), "exemptions.usernames[1]: Duplicate"),
+        (configuration(exemptions={"usernames": [""]}), "exemptions.usernames[0]"),
+        (configuration(exemptions={"usernames": ["a"] * 2000}), "at most 1000"),
+        ({**configuration(), "kind": "Odd"}, "must be of kind AdmissionConfiguration"),
+        ({**configuration(), "plugins": [{"name": "PodSecurity"}]}, "either a path or a configuration"),
+        ({**configuration(), "plugins": configuration()["plugins"] * 2}, "Duplicate"),
+        ({**configuration(), "plugins": [{"name": "PodSecurity", "configuration": {"apiVersion": "v1", "kind": "X"}}]}, "PodSecurityConfiguration"),
+    ],
+)  # fmt: skip
+def test_psa_7_what_cannot_be_enforced_is_refused(tree, words):
+    with pytest.raises(BadConfiguration) as refused:
+        read_admission(tree, nothing)
+    assert words in str(refused.value)
+
+
+def annotations(world: Secured, pod: dict[str, Any], user: User = ADMIN) -> dict[str, str]:
+    made = codec.decode_tolerant(resources.PODS.type, pod)[0]
+    taken = world.do(Request("create", resources.PODS, "default", body=made, user=user))
+    found = dict(taken.response.annotations)
+    return {key.removeprefix(PREFIX): text for key, text in found.items()}
+
+
+def test_psa_8_the_audit_event_has_the_policy_the_violations_and_the_exemption():
+    """Shows PSA-8, D-204."""
+    world = Secured()
+    privileged = a_pod("a", a_container(context={"privileged": True}))
+    assert annotations(world, privileged) == {}
+    world.label(audit="restricted")
+    found = annotations(world, {**privileged, "metadata": {"name": "b"}})
+    said = f'would violate PodSecurity "restricted:latest": {violated(privileged)}'
+    assert found == {"enforce-policy": "privileged:latest", "audit-violations": said}
+    world.label(enforce="baseline")
+    refused = annotations(world, {**privileged, "metadata": {"name": "c"}})
+    assert refused == {"enforce-policy": "baseline:latest", "audit-violations": said}
+    assert world.get(resources.PODS, "c") is None
+    good = a_pod("d", a_container(context=SECURE))
+    assert annotations(world, good) == {"enforce-policy": "baseline:latest"}
+    for exempt, config in (
+        ("namespace", PodSecurityConfig(namespaces=frozenset(["default"]))),
+        ("user", PodSecurityConfig(users=frozenset([ADMIN.name]))),
+    ):
+        world.config = Config(admission=AdmissionConfig(pod_security=config))
+        assert annotations(world, {**privileged, "metadata": {"name": exempt}}) == {
+            "exempt": exempt
+        }

@@ -4,6 +4,7 @@ Source: Kubernetes documentation, "Kubernetes API health endpoints".
 """
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
@@ -13,13 +14,53 @@ HEALTH_PATHS = ("healthz", "livez", "readyz")
 TEXT = "text/plain; charset=utf-8"
 
 Checks = Callable[[], Mapping[str, str]]
-"""The checks by name, in order, each with the reason of its failure, or "" if it passes. `shutdown`
-counts for readiness only."""
+"""The checks by name, in order, each with the reason of its failure, or "" if it passes."""
+
+OF_READINESS: Final = frozenset(("etcd-readiness", "informer-sync", "shutdown"))
+"""The checks that count for readiness only."""
+OBJECTS, DEFINITIONS, SERVICE = "objects", "definitions", "service"
+"""The parts of the start of an API server: the objects that every cluster has, the controllers of
+definitions and APIServices, and the service default/kubernetes."""
+_HOOKS: Final = (
+    ("poststarthook/priority-and-fairness-config-consumer", OBJECTS),
+    ("poststarthook/priority-and-fairness-filter", OBJECTS),
+    ("poststarthook/start-apiextensions-informers", DEFINITIONS),
+    ("poststarthook/start-apiextensions-controllers", DEFINITIONS),
+    ("poststarthook/crd-informer-synced", DEFINITIONS),
+    ("poststarthook/start-system-namespaces-controller", OBJECTS),
+    ("poststarthook/start-cluster-authentication-info-controller", OBJECTS),
+    ("poststarthook/rbac/bootstrap-roles", OBJECTS),
+    ("poststarthook/scheduling/bootstrap-system-priority-classes", OBJECTS),
+    ("poststarthook/priority-and-fairness-config-producer", OBJECTS),
+    ("poststarthook/bootstrap-controller", SERVICE),
+    ("poststarthook/apiservice-status-local-available-controller", DEFINITIONS),
+    ("poststarthook/apiservice-status-remote-available-controller", DEFINITIONS),
+    ("poststarthook/apiservice-registration-controller", DEFINITIONS),
+    ("poststarthook/apiservice-discovery-controller", DEFINITIONS),
+    ("poststarthook/kube-apiserver-autoregistration", DEFINITIONS),
+    ("autoregister-completion", OBJECTS),
+)
+"""Upstream's checks of what an API server does after its start, of the parts that this one has."""
+
+
+def named_checks(
+    store_problem: str, is_stopping: bool, parts: Mapping[str, Callable[[], bool]]
+) -> dict[str, str]:
+    """The checks of an API server. `parts`: whether each part of its start has finished."""
+    finished = {part: has_finished() for part, has_finished in parts.items()}
+    found = {"ping": "", "log": "", "etcd": store_problem, "etcd-readiness": store_problem}
+    if DEFINITIONS in finished:
+        found["informer-sync"] = "" if finished[DEFINITIONS] else "not synced"
+    for name, part in _HOOKS:
+        if part in finished:
+            found[name] = "" if finished[part] else "not finished"
+    found["shutdown"] = "the server is stopping" if is_stopping else ""
+    return found
 
 
 def no_checks() -> Mapping[str, str]:
     """The checks of a server that checks nothing."""
-    return {"ping": "", "log": "", "etcd": "", "shutdown": ""}
+    return named_checks("", False, {})
 
 
 def health(
@@ -31,7 +72,9 @@ def health(
     if method not in ("GET", "HEAD"):
         raise ApiError(status.method_not_allowed())
     found = {
-        check: wrong for check, wrong in checks().items() if check != "shutdown" or kind == "readyz"
+        check: wrong
+        for check, wrong in checks().items()
+        if check not in OF_READINESS or kind == "readyz"
     }
     if name:
         if name not in found:

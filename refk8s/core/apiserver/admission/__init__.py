@@ -149,6 +149,11 @@ def _built_in(exchange: "Exchange", new: Any, old: Any) -> Any:
             return new
     for stage in _STAGES.get(resource, ()):
         new = stage(request, new, old, store, context)
+    if exchange.config.admission.plugins and resource == resources.PODS:
+        from refk8s.core.apiserver.admission import optional
+
+        if optional.EXTENDED_RESOURCES in exchange.config.admission.plugins:
+            new = optional.tolerate(new)
     return new
 
 
@@ -249,11 +254,16 @@ def _validated(exchange: "Exchange", request_of: Callable[[], AdmissionRequest])
 
 def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
     """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41,
-    PSA-4), or what a policy or webhook says (POL-10, HOOK-11). Returns warnings, and the compares
+    ADM-44, PSA-4), or what a policy or webhook says (POL-10, HOOK-11). Returns warnings, and the compares
     and writes that charge it to quotas (QUOTA-2), which comes last."""
     request = exchange.request
     for refuse in _CHECKS.get((request.resource, request.subresource), ()):
         refuse(request, new, old, exchange.store)
+    if exchange.config.admission.plugins:
+        from refk8s.core.apiserver.admission import optional
+
+        if optional.OWNER_REFERENCES in exchange.config.admission.plugins:
+            optional.check_owners(exchange, new, old)
     warnings: tuple[str, ...] = ()
     if request.resource in _SECURED:
         # imported here: its checks are needed by pods and namespaces only

@@ -42,10 +42,11 @@ class PodSecurityConfig(Value, frozen=True):
 
 
 class AdmissionConfig(Value, frozen=True):
-    """The ranges of addresses and node ports of services: first to last, both included; and the
-    configuration of PodSecurity."""
+    """The ranges of addresses and node ports of services: first to last, both included; the
+    configuration of PodSecurity; and the plugins that are on although they are off by default."""
 
     service_cidr: IPv4Network = IPv4Network("10.96.0.0/12")
     node_port_first: int = 30000
     node_port_last: int = 32767
     pod_security: PodSecurityConfig = PodSecurityConfig()
+    plugins: frozenset[str] = frozenset()

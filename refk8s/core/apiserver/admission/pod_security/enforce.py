@@ -1,8 +1,8 @@
 """Requests under a PodSecurity policy: what is rejected, and what is warned of. Rules PSA-2, PSA-4,
-PSA-5, PSA-6 (spec/pod_security.md).
+PSA-5, PSA-6, PSA-8 (spec/pod_security.md).
 
-Source: Kubernetes documentation, "Pod Security Admission". Left out: the annotations of the mode
-audit; a configuration file for defaults and exemptions.
+Source: Kubernetes documentation, "Pod Security Admission"; "Well-Known Labels, Annotations and
+Taints" (audit annotations).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,7 @@ from refk8s.core.apiserver.admission.pod_security.baseline import SECCOMP_CONTAI
 from refk8s.core.apiserver.admission.pod_security.evaluate import details, reasons, violations
 from refk8s.core.apiserver.admission.pod_security.policy import (
     LEVELS,
+    PREFIX,
     PRIVILEGED,
     labels_of,
     policy_of,
@@ -70,8 +71,15 @@ def check(exchange: "Exchange", new: Any, old: Any) -> tuple[str, ...]:
         template: Pod | PodTemplateSpec | None = new
     else:
         template = _TEMPLATES[resource](new)
-    if template is None or _is_exempt_class(exchange, template):
+    if template is None:
         return NO_WARNINGS
+    if _is_exempt_class(exchange, template):
+        return _exempt(exchange, "runtimeClass")
+    if is_enforced:
+        _annotate(exchange, "enforce-policy", _shown(policy.enforce))
+    if found := violations(policy.audit, template.metadata, template.spec):
+        why = f'would violate PodSecurity "{_shown(policy.audit)}": {details(found)}'
+        _annotate(exchange, "audit-violations", why)
     if is_enforced and (found := violations(policy.enforce, template.metadata, template.spec)):
         why = f'violates PodSecurity "{_shown(policy.enforce)}": {details(found)}'
         raise ApiError(status.forbidden(resource, new.metadata.name or "", why))
@@ -88,10 +96,25 @@ def _policy_in_force(exchange: "Exchange") -> SecurityPolicy | None:
     labels = labels_of(record.value.metadata.labels) if record is not None else ()
     if not labels and config.defaults == SecurityPolicy():
         return None
-    if request.namespace in config.namespaces or request.user.name in config.users:
+    if request.namespace in config.namespaces:
+        _exempt(exchange, "namespace")
+        return None
+    if request.user.name in config.users:
+        _exempt(exchange, "user")
         return None
     policy = policy_of(labels, config.defaults)
-    return policy if (policy.enforce.level, policy.warn.level) != (PRIVILEGED, PRIVILEGED) else None
+    levels = (policy.enforce.level, policy.audit.level, policy.warn.level)
+    return policy if any(level != PRIVILEGED for level in levels) else None
+
+
+def _exempt(exchange: "Exchange", why: str) -> tuple[str, ...]:
+    _annotate(exchange, "exempt", why)
+    return NO_WARNINGS
+
+
+def _annotate(exchange: "Exchange", key: str, text: str) -> None:
+    """PSA-8: an annotation of the audit event."""
+    exchange.notes.annotations.setdefault(f"{PREFIX}{key}", text)
 
 
 def _is_exempt_class(exchange: "Exchange", template: Pod | PodTemplateSpec) -> bool:
