@@ -30,6 +30,7 @@ from refk8s.core.api.resources import (
     VOLUME_ATTACHMENTS,
 )
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
+from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
@@ -140,6 +141,12 @@ def test_d_16_objects_are_answered_in_json_or_not_at_all(form):
     world = World()
     assert world.http("GET", PODS_PATH, headers={"accept": form}).code == 406
     assert world.http("GET", PODS_PATH, headers={"accept": f"{form}, application/json"}).code == 200
+
+
+def test_d_17_the_fields_of_a_kind_are_not_described():
+    document = json.loads(openapi("/openapi/v3/apis/apps/v1") or b"")
+    fields = document["components"]["schemas"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]
+    assert not [name for name, field in fields.items() if "description" in field]
 
 
 def test_d_18_the_beta_form_of_aggregated_discovery_is_not_there():
