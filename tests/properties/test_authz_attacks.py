@@ -3,6 +3,8 @@ a Secret. Rules AUTHZ-1, AUTHZ-6, API-16, HTTP-8, HTTP-19, HTTP-23 (spec/authori
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from refk8s.core.apiserver.authorize.default_policy import default_policy
 from refk8s.core.context import SECOND, Context
 from refk8s.core.value import evolve
 
+ROOT = Path(__file__).parents[2]
 HOME = "/api/v1/namespaces/default"
 SECRET, MARK = f"{HOME}/secrets/mine", b"aGlkZGVu"
 ROBOT = "system:serviceaccount:default:robot"
@@ -287,3 +290,17 @@ def test_authz_5_reviews_about_others_need_a_right():
         assert code == 201 and json.loads(text)["status"]["allowed"] is False
 
     attacked(test)
+
+
+def test_the_page_of_attacks_names_rules_and_tests_that_exist():
+    page = (ROOT / "spec/evidence/attacks.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[0] != "| attack"]
+    pages = "".join(path.read_text() for path in (ROOT / "spec").rglob("*.md"))
+    rules = set(re.findall(r"^### ([A-Z]+-\d+) ", pages, re.M))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    tests = set(re.findall(r"^(?:async )?def (test_\w+)", sources, re.M))
+    assert len(rows) > 30
+    for _, _, named, shown in rows:
+        assert set(named.split(", ")) <= rules, named
+        assert set(shown.rstrip(" |").split(", ")) <= tests, shown
