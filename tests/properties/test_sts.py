@@ -47,7 +47,7 @@ from refk8s.core.api.resources import (
 )
 from refk8s.core.api.status import failure
 from refk8s.core.cluster.step import start_all
-from refk8s.core.context import SECOND
+from refk8s.core.context import SECOND, timestamp
 from refk8s.core.controllers.controller_revisions import template_data
 from refk8s.core.controllers.stateful_set import StatefulSetReconciler
 from refk8s.core.controllers.stateful_set_claims import sets_of_claim
@@ -538,6 +538,19 @@ def test_sts_14_a_finished_pod_is_made_again(phase, policy):
     going = change(done, deletion_timestamp=ago(1))
     assert not deleted(plan_for(STS, owner, NEW, going, a_pod(1, owner=owner)))
     assert deleted(plan_for(STS, owner, NEW, a_pod(0, owner=owner), change(a_pod(1), phase=phase)))
+
+
+@given(st.sampled_from(["OrderedReady", "Parallel"]), st.integers(-3, 3), st.integers(0, 999))
+def test_sts_14_a_node_that_rejects_every_pod_gets_one_a_second(policy, age, milliseconds):
+    """D-240. A pod whose creation is in the future is deleted at once: the clock was set back."""
+    owner = stateful_set("web", replicas=1, pod_management_policy=policy)
+    created = NOW - age * SECOND
+    failed = change(a_pod(0, owner=owner, phase="Failed"), creation_timestamp=timestamp(created))
+    plan = plan_for(STS, owner, NEW, failed, now=NOW + milliseconds * 1000)
+    if age == 0:
+        assert not deleted(plan) and plan.wake_at == created + SECOND
+    else:
+        assert deleted(plan) == ["web-0"]
 
 
 def test_a_set_and_its_pods_in_a_cluster():

@@ -49,6 +49,7 @@ from refk8s.core.controllers.stateful_set_pods import (
     is_member_of,
     is_running_and_ready,
     is_terminating,
+    replaced_at,
     revision_of,
 )
 from refk8s.core.controllers.stateful_set_steps import (
@@ -60,6 +61,7 @@ from refk8s.core.controllers.stateful_set_steps import (
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View, namespace_index, owner_index
+from refk8s.core.pods.status import is_finished
 
 
 class StatefulSetReconciler(Reconciler):
@@ -161,7 +163,8 @@ def compute_status(
     current: ControllerRevision,
     now: Instant,
 ) -> tuple[StatefulSetStatus, Instant | None]:
-    """The status (STS-11), and when the next ready pod becomes available."""
+    """The status (STS-11), and when the next ready pod becomes available or the next finished one
+    may be deleted (STS-14)."""
     seconds = stateful_set.spec.min_ready_seconds or 0
     now_name, next_name = current.metadata.name or "", history.update.metadata.name or ""
     pods = layout.everyone()
@@ -174,6 +177,10 @@ def compute_status(
             if at is not None and at <= now:
                 available += 1
             elif at is not None and (wake_at is None or at < wake_at):
+                wake_at = at
+        elif is_finished(pod) and not is_terminating(pod):
+            at = replaced_at(pod, now)
+            if at > now and (wake_at is None or at < wake_at):
                 wake_at = at
         if not is_terminating(pod):
             of_current += revision_of(pod) == now_name

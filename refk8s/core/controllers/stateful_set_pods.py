@@ -19,7 +19,7 @@ from refk8s.core.api.core_v1 import (
     PodTemplateSpec,
     Volume,
 )
-from refk8s.core.context import Instant
+from refk8s.core.context import SECOND, Instant, parse_timestamp
 from refk8s.core.controllers.controller_revisions import REVISION_HASH
 from refk8s.core.controllers.owners import controller_reference
 from refk8s.core.pods.status import RUNNING, available_at, ready_condition
@@ -104,6 +104,14 @@ def is_healthy(pod: Pod, min_ready_seconds: int, now: Instant) -> bool:
     """Whether it is available and not being deleted."""
     at = becomes_available_at(pod, min_ready_seconds)
     return at is not None and at <= now and not is_terminating(pod)
+
+
+def replaced_at(pod: Pod, now: Instant) -> Instant:
+    """When a pod that has finished may be deleted (STS-14): a second after its creation, so that a
+    node which rejects every pod gets one a second. `now`, if the time of the creation is later."""
+    created = pod.metadata.creation_timestamp
+    at = parse_timestamp(created) if created else now
+    return at + SECOND if at <= now else now
 
 
 def revision_of(pod: Pod) -> str:

@@ -35,6 +35,7 @@ from refk8s.core.controllers.stateful_set_pods import (
     is_healthy,
     is_terminating,
     new_pod,
+    replaced_at,
     revision_of,
 )
 from refk8s.core.loop.plan import Note, slow_start
@@ -97,8 +98,8 @@ def ordered(situation: Situation) -> Steps:
         if pod is None:
             creation = creation_of(situation, ordinal)
             return replace(creation, waves=(*waves, *creation.waves), is_blocked=True)
-        if is_finished(pod):  # STS-14
-            return Steps((*waves, deletions(situation, [pod], "it has finished")), True)
+        if is_finished(pod):
+            return Steps((*waves, replacements(situation, [pod])), True)
         if pod.status.phase == PENDING:
             waves += (claims_for(situation, pod),)
         if not situation.is_healthy(pod):
@@ -142,7 +143,7 @@ def parallel(situation: Situation) -> Steps:
     obstacle = next((one.obstacle for one in creations if one.obstacle), "")
     return Steps(
         (
-            deletions(situation, finished, "it has finished"),
+            replacements(situation, finished),
             *made,
             changes,
             condemned_claims(situation),
@@ -151,6 +152,14 @@ def parallel(situation: Situation) -> Steps:
         # creations of this plan are pods that are not available
         bool(creations),
         obstacle,
+    )
+
+
+def replacements(situation: Situation, finished: Iterable[Pod]) -> Wave:
+    """Delete pods that have finished, if they are old enough (STS-14)."""
+    now = situation.now
+    return deletions(
+        situation, [pod for pod in finished if replaced_at(pod, now) <= now], "it has finished"
     )
 
 
