@@ -247,11 +247,20 @@ def test_resize_4_a_container_that_runs_gets_other_limits(cluster: Cluster) -> N
 
     until(is_resized, 30, "the pod is not resized", every=0.2)
     counts = {s["name"]: s["restartCount"] for s in cluster.pod("resized")["status"]["containerStatuses"]}  # fmt: skip
-    assert counts == {"stays": 0, "restarts": 1}
+    assert counts == {"stays": 0, "restarts": 1}, cluster.events("resized")
     for name in counts:
         seen = cluster.kubectl("exec", "resized", "-c", name, "--", "sh", "-c", LIMITS).split()
         assert (seen[0], seen[-1]) == ("4000", str(64 * 2**20))
     cluster.kubectl("delete", "pod", "resized")
+
+
+def test_kubelet_106_a_container_without_limits_has_those_of_its_pod(cluster: Cluster) -> None:
+    amounts = {"cpu": "40m", "memory": "64Mi"}
+    cluster.apply(make_pod("whole", container("c"), resources={"limits": amounts}))
+    until(lambda: is_ready(cluster.pod("whole")), 20, "the pod does not run")
+    seen = cluster.kubectl("exec", "whole", "--", "sh", "-c", LIMITS).split()
+    assert (seen[0], seen[-1]) == ("4000", str(64 * 2**20))
+    cluster.kubectl("delete", "pod", "whole")
 
 
 def test_an_ephemeral_container_joins_a_pod_that_runs(cluster: Cluster) -> None:

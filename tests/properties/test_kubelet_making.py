@@ -83,7 +83,7 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.context import SECOND, parse_timestamp
 from refk8s.core.kubelet.admission import requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.kubelet.container import compute_mounts
+from refk8s.core.kubelet.container import compute_mounts, runtime_resources
 from refk8s.core.kubelet.environment import expand
 from refk8s.core.kubelet.node_status import (
     compute_node,
@@ -259,6 +259,35 @@ def test_kubelet_52_fields_and_resources_are_variables():
         resources.memory_limit_bytes,
         resources.cpu_request_milli,
     ) == (1500, 100 << 20, 250)
+
+
+CPU, MEMORY = st.sampled_from(["100m", "1500m"]), st.sampled_from(["100Mi", "1Gi"])
+AMOUNTS = st.fixed_dictionaries({}, optional={"cpu": CPU, "memory": MEMORY})
+MILLI = {"100m": 100, "1500m": 1500, None: 0}
+BYTES = {"100Mi": 100 << 20, "1Gi": 1 << 30, None: 0}
+
+
+@given(st.none() | st.tuples(AMOUNTS, AMOUNTS), AMOUNTS, AMOUNTS)
+@settings(max_examples=60, deadline=None)
+def test_kubelet_106_a_container_has_what_it_lacks_from_its_pod(of_pod, limits, requests):
+    spec = make_pod().spec
+    if of_pod is not None:
+        given = ResourceRequirements(limits=of_pod[0], requests=of_pod[1])
+        spec = replace(spec, resources=given)
+    pod_limits, pod_requests = of_pod or ({}, {})
+    found = runtime_resources(spec, ResourceRequirements(limits=limits, requests=requests))
+    assert found.cpu_limit_milli == MILLI[limits.get("cpu", pod_limits.get("cpu"))]
+    assert found.memory_limit_bytes == BYTES[limits.get("memory", pod_limits.get("memory"))]
+    assert found.cpu_request_milli == MILLI[requests.get("cpu", pod_requests.get("cpu"))]
+
+
+def test_kubelet_106_the_pods_limits_reach_the_runtime():
+    pod = make_pod(containers=(container("c", resources=ResourceRequirements()),))
+    amounts = {"cpu": "1500m", "memory": "100Mi"}
+    whole = ResourceRequirements(limits=amounts, requests=amounts)
+    bench = ready(replace(pod, spec=replace(pod.spec, resources=whole)))
+    resources = made(bench).resources
+    assert (resources.cpu_limit_milli, resources.memory_limit_bytes) == (1500, 100 << 20)
 
 
 names = st.sampled_from(["A", "B", "LONG_NAME", "x.y"])

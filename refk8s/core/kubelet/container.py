@@ -10,7 +10,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from refk8s.core.api import quantity
-from refk8s.core.api.core_v1 import Container, Pod, ResourceRequirements
+from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements
 from refk8s.core.kubelet import security
 from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
@@ -183,7 +183,7 @@ def compute_container_config(
         env=env,
         working_dir=container.working_dir or "",
         mounts=compute_mounts(pod, container, known),
-        resources=runtime_resources(container.resources),
+        resources=runtime_resources(spec, container.resources),
         user=security.compute_user(pod, container, image.image_user),
         groups=security.compute_groups(pod),
         privileged=bool(context is not None and context.privileged),
@@ -210,9 +210,13 @@ def compute_container_config(
     )
 
 
-def runtime_resources(wanted: ResourceRequirements) -> Resources:
-    """Limits and requests as the runtime takes them."""
+def runtime_resources(spec: PodSpec, wanted: ResourceRequirements) -> Resources:
+    """Limits and requests as the runtime takes them: the pod's for those that the container lacks
+    (KUBELET-106)."""
     limits, requests = wanted.limits or {}, wanted.requests or {}
+    if spec.resources is not None:
+        limits = {**(spec.resources.limits or {}), **limits}
+        requests = {**(spec.resources.requests or {}), **requests}
     return Resources(
         cpu_limit_milli=quantity.milli_value(limits["cpu"]) if "cpu" in limits else 0,
         memory_limit_bytes=quantity.value(limits["memory"]) if "memory" in limits else 0,

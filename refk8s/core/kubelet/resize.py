@@ -88,7 +88,7 @@ def allocated_pod(memory: PodMemory, pod: Pod) -> Pod:
     return replace(pod, spec=resize.with_allocated(pod.spec, memory.allocated))
 
 
-def apply(draft: Draft, container: Container, memory: ContainerMemory) -> ContainerMemory:
+def apply(draft: Draft, pod: Pod, container: Container, memory: ContainerMemory) -> ContainerMemory:
     """Update a running container that has other resources than allocated, or mark it for a restart
     if its resize policy says so (RESIZE-4)."""
     current, applied = memory.current, memory.applied
@@ -105,7 +105,7 @@ def apply(draft: Draft, container: Container, memory: ContainerMemory) -> Contai
         draft.wake(memory.retry_at)
         return memory
     else:
-        wanted = runtime_resources(container.resources)
+        wanted = runtime_resources(pod.spec, container.resources)
         draft.operations.append(UpdateContainerResources(draft.memory.uid, current.id, wanted))
         memory = replace(memory, operation=UPDATE, updating=container.resources)
     draft.set_container(container.name, memory)

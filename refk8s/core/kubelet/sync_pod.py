@@ -256,7 +256,7 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
             draft.set_container(container.name, memory)
             message = f"Container {container.name} {why}, will be restarted"
             draft.note("Killing", message, container=container)
-    memory = resize.apply(draft, container, memory)
+    memory = resize.apply(draft, pod, container, memory)
     if memory.stop_reason:
         lifecycle.stop(draft, container, probes.grace_seconds(pod, container, memory.stop_reason))
 
