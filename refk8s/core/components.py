@@ -175,11 +175,15 @@ def machines(
     instances: int = 1,
     pod_ranges: PodRanges | None = None,
 ) -> dict[str, AnyMachine]:
-    """All components of a cluster with these nodes and one name server, by name.
+    """All components of a cluster with these nodes and one name server, by name. Nodes with ranges
+    have routes to each other.
 
     `instances` and `pod_ranges` as in `control_plane`.
     """
     found = control_plane(instances=instances, pod_ranges=pod_ranges) | {"dns": dns()}
     for name, config in nodes:
         found |= {machine.name: machine for machine in node_machines(name, config)}
+        if pod_ranges is not None:
+            network = network_machine(name)
+            found[network.name] = network
     return found

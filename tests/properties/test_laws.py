@@ -67,6 +67,8 @@ from refk8s.core.api.core_v1 import (
     Namespace,
     NamespaceSpec,
     NamespaceStatus,
+    NodeAddress,
+    NodeStatus,
     ObjectReference,
     PersistentVolume,
     PersistentVolumeClaim,
@@ -98,12 +100,14 @@ from refk8s.core.network.dns_records import change_records, compute_names
 from refk8s.core.ports import (
     ContainerConfig,
     CreateContainer,
+    NodeNetwork,
     Records,
     Rule,
     RuleSet,
     StartContainer,
     Target,
 )
+from refk8s.core.ports.node_network import Peer
 from refk8s.core.properties import laws
 from refk8s.core.properties.law import Broken, Law
 from refk8s.core.store import History, Put, compact
@@ -1089,6 +1093,29 @@ def programs(*targets: Target, front: str = "10.0.0.1") -> Lie:
     return before, Wake("proxy/n1"), evolve(before, rules=Map({"proxy/n1": rules}))
 
 
+def routed(name: str, number: int) -> Any:
+    """A Node with a range and an address."""
+    addresses = (NodeAddress(type="InternalIP", address=f"192.0.2.{number}"),)
+    made = change(node(name), pod_cidr=f"10.244.{number}.0/24")
+    return replace(made, status=NodeStatus(addresses=addresses))
+
+
+ALONE = NodeNetwork("10.244.1.0/24", "192.0.2.1")
+"""The network of n1 if there is no other node."""
+
+
+def networks(passed_on: NodeNetwork) -> Lie:
+    """The machine of n1 passes this on, and its view has two Nodes."""
+    seen = view_of(routed("n1", 1), routed("n2", 2))
+    before = with_component(world(), "network/n1", loop(seen))
+    return before, Wake("network/n1"), evolve(before, networks=Map({"network/n1": passed_on}))
+
+
+def hides_the_client() -> Any:
+    rule = Rule("10.0.0.1", "TCP", 80, (Target("10.1.0.9", 80),), masquerade=True)
+    return evolve(world(service()), rules=Map({"proxy/n1": RuleSet({"default/web": (rule,)})}))
+
+
 NAMESPACE = Namespace(metadata=ObjectMeta(name="default", uid="n"))
 
 
@@ -1127,6 +1154,8 @@ OF_STEPS: dict[str, Callable[[], Lie]] = {
     "NET-3": lambda: programs(Target("10.1.0.1", 80), Target("10.1.0.2", 80)),
     "ELECT-4": lambda: sends(held_lease("a", 10)),
     "ELECT-5": lambda: sends(held_lease("b")),
+    "ROUTE-1": lambda: networks(ALONE),
+    "ROUTE-2": lambda: networks(NodeNetwork()),
 }
 
 
@@ -1215,11 +1244,23 @@ OF_REST: dict[str, Callable[[], Any]] = {
         Endpoints(metadata=ObjectMeta(name="web", namespace="default", uid="e")),
     ),
     "NET-1": rules_of_the_dead,
+    "NET-2": rules_of_the_dead,
+    "NET-13": hides_the_client,
+    "ROUTE-1": lambda: evolve(
+        world(routed("n1", 1), routed("n2", 2)), networks=Map({"network/n1": ALONE})
+    ),
     "DNS-1": lambda: evolve(world(NAMESPACE), records=Map({"dns": names()})),
     "API-26": lambda: take(world(pod("q"), change(pod("p"), uid="uid-q")), pod("q")),
     "ELECT-9": lambda: behind_election(held_lease("a"), a=leads("a"), b=leads("b")),
     "IPAM-2": lambda: world(change(node("n1"), pod_cidr="10.244.1.0/24"), node("n2")),
 }
+
+
+def test_route_1_route_2_a_network_with_the_other_node_is_no_fault():
+    whole = evolve(ALONE, peers=(Peer("n2", "10.244.2.0/24", "192.0.2.2"),))
+    assert not broken(networks(whole))
+    cluster = world(routed("n1", 1), routed("n2", 2))
+    assert not laws.judge_rest(evolve(cluster, networks=Map({"network/n1": whole})))
 
 
 def test_ipam_1_ranges_of_their_own_are_no_fault():

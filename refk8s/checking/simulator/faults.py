@@ -356,6 +356,13 @@ def runtime(cluster: Cluster, chance: Random) -> Actions:
     )
 
 
+def engine(cluster: Cluster, chance: Random) -> Actions:
+    """The container engine of a node restarts: its containers are dead, the kubelet goes on."""
+    if not cluster.worlds:
+        return ()
+    return (Disturb(chance.choice(sorted(cluster.worlds)), "machine restarts"),)
+
+
 def mend(cluster: Cluster) -> Actions:
     """The actions that repair a cluster after the faults; delays end without an action."""
     found: list[Action] = []
@@ -407,6 +414,7 @@ FAULTS: Mapping[str, tuple[FaultMaker, Rate]] = {
     "slow": (slow, Rate(0.001, 5)),
     "runtime": (runtime, Rate(0.0005, 4)),
     "suspend": (suspend, Rate(0.001, 5)),
+    "engine": (engine, Rate(0.0005, 3)),
 }
 """Every fault by name, with its default rate and budget."""
 

@@ -144,6 +144,7 @@ def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
     spec = {
         "type": of_type,
         **({"externalName": "example.com"} if of_type == "ExternalName" else {}),
+        **_traffic(chance, of_type),
     }
     tree: dict[str, Any] = {"spec": spec} if chance.random() < 0.7 else {}
     if chance.random() < 0.6:
@@ -151,6 +152,23 @@ def _odd_service(cluster: Cluster, chance: Random) -> Submit | None:
         tree["metadata"] = {"finalizers": finalizers}
     patch = Patch("application/merge-patch+json", tree)
     return Submit(Request("patch", SERVICES, OWN, found.metadata.name, body=patch, user=ADMIN))
+
+
+def _traffic(chance: Random, of_type: str) -> dict[str, Any]:
+    """Which clients and endpoints a service has (NET-5 to NET-7, NET-21)."""
+    if of_type == "ExternalName" or chance.random() < 0.3:
+        return {}
+    policies = ("Cluster", "Local")
+    is_outside = of_type in ("NodePort", "LoadBalancer")
+    return {
+        "internalTrafficPolicy": chance.choice(policies),
+        "sessionAffinity": chance.choice(("None", "ClientIP")),
+        "externalIPs": chance.choice((None, ["198.51.100.1"])),
+        "externalTrafficPolicy": chance.choice(policies) if is_outside else None,
+        "loadBalancerSourceRanges": chance.choice((None, ["203.0.113.0/24"]))
+        if of_type == "LoadBalancer"
+        else None,
+    }
 
 
 def _namespace(cluster: Cluster, chance: Random) -> Submit | None:

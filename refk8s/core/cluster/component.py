@@ -7,7 +7,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.cluster.state import Cluster, Component, Flying, Pending, start_seed
 from refk8s.core.effects import VirtualStep
 from refk8s.core.machine import Effects, Event
-from refk8s.core.ports import Operation, Records, RuleSet
+from refk8s.core.ports import NodeNetwork, Operation, Records, RuleSet
 from refk8s.core.value import evolve
 
 
@@ -90,6 +90,8 @@ def _after(cluster: Cluster, name: str, component: Component, effects: Effects) 
             return evolve(cluster, rules=cluster.rules.set(name, step.rules))
         case Records():
             return evolve(cluster, records=cluster.records.set(name, step.rules))
+        case NodeNetwork():
+            return evolve(cluster, networks=cluster.networks.set(name, step.rules))
     return cluster
 
 

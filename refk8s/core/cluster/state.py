@@ -15,6 +15,7 @@
     worlds       the container runtime of each node
     rules        what each proxy has programmed
     records      what each name server has been given
+    networks     the network of pods that each node has been given
     now          virtual time: only `Elapse` moves it
 
 The state changes only by actions (refk8s/core/actions.py), so a run is a seed and a list of
@@ -36,7 +37,7 @@ from refk8s.core.apiserver.calls import Result as CallResult
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.context import Chance, Context, Instant, SeededChance
 from refk8s.core.machine import AnyMachine, Event
-from refk8s.core.ports import Later, Operation, Records, Result, RuleSet
+from refk8s.core.ports import Later, NodeNetwork, Operation, Records, Result, RuleSet
 from refk8s.core.store import EMPTY, Committed, History
 from refk8s.core.value import Value, field
 
@@ -149,6 +150,7 @@ class Cluster(Value, frozen=True, eq=False):
     worlds: Map[str, Any] = field(default_factory=Map)
     rules: Map[str, RuleSet] = field(default_factory=Map)
     records: Map[str, Records] = field(default_factory=Map)
+    networks: Map[str, NodeNetwork] = field(default_factory=Map)
     last_commit: "Committed[Any] | None" = None  # of the last step, for laws and reports
 
     def context(self) -> Context:

@@ -71,7 +71,7 @@ OF_DECISIONS: tuple[Law, ...] = (
 )  # fmt: skip
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
-    *leader_election.OF_STEPS, *dns.OF_STEPS, *apiservers.OF_STEPS,
+    *leader_election.OF_STEPS, *dns.OF_STEPS, *apiservers.OF_STEPS, *node_network.OF_STEPS,
 )  # fmt: skip
 OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,

@@ -1,4 +1,5 @@
-"""Predicates of the pod networks of nodes. Rules IPAM-1, IPAM-2, ROUTE-1 (spec/node_network.md).
+"""Predicates of the pod networks of nodes. Rules IPAM-1, IPAM-2, ROUTE-1, ROUTE-2
+(spec/node_network.md).
 
 They read podCIDR as text, without the functions of the controller.
 """
@@ -8,7 +9,7 @@ from ipaddress import IPv4Network, ip_network
 
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.network.node_routes import Route
-from refk8s.core.ports.node_network import Peer
+from refk8s.core.ports.node_network import NodeNetwork, Peer
 
 
 def _networks(node: Node) -> list[IPv4Network]:
@@ -48,3 +49,30 @@ def route_1_packets_reach_the_node(peers: Iterable[Peer], routes: Iterable[Route
             ways = sorted((r.range.prefixlen, str(r.node)) for r in routes if address in r.range)
             if not ways or ways[-1][1] != peer.address:
                 yield f"{address} of {peer.name} is sent to {ways}, not to {peer.address}"
+
+
+def peer_of(node: Node) -> Peer:
+    """What other nodes have to know of a Node; empty texts for what it does not have yet."""
+    addresses = (node.status.addresses if node.status is not None else None) or ()
+    own = [each.address for each in addresses if each.type == "InternalIP"]
+    cidr = node.spec.pod_cidr if node.spec is not None else None
+    return Peer(node.metadata.name or "", cidr or "", own[0] or "" if own else "")
+
+
+def route_1_the_network_is_that_of_the_nodes(
+    network: NodeNetwork, nodes: Iterable[Node], name: str
+) -> Iterator[str]:
+    """ROUTE-1: a node knows its own range, and all other Nodes with a range and an address."""
+    peers = {peer.name: peer for peer in map(peer_of, nodes)}
+    own = peers.pop(name, Peer("", "", ""))
+    if (network.pod_cidr, network.address) != (own.pod_cidr, own.address):
+        yield f"{name} has {network.pod_cidr} and {network.address}, not {own}"
+    wanted = {peer for peer in peers.values() if peer.pod_cidr and peer.address}
+    if {*network.peers} != wanted:
+        yield f"{name} has routes to {network.peers}, not to {sorted(wanted)}"
+
+
+def route_2_the_first_network_has_a_range(network: NodeNetwork, name: str) -> Iterator[str]:
+    """ROUTE-2: nothing is passed on before the own Node has a range."""
+    if not network.pod_cidr:
+        yield f"{name} removes the routes of an earlier process before it knows its range"
