@@ -7,6 +7,7 @@ to its pods until it is found to be lost (NODE-1).
 
 import itertools
 import json
+import os
 import subprocess
 import threading
 import time
@@ -281,3 +282,77 @@ def test_a_killed_node_fails_requests_only_until_it_is_lost_and_serves_again_aft
     assert left == uids
     labels = victim.node.docker("ps", "--filter", "label=refk8s.container=server", "--format", '{{.Label "refk8s.pod-uid"}}')  # fmt: skip
     assert sorted(labels.split()) == sorted(uids)
+
+
+LIVES = int(os.environ.get("REFK8S_LIVES", "36"))
+"""Of pods; 1,000 show a leak of one in a hundred."""
+
+
+def kept(application: Application) -> dict[str, Any]:
+    """What pods could leave behind: on every host, in its process, and in the API."""
+    found: dict[str, Any] = {}
+    for machine, process in zip(application.machines, application.processes, strict=True):
+        found |= {f"{machine.name} {what}": text for what, text in machine.footprint().items()}
+        place = Path(f"/proc/{process.process.pid}")
+        found[f"{machine.name} threads"] = len(list((place / "task").iterdir()))
+        found[f"{machine.name} descriptors"] = len(list((place / "fd").iterdir()))
+        pods = machine.home / ".refk8s"
+        found[f"{machine.name} volumes of pods"] = sorted(p.name for p in pods.glob("**/pods/*"))
+    leases = application.first.get("leases", "--all-namespaces")["items"]
+    found["leases"] = sorted(each["metadata"]["name"] for each in leases)
+    return found
+
+
+def run_lives(application: Application, name: str, count: int) -> None:
+    """So many pods with a volume live and end on all nodes; then they are deleted."""
+    first = application.first
+    mount = {"name": "v", "mountPath": "/v"}
+    main = {
+        "name": "main", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", "echo x > /v/x"], "volumeMounts": [mount],
+    }  # fmt: skip
+    template = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {
+            "restartPolicy": "Never", "containers": [main],
+            "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}],
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {"app": name}},
+                }
+            ],
+        },
+    }  # fmt: skip
+    job = {
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"completions": count, "parallelism": min(count, 12), "template": template},
+    }  # fmt: skip
+    (first.home / "job.json").write_text(json.dumps(job))
+    first.run(f"kubectl create -f {first.home}/job.json")
+    seconds = 60 + 2 * count
+    first.run(f"kubectl wait --for=condition=complete job/{name} --timeout={seconds}s")
+    ran_on = {pod["spec"]["nodeName"] for pod in application.pods(name)}
+    assert ran_on == {machine.name for machine in application.machines}
+    first.run(f"kubectl delete job {name} --cascade=foreground --timeout={seconds}s")
+    until(lambda: not first.get("pods", "-l", f"app={name}")["items"], 30, "pods are left")
+
+
+def test_nothing_is_left_of_many_pods(application: Application) -> None:
+    run_lives(application, "first", 12)  # threads and connections that are kept
+    before = kept(application)
+    run_lives(application, "lives", LIVES)
+
+    def differences() -> dict[str, Any]:
+        after, found = kept(application), {}
+        for what, value in before.items():
+            is_more = after[what] > value + 6 if isinstance(value, int) else after[what] != value
+            if is_more:
+                found[what] = (value, after[what])
+        return found
+
+    end = time.monotonic() + 20  # connections that have ended are closed later
+    while (left := differences()) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert not left, left
