@@ -1,8 +1,8 @@
 """An application of three tiers on three machines, which calls itself by name, under a steady stream
-of requests: rolling update, drain, death and return of a node.
+of requests: rolling update, drain, loss and return of a node.
 
-Planned changes must fail no request. The death of a node may fail those that it had, and those sent
-to its pods until it is found to be lost (NODE-1).
+Planned changes must fail no request. The loss of a node may fail those that it had, and those sent
+to its pods until it is found to be lost (NODE-1). At the end nothing is left of many pods.
 """
 
 import itertools
@@ -241,22 +241,59 @@ def test_planned_changes_fail_no_request(application: Application) -> None:
     assert stream.failures(begin) == []
 
 
-def test_a_killed_node_fails_requests_only_until_it_is_lost_and_serves_again_after_its_return(
+def mover() -> dict[str, Any]:
+    """A Deployment with a pod on each node, which is evicted at once from a node that is lost."""
+    labels = {"app": "mover"}
+    server = {
+        "name": "server", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+    }  # fmt: skip
+    spread = {
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": labels},
+    }  # fmt: skip
+    kinds = ("not-ready", "unreachable")
+    tolerations = [
+        {
+            "key": f"node.kubernetes.io/{kind}", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 1,
+        }
+        for kind in kinds
+    ]  # fmt: skip
+    spec = {
+        "terminationGracePeriodSeconds": 1, "containers": [server], "tolerations": tolerations,
+        "topologySpreadConstraints": [spread],
+    }  # fmt: skip
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mover"},
+        "spec": {
+            "replicas": 3, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }  # fmt: skip
+
+
+def uids_on(application: Application, node: str, *apps: str) -> set[str]:
+    found = [pod for app in apps for pod in application.pods(app)]
+    return {pod["metadata"]["uid"] for pod in found if pod["spec"]["nodeName"] == node}
+
+
+def test_a_node_that_is_cut_off_fails_requests_only_until_it_is_lost_and_serves_again_after_its_return(
     application: Application,
 ) -> None:
+    """Its kubelet goes on. Pods that tolerate the loss are the same after it; one that does not is
+    replaced on another node, and its container ends when the node is back."""
     first, victim = application.first, application.machines[2]
-    uids = {
-        pod["metadata"]["uid"]
-        for tier in TIERS
-        for pod in application.pods(tier)
-        if pod["spec"]["nodeName"] == victim.name
-    }
+    (first.home / "mover.json").write_text(json.dumps(mover()))
+    first.run(f"kubectl create -f {first.home}/mover.json")
+    first.run("kubectl rollout status deployment/mover --timeout=60s")
+    uids = uids_on(application, victim.name, *TIERS)
+    [evicted] = uids_on(application, victim.name, "mover")
     assert uids
     stream = Stream(application.machines, 2).start()
     try:
         begin = time.monotonic()
         victim.node.pull_out()
-        application.processes[2].kill()
         until(lambda: not is_ready(first, victim.name), LOST_SECONDS + 15, "the node is not lost")
         lost = time.monotonic()
         assert lost - begin < LOST_SECONDS + 15
@@ -264,24 +301,28 @@ def test_a_killed_node_fails_requests_only_until_it_is_lost_and_serves_again_aft
         settled = time.monotonic()
         until(lambda: stream.count(settled) >= 20, 20, "no answers without the node")
         assert stream.failures(settled) == []
+        until(lambda: len(application.pods("mover")) == 3, 20, "the pod is not replaced")
+        assert not uids_on(application, victim.name, "mover")
+        assert evicted in running_on(victim)
         victim.node.plug_in()
-        application.processes[2] = victim.process("again", "refk8s node join").start()
-        until(lambda: is_ready(first, victim.name), 30, "the node does not return")
+        until(lambda: is_ready(first, victim.name), 60, "the node does not return")
         back = time.monotonic()
         until(lambda: stream.count(back) >= 20, 20, "no answers after the return")
         assert stream.failures(settled) == []
     finally:
         stream.stop()
-    # its pods are the same, and none was started twice
-    left = {
-        pod["metadata"]["uid"]
-        for tier in TIERS
-        for pod in application.pods(tier)
-        if pod["spec"]["nodeName"] == victim.name
-    }
-    assert left == uids
-    labels = victim.node.docker("ps", "--filter", "label=refk8s.container=server", "--format", '{{.Label "refk8s.pod-uid"}}')  # fmt: skip
-    assert sorted(labels.split()) == sorted(uids)
+    # its other pods are the same, and none was started twice
+    assert uids_on(application, victim.name, *TIERS) == uids
+    until(lambda: sorted(running_on(victim)) == sorted(uids), 20, "not the containers of its pods")
+    found = first.get("pods", "-l", "app=mover")["items"]
+    assert len(found) == 3 and evicted not in [pod["metadata"]["uid"] for pod in found]
+    first.run("kubectl delete deployment mover --cascade=foreground --timeout=30s")
+
+
+def running_on(machine: Machine) -> list[str]:
+    """The uids of the pods whose server runs there, once for each container."""
+    labels = machine.node.docker("ps", "--filter", "label=refk8s.container=server", "--format", '{{.Label "refk8s.pod-uid"}}')  # fmt: skip
+    return labels.split()
 
 
 LIVES = int(os.environ.get("REFK8S_LIVES", "36"))
