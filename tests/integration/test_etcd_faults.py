@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 import signal
@@ -175,7 +176,15 @@ def test_etcd_5_and_10_nothing_acknowledged_is_lost_when_etcd_is_killed_under_wr
         asyncio.run(act(etcd))
 
 
-def test_etcd_10_a_killed_member_and_a_killed_leader_cost_only_time(tmp_path: Path) -> None:
+def move_leader(members: list[EtcdServer]) -> None:
+    """Another member becomes the leader."""
+    found = [json.loads(each.ctl("endpoint", "status", "-w", "json"))[0] for each in members]
+    ids = [each["Status"]["header"]["member_id"] for each in found]
+    leader = ids.index(found[0]["Status"]["leader"])
+    members[leader].ctl("move-leader", f"{ids[leader - 1]:x}")
+
+
+def test_etcd_10_a_killed_member_and_a_killed_or_moved_leader_cost_only_time(tmp_path: Path) -> None:
     async def act(members: list[EtcdServer]) -> None:
         first, second = await opened(members), await opened(members[1:])
         writers = Writers([first, second], 1)
@@ -187,6 +196,9 @@ def test_etcd_10_a_killed_member_and_a_killed_leader_cost_only_time(tmp_path: Pa
                 await asyncio.sleep(2.5)
                 member.start(wait=False)
                 await asyncio.to_thread(member.wait)
+            for _ in range(2):
+                await asyncio.to_thread(move_leader, members)
+                await asyncio.sleep(0.5)
 
         await writers.run(6, kill_each)
         for store in (first, second):
