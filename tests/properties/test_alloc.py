@@ -394,6 +394,22 @@ def test_alloc_2_one_family_and_an_error_for_what_is_not_there():
     assert servers.wrong() == []
 
 
+def test_alloc_2_two_families_need_a_policy_for_two():
+    # Shows ALLOC-2.d.
+    servers = Servers()
+    for policy, field in (
+        (None, "spec.ipFamilyPolicy"),
+        ("SingleStack", "spec.ipFamilyPolicy"),
+        ("PreferDualStack", "spec.ipFamilies[1]"),
+    ):
+        asked = {"ip_family_policy": policy, "ip_families": ("IPv4", "IPv6")}
+        response = servers.create("a", **asked)
+        assert response.code == 422
+        assert [cause.field for cause in response.body.details.causes] == [field]
+    two = servers.create("b", cluster_ips=("10.0.0.1", "fd00::1"), cluster_ip="10.0.0.1")
+    assert [cause.field for cause in two.body.details.causes] == ["spec.ipFamilyPolicy"]
+
+
 @given(addresses)
 def test_alloc_3_cluster_ip_is_the_first_of_cluster_ips(address):
     # Shows ALLOC-3.a ALLOC-3.b ALLOC-3.c ALLOC-5.c.

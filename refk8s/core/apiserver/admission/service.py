@@ -144,6 +144,19 @@ def with_cluster_ips(new: Service, old: Service | None) -> Service:
     )
 
 
+def _of_single_stack(spec: ServiceSpec) -> list[Cause]:
+    """ALLOC-2: without a policy for two families there is one of each."""
+    if spec.ip_family_policy not in (None, "SingleStack"):
+        return []
+    words = "must be 'RequireDualStack' or 'PreferDualStack' when multiple {} are specified"
+    several = (("cluster IPs", spec.cluster_ips), ("IP families", spec.ip_families))
+    return [
+        Cause(INVALID, "spec.ipFamilyPolicy", words.format(what), "SingleStack")
+        for what, values in several
+        if len(values or ()) > 1
+    ]
+
+
 def with_families(service: Service) -> ServiceSpec:
     """ALLOC-2: one family, IPv4; a headless service without a selector may have endpoints of both
     families.
@@ -167,7 +180,9 @@ def with_families(service: Service) -> ServiceSpec:
         if policy != "SingleStack" and len(families) == 1:
             families = (*families, "IPv6" if families[0] == "IPv4" else "IPv4")
         return replace(spec, ip_family_policy=policy, ip_families=families)
-    causes = []
+    causes = _of_single_stack(spec)
+    if causes:
+        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", causes))
     for position, family in enumerate(spec.ip_families or ()):
         if family == "IPv6":
             causes.append(
