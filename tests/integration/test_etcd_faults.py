@@ -184,7 +184,9 @@ def move_leader(members: list[EtcdServer]) -> None:
     members[leader].ctl("move-leader", f"{ids[leader - 1]:x}")
 
 
-def test_etcd_10_a_killed_member_and_a_killed_or_moved_leader_cost_only_time(tmp_path: Path) -> None:
+def test_etcd_10_a_killed_member_and_a_killed_or_moved_leader_cost_only_time(
+    tmp_path: Path,
+) -> None:
     async def act(members: list[EtcdServer]) -> None:
         first, second = await opened(members), await opened(members[1:])
         writers = Writers([first, second], 1)

@@ -342,6 +342,72 @@ def test_client_12_only_what_every_node_asks_in_the_same_way_is_shared(
     assert shared_value(request_) == value
 
 
+class Held:
+    """An API server that answers the requests in transit when it is told to."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[Request, int, Any]] = []
+        self.sent = 0
+
+    def submit(self, request: Request, answer: Any, background: bool = False) -> None:
+        self.sent += 1
+        self.requests.append((request, self.sent, answer))
+
+    def answer(self, which: int) -> None:
+        if self.requests:
+            request, number, answer = self.requests.pop(which % len(self.requests))
+            answer(Response(200, (request.name, number)))
+
+
+@given(st.lists(st.tuples(st.sampled_from("aab."), st.integers(0, 5)), max_size=60))
+def test_client_12_an_object_is_read_once_for_all_that_wait_and_never_from_before(
+    steps: list[tuple[str, int]],
+) -> None:
+    # Shows CLIENT-12.f.
+    async def test() -> None:
+        held: Any = Held()
+        shared = SharedApi(held)
+        got: list[tuple[str, int, tuple[str, int]]] = []
+
+        def ask(name: str) -> None:
+            asked_at = held.sent
+
+            def take(response: Response) -> None:
+                got.append((name, asked_at, response.body))
+
+            shared.submit(Request("get", resources.CONFIG_MAPS, "default", name), take)
+            assert sum(request.name == name for request, *_ in held.requests) == 1
+
+        asked = 0
+        for name, number in steps:
+            if name == ".":
+                held.answer(number)
+            else:
+                ask(name)
+                asked += 1
+        while held.requests:
+            held.answer(0)
+        assert len(got) == asked
+        for name, asked_at, (found, number) in got:
+            assert found == name and number > asked_at
+        assert not shared._gets
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_shared"),
+    [
+        (Request("get", resources.SECRETS, "default", "a"), True),
+        (Request("get", resources.NODES, "", "a"), False),
+        (Request("delete", resources.SECRETS, "default", "a"), False),
+        (Request("get", resources.CONFIG_MAPS, "d", "a", options=Options(resource_version="0")), False),
+    ],
+)  # fmt: skip
+def test_client_12_only_volumes_are_read_together(request_: Request, is_shared: bool) -> None:
+    assert shared_watch.is_shared_get(request_) == is_shared
+
+
 def a_pod(name: str, node: str) -> Pod:
     containers = (Container(name="c", image="i"),)
     return Pod(

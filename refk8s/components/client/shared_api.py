@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from refk8s.components.client.http_api import Answer as TakeAnswer
 from refk8s.components.client.http_api import Deliver as TakeEvents
 from refk8s.components.client.http_api import HttpApi
-from refk8s.core.api.request import NO_OPTIONS, Options, Request
+from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response
 from refk8s.core.client.shared_watch import (
     SHARES,
     Answer,
@@ -21,6 +21,7 @@ from refk8s.core.client.shared_watch import (
     List,
     Open,
     SharedWatch,
+    is_shared_get,
     shared_value,
 )
 
@@ -31,14 +32,35 @@ class SharedApi:
     def __init__(self, api: HttpApi) -> None:
         self._api = api
         self._shared: dict[str, _Shared] = {}
+        self._gets: dict[tuple[str, str], _Gets] = {}
 
     def submit(self, request: Request, answer: TakeAnswer, background: bool = False) -> None:
-        """Send the request, or join it to a shared list."""
+        """Send the request, or join it to a shared list or get."""
         value = shared_value(request) if request.verb == "list" else None
-        if value is None:
-            self._api.submit(request, answer, background)
-        else:
+        if value is not None:
             self._of(request).join_list(value, answer)
+        elif is_shared_get(request) and not background:
+            self._join_get(request, answer)
+        else:
+            self._api.submit(request, answer, background)
+
+    def _join_get(self, request: Request, answer: TakeAnswer) -> None:
+        """What is asked while a request is in transit is answered by the next one."""
+        key = (request.resource.prefix, request.key)
+        gets = self._gets.get(key)
+        if gets is not None:
+            gets.waiting.append(answer)
+            return
+        gets = self._gets[key] = _Gets([answer])
+        self._api.submit(request, partial(self._got, request, key))
+
+    def _got(self, request: Request, key: tuple[str, str], response: Response | None) -> None:
+        gets = self._gets.pop(key)
+        if gets.waiting:
+            self._gets[key] = _Gets(gets.waiting)
+            self._api.submit(request, partial(self._got, request, key))
+        for answer in gets.asked:
+            answer(response)
 
     def watch(
         self, request: Request, deliver: TakeEvents, ended: Callable[[int], None]
@@ -55,6 +77,16 @@ class SharedApi:
         if found is None:
             found = self._shared[request.resource.prefix] = _Shared(self._api, request)
         return found
+
+
+class _Gets:
+    """The requests for one object: those that the one in transit answers, and later ones."""
+
+    __slots__ = ("asked", "waiting")
+
+    def __init__(self, asked: list[TakeAnswer]) -> None:
+        self.asked = asked
+        self.waiting: list[TakeAnswer] = []
 
 
 class _Shared:

@@ -15,8 +15,15 @@ from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
-from refk8s.core.api.request import Options, Request, Response, WatchEvent
-from refk8s.core.api.resources import NODES, PODS, SERVICES, Resource
+from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response, WatchEvent
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
 from refk8s.core.value import Value
 
 EVENTS_KEPT: Final = 1_000
@@ -62,6 +69,12 @@ def shared_value(request: Request) -> str | None:
         revision = options.resource_version
         plain = replace(plain, resource_version=revision, allow_watch_bookmarks=True)
     return share.value_in(options) if options == plain else None
+
+
+def is_shared_get(request: Request) -> bool:
+    """Whether the request reads an object that pods of many nodes have as a volume."""
+    is_plain = request.options == NO_OPTIONS and not request.subresource
+    return request.verb == "get" and request.resource in (CONFIG_MAPS, SECRETS) and is_plain
 
 
 class List(Value, frozen=True):
