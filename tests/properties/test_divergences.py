@@ -37,7 +37,8 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
 from refk8s.core.quota.usage import COUNTED, concerns
 from refk8s.core.scheduler.cycle import scheduler
-from refk8s.core.scheduler.placement import choose, judge
+from refk8s.core.scheduler.evaluation import judge
+from refk8s.core.scheduler.placement import choose
 from refk8s.core.scheduler.snapshot import info_of, recompute
 from refk8s.core.scheduler.volume_limits import TOO_MANY
 from refk8s.core.scheduler.volumes import USED_BY_A_POD

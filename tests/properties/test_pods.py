@@ -37,8 +37,8 @@ from refk8s.core.loop.plan import Local
 from refk8s.core.pods.status import is_active, is_finished, is_ready
 from refk8s.core.properties import oracle
 from refk8s.core.properties.predicates.scheduler import why_not
+from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.needs import needs_of
-from refk8s.core.scheduler.placement import judge
 from refk8s.core.scheduler.snapshot import info_of, recompute
 
 NAME = "n"

@@ -30,7 +30,8 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.label_keys import merged
 from refk8s.core.cluster.step import step
 from refk8s.core.properties.predicates.scheduler import why_not, why_not_among
-from refk8s.core.scheduler.placement import Chooser, choose, judge
+from refk8s.core.scheduler.evaluation import judge
+from refk8s.core.scheduler.placement import Chooser, choose
 from refk8s.core.scheduler.relations import PLAIN, Remembered
 from refk8s.core.scheduler.snapshot import fold, info_of, recompute
 

@@ -3,7 +3,7 @@ room."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sched_worlds import (
@@ -35,9 +35,13 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND
+from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of
-from refk8s.core.scheduler.placement import Chooser, judge
+from refk8s.core.scheduler.evaluation import judge
+from refk8s.core.scheduler.nominated import Nominated, Nomination
+from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import preempt
+from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.snapshot import info_of, recompute
 
 CLASSES = {"low": 10, "mid": 100, "polite": 500, "high": 1000}
@@ -208,7 +212,7 @@ def test_sched_38_a_protected_pod_is_spared_before_a_more_important_one():
         recompute([a_node("n")], there),
         info_of(placed(ranked("p", 1000, "1"), "", "p")),
     )
-    refusing = Chooser().refusing(pod, snapshot)
+    refusing = list(Chooser().refusing(pod, snapshot))
     assert [
         v.name
         for v in preempt(pod, refusing, snapshot, {}, started, budgets_of([budget]))[0].victims
@@ -516,3 +520,102 @@ def test_sched_37_a_pod_whose_victims_have_yet_to_go_gets_no_others():
         cluster = step(cluster, actions[0] if actions else Elapse(cluster.now + SECOND))
     cluster = quiet(cluster)
     assert len(names(cluster)) == 2 and "vip" in names(cluster)
+
+
+@example([(0, 0, "1"), (0, 0, "1")], [(0, "start")])
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from(["1", "500m"])), max_size=8),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["start", "leave", "come"])), max_size=6),
+)  # fmt: skip
+def test_sched_17_sched_35_what_is_kept_of_victims_gives_the_plain_answer(there, events):
+    """Pods start, leave and come; the results of unchanged nodes are used again."""
+    nodes = [a_node(f"n{at}", cpu="2") for at in range(3)]
+    times: dict[str, str] = {}
+    pods = [
+        info_of(placed(ranked(f"p{at}", priority, cpu), f"n{node}", f"u{at}"))
+        for at, (node, priority, cpu) in enumerate(there)
+    ]
+    snapshot = recompute(nodes, [])
+    for (node, _, _), pod in zip(there, pods, strict=True):
+        snapshot = snapshot.with_load(f"n{node}", snapshot.load(f"n{node}").plus(pod))
+    when = lambda pod: times.get(pod.uid, "~")  # noqa: E731
+    pod, chooser = info_of(placed(ranked("p", 2, "1"), "", "p")), Chooser()
+    for number, (which, event) in enumerate([(0, "start"), *events]):
+        name = f"n{which}"
+        load = snapshot.load(name)
+        if event == "start" and load.pods:
+            times[sorted(load.pods)[number % len(load.pods)]] = (
+                f"2026-01-01T00:00:{59 - number:02}Z"
+            )
+        elif event == "leave" and load.pods:
+            snapshot = snapshot.with_load(name, load.minus(load.pods[min(load.pods)]))
+        elif event == "come":
+            new = info_of(placed(ranked(f"q{number}", 1, "500m"), name, f"v{number}"))
+            snapshot = snapshot.with_load(name, load.plus(new))
+        refusing = list(chooser.refusing(pod, snapshot))
+        assert refusing == [
+            (each, refusal)
+            for each in sorted(snapshot.nodes)
+            if (refusal := judge(pod, each, snapshot, {})) is not None
+        ]
+        tries = chooser.tries_of(pod, snapshot)
+        kept, counts = preempt(pod, refusing, snapshot, {}, when, tries=tries)
+        plain, plain_counts = preempt(pod, refusing, snapshot, {}, when)
+        assert counts == plain_counts and (kept is None) == (plain is None)
+        if kept is not None:
+            assert (kept.node, [v.uid for v in kept.victims]) == (
+                plain.node,
+                [v.uid for v in plain.victims],
+            )
+
+
+def test_sched_37_a_nominated_pod_goes_to_its_node_though_another_is_better():
+    """The second node is added while the victim ends; the room of the first is free first."""
+    working = recompute([a_node("a", cpu="1"), a_node("b", cpu="64")], [])
+    pod = info_of(placed(ranked("p", 5, "1"), "", "p"))
+    nominated = Nominated(working, {"default/p": Nomination(pod, "a")})
+    batch = Batch({"default-scheduler": Chooser()}, nominated, {}, started, lambda: (), None)
+    batch.decide(Waiting("default/p", pod, 1), placed(ranked("p", 5, "1"), "", "p"))
+    ((_, node),) = batch.placed
+    assert node == "a"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["nominate", "remove", "place"]), st.integers(0, 4), st.integers(0, 3), st.integers(0, 1)),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_sched_37_the_room_of_nominated_pods_is_that_computed_from_scratch(steps):
+    """After every decision, for pods of every priority."""
+    pods = [info_of(placed(ranked(f"p{at}", at % 4, "100m"), "", f"u{at}")) for at in range(5)]
+    nominated = Nominated(recompute([a_node("n0"), a_node("n1")], []), {})
+    for step_, which, priority, node in steps:
+        pod, key = pods[which], f"default/p{which}"
+        if step_ == "nominate" and pod.uid not in _everywhere(nominated.working):
+            nominated.nominate(key, Nomination(pod, f"n{node}"))
+        elif step_ == "remove":
+            nominated.remove(key)
+        elif step_ == "place" and pod.uid not in _everywhere(nominated.working):
+            nominated.place(pod, f"n{node}")
+            assert key not in nominated.nominations
+        asking = info_of(placed(ranked("asking", priority, "1"), "", "asking"))
+        for each in (asking, *pods):
+            found = nominated.around(each)
+            for name in ("n0", "n1"):
+                expected = set(nominated.working.load(name).pods) | {
+                    other.pod.uid
+                    for other in nominated.nominations.values()
+                    if other.node == name
+                    and other.pod.priority >= each.priority
+                    and other.pod.uid != each.uid
+                }
+                assert set(found.load(name).pods) == expected
+                assert found.load(name).cpu == sum(
+                    p.needs.cpu for p in found.load(name).pods.values()
+                )
+
+
+def _everywhere(snapshot):
+    return {uid for name in ("n0", "n1") for uid in snapshot.load(name).pods}

@@ -28,9 +28,11 @@ from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.properties.oracle import requests
 from refk8s.core.properties.predicates.scheduler import why_not
+from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.needs import needs_of
-from refk8s.core.scheduler.placement import Chooser, Ranking, choose, judge
+from refk8s.core.scheduler.placement import Chooser, choose
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, PARKED_MAX, Queue
+from refk8s.core.scheduler.ranking import Ranking
 from refk8s.core.scheduler.reasons import Refusal, explain
 from refk8s.core.scheduler.scores import balanced_allocation, least_allocated, topology_spread
 from refk8s.core.scheduler.snapshot import CHAIN_LENGTH_MAX, facts_of, fold, info_of, recompute

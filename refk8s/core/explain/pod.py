@@ -21,8 +21,8 @@ from refk8s.core.scheduler.batch import refused_by_volumes
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.cycle import TRUTH, started_of
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
+from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import (
-    NO_REFUSALS,
     Survey,
     plugin_points,
     sizes_of,
@@ -31,16 +31,14 @@ from refk8s.core.scheduler.placement import (
 from refk8s.core.scheduler.plugin import refusal_of
 from refk8s.core.scheduler.preempt import (
     Eviction,
-    Nomination,
     Started,
     evictions,
-    rank_by,
-    with_nominated,
 )
 from refk8s.core.scheduler.profile import Profile
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
     NO_NODES,
+    NO_REFUSALS,
     Refusal,
     explain,
     explain_block,
@@ -123,7 +121,7 @@ def explain_pod(view: View, key: Key, profiles: Mapping[str, Profile]) -> PodAcc
     if profile is None or account.state == FINISHED:
         return account
     around = _without(view.fold(TRUTH), info, account.node)
-    around = with_nominated(around, _nominations(view), info)
+    around = Nominated(around, _nominations(view)).around(info)
     volumes = volumes_of(view, info, profile.filters) if info.claims else Volumes()
     if volumes.blocked:
         words = explain_block(volumes.blocked)
@@ -191,14 +189,15 @@ def _decide(
     if found.offers or account.state == BOUND:
         return account
     refusing = {one.name: one.refusals[0] for one in nodes}
-    started: Started = lambda other: started_of(view, other)  # noqa: E731
+    pods = view.table(PODS).objects
+    started: Started = lambda other: started_of(pods, other)  # noqa: E731
     budgets = budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())
     tried = list(
-        evictions(info, refusing, around, namespaces, started, budgets, profile, refused)
+        evictions(info, refusing.items(), around, namespaces, started, budgets, profile, refused)
         if profile.has_preemption and pod.spec.preemption_policy != "Never"
         else ()
     )
-    helpful = sorted([one for one in tried if isinstance(one, Eviction)], key=rank_by(started))
+    helpful = sorted([one for one in tried if isinstance(one, Eviction)], key=lambda one: one.rank)
     reason = _why_no_victims(pod, profile, tried, len(nodes))
     return replace(
         account,

@@ -11,12 +11,15 @@ from typing import Any
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.budgets import Budgets
-from refk8s.core.scheduler.placement import NO_REFUSALS, Chooser, judge
-from refk8s.core.scheduler.preempt import Nomination, Started, preempt, with_nominated
+from refk8s.core.scheduler.evaluation import judge
+from refk8s.core.scheduler.nominated import Nominated, Nomination
+from refk8s.core.scheduler.placement import Chooser
+from refk8s.core.scheduler.preempt import Started, preempt
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
     NO_NODES,
+    NO_REFUSALS,
     VICTIMS_TERMINATING,
     Refusal,
     explain,
@@ -34,15 +37,13 @@ class Batch:
     def __init__(
         self,
         choosers: Mapping[str, Chooser],
-        working: Snapshot,
-        nominations: Mapping[Key, Nomination],
+        nominated: Nominated,
         namespaces: Mapping[str, Any],
         started: Started,
         budgets: Callable[[], Budgets],
         volumes: Callable[[PodInfo], Volumes],
     ) -> None:
-        self.working = working  # includes the pods placed in this batch
-        self.nominations = dict(nominations.items())
+        self.nominated = nominated  # with the pods placed and nominated in this batch
         self.gone: list[Key] = []
         self.placed: list[tuple[Waiting, str]] = []
         self.refused: list[Waiting] = []
@@ -74,11 +75,7 @@ class Batch:
             )
 
     def _decide(self, waiting: Waiting, pod: Pod) -> None:
-        around = (
-            with_nominated(self.working, self.nominations, waiting.pod)
-            if self.nominations
-            else self.working
-        )
+        around = self.nominated.around(waiting.pod)
         self._refused = NO_REFUSALS
         if waiting.pod.claims:
             volumes = self._volumes(waiting.pod)
@@ -87,7 +84,7 @@ class Batch:
                 return
             # of the node's own filters, or of its volumes
             self._refused = refused_by_volumes(volumes, around)
-        node, refusals = self._choose(waiting.pod, around)
+        node, refusals = self._choose(waiting, around)
         if node is not None:
             self._place(waiting, node)
         elif waiting.parked_at is None:
@@ -103,21 +100,29 @@ class Batch:
         if message != waiting.message:
             self.failures.append((pod, waiting.pod, message))
 
-    def _choose(self, pod: PodInfo, around: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
+    def _choose(
+        self, waiting: Waiting, around: Snapshot
+    ) -> tuple[str | None, Mapping[Refusal, int]]:
+        pod, working = waiting.pod, self.nominated.working
+        nomination = self.nominated.nominations.get(waiting.key)
+        if (
+            nomination is not None
+            and nomination.pod.uid == pod.uid
+            and nomination.node not in self._refused
+            and self._can_run(pod, nomination.node, around)
+            and (pod.inter_pod is None or self._can_run(pod, nomination.node, working))
+        ):
+            return nomination.node, {}  # SCHED-37: its victims have ended
         node, refusals = self._choose_once(pod, around)
-        if around is self.working or pod.inter_pod is None:
+        if around is working or pod.inter_pod is None:
             return node, refusals
         # A nominated pod may match this pod's affinity and never be bound. So the node must also be
         # able to run this pod without the nominated ones.
+        profile = self._chooser_of(pod).profile
         without: list[Refusal] = []
         while (
             node is not None
-            and (
-                refusal := judge(
-                    pod, node, self.working, self._namespaces, self._chooser_of(pod).profile
-                )
-            )
-            is not None
+            and (refusal := judge(pod, node, working, self._namespaces, profile)) is not None
         ):
             without.append(refusal)
             around = around.with_node(node, None)
@@ -126,6 +131,12 @@ class Batch:
             each: refusals.get(each, 0) + without.count(each)
             for each in {**refusals, **dict.fromkeys(without)}
         }
+
+    def _can_run(self, pod: PodInfo, node: str, snapshot: Snapshot) -> bool:
+        profile = self._chooser_of(pod).profile
+        return (
+            node in snapshot.nodes and judge(pod, node, snapshot, self._namespaces, profile) is None
+        )
 
     def _choose_once(
         self, pod: PodInfo, around: Snapshot
@@ -137,8 +148,7 @@ class Batch:
 
     def _place(self, waiting: Waiting, node: str) -> None:
         self.placed.append((waiting, node))
-        self.working = self.working.with_load(node, self.working.load(node).plus(waiting.pod))
-        self.nominations.pop(waiting.key, None)
+        self.nominated.place(waiting.pod, node)
         self._reasons.clear()
 
     def _refuse(
@@ -146,10 +156,10 @@ class Batch:
     ) -> None:
         kind = (waiting.kind, pod.spec.preemption_policy or "")
         message = self._reasons.get(kind)
-        if message is None or waiting.key in self.nominations:
+        if message is None or waiting.key in self.nominated.nominations:
             nodes = len(around.nodes)
             message = explain(refusals, nodes, self._preempt(waiting, pod, around) if nodes else "")
-            if waiting.key not in self.nominations:
+            if waiting.key not in self.nominated.nominations:
                 self._reasons[kind] = message
         self.refused.append(evolve(waiting, message=message))
         if message != waiting.message:
@@ -162,39 +172,38 @@ class Batch:
             return ""
         if pod.spec.preemption_policy == "Never":
             return NEVER_PREEMPTS
-        nomination = self.nominations.get(waiting.key)
+        nominated = self.nominated
+        nomination = nominated.nominations.get(waiting.key)
         if nomination is not None and self._is_emptying(nomination):
             return VICTIMS_TERMINATING
-        refusing = chooser.refusing(waiting.pod, around, self._namespaces)
-        if waiting.pod.claims:
-            refusing = dict(sorted({**self._refused, **refusing}.items()))
         if self._budgets is None:
             self._budgets = self._read_budgets()
         eviction, counts = preempt(
             waiting.pod,
-            refusing,
+            chooser.refusing(waiting.pod, around, self._namespaces, self._refused),
             around,
             self._namespaces,
             self._started,
             self._budgets,
             chooser.profile,
             self._refused,
+            None if self._budgets else chooser.tries_of(waiting.pod, around),
         )
         if eviction is None:
-            self.nominations.pop(waiting.key, None)
+            nominated.remove(waiting.key)
             return histogram(counts, len(around.nodes))
-        for key, other in sorted(self.nominations.items()):
+        for key, other in sorted(nominated.nominations.items()):
             if other.node == eviction.node and other.pod.priority < waiting.pod.priority:
-                del self.nominations[key]
+                nominated.remove(key)
                 self.displaced.append(key)
-        self.nominations[waiting.key] = Nomination(waiting.pod, eviction.node, eviction.victims)
+        nominated.nominate(waiting.key, Nomination(waiting.pod, eviction.node, eviction.victims))
         self.victims += [(victim, waiting.pod, eviction.node) for victim in eviction.victims]
         self._reasons.clear()
         return ""
 
     def _is_emptying(self, nomination: Nomination) -> bool:
         """Whether victims or terminating pods of lower priority are still on the node."""
-        there = self.working.load(nomination.node).pods
+        there = self.nominated.working.load(nomination.node).pods
         return any(victim.uid in there for victim in nomination.victims) or any(
             other.is_terminating and other.priority < nomination.pod.priority
             for other in there.values()

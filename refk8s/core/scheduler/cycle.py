@@ -45,13 +45,15 @@ from refk8s.core.pods.status import DISRUPTION_TARGET, disruption_target, is_fin
 from refk8s.core.pods.volumes import claims_of, unclaimed
 from refk8s.core.scheduler.batch import Batch, refused_by_volumes
 from refk8s.core.scheduler.budgets import budgets_of
+from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
-from refk8s.core.scheduler.placement import NO_REFUSALS, Chooser, judge
-from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW, Nomination, with_nominated
+from refk8s.core.scheduler.nominated import Nominated, Nomination, key_of_info
+from refk8s.core.scheduler.placement import Chooser
+from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
-from refk8s.core.scheduler.reasons import NO_NODES, blocked_in, explain_block
+from refk8s.core.scheduler.reasons import NO_NODES, NO_REFUSALS, blocked_in, explain_block
 from refk8s.core.scheduler.snapshot import (
     EMPTY,
     PodInfo,
@@ -231,18 +233,25 @@ class Scheduler(Reconciler):
         return Plan(waves) if waves else NOTHING
 
     def _has_node(
-        self, view: View, pod: PodInfo, memory: Memory, namespaces: Mapping[str, Any]
+        self, view: View, pod: PodInfo, nominated: Nominated, namespaces: Mapping[str, Any]
     ) -> bool:
         """SCHED-19, SCHED-37: whether a node can run the pod."""
-        around = with_nominated(memory.working, memory.nominations, pod)
+        around = nominated.around(pod)
         chooser = self._choosers[pod.scheduler_name]
+        own = nominated.nominations.get(key_of_info(pod))
         if pod.claims:
             volumes = self._volumes(view, pod)
             refused = NO_REFUSALS if volumes.blocked else refused_by_volumes(volumes, around)
             return not volumes.blocked and (
                 chooser.choose(pod, around, namespaces, refused)[0] is not None
             )
-        return chooser.has_offer(pod, around, namespaces)
+        if own is None or pod.inter_pod is not None or len(around.bound):
+            return chooser.has_offer(pod, around, namespaces)
+        # its own nomination concerns only its node, so the other nodes are as for pods without one
+        return (
+            own.node in around.nodes
+            and judge(pod, own.node, around, namespaces, chooser.profile) is None
+        ) or chooser.has_offer(pod, nominated.base(pod.priority), namespaces)
 
     def _volumes(self, view: View, pod: PodInfo) -> Volumes:
         return volumes_of(view, pod, self.profiles[pod.scheduler_name].filters)
@@ -361,13 +370,13 @@ class Scheduler(Reconciler):
             return Plan(memory=memory.with_queue(queue)) if queue is not memory.queue else NOTHING
         truth: Snapshot = view.fold(TRUTH)
         memory = catch_up(memory, truth)
-        working = memory.working
+        nominated = Nominated(memory.working, memory.nominations)
         namespaces = _namespaces(view)
         problems: list[Exception] = []
 
         def has_node(pod: PodInfo) -> bool:
             try:
-                return self._has_node(view, pod, memory, namespaces)
+                return self._has_node(view, pod, nominated, namespaces)
             except Exception as error:  # LOOP-10: it stays parked.
                 problems.append(error)
                 return False
@@ -375,12 +384,11 @@ class Scheduler(Reconciler):
         ready, next_ready = queue.ready(now, has_node, memory.nominations)
 
         # Decide
-        started = lambda pod: started_of(view, pod)  # noqa: E731
+        pods = view.table(PODS).objects
+        started = lambda pod: started_of(pods, pod)  # noqa: E731
         budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
         volumes = lambda pod: self._volumes(view, pod)  # noqa: E731
-        batch = Batch(
-            self._choosers, working, memory.nominations, namespaces, started, budgets, volumes
-        )
+        batch = Batch(self._choosers, nominated, namespaces, started, budgets, volumes)
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
             batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
@@ -391,7 +399,7 @@ class Scheduler(Reconciler):
             batch.refused, now, self.backoff
         )
         queue = queue.activate(queue.pods[key] for key in batch.displaced if key in queue.pods)
-        memory = memory.assume(decided, queue, batch.working, batch.nominations)
+        memory = memory.assume(decided, queue, nominated.working, nominated.nominations)
         keys = (
             [waiting.key for waiting, _ in batch.placed]
             + [waiting.key for waiting in batch.refused]
@@ -450,8 +458,9 @@ def _note(pod: Pod, by: PodInfo, reason: str, message: str, action: str, **more:
     return Note(pod, reason, message, action=action, component=by.scheduler_name, **more)
 
 
-def started_of(view: View, pod: PodInfo) -> str:
-    found = view.get(PODS, f"{pod.namespace}/{pod.name}")
+def started_of(pods: Mapping[Key, Pod], pod: PodInfo) -> str:
+    """When the pod started, as RFC 3339 text; RUNNING_SINCE_NOW if it has not. `pods`: by key."""
+    found = pods.get(f"{pod.namespace}/{pod.name}")
     return (
         found.status.start_time if found is not None and found.status else None
     ) or RUNNING_SINCE_NOW

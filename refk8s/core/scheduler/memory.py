@@ -10,7 +10,7 @@ from immutables import Map
 
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key
-from refk8s.core.scheduler.preempt import Nomination
+from refk8s.core.scheduler.nominated import Nomination
 from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
 from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot

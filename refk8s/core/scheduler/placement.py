@@ -9,26 +9,20 @@ of O(nodes). Dropping it at any time changes only the duration.
     then fewest pods, then first by name (SCHED-29: no random choice)
 """
 
-from collections.abc import Mapping
-from heapq import heapify, heappop, heappush
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from refk8s.core.scheduler.evaluation import Evaluation, Offer, crowd_of, evaluate, offer_of, reject
 from refk8s.core.scheduler.filters import node_affinity
 from refk8s.core.scheduler.needs import Needs
-from refk8s.core.scheduler.plugin import Plugin, points_of, refusal_of
+from refk8s.core.scheduler.plugin import Plugin, points_of
+from refk8s.core.scheduler.preempt import Tries
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
-from refk8s.core.scheduler.reasons import Refusal
-from refk8s.core.scheduler.relations import (
-    PLAIN,
-    Relations,
-    Remembered,
-    Source,
-    changed_nodes,
-    relate,
-)
-from refk8s.core.scheduler.scores import Crowd, Raw, raw_of, related_points, relative_points
-from refk8s.core.scheduler.scores.image_locality import Images
-from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, is_alike
+from refk8s.core.scheduler.ranking import Ranking, RelatedRanking
+from refk8s.core.scheduler.reasons import NO_REFUSALS, Refusal
+from refk8s.core.scheduler.relations import PLAIN, Relations, Remembered, Source, relate
+from refk8s.core.scheduler.scores import Crowd, Raw, related_points, relative_points
+from refk8s.core.scheduler.snapshot import Change, PodInfo, Snapshot
 from refk8s.core.value import Value
 
 # limits of the cache: results for (kind, node) at most, and kinds at least
@@ -36,121 +30,6 @@ ROWS_MAX, KINDS_MIN = 200_000, 16
 INFEASIBLE_MAX = 50_000  # cached kinds that no node can run
 
 NO_NAMESPACES: Mapping[str, Any] = {}
-NO_REFUSALS: Mapping[str, Refusal] = {}
-
-Rank = tuple[int, int, str]  # (-points, pods, name): the smallest is the best
-
-
-class Offer(Value, frozen=True):
-    """A node that can run the pod: the input of its relative scores, its local points, and its
-    number of pods."""
-
-    raw: Raw
-    local: int
-    pods: int
-
-
-def judge(
-    pod: PodInfo,
-    name: str,
-    snapshot: Snapshot,
-    namespaces: Mapping[str, Any],
-    profile: Profile = DEFAULT_PROFILE,
-) -> Refusal | None:
-    """The refusal of one node, without the cache. O(1), or O(pods) if other pods matter."""
-    facts, load = snapshot.nodes[name], snapshot.load(name)
-    refusal = _evaluate(profile, pod.needs, facts, load).refusal
-    if refusal is None:
-        relations = relate(pod, snapshot, namespaces, PLAIN, profile.arguments)
-        refusal = _reject(profile, pod, relations, facts, load)
-    return refusal
-
-
-def _reject(
-    profile: Profile, pod: PodInfo, relations: Relations | None, facts: NodeFacts, load: Load
-) -> Refusal | None:
-    """The refusal of the filters that depend on other pods, or on more than the pod's needs."""
-    if relations is not None:
-        for _, check in profile.related:
-            if (refusal := check(relations, facts)) is not None:
-                return refusal
-    for plugin in profile.plugins:
-        if (refusal := refusal_of(plugin, pod, facts, load)) is not None:
-            return refusal
-    return None
-
-
-class _Evaluation(Value, frozen=True, eq=False):
-    """The result of a node for pods with equal needs: the refusal or the local points, and whether
-    its pods count for spreading."""
-
-    facts: NodeFacts
-    load: Load
-    static: Refusal | None
-    refusal: Refusal | None
-    taints: int
-    preference: int
-    images: Images
-    local: int
-    counts: bool
-
-
-def _evaluate(
-    profile: Profile,
-    needs: Needs,
-    facts: NodeFacts,
-    load: Load,
-    before: _Evaluation | None = None,
-) -> _Evaluation:
-    if before is not None and before.facts is facts:
-        static, taints_raw, preference, images, counts = (
-            before.static,
-            before.taints,
-            before.preference,
-            before.images,
-            before.counts,
-        )
-    else:
-        static = None
-        for _, on_node in profile.by_node:
-            if (static := on_node(needs, facts)) is not None:
-                break
-        taints_raw, preference, images = raw_of(needs, facts, profile.arguments)
-        counts = node_affinity.check(needs, facts) is None
-    refusal = static
-    if refusal is None:
-        for _, on_load in profile.by_load:
-            if (refusal := on_load(needs, facts, load)) is not None:
-                break
-    local = 0
-    if refusal is None:
-        for _, weight, points in profile.local:
-            local += weight * points(needs, facts, load)
-    return _Evaluation(facts, load, static, refusal, taints_raw, preference, images, local, counts)
-
-
-def _offer(
-    profile: Profile, pod: PodInfo, facts: NodeFacts, load: Load, evaluation: _Evaluation
-) -> Offer | Refusal:
-    if evaluation.refusal is not None:
-        return evaluation.refusal
-    siblings = (
-        load.siblings.get(pod.owner, 0)
-        if pod.owner and not pod.needs.constraints and profile.arguments.default_constraints is None
-        else None
-    )
-    return Offer(
-        Raw(
-            evaluation.taints,
-            evaluation.preference,
-            siblings,
-            facts.zone,
-            facts.has_hostname,
-            evaluation.images,
-        ),
-        evaluation.local,
-        len(load.pods),
-    )
 
 
 class Survey(Value, frozen=True, eq=False):
@@ -167,7 +46,7 @@ def survey(
     snapshot: Snapshot,
     namespaces: Mapping[str, Any] = NO_NAMESPACES,
     source: Source = PLAIN,
-    evaluations: dict[str, _Evaluation] | None = None,
+    evaluations: dict[str, Evaluation] | None = None,
     profile: Profile = DEFAULT_PROFILE,
     refused: Mapping[str, Refusal] = NO_REFUSALS,
 ) -> Survey:
@@ -189,23 +68,19 @@ def survey(
         facts, load = snapshot.nodes[name], snapshot.load(name)
         evaluation = evaluations.get(name)
         if evaluation is None or evaluation.facts is not facts or evaluation.load is not load:
-            evaluation = evaluations[name] = _evaluate(profile, pod.needs, facts, load, evaluation)
-        verdict = _offer(profile, pod, facts, load, evaluation)
+            evaluation = evaluations[name] = evaluate(profile, pod.needs, facts, load, evaluation)
+        verdict = offer_of(profile, pod, facts, load, evaluation)
         if refused and isinstance(verdict, Offer):
             verdict = refused.get(name) or verdict
         if has_more and isinstance(verdict, Offer):
-            verdict = _reject(profile, pod, relations, facts, load) or verdict
+            verdict = reject(profile, pod, relations, facts, load) or verdict
         if isinstance(verdict, Refusal):
             refusals[verdict] = refusals.get(verdict, 0) + 1
         else:
             offers[name] = verdict
         if evaluation.counts:
             zones[facts.zone] = zones.get(facts.zone, 0) + load.siblings.get(pod.owner, 0)
-    return Survey(offers, refusals, _crowd(pod, snapshot, zones), relations)
-
-
-def _crowd(pod: PodInfo, snapshot: Snapshot, zones: Mapping[str, int]) -> Crowd:
-    return Crowd(zones, len(pod.needs.images), snapshot.images, len(snapshot.nodes))
+    return Survey(offers, refusals, crowd_of(pod, snapshot, zones), relations)
 
 
 def choose(
@@ -213,7 +88,7 @@ def choose(
     snapshot: Snapshot,
     namespaces: Mapping[str, Any] = NO_NAMESPACES,
     source: Source = PLAIN,
-    evaluations: dict[str, _Evaluation] | None = None,
+    evaluations: dict[str, Evaluation] | None = None,
     profile: Profile = DEFAULT_PROFILE,
     refused: Mapping[str, Refusal] = NO_REFUSALS,
 ) -> tuple[str | None, dict[Refusal, int]]:
@@ -272,149 +147,6 @@ def candidates(pod: PodInfo, snapshot: Snapshot, profile: Profile = DEFAULT_PROF
     )
 
 
-class _Group:
-    """Nodes with equal raw numbers, in a heap by local points. Outdated entries are removed when
-    they become the first."""
-
-    __slots__ = ("heap", "size")
-
-    def __init__(self) -> None:
-        # (-local points, pods, name, number of the row)
-        self.heap: list[tuple[int, int, str, int]] = []
-        self.size = 0
-
-
-class _Row:
-    """The result of one node in a ranking."""
-
-    __slots__ = ("counted", "facts", "load", "number", "verdict")
-
-    def __init__(
-        self, facts: NodeFacts, load: Load, verdict: Offer | Refusal, number: int, counted: int
-    ) -> None:
-        self.facts, self.load, self.verdict, self.number, self.counted = (
-            facts,
-            load,
-            verdict,
-            number,
-            counted,
-        )
-
-
-class Ranking:
-    """SCHED-17: the cached results of all nodes for one kind of pod (needs and owner)."""
-
-    def __init__(
-        self,
-        pod: PodInfo,
-        evaluations: dict[str, _Evaluation],
-        profile: Profile = DEFAULT_PROFILE,
-    ) -> None:
-        self._pod = pod
-        self._profile = profile
-        self._evaluations = evaluations  # shared by all kinds with these needs
-        self._rows: dict[str, _Row] = {}
-        self._groups: dict[Raw, _Group] = {}
-        self._refusals: dict[Refusal, int] = {}
-        self._zones: dict[str, int] = {}  # siblings by zone
-        self._seen: Change | None = None
-        self._number = 0
-
-    def choose(self, snapshot: Snapshot) -> tuple[str | None, Mapping[Refusal, int]]:
-        """The same result as `choose`. O(changed nodes · log nodes + groups)."""
-        self._catch_up(snapshot)
-        if not self._groups:
-            return None, self._refusals
-        # All nodes have equal raw numbers, so the relative points do not decide.
-        if len(self._groups) == 1:
-            (group,) = self._groups.values()
-            return self._first(group)[2], self._refusals
-        relative = relative_points(
-            self._profile.weights,
-            {raw: group.size for raw, group in self._groups.items()},
-            _crowd(self._pod, snapshot, self._zones),
-        )
-        best: Rank | None = None
-        for raw, group in self._groups.items():
-            local, pods, name = self._first(group)
-            rank = (local - relative[raw], pods, name)
-            if best is None or rank < best:
-                best = rank
-        return (best[2] if best else None), self._refusals
-
-    def refusing(self, snapshot: Snapshot) -> dict[str, Refusal]:
-        """The refusals by node. O(nodes)."""
-        self._catch_up(snapshot)
-        return {
-            name: row.verdict
-            for name, row in self._rows.items()
-            if isinstance(row.verdict, Refusal)
-        }
-
-    def _catch_up(self, snapshot: Snapshot) -> None:
-        """Evaluate the changed nodes."""
-        for name in changed_nodes(snapshot, self._seen, self._rows):
-            self._update(name, snapshot.nodes.get(name), snapshot.load(name))
-        self._seen = snapshot.last_change
-
-    def _update(self, name: str, facts: NodeFacts | None, load: Load) -> None:
-        row = self._rows.get(name)
-        if row is not None:
-            if row.facts is facts and row.load is load:
-                return
-            self._forget(row)
-        if facts is None:
-            self._rows.pop(name, None)
-            self._evaluations.pop(name, None)
-            return
-        evaluation = self._evaluations.get(name)
-        if (
-            evaluation is None
-            or evaluation.facts is not facts
-            or not is_alike(evaluation.load, load)
-        ):
-            evaluation = self._evaluations[name] = _evaluate(
-                self._profile, self._pod.needs, facts, load, evaluation
-            )
-        verdict = _offer(self._profile, self._pod, facts, load, evaluation)
-        counted = load.siblings.get(self._pod.owner, 0) if evaluation.counts else 0
-        if counted:
-            self._zones[facts.zone] = self._zones.get(facts.zone, 0) + counted
-        self._number += 1
-        self._rows[name] = _Row(facts, load, verdict, self._number, counted)
-        if isinstance(verdict, Refusal):
-            self._refusals[verdict] = self._refusals.get(verdict, 0) + 1
-            return
-        group = self._groups.get(verdict.raw)
-        if group is None:
-            group = self._groups[verdict.raw] = _Group()
-        group.size += 1
-        if len(group.heap) > 2 * group.size + 64:
-            group.heap = [entry for entry in group.heap if self._is_current(entry)]
-            heapify(group.heap)
-        heappush(group.heap, (-verdict.local, verdict.pods, name, self._number))
-
-    def _forget(self, row: _Row) -> None:
-        if row.counted:
-            self._zones[row.facts.zone] -= row.counted
-        if isinstance(row.verdict, Refusal):
-            self._refusals[row.verdict] -= 1
-            return
-        group = self._groups[row.verdict.raw]
-        group.size -= 1
-        if not group.size:
-            del self._groups[row.verdict.raw]
-
-    def _is_current(self, entry: tuple[int, int, str, int]) -> bool:
-        row = self._rows.get(entry[2])
-        return row is not None and row.number == entry[3]
-
-    def _first(self, group: _Group) -> Rank:
-        while not self._is_current(group.heap[0]):
-            heappop(group.heap)
-        return group.heap[0][:3]
-
-
 class Chooser:
     """The choice with a cache: a ranking if no other pods matter to the pod, else `choose` with
     cached results.
@@ -425,7 +157,9 @@ class Chooser:
     def __init__(self, profile: Profile = DEFAULT_PROFILE) -> None:
         self.profile = profile
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
-        self._evaluations: dict[bytes, dict[str, _Evaluation]] = {}
+        self._related: dict[tuple[Any, ...], RelatedRanking] = {}
+        self._tries: dict[tuple[bytes, int], Tries] = {}
+        self._evaluations: dict[bytes, dict[str, Evaluation]] = {}
         self._relations = Remembered()
         # at that change no node could run pods with these needs
         self._infeasible: dict[bytes, Change] = {}
@@ -441,34 +175,47 @@ class Chooser:
         relations, profile = self._relations, self.profile
         if pod.needs.node_names is not None:  # Few nodes are evaluated anyway.
             return choose(pod, snapshot, namespaces, relations, None, profile, refused)
-        if not refused and not self._needs_survey(pod, snapshot, namespaces):
-            return self._ranking(pod, snapshot).choose(snapshot)
+        if not refused and not profile.plugins:
+            related = self._relate(pod, snapshot, namespaces)
+            if related is None:
+                return self._ranking(pod, snapshot).choose(snapshot)
+            best = self._related_ranking(pod, snapshot).choose_among(snapshot, related)
+            if best is not None:
+                return best, {}
         evaluations = self._evaluations_of(pod.needs, snapshot)
         return choose(pod, snapshot, namespaces, relations, evaluations, profile, refused)
 
-    def _needs_survey(
+    def _relate(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any]
-    ) -> bool:
-        """Whether the result depends on more than each node's own pods and the pod's needs."""
-        return bool(self.profile.plugins) or (
-            relate(pod, snapshot, namespaces, self._relations, self.profile.arguments) is not None
-        )
+    ) -> Relations | None:
+        arguments = self.profile.arguments
+        if (
+            pod.inter_pod is None
+            and not len(snapshot.bound)
+            and not (pod.owner and arguments.default_constraints)
+        ):
+            return None
+        return relate(pod, snapshot, namespaces, self._relations, arguments)
 
     def refusing(
-        self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
-    ) -> dict[str, Refusal]:
-        """The refusals by node, in the order of their names. O(nodes log nodes)."""
+        self,
+        pod: PodInfo,
+        snapshot: Snapshot,
+        namespaces: Mapping[str, Any] = NO_NAMESPACES,
+        refused: Mapping[str, Refusal] = NO_REFUSALS,
+    ) -> Iterator[tuple[str, Refusal]]:
+        """The refusals by node, in the order of their names. O(changed nodes) and the nodes that are
+        read."""
         profile = self.profile
-        relations = relate(pod, snapshot, namespaces, self._relations, profile.arguments)
-        refusing = self._ranking(pod, snapshot).refusing(snapshot)
-        if relations is not None or profile.plugins:
-            others = {
-                name: _reject(profile, pod, relations, facts, snapshot.load(name))
-                for name, facts in snapshot.nodes.items()
-                if name not in refusing
-            }
-            refusing |= {name: refusal for name, refusal in others.items() if refusal is not None}
-        return {name: refusing[name] for name in sorted(refusing)}
+        relations = self._relate(pod, snapshot, namespaces)
+        for name, refusal in self._ranking(pod, snapshot).refusing(snapshot):
+            if refusal is None:
+                refusal = refused.get(name)
+            if refusal is None and (relations is not None or profile.plugins):
+                facts, load = snapshot.nodes[name], snapshot.load(name)
+                refusal = reject(profile, pod, relations, facts, load)
+            if refusal is not None:
+                yield name, refusal
 
     def has_offer(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any] = NO_NAMESPACES
@@ -476,7 +223,8 @@ class Chooser:
         """Whether a node can run a pod of this kind. O(changed nodes) if none could before and no
         other pods matter."""
         key = pod.needs.key
-        if self._needs_survey(pod, snapshot, namespaces):
+        related = self._relate(pod, snapshot, namespaces)
+        if self.profile.plugins or related is not None:
             return self.choose(pod, snapshot, namespaces)[0] is not None
         seen = self._infeasible.pop(key, None)
         changed = snapshot.changed_since(seen) if seen is not None else None
@@ -485,7 +233,7 @@ class Chooser:
             facts = snapshot.nodes.get(name)
             if (
                 facts is not None
-                and _evaluate(self.profile, pod.needs, facts, snapshot.load(name)).refusal is None
+                and evaluate(self.profile, pod.needs, facts, snapshot.load(name)).refusal is None
             ):
                 return True
         if snapshot.last_change is not None:
@@ -503,7 +251,30 @@ class Chooser:
         self._rankings[kind] = ranking
         return ranking
 
-    def _evaluations_of(self, needs: Needs, snapshot: Snapshot) -> dict[str, _Evaluation]:
+    def tries_of(self, pod: PodInfo, snapshot: Snapshot) -> Tries | None:
+        """The cached results of preemption for pods with these needs and this priority; None if
+        other pods matter."""
+        if self.profile.plugins or pod.inter_pod is not None or len(snapshot.bound):
+            return None
+        kind = (pod.needs.key, pod.priority)
+        tries = self._tries.pop(kind, None)
+        if tries is None:
+            tries = {}
+            _make_room(self._tries, snapshot)
+        self._tries[kind] = tries
+        return tries
+
+    def _related_ranking(self, pod: PodInfo, snapshot: Snapshot) -> RelatedRanking:
+        kind = (pod.needs.key, pod.owner, pod.namespace, tuple(sorted(pod.labels.items())))
+        ranking = self._related.pop(kind, None)
+        if ranking is None:
+            evaluations = self._evaluations_of(pod.needs, snapshot)
+            ranking = RelatedRanking(pod, evaluations, self.profile)
+            _make_room(self._related, snapshot)
+        self._related[kind] = ranking
+        return ranking
+
+    def _evaluations_of(self, needs: Needs, snapshot: Snapshot) -> dict[str, Evaluation]:
         evaluations = self._evaluations.pop(needs.key, None)
         if evaluations is None:
             evaluations = {}

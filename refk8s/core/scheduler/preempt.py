@@ -9,14 +9,14 @@ to SCHED-38 (spec/scheduler.md).
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from refk8s.core.scheduler.budgets import Budgets, find_protected
-from refk8s.core.scheduler.placement import NO_REFUSALS, judge
+from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
-from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
-from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
+from refk8s.core.scheduler.reasons import NO_REFUSALS, NO_VICTIMS, UNHELPFUL, Refusal
+from refk8s.core.scheduler.snapshot import Load, NodeFacts, PodInfo, Snapshot
 from refk8s.core.value import Value
 
 PRIORITY_OFFSET = 2**31  # makes every priority count in a sum
@@ -26,45 +26,56 @@ Started = Callable[[PodInfo], str]
 """When a pod started, as RFC 3339 text; RUNNING_SINCE_NOW if it has not."""
 
 
-class Nomination(Value, frozen=True, eq=False):
-    """A pod that waits until its victims have ended. Until it is bound, the room counts as used for
-    pods of its priority or lower (SCHED-37)."""
-
-    pod: PodInfo
-    node: str
-    victims: tuple[PodInfo, ...] = ()
-
-
 class Eviction(Value, frozen=True, eq=False):
     """A node and the victims there, the most important first."""
 
     node: str
     victims: tuple[PodInfo, ...]
     violations: int  # how many of them a budget protects
+    rank: tuple[Any, ...] = ()  # a sorting key, the best node first (SCHED-36, SCHED-38)
+
+
+class _Tried(Value, frozen=True, eq=False):
+    """The result of one node, with everything from which it follows."""
+
+    facts: NodeFacts
+    load: Load
+    lesser: tuple[PodInfo, ...]
+    started: tuple[str, ...]
+    found: "Eviction | tuple[str, ...]"
+
+
+Tries = dict[str, _Tried]
+"""The results of the nodes for pods with equal needs and priority, by node."""
 
 
 def preempt(
     pod: PodInfo,
-    refusing: Mapping[str, Refusal],
+    refusing: Iterable[tuple[str, Refusal]],
     snapshot: Snapshot,
     namespaces: Mapping[str, Any],
     started: Started,
     budgets: Budgets = (),
     profile: Profile = DEFAULT_PROFILE,
     refused: Mapping[str, Refusal] = NO_REFUSALS,
+    tries: Tries | None = None,
 ) -> tuple[Eviction | None, dict[str, int]]:
     """SCHED-35, SCHED-36: the node with the least important victims, or None with the number of
     nodes for each reason.
 
     `refusing`: the refusal of each node, in the order of their names. `refused`: the nodes that the
-    deletion of pods does not help because of the pod's volumes. O(candidates · pods of a node).
+    deletion of pods does not help because of the pod's volumes. `tries`: earlier results for pods
+    with equal needs and priority, without budgets and if other pods do not matter; it is updated.
+    O(candidates · pods of a node) for those that have changed.
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
     best: Eviction | None = None
-    tried = evictions(pod, refusing, snapshot, namespaces, started, budgets, profile, refused)
+    tried = evictions(
+        pod, refusing, snapshot, namespaces, started, budgets, profile, refused, tries
+    )
     for found in tried:
         if isinstance(found, Eviction):
-            best = found if best is None else min(best, found, key=rank_by(started))
+            best = found if best is None or found.rank < best.rank else best
         else:
             for message in found:
                 counts[message] = counts.get(message, 0) + 1
@@ -73,13 +84,14 @@ def preempt(
 
 def evictions(
     pod: PodInfo,
-    refusing: Mapping[str, Refusal],
+    refusing: Iterable[tuple[str, Refusal]],
     snapshot: Snapshot,
     namespaces: Mapping[str, Any],
     started: Started,
     budgets: Budgets,
     profile: Profile,
     refused: Mapping[str, Refusal],
+    known: Tries | None = None,
 ) -> Iterator[Eviction | tuple[str, ...]]:
     """The victims on each node that is tried, or why deleting pods there does not help. The
     arguments are those of `preempt`."""
@@ -87,11 +99,17 @@ def evictions(
     # the most nodes that are tried: the greater of the two
     tries = max(arguments.candidates_min, len(snapshot.nodes) * arguments.candidates_percent // 100)
     has_harmless = False  # one without violations of a budget
-    for name, refusal in refusing.items():
+    for name, refusal in refusing:
         if not refusal.resolvable:
             yield (UNHELPFUL,)
             continue
-        found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
+        tried = known.get(name) if known is not None else None
+        if tried is not None and _is_current(tried, snapshot, name, started):
+            found = tried.found
+        else:
+            found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
+            if known is not None:
+                known[name] = _tried(pod, name, snapshot, started, found)
         if isinstance(found, Eviction) and name in refused:
             found = refused[name].messages
         if isinstance(found, Eviction) and not found.victims:
@@ -138,7 +156,8 @@ def _victims(
             load = with_other
             spared.add(other.uid)
     victims = tuple([other for other in lesser if other.uid not in spared])
-    return Eviction(name, victims, sum(victim.uid in protected for victim in victims))
+    violations = sum(victim.uid in protected for victim in victims)
+    return Eviction(name, victims, violations, _rank(name, victims, violations, started))
 
 
 def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
@@ -146,32 +165,35 @@ def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
     return -pod.priority, started(pod), pod.uid
 
 
-def rank_by(started: Started) -> Callable[[Eviction], tuple[Any, ...]]:
-    """The sorting key of evictions, the best node first (SCHED-36)."""
-    return lambda eviction: _rank(eviction, started)
+def _tried(
+    pod: PodInfo,
+    name: str,
+    snapshot: Snapshot,
+    started: Started,
+    found: Eviction | tuple[str, ...],
+) -> _Tried:
+    load = snapshot.load(name)
+    lesser = tuple([one for one in load.pods.values() if one.priority < pod.priority])
+    return _Tried(snapshot.nodes[name], load, lesser, tuple(map(started, lesser)), found)
 
 
-def _rank(eviction: Eviction, started: Started) -> tuple[int, int, int, int, tuple[int, ...], str]:
+def _is_current(tried: _Tried, snapshot: Snapshot, name: str, started: Started) -> bool:
+    return (
+        tried.load is snapshot.load(name)
+        and tried.facts is snapshot.nodes[name]
+        and tried.started == tuple(map(started, tried.lesser))
+    )
+
+
+def _rank(
+    node: str, victims: tuple[PodInfo, ...], violations: int, started: Started
+) -> tuple[Any, ...]:
     """A sorting key, the best node first (SCHED-36, SCHED-38)."""
-    highest = max(victim.priority for victim in eviction.victims)
-    oldest = min(started(victim) for victim in eviction.victims if victim.priority == highest)
-    total = sum(victim.priority + PRIORITY_OFFSET for victim in eviction.victims)
+    if not victims:
+        return ()
+    highest = max(victim.priority for victim in victims)
+    oldest = min(started(victim) for victim in victims if victim.priority == highest)
+    total = sum(victim.priority + PRIORITY_OFFSET for victim in victims)
     # A later start is better, so the order of the text is reversed.
-    late = tuple(-ord(letter) for letter in oldest)
-    return eviction.violations, highest, total, len(eviction.victims), late, eviction.node
-
-
-def with_nominated(
-    snapshot: Snapshot, nominations: Mapping[str, Nomination], pod: PodInfo
-) -> Snapshot:
-    """SCHED-37: the snapshot with the nominated pods of the same or higher priority."""
-    for key in sorted(nominations):
-        nomination = nominations[key]
-        load = snapshot.load(nomination.node)
-        if (
-            nomination.pod.priority >= pod.priority
-            and nomination.pod.uid != pod.uid
-            and nomination.pod.uid not in load.pods
-        ):
-            snapshot = snapshot.with_load(nomination.node, load.plus(nomination.pod))
-    return snapshot
+    late = tuple([-ord(letter) for letter in oldest])
+    return violations, highest, total, len(victims), late, node

@@ -25,6 +25,9 @@ class Refusal(Value, frozen=True, cache_hash=True):
     resolvable: bool
 
 
+NO_REFUSALS: Mapping[str, Refusal] = {}
+
+
 def histogram(counts: Mapping[str, int], nodes: int) -> str:
     """`0/5 nodes are available: 2 Insufficient cpu, 3 Too many pods.`: each reason with the number
     of nodes, sorted as text."""

@@ -7,8 +7,8 @@ by those of the other nodes that can run the pod. *Related* scores depend on the
 Source: Kubernetes documentation, "Scheduler Configuration" and the default weights there.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 from refk8s.core.scheduler.arguments import Arguments
 from refk8s.core.scheduler.needs import Needs
@@ -24,6 +24,8 @@ from refk8s.core.scheduler.scores import (
 from refk8s.core.scheduler.scores.image_locality import Images
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
 
+K = TypeVar("K", bound=Hashable)
+"""The name of a node, or what stands for a group of nodes."""
 POINTS_MAX = 100
 
 LocalPoints = Callable[[Needs, NodeFacts, Load], int]
@@ -76,17 +78,47 @@ def relative_scores(
 ) -> Iterator[tuple[str, int, dict[Raw, int]]]:
     """The relative scores with a weight: (name, weight, points for each kind of node that can run
     the pod). `sizes`: the number of nodes of each kind. O(kinds)."""
-    if weight := weights.get("TaintToleration"):
-        most = max(raw.taints for raw in sizes)
+    differing = {name: points for name, _, points in _differing(weights, sizes, crowd)}
+    for name, constant in _CONSTANT.items():
+        if weight := weights.get(name):
+            yield name, weight, differing.get(name) or dict.fromkeys(sizes, constant)
+
+
+def relative_points(weights: Weights, sizes: Mapping[Raw, int], crowd: Crowd) -> dict[Raw, int]:
+    """The weighted sum of the relative scores for each kind of node, without those that are the
+    same for all kinds, which do not decide. O(kinds)."""
+    total: dict[Raw, int] = {}
+    for _, weight, points in _differing(weights, sizes, crowd):
+        for raw, each in points.items():
+            total[raw] = total.get(raw, 0) + weight * each
+    return total or dict.fromkeys(sizes, 0)
+
+
+_CONSTANT = {
+    "TaintToleration": POINTS_MAX, "NodeAffinity": 0, "PodTopologySpread": 0, "ImageLocality": 0,
+}  # fmt: skip
+"""The relative scores, and their points if their input is the same for all nodes."""
+
+
+def _differing(
+    weights: Weights, sizes: Mapping[Raw, int], crowd: Crowd
+) -> Iterator[tuple[str, int, dict[Raw, int]]]:
+    """The relative scores with a weight whose points may differ between the kinds."""
+    most_taints = most_preference = 0
+    is_spread = False
+    for raw in sizes:
+        most_taints = max(most_taints, raw.taints)
+        most_preference = max(most_preference, raw.preference)
+        is_spread = raw.siblings is not None
+    if most_taints and (weight := weights.get("TaintToleration")):
         yield "TaintToleration", weight, {
-            raw: POINTS_MAX - (POINTS_MAX * raw.taints // most if most else 0) for raw in sizes
+            raw: POINTS_MAX - POINTS_MAX * raw.taints // most_taints for raw in sizes
         }  # fmt: skip
-    if weight := weights.get("NodeAffinity"):
-        most = max(raw.preference for raw in sizes)
+    if most_preference and (weight := weights.get("NodeAffinity")):
         yield "NodeAffinity", weight, {
-            raw: POINTS_MAX * raw.preference // most if most else 0 for raw in sizes
+            raw: POINTS_MAX * raw.preference // most_preference for raw in sizes
         }  # fmt: skip
-    if weight := weights.get("PodTopologySpread"):
+    if is_spread and (weight := weights.get("PodTopologySpread")):
         spread = topology_spread.points(
             {(raw.siblings, raw.zone, raw.has_hostname): 0 for raw in sizes},
             sum(sizes.values()),
@@ -95,7 +127,7 @@ def relative_scores(
         yield "PodTopologySpread", weight, {
             raw: spread[raw.siblings, raw.zone, raw.has_hostname] for raw in sizes
         }  # fmt: skip
-    if weight := weights.get("ImageLocality"):
+    if len(crowd.images) and (weight := weights.get("ImageLocality")):
         yield "ImageLocality", weight, {
             raw: image_locality.points(raw.images, crowd.containers, crowd.images, crowd.nodes)
             if raw.images
@@ -104,18 +136,9 @@ def relative_scores(
         }  # fmt: skip
 
 
-def relative_points(weights: Weights, sizes: Mapping[Raw, int], crowd: Crowd) -> dict[Raw, int]:
-    """The weighted sum of the relative scores for each kind of node. O(kinds)."""
-    total = dict.fromkeys(sizes, 0)
-    for _, weight, points in relative_scores(weights, sizes, crowd):
-        for raw, each in points.items():
-            total[raw] += weight * each
-    return total
-
-
 def related_scores(
-    weights: Weights, relations: Relations, nodes: Mapping[str, NodeFacts]
-) -> Iterator[tuple[str, int, dict[str, int]]]:
+    weights: Weights, relations: Relations, nodes: Mapping[K, NodeFacts]
+) -> Iterator[tuple[str, int, dict[K, int]]]:
     """The scores from other pods with a weight: (name, weight, points of each node that can run the
     pod). O(nodes · domains)."""
     if weight := weights.get("PodTopologySpread"):
@@ -125,8 +148,8 @@ def related_scores(
 
 
 def related_points(
-    weights: Weights, relations: Relations, nodes: Mapping[str, NodeFacts]
-) -> dict[str, int]:
+    weights: Weights, relations: Relations, nodes: Mapping[K, NodeFacts]
+) -> dict[K, int]:
     """The weighted sum of the scores from other pods, for the nodes that can run the pod."""
     total = dict.fromkeys(nodes, 0)
     for _, weight, points in related_scores(weights, relations, nodes):

@@ -4,13 +4,16 @@ Source: Kubernetes documentation, "Assigning Pods to Nodes" (inter-pod affinity 
 preferred terms).
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from refk8s.core.scheduler.relations import Relations
 from refk8s.core.scheduler.snapshot import NodeFacts
 
+K = TypeVar("K", bound=Hashable)
 
-def points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
+
+def points(relations: Relations, nodes: Mapping[K, NodeFacts]) -> dict[K, int]:
     """SCHED-34: 0 for the node with the lowest sum of weights, 100 for the highest, in proportion
     between. O(nodes · domains)."""
     if not relations.preferred:

@@ -40,7 +40,7 @@ def points(places: Collection[Place], nodes: int, zones: Mapping[str, int]) -> d
     return _normalize(crowds)
 
 
-def stated_points(relations: Relations, nodes: Mapping[str, NodeFacts]) -> dict[str, int]:
+def stated_points(relations: Relations, nodes: Mapping[P, NodeFacts]) -> dict[P, int]:
     """SCHED-33: the same for the pod's own soft constraints; a node without the labels gets 0."""
     if not relations.soft:
         return dict.fromkeys(nodes, 0)
