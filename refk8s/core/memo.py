@@ -37,6 +37,41 @@ def remember(maxsize: int) -> Callable[[F], F]:
     return decorate
 
 
+def remember_identical(maxsize: int) -> Callable[[F], F]:
+    """A cache for a pure function of immutable values that are found by their identity. It keeps
+    the last `maxsize` arguments, so they are few.
+
+    Pods of one template share the parts of their specs, and so what follows from a part is computed
+    once. A hit takes 0.2 µs, whatever the size of the values; a hash of a pod spec takes 20 µs.
+    """
+
+    def decorate(function: F) -> F:
+        kept: dict[Any, tuple[Any, Any]] = {}
+
+        def remember_it(key: Any, arguments: tuple[Any, ...]) -> Any:
+            result = function(*arguments)
+            if len(kept) >= maxsize:
+                del kept[next(iter(kept))]
+            # the arguments stay alive with the entry, so no other value has their identity
+            kept[key] = (arguments, result)
+            return result
+
+        def call_with_one(argument: Any) -> Any:
+            found = kept.get(id(argument))
+            return remember_it(id(argument), (argument,)) if found is None else found[1]
+
+        def call(*arguments: Any) -> Any:
+            key = tuple(map(id, arguments))
+            found = kept.get(key)
+            return remember_it(key, arguments) if found is None else found[1]
+
+        found = wraps(function)(call_with_one if function.__code__.co_argcount == 1 else call)
+        found.cache_clear = kept.clear  # type: ignore[attr-defined]
+        return found  # type: ignore[return-value]
+
+    return decorate
+
+
 def remember_within(bytes_max: int, size_of: Callable[..., int]) -> Callable[[F], F]:
     """A cache for a function whose arguments are as long as a user makes them. The arguments that
     it keeps have at most `bytes_max` bytes together, as `size_of` counts them.

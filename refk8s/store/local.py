@@ -65,7 +65,9 @@ class LocalStore(Reads[V]):
     is_current: Final = True
 
     def __init__(self, engine: Engine[V]) -> None:
-        self._reads = self._engine = engine
+        self._engine = engine
+        # what the engine itself reads from: one call less for each read
+        self._reads = engine._reads if isinstance(engine, Reads) else engine
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Submitted[V]] = []
         self._listeners: list[Callable[[Sequence[Change[V]]], None]] = []

@@ -82,17 +82,13 @@ class MemoryEngine(Generic[V]):
         self._stamp = stamp
         self._size_of = size_of
         self._change_count = self._change_bytes = 0
-        self._revision: Revision = FIRST_REVISION
+        # the present revision: an attribute, because every decision reads it several times
+        self.revision: Revision = FIRST_REVISION
         self._compacted: Revision = 0
         self._records: dict[str, Record[V]] = {}
         self._by_resource: dict[str, _ResourceData[V]] = {}
         # of each resource's and each namespace's prefix
         self._last_changes: dict[str, Revision] = {}
-
-    @property
-    def revision(self) -> Revision:
-        """The present revision."""
-        return self._revision
 
     @property
     def compacted(self) -> Revision:
@@ -109,7 +105,7 @@ class MemoryEngine(Generic[V]):
         data = self._by_resource.get(resource_prefix(key))  # ValueError for an invalid key
         if at is None:
             return None
-        check_revision(at, self._compacted, self._revision)
+        check_revision(at, self._compacted, self.revision)
         if data is None:
             return None
         if record is not None and record.mod_revision <= at:
@@ -128,7 +124,7 @@ class MemoryEngine(Generic[V]):
     ) -> Page[V]:
         """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
         if at is not None:
-            check_revision(at, self._compacted, self._revision)
+            check_revision(at, self._compacted, self.revision)
         whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all records of each resource
         records: builtins.list[Record[V]] = []
         total = 0
@@ -161,13 +157,13 @@ class MemoryEngine(Generic[V]):
                     ]
                 )
         remaining = total - len(records)
-        return Page(tuple(records), self._revision if at is None else at, remaining > 0, remaining)
+        return Page(tuple(records), self.revision if at is None else at, remaining > 0, remaining)
 
     def changes(
         self, prefix: str, after: Revision, limit: int | None = None
     ) -> tuple[Change[V], ...]:
         """As `History.changes`. O(log n + changes of the resource since)."""
-        check_revision(after, self._compacted, self._revision)
+        check_revision(after, self._compacted, self.revision)
         found: builtins.list[Change[V]] = []
         for data in self._below(prefix):
             found.extend(
@@ -215,7 +211,7 @@ class MemoryEngine(Generic[V]):
         def look_up(key: str) -> Record[V] | None:
             return pending[key] if key in pending else self.get(key)
 
-        revision = self._revision
+        revision = self.revision
         results: builtins.list[Committed[V] | Conflict] = []
         changes: builtins.list[Change[V]] = []
         for txn in txns:
@@ -226,18 +222,18 @@ class MemoryEngine(Generic[V]):
                 for change in result.changes:
                     pending[change.key] = change.record
                     changes.append(change)
-        return Batch(self._revision, revision, tuple(results), tuple(changes))
+        return Batch(self.revision, revision, tuple(results), tuple(changes))
 
     def publish(self, batch: Batch[V]) -> None:
         """Put a staged batch into effect. Raises ValueError if another batch was published since
         it was staged."""
-        if batch.base != self._revision:
+        if batch.base != self.revision:
             raise ValueError(
-                f"batch staged at revision {batch.base}, but the store is at {self._revision}"
+                f"batch staged at revision {batch.base}, but the store is at {self.revision}"
             )
         for change in batch.changes:
             self._apply(change)
-        self._revision = batch.revision
+        self.revision = batch.revision
 
     def _apply(self, change: Change[V]) -> None:
         key = change.key
@@ -275,8 +271,8 @@ class MemoryEngine(Generic[V]):
     def compact(self, revision: Revision, changes_max: int | None = None) -> bool:
         """As `compact`; with `changes_max` only up to the revision of that many changes. O(changes
         kept)."""
-        if revision > self._revision:
-            raise FutureRevision(self._revision)
+        if revision > self.revision:
+            raise FutureRevision(self.revision)
         if revision <= self._compacted:
             return True
         wanted, revision = revision, self.compaction_step(revision, changes_max)
@@ -348,7 +344,7 @@ class MemoryEngine(Generic[V]):
     ) -> None:
         """Fill an empty engine with the present records of another and its changes since
         `compacted`, in order."""
-        if self._by_resource or self._revision != FIRST_REVISION:
+        if self._by_resource or self.revision != FIRST_REVISION:
             raise ValueError("only an empty engine can be restored into")
         self._records = {record.key: record for record in records}
         keys: dict[str, builtins.list[str]] = {}
@@ -358,7 +354,7 @@ class MemoryEngine(Generic[V]):
             self._data_of(resource).keys.update(found)
         for change in changes:
             self._remember(self._data_of(change.key), change)
-        self._revision = revision
+        self.revision = revision
         self._compacted = compacted
 
     def shrink(self) -> bool:

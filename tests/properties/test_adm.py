@@ -243,6 +243,22 @@ def test_adm_4_the_token_is_mounted_where_nothing_else_is(pod, occupied):
     ]
 
 
+@given(pods())
+def test_adm_4_pods_of_one_template_have_one_spec(pod):
+    """Shows ADM-4 and D-180: what admission adds follows from the spec alone."""
+    cluster = Cluster()
+
+    def admitted(name: str) -> Any:
+        tree = codec.to_tree(
+            replace(pod, metadata=ObjectMeta(name=name), spec=replace(pod.spec, node_name=None))
+        )
+        response = cluster.create(codec.decode_tolerant(Pod, tree)[0])
+        assert response.code == 201, response.body
+        return response.body.spec
+
+    assert admitted("a") == admitted("b")
+
+
 def covers(toleration: Toleration, key: str) -> bool:
     return toleration.key in (None, "", key) and toleration.effect in (None, "", "NoExecute")
 
@@ -314,7 +330,7 @@ def test_adm_6_the_class_follows_from_what_is_asked(shape):
         expected = "Guaranteed"
     else:
         expected = "Burstable"
-    assert compute_qos_class(pod) == expected
+    assert compute_qos_class(pod.spec) == expected
 
 
 def test_adm_6_a_new_pod_is_pending_whatever_it_says():

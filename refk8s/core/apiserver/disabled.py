@@ -26,6 +26,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.disabled_volumes import plain_volumes
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import every_container
 
 H = TypeVar("H", Probe | None, LifecycleHandler | None)
@@ -41,7 +42,7 @@ def drop_disabled(resource: Resource, new: Any, old: Any) -> Any:
 
 
 def _of_pod(new: Any, old: Any) -> Any:
-    return _respec(new, _of_spec(new.spec, None if old is None else old.spec))
+    return _respec(new, _of_new_spec(new.spec) if old is None else _of_spec(new.spec, old.spec))
 
 
 def _of_templated(new: Any, old: Any) -> Any:
@@ -118,6 +119,11 @@ def _of_template(new: PodTemplateSpec, old: PodTemplateSpec | None) -> PodTempla
 
 
 # --- pods
+
+
+@remember_identical(16)
+def _of_new_spec(new: PodSpec) -> PodSpec:
+    return _of_spec(new, None)
 
 
 def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:

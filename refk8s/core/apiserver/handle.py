@@ -161,21 +161,30 @@ def _decide_custom(exchange: Exchange) -> Outcome:
 
 def _act(exchange: Exchange) -> Outcome:
     request = exchange.request
-    if request.resource in resources.METRICS:
-        group, version = request.resource.group, request.resource.version
-        if (remote := remote_for(group, version, exchange.store)) is not None:
-            return _forward(exchange, remote)
-        if not exchange.config.has_metrics:
-            raise ApiError(status.unavailable("no kubelet can be asked for its metrics"))
-        return Measure(request)
+    if request.resource.prefix in _NOT_IN_STORE:
+        return _measured(exchange)
+    act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
+    return act(exchange)
+
+
+_NOT_IN_STORE = frozenset(one.prefix for one in (*resources.METRICS, resources.COMPONENT_STATUSES))
+
+
+def _measured(exchange: Exchange) -> Outcome:
+    """A read of what no store has."""
+    request = exchange.request
     if request.resource == resources.COMPONENT_STATUSES:
         # imported here, because it is rarely requested
         from refk8s.core.apiserver import component_statuses
 
         is_list = request.verb == "list"
         return (component_statuses.list_statuses if is_list else component_statuses.get)(exchange)
-    act = _ACTS.get((request.verb, request.subresource)) or _act_on_part(request)
-    return act(exchange)
+    group, version = request.resource.group, request.resource.version
+    if (remote := remote_for(group, version, exchange.store)) is not None:
+        return _forward(exchange, remote)
+    if not exchange.config.has_metrics:
+        raise ApiError(status.unavailable("no kubelet can be asked for its metrics"))
+    return Measure(request)
 
 
 def _forward(exchange: Exchange, remote: Remote) -> Outcome:

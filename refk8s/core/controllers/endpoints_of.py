@@ -6,6 +6,7 @@ for Services and Pods" (hostnames). Left out: IPv6.
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 from refk8s.core.api.core_v1 import Pod, Service, ServicePort
 from refk8s.core.api.resources import PODS, SERVICES
@@ -51,7 +52,10 @@ def _selector_pair(service: Service) -> tuple[str, ...]:
     return (f"{service.metadata.namespace}/{key}={value}",)
 
 
-INDEXES = (Index("label", PODS, _pairs), Index("selector", SERVICES, _selector_pair))
+INDEXES = (
+    Index("label", PODS, _pairs, attrgetter("metadata.labels")),
+    Index("selector", SERVICES, _selector_pair),
+)
 
 
 def selected_pods(view: View, service: Service) -> list[Pod]:

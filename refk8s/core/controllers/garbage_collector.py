@@ -66,19 +66,23 @@ def _uids(obj: Any) -> tuple[str, ...]:
 
 def fold_graph(graph: Graph, resource: Resource, old: Any | None, new: Any | None) -> Graph:
     """The graph after one change. O(owners)."""
+    if old is not None and new is not None:
+        was, now = old.metadata, new.metadata
+        if was.uid == now.uid and was.owner_references is now.owner_references:
+            return graph
     before, after = _uids(old), _uids(new)
     present: Any = new if new is not None else old
-    uid, was = present.metadata.uid, old.metadata.uid if old is not None else None
-    if was is not None and (new is None or was != uid):
+    uid, former = present.metadata.uid, old.metadata.uid if old is not None else None
+    if former is not None and (new is None or former != uid):
         graph = evolve(
             graph,
-            objects=graph.objects.delete(was),
-            dependents=_unlink(graph.dependents, was, before),
+            objects=graph.objects.delete(former),
+            dependents=_unlink(graph.dependents, former, before),
         )
         before = ()
     if new is None:
         return graph
-    if old is None or was != uid:
+    if old is None or former != uid:
         graph = evolve(graph, objects=graph.objects.set(uid, (resource, key_of(new))))
     if before != after:
         dependents = _unlink(graph.dependents, uid, before)

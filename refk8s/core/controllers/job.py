@@ -10,6 +10,7 @@ gang scheduling of `spec.scheduling`, which is off by default.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -151,7 +152,7 @@ class JobReconciler(Reconciler):
         namespace_index(JOBS),
         owner_index(PODS),
         orphan_index(PODS),
-        Index("tracked", PODS, _tracked_uid),
+        Index("tracked", PODS, _tracked_uid, attrgetter("metadata.finalizers", "metadata.uid")),
     )
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:

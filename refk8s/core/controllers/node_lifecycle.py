@@ -17,6 +17,7 @@ exclusion of nodes being removed from load balancers.
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from immutables import Map
@@ -109,7 +110,12 @@ def fold_zones(zones: Zones, resource: Any, old: Node | None, new: Node | None) 
 
 def pods_by_node() -> Index:
     """Pods by the name of their node, under the name "node"."""
-    return Index("node", PODS, lambda pod: (pod.spec.node_name,) if pod.spec.node_name else ())
+    return Index(
+        "node",
+        PODS,
+        lambda pod: (pod.spec.node_name,) if pod.spec.node_name else (),
+        attrgetter("spec.node_name"),
+    )
 
 
 def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:

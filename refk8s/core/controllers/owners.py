@@ -13,6 +13,7 @@ Left out: nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, OwnerReference, Preconditions
@@ -88,7 +89,8 @@ def _orphan_entries(obj: Any) -> list[str]:
 
 def orphan_index(resource: Resource) -> Index:
     """Objects without a controller, by namespace and by each of their labels."""
-    return Index("orphan", resource, _orphan_entries)
+    part = attrgetter("metadata.owner_references", "metadata.labels")
+    return Index("orphan", resource, _orphan_entries, part)
 
 
 def list_orphans(
@@ -278,6 +280,13 @@ def dependent_keys(
     """
 
     def keys(view: View, old: Any | None, new: Any | None) -> list[Key]:
+        if new is not None and old is not None:
+            references = new.metadata.owner_references
+            if references and old.metadata.owner_references is references:
+                # nearly every change, and nearly every dependent is of another kind
+                after = controller_of(new)
+                if after is not None:
+                    return [f"{new.metadata.namespace}/{after.name}"] if after.kind == kind else []
         before = controller_of(old) if old is not None else None
         after = controller_of(new) if new is not None else None
         found: list[Key] = []

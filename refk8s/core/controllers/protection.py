@@ -10,6 +10,7 @@ deleted and not used, and set missing ones. Source: Kubernetes documentation, "P
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from immutables import Map
@@ -49,7 +50,7 @@ class ClaimProtection(Reconciler):
 
     name = "pvc-protection-controller"
     interests = (Interest(PERSISTENT_VOLUME_CLAIMS, own_key), Interest(PODS, _of_pod))
-    indexes = (Index("claim", PODS, claims_of),)
+    indexes = (Index("claim", PODS, claims_of, attrgetter("spec.volumes")),)
 
     def start_memory(self, now: Instant) -> Memory:
         return Map()

@@ -56,6 +56,15 @@ def _condition(
     now: str,
 ) -> PodCondition:
     status = "True" if holds else "False"
+    if (
+        old is not None
+        and old.status == status
+        and (old.reason or "") == reason
+        and (old.message or "") == message
+        and old.observed_generation == generation
+        and old.last_probe_time is None
+    ):
+        return old  # most conditions of most statuses: equal objects are compared faster
     since = transition_time(old, status, now)
     return PodCondition(
         type=type,
@@ -70,6 +79,8 @@ def _condition(
 def _containers_ready(pod: Pod, status: PodStatus, final: str) -> tuple[bool, str, str]:
     if final:
         return False, final, ""
+    if not pod.spec.init_containers and _are_all_ready(pod, status.container_statuses or ()):
+        return True, "", ""
     by_name: dict[str, ContainerStatus] = {
         s.name: s
         for s in (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
@@ -85,13 +96,26 @@ def _containers_ready(pod: Pod, status: PodStatus, final: str) -> tuple[bool, st
     return (False, "ContainersNotReady", ", ".join(words)) if words else (True, "", "")
 
 
+def _are_all_ready(pod: Pod, statuses: tuple[ContainerStatus, ...]) -> bool:
+    """Whether each container has its status at its place, and is ready."""
+    containers = pod.spec.containers
+    if len(statuses) != len(containers):
+        return False
+    for container, one in zip(containers, statuses, strict=True):
+        if container.name != one.name or not one.ready:
+            return False
+    return True
+
+
 def _ready(pod: Pod, containers: tuple[bool, str, str]) -> tuple[bool, str, str]:
     """Ready: the containers are ready, and every readiness gate is True (POD-16)."""
     if not containers[0]:
         return containers
+    if not pod.spec.readiness_gates:
+        return True, "", ""
     held = {condition.type: condition.status for condition in pod.status.conditions or ()}
     words = []
-    for gate in pod.spec.readiness_gates or ():
+    for gate in pod.spec.readiness_gates:
         if gate.condition_type not in held:
             words.append(
                 f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.'

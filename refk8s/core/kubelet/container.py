@@ -17,6 +17,7 @@ from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.resolver import REASON, compute_resolution
 from refk8s.core.kubelet.volumes import is_lasting, is_read_only
+from refk8s.core.memo import remember
 from refk8s.core.pods.containers import is_init, is_sidecar, long_running
 from refk8s.core.ports import (
     ContainerConfig,
@@ -36,7 +37,12 @@ def spec_hash(container: Container) -> str:
 
     No other field of a container can be changed.
     """
-    return blake2b(f"{container.name}\0{container.image}".encode(), digest_size=8).hexdigest()
+    return _hash_of(container.name, container.image)
+
+
+@remember(1024)
+def _hash_of(name: str, image: str | None) -> str:
+    return blake2b(f"{name}\0{image}".encode(), digest_size=8).hexdigest()
 
 
 # --- the sandbox ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import Container, EnvVar, Pod, ResourceFieldSelector, Service
 from refk8s.core.kubelet.objects import Library, config_map_key, secret_key
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import find_container
 from refk8s.core.ports import NodeDescribed
 
@@ -158,27 +159,35 @@ def service_variables(services: Iterable[Service]) -> dict[str, str]:
     """NAME_SERVICE_HOST, NAME_SERVICE_PORT ... of every service with a cluster IP (KUBELET-54)."""
     found: dict[str, str] = {}
     for service in services:
-        address = service.spec.cluster_ip
-        ports = service.spec.ports
-        if not address or address == "None" or not ports:
-            continue
-        name = (service.metadata.name or "").upper().replace("-", "_")
-        found[f"{name}_SERVICE_HOST"] = address
-        found[f"{name}_SERVICE_PORT"] = str(ports[0].port)
-        for port in ports:
-            if port.name:
-                found[f"{name}_SERVICE_PORT_{port.name.upper().replace('-', '_')}"] = str(port.port)
-        for position, port in enumerate(ports):
-            protocol = port.protocol or "TCP"
-            host = f"[{address}]" if ":" in address else address
-            url = f"{protocol.lower()}://{host}:{port.port}"
-            if position == 0:
-                found[f"{name}_PORT"] = url
-            prefix = f"{name}_PORT_{port.port}_{protocol}"
-            found[prefix] = url
-            found[f"{prefix}_PROTO"] = protocol.lower()
-            found[f"{prefix}_PORT"] = str(port.port)
-            found[f"{prefix}_ADDR"] = address
+        found.update(_variables_of(service))
+    return found
+
+
+@remember_identical(256)
+def _variables_of(service: Service) -> dict[str, str]:
+    """The variables of one service, which every pod of its namespace gets."""
+    found: dict[str, str] = {}
+    address = service.spec.cluster_ip
+    ports = service.spec.ports
+    if not address or address == "None" or not ports:
+        return found
+    name = (service.metadata.name or "").upper().replace("-", "_")
+    found[f"{name}_SERVICE_HOST"] = address
+    found[f"{name}_SERVICE_PORT"] = str(ports[0].port)
+    for port in ports:
+        if port.name:
+            found[f"{name}_SERVICE_PORT_{port.name.upper().replace('-', '_')}"] = str(port.port)
+    for position, port in enumerate(ports):
+        protocol = port.protocol or "TCP"
+        host = f"[{address}]" if ":" in address else address
+        url = f"{protocol.lower()}://{host}:{port.port}"
+        if position == 0:
+            found[f"{name}_PORT"] = url
+        prefix = f"{name}_PORT_{port.port}_{protocol}"
+        found[prefix] = url
+        found[f"{prefix}_PROTO"] = protocol.lower()
+        found[f"{prefix}_PORT"] = str(port.port)
+        found[f"{prefix}_ADDR"] = address
     return found
 
 

@@ -33,7 +33,7 @@ from refk8s.core.kubelet.memory import (
 )
 from refk8s.core.pods.containers import ephemeral_containers, every_container, is_sidecar, sidecars
 from refk8s.core.pods.status import is_finished
-from refk8s.core.ports import RemovePodSandbox, StopContainer, StopPodSandbox
+from refk8s.core.ports import RUNNING, RemovePodSandbox, StopContainer, StopPodSandbox
 
 GRACE_AFTER_HOOK_SECONDS_MIN = 2
 """The minimum time of a container between SIGTERM and SIGKILL, even after a long preStop hook."""
@@ -194,6 +194,8 @@ def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
     sandbox = draft.memory.sandbox
     if draft.memory.sandbox_operation:
         return draft.memory.sandbox_operation != STOP
+    if sandbox is not None and sandbox.ready and _are_all_in(draft, sandbox.id):
+        return True
     strays = [
         container
         for container in (
@@ -216,6 +218,15 @@ def take_down_dead_sandbox(draft: Draft, pod: Pod) -> bool:
     elif not strays:
         draft.wake(draft.memory.end_retry_at)
     return False
+
+
+def _are_all_in(draft: Draft, sandbox_id: str) -> bool:
+    """Whether all running containers are in this sandbox, which is the usual case."""
+    for memory in draft.memory.containers.values():
+        current = memory.current
+        if current is not None and current.state == RUNNING and current.sandbox_id != sandbox_id:
+            return False
+    return True
 
 
 def is_stray(draft: Draft, name: str) -> bool:

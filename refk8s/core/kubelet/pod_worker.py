@@ -135,7 +135,11 @@ class PodWorker(Reconciler):
         node, memory = self._admit(view, node, pod, memory, now)
         node, memory = self._resize(view, node, pod, memory)
         library = Library(node.objects, now, memory.since)
-        shown = resize.allocated_pod(memory, pod) if pod is not None and memory.allocated else pod
+        shown = pod
+        if pod is not None and (
+            memory.resize_pending[0] or (memory.allocated and memory.allocated_for is not pod.spec)
+        ):  # else everything that the spec desires is allocated
+            shown = resize.allocated_pod(memory, pod)
         draft = Draft(self._facts(view, node), shown, memory, library, now)
         if memory.dirty and not memory.listing and not memory.busy:
             draft.operations.append(ListPods((uid,)))
@@ -177,8 +181,8 @@ class PodWorker(Reconciler):
         if library.wake_at is not None:
             draft.wake(library.wake_at)
         report: tuple[tuple[str, Key], ...] = ((STATUS, key),) if pod is not None else ()
-        if node.used is not used_before:
-            report += _deferred(node, uid)  # RESIZE-3: there may be room now
+        if node.used is not used_before and _has_room(node.used, used_before):
+            report += _deferred(node, uid)  # RESIZE-3
         held_back = held_back_until(self.config, pod, memory) if pod is not None else 0
         return Plan(
             runs=tuple(draft.operations),
@@ -276,7 +280,11 @@ class PodWorker(Reconciler):
         memory = replace(memory, objects=memory.objects.set(name, following))
         keys = list(held.waiting)
         if has_changed(held, following):
-            for uid, pod in sorted(memory.pods.items()):
+            # a token is of one pod, the one of the key; another object may be mounted by any
+            own = key.rpartition("/")[2]
+            pods = [own] if is_token(name) and own in memory.pods else sorted(memory.pods)
+            for uid in pods:
+                pod = memory.pods[uid]
                 if name in pod.mounted:
                     memory = replace(memory, pods=memory.pods.set(uid, replace(pod, volumes_due=0)))
                     keys.append(pod_key(pod))
@@ -410,6 +418,11 @@ class PodWorker(Reconciler):
                 pods = pods.set(uid, replace(pod, dirty=True))
                 keys.append(pod_key(pod))
         return replace(memory, pods=pods), keys
+
+
+def _has_room(used: Mapping[str, int], before: Mapping[str, int]) -> bool:
+    """Whether less of a resource is used than before: not after the admission of a pod."""
+    return any(used.get(name, 0) < amount for name, amount in before.items())
 
 
 def _deferred(node: NodeMemory, uid: str) -> tuple[tuple[str, Key], ...]:

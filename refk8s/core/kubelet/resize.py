@@ -117,12 +117,13 @@ def apply(draft: Draft, pod: Pod, container: Container, memory: ContainerMemory)
 
 def is_in_progress(memory: PodMemory) -> bool:
     """Whether a running container has other resources than allocated."""
-    return any(
-        (held := memory.container(name)).running
-        and held.applied is not None
-        and bool(resize.changed(allocated, held.applied))
-        for name, allocated in memory.allocated.items()
-    )
+    for name, allocated in memory.allocated.items():
+        held = memory.container(name)
+        if held.applied is None or held.applied is allocated or not held.running:
+            continue
+        if resize.changed(allocated, held.applied):
+            return True
+    return False
 
 
 def conditions(
@@ -131,7 +132,10 @@ def conditions(
     """The conditions of a pod with those of its resize (RESIZE-5). They exist only while they are
     True."""
     is_going = is_in_progress(memory)
-    old = {one.type: one for one in pod.status.conditions or () if one.type in _CONDITIONS}
+    old = {}
+    for one in pod.status.conditions or ():
+        if one.type in _CONDITIONS:
+            old[one.type] = one
     if not old and not is_going and not memory.resize_pending[0]:
         return others
     kept = tuple([one for one in others if one.type not in _CONDITIONS])

@@ -15,7 +15,7 @@ Container's Access to Resources with AppArmor".
 
 from typing import Any
 
-from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.api.core_v1 import Container, Pod, PodSecurityContext
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.pods.containers import every_container
 from refk8s.core.ports import NodeDescribed
@@ -26,7 +26,11 @@ LOCALHOST = "Localhost"
 
 def _field(pod: Pod, container: Container, name: str) -> Any:
     """A field of the container's security context, or the pod's if the container has none."""
-    for context in (container.security_context, pod.spec.security_context):
+    return _own_or(pod.spec.security_context, container, name)
+
+
+def _own_or(shared: PodSecurityContext | None, container: Container, name: str) -> Any:
+    for context in (container.security_context, shared):
         value = getattr(context, name, None)
         if value is not None:
             return value
@@ -35,7 +39,14 @@ def _field(pod: Pod, container: Container, name: str) -> Any:
 
 def compute_run_as(pod: Pod, container: Container) -> tuple[int | None, int | None]:
     """The requested (user, group); None: the image's own."""
-    return _field(pod, container, "run_as_user"), _field(pod, container, "run_as_group")
+    return run_as(pod.spec.security_context, container)
+
+
+def run_as(
+    shared: PodSecurityContext | None, container: Container
+) -> tuple[int | None, int | None]:
+    """The same, given the security context of the pod."""
+    return _own_or(shared, container, "run_as_user"), _own_or(shared, container, "run_as_group")
 
 
 def compute_user(pod: Pod, container: Container, image_user: str) -> str:

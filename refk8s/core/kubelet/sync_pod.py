@@ -47,6 +47,7 @@ from refk8s.core.kubelet.memory import (
 from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.volumes import plan_volumes
+from refk8s.core.memo import remember
 from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
 from refk8s.core.ports import (
     CREATED,
@@ -88,12 +89,13 @@ def plan_containers(draft: Draft, pod: Pod) -> str:
     """
     if not lifecycle.take_down_dead_sandbox(draft, pod):
         return RUNNING_STAGE
-    alive = any(draft.memory.container(container.name).running for container in pod.spec.containers)
-    wanted = [
-        container
-        for container in pod.spec.containers
-        if is_wanted(pod, container, draft.memory.container(container.name))
-    ]
+    alive, wanted = False, []
+    for container in pod.spec.containers:
+        memory = draft.memory.container(container.name)
+        if memory.running:
+            alive = True
+        elif is_wanted(pod, container, memory):
+            wanted.append(container)
     if not alive and not wanted and not draft.memory.busy:
         return FINISHED  # KUBELET-10, POD-1: with nothing to run, no sandbox and no init container.
     starts, regular, failed = init_starts(draft, pod)
@@ -110,8 +112,9 @@ def plan_containers(draft: Draft, pod: Pod) -> str:
     ready = bring_up(draft, pod) if starts or alive or ephemeral else False
     for container in (*ephemeral, *starts):
         advance(draft, pod, container, ready)
-    for name in sorted(draft.memory.containers):
-        remove_stale(draft, name)
+    for name, memory in sorted(draft.memory.containers.items()):
+        if memory.stale and not memory.removing:
+            remove_stale(draft, name)
     return RUNNING_STAGE
 
 
@@ -150,12 +153,14 @@ def init_starts(draft: Draft, pod: Pod) -> tuple[list[Container], bool, bool]:
     with code 0, a sidecar until it has started. After a regular container was created in this
     sandbox, initialization is complete, and only sidecars are started again.
     """
+    starts: list[Container] = []
+    if not pod.spec.init_containers:
+        return starts, True, False
     over = any(
         in_sandbox(draft, draft.memory.container(container.name))
         for container in pod.spec.containers
     )
-    starts: list[Container] = []
-    for container in pod.spec.init_containers or ():
+    for container in pod.spec.init_containers:
         memory = draft.memory.container(container.name)
         here = memory.current if in_sandbox(draft, memory) else None
         if is_sidecar(container):
@@ -319,9 +324,10 @@ def _duration(seconds: int) -> str:
 
 def is_held_up(draft: Draft) -> bool:
     """Whether a container of the pod is being started: the next one waits (KUBELET-14)."""
-    return any(
-        memory.operation in IMMEDIATE_OPERATIONS for memory in draft.memory.containers.values()
-    )
+    for memory in draft.memory.containers.values():
+        if memory.operation in IMMEDIATE_OPERATIONS:
+            return True
+    return False
 
 
 def forget_image(draft: Draft, name: str, memory: ContainerMemory) -> ContainerMemory:
@@ -344,7 +350,7 @@ def forget_image(draft: Draft, name: str, memory: ContainerMemory) -> ContainerM
 def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     """Pull the image to the node, with a back-off after failures (KUBELET-21)."""
     image = container.image or ""
-    if not _REFERENCE.fullmatch(image):
+    if not _is_reference(image):
         if memory.reason != "InvalidImageName":
             words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
             draft.note("InspectFailed", words, "Warning", container)
@@ -371,6 +377,11 @@ def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
         PullImage(draft.memory.uid, image, container.image_pull_policy or "IfNotPresent")
     )
     draft.set_container(container.name, replace(memory, operation=PULL, image=image))
+
+
+@remember(1024)
+def _is_reference(image: str) -> bool:
+    return _REFERENCE.fullmatch(image) is not None
 
 
 _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"

@@ -21,11 +21,14 @@ from typing import Any
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import (
+    ConfigMap,
+    Container,
     DownwardAPIVolumeFile,
     KeyToPath,
     PersistentVolume,
     PersistentVolumeClaim,
     Pod,
+    PodSecurityContext,
     Volume,
     VolumeProjection,
 )
@@ -42,9 +45,9 @@ from refk8s.core.kubelet.objects import (
     volume_key,
 )
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.security import compute_run_as
+from refk8s.core.kubelet.security import run_as
 from refk8s.core.loop.view import controller_of
-from refk8s.core.pods.containers import every_container
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.volumes import BOUND
 from refk8s.core.ports import WriteVolume
 from refk8s.core.value import Value
@@ -289,7 +292,17 @@ def _projected(draft: Draft, pod: Pod, source: VolumeProjection) -> Files:
 
 def common_user(pod: Pod) -> int:
     """The user of all containers of the pod; -1 if they differ or one has the image's."""
-    found = {compute_run_as(pod, container)[0] for container in every_container(pod.spec)}
+    spec = pod.spec
+    return _common_user(spec.containers, spec.init_containers, spec.security_context)
+
+
+@remember_identical(16)
+def _common_user(
+    containers: tuple[Container, ...],
+    init_containers: tuple[Container, ...] | None,
+    context: PodSecurityContext | None,
+) -> int:
+    found = {run_as(context, container)[0] for container in (*containers, *(init_containers or ()))}
     user = found.pop() if len(found) == 1 else None
     return -1 if user is None else user
 
@@ -302,9 +315,14 @@ def _config_map(
         if optional:
             return {}
         raise BadConfig(f'configmap "{name}" not found')
-    data = {key: text.encode() for key, text in (found.data or {}).items()}
-    data |= {key: b64decode(text) for key, text in (found.binary_data or {}).items()}
-    return _chosen(data, items, optional)
+    return _chosen(_data_of(found), items, optional)
+
+
+@remember_identical(16)
+def _data_of(config_map: ConfigMap) -> dict[str, bytes]:
+    """Its content; every pod of a namespace mounts the one with the cluster's certificate."""
+    data = {key: text.encode() for key, text in (config_map.data or {}).items()}
+    return data | {key: b64decode(text) for key, text in (config_map.binary_data or {}).items()}
 
 
 def _secret(

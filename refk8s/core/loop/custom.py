@@ -59,6 +59,7 @@ def follow_definitions(draft: Draft) -> list[Informer]:
         known = draft.informers.get(prefix)
         if known is None:
             draft.informers = draft.informers.set(prefix, Informer(resource))
+            draft.is_watching = False
             # Other keys do not wait for it (LOOP-1): a list of it may fail for long.
             view = evolve(view, tables=view.tables.set(prefix, Table(synced=True)))
         elif known.resource != resource:

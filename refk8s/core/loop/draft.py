@@ -47,6 +47,7 @@ class Draft:
         self.counter = state.counter
         self.asked = state.asked
         self.names = state.names
+        self.is_watching = state.is_watching
         self.timer_next = state.timer_next
         # in the order of their arrival, which is the order of their numbers
         self.due = (
@@ -85,6 +86,7 @@ class Draft:
             self.counter,
             self.asked,
             self.names,
+            self.is_watching,
         )
 
     # --- keys ---------------------------------------------------------------------------------

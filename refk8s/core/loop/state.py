@@ -72,6 +72,8 @@ class LoopState(Value, frozen=True, eq=False):
     counter: int = 0
     asked: Instant | None = None  # the instant of the last WakeAt
     names: int = 0  # how many names have been generated
+    # every informer watches and has listed: until one ends, no step has to look at them
+    is_watching: bool = False
 
     @property
     def synced(self) -> bool:

@@ -114,7 +114,7 @@ def _set_wake_up(draft: Draft) -> None:
     at = draft.timer_next
     for flight in draft.resends.values():
         at = flight.due if at is None else min(at, flight.due)
-    for informer in draft.informers.values():
+    for informer in () if draft.is_watching else draft.informers.values():
         if informer.phase == informers.RESTING and not informer.is_dormant(draft.view):
             at = informer.due if at is None else min(at, informer.due)
     if at != draft.asked:
@@ -127,7 +127,7 @@ def _set_wake_up(draft: Draft) -> None:
 
 def _reconcile_due(draft: Draft) -> None:
     # LOOP-1
-    if not draft.due or not is_synced(draft.informers, draft.view):
+    if not draft.due or not (draft.is_watching or is_synced(draft.informers, draft.view)):
         return
     while draft.due:  # A plan may make other keys due at once (Plan.enqueue).
         item, _ = draft.due.popitem(last=False)

@@ -7,6 +7,7 @@ persistent map depends on the interpreter's hash seed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from immutables import Map
@@ -38,11 +39,16 @@ def controller_of(obj: Any) -> Any | None:
 
 
 class Index(Value, frozen=True, eq=False):
-    """An index of one resource: `values` returns the values under which an object is found."""
+    """An index of one resource: `values` returns the values under which an object is found.
+
+    `part` returns what of the object the values depend on, besides its namespace and name. While it
+    is equal, they are not computed again: most changes are of a status.
+    """
 
     name: str
     resource: Resource
     values: Callable[[Any], Iterable[str]]
+    part: Callable[[Any], Any] | None = None
 
 
 class Fold(Value, frozen=True, eq=False):
@@ -62,18 +68,22 @@ def _by_namespace(obj: Any) -> tuple[str, ...]:
     return (obj.metadata.namespace or "",)
 
 
+def _nothing(obj: Any) -> None:
+    """The namespace of the object of a key never changes."""
+
+
 def _by_owner(obj: Any) -> list[str]:
     return [reference.uid for reference in obj.metadata.owner_references or ()]
 
 
 def namespace_index(resource: Resource) -> Index:
     """Objects by namespace, under the name "namespace"."""
-    return Index("namespace", resource, _by_namespace)
+    return Index("namespace", resource, _by_namespace, _nothing)
 
 
 def owner_index(resource: Resource) -> Index:
     """Objects by the uid of each of their owners, under the name "owner"."""
-    return Index("owner", resource, _by_owner)
+    return Index("owner", resource, _by_owner, attrgetter("metadata.owner_references"))
 
 
 class Table(Value, frozen=True, eq=False):
@@ -186,7 +196,8 @@ class Viewer:
         own_indexes = self._indexes.get(resource.prefix, {})
         objects = table.objects.mutate()
         indexes = [
-            (index.values, table.indexes[name].mutate()) for name, index in own_indexes.items()
+            (index.values, index.part, table.indexes[name].mutate())
+            for name, index in own_indexes.items()
         ]
         summaries = self._folds.get(
             resource.prefix, self._custom_folds if resource.is_custom else ()
@@ -204,7 +215,13 @@ class Viewer:
                 del objects[key]
             else:
                 objects[key] = new
-            for values, entries in indexes:
+            for values, part, entries in indexes:
+                if old is not None and new is not None and part is not None:
+                    try:
+                        if part(old) == part(new):
+                            continue
+                    except Exception:  # `values` raises it too, and then it is reported
+                        pass
                 before = _entries(values, key, old, reported)
                 after = _entries(values, key, new, problems)
                 if before != after:
@@ -231,7 +248,7 @@ class Viewer:
             Map(
                 zip(
                     own_indexes,
-                    [entries.finish() for _, entries in indexes],
+                    [entries.finish() for _, _, entries in indexes],
                     strict=True,
                 )
             ),

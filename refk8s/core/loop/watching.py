@@ -14,12 +14,15 @@ from refk8s.core.loop.custom import follow_definitions, forget
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.plan import Key
+from refk8s.core.loop.state import is_synced
 from refk8s.core.loop.view import Problems, key_of
 from refk8s.core.machine import Call, Watch
 
 
 def run_informers(draft: Draft) -> None:
     """List or watch each resource whose informer rests and is due."""
+    if draft.is_watching:
+        return
     for prefix in _prefixes(draft):
         informer = draft.informers[prefix]
         if informer.phase != informers.RESTING or informer.due > draft.now:
@@ -34,6 +37,9 @@ def run_informers(draft: Draft) -> None:
             draft.effects.append(Call(id, informer.list_request(draft.loop.user)))
             informer = informer.listing()
         draft.informers = draft.informers.set(prefix, informer)
+    draft.is_watching = all(
+        informer.phase == informers.WATCHING for informer in draft.informers.values()
+    ) and is_synced(draft.informers, draft.view)
 
 
 def _prefixes(draft: Draft) -> Iterable[str]:
@@ -85,6 +91,7 @@ def take_changes(draft: Draft, prefix: str, events: tuple[WatchEvent, ...]) -> N
 
 def end_watch(draft: Draft, prefix: str, id: int, code: int) -> None:
     """A watch has ended: list again after 410, and otherwise watch again after a back-off."""
+    draft.is_watching = False
     del draft.sources[id]
     informer = draft.informers[prefix]
     informer = informer.gone(draft.now) if code == 410 else informer.failed(draft.now)
@@ -121,7 +128,8 @@ def _update_view(
         concerned: list[Key] = []
         for own, old, new in changed:
             try:
-                concerned += tuple(keys(draft.view, old, new))
+                if found := keys(draft.view, old, new):  # most changes concern no key
+                    concerned += tuple(found)
             except Exception as error:  # LOOP-10
                 for name in names:
                     draft.report((name, own), error)

@@ -41,7 +41,7 @@ def every_container(spec: PodSpec) -> tuple[Container, ...]:
 
 def is_init(spec: PodSpec, container: Container) -> bool:
     """Whether the container is one of the pod's init containers, sidecars included."""
-    return container in (spec.init_containers or ())
+    return container in spec.init_containers if spec.init_containers else False
 
 
 def find_container(spec: PodSpec, name: str) -> Container | None:
@@ -52,6 +52,8 @@ def find_container(spec: PodSpec, name: str) -> Container | None:
 
 def ephemeral_containers(spec: PodSpec) -> tuple[Container, ...]:
     """The ephemeral containers as ordinary ones, without their targets."""
+    if not spec.ephemeral_containers:
+        return ()
     return tuple([as_container(one) for one in spec.ephemeral_containers or ()])
 
 

@@ -3,16 +3,17 @@
 Source: Kubernetes documentation, "Pod Quality of Service Classes".
 """
 
-from refk8s.core.api.core_v1 import Pod, ResourceRequirements
+from refk8s.core.api.core_v1 import PodSpec, ResourceRequirements
 from refk8s.core.api.quantity import QuantityError, parse
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import every_container
 
 
-def compute_qos_class(pod: Pod) -> str:
+@remember_identical(16)
+def compute_qos_class(spec: PodSpec) -> str:
     """ADM-6: BestEffort if nothing requests CPU or memory, Guaranteed if every container limits
     both at its request, else Burstable. Pod-level resources count instead of those of the
     containers, even if they are empty."""
-    spec = pod.spec
     if spec.resources is not None:
         return _class_of((spec.resources,))
     return _class_of(tuple([container.resources for container in every_container(spec)]))

@@ -31,6 +31,8 @@ NOTHING: Mapping[str, Mapping[str, str]] = {}
 
 def resizable(spec: PodSpec) -> tuple[Container, ...]:
     """The containers whose resources can change: the regular ones and the sidecars."""
+    if not spec.init_containers:
+        return spec.containers
     sidecars = [one for one in spec.init_containers or () if is_sidecar(one)]
     return (*spec.containers, *sidecars)
 
@@ -53,6 +55,8 @@ def reported(pod: Pod) -> dict[str, ResourceRequirements]:
 
 def changed(one: ResourceRequirements, other: ResourceRequirements) -> tuple[str, ...]:
     """Which of CPU and memory differ, in a request or a limit."""
+    if one is other or one == other:  # before amounts are parsed: nearly always
+        return ()
     return tuple(
         name
         for name in RESIZED
@@ -67,9 +71,10 @@ def _amount(texts: Mapping[str, str] | None, name: str) -> int | None:
 
 def is_desired(spec: PodSpec, allocated: Allocated) -> bool:
     """Whether everything that the spec desires is allocated."""
-    return not any(
-        changed(one.resources, allocated.get(one.name, one.resources)) for one in resizable(spec)
-    )
+    for one in resizable(spec):
+        if changed(one.resources, allocated.get(one.name, one.resources)):
+            return False
+    return True
 
 
 def with_allocated(spec: PodSpec, allocated: Allocated) -> PodSpec:

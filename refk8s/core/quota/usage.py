@@ -76,7 +76,7 @@ def count_name(group: str, plural: str) -> str:
 
 def is_counted(resource: Resource) -> bool:
     """Whether quotas count the objects of the resource."""
-    return resource.namespaced and resource not in (EVENTS, EVENTS_V1)
+    return resource.namespaced and resource.prefix != EVENTS.prefix
 
 
 def concerns(resource: Resource, name: str) -> bool:

@@ -18,6 +18,7 @@ Framework", "Pod Scheduling Readiness".
 """
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from refk8s.core.api.conditions import get_condition
@@ -83,7 +84,7 @@ class Scheduler(Reconciler):
     user = component_user("kube-scheduler")
     folds = (Fold(TRUTH, (PODS, NODES), EMPTY, fold),)
     indexes = (
-        Index("claim", PODS, claims_of),
+        Index("claim", PODS, claims_of, attrgetter("spec.volumes")),
         Index("unclaimed", PERSISTENT_VOLUMES, unclaimed),
     )
     initial_keys = (SCHEDULE,)

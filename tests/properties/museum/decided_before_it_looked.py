@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             turn._reconcile_due,
-            "if not draft.due or not is_synced(draft.informers, draft.view):",
+            "if not draft.due or not (draft.is_watching or is_synced(draft.informers, draft.view)):",
             "if not draft.due:",
         ),
     ),

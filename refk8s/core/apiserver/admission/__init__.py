@@ -180,6 +180,8 @@ def _changed(
 ) -> Any:
     """The object after the policies and then the webhooks. After a change, `rerun` and those that
     ask for it once more (POL-14, HOOK-10)."""
+    if not _ASKED.of(exchange.store):
+        return new
     if not _has_bindings(exchange, resources.MUTATING_ADMISSION_POLICY_BINDINGS):
         return webhooks.mutate(exchange, new, request_of, remake, rerun)
     # imported here: a start without policies loads no expressions
@@ -226,8 +228,19 @@ def _asked(
 
 
 def _is_any(kept: tuple[Sequence[Any], ...]) -> bool:
-    return bool(kept[0])
+    return any(kept)
 
+
+_ASKED: Final[Kept[bool]] = Kept(
+    (
+        resources.VALIDATING_ADMISSION_POLICY_BINDINGS,
+        resources.MUTATING_ADMISSION_POLICY_BINDINGS,
+        *webhooks.RESOURCES,
+    ),
+    _is_any,
+)
+"""Whether there is a policy in force or a webhook at all. A cluster without any, which is the usual
+one, pays this look-up instead of four (0.5 of 3 µs of a write)."""
 
 _BINDINGS: Final[dict[str, Kept[bool]]] = {
     kind.plural: Kept((kind,), _is_any)
@@ -245,6 +258,8 @@ def _has_bindings(exchange: "Exchange", bindings: Resource) -> bool:
 
 def _validated(exchange: "Exchange", request_of: Callable[[], AdmissionRequest]) -> None:
     """Ask the validating policies, and then the validating webhooks (POL-6, HOOK-11)."""
+    if not _ASKED.of(exchange.store):
+        return
     if _has_bindings(exchange, resources.VALIDATING_ADMISSION_POLICY_BINDINGS):
         from refk8s.core.apiserver.admission.policies import validating
 

@@ -35,10 +35,10 @@ class Kept(Generic[T]):
 
     def of(self, store: Reader) -> T:
         """The compiled objects of this state of the store. O(1) unless one of them has changed."""
-        if type(store) is Shown:
-            store = store.stored
         if store is self._store and store.revision == self._revision:
             return self._compiled
+        if type(store) is Shown:
+            return self.of(store.stored)
         seen = tuple([store.prefix_revision(prefix) for prefix in self._prefixes])
         if not any(seen):  # there has never been one
             self._objects, self._compiled = tuple([() for _ in seen]), self._empty

@@ -6,15 +6,18 @@ Source: Kubernetes documentation, "Managing Service Accounts" (bound service acc
 Left out: mirror pods; `secrets` of a service account that restrict the mounts of its pods.
 """
 
+from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
+from refk8s.core.api.codec import encode
 from refk8s.core.api.core_v1 import (
     Container,
     Pod,
     PodCondition,
+    PodSpec,
     PodStatus,
     ServiceAccount,
     Toleration,
@@ -22,11 +25,13 @@ from refk8s.core.api.core_v1 import (
     VolumeMount,
 )
 from refk8s.core.api.request import Request
+from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission import label_keys, priority, runtime_class
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_source import TOKEN_SOURCE
-from refk8s.core.context import Context, timestamp
+from refk8s.core.context import SUFFIX_LENGTH, Context, format_suffix, timestamp
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import every_container
 from refk8s.core.pods.qos import compute_qos_class
 from refk8s.core.pods.references import MIRROR_ANNOTATION, references
@@ -49,16 +54,14 @@ _DEFAULT_ACCOUNT = ServiceAccount()
 
 
 def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """All values that a new pod gets, in one copy of its spec: copying the spec for each would cost
-    more than computing them."""
+    """All values that a new pod gets. Pods of one template get the same spec."""
     if old is not None:
         return new
-    changed = service_account(request, new, store, context)
-    changed.update(default_tolerations(new))
-    changed.update(priority.of_new(new, store))
-    if new.spec.affinity is not None or new.spec.topology_spread_constraints:
-        changed.update(label_keys.merged(new))
-    pod = replace(new, spec=replace(new.spec, **changed))
+    account = _account_of(request, new, store)
+    spec = _completed(new.spec, account, priority.class_of_new(new, store))
+    if spec.affinity is not None or spec.topology_spread_constraints:
+        spec = replace(spec, **label_keys.merged(new))
+    pod = replace(new, spec=spec)
     if pod.spec.runtime_class_name is not None:
         pod = replace(pod, spec=replace(pod.spec, **runtime_class.of_new(pod, store)))
     if pod.spec.node_name and (places := topology_labels(pod.spec.node_name, store)):
@@ -68,8 +71,22 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     # ADM-6
     return replace(
         pod,
-        status=PodStatus(phase="Pending", qos_class=compute_qos_class(pod), conditions=conditions),
+        status=PodStatus(
+            phase="Pending", qos_class=compute_qos_class(pod.spec), conditions=conditions
+        ),
     )
+
+
+@remember_identical(16)
+def _completed(
+    spec: PodSpec, account: ServiceAccount | None, priority_class: PriorityClass | None
+) -> PodSpec:
+    """The spec with its account (None: of a mirror pod), tolerations and priority, in one copy:
+    copying the spec for each would cost more than computing them."""
+    changed: dict[str, Any] = {} if account is None else service_account(spec, account)
+    changed.update(default_tolerations(spec))
+    changed.update(priority.of_new(spec, priority_class))
+    return replace(spec, **changed)
 
 
 def topology_labels(node_name: str, store: Reader) -> dict[str, str]:
@@ -96,14 +113,13 @@ def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: 
     because older clients drop fields that they do not know (ADM-5, ADM-7)."""
     if old is None or new.spec is old.spec:
         return new
-    changed = default_tolerations(new)
+    changed = default_tolerations(new.spec)
     changed.update(priority.of_changed(new, old))
     return replace(new, spec=replace(new.spec, **changed)) if changed else new
 
 
-def service_account(request: Request, pod: Pod, store: Reader, context: Context) -> dict[str, Any]:
-    """ADM-3: a pod without a service account gets `default`, and a volume with the token of its
-    account (ADM-4).
+def _account_of(request: Request, pod: Pod, store: Reader) -> ServiceAccount | None:
+    """ADM-3: the account of a new pod; `default`, if it names none. None for a mirror pod.
 
     An account that does not exist is rejected with 403, except `default`. Upstream waits up to 1.5
     s for the controller that creates it in every new namespace. A pure function cannot wait, so it
@@ -111,15 +127,20 @@ def service_account(request: Request, pod: Pod, store: Reader, context: Context)
     """
     if pod.metadata.annotations and MIRROR_ANNOTATION in pod.metadata.annotations:
         _check_mirror_pod(pod)
-        return {}
-    spec = pod.spec
-    name = spec.service_account_name or "default"
+        return None
+    name = pod.spec.service_account_name or "default"
     namespace = pod.metadata.namespace or request.namespace
     record = store.get(resources.SERVICE_ACCOUNTS.key(namespace, name))
     if record is None and name != "default":
         why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
         raise ApiError(status.forbidden(resources.PODS, pod.metadata.name or "", why))
     account: ServiceAccount = _DEFAULT_ACCOUNT if record is None else record.value
+    return account
+
+
+def service_account(spec: PodSpec, account: ServiceAccount) -> dict[str, Any]:
+    """ADM-3: the name of the account, and a volume with its token (ADM-4)."""
+    name = spec.service_account_name or "default"
     changed: dict[str, Any] = {"service_account_name": name, "service_account": name}
     if not spec.image_pull_secrets and account.image_pull_secrets:
         changed["image_pull_secrets"] = account.image_pull_secrets
@@ -127,7 +148,7 @@ def service_account(request: Request, pod: Pod, store: Reader, context: Context)
     if automount is None:
         automount = account.automount_service_account_token
     if automount is not False:
-        changed.update(_mount_token(pod, context))
+        changed.update(_mount_token(spec))
     return changed
 
 
@@ -150,14 +171,15 @@ def _check_mirror_pod(pod: Pod) -> None:
     raise ApiError(status.forbidden(resources.PODS, pod.metadata.name or "", why))
 
 
-def _mount_token(pod: Pod, context: Context) -> dict[str, Any]:
+def _mount_token(spec: PodSpec) -> dict[str, Any]:
     """ADM-4: the volume is mounted in every container without another mount at the token's path,
-    and added if one mounts it."""
-    spec = pod.spec
+    and added if one mounts it. Its name follows from the spec, so that pods of one template have
+    equal specs (D-180): what follows from a spec is computed once for all of them."""
     present = next(
         (volume.name for volume in spec.volumes or () if volume.name.startswith(TOKEN_VOLUME)), ""
     )
-    name = present or TOKEN_VOLUME + context.suffix()
+    suffix = format_suffix(blake2b(encode(spec), digest_size=SUFFIX_LENGTH).digest())
+    name = present or TOKEN_VOLUME + suffix
     mount = VolumeMount(name=name, read_only=True, mount_path=TOKEN_PATH)
     everyone = every_container(spec)
     if not everyone or all(_is_mounted(container) for container in everyone):
@@ -187,10 +209,10 @@ def _mounted(container: Container, mount: VolumeMount) -> Container:
     )
 
 
-def default_tolerations(pod: Pod) -> dict[str, Any]:
+def default_tolerations(spec: PodSpec) -> dict[str, Any]:
     """ADM-5: a pod tolerates a node that is not ready or unreachable for 300 seconds, unless it has
     a toleration for that."""
-    tolerations = pod.spec.tolerations
+    tolerations = spec.tolerations
     if not tolerations:
         return {"tolerations": _BOTH}
     added = tuple(

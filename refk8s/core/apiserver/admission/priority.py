@@ -3,22 +3,24 @@
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from refk8s.core.api import resources, status
-from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.core_v1 import Pod, PodSpec
 from refk8s.core.api.request import Request
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 
 PREEMPTS = "PreemptLowerPriority"
 
 
-def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
-    """ADM-7: value and preemption policy of the named class, else of the default class, else 0.
-    Raises ApiError 403 if the pod has other values."""
+def class_of_new(pod: Pod, store: Reader) -> PriorityClass | None:
+    """ADM-7: the class that the pod names, else the default class, if there is one. Raises ApiError
+    403 if the pod has other values than its class."""
     spec = pod.spec
     name = spec.priority_class_name
     if name:
@@ -28,9 +30,9 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
         found: PriorityClass | None = record.value
     else:
         found = default_class(store)
-    value, policy = (
-        (0, PREEMPTS) if found is None else (found.value or 0, found.preemption_policy or PREEMPTS)
-    )
+    if spec.priority is None and spec.preemption_policy is None:
+        return found
+    value, policy = _value_and_policy(found)
     computed = "must not be provided in pod spec; priority admission controller computed"
     if spec.priority is not None and spec.priority != value:
         raise _forbidden(
@@ -40,8 +42,20 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
     if spec.preemption_policy is not None and spec.preemption_policy != policy:
         words = f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed} {policy} from the given PriorityClass name"
         raise _forbidden(pod, words)
+    return found
+
+
+def _value_and_policy(found: PriorityClass | None) -> tuple[int, str]:
+    if found is None:
+        return 0, PREEMPTS
+    return found.value or 0, found.preemption_policy or PREEMPTS
+
+
+def of_new(spec: PodSpec, found: PriorityClass | None) -> dict[str, Any]:
+    """ADM-7: value and preemption policy of this class; 0 without one."""
+    value, policy = _value_and_policy(found)
     changed: dict[str, Any] = {"priority": value, "preemption_policy": policy}
-    if found is not None and not name:
+    if found is not None and not spec.priority_class_name:
         changed["priority_class_name"] = found.metadata.name
     return changed
 
@@ -62,15 +76,21 @@ def _forbidden(pod: Pod, why: str) -> ApiError:
 
 def default_class(store: Reader) -> PriorityClass | None:
     """The class of pods that name none. Of several defaults (upstream can have them after a race)
-    it is the one with the lowest value. O(classes)."""
+    it is the one with the lowest value. O(classes) after a change of a class."""
+    return _DEFAULT.of(store)
+
+
+def _find_default(kept: tuple[Sequence[PriorityClass], ...]) -> PriorityClass | None:
     found: PriorityClass | None = None
-    for record in store.list(resources.PRIORITY_CLASSES.prefix).records:
-        candidate: PriorityClass = record.value
+    for candidate in kept[0]:
         if candidate.global_default and (
             found is None or (candidate.value or 0) < (found.value or 0)
         ):
             found = candidate
     return found
+
+
+_DEFAULT: Final[Kept[PriorityClass | None]] = Kept((resources.PRIORITY_CLASSES,), _find_default)
 
 
 def admit_class(

@@ -26,7 +26,7 @@ from refk8s.core.apiserver.apply.field_set import (
     key_element,
 )
 from refk8s.core.apiserver.apply.types import Type, record_type
-from refk8s.core.memo import remember_within
+from refk8s.core.memo import remember_identical, remember_within
 
 PARTS_BYTES_MAX = 16 * 1024 * 1024
 """The bytes of the parts of new objects whose fields are kept."""
@@ -181,10 +181,16 @@ def _shape_of(new: Any) -> tuple[int, Any]:
             parts.append(tuple(after))
             size += sum(map(len, after))
         else:
-            text = encode(after)
+            text = _text_of_spec(after) if field.wire == "spec" else encode(after)
             parts.append(text)
             size += len(text)
     return size, tuple(parts)
+
+
+@remember_identical(16)
+def _text_of_spec(spec: Any) -> bytes:
+    """The JSON of a spec. New pods of one template have the same spec."""
+    return encode(spec)
 
 
 _COMPOSED = (msgspec.Struct, tuple)

@@ -26,7 +26,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.apiserver.defaults.container import default_env, default_lifecycle, default_probe
 from refk8s.core.apiserver.defaults.resources import default_requirements, default_resource_list
 from refk8s.core.apiserver.defaults.volume import default_volume
-from refk8s.core.memo import remember
+from refk8s.core.memo import remember, remember_identical
 
 C = TypeVar("C", Container, EphemeralContainer)
 
@@ -36,16 +36,21 @@ NO_SECURITY_CONTEXT = PodSecurityContext()
 
 def default_pod(pod: Pod) -> Pod:
     """A pod: the defaults of its spec (DEF-3 to DEF-5), and those of pods only (DEF-6)."""
-    spec = default_pod_spec(pod.spec)
+    spec = _default_spec(pod.spec)
+    return pod if spec is pod.spec else replace(pod, spec=spec)
+
+
+@remember_identical(16)
+def _default_spec(spec: PodSpec) -> PodSpec:
+    """The spec of a pod. Pods of one template get the same object."""
+    spec = default_pod_spec(spec)
     changed: dict[str, Any] = {}
     defaulter = _on_host if spec.host_network else _requests_from_limits
     _change_each(changed, spec, "containers", defaulter)
     _change_each(changed, spec, "init_containers", defaulter)
     if spec.enable_service_links is None:
         changed["enable_service_links"] = True
-    if changed:
-        spec = replace(spec, **changed)
-    return pod if spec is pod.spec else replace(pod, spec=spec)
+    return replace(spec, **changed) if changed else spec
 
 
 def default_pod_template(template: PodTemplate) -> PodTemplate:

@@ -28,7 +28,7 @@ def validate_resize(new: Pod, old: Pod) -> Causes:
         return [forbidden("", "static pods cannot be resized")]
     if old.spec.os is not None and old.spec.os.name == "windows":
         return [forbidden("", "windows pods cannot be resized")]
-    if old.status.qos_class != compute_qos_class(new):
+    if old.status.qos_class != compute_qos_class(new.spec):
         words = "Pod QOS Class may not change as a result of resizing"
         causes.append(invalid("spec", old.status.qos_class or "", words))
     if not _can_be_resized(old):

@@ -23,6 +23,7 @@ from refk8s.core.api.status import show
 from refk8s.core.apiserver.validation.names import dns_label, label_value, parse_ip
 from refk8s.core.apiserver.validation.resources import amount
 from refk8s.core.apiserver.validation.windows import containers_of
+from refk8s.core.memo import remember_identical
 
 NODE_LABELS = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
@@ -67,7 +68,18 @@ def of_pod(new: Pod, old: Pod | None) -> list[str]:
     if old is None and (words := dns_label(new.metadata.name or "")):
         why = "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended"
         warnings.append(f"metadata.name: {why}: {go_list(words)}")
-    return warnings + of_spec(new.spec, new.metadata, "")
+    if new.metadata.annotations:
+        return warnings + of_spec(new.spec, new.metadata, "")
+    return warnings + _of_plain_spec(new.spec)
+
+
+@remember_identical(16)
+def _of_plain_spec(spec: PodSpec) -> list[str]:
+    """The warnings about the spec of a pod without annotations."""
+    return of_spec(spec, _NO_METADATA, "")
+
+
+_NO_METADATA = ObjectMeta()
 
 
 def go_list(words: Iterable[str]) -> str:
