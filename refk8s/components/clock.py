@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 from refk8s.core.context import Instant
 
@@ -23,12 +24,9 @@ class SystemChance:
         return self._pool[start : self._position]
 
 
-def _since_boot() -> int:
-    """Nanoseconds since the machine was started, also while it was suspended."""
-    return time.clock_gettime_ns(_CLOCK)
-
-
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_since_boot: Callable[[], int] = partial(time.clock_gettime_ns, _CLOCK)
+"""Nanoseconds since the machine was started, also while it was suspended."""
 
 
 class Clock:

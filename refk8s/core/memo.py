@@ -42,7 +42,8 @@ def remember_identical(maxsize: int) -> Callable[[F], F]:
     the last `maxsize` arguments, so they are few.
 
     Pods of one template share the parts of their specs, and so what follows from a part is computed
-    once. A hit takes 0.2 µs, whatever the size of the values; a hash of a pod spec takes 20 µs.
+    once. A hit takes the same time for a value of any size: a thirtieth of that for the JSON of a
+    small pod spec.
     """
 
     def decorate(function: F) -> F:

@@ -61,7 +61,7 @@ class FakeRuntime:
             self._ends.pop(id, None)
 
     def _notice(self) -> None:
-        for id in tuple(self._ends):
+        for id in tuple(self._ends) if self._ends else ():
             fake = self.world.containers.get(id)
             if fake is None or fake.status.state != RUNNING:
                 for future in self._ends.pop(id):

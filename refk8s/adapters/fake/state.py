@@ -36,7 +36,7 @@ MESSAGE_BYTES_MAX = 4096
 LOG_LINES_MAX, LOG_BYTES_MAX, LOG_BYTES_KEPT = 80, 2048, 1 << 16
 
 
-class Fake(Struct, frozen=True):
+class Fake(Struct, frozen=True, gc=False):
     """One simulated container: its status, its configuration, and its future course."""
 
     status: ContainerStatus
@@ -51,7 +51,7 @@ class Fake(Struct, frozen=True):
     starts_at: Instant = 0  # of a container that starts slowly: when it runs
 
 
-class Pod(Struct, frozen=True):
+class Pod(Struct, frozen=True, gc=False):
     """One pod on the node."""
 
     sandboxes: tuple[SandboxStatus, ...] = ()

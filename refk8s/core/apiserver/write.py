@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
-from refk8s.core.api.codec import DecodeError, decode_tolerant, encode, to_tree
+from refk8s.core.api.codec import DecodeError, decode_tree, encode, to_tree
 from refk8s.core.api.integer import parse_uint64
 from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.request import Patch, Request, Response
@@ -219,7 +219,8 @@ def patched(
         if record is None:
             made, unknown = objects.decoded(resource, tree)
         else:
-            made, unknown = decode_tolerant(record, tree)
+            decoded = decode_tree(record, tree)
+            made, unknown = decoded.object, decoded.warnings
     except DecodeError as error:
         raise ApiError(_unpatchable(tree, str(error))) from None
     if unknown and validation == "Strict":
@@ -231,10 +232,17 @@ def _without_managers(current: Any, change: Patch) -> Any:
     """The object without managedFields, unless the patch names them: they are as long as the rest
     of it, and the API server adds them again (APPLY-12)."""
     document = change.document
-    text = document if isinstance(document, bytes) else encode(document)
-    if b"managedFields" in text or b"\\u" in text or current.metadata.managed_fields is None:
+    if current.metadata.managed_fields is None:
         return current
+    # a heartbeat names no metadata
+    if not (type(document) is dict and document.keys() <= _NOT_METADATA):
+        text = document if isinstance(document, bytes) else encode(document)
+        if b"managedFields" in text or b"\\u" in text:
+            return current
     return replace(current, metadata=replace(current.metadata, managed_fields=None))
+
+
+_NOT_METADATA = frozenset(["spec", "status"])
 
 
 def _unpatchable(tree: Any, detail: str) -> Any:

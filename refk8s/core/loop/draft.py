@@ -42,7 +42,7 @@ class Draft:
         self.now = now
         self.view = state.view
         self.informers = state.informers
-        self.memories = state.memories
+        self.memories: dict[str, Any] = {}  # those that have changed in this step
         self.recorder = state.recorder
         self.counter = state.counter
         self.asked = state.asked
@@ -69,7 +69,7 @@ class Draft:
         return LoopState(
             self.view,
             self.informers,
-            self.memories,
+            self.before.memories.update(self.memories) if self.memories else self.before.memories,
             self.before.seed,
             Map(self.due) if self.due else _NONE_DUE,
             self.busy.finish(),
@@ -132,7 +132,12 @@ class Draft:
 
     def memory_of(self, reconciler: Reconciler) -> Any:
         """The reconciler's memory."""
-        return self.memories[self.loop.memory_names[reconciler.name]]
+        name = self.loop.memory_names[reconciler.name]
+        return self.memories[name] if name in self.memories else self.before.memories[name]
+
+    def set_memory(self, name: str, memory: Any) -> None:
+        """Replace the memory of this name."""
+        self.memories[name] = memory
 
     def pass_result(
         self, item: Item, handler: Callable[..., tuple[Any, Iterable[Key]]], *result: Any
@@ -146,7 +151,7 @@ class Draft:
             self.report(item, error)
             self.end_plan(item, None, failed=True)
             return
-        self.memories = self.memories.set(self.loop.memory_names[reconciler.name], memory)
+        self.set_memory(self.loop.memory_names[reconciler.name], memory)
         for key in keys:
             self.make_due((reconciler.name, key))
 

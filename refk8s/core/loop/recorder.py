@@ -5,6 +5,7 @@ Best effort: an Event is written in the background, and a lost one is not sent a
 Kubernetes documentation, "Event" (events.k8s.io and core), API conventions, "Events".
 """
 
+from functools import lru_cache
 from typing import Any
 
 from immutables import Map
@@ -52,12 +53,14 @@ def record(
     about = metadata.uid or metadata.name or ""
     key = (note.regarding.kind, about, note.field_path, note.type, note.reason, note.message)
     known = recorder.seen.get(key)
-    bucket = recorder.buckets.get(about, _Bucket(BURST_MAX, now))
-    gained = (now - bucket.since) // REFILL
-    tokens = min(BURST_MAX, bucket.tokens + gained)
-    if tokens <= 0:
-        return recorder, None
-    since = now if tokens == BURST_MAX else bucket.since + gained * REFILL
+    bucket = recorder.buckets.get(about)
+    tokens, since = BURST_MAX, now
+    if bucket is not None:
+        gained = (now - bucket.since) // REFILL
+        tokens = min(BURST_MAX, bucket.tokens + gained)
+        if tokens <= 0:
+            return recorder, None
+        since = now if tokens == BURST_MAX else bucket.since + gained * REFILL
     # A discarded entry only costs a second Event object with its own count.
     if len(recorder.seen) >= REMEMBERED_MAX:
         recorder = Recorder(recorder.number)
@@ -105,7 +108,7 @@ def record(
             message=note.message,
             type=note.type,
             reporting_component=component,
-            source=EventSource(component=component, host=host or None),
+            source=_source(component, host),
             first_timestamp=at,
             last_timestamp=at,
             count=1,
@@ -119,6 +122,11 @@ def record(
         user=user,
         because="so that people can see what happened",
     )
+
+
+@lru_cache(maxsize=256)
+def _source(component: str, host: str) -> EventSource:
+    return EventSource(component=component, host=host or None)
 
 
 def _reference(obj: Any, field_path: str) -> ObjectReference:

@@ -152,7 +152,7 @@ def _decide(draft: Draft, item: Item) -> None:
         draft.end_plan(item, failure, failed=True)
         return
     if plan.memory is not UNCHANGED:
-        draft.memories = draft.memories.set(draft.loop.memory_names[name], plan.memory)
+        draft.set_memory(draft.loop.memory_names[name], plan.memory)
     if plan.wake_at is not None or item in draft.timers:
         draft.set_timer(item, plan.wake_at)
     if waves or last or plan.rules is not None:

@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from immutables import Map
-from msgspec.structs import replace
 
 from refk8s.core.api.resources import Resource
 from refk8s.core.loop.plan import Key
@@ -255,10 +254,8 @@ class Viewer:
             max(revision, table.revision),
             synced or table.synced,
         )
-        view = replace(view, tables=view.tables.set(resource.prefix, following), left_out=left_out)
-        if folds:
-            view = replace(view, folds=view.folds.update(folds))
-        return view, changed
+        tables = view.tables.set(resource.prefix, following)
+        return View(tables, view.folds.update(folds) if folds else view.folds, left_out), changed
 
 
 def _entries(

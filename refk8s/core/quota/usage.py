@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from refk8s.core.api import quantity
-from refk8s.core.api.core_v1 import PersistentVolumeClaim, Pod, Service
+from refk8s.core.api.core_v1 import PersistentVolumeClaim, Pod, PodSpec, Service
 from refk8s.core.api.quantity import ZERO, Amount
 from refk8s.core.api.resources import (
     ALL,
@@ -30,6 +30,7 @@ from refk8s.core.api.resources import (
     Resource,
 )
 from refk8s.core.context import SECOND, Instant, parse_timestamp
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import is_sidecar
 from refk8s.core.pods.resize import limits_in_use, requests_in_use
 from refk8s.core.pods.resources import is_native
@@ -135,8 +136,18 @@ def pod_usage(pod: Pod) -> Usage:
     if is_finished(pod):
         return found
     found["pods"] = ONE
-    found.update(named(pod_requests(pod), pod_limits(pod)))
+    if (pod.metadata.generation or 0) > 1:  # it may have been resized (RESIZE-6)
+        found.update(named(pod_requests(pod), pod_limits(pod)))
+    else:
+        found.update(_requested_by(pod.spec))
     return found
+
+
+@remember_identical(16)
+def _requested_by(spec: PodSpec) -> Usage:
+    """What pods with this spec request; new pods of one template have one spec."""
+    pod = Pod(spec=spec)
+    return named(pod_requests(pod), pod_limits(pod))
 
 
 def expires_at(pod: Pod) -> Instant | None:

@@ -7,12 +7,14 @@ Source: Kubernetes documentation, "Resource Management for Pods and Containers" 
 resource requests are scheduled). Left out: dynamic resource claims; volumes.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
 from refk8s.core.api.core_v1 import (
     Affinity,
+    Container,
     ContainerPort,
     NodeSelectorTerm,
     Pod,
@@ -22,11 +24,11 @@ from refk8s.core.api.core_v1 import (
     Toleration,
     TopologySpreadConstraint,
 )
-from refk8s.core.memo import remember_within
+from refk8s.core.memo import remember_identical, remember_within
 from refk8s.core.pods.containers import is_sidecar
 from refk8s.core.pods.host_ports import HostPort, host_ports
 from refk8s.core.pods.node_affinity import NAME_FIELD, preferred_terms, required_terms
-from refk8s.core.pods.resize import requests_in_use
+from refk8s.core.pods.resize import NOTHING, requests_in_use
 from refk8s.core.pods.resources import (
     CPU,
     EPHEMERAL_STORAGE,
@@ -108,25 +110,55 @@ _Parts = tuple[
 
 
 def needs_of(pod: Pod) -> Needs:
-    """The needs of this pod. O(size of the spec) if they are cached."""
+    """The needs of this pod. O(size of the spec) if they are cached, and O(1) for pods of one
+    template, bound or not."""
     spec = pod.spec
     used = requests_in_use(pod)  # RESIZE-6
+    parts = (
+        spec.node_selector,
+        spec.affinity,
+        spec.tolerations,
+        spec.topology_spread_constraints,
+        spec.overhead,
+        spec.resources,
+        spec.containers,
+        spec.init_containers,
+    )
+    return _needs(used, *parts) if used else _needs_of_parts(*parts)
+
+
+@remember_identical(32)
+def _needs_of_parts(*parts: Any) -> Needs:
+    return _needs(NOTHING, *parts)
+
+
+def _needs(
+    used: Mapping[str, Mapping[str, str]],
+    node_selector: dict[str, str] | None,
+    affinity: Affinity | None,
+    tolerations: tuple[Toleration, ...] | None,
+    constraints: tuple[TopologySpreadConstraint, ...] | None,
+    overhead: Requested,
+    resources: ResourceRequirements | None,
+    containers: tuple[Container, ...],
+    init_containers: tuple[Container, ...] | None,
+) -> Needs:
     return _parse(
         _PARTS.encode(
             (
-                spec.node_selector,
-                spec.affinity,
-                spec.tolerations,
-                spec.topology_spread_constraints,
-                spec.overhead,
-                _requests(spec.resources),
+                node_selector,
+                affinity,
+                tolerations,
+                constraints,
+                overhead,
+                _requests(resources),
                 [
                     (used.get(c.name) or _requests(c.resources), c.ports, c.image, c.restart_policy)
-                    for c in spec.containers
+                    for c in containers
                 ],
                 [
                     (used.get(c.name) or _requests(c.resources), c.ports, c.image, c.restart_policy)
-                    for c in spec.init_containers or ()
+                    for c in init_containers or ()
                 ],
             )
         )

@@ -262,14 +262,18 @@ def _compare_values(type_: Type, old: Any, new: Any, below: _Below) -> bool:
         return True
     if type(new) is not tuple or not type_.keys or not (old and new):
         return False
-    before, after = _by_key(type_, old), _by_key(type_, new)
-    if before is None or after is None or not type_.item or type_.item.is_atomic_map:
+    if not type_.item or type_.item.is_atomic_map:
+        return False
+    keys = _keys(_class_of(new[0]), type_)
+    before, after = _by_key(keys, old), _by_key(keys, new)
+    if before is None or after is None:
         return False
     added, _, removed = below
-    for element, item in after.items():
-        there = before.get(element)
+    for key, item in after.items():
+        there = before.get(key)
         if there is item or there == item:
             continue
+        element = _element_of(keys, key)
         if there is None:
             added[element] = _every_path(type_.item, item)
             continue
@@ -278,31 +282,43 @@ def _compare_values(type_: Type, old: Any, new: Any, below: _Below) -> bool:
         for outer, one in zip(below, inner, strict=True):
             if one:
                 outer[element] = one
-    for element, there in before.items():
-        if element not in after:
-            removed[element] = _every_path(type_.item, there)
+    for key, there in before.items():
+        if key not in after:
+            removed[_element_of(keys, key)] = _every_path(type_.item, there)
     return True
 
 
-def _by_key(type_: Type, items: Any) -> dict[str, Any] | None:
-    """The items by their element; None if two have the same, or one has none."""
-    keys = _keys(_class_of(items[0]), type_)
-    found = {}
-    for item in items:
-        if len(keys) == 1:
-            value = getattr(item, keys[0][0])
+_Keys = tuple[tuple[str, str, Any], ...]
+
+
+def _by_key(keys: _Keys, items: Any) -> dict[Any, Any] | None:
+    """The items by their key, or by the tuple of their keys; None if two have the same, or one has
+    none."""
+    found: dict[Any, Any] = {}
+    if len(keys) == 1:
+        attribute = keys[0][0]
+        for item in items:
+            value = getattr(item, attribute)
             if type(value) is not str:
                 return None
-            found[_element_of_text(keys[0][1], value)] = item
-            continue
-        values = {}
-        for attribute, wire, default in keys:
-            value = getattr(item, attribute)
-            values[wire] = default if value is None else value
-        if None in values.values():
-            return None
-        found[key_element(values)] = item
+            found[value] = item
+    else:
+        for item in items:
+            values = []
+            for attribute, _, default in keys:
+                value = getattr(item, attribute)
+                values.append(default if value is None else value)
+            if None in values:
+                return None
+            found[tuple(values)] = item
     return found if len(found) == len(items) else None
+
+
+def _element_of(keys: _Keys, key: Any) -> str:
+    """The element of the item with this key."""
+    if len(keys) == 1:
+        return _element_of_text(keys[0][1], key)
+    return key_element({wire: value for (_, wire, _), value in zip(keys, key, strict=True)})
 
 
 @lru_cache(maxsize=4096)
@@ -319,15 +335,18 @@ def _compare_trees(field: _Field, old: Any, new: Any, below: _Below) -> None:
 
 def _every_path(type_: Type, value: Any) -> FieldSet:
     """As `every_path`, for a value of a record."""
-    if isinstance(value, _PLAIN) or _is_atomic(type_):
+    if type(value) is str or isinstance(value, _PLAIN) or _is_atomic(type_):
         return MEMBER
     if isinstance(value, msgspec.Struct):
         return _record_path(value)
     if type(value) is tuple and value and isinstance(value[0], msgspec.Struct) and type_.keys:
-        items = _by_key(type_, value)
+        keys = _keys(_class_of(value[0]), type_)
+        items = _by_key(keys, value)
         if items is not None and type_.item is not None:
-            found = {element: _every_path(type_.item, item) for element, item in items.items()}
-            return {SELF: MEMBER, **found}
+            found: FieldSet = {SELF: MEMBER}
+            for key, item in items.items():
+                found[_element_of(keys, key)] = _every_path(type_.item, item)
+            return found
     return every_path(type_, tree_of(value))
 
 
