@@ -29,7 +29,7 @@ from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.fair_queues import FairQueues
 from refk8s.components.kept_lists import KeptLists
 from refk8s.components.watch_stream import Fanout, WatchStream
-from refk8s.components.websocket import refusing
+from refk8s.components.websocket import refusing, take_token
 from refk8s.core.api import status
 from refk8s.core.api.request import Response
 from refk8s.core.api.status import ApiError
@@ -169,6 +169,8 @@ class Front:
             impersonation = (
                 _impersonation(scope["headers"]) if "impersonate-" in " ".join(headers) else ()
             )
+            if "upgrade" in headers or scope["type"] == "websocket":
+                headers = _with_offered_token(scope, headers)
             wire = WireRequest(method, path, query, headers, impersonation=impersonation)
             user = await self._enter(wire, connection)
             if self.auditor is not None:
@@ -491,6 +493,16 @@ def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, s
             if name.startswith(b"impersonate-")
         ]
     )
+
+
+def _with_offered_token(scope: Scope, headers: dict[str, str]) -> dict[str, str]:
+    """The headers of a request for another protocol. A token among the subprotocols of a WebSocket
+    is its credentials if it has no others, and is not passed on (HTTP-27)."""
+    token = take_token(scope)
+    if token is None:
+        return headers
+    kept = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return {"authorization": f"Bearer {token}", **kept}
 
 
 def _raise(error: Exception) -> Any:

@@ -4,11 +4,14 @@ If it is rejected, the answer is an HTTP response. The library is imported with 
 request, since most runs have none.
 """
 
+import base64
 import logging
 import re
 from typing import Any
 
 from refk8s.components.asgi import Send
+from refk8s.core.api import status
+from refk8s.core.api.status import ApiError
 
 _SILENT = logging.getLogger("refk8s.websocket")
 _SILENT.setLevel(logging.CRITICAL)
@@ -17,6 +20,9 @@ _SILENT.setLevel(logging.CRITICAL)
 # the header.
 OFFERED = b"x-offered-protocol"
 _OFFER = re.compile(rb"(\r\n)sec-websocket-protocol:", re.IGNORECASE)
+
+_NAMES = (b"sec-websocket-protocol", OFFERED)
+_BEARER = "base64url.bearer.authorization.k8s.io."
 
 _AS_REFUSAL = {
     "http.response.start": "websocket.http.response.start",
@@ -46,6 +52,39 @@ def offered_protocols(scope: dict[str, Any]) -> tuple[str, ...]:
     """The subprotocols that a client offers for its WebSocket."""
     values = [value.decode("latin-1") for name, value in scope["headers"] if name == OFFERED]
     return tuple([protocol.strip() for value in values for protocol in value.split(",")])
+
+
+def take_token(scope: dict[str, Any]) -> str | None:
+    """Remove the bearer token from the subprotocols that the client offers, and return it; None if
+    there is none (HTTP-27).
+
+    Raises ApiError 401 for two tokens, for one that is malformed, and if no other protocol is
+    offered, which the server could accept.
+    """
+    kept, tokens, others = [], [], 0
+    for name, value in scope["headers"]:
+        if name not in _NAMES:
+            kept.append((name, value))
+            continue
+        offered = [protocol.strip() for protocol in value.decode("latin-1").split(",")]
+        rest = [protocol for protocol in offered if not protocol.startswith(_BEARER)]
+        tokens += [one.removeprefix(_BEARER) for one in offered if one.startswith(_BEARER)]
+        others += len(rest)
+        if rest:
+            kept.append((name, ", ".join(rest).encode("latin-1")))
+    if not tokens:
+        return None
+    scope["headers"] = kept
+    if len(tokens) > 1 or not others or "=" in tokens[0]:
+        raise ApiError(status.unauthorized())
+    padded = tokens[0] + "=" * (-len(tokens[0]) % 4)
+    try:
+        token = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise ApiError(status.unauthorized()) from None
+    if not token:
+        raise ApiError(status.unauthorized())
+    return token
 
 
 def refusing(send: Send) -> Send:

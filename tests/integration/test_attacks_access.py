@@ -268,6 +268,53 @@ def test_api_16_a_token_that_was_changed_is_nobodys(cluster: Attacked) -> None:
         assert cluster.as_token(token, "GET", f"{HOME}/configmaps/a")[0] == 401, token
 
 
+def protocol_of(token: str) -> str:
+    text = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+    return f"base64url.bearer.authorization.k8s.io.{text}"
+
+
+def test_http_27_a_token_among_the_subprotocols_is_the_users_and_nobody_elses(
+    cluster: Attacked,
+) -> None:
+    import websocket  # comes with the official Python client
+
+    container = {"name": "c", "image": "busybox", "command": ["sleep", "1000"]}
+    pod = {"metadata": {"name": "shell"}, "spec": {"containers": [container]}}
+    cluster.admin("POST", f"{HOME}/pods", pod)
+    cluster.kubectl("wait", "pod/shell", "--for=condition=Ready", "--timeout=30s")
+    path = f"{HOME}/pods/shell/exec?command=echo&command=hi&stdout=true"
+
+    def opens(*protocols: str, **more: Any) -> tuple[int, str]:
+        """The code of a refusal; or 101, and the protocol that was accepted."""
+        try:
+            client = websocket.create_connection(
+                f"wss://127.0.0.1:{cluster.port}{path}",
+                timeout=20,
+                sslopt={"cert_reqs": ssl.CERT_NONE},
+                subprotocols=list(protocols),
+                **more,
+            )
+        except websocket.WebSocketBadStatusException as refused:
+            return refused.status_code, ""
+        with contextlib.closing(client):
+            assert client.recv()[:1] == b"\x01", "it is the channel of standard output"
+        return 101, client.getsubprotocol()
+
+    v5, admin = "v5.channel.k8s.io", protocol_of(cluster.token)
+    assert opens(v5, admin) == opens(admin, v5) == (101, v5)
+    assert opens(v5, protocol_of(cluster.robot)) == (403, "")
+    for wrong in (protocol_of("wrong"), protocol_of(""), f"{admin}=", f"{admin}*", admin.upper()):
+        assert opens(v5, wrong)[0] in (401, 403), wrong
+    assert opens(v5, protocol_of("wrong"))[0] == 401
+    assert opens(admin)[0] == opens(v5, admin, admin)[0] == 401
+    header = {"Authorization": f"Bearer {cluster.robot}"}
+    assert opens(v5, admin, header=header)[0] == 403, "the header counts"
+    # where no WebSocket is asked for it is a header like any other
+    named = {"Sec-WebSocket-Protocol": f"{v5}, {admin}"}
+    assert cluster._without_credentials("GET", f"{HOME}/secrets/mine", None, named)[0] == 403
+    cluster.admin("DELETE", f"{HOME}/pods/shell", {"gracePeriodSeconds": 0})
+
+
 # --- as somebody else
 
 
