@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from refk8s.core.api.aggregated import is_available
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import ALL
+from refk8s.core.api.resources import ALL, API_SERVICES
 from refk8s.core.durations import Durations
 
 if TYPE_CHECKING:
@@ -159,7 +160,21 @@ class ApiServerMetrics:
                 name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
                 objects.add_metric((name,), count)
         yield objects
+        yield from api.outgoing.webhooks.collect()
+        yield _unavailable_of(api)
         yield from _calls_of(api)
+
+
+def _unavailable_of(api: "ApiServer") -> Any:
+    """Which APIServices are not available (APISVC-9)."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    found = GaugeMetricFamily(
+        "aggregator_unavailable_apiservice", "APIServices without Available.", labels=("name",)
+    )
+    for record in api.store.list(API_SERVICES.prefix).records:
+        found.add_metric((record.value.metadata.name,), 0 if is_available(record.value) else 1)
+    return found
 
 
 def _calls_of(api: "ApiServer") -> Iterator[Any]:

@@ -12,10 +12,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
+from time import perf_counter
 from urllib.parse import urlsplit
 
 from refk8s.components.certificates import Pair
 from refk8s.components.client.exchange import CONNECT_SECONDS, BadAnswer, Streams, ask, dial
+from refk8s.components.webhook_metrics import WebhookMetrics
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.aggregation.remotes import Remote
@@ -51,6 +53,7 @@ class OutgoingCalls:
         self.reach: Reach | None = None
         self.find_certificate: Callable[[], Pair] | None = None  # of this server as a client
         self._certificate: Pair | None = None
+        self.webhooks = WebhookMetrics()
         self._open = 0
         self._idle: dict[Key, list[tuple[float, Streams]]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -58,7 +61,7 @@ class OutgoingCalls:
     async def make(self, calls: Sequence[Call], seconds: float) -> list[Result]:
         """Make these calls at the same time; their results, in their order. `seconds`: how long
         they may take at most."""
-        return list(await asyncio.gather(*[self._make(call, seconds) for call in calls]))
+        return list(await asyncio.gather(*[self._measured(call, seconds) for call in calls]))
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -68,6 +71,14 @@ class OutgoingCalls:
             for _, streams in kept:
                 streams[1].transport.abort()
         self._idle.clear()
+
+    async def _measured(self, call: Call, seconds: float) -> Result:
+        if call.asked is None:
+            return await self._make(call, seconds)
+        start = perf_counter()
+        result = await self._make(call, seconds)
+        self.webhooks.add(call, result, perf_counter() - start)
+        return result
 
     async def _make(self, call: Call, seconds: float) -> Result:
         if self._open >= CALLS_MAX:

@@ -105,8 +105,12 @@ def test_apisvc_9_the_condition_says_why(cluster: FakeCluster, server: Extension
     assert f"bad status from https://{HOST}:{PORT}{ROOT}: 500" in server.wait(
         "FailedDiscoveryCheck"
     )
+    assert server.condition()[1] == "FailedDiscoveryCheck"
+    gauge = f'aggregator_unavailable_apiservice{{name="{NAME}"}}'
+    assert f"{gauge} 1.0".encode() in cluster.call("GET", "/metrics")[1]
     server.behave()
     server.wait("Passed")
+    assert f"{gauge} 0.0".encode() in cluster.call("GET", "/metrics")[1]
 
 
 def test_the_steps_of_the_conformance_suite(cluster: FakeCluster, available: ExtensionServer) -> None:  # fmt: skip

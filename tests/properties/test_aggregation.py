@@ -378,6 +378,56 @@ def test_apisvc_7_the_authority_is_that_of_the_api_service():
     assert not remote.is_verified
 
 
+FAULTS = ("good", "dead", "late", "broken", "lying", "redirect", "refusing")
+
+
+@given(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=40), st.integers(0, 3))
+def test_apisvc_9_whatever_the_other_server_does_this_one_goes_on_and_finds_it_again(plan, lists):
+    """A server that is slow, dead or lies: its own requests fail, others are answered, it is not
+    asked more often than once in a second, and it is available soon after it works."""
+    world = Behind()
+    world.add_service()
+    world.add_slice()
+    world.register()
+    good = world.answers[ROOT]
+    answers: dict[str, Result] = {
+        "good": good,
+        "dead": Unanswered("connection refused"),
+        "late": Unanswered("context deadline exceeded"),
+        "broken": Answered(500, b"oops"),
+        "lying": Answered(200, b'{"resources": [{"name": 7}]}'),
+        "redirect": Answered(302, b""),
+        "refusing": Answered(401, b"{}"),
+    }
+    wishes = iter(plan * 20)
+    world.answer = lambda call: answers[next(wishes, "good")]  # type: ignore[method-assign]
+    flunders = Request("list", aggregated_resource(GROUP, VERSION, "flunders"), "default", user=ADMIN)  # fmt: skip
+    for number in range(4):
+        world.run(1)
+        assert world.show("/apis")["groups"]
+        assert world.show("/apis", AGGREGATED)["items"]
+        assert world.do(flunders).response.code in (200, 401, 500, 503)
+        path = "/api/v1/namespaces/default/configmaps"
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{number}"}}
+        assert world.send("POST", path, body)[0] == 201
+        condition = world.condition()
+        assert condition is None or condition.status in ("True", "False")
+    calls: list[Any] = []
+
+    def well(call: Call) -> Result:
+        calls.append((world.now, call.url))
+        return good
+
+    world.answer = well  # type: ignore[method-assign]
+    world.run(6 + lists)
+    assert world.condition().reason == "Passed"
+    entry = world.state.memories[AVAILABILITY][NAME]
+    assert not entry.is_stale
+    assert [one.name for one in entry.known.resources] == ["flunders"]
+    rounds = {now for now, _ in calls}
+    assert len(calls) <= len(rounds) * (ATTEMPTS + 2)
+
+
 # --- discovery
 
 

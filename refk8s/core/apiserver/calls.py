@@ -44,6 +44,17 @@ class ServicePort(Value, frozen=True):
     port: int
 
 
+class AskedWebhook(Value, frozen=True):
+    """The admission webhook of a call. `type`: admit or validating. `fails_closed`: without an answer
+    the request is rejected."""
+
+    name: str
+    type: str
+    operation: str
+    version: str
+    fails_closed: bool
+
+
 class Call(Value, frozen=True):
     """One request with a JSON document, or with none, over TLS.
 
@@ -53,7 +64,7 @@ class Call(Value, frozen=True):
     how long it may take. A longer answer than `answer_bytes_max` is a failure. `content_type`: of
     the body. `headers`: further ones. `is_verified`: whether the certificate of the other server is
     verified. `is_of_proxy`: whether the connection has this server's certificate, by which other API
-    servers believe its headers (APISVC-6).
+    servers believe its headers (APISVC-6). `asked`: the admission webhook, if it is one, for metrics.
     """
 
     id: str
@@ -68,6 +79,7 @@ class Call(Value, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     is_verified: bool = True
     is_of_proxy: bool = False
+    asked: AskedWebhook | None = None
 
 
 class Client(Value, frozen=True):

@@ -20,6 +20,7 @@ from refk8s.core.apiserver.admission.matching import AdmissionRequest
 from refk8s.core.apiserver.calls import (
     ANNOTATION_BYTES_MAX,
     Answered,
+    AskedWebhook,
     Result,
     Unanswered,
     refused_words,
@@ -30,6 +31,8 @@ from refk8s.core.value import Value
 GROUP: Final = "admission.k8s.io"
 JSON_PATCH: Final = "JSONPatch"
 NO_UID: Final = ""
+MUTATING, VALIDATING = "admit", "validating"
+"""The types of webhooks, as metrics name them."""
 TREE_DEPTH_MAX: Final = DEPTH_MAX + 16
 
 
@@ -83,6 +86,32 @@ def read_answer(
     if response.get("allowed") is not True:
         raise WebhookDenied(_status_of(webhook, response.get("status")))
     return Admitted(_operations(patch))
+
+
+class Verdict(Value, frozen=True):
+    """What an answer means for the request, as upstream counts it. `error_type`: why it is rejected.
+    `is_ignored`: the webhook has failed, and the request goes on."""
+
+    is_rejected: bool
+    code: int
+    error_type: str = ""
+    is_ignored: bool = False
+
+
+def verdict_of(asked: AskedWebhook, uid: str, result: Result) -> Verdict:
+    """The verdict of an answer to the review with this uid (HTTP-25)."""
+    try:
+        is_mutating = asked.type == MUTATING
+        read_answer(asked.name, asked.version, uid, result, is_mutating=is_mutating)
+    except WebhookDenied as denied:
+        return Verdict(True, denied.status.code or 400, "no_error")
+    except WebhookFailed:
+        if not asked.fails_closed:
+            return Verdict(False, 500, is_ignored=True)
+        return Verdict(True, 500, "calling_webhook_error")
+    except ApiError as error:  # a patch that cannot be applied
+        return Verdict(True, error.status.code or 500, "apiserver_internal_error")
+    return Verdict(False, 200)
 
 
 def remarks_in(webhook: str, result: Result) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -26,6 +26,8 @@ from refk8s.core.apiserver.admission.conditions import (
 from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.admission.matching import AdmissionRequest, Criteria, compile_criteria
 from refk8s.core.apiserver.admission.review import (
+    MUTATING,
+    VALIDATING,
     Admitted,
     WebhookDenied,
     WebhookFailed,
@@ -35,7 +37,16 @@ from refk8s.core.apiserver.admission.review import (
     write_review,
 )
 from refk8s.core.apiserver.admission.versioned import in_version, record_of
-from refk8s.core.apiserver.calls import Call, Calls, Client, Result, ask, client_of, timed
+from refk8s.core.apiserver.calls import (
+    AskedWebhook,
+    Call,
+    Calls,
+    Client,
+    Result,
+    ask,
+    client_of,
+    timed,
+)
 from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 from refk8s.core.value import Value
 
@@ -346,6 +357,13 @@ def _call(
         webhook.client.ca_bundle,
         write_review(webhook.version, uid, asked, resource),
         webhook.seconds,
+        asked=AskedWebhook(
+            webhook.name,
+            MUTATING if webhook.is_mutating else VALIDATING,
+            asked.operation,
+            webhook.version,
+            webhook.fails_closed,
+        ),
     )
 
 
