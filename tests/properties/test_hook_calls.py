@@ -28,13 +28,14 @@ from refk8s.core.api.core_v1 import ConfigMap
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver.calls import REQUEST_SECONDS_MAX, Answered, Ask, Unanswered
+from refk8s.core.apiserver.calls import REQUEST_SECONDS_MAX, Answered, Ask, Unanswered, begun
 from refk8s.core.apiserver.config import Decision
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import again, handle, resume
 from refk8s.core.apiserver.http import WireRequest, receive
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit
+from refk8s.core.context import Context, SeededChance
 from refk8s.core.store import Put, Txn, commit
 from refk8s.core.value import evolve
 
@@ -531,6 +532,20 @@ def test_call_1_a_request_is_decided_on_the_state_after_its_calls():
     assert world.create()[0] == 201
     taken = resume(waiting, results, world.history, world.config, world.now)
     assert taken.code == 409, "another request was faster"
+
+
+def test_call_1_two_requests_of_one_moment_have_random_values_of_their_own():
+    """In a simulation both draw the same: without this two pods would get one uid."""
+    world = HookWorld()
+
+    def uid(name: str, verb: str = "create") -> str:
+        body = ConfigMap(metadata=ObjectMeta(name=name))
+        request = Request(verb, resources.CONFIG_MAPS, "default", "" if verb == "create" else name, body=body)  # fmt: skip
+        context = Context(world.now, SeededChance(b"one"))
+        return begun(Exchange(request, world.history, context)).context.uid()
+
+    assert uid("a") == uid("a")
+    assert len({uid("a"), uid("b"), uid("a", "update")}) == 3
 
 
 def test_call_1_the_time_and_uid_are_those_of_the_first_decision():

@@ -41,14 +41,22 @@ def new_cluster(
     instances: int = 1,
     apiservers: int = 1,
     webhooks: Webhooks | None = None,
+    *,
+    has_api_services: bool = False,
 ) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
     `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
+    `has_api_services`: there is the component of an API server that follows APIServices.
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig()) for name in names]
     machines = components.machines(configs, instances, POD_RANGES)
+    if has_api_services:
+        from refk8s.core.controllers.custom_resource_definition import apiextensions
+
+        machine = apiextensions()
+        machines = machines | {machine.name: machine}
     worlds = {
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)

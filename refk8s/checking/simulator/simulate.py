@@ -18,9 +18,10 @@ from random import Random
 from attrs import define, field, frozen
 
 from refk8s.checking.simulator import user
+from refk8s.checking.simulator.api_servers import SimulatedApiServer
 from refk8s.checking.simulator.faults import FAULTS, Rate, mend
 from refk8s.checking.simulator.ready import Ready
-from refk8s.checking.simulator.scenario import CPU_MILLI, new_cluster
+from refk8s.checking.simulator.scenario import CPU_MILLI, START, new_cluster
 from refk8s.checking.simulator.script import Entry, Fairly, Order
 from refk8s.checking.simulator.webhooks import SimulatedWebhooks
 from refk8s.core.actions import Action, Answer, Arrive, CatchUp, Elapse, Notify, Operate, Submit
@@ -28,7 +29,7 @@ from refk8s.core.api import codec
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES, NODES
 from refk8s.core.cluster.enabled import is_enabled
-from refk8s.core.cluster.state import Cluster
+from refk8s.core.cluster.state import Cluster, Webhooks
 from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.lease_lock import holder_of
@@ -72,14 +73,21 @@ class Setup:
     requests: tuple[Request, ...] = ()
     user: bool = True  # whether a simulated user acts
     webhooks: bool = False  # whether there are servers that `webhooks.configurations` name
+    # how long another API server fails at times, which `api_servers.registration` names; 0: there is none
+    other_server_seconds: int = 0
 
     def first_cluster(self) -> Cluster:
         """The first state: components have started, and no request has arrived."""
         seed = self.seed.to_bytes(8, "big", signed=True)
-        servers = SimulatedWebhooks(self.seed) if self.webhooks else None
+        servers: Webhooks | None = SimulatedWebhooks(self.seed) if self.webhooks else None
+        has_other = self.other_server_seconds > 0
+        if has_other:
+            works_from = START + self.other_server_seconds * SECOND
+            servers = SimulatedApiServer(self.seed, works_from)
         return new_cluster(
-            self.nodes, seed, self.cpu_milli, self.instances, self.apiservers, servers
-        )
+            self.nodes, seed, self.cpu_milli, self.instances, self.apiservers, servers,
+            has_api_services=has_other,
+        )  # fmt: skip
 
 
 @define

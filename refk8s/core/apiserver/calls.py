@@ -180,8 +180,20 @@ def begin(context: Context, seconds: int | None = None) -> Calls:
 
 def begun(exchange: Exchange) -> Exchange:
     """The exchange of a request that is known to need calls."""
-    calls = begin(exchange.context, exchange.request.options.timeout_seconds)
+    request = exchange.request
+    calls = begin(exchange.context, request.options.timeout_seconds)
+    # In a simulation, requests that begin at one revision draw the same. Each has a seed of its own,
+    # so that two objects never get one uid.
+    names = (request.verb, request.resource.prefix, request.key, _name_of(request.body))
+    seed = blake2b("\0".join(names).encode(), key=calls.seed, digest_size=16).digest()
+    calls = evolve(calls, seed=seed)
     return evolve(exchange, context=calls.context(), calls=calls)
+
+
+def _name_of(body: Any) -> str:
+    """The name of a new object, of which the path of a create has none."""
+    metadata = getattr(body, "metadata", None)
+    return str(getattr(metadata, "name", None) or "")
 
 
 def answered(known: Calls, calls: Sequence[Call], results: Sequence[Result], now: Instant) -> Calls:
