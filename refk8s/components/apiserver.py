@@ -30,7 +30,7 @@ from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import again, handle, resume
 from refk8s.core.apiserver.health import named_checks
 from refk8s.core.apiserver.outcome import Commit, Measure, Outcome, Stream
-from refk8s.core.context import SECOND, Context
+from refk8s.core.context import SECOND, Context, Instant
 from refk8s.core.store import Change, Committed, Compacted, Conflict, Revision, resource_prefix
 from refk8s.core.store_port import Failed, Store, StoreUnavailable, StoreUnknown
 
@@ -91,9 +91,11 @@ class ApiServer:
         """The time and random values for one decision."""
         return Context(self.clock.now(), CHANCE)
 
-    def exchange(self, request: Request) -> Exchange:
-        """The request with everything that its decision may read."""
-        return Exchange(request, self.store, self.context(), self.config)
+    def exchange(self, request: Request, now: Instant | None = None) -> Exchange:
+        """The request with everything that its decision may read. `now`: the present time, if it is
+        known."""
+        context = self.context() if now is None else Context(now, CHANCE)
+        return Exchange(request, self.store, context, self.config)
 
     # --- requests ---------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class AtOnce:
         if not api.store.is_current:
             return False  # it may have to be refreshed first (LIST-14)
         meter = Meter(head.method)
-        wire = _wire_of(head)
+        wire = _wire_of(head, connection)
         if wire is None:
             return False
         now = api.clock.now()
@@ -68,8 +68,10 @@ class AtOnce:
             received = receive(wire, user, None, front.address, api.config, api.checks, api.store)
             if type(received) is not Received:
                 return False
-            serving = _Serving(front, connection, received, wire.headers, meter, _place_of(head))
-            outcome = serving.decide(now)
+            serving = _Serving(
+                front, connection, received, wire.headers, meter, _place_of(head), now
+            )
+            outcome = serving.decide()
         except Exception:
             # 401, or an internal error: the application meets it too, and answers it
             return False
@@ -83,8 +85,8 @@ class _Serving:
     """One request while it is served."""
 
     __slots__ = (
-        "answering", "connection", "front", "headers", "is_kept", "meter", "place", "received",
-        "seat",
+        "answering", "connection", "front", "headers", "is_kept", "meter", "now", "place",
+        "received", "seat",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +97,7 @@ class _Serving:
         headers: Mapping[str, str],
         meter: Meter,
         place: "Place",
+        now: Instant,
     ) -> None:
         self.front = front
         self.connection = connection
@@ -102,11 +105,12 @@ class _Serving:
         self.headers = headers
         self.meter = meter
         self.place = place
+        self.now = now  # of the decision and the answer
         self.is_kept = False  # whether the answer is a list that is kept as text
         self.seat: Ticket | None = None
         self.answering: Answering | None = None
 
-    def decide(self, now: Instant) -> Reply | Commit | None:
+    def decide(self) -> Reply | Commit | None:
         """The answer, or the transaction whose answer it waits for; it has a seat then. None: the
         application serves this request."""
         front, received, request = self.front, self.received, self.received.request
@@ -125,11 +129,11 @@ class _Serving:
                 found = front.lists.recall(self.place, received, api.store)
                 self.is_kept = found is not None
             if found is None:
-                outcome = decide(api.exchange(request))
+                outcome = decide(api.exchange(request, self.now))
                 if type(outcome) is Commit:
                     found = outcome
                 elif type(outcome) is Response:
-                    found = reply_to(received, outcome, now)
+                    found = reply_to(received, outcome, self.now)
                     if is_list:
                         front.lists.keep(self.place, received, outcome, found, api.store)
             return found
@@ -154,12 +158,11 @@ class _Serving:
 
     def _committed(self, response: Response | None) -> None:
         """Answer a request whose outcome is known."""
-        now = self.front.api.clock.now()
         try:
-            reply = reply_to(self.received, response or UNKNOWN, now)
+            reply = reply_to(self.received, response or UNKNOWN, self.now)
         except Exception:
             log.exception("an answer could not be written")
-            reply = reply_to(self.received, INTERNAL, now)
+            reply = reply_to(self.received, INTERNAL, self.now)
         self._send(reply)
 
     def _send(self, reply: Reply) -> None:
@@ -211,15 +214,19 @@ class _Serving:
         self.front.metrics.end(self.meter)
 
 
-def _wire_of(head: Head) -> WireRequest | None:
+def _wire_of(head: Head, connection: Connection) -> WireRequest | None:
     """The request line and headers as texts; None for a request that is left to the application:
     one for another path than that of a resource, or of a user who acts as another one."""
     url = head.url
     if not url.startswith(_PREFIXES) or not url.isascii() or b"#" in url:
         return None
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-    if "impersonate-" in " ".join(headers):
-        return None
+    # most clients send the same headers with every request of a connection
+    seen, headers = connection.last_headers
+    if seen != head.headers:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        if "impersonate-" in " ".join(headers):
+            return None
+        connection.last_headers = head.headers, headers
     path, _, query = url.decode("ascii").partition("?")
     return WireRequest(head.method, path, query, headers, head.body)
 

@@ -16,7 +16,7 @@ import gc
 import logging
 import resource
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import httptools
@@ -118,6 +118,8 @@ class Connection(HttpToolsProtocol):
         # a request that has not begun: more of it may be in the bytes that are parsed now
         self._arriving: Head | None = None
         self._at_once = server.at_once
+        # the headers of the last request that was answered at once, as bytes and as texts
+        self.last_headers: tuple[Any, Mapping[str, str]] = (None, {})
 
     @property
     def is_idle(self) -> bool:

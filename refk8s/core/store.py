@@ -251,11 +251,11 @@ def evaluate(
     their order.
     """
     # STORE-2
-    failed = [
-        compare.key
-        for compare in txn.compares
-        if _mod_revision(look_up(compare.key)) != compare.mod_revision
-    ]
+    failed: list[str] = []
+    for compare in txn.compares:
+        record = look_up(compare.key)
+        if (ABSENT if record is None else record.mod_revision) != compare.mod_revision:
+            failed.append(compare.key)
     if failed:
         return Conflict(revision, tuple(failed))  # STORE-3: nothing changes
     writes: Sequence[Put[V] | Delete] = txn.writes
@@ -286,10 +286,6 @@ def evaluate(
 
 _key_of = attrgetter("key")
 _revision_of = attrgetter("revision")
-
-
-def _mod_revision(record: Record[Any] | None) -> Revision:
-    return ABSENT if record is None else record.mod_revision
 
 
 # --- The state and its past, as a value

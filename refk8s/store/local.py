@@ -66,8 +66,7 @@ class LocalStore(Reads[V]):
 
     def __init__(self, engine: Engine[V]) -> None:
         self._engine = engine
-        # what the engine itself reads from: one call less for each read
-        self._reads = engine._reads if isinstance(engine, Reads) else engine
+        self._read_from(engine)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Submitted[V]] = []
         self._listeners: list[Callable[[Sequence[Change[V]]], None]] = []

@@ -82,18 +82,15 @@ class MemoryEngine(Generic[V]):
         self._stamp = stamp
         self._size_of = size_of
         self._change_count = self._change_bytes = 0
-        # the present revision: an attribute, because every decision reads it several times
+        # attributes and no properties, because every request reads them several times
         self.revision: Revision = FIRST_REVISION
-        self._compacted: Revision = 0
+        """The present revision."""
+        self.compacted: Revision = 0
+        """The oldest revision whose state can still be read."""
         self._records: dict[str, Record[V]] = {}
         self._by_resource: dict[str, _ResourceData[V]] = {}
         # of each resource's and each namespace's prefix
         self._last_changes: dict[str, Revision] = {}
-
-    @property
-    def compacted(self) -> Revision:
-        """The oldest revision whose state can still be read."""
-        return self._compacted
 
     # --- Reading
 
@@ -105,7 +102,7 @@ class MemoryEngine(Generic[V]):
         data = self._by_resource.get(resource_prefix(key))  # ValueError for an invalid key
         if at is None:
             return None
-        check_revision(at, self._compacted, self.revision)
+        check_revision(at, self.compacted, self.revision)
         if data is None:
             return None
         if record is not None and record.mod_revision <= at:
@@ -124,7 +121,7 @@ class MemoryEngine(Generic[V]):
     ) -> Page[V]:
         """As `History.list`. O(result + log n), and at an older revision O(changes since) more."""
         if at is not None:
-            check_revision(at, self._compacted, self.revision)
+            check_revision(at, self.compacted, self.revision)
         whole = prefix.count("/") <= 3 and prefix.endswith("/")  # all records of each resource
         records: builtins.list[Record[V]] = []
         total = 0
@@ -163,7 +160,7 @@ class MemoryEngine(Generic[V]):
         self, prefix: str, after: Revision, limit: int | None = None
     ) -> tuple[Change[V], ...]:
         """As `History.changes`. O(log n + changes of the resource since)."""
-        check_revision(after, self._compacted, self.revision)
+        check_revision(after, self.compacted, self.revision)
         found: builtins.list[Change[V]] = []
         for data in self._below(prefix):
             found.extend(
@@ -182,9 +179,9 @@ class MemoryEngine(Generic[V]):
             last = self._last_changes.get(prefix, 0)
         else:
             last = max(
-                (change.revision for change in self.changes(prefix, self._compacted)), default=0
+                (change.revision for change in self.changes(prefix, self.compacted)), default=0
             )
-        return max(last, self._compacted)
+        return max(last, self.compacted)
 
     def _below(self, prefix: str) -> Iterator[_ResourceData[V]]:
         if prefix.count("/") >= 3:
@@ -207,9 +204,12 @@ class MemoryEngine(Generic[V]):
     def stage(self, txns: Iterable[Txn[V]]) -> Batch[V]:
         """Decide the transactions, each on the state after those before it, and change nothing."""
         pending: dict[str, Record[V] | None] = {}
+        present = self._records
 
         def look_up(key: str) -> Record[V] | None:
-            return pending[key] if key in pending else self.get(key)
+            if key in pending:
+                return pending[key]
+            return present.get(key) or self.get(key)  # which checks the key
 
         revision = self.revision
         results: builtins.list[Committed[V] | Conflict] = []
@@ -237,7 +237,8 @@ class MemoryEngine(Generic[V]):
 
     def _apply(self, change: Change[V]) -> None:
         key = change.key
-        data = self._data_of(key)
+        resource = resource_prefix(key)
+        data = self._data_of(resource)
         if change.record is None:
             del self._records[key]
             data.keys.remove(key)
@@ -247,22 +248,22 @@ class MemoryEngine(Generic[V]):
             else:
                 change.previous.wire = None  # rarely read again; it is encoded again then
             self._records[key] = change.record
-        self._remember(data, change)
+        self._remember(resource, data, change)
 
-    def _remember(self, data: _ResourceData[V], change: Change[V]) -> None:
+    def _remember(self, resource: str, data: _ResourceData[V], change: Change[V]) -> None:
         record = change.record or change.previous
         size = 0 if record is None else self._size_of(record.value)
         data.log.append(change)
         data.sizes.append(size)
         self._change_count += 1
         self._change_bytes += size
-        position = change.key.find("/", change.key.find("/", 1) + 1)
+        self._last_changes[resource] = change.revision
+        position = change.key.find("/", len(resource))
         while position >= 0:
             self._last_changes[change.key[: position + 1]] = change.revision
             position = change.key.find("/", position + 1)
 
-    def _data_of(self, key: str) -> _ResourceData[V]:
-        resource = resource_prefix(key)
+    def _data_of(self, resource: str) -> _ResourceData[V]:
         data = self._by_resource.get(resource)
         if data is None:
             data = self._by_resource[resource] = _ResourceData()
@@ -273,10 +274,10 @@ class MemoryEngine(Generic[V]):
         kept)."""
         if revision > self.revision:
             raise FutureRevision(self.revision)
-        if revision <= self._compacted:
+        if revision <= self.compacted:
             return True
         wanted, revision = revision, self.compaction_step(revision, changes_max)
-        self._compacted = revision
+        self.compacted = revision
         for resource in list(self._by_resource):
             data = self._by_resource[resource]
             count = bisect_right(data.log, revision, key=_revision_of)
@@ -321,7 +322,7 @@ class MemoryEngine(Generic[V]):
         changes, size = self._change_count - changes_max, self._change_bytes - bytes_max
         if changes <= 0 and size <= 0:
             return None
-        revision = self._compacted
+        revision = self.compacted
         logs = [
             zip(map(_revision_of, data.log), data.sizes, strict=True)
             for data in self._by_resource.values()
@@ -353,9 +354,10 @@ class MemoryEngine(Generic[V]):
         for resource, found in keys.items():
             self._data_of(resource).keys.update(found)
         for change in changes:
-            self._remember(self._data_of(change.key), change)
+            resource = resource_prefix(change.key)
+            self._remember(resource, self._data_of(resource), change)
         self.revision = revision
-        self._compacted = compacted
+        self.compacted = compacted
 
     def shrink(self) -> bool:
         """Do nothing: there is no file."""

@@ -125,7 +125,7 @@ class SqliteEngine(Reads[V]):
         # by id of the value: the sizes of values that are written and not yet published
         self._written: dict[int, int] = {}
         self._memory: MemoryEngine[V] = MemoryEngine(stamp, self._size_of)
-        self._reads = self._memory
+        self._read_from(self._memory)
         made = _make_file(self.path)
         try:
             self._connection = _open(self.path)

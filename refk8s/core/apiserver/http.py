@@ -18,7 +18,7 @@ from typing import Any
 from refk8s.core.api import status
 from refk8s.core.api.aggregated import aggregated_resource
 from refk8s.core.api.codec import encode, parse
-from refk8s.core.api.request import Request, Response
+from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import TABLE, Form, accept
@@ -46,6 +46,7 @@ from refk8s.core.apiserver.reviews import REVIEWS
 from refk8s.core.apiserver.route import Plain, Target, find_target
 from refk8s.core.apiserver.warnings import deprecated
 from refk8s.core.context import Instant
+from refk8s.core.memo import remember
 from refk8s.core.store import EMPTY
 from refk8s.core.value import Value, evolve, field
 
@@ -218,7 +219,7 @@ def _received(
         connection = Connection(
             wire.method, target.path, target.parameters, wire.headers, wire.body
         )
-        return Received(_request(target, connection, user), Form())
+        return Received(_request(target, connection, user, target.options), Form())
     accepted = wire.headers.get("accept", "")
     form = (
         accept(accepted)
@@ -232,14 +233,26 @@ def _received(
     elif verb != "get" and verb != "list":
         body, odd = decode_body(target, wire.headers.get("content-type", ""), wire.body, read_yaml)
         warnings += odd
-    request = _request(target, body, user)
-    if verb in ("create", "update", "patch") and not target.options.field_manager:
-        agent = program_of(wire.headers.get("user-agent", ""))
-        request = evolve(request, options=evolve(target.options, field_manager=agent))
+    options = target.options
+    if verb in ("create", "update", "patch") and not options.field_manager:
+        options = _of_agent(options, wire.headers.get("user-agent", ""))
+    request = _request(target, body, user, options)
     return Received(request, form, target.include_object, target.pretty, warnings)
 
 
-def _request(target: Target, body: Any, user: User) -> Request:
+def _of_agent(options: Options, agent: str) -> Options:
+    """The options with the program of the user agent as the manager (APPLY-12)."""
+    if options is NO_OPTIONS:  # most requests
+        return _of_agent_only(agent)
+    return evolve(options, field_manager=program_of(agent))
+
+
+@remember(256)
+def _of_agent_only(agent: str) -> Options:
+    return Options(field_manager=program_of(agent))
+
+
+def _request(target: Target, body: Any, user: User, options: Options) -> Request:
     return Request(
         target.verb,
         target.resource,
@@ -247,7 +260,7 @@ def _request(target: Target, body: Any, user: User) -> Request:
         target.name,
         target.subresource,
         body,
-        target.options,
+        options,
         user,
     )
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
-from refk8s.core.api.request import Options
+from refk8s.core.api.request import NO_OPTIONS, Options
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.apiserver.custom.definitions import find_custom
@@ -260,11 +260,8 @@ def _options(
     verb: str, values: Mapping[str, str], parameters: tuple[tuple[str, str], ...]
 ) -> Options:
     if not values:
-        return _NO_OPTIONS
+        return NO_OPTIONS
     return _READERS[verb](values, parameters)
-
-
-_NO_OPTIONS = Options()
 
 
 def _get_options(values: Mapping[str, str], parameters: Any) -> Options:
@@ -395,6 +392,6 @@ _READERS: dict[str, Callable[[Mapping[str, str], tuple[tuple[str, str], ...]], O
     "create": _write_options("CreateOptions"),
     "update": _write_options("UpdateOptions"),
     "patch": _write_options("PatchOptions"),
-    "delete": lambda values, parameters: _NO_OPTIONS,
+    "delete": lambda values, parameters: NO_OPTIONS,
     "deletecollection": _collection_options,
 }

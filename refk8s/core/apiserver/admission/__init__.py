@@ -125,7 +125,7 @@ def admit(exchange: "Exchange", new: Any, old: Any, remake: Remake = same) -> Ad
         name = new.metadata.name or ""
         compares += guard_definition(resource, name, record, is_new=old is None)
     new = _built_in(exchange, new, old)
-    if not exchange.is_admitted:
+    if _IS_ASKED.of(store) and not exchange.is_admitted:
         new = _mutated(exchange, new, old, remake)
     if resource == resources.SERVICES and not request.subresource:
         admission = allocate.allocate(new, old, store, exchange.context, exchange.config.admission)
@@ -251,6 +251,17 @@ _BINDINGS: Final[dict[str, Kept[bool]]] = {
 }
 
 
+_IS_ASKED: Final[Kept[bool]] = Kept(
+    (
+        resources.VALIDATING_ADMISSION_POLICY_BINDINGS,
+        resources.MUTATING_ADMISSION_POLICY_BINDINGS,
+        *webhooks.RESOURCES,
+    ),
+    lambda kinds: any(kinds),
+)
+"""Whether there is any policy or webhook to ask: most clusters have none, and every write looks."""
+
+
 def _has_bindings(exchange: "Exchange", bindings: Resource) -> bool:
     """Whether a policy may take effect (POL-6). About a microsecond."""
     return _BINDINGS[bindings.plural].of(exchange.store)
@@ -285,7 +296,7 @@ def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
         from refk8s.core.apiserver.admission.pod_security import enforce
 
         warnings = enforce.check(exchange, new, old)
-    if not exchange.is_admitted:
+    if _IS_ASKED.of(exchange.store) and not exchange.is_admitted:
         operation = CREATE if old is None else UPDATE
         _validated(exchange, lambda: admission_request(exchange, operation, new, old))
     compares, writes = resource_quota.charge(request, new, old, exchange.store)
