@@ -318,7 +318,7 @@ class Connection(HttpToolsProtocol):
         else:
             answering.response_complete = True
         if data and (answering is None or not answering.disconnected):
-            self.transport.write(data)
+            self._joined.write_now(data)
         if answering is not None and not answering.keep_alive:
             self.transport.close()
         self.on_response_complete()

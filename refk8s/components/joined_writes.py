@@ -45,6 +45,14 @@ class JoinedWrites:
             self._is_due = True
             self._loop.call_soon(self._next_turn)
 
+    def write_now(self, data: bytes) -> None:
+        """Write the buffer and this data: one write, and no call in the next turn."""
+        if self._held:
+            self.write(data)
+            self.flush()
+        elif not self.below.is_closing():
+            self.below.write(data)
+
     def flush(self) -> None:
         """Write the buffer to the transport below."""
         if self._held:
