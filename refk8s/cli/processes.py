@@ -284,7 +284,7 @@ def controller_manager(**options: Any) -> None:
     "--config",
     default="",
     metavar="FILE",
-    help="Profiles, plugins and extenders: a KubeSchedulerConfiguration.",
+    help="Profiles and plugins: a KubeSchedulerConfiguration.",
 )
 def scheduler(**options: Any) -> None:
     """Run a scheduler against an API server, until Ctrl-C."""

@@ -42,6 +42,7 @@ from refk8s.core.scheduler.placement import choose
 from refk8s.core.scheduler.snapshot import info_of, recompute
 from refk8s.core.scheduler.volume_limits import TOO_MANY
 from refk8s.core.scheduler.volumes import USED_BY_A_POD
+from refk8s.core.scheduler_configuration.read import BadConfiguration as BadSchedulerConfiguration
 from refk8s.core.scheduler_configuration.read import read_configuration
 from refk8s.core.scheduler_configuration.types import GROUP_VERSION, KIND
 from refk8s.core.store import Engine, Put, Txn
@@ -375,6 +376,17 @@ def test_d_271_what_a_configuration_does_not_change():
     pod = info_of(a_pod("p", {"cpu": "500m"}))
     chosen = {choose(pod, recompute(nodes, []), profile=each)[0] for each in profiles}
     assert len(chosen) == 1
+
+
+def test_d_272_extenders_and_other_plugins_are_refused():
+    tree = {"apiVersion": GROUP_VERSION, "kind": KIND}
+    plugins = {"multiPoint": {"enabled": [{"name": "DynamicResources"}]}}
+    for fields, words in (
+        ({"extenders": [{"urlPrefix": "http://127.0.0.1:1"}]}, "extenders are not supported"),
+        ({"profiles": [{"plugins": plugins}]}, '"DynamicResources" does not exist'),
+    ):
+        with pytest.raises(BadSchedulerConfiguration, match=words):
+            read_configuration({**tree, **fields}, {})
 
 
 @pytest.mark.parametrize("operator", ["Gt", "Lt"])
