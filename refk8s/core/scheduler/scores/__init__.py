@@ -87,11 +87,14 @@ def relative_scores(
 def relative_points(weights: Weights, sizes: Mapping[Raw, int], crowd: Crowd) -> dict[Raw, int]:
     """The weighted sum of the relative scores for each kind of node, without those that are the
     same for all kinds, which do not decide. O(kinds)."""
-    total: dict[Raw, int] = {}
+    total: dict[Raw, int] | None = None
     for _, weight, points in _differing(weights, sizes, crowd):
-        for raw, each in points.items():
-            total[raw] = total.get(raw, 0) + weight * each
-    return total or dict.fromkeys(sizes, 0)
+        if total is None:
+            total = {raw: weight * each for raw, each in points.items()}
+        else:
+            for raw, each in points.items():
+                total[raw] += weight * each
+    return total if total is not None else dict.fromkeys(sizes, 0)
 
 
 _CONSTANT = {
@@ -107,8 +110,10 @@ def _differing(
     most_taints = most_preference = 0
     is_spread = False
     for raw in sizes:
-        most_taints = max(most_taints, raw.taints)
-        most_preference = max(most_preference, raw.preference)
+        if raw.taints > most_taints:
+            most_taints = raw.taints
+        if raw.preference > most_preference:
+            most_preference = raw.preference
         is_spread = raw.siblings is not None
     if most_taints and (weight := weights.get("TaintToleration")):
         yield "TaintToleration", weight, {
