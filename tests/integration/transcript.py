@@ -7,7 +7,7 @@
     OUTPUT                 what it prints, line by line, standard output first
 
 In output, any space matches any other, `*` matches characters without spaces, `**` matches any
-part of a line, and a line `...` matches any number of lines.
+part of a line, and a line `...` matches any number of lines. Lines of kubectl's log are left out.
 """
 
 import os
@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WAIT_SECONDS = 30
+LOG_LINE = re.compile(r"^[EIW]\d{4} \d\d:\d\d:\d\d.*\n", re.MULTILINE)
+"""A line of kubectl's own log, which it writes when a time limit ends a watch early."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ def run(step: Step, directory: Path, environment: dict[str, str]) -> str:
         text=True,
         timeout=120,
     )
-    printed = (done.stdout + done.stderr).rstrip()
+    printed = LOG_LINE.sub("", done.stdout + done.stderr).rstrip()
     if done.returncode == step.code and matches(step.output, printed):
         return ""
     return (
