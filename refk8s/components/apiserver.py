@@ -87,15 +87,13 @@ class ApiServer:
         self.measure: Callable[[Request, Answer], None] | None = None
         store.listen(self._changed)
 
-    def context(self) -> Context:
-        """The time and random values for one decision."""
-        return Context(self.clock.now(), CHANCE)
+    def context(self, now: Instant | None = None) -> Context:
+        """The time and random values for one decision. `now`: the present time, if it is known."""
+        return Context(self.clock.now() if now is None else now, CHANCE)
 
     def exchange(self, request: Request, now: Instant | None = None) -> Exchange:
-        """The request with everything that its decision may read. `now`: the present time, if it is
-        known."""
-        context = self.context() if now is None else Context(now, CHANCE)
-        return Exchange(request, self.store, context, self.config)
+        """The request with everything that its decision may read."""
+        return Exchange(request, self.store, self.context(now), self.config)
 
     # --- requests ---------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.client.kubeconfig import Access, Pem
-from refk8s.core.context import SECOND, Context, SeededChance
+from refk8s.core.context import SECOND, Context, Instant, SeededChance
 from refk8s.store.local import LocalStore
 from refk8s.store.memory import MemoryEngine
 
@@ -43,7 +43,7 @@ class SteadyApiServer(ApiServer):
     """An API server whose decisions depend on the state alone, so that two of them can be
     compared."""
 
-    def context(self) -> Context:
+    def context(self, now: Instant | None = None) -> Context:
         revision = self.store.revision
         return Context(START + revision * SECOND, SeededChance(revision.to_bytes(8, "big")))
 

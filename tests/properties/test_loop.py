@@ -273,7 +273,7 @@ AUTHENTICATED = "system:authenticated"
 def expected_user(machine: str, request: Request) -> User:
     """The user that upstream's component of this kind has."""
     component, _, node = machine.partition("/")
-    if component == "kubelet":
+    if component in ("kubelet", "network"):  # the network of a node is part of its kubelet
         return User(f"system:node:{node}", groups=("system:nodes", AUTHENTICATED))
     if component == "dns":
         groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", AUTHENTICATED)
