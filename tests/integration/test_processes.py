@@ -93,7 +93,8 @@ def test_proc_3_servers_that_start_together_on_a_directory_have_the_same_keys(
         assert header["kid"] in [key["kid"] for key in keys["keys"]]
         assert (tmp_path / name / "pki/server.key").exists()
     assert sorted(path.name for path in (tmp_path / "pki").iterdir()) == [
-        "admin.crt", "admin.key", "admin.token", "ca.crt", "ca.key", "lock", "sa.key",
+        "admin.crt", "admin.key", "admin.token", "ca.crt", "ca.key", "front-proxy-ca.crt",
+        "front-proxy-ca.key", "lock", "sa.key",
     ]  # fmt: skip
     certificates = {(tmp_path / name / "pki/server.crt").read_bytes() for name in names}
     assert len(certificates) == len(names)
