@@ -1,12 +1,10 @@
 """`refk8s explain pod | object` (spec/explain.md)."""
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from refk8s.cli.flags import Command, context, fail
+from refk8s.cli.flags import Command, context, end, fail
 
 
 @click.group(short_help="Say why: where a pod can run, and who wrote an object.")
@@ -39,15 +37,6 @@ def _flags(command: Command) -> Command:
     return command
 
 
-def _end(run: Callable[..., int], *arguments: Any) -> None:
-    from refk8s.components.files import CannotRun
-
-    try:
-        sys.exit(run(*arguments, click.echo))
-    except CannotRun as reason:
-        fail(str(reason))
-
-
 def _split(place: str, example: str) -> tuple[str, str]:
     """(namespace, name) of NAMESPACE/NAME or NAME."""
     namespace, _, name = place.rpartition("/")
@@ -70,7 +59,7 @@ def pod(place: str, **options: Any) -> None:
     from refk8s.components.explain import ExplainOptions, explain_pod_now
 
     namespace, name = _split(place, "default/web")
-    _end(explain_pod_now, ExplainOptions(**options), namespace, name)
+    end(explain_pod_now, ExplainOptions(**options), namespace, name)
 
 
 @explain.command("object", short_help="Who wrote which field of an object, and when.")
@@ -95,4 +84,4 @@ def object_(resource: str, place: str, **options: Any) -> None:
     from refk8s.components.explain import ExplainOptions, explain_object_now
 
     namespace, name = _split(place, "default/web")
-    _end(explain_object_now, ExplainOptions(**options), resource, namespace, name)
+    end(explain_object_now, ExplainOptions(**options), resource, namespace, name)

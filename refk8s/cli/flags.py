@@ -14,6 +14,16 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def end(run: Callable[..., int], *arguments: Any) -> NoReturn:
+    """Run a command that prints its result, and end with its status."""
+    from refk8s.components.files import CannotRun
+
+    try:
+        raise SystemExit(run(*arguments, click.echo))
+    except CannotRun as reason:
+        fail(str(reason))
+
+
 resolv_conf = click.option(
     "--resolv-conf",
     default=None,

@@ -1,12 +1,8 @@
 """`refk8s token create | list | delete` (spec/trust.md)."""
 
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import click
 
-from refk8s.cli.flags import Command, context, fail
+from refk8s.cli.flags import Command, context, end, fail
 
 TTL_SECONDS_MAX = 10 * 365 * 86_400
 
@@ -28,15 +24,6 @@ def _flags(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def _end(run: Callable[..., int], *arguments: Any) -> None:
-    from refk8s.components.files import CannotRun
-
-    try:
-        sys.exit(run(*arguments, click.echo))
-    except CannotRun as reason:
-        fail(str(reason))
 
 
 @token.command(short_help="Create a token.")
@@ -70,7 +57,7 @@ def create(
         fail(f"--ttl {ttl}: not a duration; write it like 24h, 30m or 1h30m")
     if not 1 <= seconds <= TTL_SECONDS_MAX and ttl != "0":
         fail(f"--ttl {ttl}: must be between 1s and 87600h, or 0 for ever")
-    _end(create_token, TokenOptions(kubeconfig, context), seconds, description, join_command)
+    end(create_token, TokenOptions(kubeconfig, context), seconds, description, join_command)
 
 
 @token.command("list", short_help="List the tokens.")
@@ -79,7 +66,7 @@ def list_(kubeconfig: str | None, context: str) -> None:
     """List the tokens, without their secrets."""
     from refk8s.components.tokens import TokenOptions, list_tokens
 
-    _end(list_tokens, TokenOptions(kubeconfig, context))
+    end(list_tokens, TokenOptions(kubeconfig, context))
 
 
 @token.command(short_help="Delete a token.")
@@ -89,4 +76,4 @@ def delete(kubeconfig: str | None, context: str, id: str) -> None:
     """Delete the token with this ID, so that no machine can join with it. Joined nodes stay."""
     from refk8s.components.tokens import TokenOptions, delete_token
 
-    _end(delete_token, TokenOptions(kubeconfig, context), id)
+    end(delete_token, TokenOptions(kubeconfig, context), id)

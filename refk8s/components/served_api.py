@@ -161,7 +161,7 @@ class ServedApi:
         await self._publish_info(credentials)
         await self._publish_authentication(credentials)
         self.api.start_parts = {
-            OBJECTS: lambda: True,  # nobody is answered before
+            OBJECTS: lambda: True,  # no request is answered before
             DEFINITIONS: lambda: self._definitions is not None and self._definitions.state.synced,
             SERVICE: lambda: self._kubernetes is not None,
         }

@@ -40,5 +40,5 @@ class Writer:
                 function()
             except Exception as error:
                 problem = error
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed, and no request waits
                 self._loop.call_soon_threadsafe(done, problem)

@@ -47,7 +47,7 @@ class BadConfiguration(ValueError):
 
 
 class SchedulerConfiguration(Value, frozen=True, eq=False):
-    """What the scheduler is told by its file."""
+    """What the configuration file of the scheduler sets."""
 
     profiles: tuple[Profile, ...] = (DEFAULT_PROFILE,)
     backoff: Backoff = DEFAULT_BACKOFF
