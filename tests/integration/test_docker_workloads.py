@@ -306,3 +306,16 @@ def test_pod_15_a_failed_pod_names_the_init_container_that_failed(cluster: Clust
     assert (held["status"], held["reason"]) == ("False", "ContainersNotInitialized")
     assert held["message"] == "containers with incomplete status: [bad]"
     cluster.kubectl("delete", "pod", "broken")
+
+
+def test_rt_40_a_container_reads_the_files_of_an_image(cluster: Cluster) -> None:
+    # Shows RT-40.a RT-40.b.
+    mount = {"volumeMounts": [{"name": "image", "mountPath": "/image"}]}
+    main = container("c", **mount)
+    volumes = [{"name": "image", "image": {"reference": IMAGE}}]
+    cluster.apply(make_pod("shown", main, volumes=volumes))
+    until(lambda: is_ready(cluster.pod("shown")), 30, "the pod does not run")
+    same = "cmp /bin/busybox /image/bin/busybox && ! touch /image/new 2>/dev/null && echo same"
+    assert cluster.kubectl("exec", "shown", "--", "sh", "-c", same) == "same"
+    assert not cluster.host.containers("-a", "--filter", "label=refk8s.type=copy")
+    cluster.kubectl("delete", "pod", "shown")

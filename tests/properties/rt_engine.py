@@ -6,6 +6,10 @@ running container is not removed without force, 404, 409), so that what is check
 the real one; tests/integration does the same on a real one.
 """
 
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from refk8s.adapters.docker.engine.client import Refused
@@ -153,6 +157,25 @@ class PretendEngine:
         if name not in self.images:
             raise Refused(404, f"No such image: {name}")
         return self.images[name]
+
+    def _export(self, id: str) -> Iterator[bytes]:
+        archive = io.BytesIO()
+        files: dict[str, bytes] = self.images[self.one(id)["Config"]["Image"]].get("Files", {})
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        yield archive.getvalue()
+
+    def _put_archive(self, id: str, path: str, data: Iterator[bytes]) -> bool:
+        (mount,) = [m for m in self.one(id)["HostConfig"]["Mounts"] if m["Target"] == path]
+        with tarfile.open(fileobj=io.BytesIO(b"".join(data))) as tar:
+            for entry in tar:
+                content = tar.extractfile(entry)
+                assert content is not None
+                Path(mount["Source"], entry.name).write_bytes(content.read())
+        return True
 
     def _import_image_from_data(
         self, data: bytes, repository: str, tag: str, changes: list[str]

@@ -34,6 +34,7 @@ from refk8s.core.api.core_v1 import (
     EnvVarSource,
     EphemeralVolumeSource,
     HostPathVolumeSource,
+    ImageVolumeSource,
     KeyToPath,
     LocalVolumeSource,
     NFSVolumeSource,
@@ -95,7 +96,9 @@ from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
     Failed,
+    ImagePulled,
     Later,
+    PullImage,
     RunPodSandbox,
     StartContainer,
     StopContainer,
@@ -496,6 +499,79 @@ def test_kubelet_56_a_kind_that_is_not_supported_keeps_the_pod_waiting(volume):
     bench.delete()
     bench.run_for(5)
     assert not bench.has_pod()
+
+
+PICTURE = "example.invalid/picture:1"
+
+
+def an_image(policy="Always", reference=PICTURE):
+    return Volume(name="v", image=ImageVolumeSource(reference=reference, pull_policy=policy))
+
+
+@pytest.mark.parametrize("policy", ["Always", "IfNotPresent", "Never", None])
+def test_kubelet_110_an_image_volume_is_written_with_the_id_that_was_pulled(policy):
+    bench = Bench().start().settle()
+    bench.script = lambda op: (
+        ImagePulled("sha256:9", True, 1, "")
+        if isinstance(op, PullImage) and op.image == PICTURE
+        else None
+    )
+    bench.add(mounted(an_image(policy)))
+    bench.run_for(5)
+    assert running(bench)
+    (pull,) = [op for _, op in bench.did(PullImage) if op.image == PICTURE]
+    assert pull.policy == (policy or "IfNotPresent")
+    (write,) = [op for _, op in bench.did(WriteVolume) if op.volume == "v"]
+    assert write.image_id == "sha256:9"
+    kinds = [type(op) for _, op in bench.did(PullImage, WriteVolume, CreateContainer)]
+    assert kinds.index(WriteVolume) < kinds.index(CreateContainer)
+    (mount,) = [mount for mount in made(bench).mounts if mount.source == "v"]
+    assert mount.read_only and not mount.managed
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 3), st.booleans())
+def test_kubelet_110_an_image_that_cannot_be_had_is_pulled_again_later(failures, writes):
+    """Either the pull fails, or the write, because the image was removed from the node."""
+    bench = Bench().start().settle()
+    left = [failures]
+
+    def fail(operation):
+        kind = WriteVolume if writes else PullImage
+        its = getattr(operation, "image", PICTURE) == PICTURE
+        if type(operation) is not kind or not its or not left[0]:
+            return None
+        left[0] -= 1
+        return Failed("", "gone")
+
+    bench.script = fail
+    bench.add(mounted(an_image()))
+    bench.run_for(50)
+    pulls = [at for at, op in bench.did(PullImage) if op.image == PICTURE]
+    assert pulls == [10 * n for n in range(failures + 1)]
+    assert ("FailedMount" in bench.reasons()) == (failures > 0)
+    assert [at for at, _ in bench.did(CreateContainer)] == [10 * failures]
+    assert running(bench)
+
+
+def test_kubelet_110_a_pod_that_is_deleted_waits_for_no_pull():
+    bench = Bench().start().settle()
+    never = bench.now + 3600 * SECOND
+    bench.script = lambda op: (
+        Later(never) if isinstance(op, PullImage) and op.image == PICTURE else None
+    )
+    bench.add(mounted(an_image()))
+    bench.run_for(5)
+    assert not bench.did(WriteVolume) and not bench.did(CreateContainer)
+    bench.delete()
+    bench.run_for(5)
+    assert not bench.has_pod()
+
+
+def test_kubelet_110_a_volume_without_an_image_keeps_the_pod_waiting():
+    bench = ready(mounted(an_image(reference="")), seconds=30)
+    assert bench.pod().status.phase == "Pending" and not bench.did(CreateContainer)
+    assert bench.reasons().count("FailedMount") == 1
 
 
 def a_claim(name="c", uid="uid-c", phase="Bound", volume="v", **more):

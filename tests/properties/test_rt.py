@@ -557,3 +557,71 @@ def test_resize_4_a_running_container_gets_other_limits():
     }  # fmt: skip
     strange = UpdateContainerResources("other", id, Resources(1, 1, 1))
     assert made.carry_out(strange) == Failed("", "the container does not run")
+
+
+class Interrupted(Exception):
+    """The process ends here."""
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.binary(max_size=20)),
+    st.integers(0, 3),
+    st.sampled_from(["inspect_image", "create_container_from_config", "put_archive"]),
+)
+@settings(max_examples=60)
+def test_rt_40_an_image_volume_has_the_files_of_the_image_wherever_a_copy_was_interrupted(
+    files: dict[str, bytes], interruptions: int, where: str
+) -> None:
+    # Shows RT-40.a RT-40.c.
+    with tempfile.TemporaryDirectory() as folder:
+        engine = make_engine()
+        engine.images["sha256:9"] = {"Id": "sha256:9", "Size": 1, "Files": files}
+        asked = WriteVolume(f"{UID}0", "v", image_id="sha256:9")
+        call = engine.call
+
+        def interrupted(method: str, *arguments: Any, **more: Any) -> Any:
+            if method == where:
+                if method == "put_archive":  # A part of the copy is there.
+                    mount = engine.one(arguments[0])["HostConfig"]["Mounts"][0]
+                    Path(mount["Source"], "part").write_bytes(b"")
+                engine.call = call  # type: ignore[method-assign]
+                raise Interrupted
+            return call(method, *arguments, **more)
+
+        for _ in range(interruptions):
+            engine.call = interrupted  # type: ignore[method-assign]
+            with pytest.raises(Interrupted):
+                operations(engine, data=Path(folder)).carry_out(asked)
+        agent = operations(engine, data=Path(folder))
+        for _ in range(2):
+            assert agent.carry_out(asked) == Done()
+            place = agent.volumes.path(f"{UID}0", "v")
+            assert {one.name: one.read_bytes() for one in place.iterdir()} == files
+        assert agent.carry_out(ListPods()) == PodsListed((), ())
+        assert not engine.containers
+
+
+def test_rt_40_an_image_that_is_gone_or_too_large_is_refused() -> None:
+    # Shows RT-40.d.
+    with tempfile.TemporaryDirectory() as folder:
+        engine = make_engine()
+        agent = operations(engine, data=Path(folder))
+        asked = WriteVolume(f"{UID}0", "v", image_id="sha256:9")
+        assert isinstance(agent.carry_out(asked), Failed)
+        for size, result in (((4 << 30) + 1, Failed), (4 << 30, Done)):
+            engine.images["sha256:9"] = {"Id": "sha256:9", "Size": size}
+            assert isinstance(agent.carry_out(asked), result)
+
+
+def test_rt_40_the_containers_of_a_copy_are_in_no_list_and_are_removed_with_the_pod() -> None:
+    # Shows RT-40.c.
+    engine = make_engine()
+    agent = operations(engine)
+    started = agent.carry_out(RunPodSandbox(SandboxConfig(f"{UID}0", "default", "p")))
+    assert isinstance(started, SandboxStarted)
+    its = {labels.CLUSTER: CLUSTER, labels.TYPE: labels.IS_COPY, labels.POD_UID: f"{UID}0"}
+    body = {"Image": IMAGE, "Labels": its, "HostConfig": {"NetworkMode": "none"}}
+    engine.call("create_container_from_config", body, name="copy")
+    assert agent.carry_out(ListPods()).containers == ()  # type: ignore[union-attr]
+    agent.carry_out(RemovePodSandbox(f"{UID}0", started.status.id))
+    assert not engine.containers

@@ -18,6 +18,7 @@ from refk8s.adapters.docker.engine.network import Network, NoAddress
 from refk8s.adapters.docker.engine.volumes import EngineVolumes
 from refk8s.adapters.docker.machine import describe
 from refk8s.adapters.docker.pods.containers import Containers
+from refk8s.adapters.docker.pods.image_volumes import ImageVolumes
 from refk8s.adapters.docker.pods.listing import Listing
 from refk8s.adapters.docker.pods.sandboxes import Sandboxes, remove_container
 from refk8s.adapters.docker.pods.termination_messages import Messages
@@ -69,6 +70,7 @@ class Operations:
         self.volumes = Volumes(data / "pods", self.abilities)
         self.network = Network(self.engine, cluster, node_ip, network_mode)
         self.images = Images(self.engine, os.uname().machine)
+        self.image_volumes = ImageVolumes(self.engine, cluster, self.images, self.volumes)
         self.messages = Messages(self.engine, self.volumes)
         self.containers = Containers(
             self.engine, cluster, self.volumes, self.messages, self.abilities, data / "seccomp"
@@ -90,7 +92,7 @@ class Operations:
             StartContainer: self.containers.start,
             UpdateContainerResources: self.containers.update,
             RemoveContainer: self.containers.remove,
-            WriteVolume: self.volumes.write,
+            WriteVolume: self._write_volume,
             DescribeNode: self._describe,
             UpdateRuntimeConfig: self._configure,
         }
@@ -114,6 +116,9 @@ class Operations:
                 REASONS.get(type(operation), ""),
                 f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
             )
+
+    def _write_volume(self, operation: WriteVolume) -> Result:
+        return (self.image_volumes if operation.image_id else self.volumes).write(operation)
 
     def _describe(self, operation: DescribeNode) -> Result:
         return describe(

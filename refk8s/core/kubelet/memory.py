@@ -157,6 +157,8 @@ class PodMemory(Value, frozen=True):
     end_retry_at: Instant = 0  # after a failed stop or removal
     containers: Mapping[str, ContainerMemory] = {}
     volumes: Mapping[str, str] = {}  # volume -> fingerprint of what was written
+    # image of a volume -> its id; PULL while it is pulled
+    volume_images: Mapping[str, str] = {}
     volume_writes_running: int = 0
     volumes_retry_at: Instant = 0
     volumes_due: Instant = 0  # when they are checked again; 0: now

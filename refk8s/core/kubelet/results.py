@@ -148,6 +148,8 @@ def _wrote_volume(
     return replace(
         memory,
         volumes=volumes,
+        # The image may have been removed from the node: it is looked for again.
+        volume_images=_without_image(memory, operation.image_id),
         volumes_due=0,
         volumes_retry_at=now + retry_after,
     ).with_notes(note)
@@ -206,7 +208,33 @@ def _pulled(
             memory.field_path(name),
         )
         return memory.with_container(name, failed).with_notes(failure, error)
+    if memory.volume_images.get(image) == PULL:
+        return _pulled_for_volume(memory, image, result, now, retry_after)
     return memory
+
+
+def _pulled_for_volume(
+    memory: PodMemory, image: str, result: Result, now: Instant, retry_after: Instant
+) -> PodMemory:
+    """The image of a volume is on the node, or is pulled again later (KUBELET-110)."""
+    if isinstance(result, ImagePulled):
+        found = {**memory.volume_images, image: result.image_id or image}
+        return replace(memory, volume_images=found)
+    note = Note(
+        "FailedMount", f'Failed to pull image volume "{image}": {_failure_of(result)}', "Warning"
+    )
+    return replace(
+        memory,
+        volume_images=_without_image(memory, image),
+        volumes_retry_at=now + retry_after,
+    ).with_notes(note)
+
+
+def _without_image(memory: PodMemory, image: str) -> dict[str, str]:
+    """The images of volumes except that of this name or id."""
+    return {
+        name: found for name, found in memory.volume_images.items() if image not in (name, found)
+    }
 
 
 def _created(

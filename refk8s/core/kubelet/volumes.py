@@ -1,12 +1,13 @@
 """The volumes of a pod: created before its containers, and updated when their source changes.
 
-Rules KUBELET-56 ... KUBELET-58, KUBELET-90.
+Rules KUBELET-56 ... KUBELET-58, KUBELET-90, KUBELET-110.
 
 | volume | operation of the runtime |
 |---|---|
 | emptyDir | an empty directory, once per pod; with medium Memory in memory |
 | hostPath | a path of the node |
 | claim whose volume is hostPath or local | that path of the node |
+| image | the files of an image, which is pulled first |
 | configMap, secret, downwardAPI, projected | files, again when their content changes; secrets and tokens in memory |
 | any other | none: the pod waits, and an Event has the reason |
 
@@ -34,7 +35,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.kubelet.draft import Draft
 from refk8s.core.kubelet.environment import field_value, resource_value
-from refk8s.core.kubelet.memory import NEVER, live_sandbox
+from refk8s.core.kubelet.memory import NEVER, PULL, live_sandbox
 from refk8s.core.kubelet.objects import (
     TOKEN_SECONDS,
     NotYet,
@@ -49,7 +50,7 @@ from refk8s.core.kubelet.security import run_as
 from refk8s.core.loop.view import controller_of
 from refk8s.core.memo import remember_identical
 from refk8s.core.pods.volumes import BOUND
-from refk8s.core.ports import WriteVolume
+from refk8s.core.ports import PullImage, WriteVolume
 from refk8s.core.value import Value
 
 DEFAULT_MODE = 0o644
@@ -120,6 +121,22 @@ def _record_failure(draft: Draft, volume: Volume, message: str) -> None:
         )
 
 
+def _image_of(draft: Draft, volume: Volume) -> str:
+    """The id of the volume's image. While it is not on the node, it is pulled (KUBELET-110)."""
+    source = volume.image
+    reference = source.reference if source is not None else None
+    if source is None or not reference:
+        raise BadConfig("the image volume names no image")
+    found = draft.memory.volume_images.get(reference, "")
+    if not found:
+        draft.remember(volume_images={**draft.memory.volume_images, reference: PULL})
+        policy = source.pull_policy or "IfNotPresent"
+        draft.operations.append(PullImage(draft.memory.uid, reference, policy))
+    if found in ("", PULL):
+        raise NotYet(f'image "{reference}" is pulled')
+    return found
+
+
 def compute_volume(draft: Draft, pod: Pod, volume: Volume) -> tuple[WriteVolume, str]:
     """The operation that writes the volume, and a fingerprint of its content."""
     uid, name, group = draft.memory.uid, volume.name, fs_group(pod)
@@ -133,6 +150,8 @@ def compute_volume(draft: Draft, pod: Pod, volume: Volume) -> tuple[WriteVolume,
         ), PRESENT
     if (host := volume.host_path) is not None:
         return WriteVolume(uid, name, host_path=host.path, host_path_type=host.type or ""), PRESENT
+    if volume.image is not None:
+        return WriteVolume(uid, name, mode=0o755, image_id=_image_of(draft, volume)), PRESENT
     if claim_of(pod, volume):
         path, kind = compute_claimed(draft, pod, volume)
         return WriteVolume(uid, name, host_path=path, host_path_type=kind), PRESENT
@@ -200,9 +219,10 @@ def _is_owned_by(claim: PersistentVolumeClaim, pod: Pod) -> bool:
 
 
 def is_lasting(volume: Volume) -> bool:
-    """Whether containers may write to it: it is created once."""
+    """Whether it is created once, and others than the kubelet choose its files."""
     return (
         volume.empty_dir is not None
+        or volume.image is not None
         or volume.host_path is not None
         or volume.persistent_volume_claim is not None
         or volume.ephemeral is not None
@@ -210,10 +230,10 @@ def is_lasting(volume: Volume) -> bool:
 
 
 def is_read_only(volume: Volume) -> bool:
-    """Whether the pod mounts its claim read-only, whatever its containers say (KUBELET-97)."""
-    return volume.persistent_volume_claim is not None and bool(
-        volume.persistent_volume_claim.read_only
-    )
+    """Whether containers mount it read-only, whatever they say: an image, or a claim of which the
+    pod says so (KUBELET-97, KUBELET-110)."""
+    claim = volume.persistent_volume_claim
+    return volume.image is not None or (claim is not None and bool(claim.read_only))
 
 
 def is_secret(volume: Volume) -> bool:

@@ -266,8 +266,9 @@ class WriteVolume(Value, frozen=True):
 
     `modes` and `users` have the permissions and owners of single files if they differ from the
     volume's `mode` and the kubelet's own user. `fs_group` (-1: none) owns the volume and everything
-    created in it. `host_path` names a path of the node instead. `medium` "Memory" requests a tmpfs
-    of at most `size_limit_bytes` (0: no limit). Answered by `Done`.
+    created in it. `host_path` names a path of the node instead, and `image_id` an image on the node
+    whose files the volume has. `medium` "Memory" requests a tmpfs of at most `size_limit_bytes`
+    (0: no limit). Answered by `Done`.
     """
 
     pod_uid: str
@@ -281,6 +282,7 @@ class WriteVolume(Value, frozen=True):
     users: Mapping[str, int] = field(default_factory=dict)
     fs_group: int = -1
     size_limit_bytes: int = 0
+    image_id: str = ""
 
 
 class DescribeNode(Value, frozen=True):

@@ -35,6 +35,8 @@ HOST_PID = PREFIX + "host-pid"
 MESSAGE_FROM_LOG = PREFIX + "message-from-log"
 
 IS_SANDBOX, IS_CONTAINER = "sandbox", "container"
+IS_COPY = "copy"
+"""A container that is never started: it copies an image to a volume (RT-40)."""
 
 STATES = {
     "created": CREATED,

@@ -50,6 +50,8 @@ class Listing:
             its = entry["Labels"] or {}
             if uids and its.get(labels.POD_UID) not in uids:
                 continue
+            if its.get(labels.TYPE) == labels.IS_COPY:
+                continue
             if its.get(labels.TYPE) == labels.IS_SANDBOX:
                 ips = self._sandboxes.ips(
                     entry["NetworkSettings"]["Networks"], entry["HostConfig"]["NetworkMode"]

@@ -226,6 +226,9 @@ class Sandboxes:
             if c["Labels"].get(labels.TYPE) == labels.IS_SANDBOX and c["Id"] != operation.sandbox_id
         ]
         if not left:
+            for container in found:
+                if container["Labels"].get(labels.TYPE) == labels.IS_COPY:
+                    remove_container(self._engine, container["Id"])
             EngineVolumes(self._engine, self._cluster).remove(operation.pod_uid)
             self._volumes.remove(operation.pod_uid)
         return Done()

@@ -131,6 +131,22 @@ class Volumes:
             _own(directory, operation)
         os.rename(new, operation.volume, src_dir_fd=volumes, dst_dir_fd=volumes)
 
+    def has(self, operation: WriteVolume) -> bool:
+        """Whether the volume exists."""
+        with self._opened(operation.pod_uid, VOLUMES) as volumes:
+            return tree.exists(tree.check_name(operation.volume), volumes)
+
+    @contextmanager
+    def making(self, operation: WriteVolume) -> Iterator[str]:
+        """The path of an empty directory, which becomes the volume at the end of the block."""
+        name = tree.check_name(operation.volume)
+        with self._opened(operation.pod_uid, VOLUMES) as volumes:
+            tree.remove(NEW + name, volumes)
+            with tree.made(NEW + name, volumes) as directory:
+                _own(directory, operation)
+            yield os.path.realpath(self._pod(operation.pod_uid)) + f"/{VOLUMES}/{NEW}{name}"
+            os.rename(NEW + name, name, src_dir_fd=volumes, dst_dir_fd=volumes)
+
     def _have_memory(self, volumes: int, operation: WriteVolume) -> str:
         """Keep this volume in memory (RT-31); returns why that is not possible, or empty."""
         name, place = (
