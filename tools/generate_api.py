@@ -281,7 +281,9 @@ class Writer:
             self.base.add("NO_FIELDS")
             return f"    {attribute}: {kind} = NO_FIELDS"
         # a pointer: validation distinguishes absent and empty
-        if kind == "LabelSelector" and self.module == "apps_v1":
+        if (kind == "LabelSelector" and self.module == "apps_v1") or go_facts.is_required_pointer(
+            path
+        ):
             factory = None
         arguments = []
         if factory is not None:

@@ -138,6 +138,11 @@ apiextensions_v1.ValidationRule.reason apiextensions_v1.WebhookClientConfig.url 
 meta_v1.Preconditions.*
 """)
 
+# Required strings that are pointers: validation distinguishes "" and absent.
+REQUIRED_POINTERS = _names("""
+admissionregistration_v1.*Webhook.sideEffects networking_v1.HTTPIngressPath.pathType
+""")
+
 
 def _in(path: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(path, pattern.replace("[", "[[]")) for pattern in patterns)
@@ -149,6 +154,10 @@ def is_always_written(path: str) -> bool:
 
 def is_written_as_null(path: str) -> bool:
     return _in(path, WRITTEN_AS_NULL)
+
+
+def is_required_pointer(path: str) -> bool:
+    return _in(path, REQUIRED_POINTERS)
 
 
 # Lists whose emptiness a request may state: it removes all entries (APPLY-14).
@@ -163,7 +172,7 @@ def is_zero_absent(path: str, kind: str) -> bool:
     if kind in ("Int32", "Int64"):
         return _in(path, PLAIN_INTEGERS) and not _in(path, POINTER_INTEGERS)
     if kind == "str":
-        return not _in(path, POINTER_STRINGS)
+        return not _in(path, POINTER_STRINGS + REQUIRED_POINTERS)
     if path in EMPTY_IS_GIVEN:
         return False
     return kind == "Base64" or kind.startswith(("tuple", "dict"))
@@ -179,5 +188,6 @@ def unused(paths: set[str]) -> list[str]:
         + PLAIN_INTEGERS
         + POINTER_INTEGERS
         + POINTER_STRINGS
+        + REQUIRED_POINTERS
     )
     return [pattern for pattern in every if not any(_in(path, [pattern]) for path in paths)]

@@ -399,6 +399,14 @@ def test_adm_7_what_was_computed_is_kept_when_an_older_client_leaves_it_out():
     assert response.code == 200 and response.body == pod
 
 
+def test_adm_8_an_invalid_class_has_causes_and_a_new_one_with_the_name_of_the_default_is_forbidden():
+    cluster = Cluster()
+    default = PriorityClass(metadata=ObjectMeta(name="a"), value=1, global_default=True)
+    assert cluster.create(default).ok
+    assert cluster.create(default).code == 403
+    assert cluster.create(replace(default, metadata=ObjectMeta(name="-"))).code == 422
+
+
 def test_adm_8_a_default_class_can_be_changed_and_a_second_one_cannot_become_it():
     cluster = Cluster()
     assert cluster.create(

@@ -375,6 +375,14 @@ def test_adm_23_the_topology_of_an_older_version_and_a_kubelets_configuration_ar
     )
 
 
+def test_adm_23_a_reference_of_a_service_account_has_only_a_name():
+    server = Server()
+    secrets = [{"name": "s", "fieldPath": "x", "kind": "Secret"}]
+    made_account = server.post(resources.SERVICE_ACCOUNTS, "a", {"secrets": secrets})
+    assert made_account.code == 201
+    assert [codec.to_tree(one) for one in made_account.body.secrets] == [{"name": "s"}]
+
+
 def test_adm_23_a_dry_run_says_the_same():
     server = Server()
     obj = made(CLAIMS, metadata={"name": "a"}, **claim(dataSource={"kind": "Pod", "name": "p"}))

@@ -489,6 +489,21 @@ def test_alloc_4_a_local_load_balancer_has_a_port_for_health_checks_and_gives_it
     assert servers.held() == (1, 1) and servers.wrong() == []
 
 
+@pytest.mark.parametrize("port", [80, 29999, 30000, 40000])
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_alloc_4_a_port_is_of_the_range_unless_it_is_a_dry_run(port, is_dry_run):
+    is_right = is_dry_run or port == 30000
+    health = {"external_traffic_policy": "Local", "health_check_node_port": port}
+    for body in (
+        service("a", type="NodePort", ports=(ServicePort(port=80, node_port=port),)),
+        service("a", type="LoadBalancer", ports=(ServicePort(port=80),), **health),
+    ):
+        servers, options = Servers(), Options(dry_run=is_dry_run)
+        asked = Request("create", resources.SERVICES, "n", body=body, user=ADMIN, options=options)
+        assert servers.ask(asked).code == (201 if is_right else 422)
+        assert (servers.held() == (0, 0)) == (is_dry_run or not is_right)
+
+
 def test_alloc_4_a_load_balancer_that_wants_no_node_ports_gets_none():
     # Shows ALLOC-4.a.
     servers = Servers()

@@ -121,6 +121,10 @@ def test_apply_2_items_are_known_by_their_keys_with_defaults_or_by_their_value()
     udp = element_of(ports, {"protocol": "UDP", "containerPort": 80})
     assert udp == 'k:{"containerPort":80,"protocol":"UDP"}'
     assert text_of(("f:ports", udp)) == '.ports[containerPort=80,protocol="UDP"]'
+    assert (
+        element_of(record_type(Pod).fields["spec"].fields["imagePullSecrets"], {})
+        == 'k:{"name":""}'
+    )
     finalizers = record_type(Pod).fields["metadata"].fields["finalizers"]
     assert element_of(finalizers, "a/b") == 'v:"a/b"'
     assert text_of(('v:"a/b"',)) == '[="a/b"]'

@@ -70,8 +70,12 @@ def test_crd_22_versions_columns_and_selectable_fields_are_few():
     assert ("spec.additionalPrinterColumns", "FieldValueTooMany") in _refused(
         None, additionalPrinterColumns=columns
     )
-    fields = [{"jsonPath": ".spec.x"}] * 9
-    assert ("spec.selectableFields", "FieldValueTooMany") in _refused(None, selectableFields=fields)
+    named = [f"f{number}" for number in range(9)]
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in named}}
+    fields = [{"jsonPath": f".{name}"} for name in named]
+    assert _refused(schema, selectableFields=fields) == [
+        ("spec.selectableFields", "FieldValueTooMany")
+    ]
     versions = [a_version(name=f"v{number}", storage=number == 1) for number in range(1, 102)]
     code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(*versions))
     assert code == 422 and ("spec.versions", "FieldValueTooMany") in causes(answer)

@@ -137,8 +137,14 @@ def test_crd_11_a_rule_that_was_added_does_not_refuse_what_is_unchanged():
         (_object({"rule": "self.n +"}, n=INT), "[0].rule", "FieldValueInvalid", "Syntax error"),
         (_object({"rule": "self.n"}, n=INT), "[0].rule", "FieldValueInvalid", "must evaluate to a bool"),
         (_object({"rule": " "}, n=INT), "[0].rule", "FieldValueRequired", "rule is not specified"),
-        (_object({"rule": "true", "messageExpression": "1"}, n=INT), "[0].rule", "FieldValueInvalid", "must evaluate to a string"),
-        (_object({"rule": "true", "fieldPath": ".q"}, n=INT), "[0].fieldPath", "FieldValueInvalid", "does not refer to a valid field"),
+        (_object({"rule": "true", "messageExpression": "1"}, n=INT), "[0].messageExpression", "FieldValueInvalid", "must evaluate to a string"),
+        (_object({"rule": "true", "fieldPath": ".q"}, n=INT), "[0].fieldPath", "FieldValueInvalid", "must be a valid path"),
+        (_object({"rule": "true", "messageExpression": " "}, n=INT), "[0].messageExpression", "FieldValueRequired", "must be non-empty if specified"),
+        (_object({"rule": "true", "message": "a\rb"}, n=INT), "[0].message", "FieldValueInvalid", "must not contain line breaks"),
+        (_object({"rule": "true\n", "message": " "}, n=INT), "[0].message", "FieldValueInvalid", "must be non-empty if specified"),
+        (_object({"rule": "true &&\ntrue"}, n=INT), "[0].message", "FieldValueRequired", "if rule contains line breaks"),
+        (_object({"rule": "true", "fieldPath": "\n"}, n=INT), "[0].fieldPath", "FieldValueInvalid", "must not contain line breaks"),
+        (_object({"rule": "true", "optionalOldSelf": False}, n=INT), "[0].optionalOldSelf", "FieldValueInvalid", "may not be set"),
         (_object({"rule": "true", "reason": "Other"}, n=INT), "[0].reason", "FieldValueNotSupported", "supported values"),
         (_object({"rule": "self.l.all(x, self.l.all(y, x != y))"}, l={"type": "array", "items": STRING}), "[0].rule", "FieldValueForbidden", "exceeds budget by factor of more than 100x"),
     ],
@@ -148,6 +154,26 @@ def test_crd_24_a_rule_that_cannot_be_evaluated_is_refused(spec, place, reason, 
     code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(a_version(schema)))
     assert code == 422 and (f"{AT}.{RULES}{place}", reason) in causes(answer), answer
     assert words in answer["message"]
+
+
+def test_crd_24_texts_are_checked_in_any_schema_and_expressions_where_nothing_is_wrong():
+    wrong = {"rule": "true", "fieldPath": ".q"}
+    schema = {"properties": {"spec": _object(wrong, {"rule": "self.z"}, n=INT)}}
+    code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(a_version(schema)))
+    assert code == 422 and causes(answer) == [
+        ("spec.validation.openAPIV3Schema.type", "FieldValueRequired"),
+        (f"{AT}.{RULES}[0].fieldPath", "FieldValueInvalid"),
+    ]
+    parts = {
+        "a": {**INT, "uniqueItems": True, RULES: [{"rule": "self"}]},
+        "b": {**INT, RULES: [{"rule": "self"}]},
+    }
+    schema = {"type": "object", "properties": {"spec": _object({"rule": "self.z"}, **parts)}}
+    code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(a_version(schema)))
+    assert code == 422 and causes(answer) == [
+        (f"{AT}.properties[a].uniqueItems", "FieldValueForbidden"),
+        (f"{AT}.properties[b].{RULES}[0].rule", "FieldValueInvalid"),
+    ]
 
 
 def test_crd_24_old_self_needs_values_with_an_identity():

@@ -1,4 +1,4 @@
-"""The object model, rules OBJ-1 to OBJ-11 (spec/object_model.md): records, their JSON, and the
+"""The object model, rules OBJ-1 to OBJ-12 (spec/object_model.md): records, their JSON, and the
 table of resources."""
 
 from __future__ import annotations
@@ -650,6 +650,40 @@ def test_obj_10_a_document_is_json_exactly_when_the_fast_decoder_says_so(data):
     assert slow or not fast
     if slow and not fast:
         assert b"\\u" in data or b"\xef\xbf\xbd" in data.decode("utf-8", "replace").encode()
+
+
+# The result of a merge
+
+
+def plainly_fitting(number: int | float, bits: int) -> int:
+    whole = int(number)
+    if not -(2**63) <= whole < 2**63:
+        whole = -(2**63)
+    return int.from_bytes(
+        whole.to_bytes(8, "little", signed=True)[: bits // 8], "little", signed=True
+    )
+
+
+whole_numbers = st.integers(-(2**70), 2**70) | st.integers(-(2**33), 2**33).map(float)
+
+
+@given(whole_numbers, whole_numbers)
+@example(2**31, 2**63)
+@example(1e300, -1.0)
+def test_obj_12_the_result_of_a_merge_has_the_lower_bits_of_its_numbers(small, large):
+    spec = {
+        "containers": [{"name": "c", "ports": [{"containerPort": small}]}],
+        "activeDeadlineSeconds": large,
+    }
+    pod = codec.decode_merged(Pod, {"spec": spec}).object
+    assert pod.spec.containers[0].ports[0].container_port == plainly_fitting(small, 32)
+    assert (pod.spec.active_deadline_seconds or 0) == plainly_fitting(large, 64)
+
+
+@pytest.mark.parametrize("value", [1.5, "1", True, [1], {"a": 1}])
+def test_obj_12_other_values_are_refused_as_in_any_object(value):
+    with pytest.raises(codec.DecodeError):
+        codec.decode_merged(Pod, {"spec": {"activeDeadlineSeconds": value}})
 
 
 # IntOrString

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import val_examples
 import val_examples_cluster
+import val_examples_odd
 import val_examples_trust
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -35,8 +36,18 @@ from refk8s.core.apiserver.validation.security import namespace_of_sysctl
 from refk8s.core.apiserver.validation.selectors import validate_selector
 from refk8s.core.apiserver.versions import stored_resource
 
-NEW = [*val_examples.NEW, *val_examples_cluster.NEW, *val_examples_trust.NEW]
-CHANGES = [*val_examples.CHANGES, *val_examples_cluster.CHANGES, *val_examples_trust.CHANGES]
+NEW = [
+    *val_examples.NEW,
+    *val_examples_cluster.NEW,
+    *val_examples_trust.NEW,
+    *val_examples_odd.NEW,
+]
+CHANGES = [
+    *val_examples.CHANGES,
+    *val_examples_cluster.CHANGES,
+    *val_examples_trust.CHANGES,
+    *val_examples_odd.CHANGES,
+]
 STATUSES = [*val_examples.STATUSES, *val_examples_cluster.STATUSES, *val_examples_trust.STATUSES]
 KINDS = [
     resource

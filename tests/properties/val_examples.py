@@ -285,7 +285,7 @@ NEW = [
     # networking
     ("VAL-30", INGRESS, {"spec": {}}, [("spec", "Invalid")]),
     ("VAL-30", INGRESS, {"spec": {"rules": [{"http": {"paths": [
-        {"path": "/", "pathType": "", "backend": {"service": {"name": "s", "port": {"number": 80}}}},
+        {"path": "/", "backend": {"service": {"name": "s", "port": {"number": 80}}}},
     ]}}]}}, [("spec.rules[0].http.paths[0].pathType", "Required")]),
     ("VAL-30", INGRESS, {"spec": {"rules": [{"host": "10.0.0.1", "http": {"paths": [
         {"path": "x", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {}}}},

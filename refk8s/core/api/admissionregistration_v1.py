@@ -143,7 +143,7 @@ class MutatingWebhook(Record, frozen=True, kw_only=True):
     rules: Annotated[tuple[RuleWithOperations, ...], SOME] | None = None
     failure_policy: str | None = None
     namespace_selector: LabelSelector | None = None
-    side_effects: str = field(default_factory=str)
+    side_effects: str | None = None
     timeout_seconds: Int32 | None = None
     admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
     match_policy: str | None = None
@@ -235,7 +235,7 @@ class ValidatingWebhook(Record, frozen=True, kw_only=True):
     rules: Annotated[tuple[RuleWithOperations, ...], SOME] | None = None
     failure_policy: str | None = None
     namespace_selector: LabelSelector | None = None
-    side_effects: str = field(default_factory=str)
+    side_effects: str | None = None
     timeout_seconds: Int32 | None = None
     admission_review_versions: tuple[str, ...] = field(default_factory=empty_tuple)
     match_policy: str | None = None

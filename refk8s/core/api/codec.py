@@ -18,7 +18,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from refk8s.core.api.convert import Unmarshal, converter_of, has_plain_booleans
+from refk8s.core.api.convert import (
+    Unmarshal,
+    converter_of,
+    has_plain_booleans,
+    with_fitting_numbers,
+)
 from refk8s.core.api.custom import SHARED_KEYS, CustomList, CustomObject, shallow_tree
 from refk8s.core.api.json_text import MalformedJson, check_depth, parse
 from refk8s.core.api.meta_v1 import ObjectMeta
@@ -30,6 +35,7 @@ __all__ = [
     "MalformedJson",
     "decode",
     "decode_answer",
+    "decode_merged",
     "decode_request",
     "decode_tolerant",
     "decode_tree",
@@ -158,6 +164,15 @@ def decode_tolerant(type_: type[T], tree: Any) -> tuple[T, tuple[str, ...]]:
     have. Raises DecodeError as `decode`."""
     decoded = _convert(type_, tree)
     return decoded.object, decoded.warnings
+
+
+def decode_merged(type_: type, tree: Any) -> Decoded:
+    """As `decode_tree`, for the result of an apply or a strategic merge patch: a number is made to
+    fit its field (OBJ-12)."""
+    try:
+        return decode_tree(type_, tree)
+    except DecodeError:
+        return decode_tree(type_, with_fitting_numbers(type_, tree))
 
 
 def custom_object(tree: Any) -> CustomObject:

@@ -333,6 +333,56 @@ def _is_absent_when_zero(annotation: Any) -> bool:
     return get_origin(annotation) is Annotated and base.SOME in get_args(annotation)[1:]
 
 
+# Numbers of the result of a merge
+
+
+def with_fitting_numbers(type_: Any, value: Any) -> Any:
+    """The JSON tree of a record with each number as upstream fits it to its field (OBJ-12). Other
+    values are as they were."""
+    annotation = _without_none(type_)
+    if (bits := _BITS.get(annotation)) is not None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return _fitting(value, bits) if is_number else value
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if isinstance(value, dict):
+        if get_origin(annotation) is dict:
+            item = get_args(annotation)[1]
+            return {key: with_fitting_numbers(item, one) for key, one in value.items()}
+        if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+            types = _types_of(annotation)
+            return {
+                key: with_fitting_numbers(types[key], one) if key in types else one
+                for key, one in value.items()
+            }
+    if isinstance(value, list) and get_origin(annotation) is tuple:
+        return [with_fitting_numbers(get_args(annotation)[0], one) for one in value]
+    return value
+
+
+@cache
+def _types_of(record: Any) -> dict[str, Any]:
+    return {part.encode_name: part.type for part in msgspec.structs.fields(record)}
+
+
+def _fitting(number: float, bits: int) -> int | float:
+    """The number in this many bits. A number that is not whole stays, and is refused later. One
+    that does not even fit in 64 bits is the lowest of 64 bits first, as on most processors."""
+    if isinstance(number, float) and not number.is_integer():
+        return number
+    whole = int(number)
+    if not -(2**63) <= whole < 2**63:
+        whole = -(2**63)
+    half: int = 2 ** (bits - 1)
+    return (whole + half) % (2 * half) - half
+
+
+_BITS: dict[Any, int] = {
+    base.Int32: 32, base.Count32: 32, base.Int64: 64, base.Count64: 64,
+}  # fmt: skip
+"""The sizes of whole numbers."""
+
+
 # Messages
 
 

@@ -28,7 +28,7 @@ class IngressBackend(Record, frozen=True, kw_only=True):
 class HTTPIngressPath(Record, frozen=True, kw_only=True):
     path: Text | None = None
     backend: IngressBackend = field(default_factory=IngressBackend)
-    path_type: str = field(default_factory=str)
+    path_type: str | None = None
 
 
 class HTTPIngressRuleValue(Record, frozen=True, kw_only=True):

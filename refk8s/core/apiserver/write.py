@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
-from refk8s.core.api.codec import DecodeError, decode_tree, encode, to_tree
+from refk8s.core.api.codec import DecodeError, decode_merged, decode_tree, encode, to_tree
 from refk8s.core.api.integer import parse_uint64
 from refk8s.core.api.meta_v1 import StatusDetails
 from refk8s.core.api.request import Patch, Request, Response
@@ -219,7 +219,8 @@ def patched(
         if record is None:
             made, unknown = objects.decoded(resource, tree)
         else:
-            decoded = decode_tree(record, tree)
+            is_merged = change.media_type == patch.STRATEGIC_MERGE_PATCH
+            decoded = (decode_merged if is_merged else decode_tree)(record, tree)
             made, unknown = decoded.object, decoded.warnings
     except DecodeError as error:
         raise ApiError(_unpatchable(tree, str(error))) from None

@@ -84,7 +84,7 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.NAMESPACES: (create.admit_namespace,),
     resources.DAEMON_SETS: (create.admit_daemon_set,),
     resources.JOBS: (create.admit_job,),
-    resources.PRIORITY_CLASSES: (priority.admit_class,),
+    resources.SERVICE_ACCOUNTS: (dropped.drop_secret_fields,),
     resources.CERTIFICATE_SIGNING_REQUESTS: (certificates.admit_signing_request,),
     resources.PERSISTENT_VOLUMES: (storage.admit_volume,),
     resources.PERSISTENT_VOLUME_CLAIMS: (storage.admit_claim, dropped.drop_data_source),
@@ -104,6 +104,7 @@ _CHECKS: dict[tuple[Resource, str], tuple[Check, ...]] = {
     (resources.PODS, ""): (limit_ranger.check_pod, runtime_class.check_overhead),
     (resources.PODS, "resize"): (limit_ranger.check_pod,),
     (resources.CERTIFICATE_SIGNING_REQUESTS, ""): (certificates.check_subject,),
+    (resources.PRIORITY_CLASSES, ""): (priority.check_class,),
     (resources.PERSISTENT_VOLUME_CLAIMS, ""): (limit_ranger.check_claim, storage.check_growth),
 }
 
@@ -128,7 +129,10 @@ def admit(exchange: "Exchange", new: Any, old: Any, remake: Remake = same) -> Ad
     if _IS_ASKED.of(store) and not exchange.is_admitted:
         new = _mutated(exchange, new, old, remake)
     if resource == resources.SERVICES and not request.subresource:
-        admission = allocate.allocate(new, old, store, exchange.context, exchange.config.admission)
+        config, is_dry_run = exchange.config.admission, request.options.dry_run
+        admission = allocate.allocate(
+            new, old, store, exchange.context, config, is_dry_run=bool(is_dry_run)
+        )
         return Admission(admission.object, compares + admission.compares, admission.writes)
     return Admission(new, compares)
 

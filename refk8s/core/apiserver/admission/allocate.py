@@ -58,9 +58,15 @@ class Ledger:
     """What one decision allocates and frees: the compares and writes of its transaction."""
 
     def __init__(
-        self, service: Service, store: Reader, context: Context, config: AdmissionConfig
+        self,
+        service: Service,
+        store: Reader,
+        context: Context,
+        config: AdmissionConfig,
+        is_dry_run: bool = False,
     ) -> None:
         self.service, self.store, self.context, self.config = service, store, context, config
+        self.is_dry_run = is_dry_run
         self.compares: list[Compare] = []
         self.writes: list[Write] = []
 
@@ -119,7 +125,13 @@ def _holds(service: Service, held: IPAddress) -> bool:
 
 
 def allocate(
-    new: Service, old: Service | None, store: Reader, context: Context, config: AdmissionConfig
+    new: Service,
+    old: Service | None,
+    store: Reader,
+    context: Context,
+    config: AdmissionConfig,
+    *,
+    is_dry_run: bool = False,
 ) -> Admission:
     """The service with its families, addresses and ports, and the transaction that allocates them.
 
@@ -132,7 +144,7 @@ def allocate(
     if old is not None and new.spec == old.spec:
         return Admission(new)
     # its name and namespace are set
-    ledger = Ledger(new if old is None else old, store, context, config)
+    ledger = Ledger(new if old is None else old, store, context, config, is_dry_run)
     spec = _allocate_cluster_ip(with_families(new), old, ledger)
     spec = _allocate_node_ports(spec, old, ledger)
     spec = _allocate_health_check_port(spec, old, ledger)
@@ -323,18 +335,24 @@ def _more_node_ports(
 def _take_node_port(number: int, position: int, ledger: Ledger) -> int:
     """Allocate the requested node port. Raises ApiError 422 if it is out of range or taken, even by
     another port of this service."""
-    config = ledger.config
-    why = ""
-    if not config.node_port_first <= number <= config.node_port_last:
-        why = f"provided port is not in the valid range. The range of valid ports is {config.node_port_first}-{config.node_port_last}"
-    elif not ledger.allocate_requested(port_key(number), str(number), None):
-        why = "provided port is already allocated"
-    if why:
+    if why := _why_not(number, ledger):
         cause = Cause(INVALID, f"spec.ports[{position}].nodePort", why, number)
         raise ApiError(
             status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause])
         )
     return number
+
+
+def _why_not(number: int, ledger: Ledger) -> str:
+    """Allocate the requested port; the reason if it is not possible. As upstream, a dry run does
+    not look at the range (ALLOC-4)."""
+    first, last = ledger.config.node_port_first, ledger.config.node_port_last
+    if not ledger.is_dry_run and not first <= number <= last:
+        words = "provided port is not in the valid range. The range of valid ports is"
+        return f"{words} {first}-{last}"
+    if not ledger.allocate_requested(port_key(number), str(number), None):
+        return "provided port is already allocated"
+    return ""
 
 
 def _choose_node_port(ledger: Ledger) -> int:
@@ -359,10 +377,8 @@ def _allocate_health_check_port(
     if needs_health_check_port(spec):
         if not wanted:
             wanted = _choose_node_port(ledger)
-        elif wanted != held and not ledger.allocate_requested(port_key(wanted), str(wanted), None):
-            cause = Cause(
-                INVALID, "spec.healthCheckNodePort", "provided port is already allocated", wanted
-            )
+        elif wanted != held and (why := _why_not(wanted, ledger)):
+            cause = Cause(INVALID, "spec.healthCheckNodePort", why, wanted)
             raise ApiError(
                 status.invalid(resources.SERVICES, ledger.service.metadata.name or "", [cause])
             )

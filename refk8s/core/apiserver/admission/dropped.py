@@ -2,7 +2,7 @@
 ADM-23 (spec/admission.md).
 
 Source: Kubernetes API reference, "PersistentVolumeClaim" (dataSource, dataSourceRef),
-"EndpointSlice" (deprecatedTopology), "Node" (configSource, podCIDR).
+"EndpointSlice" (deprecatedTopology), "Node" (configSource, podCIDR), "ServiceAccount" (secrets).
 """
 
 from typing import Any
@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import (
     Node,
+    ObjectReference,
     PersistentVolumeClaim,
+    ServiceAccount,
     TypedLocalObjectReference,
     TypedObjectReference,
 )
@@ -44,6 +46,15 @@ def drop_data_source(
             api_group=reference.api_group, kind=reference.kind, name=reference.name
         )
     return replace(new, spec=replace(new.spec, data_source=source, data_source_ref=reference))
+
+
+def drop_secret_fields(
+    request: Request, new: ServiceAccount, old: Any, store: Reader, context: Context
+) -> ServiceAccount:
+    """ADM-23: a reference to a Secret of a ServiceAccount has only its name."""
+    secrets = new.secrets or ()
+    named = tuple([ObjectReference(name=one.name) for one in secrets])
+    return new if named == secrets else replace(new, secrets=named)
 
 
 def drop_topology(

@@ -13,7 +13,6 @@ from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import Context
 
 PREEMPTS = "PreemptLowerPriority"
 
@@ -93,15 +92,11 @@ def _find_default(kept: tuple[Sequence[PriorityClass], ...]) -> PriorityClass | 
 _DEFAULT: Final[Kept[PriorityClass | None]] = Kept((resources.PRIORITY_CLASSES,), _find_default)
 
 
-def admit_class(
-    request: Request, new: PriorityClass, old: Any, store: Reader, context: Context
-) -> PriorityClass:
-    """ADM-8: at most one class is the default. Raises ApiError 403 for a second one."""
-    if new.global_default:
-        other = default_class(store)
-        if other is not None and other.metadata.name != new.metadata.name:
-            why = f"PriorityClass {other.metadata.name} is already marked as default. Only one default can exist"
-            raise ApiError(
-                status.forbidden(resources.PRIORITY_CLASSES, new.metadata.name or "", why)
-            )
-    return new
+def check_class(request: Request, new: PriorityClass, old: Any, store: Reader) -> None:
+    """ADM-8: at most one class is the default. Raises ApiError 403 for a second one, and for a new
+    one with the name of the default."""
+    other = default_class(store) if new.global_default else None
+    if other is None or (old is not None and other.metadata.name == new.metadata.name):
+        return
+    why = f"PriorityClass {other.metadata.name} is already marked as default. Only one default can exist"
+    raise ApiError(status.forbidden(resources.PRIORITY_CLASSES, new.metadata.name or "", why))

@@ -141,7 +141,7 @@ def _object(resource: Resource, tree: Tree) -> Any:
     try:
         if resource.is_custom:
             return objects.decoded(resource, tree)[0]
-        return codec.decode_tolerant(resource.type, tree)[0]
+        return codec.decode_merged(resource.type, tree).object
     except DecodeError as error:
         gvk = _gvk(resource.api_version, resource.kind)
         words = (

@@ -126,9 +126,13 @@ _RAW_EXTENSION = Type(UNTYPED, item=DEDUCED, element=DEDUCED, is_atomic_map=True
 _ANY_VALUE_MODULE = "refk8s.core.api.apiextensions_v1"
 """Its JSON values are granular; those of the other modules are owned as a whole."""
 
-_DEFAULTS = {"ContainerPort": {"protocol": "TCP"}, "ServicePort": {"protocol": "TCP"}}
+_DEFAULTS = {
+    "ContainerPort": {"protocol": "TCP"},
+    "ServicePort": {"protocol": "TCP"},
+    "LocalObjectReference": {"name": ""},
+}
 """The defaults of optional keys. A required key that is omitted counts as empty or 0. Source: API
-reference, "Container", "Service"."""
+reference, "Container", "Service", "PodSpec" (imagePullSecrets)."""
 
 
 _ZEROS: Mapping[str, Any] = {STRING: "", NUMERIC: 0, BOOLEAN: False}

@@ -34,6 +34,9 @@ class Step(Value, frozen=True):
     filter: tuple[tuple[Step, ...], str, Any] | None = None
 
 
+FIELD_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['([^']*)'\]")
+"""A step of the fieldPath of a validation rule."""
+
 _PLAIN = re.compile(r"\.((?:[^.\[\]'\"\s()@?*\\]|\\.)+)")
 _QUOTED = re.compile(r"\[\s*(?:'((?:[^'\\]|\\.)*+)'|\"((?:[^\"\\]|\\.)*+)\")\s*\]")
 _NUMBERS = re.compile(r"\[\s*(-?\d{0,9})\s*(:?)\s*(-?\d{0,9})\s*(?::\s*(-?\d{0,9})\s*)?\]")

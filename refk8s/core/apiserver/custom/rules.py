@@ -57,6 +57,7 @@ from refk8s.core.apiserver.cel.values import (
     parse_duration,
     parse_time,
 )
+from refk8s.core.apiserver.custom.paths import FIELD_STEP
 from refk8s.core.apiserver.custom.schema import Schema
 from refk8s.core.apiserver.custom.validate import ABSENT, CAUSES_MAX, by_keys, key_of
 
@@ -77,7 +78,10 @@ REASONS: Final = {
     "FieldValueDuplicate": DUPLICATE,
 }
 MESSAGE_LENGTH_MAX: Final = 2_048
-_PATH_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['([^']*)'\]")
+
+
+class InvalidMessage(InvalidExpression):
+    """The rule can be evaluated, and its message expression cannot."""
 
 
 @frozen(eq=False)
@@ -103,7 +107,10 @@ def compile_rule(tree: dict[str, Any], self_type: Type) -> Rule:
     node, cost = compile_text(tree["rule"], variables, BOOL)
     message_node = None
     if expression := tree.get("messageExpression"):
-        message_node, more = compile_text(expression, variables, STRING)
+        try:
+            message_node, more = compile_text(expression, variables, STRING)
+        except InvalidExpression as error:
+            raise InvalidMessage(str(error)) from None
         cost += more
     return Rule(
         tree["rule"],
@@ -394,7 +401,7 @@ class _Evaluation:
 
     def field(self, rule: Rule) -> str:
         found = ""
-        for name, key in _PATH_STEP.findall(rule.field_path):
+        for name, key in FIELD_STEP.findall(rule.field_path):
             found += f".{name}" if name else f"[{key}]"
         return found
 
@@ -412,33 +419,27 @@ def check_rules(
     count: int,
     total: list[int],
 ) -> list[Cause]:
-    """The causes of the rules of one place of a schema (CRD-24). `count`: the most values at this
-    place of an object. `total` sums the estimated costs."""
+    """The causes of the expressions of one place of a schema (CRD-24); their texts are valid.
+    `count`: the most values at this place of an object. `total` sums the estimated costs."""
     found: list[Cause] = []
     self_type = type_of(schema, is_root=is_root)
-    seen: dict[str, None] = {}
     for place, tree in enumerate(tree_rules):
         where = f"{at}.x-kubernetes-validations[{place}]"
         text = tree.get("rule", "")
-        found += _check_texts(tree, where)
-        if not text.strip():
-            found.append(Cause(REQUIRED, f"{where}.rule", "rule is not specified"))
-            continue
-        if text in seen:
-            found.append(Cause(DUPLICATE, where, "", {"rule": text}))
-        seen[text] = None
         try:
             rule = compile_rule(tree, self_type)
+        except InvalidMessage as error:
+            found.append(Cause(INVALID, f"{where}.messageExpression", str(error), text))
+            continue
         except InvalidExpression as error:
             found.append(Cause(INVALID, f"{where}.rule", str(error), text))
             continue
         if rule.is_transition and not is_correlatable:
             words = "oldSelf cannot be used on the uncorrelatable portion of the schema"
             found.append(Cause(INVALID, f"{where}.rule", words, text))
-        if rule.is_optional and not rule.is_transition:
+        if tree.get("optionalOldSelf") is not None and not rule.is_transition:
             words = "may not be set if oldSelf is not used in rule"
-            found.append(Cause(INVALID, f"{where}.optionalOldSelf", words, True))
-        found += _check_field(rule, schema, where)
+            found.append(Cause(INVALID, f"{where}.optionalOldSelf", words, rule.is_optional))
         cost = rule.cost * count
         total[0] += cost
         if cost > RULE_COST_MAX:
@@ -468,54 +469,3 @@ def check_total(total: int, at: str) -> list[Cause]:
             "x-kubernetes-validations " + _too_expensive(what, total / TOTAL_COST_MAX),
         )
     ]
-
-
-def _check_texts(tree: dict[str, Any], where: str) -> list[Cause]:
-    found: list[Cause] = []
-    message = tree.get("message")
-    if message is not None:
-        if not message.strip():
-            found.append(
-                Cause(
-                    INVALID, f"{where}.message", "message must be non-empty if specified", message
-                )
-            )
-        elif "\n" in message.strip():
-            found.append(
-                Cause(INVALID, f"{where}.message", "message must not contain line breaks", message)
-            )
-        elif len(message) > MESSAGE_LENGTH_MAX:
-            words = f"message must have a maximum length of {MESSAGE_LENGTH_MAX} characters"
-            found.append(Cause(INVALID, f"{where}.message", words, message[:10]))
-    if "\n" in tree.get("rule", "").strip() and not message:
-        words = "message must be specified if rule contains line breaks"
-        found.append(Cause(REQUIRED, f"{where}.message", words))
-    reason = tree.get("reason")
-    if reason is not None and reason not in REASONS:
-        listed = ", ".join(f'"{one}"' for one in REASONS)
-        found.append(
-            Cause(
-                "FieldValueNotSupported", f"{where}.reason", f"supported values: {listed}", reason
-            )
-        )
-    return found
-
-
-def _check_field(rule: Rule, schema: Schema, where: str) -> list[Cause]:
-    """The cause of a fieldPath that names no property."""
-    path = rule.field_path
-    if not path:
-        return []
-    rest = _PATH_STEP.sub("", path)
-    place: Schema | None = schema
-    for name, key in _PATH_STEP.findall(path):
-        if place is None:
-            break
-        child = place.properties.get(name or key)
-        if child is None and key and isinstance(place.additional, Schema):
-            child = place.additional
-        place = child
-    if rest or place is None:
-        words = "fieldPath must be a valid path: does not refer to a valid field"
-        return [Cause(INVALID, f"{where}.fieldPath", words, path)]
-    return []

@@ -37,7 +37,10 @@ from refk8s.core.apiserver.validation.subresources import (
     validate_selectable_fields,
     validate_subresources,
 )
-from refk8s.core.apiserver.validation.webhook_client import REVIEW_VERSIONS, check_webhook_client
+from refk8s.core.apiserver.validation.webhook_client import (
+    check_webhook_client,
+    validate_review_versions,
+)
 
 VERSIONS_MAX = 100
 """The most versions of one definition. Upstream has no bound besides the size of the object."""
@@ -56,25 +59,23 @@ def validate_definition(crd: CustomResourceDefinition) -> Causes:
         causes.append(invalid("metadata.name", crd.metadata.name, words))
     causes += _spec(crd.spec)
     causes += _stored_versions(crd)
-    return causes + _approval(crd)
+    return causes + _approval(crd) + _unknown_fields(crd.spec)
 
 
 def validate_definition_update(
     new: CustomResourceDefinition, old: CustomResourceDefinition
 ) -> Causes:
     """The causes of a changed definition."""
-    causes: Causes = []
+    causes: Causes = _spec(new.spec) if new.spec != old.spec else []
     if has_condition(old, ESTABLISHED):
         causes += unchanged("spec.scope", new.spec.scope, old.spec.scope)
         causes += unchanged("spec.names.kind", new.spec.names.kind, old.spec.names.kind)
     causes += unchanged("spec.group", new.spec.group, old.spec.group)
     causes += unchanged("spec.names.plural", new.spec.names.plural, old.spec.names.plural)
-    if new.spec != old.spec:
-        causes += _spec(new.spec)
     causes += _stored_versions(new)
-    if new.metadata.annotations != old.metadata.annotations:
+    if _approval_state(new) != _approval_state(old):
         causes += _approval(new)
-    return causes
+    return causes if old.spec.preserve_unknown_fields else causes + _unknown_fields(new.spec)
 
 
 def validate_definition_status(
@@ -97,15 +98,23 @@ def _spec(spec: CustomResourceDefinitionSpec) -> Causes:
         causes.append(required("spec.scope"))
     elif spec.scope not in SCOPES:
         causes.append(not_supported("spec.scope", spec.scope, SCOPES))
-    if spec.preserve_unknown_fields:
-        words = (
-            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in "
-            "spec.versions[*].schema instead"
-        )
-        causes.append(invalid("spec.preserveUnknownFields", True, words))
     causes += _versions(spec)
     causes += _names(spec.names)
+    strategy = spec.conversion.strategy if spec.conversion is not None else "None"
+    if spec.preserve_unknown_fields and strategy != "None":
+        words = "must be None if spec.preserveUnknownFields is true"
+        causes.append(invalid("spec.conversion.strategy", strategy, words))
     return causes + _conversion(spec.conversion)
+
+
+def _unknown_fields(spec: CustomResourceDefinitionSpec) -> Causes:
+    if not spec.preserve_unknown_fields:
+        return []
+    words = (
+        "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in "
+        "spec.versions[*].schema instead"
+    )
+    return [invalid("spec.preserveUnknownFields", True, words)]
 
 
 def _versions(spec: CustomResourceDefinitionSpec) -> Causes:
@@ -228,9 +237,8 @@ def _conversion(conversion: CustomResourceConversion | None) -> Causes:
         causes += check_webhook_client(client, client_at)
     if not reviewed:
         causes.append(required(versions_at))
-    elif not any(version in REVIEW_VERSIONS for version in reviewed):
-        words = "must include at least one of v1, v1beta1"
-        causes.append(invalid(versions_at, list(reviewed), words))
+    else:
+        causes += validate_review_versions(reviewed, versions_at)
     return causes
 
 
@@ -239,6 +247,14 @@ def _stored_versions(crd: CustomResourceDefinition) -> Causes:
     if not stored:
         return [invalid(at, [], "must have at least one stored version")]
     causes: Causes = []
+    left = list(stored)
+    for version in crd.spec.versions:
+        is_stored = version.name in left
+        if is_stored:
+            left.remove(version.name)
+        if version.storage and not is_stored:
+            words = f"must have the storage version {version.name}"
+            causes.append(invalid(at, list(stored), words))
     names = {version.name for version in crd.spec.versions}
     for place, name in enumerate(stored):
         if name not in names:
@@ -248,15 +264,22 @@ def _stored_versions(crd: CustomResourceDefinition) -> Causes:
                 f"persisted in {name} and removes {name} from status.storedVersions"
             )
             causes.append(invalid(f"{at}[{place}]", name, words))
-    left = list(stored)
-    for version in crd.spec.versions:
-        is_stored = version.name in left
-        if is_stored:
-            left.remove(version.name)
-        if version.storage and not is_stored:
-            words = f"must have the storage version {version.name}"
-            causes.append(invalid(at, list(stored), words))
     return causes
+
+
+def _approval_state(crd: CustomResourceDefinition) -> str:
+    """Whether an approval is missing, invalid, or given (a URL, or a reason for none)."""
+    approval = (crd.metadata.annotations or {}).get(APPROVAL, "")
+    if not approval:
+        return "missing"
+    if approval.startswith("unapproved"):
+        return "bypassed"
+    return "approved" if _is_url(approval) else "invalid"
+
+
+def _is_url(text: str) -> bool:
+    scheme, separator, rest = text.partition("://")
+    return bool(separator and scheme and rest.partition("/")[0])
 
 
 def _approval(crd: CustomResourceDefinition) -> Causes:
@@ -272,7 +295,7 @@ def _approval(crd: CustomResourceDefinition) -> Causes:
             "see https://github.com/kubernetes/enhancements/pull/1111"
         )
         return [required(at, words)]
-    if approval.startswith("unapproved") or "://" in approval:
+    if _approval_state(crd) != "invalid":
         return []
     words = (
         'protected groups must have approval annotation "api-approved.kubernetes.io" with either '

@@ -72,7 +72,7 @@ def validate_ingress(ingress: Ingress) -> Causes:
         for number, path in enumerate(rule.http.paths):
             where = f"{here}.http.paths[{number}]"
             causes += _validate_path(path.path or "", path.path_type, where)
-            if path.path_type:
+            if path.path_type is not None:
                 causes += _validate_backend(path.backend, f"{where}.backend")
     for position, tls in enumerate(spec.tls or ()):
         for number, host in enumerate(tls.hosts or ()):
@@ -94,8 +94,8 @@ def _validate_host(host: str, at: str) -> Causes:
     return [invalid(at, host, word) for word in words]
 
 
-def _validate_path(path: str, kind: str, at: str) -> Causes:
-    if not kind:
+def _validate_path(path: str, kind: str | None, at: str) -> Causes:
+    if kind is None:
         return [required(f"{at}.pathType", "pathType must be specified")]
     if kind not in PATH_TYPES:
         return [not_supported(f"{at}.pathType", kind, PATH_TYPES)]

@@ -20,6 +20,7 @@ from refk8s.core.apiserver.validation.field import (
     not_supported,
     required,
 )
+from refk8s.core.apiserver.validation.rule_texts import VALIDATIONS, validate_rule_texts
 
 Tree = dict[str, Any]
 
@@ -37,17 +38,15 @@ PRESERVE, EMBEDDED, INT_OR_STRING = (
     f"{X}int-or-string",
 )
 LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE = f"{X}list-type", f"{X}list-map-keys", f"{X}map-type"
-VALIDATIONS = f"{X}validations"
 
 _UNSUPPORTED = ("$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties")
-_UNREADABLE = (*_UNSUPPORTED, "items", "pattern")
+_UNREADABLE = (*_UNSUPPORTED, "items")
 """After a cause about one of these, the rest of the schema is not checked."""
 _ONLY_OUTSIDE = (
     "type", "title", "description", "default", "nullable", "additionalProperties",
     PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE,
 )  # fmt: skip
 _JUNCTORS = ("allOf", "anyOf", "oneOf")
-_SCALARS = ("boolean", "integer", "number", "string")
 
 
 def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Causes:
@@ -55,33 +54,64 @@ def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Cause
     if not is_bounded(schema):
         words = f"must have at most {DEPTH_MAX} levels and {NODES_MAX} schemas"
         return [invalid(at, "", words)]
-    causes: Causes = []
+    causes = _check_root(schema, at) if has_status else []
     if schema.get("nullable"):
         causes.append(forbidden(f"{at}.nullable", "nullable cannot be true at the root"))
-    if has_status and schema.get("type", "object") != "object":
-        words = "only object is allowed as the type at the root of the schema if the status subresource is enabled"
-        causes.append(invalid(f"{at}.type", schema.get("type"), words))
-    is_readable = _check_words(schema, at, causes)
-    if not is_readable:
-        return causes
-    if _names_schema(schema):
-        # as upstream, a cause of the whole schema
-        return [*causes, invalid(at, "", "OpenAPIV3Schema 'schema' is not supported")]
-    found: Causes = []
-    _check_structure(schema, at, found)
-    if not found:
-        _check_defaults(schema, at, found, is_root=True)
-    causes += found
-    if not causes:
-        total = [0]
-        compiled = compile_schema(schema)
-        if compiled.has_rules:
-            # imported here: a start without such a schema loads no expressions
-            from refk8s.core.apiserver.custom.rules import check_total
+    keywords: Causes = []
+    is_readable = _check_words(schema, at, keywords)
+    if not is_readable or (words := unreadable_part(schema)):
+        causes += keywords
+        # as upstream, a cause of the whole schema, if there is no other
+        return causes or [invalid(at, "", words)]
+    structure = [cause for cause in keywords if cause.field.endswith(".pattern")]
+    keywords = [cause for cause in keywords if not cause.field.endswith(".pattern")]
+    _check_structure(schema, at, structure)
+    if not structure:
+        _check_defaults(schema, at, structure, is_root=True)
+    causes += structure + keywords
+    return causes if structure else causes + _rules(schema, at, keywords)
 
-            _check_rules(compiled, at, causes, total, 1, is_root=True, is_correlatable=True)
-            causes += check_total(total[0], at)
-    return causes
+
+def _check_root(schema: Tree, at: str) -> Causes:
+    """With a status subresource, the root has few keywords: the part for the status is used on its
+    own. The first cause counts."""
+    if schema.keys() & _UNSUPPORTED_BEFORE_TYPE:
+        return [invalid(at, schema, _ROOT_ONLY)]
+    if schema.get("type", "object") != "object":
+        words = "only object is allowed as the type at the root of the schema if the status subresource is enabled"
+        return [invalid(f"{at}.type", schema.get("type"), words)]
+    if any(key not in _AT_ROOT for key, value in schema.items() if value not in (None, False, "")):
+        return [invalid(at, schema, _ROOT_ONLY)]
+    return []
+
+
+_UNSUPPORTED_BEFORE_TYPE = frozenset(("id", "$schema", "$ref"))
+_AT_ROOT = frozenset(
+    (
+        "description", "type", "format", "title", "maximum", "exclusiveMaximum", "minimum",
+        "exclusiveMinimum", "maxLength", "minLength", "pattern", "maxItems", "minItems", "uniqueItems",
+        "multipleOf", "required", "items", "properties", "externalDocs", "example", PRESERVE, VALIDATIONS,
+    )
+)  # fmt: skip
+_ROOT_ONLY = (
+    "only some fields are allowed at the root of the schema if the status subresource is enabled"
+)
+
+
+def _rules(schema: Tree, at: str, keywords: Causes) -> Causes:
+    """The causes of validation rules. Those of a place with a cause at it, or below it, are not
+    compiled."""
+    compiled = compile_schema(schema)
+    if not compiled.has_rules:
+        return []
+    # imported here: a start without such a schema loads no expressions
+    from refk8s.core.apiserver.custom.rules import check_total
+
+    causes: Causes = []
+    total = [0]
+    wrong = tuple([cause.field for cause in keywords])
+    _check_rules(compiled, at, causes, total, 1, wrong, is_root=True, is_correlatable=True)
+    return causes + check_total(total[0], at)
 
 
 def _check_words(schema: Tree, at: str, causes: Causes) -> bool:
@@ -93,6 +123,7 @@ def _check_words(schema: Tree, at: str, causes: Causes) -> bool:
         cause.field.rpartition(".")[2] in _UNREADABLE for cause in causes[before:]
     )
     _check_extensions(schema, at, causes)
+    causes += validate_rule_texts(schema, at)
     if schema.get(PRESERVE) is False:
         causes.append(invalid(f"{at}.{PRESERVE}", False, "must be true or undefined"))
         is_readable = False
@@ -102,10 +133,17 @@ def _check_words(schema: Tree, at: str, causes: Causes) -> bool:
     return is_readable
 
 
-def _names_schema(schema: Tree) -> bool:
-    """Whether this schema, or one within it, names the standard that it follows."""
-    return bool(schema.get("$schema")) or any(
-        _names_schema(child) for _, child in _children(schema, "")
+def unreadable_part(schema: Tree) -> str:
+    """Why this schema, or one within it, cannot be read as structural; empty if it can."""
+    for key in ("$schema", *_UNSUPPORTED):
+        if schema.get(key) not in (None, "", {}, []):
+            return f"OpenAPIV3Schema '{key.lstrip('$')}' is not supported"
+    if isinstance(schema.get("items"), list):
+        return "OpenAPIV3Schema 'items' must be a schema, but is an array"
+    if schema.get(PRESERVE) is False:
+        return f"OpenAPIV3Schema '{PRESERVE}' must be true or undefined"
+    return next(
+        (words for _, child in _children(schema, "") if (words := unreadable_part(child))), ""
     )
 
 
@@ -138,35 +176,39 @@ def _check_rules(
     causes: Causes,
     total: list[int],
     count: int,
+    wrong: tuple[str, ...],
     *,
     is_root: bool = False,
     is_correlatable: bool,
 ) -> None:
     """The causes of validation rules (CRD-24). `count`: the most values at this place of an
-    object."""
+    object. `wrong`: the places with causes."""
     if not schema.has_rules:
         return
     from refk8s.core.apiserver.custom.rules import check_rules, type_of
 
-    causes += check_rules(
-        list(schema.rules),
-        schema,
-        at,
-        is_root=is_root,
-        is_correlatable=is_correlatable,
-        count=count,
-        total=total,
-    )
+    if schema.rules and not any(place.startswith(at) for place in wrong):
+        causes += check_rules(
+            list(schema.rules),
+            schema,
+            at,
+            is_root=is_root,
+            is_correlatable=is_correlatable,
+            count=count,
+            total=total,
+        )
     for key, child in schema.properties.items():
         place = f"{at}.properties[{key}]"
-        _check_rules(child, place, causes, total, count, is_correlatable=is_correlatable)
+        _check_rules(child, place, causes, total, count, wrong, is_correlatable=is_correlatable)
     more = count * type_of(schema).size
     if isinstance(schema.additional, Schema):
         place = f"{at}.additionalProperties"
-        _check_rules(schema.additional, place, causes, total, more, is_correlatable=is_correlatable)
+        _check_rules(
+            schema.additional, place, causes, total, more, wrong, is_correlatable=is_correlatable
+        )
     if schema.items is not None:
         known = is_correlatable and schema.list_type == "map"
-        _check_rules(schema.items, f"{at}.items", causes, total, more, is_correlatable=known)
+        _check_rules(schema.items, f"{at}.items", causes, total, more, wrong, is_correlatable=known)
 
 
 def is_bounded(schema: Tree) -> bool:
@@ -236,7 +278,7 @@ def _check_keywords(schema: Tree, at: str, causes: Causes) -> None:
     if schema.get("uniqueItems"):
         words = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
         causes.append(forbidden(f"{at}.uniqueItems", words))
-    if schema.get("additionalProperties") is not None and schema.get("properties"):
+    if schema.get("additionalProperties") not in (None, True) and schema.get("properties"):
         words = "additionalProperties and properties are mutual exclusive"
         causes.append(forbidden(f"{at}.additionalProperties", words))
     items = schema.get("items")
@@ -310,15 +352,14 @@ def _check_list(schema: Tree, at: str, causes: Causes) -> None:
         )
     if list_type == "map":
         _check_list_map(schema, at, causes)
-    if list_type == "set" and isinstance(items, dict):
-        if items.get("nullable"):
-            words = f"cannot be nullable when {LIST_TYPE} is set"
-            causes.append(forbidden(f"{at}.items.nullable", words))
+    if list_type in ("map", "set") and isinstance(items, dict) and items.get("nullable"):
+        words = f"cannot be nullable when {LIST_TYPE} is {list_type}"
+        causes.append(forbidden(f"{at}.items.nullable", words))
+    if list_type == "set" and kind == "array" and isinstance(items, dict):
+        words = f"must be atomic as item of a list with {LIST_TYPE}=set"
         if items.get("type") == "object" and items.get(MAP_TYPE) != "atomic":
-            words = f"must be atomic as item of a list with {LIST_TYPE}=set"
             causes.append(invalid(f"{at}.items.{MAP_TYPE}", items.get(MAP_TYPE), words))
         if items.get("type") == "array" and items.get(LIST_TYPE, "atomic") != "atomic":
-            words = f"must be atomic as item of a list with {LIST_TYPE}=set"
             causes.append(invalid(f"{at}.items.{LIST_TYPE}", items.get(LIST_TYPE), words))
 
 
@@ -327,37 +368,43 @@ def _check_list_map(schema: Tree, at: str, causes: Causes) -> None:
     if not keys:
         words = f"must not be empty if {LIST_TYPE} is map"
         causes.append(required(f"{at}.{LIST_MAP_KEYS}", words))
-    if not isinstance(items, dict):
+    if items is None:
         causes.append(required(f"{at}.items", f"must have a schema if {LIST_TYPE} is map"))
-        return
+    elif not isinstance(items, dict):
+        words = f"must only have a single schema if {LIST_TYPE} is map"
+        causes.append(invalid(f"{at}.items", items, words))
+    else:
+        _check_item_keys(items, keys, at, causes)
+
+
+def _check_item_keys(items: Tree, keys: list[str], at: str, causes: Causes) -> None:
+    """The causes of the keys of a list of type map."""
+    properties = items.get("properties", {})
     if items.get("type") != "object":
         words = f"must be object if parent array's {LIST_TYPE} is map"
         causes.append(invalid(f"{at}.items.type", items.get("type", ""), words))
-    if items.get("nullable"):
-        words = f"cannot be nullable when {LIST_TYPE} is map"
-        causes.append(forbidden(f"{at}.items.nullable", words))
-    properties = items.get("properties", {})
-    if len(dict.fromkeys(keys)) != len(keys):
-        words = "must not contain duplicate entries"
-        causes.append(invalid(f"{at}.{LIST_MAP_KEYS}", keys, words))
-    for place, key in enumerate(keys):
-        if key not in properties:
-            words = "entries must all be names of item properties"
-            causes.append(invalid(f"{at}.{LIST_MAP_KEYS}[{place}]", key, words))
+    else:
+        for place, key in enumerate(keys):
+            kind = properties.get(key, {}).get("type")
+            if key not in properties:
+                words = "entries must all be names of item properties"
+                causes.append(invalid(f"{at}.{LIST_MAP_KEYS}", keys, words))
+            elif kind in ("array", "object"):
+                words = f"must be a scalar type if parent array's {LIST_TYPE} is map"
+                causes.append(invalid(f"{at}.items.properties[{key}].type", kind, words))
+            if key in keys[:place]:
+                words = "must not contain duplicate entries"
+                causes.append(invalid(f"{at}.{LIST_MAP_KEYS}", keys, words))
+    for key in keys:
+        field, child = f"{at}.items.properties[{key}]", properties.get(key)
+        if child is None:
             continue
-        field, child = f"{at}.items.properties[{key}]", properties[key]
-        if child.get("type") not in _SCALARS and not child.get(INT_OR_STRING):
-            words = f"must be a scalar type if parent array's {LIST_TYPE} is map"
-            causes.append(invalid(f"{field}.type", child.get("type", ""), words))
-        if child.get("nullable"):
-            words = f"this property is in {LIST_MAP_KEYS}, so it cannot be nullable"
-            causes.append(forbidden(f"{field}.nullable", words))
+        named = f"this property is in {LIST_MAP_KEYS}, so it"
         if "default" not in child and key not in items.get("required", ()):
-            words = (
-                f"this property is in {LIST_MAP_KEYS}, so it must have a default or be a required "
-                "property"
-            )
+            words = f"{named} must have a default or be a required property"
             causes.append(required(f"{field}.default", words))
+        if child.get("nullable"):
+            causes.append(forbidden(f"{field}.nullable", f"{named} cannot be nullable"))
 
 
 def _allows_types(schema: Tree) -> bool:

@@ -289,7 +289,8 @@ def _validate_traffic(spec: ServiceSpec) -> Causes:
                     "spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"
                 )
             )
-        causes += malformed("spec.loadBalancerClass", spec.load_balancer_class, qualified_name)
+        else:
+            causes += malformed("spec.loadBalancerClass", spec.load_balancer_class, qualified_name)
     policy = spec.external_traffic_policy
     if not has_external_traffic(spec):
         if policy:

@@ -159,8 +159,13 @@ def validate_class_name(name: str, at: str) -> Causes:
 def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolume) -> Causes:
     """VAL-29: the source is immutable."""
     causes = validate_persistent_volume(new)
-    if any(
-        getattr(new.spec, attribute) != getattr(old.spec, attribute) for attribute, _ in SOURCES
+    after, before = new.spec.csi, old.spec.csi
+    if after is not None and before is not None and before.controller_expand_secret_ref is None:
+        after = replace(after, controller_expand_secret_ref=None)  # it may be added later
+    if after != before or any(
+        getattr(new.spec, attribute) != getattr(old.spec, attribute)
+        for attribute, _ in SOURCES
+        if attribute != "csi"
     ):
         words = "spec.persistentvolumesource is immutable after creation"
         causes.append(forbidden("spec.persistentvolumesource", words))
@@ -257,7 +262,7 @@ def validate_persistent_volume_claim_update(
                 "spec.resources.requests.storage", "field can not be less than status.capacity"
             )
         )
-    causes += unchanged("spec.volumeMode", after.volume_mode, before.volume_mode)
+    causes += unchanged("volumeMode", after.volume_mode, before.volume_mode)
     if before.volume_attributes_class_name and not after.volume_attributes_class_name:
         causes.append(
             forbidden(

@@ -18,6 +18,7 @@ from refk8s.core.apiserver.validation.field import (
     required,
     too_many,
 )
+from refk8s.core.apiserver.validation.schemas import unreadable_part
 
 COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = (
@@ -91,36 +92,48 @@ def _column_path(path: str, at: str) -> Causes:
 def validate_selectable_fields(version: CustomResourceDefinitionVersion, at: str) -> Causes:
     """The causes of selectable fields: each is the path of a scalar in the schema."""
     fields = version.selectable_fields or ()
-    if len(fields) > SELECTABLE_MAX:
-        return [too_many(at, len(fields), SELECTABLE_MAX)]
+    if not fields:
+        return []
     schema = version.schema.open_api_v3_schema if version.schema is not None else None
+    if schema is None:
+        return [invalid(at, "", "may only be set when validations.schema is included")]
+    causes: Causes = []
     try:
-        tree = schema_tree(schema) if schema is not None else {}
+        tree = schema_tree(schema)
     except codec.DecodeError:
         return []  # the schema has a cause of its own
-    causes: Causes = []
+    if words := unreadable_part(tree):
+        where = at.removesuffix("selectableFields") + "schema.openAPIV3Schema"
+        causes.append(invalid(where, "", words))
     seen: dict[tuple[str, ...], None] = {}
     for place, one in enumerate(fields):
         where, path = f"{at}[{place}].jsonPath", one.json_path
+        if not path:
+            causes.append(required(where))
+            continue
         try:
             keys = selectable_keys(path)
         except InvalidPath as error:
             causes.append(invalid(where, path, f"is an invalid path: {error}"))
             continue
-        if keys in seen:
-            causes.append(duplicate(where, path))
-        seen[keys] = None
         found = _schema_at(tree, keys)
-        if found is None or keys[0] == "metadata":
-            causes.append(
-                invalid(where, path, "is an invalid path: does not refer to a valid field")
-            )
-        elif found.get("type") not in ("string", "boolean", "integer"):
+        if found is None:
+            words = "is an invalid path: does not refer to a valid field"
+            causes.append(invalid(where, path, words))
+            continue
+        if keys[0] == "metadata":
+            causes.append(invalid(where, path, "must not point to fields in metadata"))
+        if found.get("type") not in ("string", "boolean", "integer"):
             words = (
                 "must point to a field of type string, boolean or integer. Enum string fields and "
                 "strings with formats are allowed."
             )
             causes.append(invalid(where, path, words))
+        if keys in seen:
+            causes.append(duplicate(where, path))
+        seen[keys] = None
+    if len(seen) > SELECTABLE_MAX:
+        causes.append(too_many(at, len(seen), SELECTABLE_MAX))
     return causes
 
 

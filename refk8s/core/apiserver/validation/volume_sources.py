@@ -24,6 +24,17 @@ DRIVER_NAME_BYTES_MAX = 63
 NUMBER_MAX = 255
 CACHING_MODES = ("None", "ReadOnly", "ReadWrite")
 DISK_KINDS = ("Dedicated", "Managed", "Shared")
+_DISK_FORMS = {
+    True: (
+        "/subscriptions/",
+        "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",
+    ),
+    False: (
+        "https://",
+        "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",
+    ),
+}
+"""How the URI of a disk begins, and its form in messages: whether the disk is managed or not."""
 _RANGE = "must be between 0 and 255, inclusive"
 _PAIRS = "must be a host:port pair or multiple pairs separated by commas"
 _is_iqn = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.[-a-zA-Z0-9.]+(:.*)?", re.ASCII).fullmatch
@@ -241,15 +252,10 @@ def _azure_disk(source: Any, at: str) -> Causes:
         causes.append(not_supported(f"{at}.cachingMode", source.caching_mode, CACHING_MODES))
     if source.kind is not None and source.kind not in DISK_KINDS:
         causes.append(not_supported(f"{at}.kind", source.kind, DISK_KINDS))
-    managed = source.disk_uri.startswith("/subscriptions")
-    if source.kind == "Managed" and not managed:
-        causes.append(
-            not_supported(f"{at}.diskURI", source.disk_uri, ("/subscriptions/{sub-id}/...",))
-        )
-    elif source.kind not in (None, "Managed") and managed:
-        causes.append(
-            not_supported(f"{at}.diskURI", source.disk_uri, ("https://{account}.blob...",))
-        )
+    if source.kind is not None:
+        start, form = _DISK_FORMS[source.kind == "Managed"]
+        if not source.disk_uri.startswith(start):
+            causes.append(not_supported(f"{at}.diskURI", source.disk_uri, (form,)))
     return causes
 
 

@@ -6,8 +6,8 @@ Source: Kubernetes documentation, "Dynamic Admission Control" (Contacting the we
 import re
 from typing import Any, Final
 
-from refk8s.core.apiserver.validation.field import Causes, invalid, required
-from refk8s.core.apiserver.validation.names import dns_subdomain
+from refk8s.core.apiserver.validation.field import Causes, invalid, malformed, required
+from refk8s.core.apiserver.validation.names import dns_label_1035, dns_subdomain
 
 REVIEW_VERSIONS = ("v1", "v1beta1")
 """The versions of a review that a webhook may name, of which v1 is sent."""
@@ -22,6 +22,20 @@ def check_webhook_client(client: Any, at: str) -> Causes:
     if client.url is not None:
         return check_webhook_url(client.url, f"{at}.url")
     return check_webhook_service(client.service, f"{at}.service")
+
+
+def validate_review_versions(versions: tuple[str, ...], at: str) -> Causes:
+    """Versions of a review: at least one that the API server knows, each once."""
+    causes: Causes = []
+    for place, version in enumerate(versions):
+        if version in versions[:place]:
+            causes.append(invalid(f"{at}[{place}]", version, "duplicate version"))
+        else:
+            causes += malformed(f"{at}[{place}]", version, dns_label_1035)
+    if not any(version in REVIEW_VERSIONS for version in versions):
+        words = f"must include at least one of {', '.join(REVIEW_VERSIONS)}"
+        causes.append(invalid(at, list(versions), words))
+    return causes
 
 
 def check_webhook_url(url: str, at: str) -> Causes:

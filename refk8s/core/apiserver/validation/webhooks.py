@@ -11,16 +11,16 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
     invalid,
-    malformed,
     not_supported,
     required,
 )
 from refk8s.core.apiserver.validation.match_conditions import validate_match_conditions
-from refk8s.core.apiserver.validation.names import dns_label_1035, dns_subdomain
+from refk8s.core.apiserver.validation.names import dns_subdomain
 from refk8s.core.apiserver.validation.selectors import validate_selector
 from refk8s.core.apiserver.validation.webhook_client import (
     REVIEW_VERSIONS,
     check_webhook_client,
+    validate_review_versions,
 )
 from refk8s.core.apiserver.validation.webhook_rules import validate_rule
 
@@ -62,7 +62,7 @@ def _webhook(webhook: Any, at: str, *, check_conditions: bool) -> Causes:
         causes += validate_rule(rule, f"{at}.rules[{place}]")
     causes += _one_of(webhook.failure_policy, f"{at}.failurePolicy", FAILURE_POLICIES)
     causes += _one_of(webhook.match_policy, f"{at}.matchPolicy", MATCH_POLICIES)
-    if not webhook.side_effects:
+    if webhook.side_effects is None:
         words = f"must specify one of {', '.join(SIDE_EFFECTS)}"
         causes.append(required(f"{at}.sideEffects", words))
     else:
@@ -99,16 +99,7 @@ def _one_of(value: str | None, at: str, supported: tuple[str, ...]) -> Causes:
 
 
 def _review_versions(versions: tuple[str, ...], at: str) -> Causes:
-    """At least one version that the API server knows, each once."""
-    here, known = f"{at}.admissionReviewVersions", ", ".join(REVIEW_VERSIONS)
+    here = f"{at}.admissionReviewVersions"
     if not versions:
-        return [required(here, f"must specify one of {known}")]
-    causes: Causes = []
-    for place, version in enumerate(versions):
-        if version in versions[:place]:
-            causes.append(invalid(f"{here}[{place}]", version, "duplicate version"))
-        else:
-            causes += malformed(f"{here}[{place}]", version, dns_label_1035)
-    if not any(version in REVIEW_VERSIONS for version in versions):
-        causes.append(invalid(here, list(versions), f"must include at least one of {known}"))
-    return causes
+        return [required(here, f"must specify one of {', '.join(REVIEW_VERSIONS)}")]
+    return validate_review_versions(versions, here)
