@@ -373,8 +373,10 @@ class Rounds:
     """An autoscaler whose questions are answered by hand."""
 
     def __init__(self, one, *others):
-        self.hpa, self.others, self.now = one, others, NOW
+        self.hpa, self.others, self.now = one, others, NOW - PERIOD
         self.memory, self.failure = Map(), None
+        assert self.reconcile().wake_at == NOW
+        self.now = NOW
 
     def reconcile(self):
         view = view_of(HPA, self.hpa, *self.others)
@@ -447,11 +449,14 @@ def test_hpa_1_a_round_asks_decides_and_rests():
     assert rounds.later(1).reconcile().queries
 
 
-def test_hpa_1_a_change_begins_a_round_and_silence_ends_one():
+def test_hpa_1_neither_a_new_autoscaler_nor_a_change_begins_a_round_and_silence_ends_one():
     rounds = Rounds(hpa(), *PODS_OF_TWO)
-    rounds.round(scale(2), measured(p0=50, p1=50))
+    rounds.memory, rounds.now = Map(), NOW - PERIOD
+    assert not rounds.reconcile().queries and not rounds.later(14).reconcile().queries
+    rounds.later(1).round(scale(2), measured(p0=50, p1=50))
     rounds.hpa = change(rounds.hpa, generation=2)
-    assert rounds.later(1).reconcile().queries
+    assert not rounds.later(1).reconcile().queries
+    assert rounds.later(14).reconcile().queries
     assert not rounds.later(ANSWER_MAX // SECOND - 1).reconcile().queries
     assert rounds.later(1).reconcile().queries
     keys = HPA.interests[0].keys

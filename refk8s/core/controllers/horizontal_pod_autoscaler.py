@@ -84,7 +84,6 @@ class Entry(Value, frozen=True, eq=False):
     """
 
     uid: str
-    generation: int | None = None
     due_at: Instant = 0
     asked: str = ""
     asked_at: Instant = 0
@@ -138,11 +137,10 @@ class HorizontalPodAutoscalerController(Reconciler):
         uid = hpa.metadata.uid or ""
         entry = memory.get(key)
         if entry is None or entry.uid != uid:
-            entry = Entry(uid, due_at=now)
+            entry = Entry(uid, due_at=now + PERIOD)
+            return Plan(memory=memory.set(key, entry), wake_at=entry.due_at)
         if entry.wanted is not None:
             return _conclude(hpa, entry, key, now, local)
-        if entry.generation != hpa.metadata.generation and not entry.asked:
-            entry = evolve(entry, generation=hpa.metadata.generation, due_at=now)
 
         # Decide
         if not entry.asked:
