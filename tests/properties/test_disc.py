@@ -379,6 +379,17 @@ def test_disc_11_the_map_type_of_a_reference_is_in_its_schema() -> None:
     )
 
 
+def test_disc_11_a_default_of_a_schema_may_have_any_type() -> None:
+    found = schemas("apiextensions.k8s.io", "v1")
+    fields = found["io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"]
+    for name in ("additionalProperties", "default", "example", "items"):
+        assert "type" not in fields["properties"][name], name
+    assert "type" not in fields["properties"]["enum"]["items"]
+    assert fields["properties"]["dependencies"]["type"] == "object"
+    data = schemas("apps", "v1")["io.k8s.api.apps.v1.ControllerRevision"]["properties"]["data"]
+    assert data["type"] == "object"
+
+
 @by_group_version
 def test_disc_9_every_reference_leads_to_a_schema(group: str, version: str) -> None:
     found = v3(group, version)

@@ -202,7 +202,9 @@ ODD = [
     "<<",
     "l\n\nm\n\n",
 ]
-KEYS = st.one_of(st.text(max_size=6), st.sampled_from(["yes", "1", "a b"]))
+KEYS = st.one_of(
+    st.text(max_size=6), st.sampled_from(["yes", "1", "a b", "k" * 128, "k" * 129, '"' * 2_000])
+)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
     st.one_of(

@@ -24,6 +24,10 @@ STRING, BOOLEAN, INTEGER, FLOAT, NULL = (
 BINARY, MERGE, TIMESTAMP = (_TAG + name for name in ("binary", "merge", "timestamp"))
 _TYPED: Final = frozenset((BOOLEAN, INTEGER, FLOAT, NULL, TIMESTAMP))
 
+KEY_LENGTH_MAX: Final = 128
+"""A longer key is written with a question mark, as by upstream: readers of YAML look for the colon
+of another key in 1,024 characters only."""
+
 DIGITS_MAX: Final = 1_000
 """The most digits of a number: no field has more than 20, and converting them takes quadratic
 time."""
@@ -188,7 +192,12 @@ def _write(tree: Any, head: str, indent: str, lines: list[str]) -> None:
     """Append the tree. `head` precedes its first line, `indent` each later line."""
     if isinstance(tree, dict) and tree:
         for key in sorted(tree):
-            _write_entry(f"{head}{_string(key)}:", tree[key], indent, lines)
+            if len(key) <= KEY_LENGTH_MAX:
+                head = f"{head}{_string(key)}:"
+            else:
+                lines.append(f"{head}? {_string(key)}")
+                head = f"{indent}:"
+            _write_entry(head, tree[key], indent, lines)
             head = indent
     elif isinstance(tree, list) and tree:
         for item in tree:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 import msgspec
 
 from refk8s.core.api import base
+from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, Object, ObjectMeta, Status
 from refk8s.core.api.resources import Resource, Subresource, type_of_kind
 from refk8s.core.api.schema import fields_of, own_map_type
@@ -158,7 +159,10 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
     for part in msgspec.structs.fields(record):
         facts = known[part.encode_name]
         described = description_of(record, part.encode_name, facts.element)
-        field = _with_facts(_schema(part.type, flavour), facts, flavour)
+        shape = _schema(part.type, flavour)
+        if record is JSONSchemaProps:
+            shape = _of_any_type(shape)
+        field = _with_facts(shape, facts, flavour)
         properties[part.encode_name] = with_siblings(
             field, {"description": described} if described else {}, flavour.number
         )
@@ -172,6 +176,17 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
     if (kinds := _kinds(record)) is not None:
         schema["x-kubernetes-group-version-kind"] = kinds
     return schema
+
+
+def _of_any_type(schema: Tree) -> Tree:
+    """The same, with no type where any JSON value may be; in other records such a field has an
+    object."""
+    if schema == _PLAIN[base.Json]:
+        return {}
+    return {
+        key: _of_any_type(value) if key in ("items", "additionalProperties") else value
+        for key, value in schema.items()
+    }
 
 
 def _with_facts(schema: Tree, facts: Any, flavour: Flavour) -> Tree:
