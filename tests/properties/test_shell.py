@@ -160,6 +160,17 @@ SCRIPTS = [
     ("f()\n{\n exit 6\n}\nf; echo never", 6, ""),
     ("x=1; f() (x=2); f; g() { x=3; }; echo $x; g; echo $x", 0, "1\n3\n"),
     ("f() { f; }; f", 2, ""),
+    (
+        "w=(red 'dark blue' $A); I=1; echo ${w[$I]} $w ${#w[@]} ${w[I+1]} ${w[9]:-none}",
+        0,
+        "dark blue red 3 1 none\n",
+    ),
+    (
+        'w=(a\n \'b c\'\n); for i in "${w[@]}"; do echo "<$i>"; done; w=(x); echo ${w[*]}',
+        0,
+        "<a>\n<b c>\nx\n",
+    ),
+    ("w=(a; echo b", 2, ""),
     ("echo $(( $RANDOM / 16384 )) $(( $RANDOM / 16384 )) $(( $RANDOM / 16384 ))", 0, "1 0 1\n"),
 ]
 
@@ -176,7 +187,7 @@ def test_shell_2_scripts_do_what_a_shell_does(script: str, code: int, said: str)
 PIECES = st.sampled_from([
     "echo ", "a", " ", "$A", "${A", "}", "$(", ")", "`", "'", '"', ";", "&&", "||", "|", "&", "\n", ">", "/tmp/x", "2>&1", "<", "if ",
     "then ", "fi", "while ", "true", "do ", "done", "for i in 1 2", "case x in", "esac", "{ ", "(", "$((", "1+", "))", "\\", "*", "[ ", "]",
-    "!", "cat", "sleep 1", "exit 3", "read x", "yes", "seq 9", "head -1", "set -e", "sh", "-c", "ls /", "rm -r /tmp", "x=$x$x$A",
+    "w=(", "${w[", "${#w[@]}", "!", "cat", "sleep 1", "exit 3", "read x", "yes", "seq 9", "head -1", "set -e", "sh", "-c", "ls /", "rm -r /tmp", "x=$x$x$A",
 ])  # fmt: skip
 
 

@@ -43,8 +43,8 @@ def expand(shell: "Shell", words: tuple[Word, ...]) -> Generator[SystemCall, Any
         pattern = False
         begun = False
         for part in word:
-            if isinstance(part, Variable) and part.name == "@" and part.quoted:
-                values = shell.arguments[1:]
+            if isinstance(part, Variable) and part.quoted and "@" in (part.name, part.index):
+                values = elements_of(shell, part.name) if part.index else shell.arguments[1:]
                 if values:
                     pieces[-1] = (pieces[-1][0] + values[0], True)
                     pieces += [(value, True) for value in values[1:]]
@@ -158,8 +158,44 @@ def get(shell: "Shell", name: str) -> str | None:
     return shell.variables.get(name)
 
 
+def assign_array(shell: "Shell", name: str, elements: list[str]) -> None:
+    """Replace an array. Its elements are variables, and the first one is that of its name."""
+    for known in [known for known in shell.variables if known.startswith(f"{name}[")]:
+        del shell.variables[known]
+    shell.variables.pop(name, None)
+    for index, element in enumerate(elements):
+        shell.variables[f"{name}[{index}]" if index else name] = element
+
+
+def elements_of(shell: "Shell", name: str) -> list[str]:
+    """The elements of an array in their order; of another variable its value."""
+    first = shell.variables.get(name)
+    found = [] if first is None else [first]
+    while (element := shell.variables.get(f"{name}[{len(found)}]")) is not None:
+        found.append(element)
+    return found
+
+
+def _element(shell: "Shell", part: Variable) -> Generator[SystemCall, Any, str | None]:
+    """The value of ${NAME[index]}; the elements together for @ and *."""
+    if part.index in ("@", "*"):
+        found = elements_of(shell, part.name)
+        return str(len(found)) if part.operator == "length" else " ".join(found)
+    expression = yield from expand_one(shell, parse_quoted(part.index))
+    try:
+        index = compute(expression, shell.variables)
+    except ArithmeticProblem as problem:
+        raise SyntaxProblem(f"arithmetic: {problem}") from None
+    return shell.variables.get(f"{part.name}[{index}]" if index else part.name)
+
+
 def _variable(shell: "Shell", part: Variable) -> Generator[SystemCall, Any, str]:
-    value = get(shell, part.name)
+    if part.index:
+        value = yield from _element(shell, part)
+        if part.index in ("@", "*") and part.operator == "length":
+            return value or ""
+    else:
+        value = get(shell, part.name)
     operator = part.operator
     if not operator:
         return value or ""

@@ -11,7 +11,12 @@ from posixpath import basename, dirname, join
 from typing import Any
 
 from refk8s.adapters.fake.files import NO_FILE, FileProblem, Files
-from refk8s.adapters.fake.shell.expansion import VALUE_CHARACTERS_MAX, expand, expand_one
+from refk8s.adapters.fake.shell.expansion import (
+    VALUE_CHARACTERS_MAX,
+    assign_array,
+    expand,
+    expand_one,
+)
 from refk8s.adapters.fake.shell.parser import parse
 from refk8s.adapters.fake.shell.running import (
     Exit,
@@ -267,7 +272,9 @@ class Shell:
 
     def _what(self, command: Command) -> Steps:
         match command.what:
-            case Simple(assignments, words):
+            case Simple(assignments, words, arrays):
+                for name, elements in arrays:
+                    assign_array(self, name, (yield from expand(self, elements)))
                 yield from self._simple(assignments, words)
             case Group(body, subshell):
                 if subshell:

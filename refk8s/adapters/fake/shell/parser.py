@@ -284,6 +284,7 @@ class _Parser:
 
     def simple(self) -> Command:
         assignments: list[tuple[str, Word]] = []
+        arrays: list[tuple[str, tuple[Word, ...]]] = []
         words: list[Word] = []
         redirections: list[Redirection] = []
         while True:
@@ -303,10 +304,25 @@ class _Parser:
             )
             if match is not None and not words and isinstance(first, Text):
                 rest = first.text[match.end() :]
+                if not rest and not word[1:] and self.tokens[self.at + 1 : self.at + 2] == ["("]:
+                    arrays.append((match[1], self.array()))
+                    continue
                 assignments.append((match[1], (Text(rest), *word[1:]) if rest else word[1:]))
             else:
                 words.append(word)
             self.at += 1
-        if not (assignments or words or redirections):
+        if not (assignments or arrays or words or redirections):
             raise SyntaxProblem(f"syntax error: unexpected {self.shown()}", self.next() is None)
-        return Command(Simple(tuple(assignments), tuple(words)), tuple(redirections))
+        simple = Simple(tuple(assignments), tuple(words), tuple(arrays))
+        return Command(simple, tuple(redirections))
+
+    def array(self) -> tuple[Word, ...]:
+        """The elements of NAME=( ... )."""
+        elements: list[Word] = []
+        self.at += 2
+        while isinstance(token := self.next(), tuple) or token == "\n":
+            if isinstance(token, tuple):
+                elements.append(token)  # type: ignore[arg-type]
+            self.at += 1
+        self.expect(")")
+        return tuple(elements)

@@ -35,12 +35,14 @@ class Text(Value, frozen=True):
 
 
 class Variable(Value, frozen=True):
-    """$NAME, or ${NAME operator word}: operators are :- - := = :+ + # ## % %% and "length"."""
+    """$NAME, or ${NAME operator word}: operators are :- - := = :+ + # ## % %% and "length".
+    `index`: of an element of an array, in arithmetic; @ for all elements."""
 
     name: str
     quoted: bool
     operator: str = ""
     word: "Word" = ()
+    index: str = ""
 
 
 class Substitution(Value, frozen=True):
@@ -75,6 +77,7 @@ class Redirection(Value, frozen=True):
 class Simple(Value, frozen=True):
     assignments: tuple[tuple[str, Word], ...]
     words: tuple[Word, ...]
+    arrays: tuple[tuple[str, tuple[Word, ...]], ...] = ()
 
 
 class Pipeline(Value, frozen=True):
@@ -138,7 +141,9 @@ _OPERATOR = re.compile(r"&&|\|\||;;|[;|&()\n]")
 _REDIRECTION = re.compile(r"(\d?)(>>|>&|<&|>\||>|<|&>)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENDS_WORD = frozenset(" \t\n;|&()<>")
-_BRACED = re.compile(r"(#?)([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?#@*$!-])(:?[-=+?]|##?|%%?)?")
+_BRACED = re.compile(
+    r"(#?)([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?#@*$!-])(?:\[([^\]]+)\])?(:?[-=+?]|##?|%%?)?"
+)
 
 Token: TypeAlias = str | tuple[int, str] | Word
 """An operator, a redirection (descriptor, operator), or a word."""
@@ -296,14 +301,15 @@ class Reader:
         if (
             match is None
             or (match[1] and match.end() != len(inside))
-            or (not match[3] and match.end() != len(inside))
+            or (not match[4] and match.end() != len(inside))
         ):
             raise SyntaxProblem("syntax error: bad substitution")
+        index = match[3] or ""
         if match[1]:
-            return Variable(match[2], quoted, "length")
+            return Variable(match[2], quoted, "length", index=index)
         rest = inside[match.end() :]
         word = Reader('"' + rest.replace('"', '\\"') + '"')._word() if rest else ()
-        return Variable(match[2], quoted, match[3] or "", word)
+        return Variable(match[2], quoted, match[4] or "", word, index)
 
     def _closing(self, at: int, opens: str, closes: str) -> int:
         """The position after the closing text; quoted text is skipped."""
