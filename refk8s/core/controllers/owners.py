@@ -284,9 +284,11 @@ def dependent_keys(
             references = new.metadata.owner_references
             if references and old.metadata.owner_references is references:
                 # nearly every change, and nearly every dependent is of another kind
-                after = controller_of(new)
-                if after is not None:
-                    return [f"{new.metadata.namespace}/{after.name}"] if after.kind == kind else []
+                for after in references:
+                    if after.controller:
+                        if after.kind != kind:
+                            return []
+                        return [f"{new.metadata.namespace}/{after.name}"]
         before = controller_of(old) if old is not None else None
         after = controller_of(new) if new is not None else None
         found: list[Key] = []

@@ -40,7 +40,7 @@ GRACE_AFTER_HOOK_SECONDS_MIN = 2
 
 
 def why_ending(draft: Draft) -> str:
-    """The reason to end the pod, or "".
+    """The reason to end the pod, or ""; the next reconcile is at its deadline at the latest.
 
     A pod that is ending never runs again (POD-2); a deletion replaces every other reason.
     """
@@ -55,23 +55,12 @@ def why_ending(draft: Draft) -> str:
         return "terminal"
     if memory.rejected is not None:
         return "rejected"
-    if deadline(draft) is not None and draft.now >= deadline(draft):  # type: ignore[operator]
-        return "deadline"
-    return ""
-
-
-def deadline(draft: Draft) -> int | None:
-    """When the pod will have been active for spec.activeDeadlineSeconds (POD-5)."""
-    pod = draft.pod
-    if pod is None or pod.spec.active_deadline_seconds is None:
-        return None
-    return draft.memory.started_at + pod.spec.active_deadline_seconds * SECOND
-
-
-def watch_deadline(draft: Draft) -> None:
-    at = deadline(draft)
-    if at is not None:
+    if pod.spec.active_deadline_seconds is not None:  # POD-5
+        at = memory.started_at + pod.spec.active_deadline_seconds * SECOND
+        if draft.now >= at:
+            return "deadline"
         draft.wake(at)
+    return ""
 
 
 def grace_seconds(draft: Draft, why: str) -> int:

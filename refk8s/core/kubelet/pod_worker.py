@@ -114,7 +114,7 @@ class PodWorker(Reconciler):
         if not node.begun or node.described is None:
             return NOTHING  # KUBELET-40: the runtime must be listed first.
         pod, uid = pod_of(view, key)
-        memory = node.pods.get(uid)
+        known = memory = node.pods.get(uid)
         if memory is None:
             if pod is None:
                 return NOTHING
@@ -132,8 +132,14 @@ class PodWorker(Reconciler):
 
         # Decide
         used_before = node.used
-        node, memory = self._admit(view, node, pod, memory, now)
-        node, memory = self._resize(view, node, pod, memory)
+        if pod is not None and not memory.admitted and memory.rejected is None:
+            node, memory = self._admit(view, node, pod, memory, now)
+        if (
+            pod is not None
+            and memory.admitted
+            and (memory.allocated_for is not pod.spec or memory.resize_pending[0])
+        ):
+            node, memory = self._resize(view, node, pod, memory)
         library = Library(node.objects, now, memory.since)
         shown = pod
         if pod is not None and (
@@ -148,14 +154,10 @@ class PodWorker(Reconciler):
 
         # Act
         memory = draft.memory
-        notes = (
-            tuple(
-                [Note(memory.pod, n.reason, n.message, n.type, n.container) for n in memory.notes]
-            )
-            if memory.pod is not None
-            else ()
-        )
+        notes: tuple[Note, ...] = ()
         if memory.notes:
+            if memory.pod is not None:
+                notes = tuple([_note(memory.pod, one) for one in memory.notes])
             memory = replace(memory, notes=())
         if library.mounted and (names := tuple(dict.fromkeys(library.mounted))) != memory.mounted:
             memory = replace(memory, mounted=names)
@@ -169,13 +171,11 @@ class PodWorker(Reconciler):
             )
         if pod is None and memory.removed:
             node = replace(node, pods=node.pods.delete(uid) if uid in node.pods else node.pods)
-        else:
+        elif memory is not known:
             node = replace(node, pods=node.pods.set(uid, memory))
-        queries, node = (
-            _request_missing(node, library.needed, key, now, _revision(view))
-            if library.needed
-            else ((), node)
-        )
+        queries: tuple[Request, ...] = ()
+        if library.needed:
+            queries, node = _request_missing(node, library.needed, key, now, _revision(view))
 
         # Report
         if library.wake_at is not None:
@@ -206,11 +206,10 @@ class PodWorker(Reconciler):
         return Facts(self.config, node.described, services)
 
     def _admit(
-        self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory, now: Instant
+        self, view: View, node: NodeMemory, pod: Pod, memory: PodMemory, now: Instant
     ) -> tuple[NodeMemory, PodMemory]:
         """Decide on the admission of a new pod, once (KUBELET-81)."""
-        if pod is None or memory.admitted or memory.rejected is not None or node.described is None:
-            return node, memory
+        assert node.described is not None
         memory = with_pod_status(memory, pod, now)
         if pod.metadata.deletion_timestamp is not None or is_finished(pod):
             return node, replace(memory, admitted=True)
@@ -248,15 +247,13 @@ class PodWorker(Reconciler):
         )
 
     def _resize(
-        self, view: View, node: NodeMemory, pod: Pod | None, memory: PodMemory
+        self, view: View, node: NodeMemory, pod: Pod, memory: PodMemory
     ) -> tuple[NodeMemory, PodMemory]:
         """Decide whether the pod gets the resources that its spec desires (RESIZE-3)."""
-        if pod is None or not memory.admitted or memory.ending or memory.ended:
+        if memory.ending or memory.ended:
             return node, memory
         if not memory.allocated:
             memory = resize.begin(memory, pod)
-        if memory.allocated_for is pod.spec and not memory.resize_pending[0]:
-            return node, memory
         assert node.described is not None
         capacity = capacity_of(node.described, view.get(NODES, self.node_name))
         before = memory.uses
@@ -418,6 +415,10 @@ class PodWorker(Reconciler):
                 pods = pods.set(uid, replace(pod, dirty=True))
                 keys.append(pod_key(pod))
         return replace(memory, pods=pods), keys
+
+
+def _note(pod: Pod, one: MemoryNote) -> Note:
+    return Note(pod, one.reason, one.message, one.type, one.container)
 
 
 def _has_room(used: Mapping[str, int], before: Mapping[str, int]) -> bool:

@@ -29,7 +29,10 @@ from refk8s.core.value import evolve
 STARTUP, LIVENESS, READINESS = "startup", "liveness", "readiness"
 
 
-def probes_of(container: Container) -> tuple[tuple[str, core_v1.Probe], ...]:
+Probes = tuple[tuple[str, core_v1.Probe], ...]
+
+
+def probes_of(container: Container) -> Probes:
     """(kind, probe) of each probe that the container has."""
     startup, liveness, readiness = (
         container.startup_probe,
@@ -48,16 +51,15 @@ def plan_probes(draft: Draft) -> None:
     if pod is None:
         return
     for container in pod.spec.containers:
-        plan_container_probes(draft, container)
+        if found := probes_of(container):
+            plan_container_probes(draft, container, found)
     for container in pod.spec.init_containers or ():
-        if is_sidecar(container):
-            plan_container_probes(draft, container)
+        if is_sidecar(container) and (found := probes_of(container)):
+            plan_container_probes(draft, container, found)
 
 
-def plan_container_probes(draft: Draft, container: Container) -> None:
-    found = probes_of(container)
-    if not found:
-        return
+def plan_container_probes(draft: Draft, container: Container, found: Probes) -> None:
+    """Run those of the container's probes that are due."""
     memory = draft.memory.container(container.name)
     current = memory.current
     if current is None or not memory.running:

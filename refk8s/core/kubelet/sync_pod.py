@@ -70,7 +70,6 @@ def sync_pod(draft: Draft) -> None:
         probes.plan_probes(draft)
         return
     assert draft.pod is not None
-    lifecycle.watch_deadline(draft)
     if draft.memory.listing:
         return
     stage = plan_containers(draft, draft.pod)
@@ -98,23 +97,23 @@ def plan_containers(draft: Draft, pod: Pod) -> str:
             wanted.append(container)
     if not alive and not wanted and not draft.memory.busy:
         return FINISHED  # KUBELET-10, POD-1: with nothing to run, no sandbox and no init container.
-    starts, regular, failed = init_starts(draft, pod)
-    if failed:
-        return FINISHED
-    if regular:
-        starts += wanted
+    starts = wanted
+    if pod.spec.init_containers:
+        first, regular, failed = init_starts(draft, pod)
+        if failed:
+            return FINISHED
+        starts = [*first, *wanted] if regular else first
     for container in pod.spec.init_containers or ():
         if is_sidecar(container):
             check_running(draft, pod, container)
     for container in pod.spec.containers:
         check_running(draft, pod, container)
-    ephemeral = ephemeral_starts(draft, pod)
+    ephemeral = ephemeral_starts(draft, pod) if pod.spec.ephemeral_containers else []
     ready = bring_up(draft, pod) if starts or alive or ephemeral else False
     for container in (*ephemeral, *starts):
         advance(draft, pod, container, ready)
-    for name, memory in sorted(draft.memory.containers.items()):
-        if memory.stale and not memory.removing:
-            remove_stale(draft, name)
+    for name in sorted([name for name, one in draft.memory.containers.items() if one.stale]):
+        remove_stale(draft, name)
     return RUNNING_STAGE
 
 
@@ -154,13 +153,11 @@ def init_starts(draft: Draft, pod: Pod) -> tuple[list[Container], bool, bool]:
     sandbox, initialization is complete, and only sidecars are started again.
     """
     starts: list[Container] = []
-    if not pod.spec.init_containers:
-        return starts, True, False
     over = any(
         in_sandbox(draft, draft.memory.container(container.name))
         for container in pod.spec.containers
     )
-    for container in pod.spec.init_containers:
+    for container in pod.spec.init_containers or ():
         memory = draft.memory.container(container.name)
         here = memory.current if in_sandbox(draft, memory) else None
         if is_sidecar(container):
@@ -252,9 +249,9 @@ def check_running(draft: Draft, pod: Pod, container: Container) -> None:
         stop_reason, why = "", ""
         if current.spec_hash and current.spec_hash != spec_hash(container):
             stop_reason, why = CHANGED, "definition changed"
-        elif probes.is_failing(memory, "startup"):
+        elif memory.probes and probes.is_failing(memory, "startup"):
             stop_reason, why = STARTUP, "failed startup probe"
-        elif probes.is_failing(memory, "liveness"):
+        elif memory.probes and probes.is_failing(memory, "liveness"):
             stop_reason, why = LIVENESS, "failed liveness probe"
         if stop_reason:
             memory = replace(memory, stop_reason=stop_reason)

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from refk8s.core.api.request import Response
 from refk8s.core.context import MILLISECOND, SECOND, SUFFIX_LENGTH, Instant, format_suffix
 from refk8s.core.loop.plan import Key, Note
-from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.recorder import record
 from refk8s.core.loop.state import Item, LoopState
 from refk8s.core.machine import Call, Effect, Problem
@@ -87,6 +86,7 @@ class Draft:
             self.asked,
             self.names,
             self.is_watching,
+            self.before.suffix,
         )
 
     # --- keys ---------------------------------------------------------------------------------
@@ -98,7 +98,8 @@ class Draft:
             if not busy.due:
                 self.busy[item] = replace(busy, due=True)
         elif item not in self.due:
-            self.due[item] = self.next_id()
+            self.counter += 1
+            self.due[item] = self.counter
 
     def set_timer(self, item: Item, at: Instant | None) -> None:
         """Replace the timer of a key; None: it has none."""
@@ -130,30 +131,26 @@ class Draft:
 
     # --- reconcilers --------------------------------------------------------------------------
 
-    def memory_of(self, reconciler: Reconciler) -> Any:
-        """The reconciler's memory."""
-        name = self.loop.memory_names[reconciler.name]
+    def memory_of(self, name: str) -> Any:
+        """The memory of this name (Reconciler.memory_name)."""
         return self.memories[name] if name in self.memories else self.before.memories[name]
-
-    def set_memory(self, name: str, memory: Any) -> None:
-        """Replace the memory of this name."""
-        self.memories[name] = memory
 
     def pass_result(
         self, item: Item, handler: Callable[..., tuple[Any, Iterable[Key]]], *result: Any
     ) -> None:
         """Pass a result to the reconciler; if it raises, nothing changes (LOOP-10)."""
-        reconciler = self.loop.reconcilers[item[0]]
+        reconciler = item[0]
+        name = self.loop.memory_names[reconciler]
         try:
-            memory, keys = handler(self.memory_of(reconciler), *result, self.now)
+            memory, keys = handler(self.memory_of(name), *result, self.now)
             keys = tuple(keys)
         except Exception as error:
             self.report(item, error)
             self.end_plan(item, None, failed=True)
             return
-        self.set_memory(self.loop.memory_names[reconciler.name], memory)
+        self.memories[name] = memory
         for key in keys:
-            self.make_due((reconciler.name, key))
+            self.make_due((reconciler, key))
 
     def report(self, item: Item, error: Exception) -> None:
         """Report an exception about a key (LOOP-10)."""
@@ -195,10 +192,5 @@ class Draft:
         )
 
     def unique(self) -> str:
-        """A suffix for the name of an Event."""
-        return format_suffix(
-            blake2b(
-                self.before.seed + self.next_id().to_bytes(8, "big"),
-                digest_size=2 * SUFFIX_LENGTH,
-            ).digest()
-        )
+        """A suffix for the name of an Event: that of this instance, and a number (EVENT-5)."""
+        return f"{self.before.suffix}{self.next_id():x}"

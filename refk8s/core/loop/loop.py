@@ -3,12 +3,13 @@ to LOOP-13 (spec/loop.md).
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from immutables import Map
 
 from refk8s.core.api.user import User, component_user, service_account_user
-from refk8s.core.context import Instant
+from refk8s.core.context import SUFFIX_LENGTH, Instant, format_suffix
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.reconciler import KeysOf, Reconciler
@@ -85,7 +86,13 @@ class Loop:
             name = self.memory_names[reconciler.name]
             if memories.get(name) is None:
                 memories[name] = reconciler.start_memory(now)
-        state = LoopState(self.viewer.empty(), Map(self.sources), Map(memories), seed)
+        state = LoopState(
+            self.viewer.empty(),
+            Map(self.sources),
+            Map(memories),
+            seed,
+            suffix=format_suffix(blake2b(seed, digest_size=2 * SUFFIX_LENGTH).digest()),
+        )
         draft = Draft(self, state, now)
         for reconciler in self.reconcilers.values():
             for key in reconciler.initial_keys:

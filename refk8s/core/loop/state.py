@@ -74,6 +74,7 @@ class LoopState(Value, frozen=True, eq=False):
     names: int = 0  # how many names have been generated
     # every informer watches and has listed: until one ends, no step has to look at them
     is_watching: bool = False
+    suffix: str = ""  # of the names of this instance's Events (EVENT-5)
 
     @property
     def synced(self) -> bool:

@@ -48,6 +48,7 @@ from refk8s.core.machine import (
 from refk8s.core.ports import NodeRules
 
 GENERATED_BASE_LENGTH_MAX = 58
+NO_FAILURES: tuple[int, Response | None] = (0, None)
 
 
 def take(draft: Draft, events: Iterable[Event]) -> tuple[LoopState, Effects]:
@@ -137,12 +138,11 @@ def _reconcile_due(draft: Draft) -> None:
 def _decide(draft: Draft, item: Item) -> None:
     """Reconcile one key, and start what its plan requests."""
     name, key = item
-    reconciler = draft.loop.reconcilers[name]
-    failures, failure = draft.failures.get(item, (0, None))
+    memory_name = draft.loop.memory_names[name]
+    failures, failure = draft.failures.get(item, NO_FAILURES)
+    local = Local(draft.memory_of(memory_name), failures, failure)
     try:
-        plan = reconciler.reconcile(
-            draft.view, key, draft.now, Local(draft.memory_of(reconciler), failures, failure)
-        )
+        plan = draft.loop.reconcilers[name].reconcile(draft.view, key, draft.now, local)
         waves, last = plan.waves, plan.last
         if waves or last:  # most plans have no requests
             waves = tuple([_named_all(draft, wave, name) for wave in waves if wave])
@@ -152,12 +152,12 @@ def _decide(draft: Draft, item: Item) -> None:
         draft.end_plan(item, failure, failed=True)
         return
     if plan.memory is not UNCHANGED:
-        draft.set_memory(draft.loop.memory_names[name], plan.memory)
+        draft.memories[memory_name] = plan.memory
     if plan.wake_at is not None or item in draft.timers:
         draft.set_timer(item, plan.wake_at)
     if waves or last or plan.rules is not None:
         _start_plan(draft, item, plan, waves, last)
-    else:
+    elif failures or plan.failed:
         draft.end_plan(item, None, plan.failed)
     for request in plan.queries:
         send(draft, Flight(item, replace(request, user=draft.loop.users[name]), query=True))

@@ -136,11 +136,13 @@ class View(Value, frozen=True, eq=False):
 
     def indexed(self, resource: Resource, index: str, value: str) -> Objects:
         """The objects under this value of the index, in key order."""
-        keys = self.indexed_keys(resource, index, value)
-        if not keys:
+        table = self.tables.get(resource.prefix, _EMPTY)
+        entries = table.indexes.get(index)
+        found = entries.get(value) if entries is not None else None
+        if found is None:
             return []
-        objects = self.table(resource).objects
-        return [objects[key] for key in keys]
+        objects = table.objects
+        return [objects[key] for key in sorted(found)]
 
     def fold(self, name: str) -> Any:
         return self.folds[name]
@@ -221,8 +223,8 @@ class Viewer:
                             continue
                     except Exception:  # `values` raises it too, and then it is reported
                         pass
-                before = _entries(values, key, old, reported)
-                after = _entries(values, key, new, problems)
+                before = _entries(values, key, old, reported) if old is not None else ()
+                after = _entries(values, key, new, problems) if new is not None else ()
                 if before != after:
                     _reindex(entries, key, before, after)
             for fold in summaries:
@@ -259,10 +261,8 @@ class Viewer:
 
 
 def _entries(
-    values: Callable[[Any], Iterable[str]], key: Key, obj: Any | None, problems: Problems | None
+    values: Callable[[Any], Iterable[str]], key: Key, obj: Any, problems: Problems | None
 ) -> tuple[str, ...]:
-    if obj is None:
-        return ()
     try:
         return tuple(values(obj))
     except Exception as problem:

@@ -133,6 +133,7 @@ def _update_view(
             except Exception as error:  # LOOP-10
                 for name in names:
                     draft.report((name, own), error)
+        keys_once = dict.fromkeys(concerned)  # many pods change, and all concern one owner
         for name in names:
-            for key in concerned:
+            for key in keys_once:
                 draft.make_due((name, key))

@@ -70,8 +70,9 @@ _SHARED = tuple(
 def field_path(spec: PodSpec | None, name: str) -> str:
     """The field path of a container for Events: `spec.containers{web}`."""
     kind = "containers"
-    if spec is not None and any(one.name == name for one in spec.init_containers or ()):
-        kind = "initContainers"
-    elif spec is not None and any(one.name == name for one in spec.ephemeral_containers or ()):
-        kind = "ephemeralContainers"
+    if spec is not None and (spec.init_containers or spec.ephemeral_containers):
+        if any(one.name == name for one in spec.init_containers or ()):
+            kind = "initContainers"
+        elif any(one.name == name for one in spec.ephemeral_containers or ()):
+            kind = "ephemeralContainers"
     return f"spec.{kind}{{{name}}}"
