@@ -34,13 +34,15 @@ class FakeRuntime:
         if self._closed:
             return
         self.world, result = self.world.carry_out(operation, self._now(), self._chance)
-        self._notice()
+        if self._ends:
+            self._notice()
         if isinstance(result, Later):
             delay = max(0, result.at - self._now()) / SECOND
             asyncio.get_running_loop().call_later(delay, self.run, operation, done)
         else:
             done(result)
-        self._set_timer()
+        if self.world.next_change() != self._timer_at:
+            self._set_timer()
 
     def now(self) -> Instant:
         """The instant on this node's clock."""
@@ -61,7 +63,7 @@ class FakeRuntime:
             self._ends.pop(id, None)
 
     def _notice(self) -> None:
-        for id in tuple(self._ends) if self._ends else ():
+        for id in tuple(self._ends):
             fake = self.world.containers.get(id)
             if fake is None or fake.status.state != RUNNING:
                 for future in self._ends.pop(id):
@@ -83,8 +85,6 @@ class FakeRuntime:
 
     def _set_timer(self) -> None:
         at = self.world.next_change()
-        if at == self._timer_at:
-            return
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, at

@@ -56,7 +56,7 @@ from refk8s.core.controllers.autoscaler_replicas import (
 )
 from refk8s.core.loop.custom import by_group, custom_by_kind
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
-from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
 from refk8s.core.loop.view import View, key_of, namespace_index
 from refk8s.core.value import Value, evolve, field
 
@@ -107,10 +107,6 @@ def _keys(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
     return (key_of(new if new is not None else old),)
 
 
-def _no_keys(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
-    return ()
-
-
 class HorizontalPodAutoscalerController(Reconciler):
     """Reconciles one autoscaler."""
 
@@ -118,9 +114,9 @@ class HorizontalPodAutoscalerController(Reconciler):
     component = "horizontal-pod-autoscaler"
     interests = (
         Interest(HORIZONTAL_POD_AUTOSCALERS, _keys),
-        Interest(PODS, _no_keys),
-        Interest(CUSTOM_RESOURCE_DEFINITIONS, _no_keys),
-        Interest(API_SERVICES, _no_keys),
+        Interest(PODS, no_keys),
+        Interest(CUSTOM_RESOURCE_DEFINITIONS, no_keys),
+        Interest(API_SERVICES, no_keys),
     )
     indexes = (namespace_index(HORIZONTAL_POD_AUTOSCALERS), namespace_index(PODS), by_group())
 

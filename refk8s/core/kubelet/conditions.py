@@ -34,16 +34,15 @@ def compute_conditions(
         "ContainersReady": containers,
         "PodScheduled": (True, "", ""),
     }
-    old = {condition.type: condition for condition in pod.status.conditions or ()}
-    at = timestamp(now)
-    own = [
-        _condition(old.get(type), type, *verdicts[type], pod.metadata.generation, at)
-        for type in OWN
-    ]
-    return (
-        *own,
-        *[condition for condition in pod.status.conditions or () if condition.type not in verdicts],
-    )
+    old: dict[str, PodCondition] = {}
+    others: list[PodCondition] = []
+    for one in pod.status.conditions or ():
+        old[one.type] = one
+        if one.type not in verdicts:
+            others.append(one)
+    at, generation = timestamp(now), pod.metadata.generation
+    own = [_condition(old.get(type), type, *verdicts[type], generation, at) for type in OWN]
+    return (*own, *others)
 
 
 def _condition(

@@ -175,6 +175,7 @@ def compute_container_config(
     known = dict(env)
     context = container.security_context
     capabilities = context.capabilities if context is not None else None
+    asked = security.confinement_of(pod, container)
     return ContainerConfig(
         pod_uid=metadata.uid or "",
         namespace=metadata.namespace or "",
@@ -195,9 +196,9 @@ def compute_container_config(
         privileged=bool(context is not None and context.privileged),
         read_only_root=bool(context is not None and context.read_only_root_filesystem),
         no_new_privileges=security.is_escalation_denied(container),
-        seccomp=security.compute_seccomp(pod, container, facts.node),
-        app_armor=security.compute_app_armor(pod, container, facts.node),
-        se_linux=security.compute_se_linux(pod, container, facts.node),
+        seccomp=security.compute_seccomp(asked, facts.node),
+        app_armor=security.compute_app_armor(asked, facts.node),
+        se_linux=security.compute_se_linux(asked, facts.node),
         unmasked_proc=security.is_proc_unmasked(container),
         capabilities_add=(capabilities.add if capabilities is not None else None) or (),
         capabilities_drop=(capabilities.drop if capabilities is not None else None) or (),
@@ -233,10 +234,12 @@ def runtime_resources(spec: PodSpec, wanted: ResourceRequirements) -> Resources:
 def compute_target(draft: Draft, pod: Pod, container: Container) -> str:
     """The id of the container whose processes an ephemeral container sees (KUBELET-101); empty
     without a target. Raises BadConfig if the target does not run."""
+    if not pod.spec.ephemeral_containers:
+        return ""
     name = next(
         (
             one.target_container_name
-            for one in pod.spec.ephemeral_containers or ()
+            for one in pod.spec.ephemeral_containers
             if one.name == container.name
         ),
         None,

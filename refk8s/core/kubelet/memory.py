@@ -186,8 +186,11 @@ class PodMemory(Value, frozen=True):
     def container(self, name: str) -> ContainerMemory:
         return self.containers.get(name, NO_CONTAINER)
 
-    def with_container(self, name: str, container: ContainerMemory) -> "PodMemory":
-        return replace(self, containers={**self.containers, name: container})
+    def with_container(self, name: str, container: ContainerMemory, *notes: Note) -> "PodMemory":
+        containers = {**self.containers, name: container}
+        if not notes:
+            return replace(self, containers=containers)
+        return replace(self, containers=containers, notes=(*self.notes, *notes))
 
     def with_notes(self, *notes: Note) -> "PodMemory":
         return replace(self, notes=(*self.notes, *notes))

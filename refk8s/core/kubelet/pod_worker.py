@@ -40,10 +40,10 @@ from refk8s.core.kubelet.objects import (
 from refk8s.core.kubelet.results import after_result
 from refk8s.core.kubelet.sync_pod import sync_pod
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
-from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
 from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.pods.host_ports import pod_host_ports
-from refk8s.core.pods.resize import DEFERRED
+from refk8s.core.pods.resize import DEFERRED, is_desired
 from refk8s.core.pods.status import FINAL_PHASES, is_finished
 from refk8s.core.ports import Failed, ListPods, NodeDescribed, Operation, PodsListed, Probe, Result
 
@@ -96,7 +96,7 @@ class PodWorker(Reconciler):
         self.config = config
         self.interests = (
             Interest(PODS, changed_pods, field_selector=f"spec.nodeName={node_name}"),
-            Interest(SERVICES, lambda view, old, new: ()),
+            Interest(SERVICES, no_keys),
         )
         self.indexes = (namespace_index(SERVICES),)
 
@@ -154,16 +154,19 @@ class PodWorker(Reconciler):
 
         # Act
         memory = draft.memory
+        changes: dict[str, Any] = {}
         notes: tuple[Note, ...] = ()
         if memory.notes:
             if memory.pod is not None:
                 notes = tuple([_note(memory.pod, one) for one in memory.notes])
-            memory = replace(memory, notes=())
+            changes["notes"] = ()
         if library.mounted and (names := tuple(dict.fromkeys(library.mounted))) != memory.mounted:
-            memory = replace(memory, mounted=names)
+            changes["mounted"] = names
         busy_since = (memory.busy_since or now) if memory.busy else 0
         if busy_since != memory.busy_since:
-            memory = replace(memory, busy_since=busy_since)
+            changes["busy_since"] = busy_since
+        if changes:
+            memory = replace(memory, **changes)
         if memory.ended and memory.uses:
             node, memory = (
                 replace(node, used=_less(node.used, memory.uses)),
@@ -254,6 +257,8 @@ class PodWorker(Reconciler):
             return node, memory
         if not memory.allocated:
             memory = resize.begin(memory, pod)
+        if is_desired(pod.spec, memory.allocated):
+            return node, replace(memory, resize_pending=("", ""), allocated_for=pod.spec)
         assert node.described is not None
         capacity = capacity_of(node.described, view.get(NODES, self.node_name))
         before = memory.uses

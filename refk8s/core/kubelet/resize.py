@@ -49,12 +49,11 @@ def begin(memory: PodMemory, pod: Pod) -> PodMemory:
 def allocate(
     memory: PodMemory, pod: Pod, used: Mapping[str, int], capacity: Mapping[str, int]
 ) -> PodMemory:
-    """Decide about the resources that the spec desires beside what `used` counts (RESIZE-3).
+    """Decide about resources that the spec desires and that are not allocated, beside what `used`
+    counts (RESIZE-3).
 
     The answer has other `uses` if they are allocated. O(containers).
     """
-    if resize.is_desired(pod.spec, memory.allocated):
-        return replace(memory, resize_pending=("", "")) if memory.resize_pending[0] else memory
     wants = requests_of(pod)
     pending = ("", "")
     for name in resize.RESIZED:

@@ -166,15 +166,12 @@ def _pulled(
         if container.operation != PULL or container.image != image:
             continue
         if isinstance(result, ImagePulled):
-            memory = memory.with_container(
-                name,
-                replace(
-                    container,
-                    operation="",
-                    image_id=result.image_id or image,
-                    image_user=result.user,
-                    pull_backoff=None,
-                ),
+            held = replace(
+                container,
+                operation="",
+                image_id=result.image_id or image,
+                image_user=result.user,
+                pull_backoff=None,
             )
             path = memory.field_path(name)
             if result.pulled:
@@ -182,11 +179,12 @@ def _pulled(
                     f'Successfully pulled image "{image}". Image size: {result.size_bytes} bytes.'
                 )
                 begun = Note("Pulling", f'Pulling image "{image}"', container=path)
-                return memory.with_notes(begun, Note("Pulled", message, container=path))
+                pulled = Note("Pulled", message, container=path)
+                return memory.with_container(name, held, begun, pulled)
             note = Note(
                 "Pulled", f'Container image "{image}" already present on machine', container=path
             )
-            return memory.with_notes(note)
+            return memory.with_container(name, held, note)
         reason = result.reason if isinstance(result, Failed) and result.reason else "ErrImagePull"
         failed = replace(
             container,
@@ -207,7 +205,7 @@ def _pulled(
             "Warning",
             memory.field_path(name),
         )
-        return memory.with_container(name, failed).with_notes(failure, error)
+        return memory.with_container(name, failed, failure, error)
     if memory.volume_images.get(image) == PULL:
         return _pulled_for_volume(memory, image, result, now, retry_after)
     return memory
@@ -266,7 +264,7 @@ def _created(
             "Container created",
             container=memory.field_path(name),
         )
-        return memory.with_container(name, container).with_notes(note)
+        return memory.with_container(name, container, note)
     reason = (
         result.reason if isinstance(result, Failed) and result.reason else "CreateContainerError"
     )
@@ -284,7 +282,7 @@ def _created(
         "Warning",
         memory.field_path(name),
     )
-    return memory.with_container(name, container).with_notes(note)
+    return memory.with_container(name, container, note)
 
 
 def _started(
@@ -311,7 +309,7 @@ def _started(
             message=result.message,
         )
         note = Note("Failed", f"Error: {result.message}", "Warning", path)
-        return memory.with_container(name, container).with_notes(note)
+        return memory.with_container(name, container, note)
     status = result.status if isinstance(result, Done) else None
     if status is None:
         status = evolve(current, state=RUNNING, started_at=now)
@@ -319,7 +317,7 @@ def _started(
     if status.state == EXITED:
         container = container.after_exit(status)
     note = Note("Started", "Container started", container=path)
-    return memory.with_container(name, container).with_notes(note)
+    return memory.with_container(name, container, note)
 
 
 def _updated(
@@ -346,7 +344,7 @@ def _updated(
         return memory.with_notes(note) if is_news else memory
     container = replace(container, operation=left, updating=None, applied=given, resize_error="")
     note = Note("ResizeCompleted", f"Container {name} resized", container=memory.field_path(name))
-    return memory.with_container(name, container).with_notes(note)
+    return memory.with_container(name, container, note)
 
 
 def _stopped(

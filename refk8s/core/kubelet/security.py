@@ -15,38 +15,54 @@ Container's Access to Resources with AppArmor".
 
 from typing import Any
 
-from refk8s.core.api.core_v1 import Container, Pod, PodSecurityContext
+from refk8s.core.api.core_v1 import (
+    AppArmorProfile,
+    Container,
+    Pod,
+    PodSecurityContext,
+    SeccompProfile,
+    SecurityContext,
+    SELinuxOptions,
+    WindowsSecurityContextOptions,
+)
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import every_container
 from refk8s.core.ports import NodeDescribed
+from refk8s.core.value import Value
 
 ROOT = "0"
 LOCALHOST = "Localhost"
 
 
-def _field(pod: Pod, container: Container, name: str) -> Any:
-    """A field of the container's security context, or the pod's if the container has none."""
-    return _own_or(pod.spec.security_context, container, name)
+class Confinement(Value, frozen=True):
+    """What the security contexts of a pod and of its container request together; None: nothing."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_non_root: bool | None = None
+    seccomp_profile: SeccompProfile | None = None
+    app_armor_profile: AppArmorProfile | None = None
+    se_linux_options: SELinuxOptions | None = None
+    windows_options: WindowsSecurityContextOptions | None = None
 
 
-def _own_or(shared: PodSecurityContext | None, container: Container, name: str) -> Any:
-    for context in (container.security_context, shared):
-        value = getattr(context, name, None)
-        if value is not None:
-            return value
-    return None
+@remember_identical(16)
+def compute_confinement(
+    shared: PodSecurityContext | None, own: SecurityContext | None
+) -> Confinement:
+    """The fields of the container's security context, and the pod's where the container has none
+    (KUBELET-91)."""
+    found: dict[str, Any] = {}
+    for name in Confinement.__struct_fields__:
+        value = getattr(own, name, None)
+        found[name] = getattr(shared, name, None) if value is None else value
+    return Confinement(**found)
 
 
-def compute_run_as(pod: Pod, container: Container) -> tuple[int | None, int | None]:
-    """The requested (user, group); None: the image's own."""
-    return run_as(pod.spec.security_context, container)
-
-
-def run_as(
-    shared: PodSecurityContext | None, container: Container
-) -> tuple[int | None, int | None]:
-    """The same, given the security context of the pod."""
-    return _own_or(shared, container, "run_as_user"), _own_or(shared, container, "run_as_group")
+def confinement_of(pod: Pod, container: Container) -> Confinement:
+    """What is requested for this container of the pod."""
+    return compute_confinement(pod.spec.security_context, container.security_context)
 
 
 def compute_user(pod: Pod, container: Container, image_user: str) -> str:
@@ -55,9 +71,10 @@ def compute_user(pod: Pod, container: Container, image_user: str) -> str:
     The image's own user is "user[:group]" or empty. BadConfig if the container must not run as root
     and would, or if that is unknown.
     """
-    user, group = compute_run_as(pod, container)
+    asked = confinement_of(pod, container)
+    user, group = asked.run_as_user, asked.run_as_group
     own = image_user.partition(":")[0]
-    if _field(pod, container, "run_as_non_root"):
+    if asked.run_as_non_root:
         metadata = pod.metadata
         where = f'(pod: "{metadata.name}_{metadata.namespace}({metadata.uid})", container: {container.name})'
         if user == 0:
@@ -89,14 +106,14 @@ def compute_groups(pod: Pod) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def compute_seccomp(pod: Pod, container: Container, node: NodeDescribed) -> str:
+def compute_seccomp(asked: Confinement, node: NodeDescribed) -> str:
     """RuntimeDefault, Unconfined, "Localhost/NAME", or empty for the runtime's own choice."""
-    return _profile(_field(pod, container, "seccomp_profile"), "seccomp", node)
+    return _profile(asked.seccomp_profile, "seccomp", node)
 
 
-def compute_app_armor(pod: Pod, container: Container, node: NodeDescribed) -> str:
+def compute_app_armor(asked: Confinement, node: NodeDescribed) -> str:
     """The same for AppArmor."""
-    return _profile(_field(pod, container, "app_armor_profile"), "apparmor", node)
+    return _profile(asked.app_armor_profile, "apparmor", node)
 
 
 def _profile(profile: Any, module: str, node: NodeDescribed) -> str:
@@ -111,14 +128,12 @@ def _profile(profile: Any, module: str, node: NodeDescribed) -> str:
     )
 
 
-def compute_se_linux(
-    pod: Pod, container: Container, node: NodeDescribed
-) -> tuple[tuple[str, str], ...]:
+def compute_se_linux(asked: Confinement, node: NodeDescribed) -> tuple[tuple[str, str], ...]:
     """(part, value) of the requested SELinux label."""
-    options = _field(pod, container, "se_linux_options")
-    parts = [
-        (name, getattr(options, name, None) or "") for name in ("user", "role", "type", "level")
-    ]
+    options = asked.se_linux_options
+    if options is None:
+        return ()
+    parts = [(name, getattr(options, name) or "") for name in ("user", "role", "type", "level")]
     found = tuple([(name, value) for name, value in parts if value])
     if found and "selinux" not in node.security_modules:
         raise BadConfig("seLinuxOptions are asked for, and this node's runtime has no SELinux")
@@ -209,5 +224,5 @@ def check_enforceable(pod: Pod, container: Container) -> None:
     """Raise BadConfig if the pod requests a confinement that this runtime lacks (KUBELET-92)."""
     if pod.spec.host_users is False:
         raise BadConfig("hostUsers is false, and this node's runtime has no user namespaces")
-    if _field(pod, container, "windows_options") is not None:
+    if confinement_of(pod, container).windows_options is not None:
         raise BadConfig("windowsOptions cannot be applied on a Linux node")

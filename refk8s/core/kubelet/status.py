@@ -70,23 +70,28 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
             message=words,
             observed_generation=pod.metadata.generation,
         )
-    over = memory.ended
-    inits = pod.spec.init_containers or ()
-    initialized = is_initialized(pod, memory)
-    init_statuses = [
-        _container(facts, pod, c, memory, old.init_container_statuses, over) for c in inits
-    ]
+    over, spec = memory.ended, pod.spec
     statuses = [
-        _container(facts, pod, c, memory, old.container_statuses, over) for c in pod.spec.containers
+        _container(facts, pod, c, memory, old.container_statuses, over) for c in spec.containers
     ]
-    ephemeral = [
-        replace(
-            _container(facts, pod, c, memory, old.ephemeral_container_statuses, over),
-            ready=False,
-            started=None,
-        )
-        for c in ephemeral_containers(pod.spec)
-    ]
+    initialized = True
+    init_statuses: list[ContainerStatus] = []
+    ephemeral: list[ContainerStatus] = []
+    if spec.init_containers:
+        initialized = is_initialized(pod, memory)
+        init_statuses = [
+            _container(facts, pod, c, memory, old.init_container_statuses, over)
+            for c in spec.init_containers
+        ]
+    if spec.ephemeral_containers:
+        ephemeral = [
+            replace(
+                _container(facts, pod, c, memory, old.ephemeral_container_statuses, over),
+                ready=False,
+                started=None,
+            )
+            for c in ephemeral_containers(spec)
+        ]
     counts = _count(pod, memory, init_statuses, statuses)
     phase = compute_phase(counts, pod.spec.restart_policy or "Always", over)
     reason, message = old.reason, old.message
@@ -168,7 +173,7 @@ def _count(
     pod: Pod, memory: PodMemory, inits: list[ContainerStatus], statuses: list[ContainerStatus]
 ) -> Counts:
     init_failed = init_open = False
-    begun = any(
+    begun = bool(inits) and any(
         s.state.running is not None
         or s.state.terminated is not None
         or s.last_state.terminated is not None
@@ -238,7 +243,7 @@ def _container(
     """The status of one container (POD-13, POD-14)."""
     held = memory.container(container.name)
     current = held.current
-    before = next((status for status in old or () if status.name == container.name), None)
+    before = next((one for one in old if one.name == container.name), None) if old else None
     runtime = facts.node.container_runtime_version.partition(":")[0] or "container"
     started = probes.is_started(container, held)
     ready = (

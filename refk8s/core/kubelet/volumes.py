@@ -46,7 +46,7 @@ from refk8s.core.kubelet.objects import (
     volume_key,
 )
 from refk8s.core.kubelet.problems import BadConfig
-from refk8s.core.kubelet.security import run_as
+from refk8s.core.kubelet.security import compute_confinement
 from refk8s.core.loop.view import controller_of
 from refk8s.core.memo import remember_identical
 from refk8s.core.pods.volumes import BOUND
@@ -322,7 +322,10 @@ def _common_user(
     init_containers: tuple[Container, ...] | None,
     context: PodSecurityContext | None,
 ) -> int:
-    found = {run_as(context, container)[0] for container in (*containers, *(init_containers or ()))}
+    found = {
+        compute_confinement(context, container.security_context).run_as_user
+        for container in (*containers, *(init_containers or ()))
+    }
     user = found.pop() if len(found) == 1 else None
     return -1 if user is None else user
 

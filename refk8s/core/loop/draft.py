@@ -193,4 +193,4 @@ class Draft:
 
     def unique(self) -> str:
         """A suffix for the name of an Event: that of this instance, and a number (EVENT-5)."""
-        return f"{self.before.suffix}{self.next_id():x}"
+        return f"{self.before.suffix}{self.next_id():05x}"

@@ -12,7 +12,7 @@ from refk8s.core.api.user import User, component_user, service_account_user
 from refk8s.core.context import SUFFIX_LENGTH, Instant, format_suffix
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.informer import Informer
-from refk8s.core.loop.reconciler import KeysOf, Reconciler
+from refk8s.core.loop.reconciler import KeysOf, Reconciler, no_keys
 from refk8s.core.loop.state import LoopState
 from refk8s.core.loop.turn import take
 from refk8s.core.loop.view import Viewer
@@ -65,6 +65,8 @@ class Loop:
                         f"two interests of {name} in {prefix} have different selectors or conditions"
                     )
                 listeners = self.listeners.setdefault(prefix, [])
+                if interest.keys is no_keys:
+                    continue
                 if listeners and listeners[-1][0] == interest.keys:
                     listeners[-1][1].append(reconciler.name)
                 else:
@@ -91,7 +93,7 @@ class Loop:
             Map(self.sources),
             Map(memories),
             seed,
-            suffix=format_suffix(blake2b(seed, digest_size=2 * SUFFIX_LENGTH).digest()),
+            suffix=format_suffix(blake2b(seed, digest_size=SUFFIX_LENGTH).digest()),
         )
         draft = Draft(self, state, now)
         for reconciler in self.reconcilers.values():

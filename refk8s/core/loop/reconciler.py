@@ -24,6 +24,11 @@ def own_key(view: View, old: Any | None, new: Any | None) -> tuple[Key]:
     return (key_of(new if new is not None else old),)
 
 
+def no_keys(view: View, old: Any | None, new: Any | None) -> tuple[Key, ...]:
+    """None: the reconciler reads the resource when a key is due for another reason."""
+    return ()
+
+
 class Interest(Value, frozen=True, eq=False):
     """A resource that a reconciler watches, and the keys that a change of it concerns.
 

@@ -39,7 +39,7 @@ from refk8s.core.api.user import component_user
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
-from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
 from refk8s.core.loop.view import Fold, Index, View, key_of, split_key
 from refk8s.core.pods.requests import delete_pod, patch_status
 from refk8s.core.pods.status import DISRUPTION_TARGET, disruption_target, is_finished
@@ -102,7 +102,7 @@ class Scheduler(Reconciler):
             Interest(NODES, _keys_of_node),
             Interest(NAMESPACES, _keys_of_namespace),
             # SCHED-38: read when victims are chosen
-            Interest(POD_DISRUPTION_BUDGETS, _no_keys),
+            Interest(POD_DISRUPTION_BUDGETS, no_keys),
             Interest(PERSISTENT_VOLUME_CLAIMS, _keys_of_claim),
             Interest(PERSISTENT_VOLUMES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(STORAGE_CLASSES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
@@ -470,10 +470,6 @@ def started_of(pods: Mapping[Key, Pod], pod: PodInfo) -> str:
 def _namespaces(view: View) -> Mapping[str, Any]:
     """The Namespace objects by name, for terms that select namespaces by label."""
     return view.table(NAMESPACES).objects
-
-
-def _no_keys(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    return ()
 
 
 def _keys_of_claim(view: View, old: Any, new: Any) -> list[Key]:
