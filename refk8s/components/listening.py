@@ -11,7 +11,6 @@ from refk8s.components.files import CannotRun
 
 LOCAL = "127.0.0.1"
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
-POD_CIDR = "10.244.0.0/16"  # of all pods, in `refk8s run`
 SERVICE_CIDR = "10.96.0.0/12"  # of all services
 DNS_ADDRESS = "10.96.0.10"  # of the service kube-system/kube-dns
 NAMES = (

@@ -15,7 +15,7 @@ from refk8s.components.driver import Driver
 from refk8s.components.kubelet.clients import KubeletClients
 from refk8s.components.kubelet.metrics import Metrics
 from refk8s.components.kubelet.server import KubeletServer, served_nodes
-from refk8s.components.listening import DNS_ADDRESS, POD_CIDR, SERVICE_CIDR
+from refk8s.components.listening import DNS_ADDRESS, SERVICE_CIDR
 from refk8s.components.options import RunOptions
 from refk8s.components.pod_streams import PodStreams
 from refk8s.components.served_api import ServedApi
@@ -87,6 +87,7 @@ class RunningCluster:
                 credentials.authority.read_text(),
                 authorities=signing_authorities(authority),
                 pod_ranges=self._pod_ranges(nodes),
+                load_balancers=nodes.receive_packets,
             ).values()
         ]
         for node in started:
@@ -113,14 +114,13 @@ class RunningCluster:
         for keeper in self._dns:
             keeper.start()
 
-    def _pod_ranges(self, nodes: Nodes) -> "PodRanges | None":
-        """The ranges of the Nodes; None if they need none."""
+    def _pod_ranges(self, nodes: Nodes) -> "PodRanges":
+        """The ranges of the Nodes."""
         from refk8s.core.controllers.node_ipam import PodRanges
 
         used = nodes.used_networks(self.served.cluster_id)
-        if used is None:
-            return None
-        return PodRanges(IPv4Network(POD_CIDR), excluded=(IPv4Network(SERVICE_CIDR), *used))
+        excluded = (IPv4Network(SERVICE_CIDR), *used)
+        return PodRanges(IPv4Network(nodes.cluster_cidr), excluded=excluded)
 
     # --- while it runs ----------------------------------------------------------------------------
 

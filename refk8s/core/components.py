@@ -62,10 +62,14 @@ def controllers(
     certificate: str = "",
     pod_ranges: PodRanges | None = None,
     authorities: Mapping[str, CertificateAuthority] | None = None,
+    load_balancers: bool = True,
 ) -> tuple[Reconciler, ...]:
     """Every controller of the controller manager. `certificate`: the cluster's authority, in PEM.
-    `pod_ranges`: None if Nodes get no podCIDR, and serve no load balancers. `authorities`: sign certificates, by the names of
-    the signers; without them no controller does (TRUST-7)."""
+    `pod_ranges`: None if Nodes get no podCIDR, and serve no load balancers. `load_balancers`: whether
+    they do otherwise. `authorities`: sign certificates, by the names of the signers; without them no
+    controller does (TRUST-7)."""
+    addresses = (NodeIPAM(pod_ranges),) if pod_ranges is not None else ()
+    balancers = (NodeLoadBalancer(),) if pod_ranges is not None and load_balancers else ()
     signers = (CertificateSigner(authorities),) if authorities else ()
     return (
         *signers,
@@ -101,7 +105,8 @@ def controllers(
         ClusterRoleAggregation(),
         TokenCleaner(),
         BootstrapSigner(),
-        *((NodeIPAM(pod_ranges), NodeLoadBalancer()) if pod_ranges is not None else ()),
+        *addresses,
+        *balancers,
         CertificateApprover(),
         CertificateCleaner(),
     )
@@ -111,9 +116,10 @@ def controller_manager(
     certificate: str = "",
     pod_ranges: PodRanges | None = None,
     authorities: Mapping[str, CertificateAuthority] | None = None,
+    load_balancers: bool = True,
 ) -> Loop:
     """One component with all controllers. As upstream, they share one view, and crash together."""
-    reconcilers = controllers(certificate, pod_ranges, authorities)
+    reconcilers = controllers(certificate, pod_ranges, authorities, load_balancers)
     return Loop(CONTROLLER_MANAGER, reconcilers, component="controllermanager")
 
 
@@ -139,12 +145,14 @@ def control_plane(
     instances: int = 1,
     pod_ranges: PodRanges | None = None,
     authorities: Mapping[str, CertificateAuthority] | None = None,
+    load_balancers: bool = True,
 ) -> dict[str, AnyMachine]:
     """The components besides the API server that are not on every node, by name.
 
     Several instances of each run behind a leader election. One runs without, as in `refk8s run`.
     """
-    loops = (controller_manager(certificate, pod_ranges, authorities), scheduler())
+    manager = controller_manager(certificate, pod_ranges, authorities, load_balancers)
+    loops = (manager, scheduler())
     if instances == 1:
         return {loop.name: loop for loop in loops}
     found: dict[str, AnyMachine] = {}

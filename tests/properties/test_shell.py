@@ -171,6 +171,43 @@ SCRIPTS = [
         "<a>\n<b c>\nx\n",
     ),
     ("w=(a; echo b", 2, ""),
+    (
+        'cat <<EOF > /tmp/x; cat /tmp/x\nhi $A "q" \\$A $(echo sub)\nEOF\necho after',
+        0,
+        'hi 1 "q" $A sub\nafter\n',
+    ),
+    ("cat <<'EOF' | wc -l\na $A\n$(\nEOF", 0, "2\n"),
+    ("if true; then\n\tcat <<-EOF\n\t\tone\n\tEOF\nfi", 0, "one\n"),
+    ("cat <<A; cat <<B\na\nA\nb\nB\necho c", 0, "a\nb\nc\n"),
+    ("cat <<EOF\nnever ended", 2, ""),
+    ('cat <<< "x $A"; read a <<<four; echo $a "$(< /one)"', 0, "x 1\nfour blue\n"),
+    (
+        "H=zk-12; if [[ $H =~ (.*)-([0-9]+)$ ]]; then echo ${BASH_REMATCH[1]} $((${BASH_REMATCH[2]}+1)); fi",
+        0,
+        "zk 13\n",
+    ),
+    ("[[ a =~ (b) ]]; echo $? ${BASH_REMATCH[1]}; [[ a =~ ( ]]; echo $?", 0, "1\n2\n"),
+    (
+        '[[ "a UN b" == *"UN"* && x != y* ]] && echo 1; [[ $N == y || -d /tmp ]] && echo 2; [[ $N ]] || echo 3',
+        0,
+        "1\n2\n3\n",
+    ),
+    ("[ abc = a* ] || [[ abc = a* ]] && [[ ! b != b ]]; echo $?", 0, "0\n"),
+    ("for (( i=1; i<=3; i++ )); do [ $i = 2 ] && continue; echo $i; done", 0, "1\n3\n"),
+    ("N=3; for ((i=0;i<N;i+=2))\ndo echo $i; done; echo $(( (1+2)*(3) ))", 0, "0\n2\n9\n"),
+    ("for ((i=0; i<2)); do :; done", 2, ""),
+    ("timeout -s 15 5 echo x; timeout 1 false; echo $?; timeout", 1, "x\n1\n"),
+    (
+        "printf 'a1\\nb2\\nc3\\n' > /tmp/f; sed -i -e 's/[0-9]/<&>/' -e /b/d /tmp/f; cat /tmp/f; sed -n '$p' /tmp/f",
+        0,
+        "a<1>\nc<3>\nc<3>\n",
+    ),
+    (
+        "echo abc | sed -E 's/(a)(b)/\\2\\1/;s/C/d/i'; echo ab | sed 's/\\(a\\)b/\\1\\1/'; echo /a/ | sed 's|/|(|g' | sed '1s/(/\\//'",
+        0,
+        "bad\naa\n/a(\n",
+    ),
+    ("echo x | sed q; echo $?; sed s/a; echo $?; sed 's/(/x/' -r < /one", 1, "1\n1\n"),
     ("echo $(( $RANDOM / 16384 )) $(( $RANDOM / 16384 )) $(( $RANDOM / 16384 ))", 0, "1 0 1\n"),
 ]
 
@@ -188,6 +225,7 @@ PIECES = st.sampled_from([
     "echo ", "a", " ", "$A", "${A", "}", "$(", ")", "`", "'", '"', ";", "&&", "||", "|", "&", "\n", ">", "/tmp/x", "2>&1", "<", "if ",
     "then ", "fi", "while ", "true", "do ", "done", "for i in 1 2", "case x in", "esac", "{ ", "(", "$((", "1+", "))", "\\", "*", "[ ", "]",
     "w=(", "${w[", "${#w[@]}", "!", "cat", "sleep 1", "exit 3", "read x", "yes", "seq 9", "head -1", "set -e", "sh", "-c", "ls /", "rm -r /tmp", "x=$x$x$A",
+    "<<E", "\nE\n", "[[ ", " ]]", " =~ ", "for ((", "i=0;i<3;i++", "sed ", "s/a/&&/g", "<<<x",
 ])  # fmt: skip
 
 
@@ -366,6 +404,42 @@ def test_shell_6_a_container_ends_as_its_command_does(
 def test_shell_6_a_program_that_waits_for_input_runs_on() -> None:
     assert compute_course(scene("cat", stdin=True), START).takes is None
     assert compute_course(scene(stdin=True, tty=True), START).takes is None
+
+
+UNSIMULATED = [
+    # (script, runs to its end, its course as a container, whether it succeeds as a probe)
+    ('[ "$(redis-cli ping)" = PONG ]', True, (SECOND, 0), True),
+    ("echo ruok | nc localhost 2181 | grep imok", True, (SECOND, 0), True),
+    ('until [ "$(curl -s http://x)" = 200 ]; do sleep 10; done', True, (SECOND, 0), True),
+    ("sleep 5; x=$(nproc; awk 1) ; exit 3", True, (6 * SECOND, 0), False),
+    ("until nslookup db; do sleep 1; done; exit 3", True, (SECOND, 3), False),
+    ("test -f /nosuch && redis-cli ping", True, (0, 1), False),
+    ('test -f /nosuch && [ "$(redis-cli ping)" = PONG ]', True, (0, 1), False),
+    ('[ "$(cat /one)" = red ]', True, (0, 1), False),
+    ('[ "$(redis-cli ping)" = PONG ]', False, (None, 0), True),
+    ("mysql -e 'SELECT 1' > /tmp/x 2>&1; exit 4", True, (SECOND, 4), False),
+    ("x=$(redis-cli ping); cat; sleep 2", True, (3 * SECOND, 0), False),
+]
+
+
+@pytest.mark.parametrize(
+    ("script", "to_end", "wanted", "succeeds"),
+    UNSIMULATED,
+    ids=[f"{script}{to_end}" for script, to_end, _, _ in UNSIMULATED],
+)
+def test_shell_13_what_a_script_decides_with_output_that_is_not_simulated_means_nothing(
+    script: str, to_end: bool, wanted: tuple[int | None, int], succeeds: bool
+) -> None:
+    course = compute_course(scene("sh", "-c", script, runs_to_end=to_end), START)
+    assert (course.takes, course.exit_code) == wanted
+    node = Node(config("sleep", "99"))
+    assert node.probe("sh", "-c", script).success is succeeds
+
+
+def test_shell_13_files_are_those_of_the_moment_at_which_the_script_succeeds() -> None:
+    script = "echo 1 > /tmp/a; x=$(app); echo 2 > /tmp/b; sleep 9; echo 3 > /tmp/c; exit 1"
+    course = compute_course(scene("sh", "-c", script, runs_to_end=True), START)
+    assert {change.path for change in course.changes} == {"/tmp/a", "/tmp/b"}
 
 
 class Node:

@@ -34,6 +34,9 @@ class DockerNodes:
     Raises NoEngine if no engine answers. Changes nothing before `start`.
     """
 
+    cluster_cidr = "10.244.0.0/16"
+    receive_packets = True
+
     def __init__(
         self,
         data_dir: Path,

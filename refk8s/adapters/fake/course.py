@@ -38,6 +38,7 @@ from refk8s.adapters.fake.shell.system_calls import (
     Program,
     Read,
     Tick,
+    Unsimulated,
     Write,
     cost_of,
 )
@@ -191,7 +192,7 @@ def compute_course(scene: Scene, now: Instant) -> Course:
     if not command_of(scene.config):
         return Course(MOMENT) if scene.config.runs_to_end else Course()
     draft = Draft(scene, now)
-    return _run(main_program(scene, draft), draft, now)
+    return _run(main_program(scene, draft), draft, now, lenience=MOMENT)
 
 
 def compute_stop(scene: Scene, started: Instant, now: Instant) -> Course | None:
@@ -229,7 +230,8 @@ def compute_command(scene: Scene, command: tuple[str, ...], now: Instant) -> tup
         succeeds,
     )
     output = bytearray()
-    return _run(shell.run_words(list(command) or [""]), draft, now, output), bytes(output)
+    program = shell.run_words(list(command) or [""])
+    return _run(program, draft, now, output, lenience=0), bytes(output)
 
 
 def _play(program: Program, draft: Draft) -> Program:
@@ -253,14 +255,26 @@ def _play(program: Program, draft: Draft) -> Program:
         program.close()
 
 
-def _run(program: Program, draft: Draft, now: Instant, output: bytearray | None = None) -> Course:
+def _run(
+    program: Program,
+    draft: Draft,
+    now: Instant,
+    output: bytearray | None = None,
+    lenience: Instant | None = None,
+) -> Course:
+    """The course of a program. With `lenience`, one that reads the output of a program that is not
+    simulated, and then fails or does not end, succeeds so long after that (SHELL-13)."""
     steps = 0
+    read_at: Instant | None = None
     played = _play(program, draft)
     while True:
         try:
             call = next(played)
         except StopIteration as stop:
-            return Course(draft.at - now, stop.value & 255, tuple(draft.changes))
+            code = stop.value & 255
+            if code and read_at is not None and lenience is not None:
+                return _lenient(draft, now, read_at + lenience)
+            return Course(draft.at - now, code, tuple(draft.changes))
         match call:
             case Tick(cost):
                 steps += cost
@@ -268,9 +282,18 @@ def _run(program: Program, draft: Draft, now: Instant, output: bytearray | None 
                 steps += cost_of(len(data))
                 if output is not None and len(output) < LOG_BYTES_MAX:
                     output += data
+            case Unsimulated(True) if read_at is None:
+                read_at = draft.at
         if steps > STEPS_MAX or isinstance(call, Forever | Read):
             played.close()
+            if read_at is not None and lenience is not None and not isinstance(call, Forever):
+                return _lenient(draft, now, read_at + lenience)
             return Course(None, 0, tuple(draft.changes))
+
+
+def _lenient(draft: Draft, now: Instant, end: Instant) -> Course:
+    """A success at this instant, with the files as they are then."""
+    return Course(end - now, 0, tuple([change for change in draft.changes if change.at <= end]))
 
 
 def outputs(scene: Scene, started: Instant) -> Iterator[tuple[Instant, int, bytes]]:

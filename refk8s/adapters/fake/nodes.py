@@ -9,6 +9,9 @@ from refk8s.core.ports import Containers, Node, RuleSet
 class FakeNodes:
     """The nodes node-1 ... node-N."""
 
+    cluster_cidr = "10.128.0.0/9"  # 32,768 ranges
+    receive_packets = False
+
     def __init__(self, count: int, now: Callable[[], Instant], chance: Chance) -> None:
         self._count = count
         self._now = now
@@ -29,9 +32,9 @@ class FakeNodes:
             self._nodes[name] = Node(name, runtime, NoRules(), containers)
         return list(self._nodes.values())
 
-    def used_networks(self, cluster_id: str) -> None:
-        """Simulated nodes have addresses of their own."""
-        return None
+    def used_networks(self, cluster_id: str) -> tuple[()]:
+        """Simulated pods have no network, so their addresses may be anything."""
+        return ()
 
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of a simulated node."""

@@ -109,7 +109,7 @@ def make_world(
         boot_id=name,
         security_modules=("apparmor", "seccomp", "selinux"),
     )
-    return World(node=node, pod_network=f"10.{244 + high}.{low}", **more)
+    return World(node=node, pod_network=f"10.{(244 + high) % 256}.{low}", **more)
 
 
 __all__ = [

@@ -12,6 +12,7 @@ Source: Kubernetes documentation, "kube-controller-manager" (--cluster-cidr,
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network
+from operator import attrgetter
 from typing import Any
 
 from immutables import Map
@@ -95,6 +96,10 @@ def ipv4_range(node: Node) -> IPv4Network | None:
     return None
 
 
+def _lacking(node: Node) -> tuple[str, ...]:
+    return () if ranges_of(node) else ("",)
+
+
 def _lacks_or_releases(view: View, old: Node | None, new: Node | None) -> tuple[Key, ...]:
     """The key, if a Node needs a range, or one was released."""
     if new is None:
@@ -114,8 +119,8 @@ class NodeIPAM(Reconciler):
     def __init__(self, ranges: PodRanges) -> None:
         self.ranges = ranges
         self.indexes = (
-            Index("range", NODES, self._numbers),
-            Index("lacks-range", NODES, lambda node: () if ranges_of(node) else ("",)),
+            Index("range", NODES, self._numbers, attrgetter("spec")),
+            Index("lacks-range", NODES, _lacking, attrgetter("spec")),
         )
 
     def _numbers(self, node: Node) -> list[str]:

@@ -7,6 +7,8 @@ LoadBalancer); KEP-1860 "Load balancer IP mode". Left out: load
 balancers that are machines of their own.
 """
 
+from operator import attrgetter
+
 from immutables import Map
 from msgspec.structs import replace
 
@@ -77,8 +79,8 @@ class NodeLoadBalancer(Reconciler):
         Interest(NODES, _when_a_node_matters),
     )
     indexes = (
-        Index("load-balanced", SERVICES, _balanced),
-        Index("load-balanced", ENDPOINT_SLICES, _of_slice),
+        Index("load-balanced", SERVICES, _balanced, attrgetter("spec")),
+        Index("load-balanced", ENDPOINT_SLICES, _of_slice, attrgetter("metadata.labels")),
     )
 
     def start_memory(self, now: Instant) -> Map[Key, str]:

@@ -279,12 +279,18 @@ class Nodes(Protocol):
     words: str
     """The kind of nodes, for the ready line."""
 
+    cluster_cidr: str
+    """The range of all pods, of which each Node gets a part (IPAM-2)."""
+
+    receive_packets: bool
+    """Whether clients reach Services at the addresses of the nodes (LB-2)."""
+
     def start(self, cluster_id: str) -> Sequence[Node]:
         """Create the nodes, once, in a running event loop. Existing containers with this cluster id
         belong to them."""
 
-    def used_networks(self, cluster_id: str) -> Sequence[IPv4Network] | None:
-        """Networks that the range of a Node must not overlap; None if the Nodes need no ranges."""
+    def used_networks(self, cluster_id: str) -> Sequence[IPv4Network]:
+        """Networks that the range of a Node must not overlap."""
 
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of this node; None if there is no such node."""

@@ -1,11 +1,16 @@
 """test, [ and [[: conditions on texts, numbers and files. Rule SHELL-3. Source: POSIX.1-2017,
 "test"."""
 
+import fnmatch
 import re
 
+from refk8s.adapters.fake.shell.expansion import assign_array
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 from refk8s.adapters.fake.shell.system_calls import STDERR, Program, Write
 
+PATTERN_CHARACTERS_MAX = 500
+TEXT_CHARACTERS_MAX = 100_000
+GROUPS_MAX = 10  # of BASH_REMATCH
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 _FILE = {"-e", "-f", "-d", "-s", "-r", "-w", "-x", "-L", "-h"}
 _NUMBERS = {"-eq": "==", "-ne": "!=", "-lt": "<", "-le": "<=", "-gt": ">", "-ge": ">="}
@@ -24,7 +29,7 @@ def test(end: str) -> Builtin:
             yield Write(STDERR, f"sh: {'[' * len(end)}: missing {end}\n".encode())
             return 2
         try:
-            return int(not _either(shell, words))
+            return int(not (_matching(shell, words) if end == "]]" else _either(shell, words)))
         except _Problem as problem:
             yield Write(STDERR, f"sh: {problem}\n".encode())
             return 2
@@ -38,6 +43,39 @@ def _either(shell: Shell, words: list[str]) -> bool:
             at = words.index(joint, 1)
             return whole([_either(shell, words[:at]), _either(shell, words[at + 1 :])])
     return _one(shell, words)
+
+
+def _matching(shell: Shell, words: list[str]) -> bool:
+    """[[ ]]: the right side is a pattern of == and !=, or a regular expression of =~."""
+    for joint, whole in (("-o", any), ("-a", all)):
+        if joint in words[1:-1]:
+            at = words.index(joint, 1)
+            return whole([_matching(shell, words[:at]), _matching(shell, words[at + 1 :])])
+    match words:
+        case ["!", *rest]:
+            return not _matching(shell, rest)
+        case [left, "=" | "==", right]:
+            return fnmatch.fnmatchcase(left, right)
+        case [left, "!=", right]:
+            return not fnmatch.fnmatchcase(left, right)
+        case [left, "=~", right]:
+            return _regular(shell, left, right)
+    return _one(shell, words)
+
+
+def _regular(shell: Shell, text: str, pattern: str) -> bool:
+    """Whether the text has a match; its groups are the elements of BASH_REMATCH."""
+    import re2  # its time is linear in the text
+
+    if len(pattern) > PATTERN_CHARACTERS_MAX or len(text) > TEXT_CHARACTERS_MAX:
+        raise _Problem("the pattern or the text is too long")
+    try:
+        found = re2.search(pattern, text)
+    except re2.error:
+        raise _Problem(f"{pattern[:40]}: the pattern is not understood") from None
+    groups = (found.group(0), *found.groups()) if found is not None else ()
+    assign_array(shell, "BASH_REMATCH", [value or "" for value in groups[:GROUPS_MAX]])
+    return found is not None
 
 
 def _one(shell: Shell, words: list[str]) -> bool:

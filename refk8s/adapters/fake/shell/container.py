@@ -7,7 +7,14 @@ from refk8s.adapters.fake.files import Files
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 from refk8s.adapters.fake.shell.programs import PROGRAMS, SHELL_ONLY, SLEEP_SECONDS_MAX
 from refk8s.adapters.fake.shell.running import Stdin
-from refk8s.adapters.fake.shell.system_calls import STDERR, Forever, Pause, Program, Write
+from refk8s.adapters.fake.shell.system_calls import (
+    STDERR,
+    Forever,
+    Pause,
+    Program,
+    Unsimulated,
+    Write,
+)
 from refk8s.core.context import SECOND
 from refk8s.core.ports import ContainerConfig
 
@@ -34,6 +41,7 @@ def is_known(shell: Shell, name: str) -> bool:
 
 def forever(shell: Shell, words: list[str]) -> Program:
     """It never ends."""
+    yield Unsimulated()
     yield Forever()
     yield Pause(SLEEP_SECONDS_MAX * SECOND)
     return 0
@@ -41,6 +49,7 @@ def forever(shell: Shell, words: list[str]) -> Program:
 
 def moment(shell: Shell, words: list[str]) -> Program:
     """It succeeds after a second."""
+    yield Unsimulated()
     yield Pause(SECOND)
     return 0
 
@@ -53,5 +62,5 @@ def not_found(shell: Shell, words: list[str]) -> Program:
 
 def succeeds(shell: Shell, words: list[str]) -> Program:
     """A probe or hook succeeds."""
+    yield Unsimulated()
     return 0
-    yield

@@ -114,8 +114,10 @@ def _part(shell: "Shell", part: Any) -> Generator[SystemCall, Any, str]:
         case Substitution(script):
             output = bytearray()
             inner = shell.child()
+            is_file = script.lstrip().startswith("<") and not script.lstrip().startswith("<<")
+            program = inner.run_text(f"cat {script}" if is_file else script)
             shell.status = yield from caught(
-                routed(inner.run_text(script), {STDOUT: output.extend}), lambda: len(output)
+                routed(program, {STDOUT: output.extend}, True), lambda: len(output)
             )
             return output.decode("utf-8", "replace").rstrip("\n")
         case Arithmetic(text):

@@ -201,7 +201,7 @@ class Shell:
                 output = bytearray()
                 runs = self.child()
                 self.status = yield from caught(
-                    routed(runs.alone(command), {STDOUT: output.extend}), output.__len__
+                    routed(runs.alone(command), {STDOUT: output.extend}, True), output.__len__
                 )
                 self.stdin = Stdin(bytes(output), True)
             if firsts:
@@ -249,6 +249,10 @@ class Shell:
                     (lambda data: None) if target == "-" else routes.get(int(target), int(target))
                 )
                 continue
+            if redirection.operator in ("<<", "<<<"):
+                end = "\n" if redirection.operator == "<<<" else ""
+                self.stdin = Stdin((target + end).encode(), True)
+                continue
             path = self.path(target)
             try:
                 if redirection.operator == "<":
@@ -291,8 +295,8 @@ class Shell:
             case Function(name, definition):
                 self.functions[name] = definition
                 self.status = 0
-            case Loop(condition, body, until):
-                yield from self._loop(condition, body, until)
+            case Loop(condition, body, until, after):
+                yield from self._loop(condition, body, until, after)
             case For(name, words, body):
                 values = yield from expand(self, words)
                 self.status = 0
@@ -355,7 +359,7 @@ class Shell:
         self.status = 0
         yield from self.run(otherwise)
 
-    def _loop(self, condition: Script, body: Script, until: bool) -> Steps:
+    def _loop(self, condition: Script, body: Script, until: bool, after: Script) -> Steps:
         if not self.stops_on_error and is_endless(condition, body, until):
             yield Forever()
         status = 0
@@ -367,6 +371,7 @@ class Shell:
             status = self.status
             if not going_on:
                 break
+            yield from self.run(after)
         self.status = status
 
     def _body(self, body: Script) -> Steps:

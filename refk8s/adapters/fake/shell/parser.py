@@ -6,6 +6,7 @@ from functools import lru_cache
 from refk8s.adapters.fake.shell.syntax import (
     DEPTH_MAX,
     SCRIPT_CHARACTERS_MAX,
+    Arithmetic,
     Case,
     Command,
     For,
@@ -27,6 +28,7 @@ from refk8s.adapters.fake.shell.syntax import (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
+_COMPUTED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*(?:(\+\+|--)|([-+*/%]?)=([^=].*))")
 _RESERVED = frozenset(
     [
         "if",
@@ -62,6 +64,19 @@ def parse(text: str) -> Script:
     if parser.at < len(parser.tokens):
         raise SyntaxProblem(f"syntax error: unexpected {parser.shown()}")
     return script
+
+
+def _computed(text: str) -> Script:
+    """An assignment of arithmetic, such as i=1, i+=2 or i++, as a command."""
+    if not text:
+        return ()
+    match = _COMPUTED.fullmatch(text)
+    if match is None:
+        raise SyntaxProblem(f"syntax error: arithmetic: {text[:40]}")
+    name, step, operator, value = match.groups()
+    if step:
+        operator, value = step[0], "1"
+    return parse(f"{name}=$(({f'{name}{operator}({value})' if operator else value}))")
 
 
 class _Parser:
@@ -218,8 +233,12 @@ class _Parser:
         self.expect("fi")
         return If(tuple(branches), otherwise)
 
-    def each(self) -> For:
+    def each(self) -> For | Group:
         self.at += 1
+        token = self.next()
+        if isinstance(token, tuple) and len(token) == 1 and isinstance(token[0], Arithmetic):
+            self.at += 1
+            return self.counting(token[0].text)
         name = self.plain("a name")
         words: list[Word] = []
         self.skip_lines()
@@ -232,6 +251,19 @@ class _Parser:
             self.at += 1
         self.skip_lines()
         return For(name, tuple(words), self.do())
+
+    def counting(self, text: str) -> Group:
+        """for ((first; while; after)): a loop that computes."""
+        parts = text.split(";")
+        if len(parts) != 3:
+            raise SyntaxProblem("syntax error: expected ((first; while; after))")
+        first, condition, after = [part.strip() for part in parts]
+        if self.next() == ";":
+            self.at += 1
+        self.skip_lines()
+        test = parse(f'test "$(({condition or 1}))" -ne 0')
+        loop = Command(Loop(test, self.do(), False, _computed(after)))
+        return Group((*_computed(first), Item("", Pipeline((loop,)))), False)
 
     def cases(self) -> Case:
         self.at += 1

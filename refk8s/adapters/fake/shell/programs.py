@@ -14,6 +14,7 @@ from refk8s.adapters.fake.shell.expressions import expr
 from refk8s.adapters.fake.shell.interpreter import Builtin, Shell
 from refk8s.adapters.fake.shell.paths import PATHS, failed, to_stdout
 from refk8s.adapters.fake.shell.running import Exit, Interrupted, Leave, Return
+from refk8s.adapters.fake.shell.sed import sed
 from refk8s.adapters.fake.shell.system_calls import Forever, Now, Pause, Program
 from refk8s.adapters.fake.shell.tar import tar
 from refk8s.adapters.fake.shell.texts import TEXTS
@@ -254,6 +255,19 @@ def _sleep(shell: Shell, arguments: list[str]) -> Program:
     return 0
 
 
+def _timeout(shell: Shell, arguments: list[str]) -> Program:
+    """timeout [-s signal] [-k seconds] seconds command: the command itself, which is not stopped."""
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        if option in ("-s", "-k") and rest:
+            rest.pop(0)
+    if len(rest) < 2 or seconds_of(rest[0]) is None:
+        yield failed("timeout: usage: timeout [-s SIG] SECONDS COMMAND")
+        return 1
+    return (yield from shell.run_words(rest[1:]))
+
+
 def _env(shell: Shell, arguments: list[str]) -> Program:
     rest = list(arguments)
     child = shell.child()
@@ -376,7 +390,7 @@ PROGRAMS: dict[str, Builtin] = {
     "pwd": _fixed(lambda shell, arguments: shell.cwd + "\n"), "whoami": _fixed(_user), "id": _fixed(_id),
     "uname": _fixed(_uname), "nproc": _fixed(lambda shell, arguments: "1\n"),
     "ps": _fixed(lambda shell, arguments: "PID   USER     TIME  COMMAND\n    1 root      0:00 simulated\n"),
-    **PATHS, **TEXTS, "tar": tar, "tail": _tail,
+    **PATHS, **TEXTS, "tar": tar, "tail": _tail, "sed": sed, "timeout": _timeout,
 }  # fmt: skip
 """Every program by its name."""
 

@@ -12,6 +12,7 @@ from refk8s.adapters.fake.shell.system_calls import (
     Read,
     SystemCall,
     Tick,
+    Unsimulated,
     Write,
     cost_of,
 )
@@ -80,15 +81,17 @@ class Stdin:
         return data
 
 
-def routed(program: Steps, routes: Mapping[int, Any]) -> Steps:
+def routed(program: Steps, routes: Mapping[int, Any], is_read: bool = False) -> Steps:
     """Run the program with other targets of its descriptors: another descriptor, or a function of
-    the bytes."""
+    the bytes. `is_read`: the script reads the output."""
     answer: Any = None
     try:
         while True:
             call = program.send(answer)
             answer = None
-            if not isinstance(call, Write) or (target := routes.get(call.stream)) is None:
+            if isinstance(call, Unsimulated):
+                yield Unsimulated(call.is_read or is_read)
+            elif not isinstance(call, Write) or (target := routes.get(call.stream)) is None:
                 answer = yield call
             elif isinstance(target, int):
                 yield Write(target, call.data)

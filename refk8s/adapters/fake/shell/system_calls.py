@@ -44,10 +44,17 @@ class Forever(Value, frozen=True):
     """The program never ends: it has an endless loop, or it is not simulated."""
 
 
+class Unsimulated(Value, frozen=True):
+    """A program that is not simulated runs. `is_read`: its output, which is empty, is read by the
+    script, so what the script decides with it means nothing (SHELL-13)."""
+
+    is_read: bool = False
+
+
 def cost_of(size: int) -> int:
     """The cost of passing on so many bytes, in commands."""
     return size >> 12
 
 
-SystemCall: TypeAlias = Write | Read | Pause | Now | Tick | Forever
+SystemCall: TypeAlias = Write | Read | Pause | Now | Tick | Forever | Unsimulated
 Program: TypeAlias = Generator[SystemCall, Any, int]

@@ -104,7 +104,7 @@ def _printf(shell: Shell, arguments: list[str]) -> Program:
 Take = Callable[[list[str], bytes], tuple[int, bytes]]
 
 
-def _inputs(
+def inputs(
     shell: Shell, name: str, paths: list[str]
 ) -> Generator[SystemCall, Any, tuple[int, bytes]]:
     """(exit code, bytes) of these files, or of stdin without any."""
@@ -130,7 +130,7 @@ def _inputs(
 def _cat(shell: Shell, arguments: list[str]) -> Program:
     paths = [argument for argument in arguments if not argument.startswith("-") or argument == "-"]
     if paths and "-" not in paths:
-        code, data = yield from _inputs(shell, "cat", paths)
+        code, data = yield from inputs(shell, "cat", paths)
         yield Write(STDOUT, data)
         return code
     while data := (yield from shell.stdin.some()):  # as the input arrives, not at its end
@@ -152,12 +152,12 @@ def _filter(name: str, work: Take, valued: str = "") -> Builtin:
                 options[-1] += rest.pop(0)
         if rest[:1] == ["--"]:
             rest.pop(0)
-        if name in ("grep", "egrep", "tr", "sed") and rest:
+        if name in ("grep", "egrep", "tr") and rest:
             options.append("=" + rest.pop(0))
             if name == "tr":
                 options += ["=" + word for word in rest]
                 rest = []
-        code, data = yield from _inputs(shell, name, rest)
+        code, data = yield from inputs(shell, name, rest)
         try:
             found, text = work(options, data)
         except (ValueError, re.error) as problem:
