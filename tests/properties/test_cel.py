@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refk8s.core.apiserver.cel.check import CelTypeError, check
-from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
-from refk8s.core.apiserver.cel.syntax import CelSyntaxError, parse
-from refk8s.core.apiserver.cel.types import (
+from refk8s.core.cel.check import CelTypeError, check
+from refk8s.core.cel.evaluate import Budget, evaluate
+from refk8s.core.cel.syntax import CelSyntaxError, parse
+from refk8s.core.cel.types import (
     BOOL,
     DYN,
     INT,
@@ -23,7 +23,7 @@ from refk8s.core.apiserver.cel.types import (
     map_of,
     object_of,
 )
-from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
+from refk8s.core.cel.values import BudgetExceeded, CelError
 
 SELF = {"n": 3, "s": "abc", "l": [1, 2, 3], "m": {"x": 1}, "d": 1.5, "b": True}
 UNITS = 100_000
@@ -299,7 +299,7 @@ def test_cel_3_optional_entries_are_left_out_if_they_have_no_value():
 
 
 def test_cel_8_the_authorizer_is_asked_for_the_user_or_an_account():
-    from refk8s.core.apiserver.cel.authorizer import Answer, Authorizer, Check
+    from refk8s.core.cel.authorizer import Answer, Authorizer, Check
 
     asked = []
 
@@ -334,7 +334,7 @@ def test_cel_8_the_authorizer_is_asked_for_the_user_or_an_account():
 )  # fmt: skip
 def test_cel_9_a_built_in_kind_has_the_fields_of_its_record(text, kind):
     from refk8s.core.api.apps_v1 import Deployment
-    from refk8s.core.apiserver.cel.records import record_type
+    from refk8s.core.cel.records import record_type
 
     assert str(check(parse(text), {"object": record_type(Deployment)}).type) == kind
     with pytest.raises(CelTypeError, match="undefined field 'none'"):
@@ -342,7 +342,7 @@ def test_cel_9_a_built_in_kind_has_the_fields_of_its_record(text, kind):
 
 
 def test_cel_3_sets_and_lists_of_type_map_are_joined_by_their_items():
-    from refk8s.core.apiserver.cel.values import Unordered
+    from refk8s.core.cel.values import Unordered
 
     some, more = Unordered(["a", "b"]), Unordered(["b", "c"])
     assert value("some + more", some=some, more=more) == ["a", "b", "c"]

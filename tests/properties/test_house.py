@@ -45,7 +45,7 @@ CORE_LAYERS = {
     "value": 0, "api": 0, "context": 0, "ports": 0,
     "store": 1, "store_port": 1, "machine": 1, "effects": 1,
     "loop": 2,
-    "pods": 3, "quota": 3,
+    "pods": 3, "quota": 3, "cel": 3,
     "apiserver": 4, "controllers": 4, "scheduler": 4, "kubelet": 4, "network": 4, "faults": 4,
     "actions": 4, "components": 5, "cluster": 5,
     "properties": 6,

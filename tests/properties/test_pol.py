@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from refk8s.core.api import resources
 from refk8s.core.api.codec import from_tree
 from refk8s.core.api.resources import Resource
-from refk8s.core.apiserver.cel.admission import Environment, compile_variable
-from refk8s.core.apiserver.cel.environment import InvalidExpression
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.validation import validate_create, validate_status_update
 from refk8s.core.apiserver.validation.webhook_rules import validate_rule
+from refk8s.core.cel.admission import Environment, compile_variable
+from refk8s.core.cel.environment import InvalidExpression
 
 VALIDATING, VALIDATING_BINDING = (
     resources.VALIDATING_ADMISSION_POLICIES,

@@ -8,9 +8,9 @@ library).
 from refk8s.core.api.user import service_account_user
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
 from refk8s.core.apiserver.authorize import decide
-from refk8s.core.apiserver.cel.authorizer import Answer, Authorizer, Check
 from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.cel.authorizer import Answer, Authorizer, Check
 
 
 def authorizer_of(request: AdmissionRequest, store: Reader, config: Config) -> Authorizer:

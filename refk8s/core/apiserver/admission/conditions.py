@@ -15,7 +15,7 @@ from refk8s.core.api.user import info_tree
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
 
 if TYPE_CHECKING:  # expressions are loaded with the first condition
-    from refk8s.core.apiserver.cel.admission import Environment
+    from refk8s.core.cel.admission import Environment
 
 CONDITIONS_UNITS_MAX: Final = 50_000
 """What the match conditions of one webhook or policy may cost together: about a twentieth of a
@@ -40,9 +40,9 @@ class Conditions:
     def hold(self, variables: Mapping[str, Any]) -> bool:
         """Whether no condition is false. A false one decides, even if another has no value. Raises
         ConditionsFailed."""
-        from refk8s.core.apiserver.cel.environment import InvalidExpression
-        from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
-        from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
+        from refk8s.core.cel.environment import InvalidExpression
+        from refk8s.core.cel.evaluate import Budget, evaluate
+        from refk8s.core.cel.values import BudgetExceeded, CelError
 
         budget, problems = Budget(CONDITIONS_UNITS_MAX), []
         for text in self.texts:
@@ -64,7 +64,7 @@ class Conditions:
 
 
 def _compiled(text: str, environment: Environment | None) -> Any:
-    from refk8s.core.apiserver.cel.admission import MATCH_CONDITION, compile_condition
+    from refk8s.core.cel.admission import MATCH_CONDITION, compile_condition
 
     return compile_condition(text.strip(), environment or MATCH_CONDITION).node
 

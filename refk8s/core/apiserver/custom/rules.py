@@ -19,9 +19,12 @@ from attrs import frozen
 from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.json_text import equal
 from refk8s.core.api.status import DUPLICATE, FORBIDDEN, INVALID, OMITTED, REQUIRED, Cause
-from refk8s.core.apiserver.cel.environment import InvalidExpression, compile_text
-from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
-from refk8s.core.apiserver.cel.syntax import (
+from refk8s.core.apiserver.custom.paths import FIELD_STEP
+from refk8s.core.apiserver.custom.schema import Schema
+from refk8s.core.apiserver.custom.validate import ABSENT, CAUSES_MAX, by_keys, key_of
+from refk8s.core.cel.environment import InvalidExpression, compile_text
+from refk8s.core.cel.evaluate import Budget, evaluate
+from refk8s.core.cel.syntax import (
     RESERVED,
     Call,
     Identifier,
@@ -32,7 +35,7 @@ from refk8s.core.apiserver.cel.syntax import (
     Node,
     Select,
 )
-from refk8s.core.apiserver.cel.types import (
+from refk8s.core.cel.types import (
     BOOL,
     BYTES,
     DOUBLE,
@@ -48,7 +51,7 @@ from refk8s.core.apiserver.cel.types import (
     object_of,
     optional_of,
 )
-from refk8s.core.apiserver.cel.values import (
+from refk8s.core.cel.values import (
     NONE,
     BudgetExceeded,
     CelError,
@@ -57,9 +60,6 @@ from refk8s.core.apiserver.cel.values import (
     parse_duration,
     parse_time,
 )
-from refk8s.core.apiserver.custom.paths import FIELD_STEP
-from refk8s.core.apiserver.custom.schema import Schema
-from refk8s.core.apiserver.custom.validate import ABSENT, CAUSES_MAX, by_keys, key_of
 
 RULE_UNITS_MAX: Final = 100_000
 """What one evaluation of a rule may cost: about a tenth of a second."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refk8s.core.api import codec
 from refk8s.core.api.custom import SHARED_KEYS, Definition
-from refk8s.core.apiserver.custom.patterns import Pattern, compile_pattern
+from refk8s.core.cel.patterns import Pattern, compile_pattern
 from refk8s.core.value import Value, evolve, field
 
 if TYPE_CHECKING:

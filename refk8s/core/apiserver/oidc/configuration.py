@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from refk8s.core.apiserver.cel.check import CelTypeError, check
-from refk8s.core.apiserver.cel.syntax import CelSyntaxError, Node, parse
-from refk8s.core.apiserver.cel.types import BOOL, DYN, STRING, Type, list_of, map_of
 from refk8s.core.apiserver.oidc.issuers import ALGORITHMS, Anonymous, Attribute, Issuer, Rule
+from refk8s.core.cel.check import CelTypeError, check
+from refk8s.core.cel.syntax import CelSyntaxError, Node, parse
+from refk8s.core.cel.types import BOOL, DYN, STRING, Type, list_of, map_of
 from refk8s.core.value import Value
 
 API_VERSIONS: Final = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")

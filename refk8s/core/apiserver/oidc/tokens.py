@@ -149,9 +149,9 @@ def _require(text: str, values: dict[str, Any], message: str) -> None:
 
 def _value(text: str, values: dict[str, Any]) -> Any:
     # imported here: a start without such an issuer loads no expressions
-    from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
-    from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
     from refk8s.core.apiserver.oidc.configuration import compiled
+    from refk8s.core.cel.evaluate import Budget, evaluate
+    from refk8s.core.cel.values import BudgetExceeded, CelError
 
     try:
         return evaluate(compiled(text), values, Budget(UNITS_MAX))

@@ -22,20 +22,6 @@ from refk8s.core.api.admissionregistration_v1 import (
     ValidatingAdmissionPolicySpec,
     Validation,
 )
-from refk8s.core.apiserver.cel.admission import (
-    Environment,
-    Expression,
-    Variables,
-    compile_annotation,
-    compile_apply_configuration,
-    compile_condition,
-    compile_json_patch,
-    compile_message,
-    compile_variable,
-)
-from refk8s.core.apiserver.cel.environment import InvalidExpression
-from refk8s.core.apiserver.cel.syntax import RESERVED
-from refk8s.core.apiserver.cel.types import DYN
 from refk8s.core.apiserver.validation.conditions import validate_conditions
 from refk8s.core.apiserver.validation.field import (
     Causes,
@@ -60,6 +46,20 @@ from refk8s.core.apiserver.validation.webhooks import (
     MATCH_POLICIES,
     REINVOCATION_POLICIES,
 )
+from refk8s.core.cel.admission import (
+    Environment,
+    Expression,
+    Variables,
+    compile_annotation,
+    compile_apply_configuration,
+    compile_condition,
+    compile_json_patch,
+    compile_message,
+    compile_variable,
+)
+from refk8s.core.cel.environment import InvalidExpression
+from refk8s.core.cel.syntax import RESERVED
+from refk8s.core.cel.types import DYN
 
 ANNOTATIONS_MAX: Final = 20
 VALUE_EXPRESSION_BYTES_MAX: Final = 5 * 1024

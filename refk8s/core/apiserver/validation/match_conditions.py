@@ -29,11 +29,11 @@ def validate_match_conditions(
     if not listed:
         return []
     # imported here: a start without conditions loads no expressions
-    from refk8s.core.apiserver.cel.admission import (
+    from refk8s.core.cel.admission import (
         Environment,
         compile_condition,
     )
-    from refk8s.core.apiserver.cel.environment import InvalidExpression
+    from refk8s.core.cel.environment import InvalidExpression
 
     environment = Environment(has_params)
     causes: Causes = []

@@ -9,7 +9,6 @@ Kubernetes API with CustomResourceDefinitions" (Specifying a structural schema).
 from collections.abc import Iterator
 from typing import Any, Final
 
-from refk8s.core.apiserver.custom.patterns import InvalidPattern, compile_pattern
 from refk8s.core.apiserver.custom.prune import prune
 from refk8s.core.apiserver.custom.schema import Schema, compile_schema
 from refk8s.core.apiserver.custom.validate import validate
@@ -21,6 +20,7 @@ from refk8s.core.apiserver.validation.field import (
     required,
 )
 from refk8s.core.apiserver.validation.rule_texts import VALIDATIONS, validate_rule_texts
+from refk8s.core.cel.patterns import InvalidPattern, compile_pattern
 
 Tree = dict[str, Any]
 

@@ -18,7 +18,7 @@ from refk8s.core.apiserver.admission.conditions import Conditions
 from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.admission.matching import ANY, Criteria, compile_criteria
 from refk8s.core.apiserver.admission.policies.expressions import Declared
-from refk8s.core.apiserver.cel.admission import Environment
+from refk8s.core.cel.admission import Environment
 from refk8s.core.value import Value
 
 if TYPE_CHECKING:

@@ -16,18 +16,18 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.apiserver.admission.authorizer import authorizer_of
 from refk8s.core.apiserver.admission.conditions import variables_of
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
-from refk8s.core.apiserver.cel.admission import (
+from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.cel.admission import (
     Environment,
     Expression,
     Variables,
     compile_variable,
 )
-from refk8s.core.apiserver.cel.environment import InvalidExpression
-from refk8s.core.apiserver.cel.evaluate import Budget, evaluate
-from refk8s.core.apiserver.cel.types import DYN
-from refk8s.core.apiserver.cel.values import BudgetExceeded, CelError
-from refk8s.core.apiserver.config import Config
-from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.cel.environment import InvalidExpression
+from refk8s.core.cel.evaluate import Budget, evaluate
+from refk8s.core.cel.types import DYN
+from refk8s.core.cel.values import BudgetExceeded, CelError
 
 EXPRESSION_UNITS_MAX: Final = 100_000
 """What one evaluation of an expression may cost: about a tenth of a second."""

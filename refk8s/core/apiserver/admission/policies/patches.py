@@ -17,8 +17,9 @@ from refk8s.core.apiserver.admission.policies.expressions import Evaluation
 from refk8s.core.apiserver.apply.check import message_of, problems
 from refk8s.core.apiserver.apply.merge import merge
 from refk8s.core.apiserver.apply.types import Type, record_type, type_of
-from refk8s.core.apiserver.cel.admission import compile_apply_configuration, compile_json_patch
-from refk8s.core.apiserver.cel.values import (
+from refk8s.core.apiserver.patch.json_patch import apply_json_patch
+from refk8s.core.cel.admission import compile_apply_configuration, compile_json_patch
+from refk8s.core.cel.values import (
     Duration,
     MessageValue,
     Quantity,
@@ -26,7 +27,6 @@ from refk8s.core.apiserver.cel.values import (
     duration_text,
     time_text,
 )
-from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 

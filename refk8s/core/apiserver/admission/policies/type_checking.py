@@ -27,13 +27,13 @@ from refk8s.core.apiserver.admission.policies.parameters import Misconfigured, p
 from refk8s.core.apiserver.apply import managers
 from refk8s.core.apiserver.apply.compare import applied_paths
 from refk8s.core.apiserver.apply.types import type_of
-from refk8s.core.apiserver.cel.admission import Environment, variable_types
-from refk8s.core.apiserver.cel.check import CelTypeError, check
-from refk8s.core.apiserver.cel.records import record_type
-from refk8s.core.apiserver.cel.syntax import CelSyntaxError, parse
-from refk8s.core.apiserver.cel.types import DYN, Type
 from refk8s.core.apiserver.custom.definitions import find_custom
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.cel.admission import Environment, variable_types
+from refk8s.core.cel.check import CelTypeError, check
+from refk8s.core.cel.records import record_type
+from refk8s.core.cel.syntax import CelSyntaxError, parse
+from refk8s.core.cel.types import DYN, Type
 from refk8s.core.context import Context, timestamp
 
 MANAGER: Final = "validatingadmissionpolicy-status"

@@ -33,7 +33,7 @@ from refk8s.core.apiserver.admission.policies.parameters import (
 )
 from refk8s.core.apiserver.admission.policies.refusal import refused
 from refk8s.core.apiserver.admission.versioned import in_version
-from refk8s.core.apiserver.cel.admission import (
+from refk8s.core.cel.admission import (
     compile_annotation,
     compile_condition,
     compile_message,

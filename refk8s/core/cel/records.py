@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import msgspec
 
 from refk8s.core.api import base
-from refk8s.core.apiserver.cel.types import (
+from refk8s.core.cel.types import (
     BOOL,
     BYTES,
     DOUBLE,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from refk8s.core.apiserver.cel.problems import CelProblem, Problem
+from refk8s.core.cel.problems import CelProblem, Problem
 
 EXPRESSION_LENGTH_MAX: Final = 20_000
 DEPTH_MAX: Final = 60

@@ -20,10 +20,10 @@ from typing import Final
 
 from attrs import frozen
 
-from refk8s.core.apiserver.cel.check import CelTypeError, check, no_messages
-from refk8s.core.apiserver.cel.environment import InvalidExpression
-from refk8s.core.apiserver.cel.syntax import CelSyntaxError, Node, parse
-from refk8s.core.apiserver.cel.types import (
+from refk8s.core.cel.check import CelTypeError, check, no_messages
+from refk8s.core.cel.environment import InvalidExpression
+from refk8s.core.cel.syntax import CelSyntaxError, Node, parse
+from refk8s.core.cel.types import (
     BOOL,
     DYN,
     INT,

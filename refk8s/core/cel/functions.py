@@ -19,8 +19,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from refk8s.core.api.quantity import QuantityError, parse
-from refk8s.core.apiserver.cel import authorizer
-from refk8s.core.apiserver.cel.values import (
+from refk8s.core.cel import authorizer
+from refk8s.core.cel.patterns import compile_pattern
+from refk8s.core.cel.values import (
     INT_MAX,
     INT_MIN,
     NONE,
@@ -44,7 +45,6 @@ from refk8s.core.apiserver.cel.values import (
     unsigned,
     whole,
 )
-from refk8s.core.apiserver.custom.patterns import compile_pattern
 
 TEXT_LENGTH_MAX: Final = 1 << 20
 FOUND_MAX: Final = 10_000
@@ -157,7 +157,7 @@ def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
 
 
 def _index_of(value: Any, item: Any, start: int = 0) -> int:
-    from refk8s.core.apiserver.cel.evaluate import equals
+    from refk8s.core.cel.evaluate import equals
 
     if isinstance(value, str):
         _check_range(_number(start), len(value))
@@ -166,7 +166,7 @@ def _index_of(value: Any, item: Any, start: int = 0) -> int:
 
 
 def _last_index_of(value: Any, item: Any, end: int | None = None) -> int:
-    from refk8s.core.apiserver.cel.evaluate import equals
+    from refk8s.core.cel.evaluate import equals
 
     if isinstance(value, str):
         if end is None:
@@ -301,7 +301,7 @@ def _is_sorted(values: list[Any]) -> bool:
 
 
 def _sum(values: list[Any]) -> Any:
-    from refk8s.core.apiserver.cel.evaluate import add
+    from refk8s.core.cel.evaluate import add
 
     total: Any = None
     for one in _list(values):
@@ -350,7 +350,7 @@ def _flatten(values: list[Any], depth: int = 1) -> list[Any]:
 
 
 def _distinct(values: list[Any]) -> list[Any]:
-    from refk8s.core.apiserver.cel.evaluate import equals
+    from refk8s.core.cel.evaluate import equals
 
     if len(_list(values)) > 1_000:
         raise CelError("distinct() of more than 1000 items")
@@ -362,7 +362,7 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 def _subset(part: list[Any], whole_list: list[Any]) -> bool:
-    from refk8s.core.apiserver.cel.evaluate import equals
+    from refk8s.core.cel.evaluate import equals
 
     if len(_list(part)) * len(_list(whole_list)) > 1_000_000:
         raise CelError("sets are too large")

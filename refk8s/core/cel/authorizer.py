@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from refk8s.core.api.selector import SelectorError, parse, parse_fields
-from refk8s.core.apiserver.cel.values import CelError, MessageValue
+from refk8s.core.cel.values import CelError, MessageValue
 from refk8s.core.value import Value, evolve
 
 AUTHORIZER = "kubernetes.authorization.Authorizer"

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from refk8s.core.apiserver.cel.functions import FUNCTIONS
-from refk8s.core.apiserver.cel.signatures import FREE
-from refk8s.core.apiserver.cel.syntax import (
+from refk8s.core.cel.functions import FUNCTIONS
+from refk8s.core.cel.signatures import FREE
+from refk8s.core.cel.syntax import (
     Call,
     Identifier,
     ListOf,
@@ -25,7 +25,7 @@ from refk8s.core.apiserver.cel.syntax import (
     Node,
     Select,
 )
-from refk8s.core.apiserver.cel.values import (
+from refk8s.core.cel.values import (
     NONE,
     BudgetExceeded,
     CelError,
@@ -479,9 +479,12 @@ def _index(container: Any, key: Any) -> Any:
         return container[int(key)]
     if not isinstance(container, dict):
         raise _no_overload("_[_]", container, key)
-    if isinstance(key, list | dict) or key not in container:
+    if isinstance(key, list | dict):
         raise CelError(f"no such key: {key}")
-    return container[key]
+    try:
+        return container[key]
+    except KeyError:
+        raise CelError(f"no such key: {key}") from None
 
 
 def _optional_index(container: Any, key: Any) -> Optional:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refk8s.core.apiserver.cel.check import CelTypeError, check
-from refk8s.core.apiserver.cel.syntax import CelSyntaxError, Node, parse
-from refk8s.core.apiserver.cel.types import Type
+from refk8s.core.cel.check import CelTypeError, check
+from refk8s.core.cel.syntax import CelSyntaxError, Node, parse
+from refk8s.core.cel.types import Type
 
 
 class InvalidExpression(ValueError):

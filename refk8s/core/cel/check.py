@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
-from refk8s.core.apiserver.cel.problems import CelProblem, Problem
-from refk8s.core.apiserver.cel.signatures import FREE, SIGNATURES
-from refk8s.core.apiserver.cel.syntax import (
+from refk8s.core.cel.problems import CelProblem, Problem
+from refk8s.core.cel.signatures import FREE, SIGNATURES
+from refk8s.core.cel.syntax import (
     Call,
     Identifier,
     ListOf,
@@ -27,7 +27,7 @@ from refk8s.core.apiserver.cel.syntax import (
     Node,
     Select,
 )
-from refk8s.core.apiserver.cel.types import (
+from refk8s.core.cel.types import (
     BOOL,
     BYTES,
     DOUBLE,
