@@ -79,6 +79,7 @@ def run_kubelet(options: KubeletOptions) -> int:
             port=port.number if port is not None else 0,
             cluster_dns=options.cluster_dns,
             cluster_domain=options.cluster_domain,
+            simulates_devices=nodes.simulates_devices,
         )
         if len(started) > 1:
             component.share_watches()

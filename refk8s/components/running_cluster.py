@@ -92,7 +92,9 @@ class RunningCluster:
         ]
         for node in started:
             dns_addresses = (DNS_ADDRESS,) if node.name_server is not None else ()
-            config = KubeletConfig(cluster_dns=dns_addresses)
+            config = KubeletConfig(
+                cluster_dns=dns_addresses, simulates_devices=nodes.simulates_devices
+            )
             parts, keeper = node_parts(node, config, self.call)
             if keeper is not None:
                 self._dns.append(keeper)

@@ -29,6 +29,7 @@ from refk8s.core.controllers.pod_gc import PodGarbageCollector
 from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
+from refk8s.core.controllers.resource_claim import ResourceClaimController
 from refk8s.core.controllers.resource_quota import ResourceQuotaController
 from refk8s.core.controllers.service_account import (
     RootCertificatePublisher,
@@ -101,6 +102,7 @@ def controllers(
         ClaimBinder(),
         VolumePhase(),
         EphemeralVolume(),
+        ResourceClaimController(),
         ServiceCIDRController(),
         ClusterRoleAggregation(),
         TokenCleaner(),

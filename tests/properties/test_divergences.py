@@ -22,6 +22,7 @@ from refk8s.core import components, ports
 from refk8s.core.api.core_v1 import NodeStatus, Taint, Toleration
 from refk8s.core.api.resources import (
     ALL,
+    DEVICE_TAINT_RULES,
     ENDPOINT_SLICES,
     ENDPOINTS,
     PODS,
@@ -331,7 +332,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
-            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
+            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "resource-claim-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
             "service-lb-controller",
@@ -346,10 +347,10 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
 # --- the scheduler --------------------------------------------------------------------------------
 
 
-def test_d_63_the_scheduler_does_not_look_at_resource_claims():
+def test_d_348_taint_rules_are_not_read():
     seen = scheduler().sources
-    assert PODS.prefix in seen
-    assert RESOURCE_CLAIMS.prefix not in seen
+    assert RESOURCE_CLAIMS.prefix in seen
+    assert DEVICE_TAINT_RULES.prefix not in seen
 
 
 def test_d_62_a_service_in_common_changes_no_choice():
@@ -376,10 +377,10 @@ def test_d_271_what_a_configuration_does_not_change():
 
 def test_d_272_extenders_and_other_plugins_are_refused():
     tree = {"apiVersion": GROUP_VERSION, "kind": KIND}
-    plugins = {"multiPoint": {"enabled": [{"name": "DynamicResources"}]}}
+    plugins = {"multiPoint": {"enabled": [{"name": "GangScheduling"}]}}
     for fields, words in (
         ({"extenders": [{"urlPrefix": "http://127.0.0.1:1"}]}, "extenders are not supported"),
-        ({"profiles": [{"plugins": plugins}]}, '"DynamicResources" does not exist'),
+        ({"profiles": [{"plugins": plugins}]}, '"GangScheduling" does not exist'),
     ):
         with pytest.raises(BadSchedulerConfiguration, match=words):
             read_configuration({**tree, **fields}, {})

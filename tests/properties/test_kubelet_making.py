@@ -53,6 +53,7 @@ from refk8s.core.api.core_v1 import (
     PersistentVolumeSpec,
     PodDNSConfig,
     PodDNSConfigOption,
+    PodResourceClaim,
     ProjectedVolumeSource,
     ResourceFieldSelector,
     ResourceRequirements,
@@ -572,6 +573,17 @@ def test_kubelet_110_a_volume_without_an_image_keeps_the_pod_waiting():
     bench = ready(mounted(an_image(reference="")), seconds=30)
     assert bench.pod().status.phase == "Pending" and not bench.did(CreateContainer)
     assert bench.reasons().count("FailedMount") == 1
+
+
+@pytest.mark.parametrize("is_simulated", [False, True])
+def test_dra_16_d_350_a_node_with_containers_starts_no_pod_with_devices(is_simulated):
+    config = KubeletConfig(simulates_devices=is_simulated)
+    claims = (PodResourceClaim(name="gpu", resource_claim_name="c"),)
+    pod = mounted(Volume(name="v", empty_dir=EmptyDirVolumeSource()))
+    pod = replace(pod, spec=replace(pod.spec, resource_claims=claims))
+    bench = ready(pod, seconds=30, config=config)
+    assert bench.pod().status.phase == ("Running" if is_simulated else "Pending")
+    assert ("FailedPrepareDynamicResources" in bench.reasons()) is not is_simulated
 
 
 def a_claim(name="c", uid="uid-c", phase="Bound", volume="v", **more):

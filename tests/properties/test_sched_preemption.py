@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from immutables import Map
 from msgspec.structs import replace
 from sched_worlds import (
     START,
@@ -575,9 +576,9 @@ def test_sched_37_a_nominated_pod_goes_to_its_node_though_another_is_better():
     working = recompute([a_node("a", cpu="1"), a_node("b", cpu="64")], [])
     pod = info_of(placed(ranked("p", 5, "1"), "", "p"))
     nominated = Nominated(working, {"default/p": Nomination(pod, "a")})
-    batch = Batch({"default-scheduler": Chooser()}, nominated, {}, started, lambda: (), None)
+    batch = Batch({"default-scheduler": Chooser()}, nominated, {}, started, lambda: (), None, Map())
     batch.decide(Waiting("default/p", pod, 1), placed(ranked("p", 5, "1"), "", "p"))
-    ((_, node),) = batch.placed
+    ((_, node, _),) = batch.placed
     assert node == "a"
 
 

@@ -17,13 +17,14 @@ from refk8s.core.context import MINUTE, SECOND, timestamp
 from refk8s.core.loop.plan import Local
 from refk8s.core.loop.view import Table, View
 from refk8s.core.pods.status import is_finished
-from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler, _evict, _write_status, scheduler
+from refk8s.core.scheduler.cycle import SCHEDULE, Scheduler, scheduler
 from refk8s.core.scheduler.memory import Decision, Memory
 from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import preempt
 from refk8s.core.scheduler.profile import make_profile
 from refk8s.core.scheduler.queue import Queue
 from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, recompute
+from refk8s.core.scheduler.writes import evict, write_status
 
 # --- the queue beside a plain reading
 
@@ -204,7 +205,7 @@ def test_sched_11_the_condition_says_why_and_is_written_only_where_it_says_somet
         tree["conditions"] = [condition]
     if (before or "") != nominated:
         tree["nominatedNodeName"] = nominated or None
-    asked = tuple(map(plain, _write_status(pod, "Unschedulable", "no room", nominated, NOW)))
+    asked = tuple(map(plain, write_status(pod, "Unschedulable", "no room", nominated, NOW)))
     assert asked == (asked_of(pod, tree) if tree else ())
 
 
@@ -212,7 +213,7 @@ def test_sched_11_the_condition_says_why_and_is_written_only_where_it_says_somet
 def test_sched_35_a_victim_is_told_once_why_it_has_to_go_and_only_that_very_pod_is_deleted(is_told):
     told_before = [PodCondition(type="DisruptionTarget", status="True")] if is_told else []
     pod = a_waiting_pod(PodCondition(type="Ready", status="True"), *told_before)
-    told, delete = _evict(pod, "mine", NOW)
+    told, delete = evict(pod, "mine", NOW)
     reason = "mine: preempting to accommodate a higher priority pod"
     condition = {
         "type": "DisruptionTarget",

@@ -36,6 +36,7 @@ class DockerNodes:
 
     cluster_cidr = "10.244.0.0/16"
     receive_packets = True
+    simulates_devices = False
 
     def __init__(
         self,

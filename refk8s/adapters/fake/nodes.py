@@ -11,6 +11,7 @@ class FakeNodes:
 
     cluster_cidr = "10.128.0.0/9"  # 32,768 ranges
     receive_packets = False
+    simulates_devices = True
 
     def __init__(self, count: int, now: Callable[[], Instant], chance: Chance) -> None:
         self._count = count

@@ -50,7 +50,7 @@ def new_cluster(
     `has_api_services`: there is the component of an API server that follows APIServices.
     """
     names = node_names(nodes)
-    configs = [(name, KubeletConfig()) for name in names]
+    configs = [(name, KubeletConfig(simulates_devices=True)) for name in names]
     machines = components.machines(configs, instances, POD_RANGES)
     if has_api_services:
         from refk8s.core.controllers.custom_resource_definition import apiextensions

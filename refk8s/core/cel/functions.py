@@ -376,7 +376,7 @@ def _intersects(one: list[Any], other: list[Any]) -> bool:
 # --- what Kubernetes adds
 
 
-def _quantity(text: str) -> Quantity:
+def quantity(text: str) -> Quantity:
     try:
         return Quantity(Decimal(parse(_text(text)).nano).scaleb(-9))
     except QuantityError as error:
@@ -546,7 +546,7 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "optional.of": lambda v: Optional(v, True), "optional.none": lambda: NONE,
     "optional.ofNonZeroValue": _of_non_zero, "hasValue": lambda v: bool(v.is_present),
     "value": _value,
-    "quantity": _quantity, "isQuantity": _is_valid(_quantity), "sign": _sign,
+    "quantity": quantity, "isQuantity": _is_valid(quantity), "sign": _sign,
     "isInteger": lambda q: q.number == q.number.to_integral_value(),
     "asInteger": _as_integer, "asApproximateFloat": lambda q: float(q.number),
     "add": lambda one, other: _combine(one, other, 1),

@@ -17,9 +17,9 @@ from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
 from refk8s.core.pods.status import is_finished
 from refk8s.core.scheduler import scores
-from refk8s.core.scheduler.batch import refused_by_volumes
 from refk8s.core.scheduler.budgets import budgets_of
-from refk8s.core.scheduler.cycle import TRUTH, started_of
+from refk8s.core.scheduler.claimed import PLUGIN, Claimed, claimed_by
+from refk8s.core.scheduler.cycle import TRUTH
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import (
@@ -37,15 +37,13 @@ from refk8s.core.scheduler.preempt import (
 from refk8s.core.scheduler.profile import Profile
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
-    NO_NODES,
-    NO_REFUSALS,
     Refusal,
     explain,
     explain_block,
     histogram,
 )
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot, info_of, node_taken
-from refk8s.core.scheduler.volumes import Volumes, volumes_of
+from refk8s.core.scheduler.writes import started_of
 from refk8s.core.value import Value
 
 PENDING, BOUND, GATED, FINISHED, FOREIGN = "pending", "bound", "gated", "finished", "foreign"
@@ -122,13 +120,13 @@ def explain_pod(view: View, key: Key, profiles: Mapping[str, Profile]) -> PodAcc
         return account
     around = _without(view.fold(TRUTH), info, account.node)
     around = Nominated(around, _nominations(view)).around(info)
-    volumes = volumes_of(view, info, profile.filters) if info.claims else Volumes()
-    if volumes.blocked:
-        words = explain_block(volumes.blocked)
-        count = len(around.nodes)
-        message = f"0/{count} nodes are available:{words}" if count else NO_NODES
-        return replace(account, blocked=volumes.blocked, message=message)
-    return _decide(account, pod, info, profile, around, volumes, view)
+    claimed = claimed_by(view, info, profile, around)
+    if claimed.blocked:
+        message = explain_block(
+            claimed.blocked, len(around.nodes), is_about_devices=claimed.is_about_devices
+        )
+        return replace(account, blocked=claimed.blocked, message=message)
+    return _decide(account, pod, info, profile, around, claimed, view)
 
 
 def _state(pod: Pod, profiles: Mapping[str, Profile]) -> str:
@@ -171,16 +169,15 @@ def _decide(
     info: PodInfo,
     profile: Profile,
     around: Snapshot,
-    volumes: Volumes,
+    claimed: Claimed,
     view: View,
 ) -> PodAccount:
     """The account with all nodes, the message, and the candidates of preemption."""
     namespaces = view.table(NAMESPACES).objects
-    refused = refused_by_volumes(volumes, around) if info.claims else NO_REFUSALS
-    found = survey(info, around, namespaces, profile=profile, refused=refused)
-    nodes = _ranked(info, profile, around, found) + tuple(
+    found = survey(info, around, namespaces, profile=profile, claimed=claimed)
+    nodes = _ranked(info, profile, around, found, claimed) + tuple(
         [
-            NodeAccount(name, _refusals(info, profile, around, found, volumes, name))
+            NodeAccount(name, _refusals(info, profile, around, found, claimed, name))
             for name in sorted(around.nodes)
             if name not in found.offers
         ]
@@ -193,7 +190,7 @@ def _decide(
     started: Started = lambda other: started_of(pods, other)  # noqa: E731
     budgets = budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())
     tried = list(
-        evictions(info, refusing.items(), around, namespaces, started, budgets, profile, refused)
+        evictions(info, refusing.items(), around, namespaces, started, budgets, profile, claimed)
         if profile.has_preemption and pod.spec.preemption_policy != "Never"
         else ()
     )
@@ -201,7 +198,7 @@ def _decide(
     reason = _why_no_victims(pod, profile, tried, len(nodes))
     return replace(
         account,
-        message=explain(found.refusals, len(nodes), "" if helpful else reason),
+        message=explain(found.refusals, len(nodes), "" if helpful else reason, claimed.outcome),
         candidates=tuple([_candidate(one) for one in helpful]),
         preemption="" if helpful else reason,
     )
@@ -231,7 +228,7 @@ def _refusals(
     profile: Profile,
     around: Snapshot,
     found: Survey,
-    volumes: Volumes,
+    claimed: Claimed,
     name: str,
 ) -> tuple[Refusal, ...]:
     """The refusals of all plugins for one node, in the order in which they are evaluated."""
@@ -239,10 +236,12 @@ def _refusals(
     refusals: list[Refusal | None] = []
     refusals += [check(pod.needs, facts) for _, check in profile.by_node]
     refusals += [check(pod.needs, facts, load) for _, check in profile.by_load]
-    refusals += [check(volumes, facts, load) for _, check in volumes.checks]
+    if claimed.volumes is not None:
+        refusals += [check(claimed.volumes, facts, load) for _, check in claimed.volumes.checks]
     if found.relations is not None:
         refusals += [check(found.relations, facts) for _, check in profile.related]
     refusals += [refusal_of(plugin, pod, facts, load) for plugin in profile.plugins]
+    refusals.append(claimed.late(name))
     by_plugin: dict[str, Refusal] = {}
     for refusal in refusals:
         if refusal is not None:
@@ -251,7 +250,7 @@ def _refusals(
 
 
 def _ranked(
-    pod: PodInfo, profile: Profile, around: Snapshot, found: Survey
+    pod: PodInfo, profile: Profile, around: Snapshot, found: Survey, claimed: Claimed
 ) -> tuple[NodeAccount, ...]:
     """The nodes that can run the pod, the best first (SCHED-16), with the points of each plugin."""
     if not found.offers:
@@ -275,6 +274,9 @@ def _ranked(
         if own_weight := profile.weights.get(one.name):
             for name, much in plugin_points(one, pod, around, found).items():
                 points[name].append(Points(one.name, much, own_weight))
+    if own_weight := profile.weights.get(PLUGIN):
+        for name, much in claimed.points(found.offers).items():
+            points[name].append(Points(PLUGIN, much, own_weight))
     accounts = [
         _account(name, points[name], profile, found.offers[name].pods) for name in found.offers
     ]

@@ -18,6 +18,7 @@ class KubeletConfig(Value, frozen=True):
     port: int = 10250  # of the kubelet's HTTPS server; 0: there is none
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
+    simulates_devices: bool = False  # DRA-16
     node_lease_duration_seconds: int = 40
     heartbeat_every: Instant = 10 * SECOND
     """The interval of renewals of the Lease, and of descriptions of the machine."""

@@ -60,7 +60,11 @@ PRESENT = "present"
 
 
 def plan_volumes(draft: Draft, pod: Pod) -> bool:
-    """Write missing and changed volumes; whether all of them exist (KUBELET-56)."""
+    """Write missing and changed volumes; whether all of them exist (KUBELET-56), and no device is
+    missing (DRA-16)."""
+    if pod.spec.resource_claims and not draft.facts.config.simulates_devices:
+        _record_missing_driver(draft)
+        return False
     volumes = pod.spec.volumes
     if not volumes:
         return True
@@ -108,6 +112,14 @@ def plan_volumes(draft: Draft, pod: Pod) -> bool:
     if due:
         draft.wake(due)  # With NEVER there is none.
     return complete
+
+
+def _record_missing_driver(draft: Draft) -> None:
+    """DRA-16: no driver of devices can register here."""
+    if draft.now >= draft.memory.complained_at + draft.facts.config.retry_after:
+        draft.remember(complained_at=draft.now)
+        words = "Failed to prepare dynamic resources: no DRA driver is registered"
+        draft.note("FailedPrepareDynamicResources", words, "Warning")
 
 
 def _record_failure(draft: Draft, volume: Volume, message: str) -> None:

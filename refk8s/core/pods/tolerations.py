@@ -10,9 +10,15 @@ Source: Kubernetes documentation, "Taints and Tolerations". Left out: the operat
 feature TaintTolerationComparisonOperators is alpha and disabled by default (D-64).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from refk8s.core.api.core_v1 import Taint, Toleration
+
+if TYPE_CHECKING:
+    from refk8s.core.api.resource_v1 import DeviceTaint, DeviceToleration
 
 NO_SCHEDULE, PREFER_NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "PreferNoSchedule", "NoExecute"
 EFFECTS = (NO_SCHEDULE, PREFER_NO_SCHEDULE, NO_EXECUTE)
@@ -20,7 +26,7 @@ EQUAL, EXISTS = "Equal", "Exists"
 OPERATORS = (EQUAL, EXISTS)
 
 
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
+def tolerates(toleration: Toleration | DeviceToleration, taint: Taint | DeviceTaint) -> bool:
     """Whether the toleration matches the taint: equal effect or none, equal key or none, and the
     value by the operator (POD-20)."""
     if toleration.effect and toleration.effect != taint.effect:
@@ -33,6 +39,8 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
     return operator == EXISTS
 
 
-def is_tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
+def is_tolerated(
+    taint: Taint | DeviceTaint, tolerations: Iterable[Toleration | DeviceToleration]
+) -> bool:
     """Whether one of the tolerations matches the taint. O(tolerations)."""
     return any(tolerates(toleration, taint) for toleration in tolerations)

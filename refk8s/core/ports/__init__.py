@@ -278,6 +278,8 @@ class Nodes(Protocol):
 
     words: str
     """The kind of nodes, for the ready line."""
+    simulates_devices: bool
+    """Whether pods can use the devices of ResourceSlices without their driver (DRA-16)."""
 
     cluster_cidr: str
     """The range of all pods, of which each Node gets a part (IPAM-2)."""

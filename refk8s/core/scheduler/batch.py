@@ -8,9 +8,12 @@ preemption. No request is sent here.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from immutables import Map
+
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.loop.plan import Key
 from refk8s.core.scheduler.budgets import Budgets
+from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, ClaimsOf
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import Chooser
@@ -18,8 +21,6 @@ from refk8s.core.scheduler.preempt import Started, preempt
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
-    NO_NODES,
-    NO_REFUSALS,
     VICTIMS_TERMINATING,
     Refusal,
     explain,
@@ -27,7 +28,6 @@ from refk8s.core.scheduler.reasons import (
     histogram,
 )
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
-from refk8s.core.scheduler.volumes import Volumes
 from refk8s.core.value import evolve
 
 
@@ -41,19 +41,22 @@ class Batch:
         namespaces: Mapping[str, Any],
         started: Started,
         budgets: Callable[[], Budgets],
-        volumes: Callable[[PodInfo], Volumes],
+        claims_of: ClaimsOf,
+        in_flight: Map[Key, Any],
     ) -> None:
         self.nominated = nominated  # with the pods placed and nominated in this batch
         self.gone: list[Key] = []
-        self.placed: list[tuple[Waiting, str]] = []
+        # with the allocations of its claims for devices
+        self.placed: list[tuple[Waiting, str, tuple[Any, ...]]] = []
         self.refused: list[Waiting] = []
         self.displaced: list[Key] = []  # pods whose nomination a pod of higher priority removed
         self.failures: list[tuple[Pod, PodInfo, str]] = []  # with the message, if it changed
         self.victims: list[tuple[PodInfo, PodInfo, str]] = []  # (victim, preempting pod, node)
         self.problems: list[Exception] = []  # exceptions of decisions (LOOP-10)
         self._choosers, self._namespaces, self._started = choosers, namespaces, started
-        self._read_budgets, self._volumes = budgets, volumes
-        self._refused: Mapping[str, Refusal] = {}  # by node: because of the current pod's volumes
+        self._read_budgets, self._claims_of = budgets, claims_of
+        self._claimed = NOTHING_CLAIMED  # by the current pod
+        self.in_flight = in_flight  # the devices that are allocated, also in this batch
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
         # messages by kind of pod, valid until the next change in this batch
         self._reasons: dict[tuple[bytes, str], str] = {}
@@ -76,27 +79,26 @@ class Batch:
 
     def _decide(self, waiting: Waiting, pod: Pod) -> None:
         around = self.nominated.around(waiting.pod)
-        self._refused = NO_REFUSALS
-        if waiting.pod.claims:
-            volumes = self._volumes(waiting.pod)
-            if volumes.blocked:
-                self._block(waiting, pod, len(around.nodes), volumes.blocked)
+        self._claimed = NOTHING_CLAIMED
+        if waiting.pod.has_claims:
+            self._claimed = self._claims_of(waiting.pod, around, self.in_flight)
+            if self._claimed.blocked:
+                self._block(waiting, pod, len(around.nodes))
                 return
-            # of the node's own filters, or of its volumes
-            self._refused = refused_by_volumes(volumes, around)
         node, refusals = self._choose(waiting, around)
         if node is not None:
             self._place(waiting, node)
-        elif waiting.parked_at is None:
+        elif waiting.parked_at is None or self._claimed.release:
             self._refuse(waiting, pod, around, refusals)
         # Else it stays parked: other pods of its kind used the room in this batch.
 
-    def _block(self, waiting: Waiting, pod: Pod, nodes: int, why: str) -> None:
+    def _block(self, waiting: Waiting, pod: Pod, nodes: int) -> None:
         """SCHED-40: no node can run the pod as long as its claims are as they are."""
         if waiting.parked_at is not None:
             return
-        message = f"0/{nodes} nodes are available:{explain_block(why)}" if nodes else NO_NODES
-        self.refused.append(evolve(waiting, message=message))
+        why = self._claimed.blocked
+        message = explain_block(why, nodes, is_about_devices=self._claimed.is_about_devices)
+        self.refused.append(evolve(waiting, message=message, blocked=why, release=()))
         if message != waiting.message:
             self.failures.append((pod, waiting.pod, message))
 
@@ -108,8 +110,8 @@ class Batch:
         if (
             nomination is not None
             and nomination.pod.uid == pod.uid
-            and nomination.node not in self._refused
             and self._can_run(pod, nomination.node, around)
+            and self._claimed.refusal(nomination.node) is None
             and (pod.inter_pod is None or self._can_run(pod, nomination.node, working))
         ):
             return nomination.node, {}  # SCHED-37: its victims have ended
@@ -141,13 +143,17 @@ class Batch:
     def _choose_once(
         self, pod: PodInfo, around: Snapshot
     ) -> tuple[str | None, Mapping[Refusal, int]]:
-        return self._chooser_of(pod).choose(pod, around, self._namespaces, self._refused)
+        return self._chooser_of(pod).choose(pod, around, self._namespaces, self._claimed)
 
     def _chooser_of(self, pod: PodInfo) -> Chooser:
         return self._choosers[pod.scheduler_name]
 
     def _place(self, waiting: Waiting, node: str) -> None:
-        self.placed.append((waiting, node))
+        devices = self._claimed.devices
+        allocated = devices.allocations(self.nominated.working.nodes[node]) if devices else ()
+        for one in allocated:
+            self.in_flight = self.in_flight.set(one.claim, one)
+        self.placed.append((waiting, node, allocated))
         self.nominated.place(waiting.pod, node)
         self._reasons.clear()
 
@@ -158,10 +164,14 @@ class Batch:
         message = self._reasons.get(kind)
         if message is None or waiting.key in self.nominated.nominations:
             nodes = len(around.nodes)
-            message = explain(refusals, nodes, self._preempt(waiting, pod, around) if nodes else "")
+            why = self._preempt(waiting, pod, around) if nodes else ""
+            profile = self._chooser_of(waiting.pod).profile
+            outcome = self._claimed.outcome if profile.frees_claims else ""
+            message = explain(refusals, nodes, why, outcome)
             if waiting.key not in self.nominated.nominations:
                 self._reasons[kind] = message
-        self.refused.append(evolve(waiting, message=message))
+        release = self._claimed.release
+        self.refused.append(evolve(waiting, message=message, blocked="", release=release))
         if message != waiting.message:
             self.failures.append((pod, waiting.pod, message))
 
@@ -180,13 +190,13 @@ class Batch:
             self._budgets = self._read_budgets()
         eviction, counts = preempt(
             waiting.pod,
-            chooser.refusing(waiting.pod, around, self._namespaces, self._refused),
+            chooser.refusing(waiting.pod, around, self._namespaces, self._claimed),
             around,
             self._namespaces,
             self._started,
             self._budgets,
             chooser.profile,
-            self._refused,
+            self._claimed,
             None if self._budgets else chooser.tries_of(waiting.pod, around),
         )
         if eviction is None:
@@ -208,11 +218,3 @@ class Batch:
             other.is_terminating and other.priority < nomination.pod.priority
             for other in there.values()
         )
-
-
-def refused_by_volumes(volumes: Volumes, snapshot: Snapshot) -> dict[str, Refusal]:
-    """The nodes that cannot run a pod because of its volumes, by name. O(nodes * volumes)."""
-    verdicts = {
-        name: volumes.refusal(facts, snapshot.load(name)) for name, facts in snapshot.nodes.items()
-    }
-    return {name: verdicts[name] for name in sorted(verdicts) if verdicts[name] is not None}  # type: ignore[misc]

@@ -18,73 +18,101 @@ Framework", "Pod Scheduling Readiness".
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refk8s.core.api.conditions import get_condition
-from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod, PodCondition, PodStatus
+from immutables import Map
+
+from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     CSI_NODES,
+    DEVICE_CLASSES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS,
     PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     STORAGE_CLASSES,
 )
 from refk8s.core.api.user import component_user
-from refk8s.core.context import Instant, timestamp
+from refk8s.core.context import Instant
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
 from refk8s.core.loop.view import Fold, Index, View, key_of, split_key
-from refk8s.core.pods.requests import delete_pod, patch_status
-from refk8s.core.pods.status import DISRUPTION_TARGET, disruption_target, is_finished
+from refk8s.core.pods.devices import claim_keys, parts_of
+from refk8s.core.pods.status import is_finished
 from refk8s.core.pods.volumes import claims_of, unclaimed
-from refk8s.core.scheduler.batch import Batch, refused_by_volumes
+from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of
+from refk8s.core.scheduler.claimed import PLUGIN, Claimed, claimed_by
+from refk8s.core.scheduler.device_pools import EMPTY_INVENTORY, fold_devices
 from refk8s.core.scheduler.evaluation import judge
+from refk8s.core.scheduler.hints import (
+    SCHEDULE,
+    keys_of_any,
+    keys_of_claim,
+    keys_of_namespace,
+    keys_of_node,
+    keys_of_resource_claim,
+)
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.nominated import Nominated, Nomination, key_of_info
 from refk8s.core.scheduler.placement import Chooser
-from refk8s.core.scheduler.preempt import RUNNING_SINCE_NOW
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
-from refk8s.core.scheduler.reasons import NO_NODES, NO_REFUSALS, blocked_in, explain_block
+from refk8s.core.scheduler.reasons import NO_NODES
 from refk8s.core.scheduler.snapshot import (
     EMPTY,
     PodInfo,
     Snapshot,
-    facts_of,
     fold,
     info_of,
     is_same_load,
     node_taken,
 )
 from refk8s.core.scheduler.volumes import Volumes, bindings, volumes_of
+from refk8s.core.scheduler.writes import (
+    GATED,
+    deallocate,
+    evict,
+    note,
+    preempted,
+    remaining,
+    started_of,
+    write_status,
+)
 from refk8s.core.value import evolve
 
-SCHEDULE: Key = "schedule"
-TRUTH = "truth"
+if TYPE_CHECKING:
+    from refk8s.core.scheduler.claims import Kept
+
+TRUTH, DEVICES = "truth", "devices"
+NOT_CREATED = "ResourceClaim not created yet"
 BATCH_MAX = 1_000  # pods decided in one reconciliation
 
-GATED = "SchedulingGated"
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 UNSCHEDULABLE = "Unschedulable"
-PREEMPTED = "preempting to accommodate a higher priority pod"
 
 
 class Scheduler(Reconciler):
     """Reconciles the pods that name this scheduler and have no node (SCHED-23)."""
 
     user = component_user("kube-scheduler")
-    folds = (Fold(TRUTH, (PODS, NODES), EMPTY, fold),)
+    folds = (
+        Fold(TRUTH, (PODS, NODES), EMPTY, fold),
+        Fold(DEVICES, (RESOURCE_CLAIMS, RESOURCE_SLICES), EMPTY_INVENTORY, fold_devices),
+    )
     indexes = (
         Index("claim", PODS, claims_of, attrgetter("spec.volumes")),
+        Index("resource_claim", PODS, claim_keys, parts_of),
         Index("unclaimed", PERSISTENT_VOLUMES, unclaimed),
     )
     initial_keys = (SCHEDULE,)
@@ -99,14 +127,17 @@ class Scheduler(Reconciler):
         self.profiles = {profile.scheduler_name: profile for profile in profiles}
         self.interests = (
             Interest(PODS, self._keys_of_pod),
-            Interest(NODES, _keys_of_node),
-            Interest(NAMESPACES, _keys_of_namespace),
+            Interest(NODES, keys_of_node),
+            Interest(NAMESPACES, keys_of_namespace),
             # SCHED-38: read when victims are chosen
             Interest(POD_DISRUPTION_BUDGETS, no_keys),
-            Interest(PERSISTENT_VOLUME_CLAIMS, _keys_of_claim),
-            Interest(PERSISTENT_VOLUMES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
-            Interest(STORAGE_CLASSES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
-            Interest(CSI_NODES, _keys_of_volume, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(PERSISTENT_VOLUME_CLAIMS, keys_of_claim),
+            Interest(PERSISTENT_VOLUMES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(STORAGE_CLASSES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(CSI_NODES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
+            Interest(RESOURCE_SLICES, keys_of_any, while_any=RESOURCE_CLAIMS),
+            Interest(DEVICE_CLASSES, keys_of_any, while_any=RESOURCE_CLAIMS),
         )
         self.forget()
 
@@ -114,6 +145,7 @@ class Scheduler(Reconciler):
         """Drop the caches of values computed from snapshots and pods (SCHED-17); they are not a part
         of the state."""
         self._choosers = {name: Chooser(profile) for name, profile in self.profiles.items()}
+        self._kept: Kept | None = None  # of devices; made when a pod has claims
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
@@ -171,12 +203,7 @@ class Scheduler(Reconciler):
         # The binding was rejected; an unknown outcome would have been read (LOOP-7). The room is
         # free again.
         if local.failure is not None:
-            waiting = decision.waiting.after_attempt(now, self.backoff)
-            memory = memory.settle(key)
-            return Plan(
-                memory=memory.with_queue(memory.queue.activate((waiting,))),
-                enqueue=((self.name, SCHEDULE),),
-            )
+            return self._try_again(memory, key, decision, now)
         return NOTHING  # The view does not show it yet.
 
     def _admit(self, view: View, memory: Memory, key: Key, pod: Pod | None, now: Instant) -> Plan:
@@ -194,14 +221,17 @@ class Scheduler(Reconciler):
                 and pod.spec.scheduling_gates
                 and pod.metadata.deletion_timestamp is None
             ):
-                return evolve(plan, waves=(_write_status(pod, GATED, GATED_MESSAGE, "", now),))
+                return evolve(plan, waves=(write_status(pod, GATED, GATED_MESSAGE, "", now),))
             return plan
         info = info_of(pod)
+        if info.devices and (why := self._why_not_created(view, info)):
+            return self._wait_for_claims(memory, key, pod, why, now)
         if (
             known is None
             or known.pod.uid != info.uid
             or known.pod.needs.key != info.needs.key
             or known.pod.labels != info.labels
+            or known.pod.devices != info.devices
         ):
             memory = memory.with_queue(memory.queue.admit(key, info))
             # An earlier process has nominated it (SCHED-37).
@@ -210,8 +240,11 @@ class Scheduler(Reconciler):
             return Plan(memory=memory, enqueue=((self.name, SCHEDULE),))
         if known.parked_at is None:
             return NOTHING
-        blocked = explain_block(self._volumes(view, info).blocked) if info.claims else ""
-        if info.claims and known.message != NO_NODES and blocked != blocked_in(known.message):
+        if (
+            info.has_claims
+            and known.message != NO_NODES
+            and self._claimed(view, info, memory.working, memory.in_flight).blocked != known.blocked
+        ):
             # SCHED-40: its claims have changed, so there is another reason, or none
             return Plan(
                 memory=memory.with_queue(memory.queue.activate((known,))),
@@ -219,33 +252,57 @@ class Scheduler(Reconciler):
             )
         nomination = memory.nominations.get(key)
         name = pod.spec.scheduler_name or DEFAULT_SCHEDULER
-        evictions = [_evict(victim, name, now) for victim in _remaining(view, nomination)]
+        evictions = [evict(victim, name, now) for victim in remaining(view, nomination)]
         conditions = tuple(request for requests, _ in evictions for request in requests)
-        status = _write_status(
+        status = write_status(
             pod,
             UNSCHEDULABLE,
             known.message,
             nomination.node if nomination is not None else "",
             now,
         )
-        waves = tuple(
-            wave for wave in (conditions, tuple(delete for _, delete in evictions), status) if wave
-        )
+        freed = deallocate(view, known.release, info) if known.release else ()
+        deletions = tuple(delete for _, delete in evictions)
+        waves = tuple(wave for wave in (conditions, deletions, freed, status) if wave)
         return Plan(waves) if waves else NOTHING
 
+    def _why_not_created(self, view: View, pod: PodInfo) -> str:
+        """DRA-1: why the pod is not tried before its claims exist; empty if they do."""
+        if PLUGIN not in self.profiles[pod.scheduler_name].filters:
+            return ""
+        from refk8s.core.scheduler.claims import why_not_created
+
+        return why_not_created(view, pod)
+
+    def _wait_for_claims(self, memory: Memory, key: Key, pod: Pod, why: str, now: Instant) -> Plan:
+        """DRA-1: the pod is not in the queue. The claims of templates are created soon, so waiting
+        for these is not reported."""
+        if key in memory.queue.pods or key in memory.nominations:
+            queue = memory.queue.without((key,))
+            memory = memory.with_queue(queue).nominate(key, None)
+        if why.endswith(NOT_CREATED):
+            return Plan(memory=memory)
+        status = write_status(pod, UNSCHEDULABLE, why, "", now)
+        return Plan((status,) if status else (), memory=memory)
+
     def _has_node(
-        self, view: View, pod: PodInfo, nominated: Nominated, namespaces: Mapping[str, Any]
+        self,
+        view: View,
+        pod: PodInfo,
+        nominated: Nominated,
+        namespaces: Mapping[str, Any],
+        in_flight: Map[Key, Any],
     ) -> bool:
         """SCHED-19, SCHED-37: whether a node can run the pod."""
         around = nominated.around(pod)
         chooser = self._choosers[pod.scheduler_name]
         own = nominated.nominations.get(key_of_info(pod))
-        if pod.claims:
-            volumes = self._volumes(view, pod)
-            refused = NO_REFUSALS if volumes.blocked else refused_by_volumes(volumes, around)
-            return not volumes.blocked and (
-                chooser.choose(pod, around, namespaces, refused)[0] is not None
-            )
+        if pod.has_claims:
+            claimed = self._claimed(view, pod, around, in_flight)
+            if claimed.blocked:
+                return False
+            node, _ = chooser.choose(pod, around, namespaces, claimed)
+            return node is not None or bool(claimed.release)  # DRA-11: it is freed by an attempt
         if own is None or pod.inter_pod is not None or len(around.bound):
             return chooser.has_offer(pod, around, namespaces)
         # its own nomination concerns only its node, so the other nodes are as for pods without one
@@ -256,6 +313,17 @@ class Scheduler(Reconciler):
 
     def _volumes(self, view: View, pod: PodInfo) -> Volumes:
         return volumes_of(view, pod, self.profiles[pod.scheduler_name].filters)
+
+    def _claimed(
+        self, view: View, pod: PodInfo, snapshot: Snapshot, in_flight: Map[Key, Any]
+    ) -> Claimed:
+        """The claims of the pod; what was computed for its devices before is used again."""
+        if pod.devices and self._kept is None:
+            from refk8s.core.scheduler.claims import Kept
+
+            self._kept = Kept()
+        profile = self.profiles[pod.scheduler_name]
+        return claimed_by(view, pod, profile, snapshot, in_flight, self._kept)
 
     def _bind(
         self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision, now: Instant
@@ -284,8 +352,11 @@ class Scheduler(Reconciler):
                     memory=memory.with_queue(memory.queue.activate((decision.waiting,))),
                     enqueue=((self.name, SCHEDULE),),
                 )
-        if decision.pod.claims:
-            plan = self._bind_volumes(view, memory, key, decision, now)
+        for bind in (
+            self._bind_volumes if decision.pod.claims else None,
+            self._bind_devices if decision.pod.devices else None,
+        ):
+            plan = bind(view, memory, key, decision, now) if bind is not None else None
             if plan is not None:
                 return plan
         namespace, name = split_key(key)
@@ -302,9 +373,7 @@ class Scheduler(Reconciler):
             body=binding,
             because=f"{decision.node} is the best node for it",
         )
-        sent = memory.decisions.set(
-            key, Decision(decision.waiting, decision.node, decision.truth, sent=True)
-        )
+        sent = memory.decisions.set(key, evolve(decision, sent=True))
         return Plan(((request,),), memory=evolve(memory, decisions=sent))
 
     def _bind_volumes(
@@ -325,12 +394,7 @@ class Scheduler(Reconciler):
             or is_late
             or volumes.refusal(facts, memory.working.load(decision.node)) is not None
         ):
-            again = decision.waiting.after_attempt(now, self.backoff)
-            memory = memory.settle(key)
-            return Plan(
-                memory=memory.with_queue(memory.queue.activate((again,))),
-                enqueue=((self.name, SCHEDULE),),
-            )
+            return self._try_again(memory, key, decision, now)
         if not choices:
             return None
         since = decision.since or now
@@ -340,6 +404,34 @@ class Scheduler(Reconciler):
             (requests,) if requests else (),
             memory=evolve(memory, decisions=waits),
             wake_at=since + timeout,
+        )
+
+    def _bind_devices(
+        self, view: View, memory: Memory, key: Key, decision: Decision, now: Instant
+    ) -> Plan | None:
+        """Allocate and reserve the claims of the pod on its node, and wait for them (DRA-8); None
+        if all are reserved. The pod goes back to the queue if it cannot have them any more."""
+        if PLUGIN not in self.profiles[decision.pod.scheduler_name].filters:
+            return None
+        from refk8s.core.scheduler.claims import reservations
+
+        facts = memory.working.nodes.get(decision.node)
+        requests = (
+            reservations(view, decision.pod, facts, decision.allocated)
+            if facts is not None
+            else None
+        )
+        if requests is None:
+            return self._try_again(memory, key, decision, now)
+        return Plan((requests,)) if requests else None
+
+    def _try_again(self, memory: Memory, key: Key, decision: Decision, now: Instant) -> Plan:
+        """The decision does not hold any more: the pod is decided again after its back-off."""
+        again = decision.waiting.after_attempt(now, self.backoff)
+        memory = memory.settle(key)
+        return Plan(
+            memory=memory.with_queue(memory.queue.activate((again,))),
+            enqueue=((self.name, SCHEDULE),),
         )
 
     def _conclude(self, memory: Memory, key: Key, pod: Pod | None, decision: Decision) -> Plan:
@@ -352,7 +444,7 @@ class Scheduler(Reconciler):
             and pod.spec.node_name == decision.node
         ):
             words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
-            notes = (_note(pod, decision.pod, "Scheduled", words, "Binding"),)
+            notes = (note(pod, decision.pod, "Scheduled", words, "Binding"),)
         elif self._is_ours(pod):
             # Another pod of that name, about which nothing is decided yet.
             again.append((self.name, key))
@@ -377,7 +469,7 @@ class Scheduler(Reconciler):
 
         def has_node(pod: PodInfo) -> bool:
             try:
-                return self._has_node(view, pod, nominated, namespaces)
+                return self._has_node(view, pod, nominated, namespaces, memory.in_flight)
             except Exception as error:  # LOOP-10: it stays parked.
                 problems.append(error)
                 return False
@@ -388,21 +480,28 @@ class Scheduler(Reconciler):
         pods = view.table(PODS).objects
         started = lambda pod: started_of(pods, pod)  # noqa: E731
         budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
-        volumes = lambda pod: self._volumes(view, pod)  # noqa: E731
-        batch = Batch(self._choosers, nominated, namespaces, started, budgets, volumes)
+        claims = partial(self._claimed, view)
+        batch = Batch(
+            self._choosers, nominated, namespaces, started, budgets, claims, memory.in_flight
+        )
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
             batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
 
         # Act
-        decided = [Decision(waiting, node, truth.last_change) for waiting, node in batch.placed]
-        queue = queue.without([*batch.gone, *(waiting.key for waiting, _ in batch.placed)]).park(
+        decided = [
+            Decision(waiting, node, truth.last_change, allocated=allocated)
+            for waiting, node, allocated in batch.placed
+        ]
+        queue = queue.without([*batch.gone, *(each.waiting.key for each in decided)]).park(
             batch.refused, now, self.backoff
         )
         queue = queue.activate(queue.pods[key] for key in batch.displaced if key in queue.pods)
-        memory = memory.assume(decided, queue, nominated.working, nominated.nominations)
+        memory = memory.assume(
+            decided, queue, nominated.working, nominated.nominations, batch.in_flight
+        )
         keys = (
-            [waiting.key for waiting, _ in batch.placed]
+            [each.waiting.key for each in decided]
             + [waiting.key for waiting in batch.refused]
             + batch.displaced
         )
@@ -410,11 +509,11 @@ class Scheduler(Reconciler):
 
         # Report
         notes = tuple(
-            _note(pod, info, "FailedScheduling", message, "Scheduling", type="Warning")
+            note(pod, info, "FailedScheduling", message, "Scheduling", type="Warning")
             for pod, info, message in batch.failures
         )
         notes += tuple(
-            _preempted(victim, by, node, view)
+            preempted(victim, by, node, view)
             for info, by, node in batch.victims
             if (victim := view.get(PODS, f"{info.namespace}/{info.name}")) is not None
         )
@@ -433,109 +532,9 @@ class Scheduler(Reconciler):
         )
 
 
-def _remaining(view: View, nomination: Nomination | None) -> list[Pod]:
-    """The victims that are not deleted yet."""
-    found = (
-        [view.get(PODS, f"{info.namespace}/{info.name}") for info in nomination.victims]
-        if nomination is not None
-        else []
-    )
-    uids = {info.uid for info in nomination.victims} if nomination is not None else set()
-    return [
-        pod
-        for pod in found
-        if pod is not None and pod.metadata.uid in uids and pod.metadata.deletion_timestamp is None
-    ]
-
-
-def _preempted(victim: Pod, by: PodInfo, node: str, view: View) -> Note:
-    words = f"Preempted by pod {by.uid} on node {node}"
-    related = view.get(PODS, f"{by.namespace}/{by.name}")
-    return _note(victim, by, "Preempted", words, "Preempting", related=related)
-
-
-def _note(pod: Pod, by: PodInfo, reason: str, message: str, action: str, **more: Any) -> Note:
-    """An Event about the pod, with the name of the profile that scheduled `by` as its source."""
-    return Note(pod, reason, message, action=action, component=by.scheduler_name, **more)
-
-
-def started_of(pods: Mapping[Key, Pod], pod: PodInfo) -> str:
-    """When the pod started, as RFC 3339 text; RUNNING_SINCE_NOW if it has not. `pods`: by key."""
-    found = pods.get(f"{pod.namespace}/{pod.name}")
-    return (
-        found.status.start_time if found is not None and found.status else None
-    ) or RUNNING_SINCE_NOW
-
-
 def _namespaces(view: View) -> Mapping[str, Any]:
     """The Namespace objects by name, for terms that select namespaces by label."""
     return view.table(NAMESPACES).objects
-
-
-def _keys_of_claim(view: View, old: Any, new: Any) -> list[Key]:
-    """The pods that wait for the claim, and those that no node can run."""
-    claim = new if new is not None else old
-    return [SCHEDULE, *view.indexed_keys(PODS, "claim", key_of(claim))]
-
-
-def _keys_of_volume(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    return (SCHEDULE,)
-
-
-def _keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    """Only a change of a namespace's labels matters."""
-    return (
-        (SCHEDULE,)
-        if old is not None and new is not None and old.metadata.labels != new.metadata.labels
-        else ()
-    )
-
-
-def _keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
-    """A heartbeat makes no key due."""
-    return (
-        ()
-        if old is not None and new is not None and facts_of(old) == facts_of(new)
-        else (SCHEDULE,)
-    )
-
-
-def _write_status(
-    pod: Pod, reason: str, message: str, nominated: str, now: Instant
-) -> tuple[Request, ...]:
-    """SCHED-11: the condition PodScheduled=False with this reason and message, and the nominated
-    node, unless the pod has them already."""
-    metadata, status = pod.metadata, pod.status or PodStatus()
-    found: PodCondition | None = get_condition(status.conditions, "PodScheduled")
-    tree: dict[str, Any] = {}
-    if found is None or (found.status, found.reason, found.message) != ("False", reason, message):
-        condition: dict[str, Any] = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-        }
-        if metadata.generation:
-            condition["observedGeneration"] = metadata.generation
-        if found is None or found.status != "False":
-            condition["lastTransitionTime"] = timestamp(now)
-        tree["conditions"] = [condition]
-    if (status.nominated_node_name or "") != nominated:
-        tree["nominatedNodeName"] = nominated or None
-    because = "it has scheduling gates" if reason == GATED else "no node can run it"
-    return (patch_status(pod, tree, because),) if tree else ()
-
-
-def _evict(pod: Pod, scheduler_name: str, now: Instant) -> tuple[tuple[Request, ...], Request]:
-    """The request that sets a victim's condition, if it is not set, and the deletion (SCHED-35)."""
-    marking: tuple[Request, ...] = ()
-    if not any(each.type == DISRUPTION_TARGET for each in pod.status.conditions or ()):
-        condition = disruption_target(
-            pod, "PreemptionByScheduler", f"{scheduler_name}: {PREEMPTED}", now
-        )
-        because = "it is a victim of preemption"
-        marking = (patch_status(pod, {"conditions": [condition]}, because),)
-    return marking, delete_pod(pod, "a pod of higher priority needs its room")
 
 
 def scheduler(

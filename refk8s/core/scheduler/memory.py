@@ -5,6 +5,7 @@ It is lost in a crash, and rebuilt from a list of pods and nodes.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from immutables import Map
 
@@ -25,6 +26,7 @@ class Decision(Value, frozen=True, eq=False):
     truth: Change | None  # the last change of the truth when it was decided
     sent: bool = False
     since: Instant = 0  # when the first write for its volumes was sent
+    allocated: tuple[Any, ...] = ()  # the allocations of its claims for devices (DRA-8)
 
     @property
     def pod(self) -> PodInfo:
@@ -43,6 +45,8 @@ class Memory(Value, frozen=True, eq=False):
     touched: Map[str, None] = field(default_factory=Map)
     # pods that wait until their victims have ended
     nominations: Map[Key, Nomination] = field(default_factory=Map)
+    # the allocations of devices that are decided, by claim (DRA-8)
+    in_flight: Map[Key, Any] = field(default_factory=Map)
 
     def assume(
         self,
@@ -50,6 +54,7 @@ class Memory(Value, frozen=True, eq=False):
         queue: Queue,
         working: Snapshot,
         nominated: Mapping[Key, Nomination],
+        in_flight: Map[Key, Any] | None = None,
     ) -> "Memory":
         """The memory after a batch of decisions; the decided pods are in `working` already."""
         decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
@@ -67,6 +72,7 @@ class Memory(Value, frozen=True, eq=False):
             self.truth,
             self.touched,
             nominations,
+            self.in_flight if in_flight is None else in_flight,
         )
 
     def with_queue(self, queue: Queue) -> "Memory":
@@ -92,7 +98,17 @@ class Memory(Value, frozen=True, eq=False):
             else self.assumed.delete(decision.node)
         )
         touched = self.touched.set(decision.node, None)
-        return evolve(self, decisions=self.decisions.delete(key), assumed=assumed, touched=touched)
+        in_flight: Any = self.in_flight
+        for one in decision.allocated:
+            if in_flight.get(one.claim) is one:
+                in_flight = in_flight.delete(one.claim)
+        return evolve(
+            self,
+            decisions=self.decisions.delete(key),
+            assumed=assumed,
+            touched=touched,
+            in_flight=in_flight,
+        )
 
 
 _NO_PODS: Map[str, PodInfo] = Map()

@@ -12,6 +12,7 @@ of O(nodes). Dropping it at any time changes only the duration.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, PLUGIN, Claimed
 from refk8s.core.scheduler.evaluation import Evaluation, Offer, crowd_of, evaluate, offer_of, reject
 from refk8s.core.scheduler.filters import node_affinity
 from refk8s.core.scheduler.needs import Needs
@@ -19,7 +20,7 @@ from refk8s.core.scheduler.plugin import Plugin, points_of
 from refk8s.core.scheduler.preempt import Tries
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.ranking import Ranking, RelatedRanking
-from refk8s.core.scheduler.reasons import NO_REFUSALS, Refusal
+from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.relations import PLAIN, Relations, Remembered, Source, relate
 from refk8s.core.scheduler.scores import Crowd, Raw, related_points, relative_points
 from refk8s.core.scheduler.snapshot import Change, PodInfo, Snapshot
@@ -48,12 +49,12 @@ def survey(
     source: Source = PLAIN,
     evaluations: dict[str, Evaluation] | None = None,
     profile: Profile = DEFAULT_PROFILE,
-    refused: Mapping[str, Refusal] = NO_REFUSALS,
+    claimed: Claimed = NOTHING_CLAIMED,
 ) -> Survey:
     """Evaluate every node. O(nodes), and the time of `source`.
 
-    `evaluations`: earlier results for pods with the same needs; it is updated. `refused`: further
-    refusals by node, which count after those of the node's own filters (SCHED-41).
+    `evaluations`: earlier results for pods with the same needs; it is updated. `claimed`: the claims
+    of the pod, whose refusals count after those of the node's own filters (SCHED-41).
     """
     evaluations = {} if evaluations is None else evaluations
     relations = relate(pod, snapshot, namespaces, source, profile.arguments)
@@ -63,17 +64,19 @@ def survey(
     names = candidates(pod, snapshot, profile)
     if len(names) < len(snapshot.nodes):
         refusals[node_affinity.NOT_NAMED] = len(snapshot.nodes) - len(names)
-    has_more = relations is not None or bool(profile.plugins)
+    has_more, has_claims = relations is not None or bool(profile.plugins), bool(claimed)
     for name in names:
         facts, load = snapshot.nodes[name], snapshot.load(name)
         evaluation = evaluations.get(name)
         if evaluation is None or evaluation.facts is not facts or evaluation.load is not load:
             evaluation = evaluations[name] = evaluate(profile, pod.needs, facts, load, evaluation)
         verdict = offer_of(profile, pod, facts, load, evaluation)
-        if refused and isinstance(verdict, Offer):
-            verdict = refused.get(name) or verdict
+        if has_claims and isinstance(verdict, Offer):
+            verdict = claimed.early(name) or verdict
         if has_more and isinstance(verdict, Offer):
             verdict = reject(profile, pod, relations, facts, load) or verdict
+        if has_claims and isinstance(verdict, Offer):
+            verdict = claimed.late(name) or verdict
         if isinstance(verdict, Refusal):
             refusals[verdict] = refusals.get(verdict, 0) + 1
         else:
@@ -90,22 +93,26 @@ def choose(
     source: Source = PLAIN,
     evaluations: dict[str, Evaluation] | None = None,
     profile: Profile = DEFAULT_PROFILE,
-    refused: Mapping[str, Refusal] = NO_REFUSALS,
+    claimed: Claimed = NOTHING_CLAIMED,
 ) -> tuple[str | None, dict[Refusal, int]]:
     """SCHED-16: the best node, or None with the number of nodes for each refusal. O(nodes), and the
     time of `source`. The arguments are those of `survey`."""
-    found = survey(pod, snapshot, namespaces, source, evaluations, profile, refused)
+    found = survey(pod, snapshot, namespaces, source, evaluations, profile, claimed)
     if not found.offers:
         return None, found.refusals
     best = min(
         (-points, found.offers[name].pods, name)
-        for name, points in total_points(pod, snapshot, found, profile).items()
+        for name, points in total_points(pod, snapshot, found, profile, claimed).items()
     )
     return best[2], found.refusals
 
 
 def total_points(
-    pod: PodInfo, snapshot: Snapshot, found: Survey, profile: Profile
+    pod: PodInfo,
+    snapshot: Snapshot,
+    found: Survey,
+    profile: Profile,
+    claimed: Claimed = NOTHING_CLAIMED,
 ) -> dict[str, int]:
     """The weighted sum of all scores, for each node that can run the pod. O(those nodes)."""
     relative = relative_points(profile.weights, sizes_of(found.offers), found.crowd)
@@ -118,6 +125,9 @@ def total_points(
         if weight := profile.weights.get(plugin.name):
             for name, points in plugin_points(plugin, pod, snapshot, found).items():
                 total[name] += weight * points
+    if claimed and (weight := profile.weights.get(PLUGIN)):
+        for name, points in claimed.points(found.offers).items():
+            total[name] += weight * points
     return total
 
 
@@ -169,13 +179,13 @@ class Chooser:
         pod: PodInfo,
         snapshot: Snapshot,
         namespaces: Mapping[str, Any] = NO_NAMESPACES,
-        refused: Mapping[str, Refusal] = NO_REFUSALS,
+        claimed: Claimed = NOTHING_CLAIMED,
     ) -> tuple[str | None, Mapping[Refusal, int]]:
         """The same result as the function `choose`."""
         relations, profile = self._relations, self.profile
         if pod.needs.node_names is not None:  # Few nodes are evaluated anyway.
-            return choose(pod, snapshot, namespaces, relations, None, profile, refused)
-        if not refused and not profile.plugins:
+            return choose(pod, snapshot, namespaces, relations, None, profile, claimed)
+        if not claimed and not profile.plugins:
             related = self._relate(pod, snapshot, namespaces)
             if related is None:
                 return self._ranking(pod, snapshot).choose(snapshot)
@@ -183,7 +193,7 @@ class Chooser:
             if best is not None:
                 return best, {}
         evaluations = self._evaluations_of(pod.needs, snapshot)
-        return choose(pod, snapshot, namespaces, relations, evaluations, profile, refused)
+        return choose(pod, snapshot, namespaces, relations, evaluations, profile, claimed)
 
     def _relate(
         self, pod: PodInfo, snapshot: Snapshot, namespaces: Mapping[str, Any]
@@ -202,7 +212,7 @@ class Chooser:
         pod: PodInfo,
         snapshot: Snapshot,
         namespaces: Mapping[str, Any] = NO_NAMESPACES,
-        refused: Mapping[str, Refusal] = NO_REFUSALS,
+        claimed: Claimed = NOTHING_CLAIMED,
     ) -> Iterator[tuple[str, Refusal]]:
         """The refusals by node, in the order of their names. O(changed nodes) and the nodes that are
         read."""
@@ -210,10 +220,12 @@ class Chooser:
         relations = self._relate(pod, snapshot, namespaces)
         for name, refusal in self._ranking(pod, snapshot).refusing(snapshot):
             if refusal is None:
-                refusal = refused.get(name)
+                refusal = claimed.early(name)
             if refusal is None and (relations is not None or profile.plugins):
                 facts, load = snapshot.nodes[name], snapshot.load(name)
                 refusal = reject(profile, pod, relations, facts, load)
+            if refusal is None:
+                refusal = claimed.late(name)
             if refusal is not None:
                 yield name, refusal
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from refk8s.core.scheduler.budgets import Budgets, find_protected
+from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, Claimed
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
-from refk8s.core.scheduler.reasons import NO_REFUSALS, NO_VICTIMS, UNHELPFUL, Refusal
+from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import Load, NodeFacts, PodInfo, Snapshot
 from refk8s.core.value import Value
 
@@ -57,21 +58,21 @@ def preempt(
     started: Started,
     budgets: Budgets = (),
     profile: Profile = DEFAULT_PROFILE,
-    refused: Mapping[str, Refusal] = NO_REFUSALS,
+    claimed: Claimed = NOTHING_CLAIMED,
     tries: Tries | None = None,
 ) -> tuple[Eviction | None, dict[str, int]]:
     """SCHED-35, SCHED-36: the node with the least important victims, or None with the number of
     nodes for each reason.
 
-    `refusing`: the refusal of each node, in the order of their names. `refused`: the nodes that the
-    deletion of pods does not help because of the pod's volumes. `tries`: earlier results for pods
+    `refusing`: the refusal of each node, in the order of their names. `claimed`: the claims of the
+    pod; the deletion of pods does not help on nodes that they refuse. `tries`: earlier results for pods
     with equal needs and priority, without budgets and if other pods do not matter; it is updated.
     O(candidates · pods of a node) for those that have changed.
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
     best: Eviction | None = None
     tried = evictions(
-        pod, refusing, snapshot, namespaces, started, budgets, profile, refused, tries
+        pod, refusing, snapshot, namespaces, started, budgets, profile, claimed, tries
     )
     for found in tried:
         if isinstance(found, Eviction):
@@ -90,7 +91,7 @@ def evictions(
     started: Started,
     budgets: Budgets,
     profile: Profile,
-    refused: Mapping[str, Refusal],
+    claimed: Claimed,
     known: Tries | None = None,
 ) -> Iterator[Eviction | tuple[str, ...]]:
     """The victims on each node that is tried, or why deleting pods there does not help. The
@@ -110,8 +111,8 @@ def evictions(
             found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
             if known is not None:
                 known[name] = _tried(pod, name, snapshot, started, found)
-        if isinstance(found, Eviction) and name in refused:
-            found = refused[name].messages
+        if claimed and isinstance(found, Eviction) and (why := claimed.refusal(name)) is not None:
+            found = why.messages
         if isinstance(found, Eviction) and not found.victims:
             found = (f'expected at least one victim pod on node "{name}"',)
         yield found

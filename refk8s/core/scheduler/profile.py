@@ -21,13 +21,13 @@ from refk8s.core.value import Value
 FILTERS = (
     "NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts",
     "NodeResourcesFit", "VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone",
-    "PodTopologySpread", "InterPodAffinity",
+    "PodTopologySpread", "InterPodAffinity", "DynamicResources",
 )  # fmt: skip
 """The plugins that filter by default, in upstream's order."""
 
 WEIGHTS = {
     "TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 1, "PodTopologySpread": 2,
-    "InterPodAffinity": 2, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
+    "InterPodAffinity": 2, "DynamicResources": 2, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
 }  # fmt: skip
 """The plugins that score by default, with upstream's weights."""
 
@@ -51,6 +51,7 @@ class Profile(Value, frozen=True, eq=False):
     local: tuple[tuple[str, int, scores.LocalPoints], ...]
     has_preemption: bool = True
     plugins: tuple[Plugin, ...] = ()  # of other packages (SCHED-56)
+    frees_claims: bool = True  # DRA-11
 
 
 def make_profile(
@@ -60,6 +61,7 @@ def make_profile(
     arguments: Arguments = DEFAULT_ARGUMENTS,
     has_preemption: bool = True,
     plugins: tuple[Plugin, ...] = (),
+    frees_claims: bool = True,
 ) -> Profile:
     """The profile with these filters and weights of scores, which name plugins."""
     return Profile(
@@ -73,6 +75,7 @@ def make_profile(
         scores.local_scores(weights, arguments),
         has_preemption,
         plugins,
+        frees_claims,
     )
 
 

@@ -46,6 +46,8 @@ class Waiting(Value, frozen=True, eq=False):
     not_before: Instant = 0
     parked_at: Instant | None = None
     message: str = ""  # the last reason why no node could run it
+    blocked: str = ""  # the part of it about its claims, if they keep it from every node
+    release: tuple[Key, ...] = ()  # the claims that are freed for it (DRA-11)
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -62,6 +64,7 @@ class Waiting(Value, frozen=True, eq=False):
                 sorted(self.pod.labels.items()),
                 self.pod.priority,
                 self.pod.claims,
+                self.pod.devices,
                 self.pod.scheduler_name,
             )
         )

@@ -17,6 +17,7 @@ from refk8s.core.api.core_v1 import ContainerImage, Node, Pod, Taint
 from refk8s.core.api.resources import PODS, Resource
 from refk8s.core.loop.view import controller_of
 from refk8s.core.pods import resources
+from refk8s.core.pods.devices import UsedClaim, used_claims
 from refk8s.core.pods.host_ports import HostPort
 from refk8s.core.pods.resize import requests_in_use
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, amount
@@ -69,6 +70,12 @@ class PodInfo(Value, frozen=True, eq=False):
     inter_pod: InterPodTerms | None
     claims: tuple[str, ...] = ()  # the keys of the claims of its volumes
     scheduler_name: str = DEFAULT_SCHEDULER
+    devices: tuple[UsedClaim, ...] = ()  # its ResourceClaims
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether it uses volumes or devices of claims."""
+        return bool(self.claims or self.devices)
 
 
 class Load(Value, frozen=True, eq=False):
@@ -281,6 +288,7 @@ def info_of(pod: Pod) -> PodInfo:
         inter_pod_terms(needs, metadata.namespace or "", metadata.labels or {}),
         claims_of(pod) if pod.spec is not None and pod.spec.volumes else (),
         (pod.spec.scheduler_name if pod.spec is not None else None) or DEFAULT_SCHEDULER,
+        used_claims(pod) if pod.spec is not None and pod.spec.resource_claims else (),
     )
 
 

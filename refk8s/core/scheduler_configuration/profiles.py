@@ -18,12 +18,12 @@ EXTENSION_POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions",
             "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread",
-            "InterPodAffinity",
+            "InterPodAffinity", "DynamicResources",
         ),
     ),
     "filter": ("FilterPlugin", FILTERS),
-    "post_filter": ("PostFilterPlugin", ("DefaultPreemption",)),
-    "reserve": ("ReservePlugin", ("VolumeBinding",)),
+    "post_filter": ("PostFilterPlugin", ("DynamicResources", "DefaultPreemption")),
+    "reserve": ("ReservePlugin", ("VolumeBinding", "DynamicResources")),
     "pre_score": (
         "PreScorePlugin",
         (
@@ -32,11 +32,11 @@ EXTENSION_POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "score": ("ScorePlugin", tuple(WEIGHTS)),
-    "pre_bind": ("PreBindPlugin", ("VolumeBinding",)),
+    "pre_bind": ("PreBindPlugin", ("VolumeBinding", "DynamicResources")),
     "bind": ("BindPlugin", ("DefaultBinder",)),
     "post_bind": ("PostBindPlugin", ()),
     "permit": ("PermitPlugin", ()),
-    "pre_enqueue": ("PreEnqueuePlugin", ("SchedulingGates",)),
+    "pre_enqueue": ("PreEnqueuePlugin", ("SchedulingGates", "DynamicResources")),
     "queue_sort": ("QueueSortPlugin", ("PrioritySort",)),
 }  # fmt: skip
 """For each extension point: upstream's name of its interface, and the plugins that implement it."""
@@ -46,7 +46,7 @@ KNOWN = tuple(dict.fromkeys(name for _, names in EXTENSION_POINTS.values() for n
 MULTI_POINT = (
     "SchedulingGates", "PrioritySort", "NodeUnschedulable", "NodeName", "TaintToleration",
     "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions", "NodeVolumeLimits",
-    "VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity", "DefaultPreemption",
+    "VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity", "DynamicResources", "DefaultPreemption",
     "NodeResourcesBalancedAllocation", "ImageLocality", "DefaultBinder",
 )  # fmt: skip
 """The plugins that are enabled by default, in upstream's order."""
@@ -146,13 +146,25 @@ def check(enabled: Enabled, scheduler_name: str, has_binder: bool) -> None:
         raise BadProfile(
             f'at least one bind plugin is needed for profile with scheduler name "{scheduler_name}"'
         )
-    if not enabled["pre_enqueue"]:
+    if "SchedulingGates" not in enabled["pre_enqueue"]:
         raise BadProfile(
             'plugin "SchedulingGates" cannot be disabled: the API server binds no pod with gates'
         )
-    parts = [point for point in ("reserve", "pre_bind") if "VolumeBinding" not in enabled[point]]
-    if parts and "VolumeBinding" in filters_of(enabled):
-        raise BadProfile('plugin "VolumeBinding" can only be disabled at all its extension points')
+    filters = filters_of(enabled)
+    for name in _WHOLE:
+        parts = [point for point in _parts_of(name) if name not in enabled[point]]
+        if parts and name in filters:
+            raise BadProfile(f'plugin "{name}" can only be disabled at all its extension points')
+
+
+_WHOLE = ("VolumeBinding", "DynamicResources")
+"""These plugins write what they have filtered for, so they work at all their points or at none."""
+
+
+def _parts_of(name: str) -> list[str]:
+    """The extension points of such a plugin besides those of filters and scores."""
+    points = ("pre_enqueue", "reserve", "pre_bind")
+    return [point for point in points if name in EXTENSION_POINTS[point][1]]
 
 
 def filters_of(enabled: Enabled) -> tuple[str, ...]:

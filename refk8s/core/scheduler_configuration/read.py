@@ -277,6 +277,7 @@ def _profile(record: ProfileRecord, arguments: Arguments, given: dict[str, Plugi
         arguments,
         "DefaultPreemption" in enabled["post_filter"],
         tuple([given[each] for each in given if each in filters or each in weights]),
+        "DynamicResources" in enabled["post_filter"],
     )
 
 

@@ -29,6 +29,7 @@ from refk8s.core.apiserver.admission import (
     certificates,
     create,
     definitions,
+    devices,
     dropped,
     limit_ranger,
     namespace,
@@ -105,6 +106,8 @@ _CHECKS: dict[tuple[Resource, str], tuple[Check, ...]] = {
     (resources.PODS, "resize"): (limit_ranger.check_pod,),
     (resources.CERTIFICATE_SIGNING_REQUESTS, ""): (certificates.check_subject,),
     (resources.PRIORITY_CLASSES, ""): (priority.check_class,),
+    (resources.RESOURCE_CLAIMS, ""): (devices.check_admin_access,),
+    (resources.RESOURCE_CLAIM_TEMPLATES, ""): (devices.check_admin_access,),
     (resources.PERSISTENT_VOLUME_CLAIMS, ""): (limit_ranger.check_claim, storage.check_growth),
 }
 

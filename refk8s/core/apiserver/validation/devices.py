@@ -2,8 +2,8 @@
 (spec/validation.md).
 
 Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim",
-"ResourceSlice". Left out: whether an expression of a selector is CEL; shared counters, partitions
-and request policies of capacities.
+"ResourceSlice". Left out: the estimated cost of an expression; shared counters, partitions and
+request policies of capacities.
 """
 
 from typing import Any
@@ -174,7 +174,21 @@ def _validate_selectors(selectors: tuple[DeviceSelector, ...] | None, at: str) -
             causes.append(required(f"{here}.expression"))
         elif len(selector.cel.expression.encode("utf-8", "surrogatepass")) > EXPRESSION_BYTES_MAX:
             causes.append(too_long(f"{here}.expression", EXPRESSION_BYTES_MAX))
+        else:
+            causes += _validate_expression(selector.cel.expression, f"{here}.expression")
     return causes
+
+
+def _validate_expression(text: str, at: str) -> Causes:
+    """DRA-15: an expression of CEL over a device, that is true or false."""
+    # imported here: a start without devices loads no expressions
+    from refk8s.core.pods.device_selectors import SelectorProblem, compile_selector
+
+    try:
+        compile_selector(text)
+    except SelectorProblem as problem:
+        return [invalid(at, text, str(problem))]
+    return []
 
 
 def _validate_toleration(toleration: DeviceToleration, at: str) -> Causes:

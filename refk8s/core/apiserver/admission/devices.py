@@ -1,0 +1,40 @@
+"""Administrative access to devices. Rule DRA-7 (spec/devices.md).
+
+Source: Kubernetes documentation, "Dynamic Resource Allocation" (admin access).
+"""
+
+from typing import Any, Final
+
+from refk8s.core.api import resources, status
+from refk8s.core.api.request import Request
+from refk8s.core.api.status import FORBIDDEN, OMITTED, ApiError, Cause
+from refk8s.core.apiserver.outcome import Reader
+
+ADMIN_LABEL: Final = "resource.kubernetes.io/admin-access"
+
+
+def check_admin_access(request: Request, new: Any, old: Any, store: Reader) -> None:
+    """DRA-7: raise ApiError 422 for a new claim or template with administrative access in a
+    namespace without the label."""
+    if old is not None:
+        return
+    is_template = request.resource == resources.RESOURCE_CLAIM_TEMPLATES
+    spec = new.spec.spec if is_template else new.spec
+    at = "spec.spec.devices" if is_template else "spec.devices"
+    asking = [
+        number
+        for number, one in enumerate((spec.devices.requests or ()) if spec is not None else ())
+        if one.exactly is not None and one.exactly.admin_access
+    ]
+    if not asking:
+        return
+    record = store.get(resources.NAMESPACES.key("", request.namespace))
+    labels = (record.value.metadata.labels or {}) if record is not None else {}
+    if labels.get(ADMIN_LABEL) == "true":
+        return
+    words = f"admin access to devices requires the `{ADMIN_LABEL}: true` label on the containing namespace"
+    causes = [
+        Cause(FORBIDDEN, f"{at}.requests[{number}].exactly.adminAccess", words, OMITTED)
+        for number in asking
+    ]
+    raise ApiError(status.invalid(request.resource, new.metadata.name or "", causes))

@@ -1,0 +1,46 @@
+"""Which keys of the scheduler a change concerns, except those of pods. Rules SCHED-19, SCHED-40
+(spec/scheduler.md).
+"""
+
+from typing import Any
+
+from refk8s.core.api.resources import PODS
+from refk8s.core.loop.plan import Key
+from refk8s.core.loop.view import View, key_of
+from refk8s.core.scheduler.snapshot import facts_of
+
+SCHEDULE: Key = "schedule"
+
+
+def keys_of_claim(view: View, old: Any, new: Any) -> list[Key]:
+    """The pods that wait for the claim, and those that no node can run."""
+    claim = new if new is not None else old
+    return [SCHEDULE, *view.indexed_keys(PODS, "claim", key_of(claim))]
+
+
+def keys_of_resource_claim(view: View, old: Any, new: Any) -> list[Key]:
+    """The pods that use the claim, and those that no node can run."""
+    claim = new if new is not None else old
+    return [SCHEDULE, *view.indexed_keys(PODS, "resource_claim", key_of(claim))]
+
+
+def keys_of_any(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    return (SCHEDULE,)
+
+
+def keys_of_namespace(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    """Only a change of a namespace's labels matters."""
+    return (
+        (SCHEDULE,)
+        if old is not None and new is not None and old.metadata.labels != new.metadata.labels
+        else ()
+    )
+
+
+def keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
+    """A heartbeat makes no key due."""
+    return (
+        ()
+        if old is not None and new is not None and facts_of(old) == facts_of(new)
+        else (SCHEDULE,)
+    )
