@@ -204,7 +204,7 @@ def _everywhere(cluster: FakeCluster) -> set[str]:
     """The objects that are in no namespace, and volumes."""
     found = set()
     for kind, (_, _, is_namespaced) in _kinds(cluster).items():
-        if not is_namespaced and kind not in ("componentstatus", "nodemetrics"):
+        if not is_namespaced and kind not in ("componentstatus", "node", "nodemetrics", "csinode"):
             answer = cluster.call("GET", _path(cluster, kind, ""))[1]
             found |= {f"{kind} {one['metadata']['name']}" for one in answer["items"]}
     return found
