@@ -36,7 +36,6 @@ from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
-from refk8s.core.quota.usage import COUNTED, concerns
 from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.placement import choose
@@ -170,12 +169,6 @@ def test_d_170_only_pod_security_has_a_configuration():
     tree = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}  # fmt: skip
     with pytest.raises(BadConfiguration, match="ResourceQuota"):
         read_admission(tree, lambda name: {})
-
-
-def test_d_171_quotas_do_not_count_devices():
-    assert not any(
-        concerns(resource, "gpu.deviceclass.resource.k8s.io/devices") for resource in COUNTED
-    )
 
 
 def test_d_27_a_node_port_that_stands_twice_is_the_clients_mistake():

@@ -50,6 +50,7 @@ from refk8s.core.value import evolve
 
 QUOTAS, PODS, SERVICES = resources.RESOURCE_QUOTAS, resources.PODS, resources.SERVICES
 CLAIMS, CONFIG_MAPS = resources.PERSISTENT_VOLUME_CLAIMS, resources.CONFIG_MAPS
+RESOURCE_CLAIMS = resources.RESOURCE_CLAIMS
 BASE = "/api/v1/namespaces/default"
 MERGE_PATCH = STATUS = {"content-type": "application/merge-patch+json"}
 
@@ -233,6 +234,59 @@ def test_quota_3_a_claim_uses_its_request_also_of_its_class(claim, expected):
     usage = {name: str(much) for name, much in usage_of(CLAIMS, claim).items()}
     assert usage == {"persistentvolumeclaims": "1", "count/persistentvolumeclaims": "1", **expected}
     assert all(concerns(CLAIMS, name) for name in usage)
+
+
+device_requests = st.fixed_dictionaries(
+    {"deviceClassName": st.sampled_from(["gpu", "nic"])},
+    optional={"allocationMode": st.sampled_from(["All", "ExactCount"]), "count": st.integers(1, 9)},
+)
+
+
+@given(st.lists(st.lists(device_requests, min_size=1, max_size=3), max_size=4))
+def test_quota_3_a_resource_claim_uses_the_most_devices_that_it_may_get(requests):
+    """Each inner list of several is one of alternatives."""
+    tree = {
+        "spec": {
+            "devices": {
+                "requests": [
+                    {"name": "r", "firstAvailable": one}
+                    if len(one) > 1
+                    else {"name": "r", "exactly": one[0]}
+                    for one in requests
+                ]
+            }
+        }
+    }
+    usage = usage_of(RESOURCE_CLAIMS, made(RESOURCE_CLAIMS, tree))
+    expected = {"count/resourceclaims.resource.k8s.io": 1}
+    for name in ("gpu", "nic"):
+        most = [
+            max((_number(one) for one in alternatives if one["deviceClassName"] == name), default=0)
+            for alternatives in requests
+        ]
+        if any(one["deviceClassName"] == name for alternatives in requests for one in alternatives):
+            expected[f"{name}.deviceclass.resource.k8s.io/devices"] = sum(most)
+    assert {name: parse(str(much)).value for name, much in usage.items()} == expected
+    assert all(concerns(RESOURCE_CLAIMS, name) for name in usage)
+
+
+def _number(request: dict[str, Any]) -> int:
+    mode = request.get("allocationMode", "")
+    return 32 if mode == "All" else request.get("count", 0) if mode == "ExactCount" else 0
+
+
+def test_quota_3_claims_for_more_devices_than_a_quota_has_are_rejected():
+    world, name = Namespaced(), "gpu.deviceclass.resource.k8s.io/devices"
+    world.quota(hard={name: "3"})
+    exactly = {"deviceClassName": "gpu", "count": 2}
+    spec = {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}
+    path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+    body = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "spec": spec}
+    headers = {"content-type": "application/json"}
+    first: Any = world.http("POST", path, {**body, "metadata": {"name": "a"}}, headers)
+    second: Any = world.http("POST", path, {**body, "metadata": {"name": "b"}}, headers)
+    assert (first.code, second.code) == (201, 403)
+    assert f"requested: {name}=2, used: {name}=2, limited: {name}=3" in second.content.decode()
 
 
 NAMES = ("cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "example.com/gpu")

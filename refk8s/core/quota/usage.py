@@ -4,14 +4,15 @@
     services                   services, services.nodeports, services.loadbalancers, count/services
     persistentvolumeclaims     persistentvolumeclaims, requests.storage, the same of each storage
                                class, count/persistentvolumeclaims
+    resourceclaims             the devices of each class, count/resourceclaims.resource.k8s.io
     every other resource       count/RESOURCE.GROUP, and for a few the plain name
 
-Source: Kubernetes documentation, "Resource Quotas". Left out: the devices of ResourceClaims.
+Source: Kubernetes documentation, "Resource Quotas"; KEP-4381 "DRA: Structured Parameters".
 """
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refk8s.core.api import quantity
 from refk8s.core.api.core_v1 import PersistentVolumeClaim, Pod, PodSpec, Service
@@ -24,6 +25,7 @@ from refk8s.core.api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     REPLICATION_CONTROLLERS,
+    RESOURCE_CLAIMS,
     RESOURCE_QUOTAS,
     SECRETS,
     SERVICES,
@@ -35,6 +37,9 @@ from refk8s.core.pods.containers import is_sidecar
 from refk8s.core.pods.resize import limits_in_use, requests_in_use
 from refk8s.core.pods.resources import is_native
 from refk8s.core.pods.status import is_finished
+
+if TYPE_CHECKING:
+    from refk8s.core.api.resource_v1 import DeviceRequest
 
 Usage = Mapping[str, Amount]
 """Amounts by the names of `spec.hard`."""
@@ -65,6 +70,9 @@ _SERVICE_NAMES = frozenset(
 )
 _CLAIM_NAMES = ("persistentvolumeclaims", "requests.storage")
 _OF_CLASS = ".storageclass.storage.k8s.io/"
+_OF_DEVICE_CLASS = ".deviceclass.resource.k8s.io/devices"
+_ALL_DEVICES = 32
+"""What a request for all devices of a class counts: the most that a claim is allocated."""
 _OLD_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
 HUGE_PAGES, REQUESTS = "hugepages-", "requests."
 
@@ -96,6 +104,8 @@ def concerns(resource: Resource, name: str) -> bool:
             or name in _CLAIM_NAMES
             or name.endswith(tuple(_OF_CLASS + one for one in _CLAIM_NAMES))
         )
+    if resource == RESOURCE_CLAIMS and name.endswith(_OF_DEVICE_CLASS):
+        return True
     return name in (
         count_name(resource.group, resource.plural),
         _PLAIN_NAMES.get(resource.prefix),
@@ -112,6 +122,8 @@ def usage_of(resource: Resource, obj: Any) -> Usage:
     if resource == PERSISTENT_VOLUME_CLAIMS:
         return claim_usage(obj)
     found = {count_name(resource.group, resource.plural): ONE}
+    if resource == RESOURCE_CLAIMS:
+        found.update(total(map(_devices, obj.spec.devices.requests or ())))
     plain = _PLAIN_NAMES.get(resource.prefix)
     if plain is not None:
         found[plain] = ONE
@@ -277,6 +289,20 @@ def claim_usage(claim: PersistentVolumeClaim) -> Usage:
         found[f"{name}{_OF_CLASS}persistentvolumeclaims"] = ONE
         if storage is not None:
             found[f"{name}{_OF_CLASS}requests.storage"] = storage
+    return found
+
+
+def _devices(request: "DeviceRequest") -> Usage:
+    """The devices of each class that a request may get; of alternatives the most of each class."""
+    found: dict[str, Amount] = {}
+    for one in (request.exactly, *(request.first_available or ())):
+        if one is None:
+            continue
+        number = {"ExactCount": one.count or 0, "All": _ALL_DEVICES}.get(
+            one.allocation_mode or "", 0
+        )
+        name = f"{one.device_class_name}{_OF_DEVICE_CLASS}"
+        found[name] = max(found.get(name, ZERO), Amount(number * quantity.NANO), key=_nano)
     return found
 
 
