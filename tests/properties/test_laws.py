@@ -1,6 +1,7 @@
 """Laws (refk8s/core/properties/laws/): each of them can fail, and says so of a step that breaks
 its rule; none is left out."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from lies import (
     world,
     written,
 )
+from msgspec import Raw
 from msgspec.structs import replace
 from workload_helpers import (
     change,
@@ -87,9 +89,15 @@ from refk8s.core.api.core_v1 import (
     Toleration,
 )
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
-from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
+from refk8s.core.api.meta_v1 import (
+    DeleteOptions,
+    ListMeta,
+    ManagedFieldsEntry,
+    ObjectMeta,
+    Preconditions,
+)
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
-from refk8s.core.api.request import Patch, Request, Response
+from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.cluster.state import Cache, Component, Cursor, Flying, Pending
@@ -424,7 +432,38 @@ def stored_without_its_webhook() -> Lie:
     return before, queries("create", B), put(before, pod("p"))
 
 
+def with_owners(obj: Any, **owners: dict[str, Any]) -> Any:
+    """The object with these fields of managers that have applied it."""
+    entries = tuple(
+        ManagedFieldsEntry(
+            manager=manager,
+            operation="Apply",
+            api_version="apps/v1",
+            fields_type="FieldsV1",
+            fields_v1=Raw(json.dumps(fields).encode()),
+        )
+        for manager, fields in owners.items()
+    )
+    return meta(obj, managed_fields=entries)
+
+
+LABEL, STATUS = {"f:metadata": {"f:labels": {"f:x": {}}}}, {"f:status": {"f:replicas": {}}}
+
+
+def applies(was: Any, now: Any) -> Lie:
+    """An apply of the manager `me`, without force, makes one object the other."""
+    body = Patch("application/apply-patch+yaml", b"{}")
+    return told(was, now, verb="patch", body=body, options=Options(field_manager="me"))
+
+
+def labelled(value: str, **owners: dict[str, Any]) -> Any:
+    return with_owners(meta(replica_set(), labels={"x": value}), **owners)
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "APPLY-12": lambda: told(
+        labelled("a", me=LABEL), labelled("b", me=LABEL, you=LABEL), verb="update"
+    ),
     "HOOK-11": stored_without_its_webhook,
     "CRON-3": lambda: starts_a_job(
         change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)
@@ -554,6 +593,8 @@ def on_its_kubelet(verb: str, now: Any) -> Lie:
 
 
 OF_REQUESTS: dict[str, Callable[[], Lie]] = {
+    "APPLY-7": lambda: applies(labelled("a", me=LABEL), labelled("a", me={**LABEL, **STATUS})),
+    "APPLY-15": lambda: applies(labelled("a", you=LABEL), labelled("b", me=LABEL)),
     "CLUSTER-7": refused_and_done,
     "API-6": lambda: told(A, meta(A, labels={"x": "y"}), body=meta(A, resource_version="99")),
     "API-8": lambda: told(replica_set(), change(replica_set(), replicas=9), sub="status"),

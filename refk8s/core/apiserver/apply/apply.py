@@ -244,6 +244,8 @@ class _Work(Value, frozen=True, eq=False):
         return pruned
 
     def _comparisons(self, merged: Tree) -> managers.Compared:
+        """What the apply changes, in each version; the path does not write the fields that it
+        resets (APPLY-7)."""
         found: dict[str, Comparison | None] = {}
 
         def compared(api_version: str) -> Comparison | None:
@@ -256,7 +258,7 @@ class _Work(Value, frozen=True, eq=False):
                         type_of(target),
                         converted_tree(self.resource, target, self.tree),
                         converted_tree(self.resource, target, merged),
-                    )
+                    ).without(reset_fields(target, self.request.subresource))
                 )
             return found[api_version]
 

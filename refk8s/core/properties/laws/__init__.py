@@ -25,6 +25,7 @@ from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
     api,
     apiservers,
+    apply,
     autoscaler,
     cron_job,
     daemon_set,
@@ -57,11 +58,11 @@ OF_CHANGES: tuple[Law, ...] = (
     *webhooks.OF_CHANGES, *store.OF_CHANGES, *api.OF_CHANGES, *namespace.OF_CHANGES, *owners.OF_CHANGES, *scheduler.OF_CHANGES,
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
     *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
-    *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES,
+    *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES, *apply.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
-    *node.OF_REQUESTS, *pod.OF_REQUESTS, *kubelet.OF_REQUESTS,
+    *node.OF_REQUESTS, *pod.OF_REQUESTS, *kubelet.OF_REQUESTS, *apply.OF_REQUESTS,
 )  # fmt: skip
 OF_DECISIONS: tuple[Law, ...] = (
     *loop.OF_DECISIONS, *owners.OF_DECISIONS, *replica_set.OF_DECISIONS, *deployment.OF_DECISIONS,
