@@ -243,7 +243,8 @@ class _Handler:
     def run(self, id: int, operation: Operation) -> None:
         driver = self.driver
         assert driver.runtime is not None, f"{driver.machine.name} has no runtime"
-        _notify(driver.on_run, operation)
+        if driver.on_run is not None:
+            _notify(driver.on_run, operation)
         driver.runtime.run(operation, _Done(driver, self.life, id))
 
     def program(self, id: int, rules: NodeRules) -> None:
@@ -261,7 +262,8 @@ class _Handler:
             driver.network.program(rules, _Took(driver, self.life, id))
             return
         assert driver.rules is not None, f"{driver.machine.name} has no rules"
-        _notify(driver.on_program, rules)
+        if driver.on_program is not None:
+            _notify(driver.on_program, rules)
         driver.rules.program(rules, _Took(driver, self.life, id))
 
     def report(self, problem: Problem) -> None:
@@ -275,13 +277,12 @@ class _Handler:
         )
 
 
-def _notify(listener: Callable[[Any], None] | None, what: Any) -> None:
+def _notify(listener: Callable[[Any], None], what: Any) -> None:
     """Call the listener; its exception does not stop the execution of effects."""
-    if listener is not None:
-        try:
-            listener(what)
-        except Exception:
-            log.exception("a listener raised")
+    try:
+        listener(what)
+    except Exception:
+        log.exception("a listener raised")
 
 
 def _failure_of(effect: Effect, error: Exception) -> Event | None:

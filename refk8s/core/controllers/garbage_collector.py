@@ -237,7 +237,8 @@ def _get(view: View, graph: Graph, uid: str) -> Any | None:
 def _owner(view: View, graph: Graph, obj: Any, reference: OwnerReference) -> Any | None:
     """The owner in the graph; None unless its kind, namespace and name are those of the reference
     (GC-2)."""
-    place, owner = graph.objects.get(reference.uid), _get(view, graph, reference.uid)
+    place = graph.objects.get(reference.uid)
+    owner = view.get(*place) if place is not None else None
     kind = _kind_of(view, reference)
     if (
         place is None
@@ -308,6 +309,8 @@ def _without_present(
     view: View, looked_up: Map[str, bool], resource: Resource, obj: Any
 ) -> Map[str, bool]:
     """Discard the results "present": the graph will contain these owners."""
+    if not len(looked_up):
+        return looked_up
     for reference in obj.metadata.owner_references or ():
         question = _query(view, resource, obj, reference)
         if question is not None and looked_up.get(_wanted(question)):

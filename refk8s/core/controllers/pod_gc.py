@@ -20,7 +20,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Fold, View, key_of
 from refk8s.core.pods.requests import delete_pod, patch_status
-from refk8s.core.pods.status import FAILED, disruption_target, is_finished
+from refk8s.core.pods.status import FAILED, FINAL_PHASES, disruption_target, is_finished
 from refk8s.core.value import Value, evolve, field
 
 QUARANTINE: Instant = 40 * SECOND
@@ -39,7 +39,8 @@ def fold_finished(
     finished: Map[Key, str], resource: Any, old: Pod | None, new: Pod | None
 ) -> Map[Key, str]:
     """Finished pods and when they were created. O(1)."""
-    was, now = old is not None and is_finished(old), new is not None and is_finished(new)
+    was = old is not None and old.status.phase in FINAL_PHASES
+    now = new is not None and new.status.phase in FINAL_PHASES
     if was and not now:
         return finished.delete(key_of(old))
     if now and not was:

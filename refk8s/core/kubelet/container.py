@@ -17,6 +17,7 @@ from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.resolver import REASON, compute_resolution
 from refk8s.core.kubelet.volumes import is_lasting, is_read_only
+from refk8s.core.loop.view import controller_of
 from refk8s.core.memo import remember
 from refk8s.core.pods.containers import is_init, is_sidecar, long_running
 from refk8s.core.ports import (
@@ -128,8 +129,9 @@ def compute_hosts(facts: Facts, pod: Pod, container: Container, ips: tuple[str, 
     Empty if the container mounts a volume there. On the host's network these lines come after those
     of the node's file.
     """
-    if any(mount.mount_path == HOSTS_PATH for mount in container.volume_mounts or ()):
-        return ""
+    for mount in container.volume_mounts or ():
+        if mount.mount_path == HOSTS_PATH:
+            return ""
     name, domain = compute_names(facts, pod)
     names = f"{name}.{domain}\t{name}" if domain else name
     lines = [] if pod.spec.host_network else [f"{ip}\t{names}\n" for ip in ips]
@@ -259,9 +261,8 @@ def is_expected_to_end(pod: Pod, container: Container) -> bool:
     """
     if is_init(pod.spec, container):
         return not is_sidecar(container)
-    if any(
-        owner.controller and owner.kind == "Job" for owner in pod.metadata.owner_references or ()
-    ):
+    controller = controller_of(pod)
+    if controller is not None and controller.kind == "Job":
         return True
     return (pod.spec.restart_policy or "Always") != "Always" and bool(
         container.command or container.args

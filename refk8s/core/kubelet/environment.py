@@ -56,7 +56,8 @@ def compute_environment(
             given.pop(entry.name, None)
             given[entry.name] = value
     for name, value in linked.items():
-        given.setdefault(name, value)
+        if name not in given:
+            given[name] = value
     return tuple(given.items())
 
 

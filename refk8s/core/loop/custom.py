@@ -76,10 +76,8 @@ def forget(draft: Draft, informer: Informer) -> None:
     """End the list or watch of a resource that is no longer served, whose objects the view does not
     have any more."""
     prefix = informer.resource.prefix
-    sources = draft.sources.finish()
-    draft.sources = sources.mutate()
-    for id in sorted(id for id, source in sources.items() if source == prefix):
-        del draft.sources[id]
+    for id in sorted(id for id, source in draft.sources.items() if source == prefix):
+        draft.sources = draft.sources.delete(id)
         if informer.phase == informers.WATCHING:
             draft.effects.append(Unwatch(id))
     draft.informers = draft.informers.delete(prefix)

@@ -54,13 +54,13 @@ class Draft:
         )
         self.busy = state.busy.mutate()
         self.waiting = state.waiting
-        self.failures = state.failures.mutate()
+        self.failures = state.failures
         self.timers = state.timers
         self.flights = state.flights.mutate()
         self.resends = state.resends
         self.runs = state.runs.mutate()
-        self.programs = state.programs.mutate()
-        self.sources = state.sources.mutate()
+        self.programs = state.programs
+        self.sources = state.sources
         self.effects: list[Effect] = []
 
     def to_state(self) -> LoopState:
@@ -73,14 +73,14 @@ class Draft:
             Map(self.due) if self.due else _NONE_DUE,
             self.busy.finish(),
             self.waiting,
-            self.failures.finish(),
+            self.failures,
             self.timers,
             self.timer_next,
             self.flights.finish(),
             self.resends,
             self.runs.finish(),
-            self.programs.finish(),
-            self.sources.finish(),
+            self.programs,
+            self.sources,
             self.recorder,
             self.counter,
             self.asked,
@@ -123,10 +123,11 @@ class Draft:
     def end_plan(self, item: Item, failure: Response | None, failed: bool = False) -> None:
         """A plan has ended: after a failure the key is reconciled again after a back-off (LOOP-5)."""
         if failure is None and not failed:
-            self.failures.pop(item, None)
+            if item in self.failures:
+                self.failures = self.failures.delete(item)
             return
         count, _ = self.failures.get(item, (0, None))
-        self.failures[item] = (count + 1, failure)
+        self.failures = self.failures.set(item, (count + 1, failure))
         self.set_timer(item, self.now + min(BACKOFF_FIRST << min(count, 30), BACKOFF_MAX))
 
     # --- reconcilers --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from refk8s.core.api.request import Request, Response
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.loop.draft import Draft
 from refk8s.core.loop.plan import Key, Note
-from refk8s.core.loop.state import Flight, Item, Seen
+from refk8s.core.loop.state import Busy, Flight, Item, Seen
 from refk8s.core.machine import Call
 
 RESEND_FIRST: Instant = 50 * MILLISECOND
@@ -126,31 +126,24 @@ def answer_for(
     for prefix, revision in reached:
         if revision > waits.get(prefix, 0):
             waits = waits.set(prefix, revision)
-    busy = replace(
-        busy,
-        outstanding=busy.outstanding - 1,
-        failure=busy.failure or failure,
-        reached=waits,
-        gone=busy.gone + gone,
-    )
-    if busy.outstanding == 0:
-        if busy.failure is not None:
-            busy = replace(busy, waves=())  # LOOP-5
-        if busy.waves:
-            wave, busy = (
-                busy.waves[0],
-                replace(busy, waves=busy.waves[1:], outstanding=len(busy.waves[0])),
-            )
+    failure = busy.failure or failure
+    outstanding, waves, last, due = busy.outstanding - 1, busy.waves, busy.last, busy.due
+    if outstanding == 0:
+        if failure is not None:
+            waves = ()  # LOOP-5
+        if waves:
+            wave, waves = waves[0], waves[1:]
         else:
-            wave, busy = busy.last, replace(busy, last=(), outstanding=len(busy.last))
+            wave, last = last, ()
+        outstanding = len(wave)
         for request in wave:
             send(draft, Flight(item, request))
-    if busy.outstanding == 0 and busy.failure is None:
-        busy = replace(busy, due=True)  # LOOP-9
-    draft.busy[item] = busy
-    if busy.outstanding == 0:
+        due = due or (outstanding == 0 and failure is None)  # LOOP-9
+    gone = busy.gone + gone
+    draft.busy[item] = Busy(waves, last, outstanding, failure, waits, gone, due)
+    if outstanding == 0:
         draft.waiting = draft.waiting.set(item, None)
-        draft.end_plan(item, busy.failure)
+        draft.end_plan(item, failure)
 
 
 def resend(draft: Draft) -> None:

@@ -88,7 +88,8 @@ def _apply(draft: Draft, event: Event) -> None:
                 draft.pass_result((reconciler.name, ""), reconciler.runtime_changed, pod_uids)
         case Programmed(id, error):
             if id in draft.programs:
-                item = draft.programs.pop(id)
+                item = draft.programs[id]
+                draft.programs = draft.programs.delete(id)
                 answer_for(draft, item, Response(500, error) if error else None)
         case Woken():
             draft.asked = None
@@ -146,7 +147,7 @@ def _decide(draft: Draft, item: Item) -> None:
         waves, last = plan.waves, plan.last
         if waves or last:  # most plans have no requests
             waves = tuple([_named_all(draft, wave, name) for wave in waves if wave])
-            last = _named_all(draft, last, name)
+            last = _named_all(draft, last, name) if last else ()
     except Exception as error:  # LOOP-10
         draft.report(item, error)
         draft.end_plan(item, failure, failed=True)
@@ -199,7 +200,7 @@ def _start_plan(
 
 def _program(draft: Draft, item: Item, rules: NodeRules) -> None:
     id = draft.next_id()
-    draft.programs[id] = item
+    draft.programs = draft.programs.set(id, item)
     draft.effects.append(Program(id, rules))
 
 

@@ -33,7 +33,7 @@ def run_informers(draft: Draft) -> None:
             informer = _watch(draft, informer, informer.revision)
         else:
             id = draft.next_id()
-            draft.sources[id] = prefix
+            draft.sources = draft.sources.set(id, prefix)
             draft.effects.append(Call(id, informer.list_request(draft.loop.user)))
             informer = informer.listing()
         draft.informers = draft.informers.set(prefix, informer)
@@ -52,7 +52,7 @@ def _prefixes(draft: Draft) -> Iterable[str]:
 
 def take_list(draft: Draft, prefix: str, id: int, response: Response | None) -> None:
     """A list is answered: the view has exactly its objects, and a watch continues from it."""
-    del draft.sources[id]
+    draft.sources = draft.sources.delete(id)
     informer = draft.informers[prefix]
     if response is None or not response.ok:
         draft.informers = draft.informers.set(prefix, informer.failed(draft.now))
@@ -92,7 +92,7 @@ def take_changes(draft: Draft, prefix: str, events: tuple[WatchEvent, ...]) -> N
 def end_watch(draft: Draft, prefix: str, id: int, code: int) -> None:
     """A watch has ended: list again after 410, and otherwise watch again after a back-off."""
     draft.is_watching = False
-    del draft.sources[id]
+    draft.sources = draft.sources.delete(id)
     informer = draft.informers[prefix]
     informer = informer.gone(draft.now) if code == 410 else informer.failed(draft.now)
     draft.informers = draft.informers.set(prefix, informer)
@@ -101,7 +101,7 @@ def end_watch(draft: Draft, prefix: str, id: int, code: int) -> None:
 def _watch(draft: Draft, informer: Informer, revision: int) -> Informer:
     id = draft.next_id()
     informer = informer.watching(revision)
-    draft.sources[id] = informer.resource.prefix
+    draft.sources = draft.sources.set(id, informer.resource.prefix)
     draft.effects.append(Watch(id, informer.watch_request(draft.loop.user)))
     return informer
 

@@ -21,7 +21,7 @@ from refk8s.core.pods.devices import UsedClaim, used_claims
 from refk8s.core.pods.host_ports import HostPort
 from refk8s.core.pods.resize import requests_in_use
 from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, amount
-from refk8s.core.pods.status import is_finished
+from refk8s.core.pods.status import FINAL_PHASES
 from refk8s.core.pods.volumes import claims_of
 from refk8s.core.scheduler.inter_pod import InterPodTerms, inter_pod_terms
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER, Needs, needs_of
@@ -294,7 +294,7 @@ def info_of(pod: Pod) -> PodInfo:
 
 def node_taken(pod: Pod | None) -> str:
     """The node on which the pod counts, also while it is being deleted; or empty (SCHED-4)."""
-    if pod is None or pod.spec is None or is_finished(pod):
+    if pod is None or pod.spec is None or pod.status.phase in FINAL_PHASES:
         return ""
     return pod.spec.node_name or ""
 
