@@ -177,11 +177,12 @@ class PodMemory(Value, frozen=True):
     @property
     def busy(self) -> bool:
         """Whether operations that change the pod are running (image pulls do not)."""
-        return (
-            self.sandbox_operation != ""
-            or self.volume_writes_running > 0
-            or any(c.operation not in ("", PULL) for c in self.containers.values())
-        )
+        if self.sandbox_operation or self.volume_writes_running:
+            return True
+        for container in self.containers.values():
+            if container.operation and container.operation != PULL:
+                return True
+        return False
 
     def container(self, name: str) -> ContainerMemory:
         return self.containers.get(name, NO_CONTAINER)

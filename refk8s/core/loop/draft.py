@@ -158,22 +158,26 @@ class Draft:
         self.effects.append(Problem(*item, error))
 
     def record(self, note: Note, reconciler: str) -> None:
-        """Record an Event of a reconciler (EVENT-1)."""
+        """Record an Event of a reconciler (EVENT-1). Its name ends with the letters of this
+        instance and a number (EVENT-5)."""
         user = self.loop.users[reconciler]
         component = (
             note.component or self.loop.reconcilers[reconciler].component or self.loop.component
         )
+        self.counter += 1
+        unique = f"{self.before.suffix}{self.counter:05x}"
         self.recorder, request = record(
             self.recorder,
             note,
             component,
             self.loop.host,
             user,
-            self.unique(),
+            unique,
             self.now,
         )
         if request is not None:
-            self.effects.append(Call(self.next_id(), request, background=True))
+            self.counter += 1
+            self.effects.append(Call(self.counter, request, background=True))
 
     # --- ids and names ------------------------------------------------------------------------
 
@@ -191,7 +195,3 @@ class Draft:
                 digest_size=SUFFIX_LENGTH,
             ).digest()
         )
-
-    def unique(self) -> str:
-        """A suffix for the name of an Event: that of this instance, and a number (EVENT-5)."""
-        return f"{self.before.suffix}{self.next_id():05x}"
