@@ -1119,6 +1119,29 @@ def test_kubelet_81_only_extended_resources_that_the_node_announces_are_checked(
     assert (rejected[0] if rejected else "") == (f"OutOf{lacking[0]}" if lacking else "")
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.booleans(), st.booleans(), st.sampled_from([0, 1, 5]))
+def test_kubelet_81_a_pod_that_the_api_server_has_no_more_uses_nothing(forced, port, seconds):
+    """The first pod ignores SIGTERM for a minute; it is deleted at once, or has that minute."""
+
+    def pod(name):
+        ports = (ContainerPort(container_port=80, host_port=80),) if port else ()
+        amount = ResourceRequirements(requests={} if port else {"cpu": "3"})
+        one = replace(shell("c", "sleep 100000"), resources=amount, ports=ports)
+        return make_pod(name, (one,), restart_policy="Never")
+
+    bench = ready(pod("p"), seconds=2)
+    assert running(bench)
+    late = bench.now + 60 * SECOND
+    bench.script = lambda op: Later(late) if isinstance(op, StopContainer) else None
+    bench.delete("p", 0 if forced else 60)
+    bench.run_for(seconds)
+    bench.add(pod("q"))
+    bench.run_for(1)
+    reason = "NodePorts" if port else "OutOfcpu"
+    assert bench.pod("q").status.reason == (None if forced else reason)
+
+
 def test_kubelet_81_a_host_port_is_taken_once():
     def pod(name, address=""):
         return make_pod(

@@ -222,7 +222,7 @@ class PodWorker(Reconciler):
                 [
                     other
                     for uid, other in sorted(node.pods.items())
-                    if other.admitted and not other.ended
+                    if other.admitted and not other.ended and _exists(view, other)
                 ]
                 if pod_host_ports(pod.spec)
                 else []
@@ -233,15 +233,11 @@ class PodWorker(Reconciler):
                 if own is not None
                 else compute_labels(self.node_name, self.config, node.described)
             )
-            problem = why_rejected(
-                pod,
-                wants,
-                node.used,
-                capacity_of(node.described, own),
-                labels,
-                others,
-                node.described.security_modules,
-            )
+            capacity, modules = capacity_of(node.described, own), node.described.security_modules
+            problem = why_rejected(pod, wants, node.used, capacity, labels, others, modules)
+            if problem is not None and (left := _used_by_gone(view, node)):
+                used = _less(node.used, left)
+                problem = why_rejected(pod, wants, used, capacity, labels, others, modules)
             if problem is not None:
                 note = MemoryNote(problem[0], problem[1], "Warning")
                 return node, replace(memory, rejected=problem).with_notes(note)
@@ -468,6 +464,20 @@ def _request_missing(
 def _since(view: View, pod: Pod) -> int:
     """The pod's revision in the view: the objects that it uses must not be older (KUBELET-95)."""
     return min(int(pod.metadata.resource_version or 0), _revision(view))
+
+
+def _exists(view: View, memory: PodMemory) -> bool:
+    """Whether the API server still has the pod."""
+    return memory.pod is not None and pod_of(view, pod_key(memory.pod))[0] is not None
+
+
+def _used_by_gone(view: View, node: NodeMemory) -> dict[str, int]:
+    """What pods used that the API server does not have any more (KUBELET-81)."""
+    left: dict[str, int] = {}
+    for memory in node.pods.values():
+        if memory.uses and not _exists(view, memory):
+            left = _more(left, memory.uses)
+    return left
 
 
 def _more(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]:
