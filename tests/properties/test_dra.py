@@ -37,7 +37,14 @@ from refk8s.core.pods.device_selectors import SelectorProblem, device_value, sel
 from refk8s.core.pods.devices import FINALIZER, POD_CLAIM_ANNOTATION
 from refk8s.core.scheduler import claims as limits
 from refk8s.core.scheduler.claimed import claimed_by
-from refk8s.core.scheduler.claims import CANNOT_ALLOCATE, NOT_AVAILABLE, TIMED_OUT, Devices, Kept
+from refk8s.core.scheduler.claims import (
+    CANNOT_ALLOCATE,
+    NOT_AVAILABLE,
+    TIMED_OUT,
+    Devices,
+    Kept,
+    reservations,
+)
 from refk8s.core.scheduler.cycle import Scheduler, scheduler
 from refk8s.core.scheduler.device_pools import (
     EMPTY_INVENTORY,
@@ -447,6 +454,41 @@ def test_dra_4_dra_11_an_allocated_claim_is_used_on_its_node_and_freed_if_nobody
     crowd = [f"q{n}" for n in range(256)]
     assert seen(using("c"), allocated(claim, "a", "d", *crowd)).blocked == "resourceclaim in use"
     assert not seen(using("c", name="q7"), allocated(claim, "a", "d", *crowd)).blocked
+
+
+def test_dra_5_dra_8_a_decided_allocation_holds_its_device_until_it_is_written():
+    """DRA-8: and is given up if the claim or the device is lost meanwhile."""
+    facts, pod = facts_of(a_node("a")), using("c")
+    claim, other = a_claim(exactly()), a_claim(exactly(), name="e")
+    objects = (a_class(), a_slice("a", a_device("d")))
+    decided = seen(pod, claim, *objects).allocations(facts)
+    in_flight = Map({one.claim: one for one in decided})
+    for late, expected in ((using("e", name="q"), CANNOT_ALLOCATE), (using("c", name="q"), None)):
+        view = view_of(SCHEDULER, late, claim, other, *objects)
+        devices = Devices(view, info_of(late), in_flight, Kept(), 2)
+        assert devices.blocked == ("" if expected else "resource claim default/c is in the process of being allocated")  # fmt: skip
+        assert not expected or devices.refusal(facts) is expected
+
+    def writes(*seen_now):
+        view = view_of(SCHEDULER, pod, *objects, *seen_now)
+        found = reservations(view, info_of(pod), facts, decided)
+        return found and [(one.subresource, one.body) for one in found]
+
+    ((subresource, body),) = writes(claim)
+    assert subresource == "" and body.metadata.finalizers == (FINALIZER,)
+    ((subresource, body),) = writes(change(claim, finalizers=(FINALIZER,)))
+    assert subresource == "status" and body.status.allocation == decided[0].allocation
+    assert [one.uid for one in body.status.reserved_for] == ["uid-p"]
+    assert writes(replace(claim, status=body.status)) == ()
+    elsewhere = allocated(claim, "b", "d")
+    for lost in (
+        (),
+        (change(claim, deletion_timestamp=GONE),),
+        (replace(claim, metadata=replace(claim.metadata, uid="new")),),
+        (elsewhere,),
+        (claim, allocated(other, "a", "d")),
+    ):
+        assert writes(*lost) is None
 
 
 def test_dra_10_earlier_alternatives_give_more_points():

@@ -3,6 +3,8 @@ room."""
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from immutables import Map
@@ -36,14 +38,17 @@ from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.step import step
 from refk8s.core.context import SECOND
+from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import preempt
+from refk8s.core.scheduler.profile import make_profile
 from refk8s.core.scheduler.queue import Waiting
-from refk8s.core.scheduler.snapshot import info_of, recompute
+from refk8s.core.scheduler.snapshot import Change, facts_of, info_of, recompute
+from refk8s.core.value import evolve
 
 CLASSES = {"low": 10, "mid": 100, "polite": 500, "high": 1000}
 
@@ -523,14 +528,20 @@ def test_sched_37_a_pod_whose_victims_have_yet_to_go_gets_no_others():
     assert len(names(cluster)) == 2 and "vip" in names(cluster)
 
 
-@example([(0, 0, "1"), (0, 0, "1")], [(0, "start")])
-@settings(max_examples=60)
+@example([(0, 0, "1"), (0, 0, "1")], [(0, "start")], 100)
+@example([(1, 0, "1"), (1, 0, "1")], [(0, "come")] * 3, 1)
+@example([(n, 0, "1") for n in (0, 0, 1, 1, 2, 2)], [(2, "come"), (0, "leave"), (0, "leave")], 1)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from(["1", "500m"])), max_size=8),
-    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["start", "leave", "come"])), max_size=6),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["start", "leave", "come", "cordon", "toggle"])), max_size=8),
+    st.sampled_from([1, 2, 100]),
 )  # fmt: skip
-def test_sched_17_sched_35_what_is_kept_of_victims_gives_the_plain_answer(there, events):
-    """Pods start, leave and come; the results of unchanged nodes are used again."""
+def test_sched_17_sched_35_what_is_kept_of_victims_gives_the_plain_answer(there, events, tries):
+    """Pods start, leave and come, and nodes change; the results of unchanged nodes are used again,
+    and no more nodes are compared than the profile says."""
+    arguments = evolve(DEFAULT_ARGUMENTS, candidates_min=tries, candidates_percent=0)
+    profile = make_profile(arguments=arguments)
     nodes = [a_node(f"n{at}", cpu="2") for at in range(3)]
     times: dict[str, str] = {}
     pods = [
@@ -541,7 +552,8 @@ def test_sched_17_sched_35_what_is_kept_of_victims_gives_the_plain_answer(there,
     for (node, _, _), pod in zip(there, pods, strict=True):
         snapshot = snapshot.with_load(f"n{node}", snapshot.load(f"n{node}").plus(pod))
     when = lambda pod: times.get(pod.uid, "~")  # noqa: E731
-    pod, chooser = info_of(placed(ranked("p", 2, "1"), "", "p")), Chooser()
+    pod, chooser = info_of(placed(ranked("p", 2, "1"), "", "p")), Chooser(profile)
+    starts = None
     for number, (which, event) in enumerate([(0, "start"), *events]):
         name = f"n{which}"
         load = snapshot.load(name)
@@ -549,21 +561,30 @@ def test_sched_17_sched_35_what_is_kept_of_victims_gives_the_plain_answer(there,
             times[sorted(load.pods)[number % len(load.pods)]] = (
                 f"2026-01-01T00:00:{59 - number:02}Z"
             )
+            starts = Change(name, starts if number % 3 else None, number)
         elif event == "leave" and load.pods:
             snapshot = snapshot.with_load(name, load.minus(load.pods[min(load.pods)]))
         elif event == "come":
             new = info_of(placed(ranked(f"q{number}", 1, "500m"), name, f"v{number}"))
             snapshot = snapshot.with_load(name, load.plus(new))
+        elif event == "cordon" and name in snapshot.nodes:
+            facts = snapshot.nodes[name]
+            snapshot = snapshot.with_node(
+                name, evolve(facts, unschedulable=not facts.unschedulable)
+            )
+        elif event == "toggle":
+            facts = None if name in snapshot.nodes else facts_of(nodes[which])
+            snapshot = snapshot.with_node(name, facts)
         refusing = list(chooser.refusing(pod, snapshot))
         assert refusing == [
             (each, refusal)
             for each in sorted(snapshot.nodes)
             if (refusal := judge(pod, each, snapshot, {})) is not None
         ]
-        tries = chooser.tries_of(pod, snapshot)
-        kept, counts = preempt(pod, refusing, snapshot, {}, when, tries=tries)
-        plain, plain_counts = preempt(pod, refusing, snapshot, {}, when)
-        assert counts == plain_counts and (kept is None) == (plain is None)
+        kept, counts = chooser.preempt(pod, snapshot, {}, when, starts)
+        plain, plain_counts = preempt(pod, refusing, snapshot, {}, when, profile=profile)
+        assert (kept is None) == (plain is None)
+        assert kept is not None or +Counter(counts) == +Counter(plain_counts)
         if kept is not None:
             assert (kept.node, [v.uid for v in kept.victims]) == (
                 plain.node,

@@ -17,7 +17,7 @@ from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, ClaimsOf
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import Chooser
-from refk8s.core.scheduler.preempt import Started, preempt
+from refk8s.core.scheduler.preempt import Started
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
@@ -27,7 +27,7 @@ from refk8s.core.scheduler.reasons import (
     explain_block,
     histogram,
 )
-from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
+from refk8s.core.scheduler.snapshot import Change, PodInfo, Snapshot
 from refk8s.core.value import evolve
 
 
@@ -43,6 +43,7 @@ class Batch:
         budgets: Callable[[], Budgets],
         claims_of: ClaimsOf,
         in_flight: Map[Key, Any],
+        starts: Change | None = None,
     ) -> None:
         self.nominated = nominated  # with the pods placed and nominated in this batch
         self.gone: list[Key] = []
@@ -55,6 +56,7 @@ class Batch:
         self.problems: list[Exception] = []  # exceptions of decisions (LOOP-10)
         self._choosers, self._namespaces, self._started = choosers, namespaces, started
         self._read_budgets, self._claims_of = budgets, claims_of
+        self._starts = starts  # the last change of a start time
         self._claimed = NOTHING_CLAIMED  # by the current pod
         self.in_flight = in_flight  # the devices that are allocated, also in this batch
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
@@ -188,22 +190,20 @@ class Batch:
             return VICTIMS_TERMINATING
         if self._budgets is None:
             self._budgets = self._read_budgets()
-        eviction, counts = preempt(
+        eviction, counts = chooser.preempt(
             waiting.pod,
-            chooser.refusing(waiting.pod, around, self._namespaces, self._claimed),
             around,
             self._namespaces,
             self._started,
+            self._starts,
             self._budgets,
-            chooser.profile,
             self._claimed,
-            None if self._budgets else chooser.tries_of(waiting.pod, around),
         )
         if eviction is None:
             nominated.remove(waiting.key)
             return histogram(counts, len(around.nodes))
-        for key, other in sorted(nominated.nominations.items()):
-            if other.node == eviction.node and other.pod.priority < waiting.pod.priority:
+        for key in nominated.keys_on(eviction.node):
+            if nominated.nominations[key].pod.priority < waiting.pod.priority:
                 nominated.remove(key)
                 self.displaced.append(key)
         nominated.nominate(waiting.key, Nomination(waiting.pod, eviction.node, eviction.victims))

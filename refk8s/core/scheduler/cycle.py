@@ -74,6 +74,7 @@ from refk8s.core.scheduler.snapshot import (
     PodInfo,
     Snapshot,
     fold,
+    fold_starts,
     info_of,
     is_same_load,
     node_taken,
@@ -94,7 +95,7 @@ from refk8s.core.value import evolve
 if TYPE_CHECKING:
     from refk8s.core.scheduler.claims import Kept
 
-TRUTH, DEVICES = "truth", "devices"
+TRUTH, STARTS, DEVICES = "truth", "starts", "devices"
 NOT_CREATED = "ResourceClaim not created yet"
 BATCH_MAX = 1_000  # pods decided in one reconciliation
 
@@ -108,6 +109,7 @@ class Scheduler(Reconciler):
     user = component_user("kube-scheduler")
     folds = (
         Fold(TRUTH, (PODS, NODES), EMPTY, fold),
+        Fold(STARTS, (PODS,), None, fold_starts),
         Fold(DEVICES, (RESOURCE_CLAIMS, RESOURCE_SLICES), EMPTY_INVENTORY, fold_devices),
     )
     indexes = (
@@ -482,7 +484,14 @@ class Scheduler(Reconciler):
         budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
         claims = partial(self._claimed, view)
         batch = Batch(
-            self._choosers, nominated, namespaces, started, budgets, claims, memory.in_flight
+            self._choosers,
+            nominated,
+            namespaces,
+            started,
+            budgets,
+            claims,
+            memory.in_flight,
+            view.fold(STARTS),
         )
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)

@@ -28,6 +28,9 @@ class Nominated:
     def __init__(self, working: Snapshot, nominations: Mapping[Key, Nomination]) -> None:
         self.working = working
         self.nominations = dict(nominations.items())
+        self._on: dict[str, dict[Key, None]] = {}  # keys by node
+        for key, nomination in self.nominations.items():
+            self._on.setdefault(nomination.node, {})[key] = None
         self._bases: dict[int, Snapshot] = {}  # with the nominated pods, by priority
 
     def base(self, priority: int) -> Snapshot:
@@ -49,10 +52,15 @@ class Nominated:
         own = self.nominations.get(key_of_info(pod))
         return _without(base, own) if own is not None and own.pod.uid == pod.uid else base
 
+    def keys_on(self, node: str) -> list[Key]:
+        """The pods that are nominated for this node, sorted."""
+        return sorted(self._on.get(node, ()))
+
     def nominate(self, key: Key, nomination: Nomination) -> None:
         """Replace the nomination of this pod."""
         self.remove(key)
         self.nominations[key] = nomination
+        self._on.setdefault(nomination.node, {})[key] = None
         for priority, base in self._bases.items():
             self._bases[priority] = _with(base, nomination, priority)
 
@@ -60,6 +68,7 @@ class Nominated:
         """Remove the nomination of this pod, if it has one."""
         old = self.nominations.pop(key, None)
         if old is not None:
+            del self._on[old.node][key]
             for priority, base in self._bases.items():
                 if old.pod.uid not in self.working.load(old.node).pods:
                     self._bases[priority] = _without(base, old)

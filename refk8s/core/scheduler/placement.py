@@ -12,12 +12,14 @@ of O(nodes). Dropping it at any time changes only the duration.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from refk8s.core.scheduler.budgets import Budgets
+from refk8s.core.scheduler.candidates import Candidates
 from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, PLUGIN, Claimed
 from refk8s.core.scheduler.evaluation import Evaluation, Offer, crowd_of, evaluate, offer_of, reject
 from refk8s.core.scheduler.filters import node_affinity
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.plugin import Plugin, points_of
-from refk8s.core.scheduler.preempt import Tries
+from refk8s.core.scheduler.preempt import Eviction, Started, preempt
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.ranking import Ranking, RelatedRanking
 from refk8s.core.scheduler.reasons import Refusal
@@ -168,7 +170,7 @@ class Chooser:
         self.profile = profile
         self._rankings: dict[tuple[bytes, str], Ranking] = {}
         self._related: dict[tuple[Any, ...], RelatedRanking] = {}
-        self._tries: dict[tuple[bytes, int], Tries] = {}
+        self._candidates: dict[tuple[bytes, int], Candidates] = {}
         self._evaluations: dict[bytes, dict[str, Evaluation]] = {}
         self._relations = Remembered()
         # at that change no node could run pods with these needs
@@ -263,18 +265,37 @@ class Chooser:
         self._rankings[kind] = ranking
         return ranking
 
-    def tries_of(self, pod: PodInfo, snapshot: Snapshot) -> Tries | None:
-        """The cached results of preemption for pods with these needs and this priority; None if
-        other pods matter."""
-        if self.profile.plugins or pod.inter_pod is not None or len(snapshot.bound):
-            return None
+    def preempt(
+        self,
+        pod: PodInfo,
+        snapshot: Snapshot,
+        namespaces: Mapping[str, Any],
+        started: Started,
+        starts: Change | None,
+        budgets: Budgets = (),
+        claimed: Claimed = NOTHING_CLAIMED,
+    ) -> tuple[Eviction | None, dict[str, int]]:
+        """The same result as the function `preempt`, from cached results if other pods, claims and
+        budgets do not matter. `starts`: the last change of a start time."""
+        profile = self.profile
+        if (
+            claimed
+            or budgets
+            or profile.plugins
+            or pod.needs.node_names is not None
+            or self._relate(pod, snapshot, namespaces) is not None
+        ):
+            refusing = self.refusing(pod, snapshot, namespaces, claimed)
+            return preempt(pod, refusing, snapshot, namespaces, started, budgets, profile, claimed)
         kind = (pod.needs.key, pod.priority)
-        tries = self._tries.pop(kind, None)
-        if tries is None:
-            tries = {}
-            _make_room(self._tries, snapshot)
-        self._tries[kind] = tries
-        return tries
+        candidates = self._candidates.pop(kind, None)
+        if candidates is None:
+            candidates = Candidates()
+            _make_room(self._candidates, snapshot)
+        self._candidates[kind] = candidates
+        ranking = self._ranking(pod, snapshot)
+        names = ranking.names(snapshot)
+        return candidates.best(pod, names, ranking.refusal, snapshot, started, starts, profile)
 
     def _related_ranking(self, pod: PodInfo, snapshot: Snapshot) -> RelatedRanking:
         kind = (pod.needs.key, pod.owner, pod.namespace, tuple(sorted(pod.labels.items())))

@@ -17,7 +17,7 @@ from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, Claimed
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
-from refk8s.core.scheduler.snapshot import Load, NodeFacts, PodInfo, Snapshot
+from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
 from refk8s.core.value import Value
 
 PRIORITY_OFFSET = 2**31  # makes every priority count in a sum
@@ -36,20 +36,6 @@ class Eviction(Value, frozen=True, eq=False):
     rank: tuple[Any, ...] = ()  # a sorting key, the best node first (SCHED-36, SCHED-38)
 
 
-class _Tried(Value, frozen=True, eq=False):
-    """The result of one node, with everything from which it follows."""
-
-    facts: NodeFacts
-    load: Load
-    lesser: tuple[PodInfo, ...]
-    started: tuple[str, ...]
-    found: "Eviction | tuple[str, ...]"
-
-
-Tries = dict[str, _Tried]
-"""The results of the nodes for pods with equal needs and priority, by node."""
-
-
 def preempt(
     pod: PodInfo,
     refusing: Iterable[tuple[str, Refusal]],
@@ -59,21 +45,17 @@ def preempt(
     budgets: Budgets = (),
     profile: Profile = DEFAULT_PROFILE,
     claimed: Claimed = NOTHING_CLAIMED,
-    tries: Tries | None = None,
 ) -> tuple[Eviction | None, dict[str, int]]:
     """SCHED-35, SCHED-36: the node with the least important victims, or None with the number of
     nodes for each reason.
 
     `refusing`: the refusal of each node, in the order of their names. `claimed`: the claims of the
-    pod; the deletion of pods does not help on nodes that they refuse. `tries`: earlier results for pods
-    with equal needs and priority, without budgets and if other pods do not matter; it is updated.
-    O(candidates · pods of a node) for those that have changed.
+    pod; the deletion of pods does not help on nodes that they refuse.
+    O(candidates · pods of a node).
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
     best: Eviction | None = None
-    tried = evictions(
-        pod, refusing, snapshot, namespaces, started, budgets, profile, claimed, tries
-    )
+    tried = evictions(pod, refusing, snapshot, namespaces, started, budgets, profile, claimed)
     for found in tried:
         if isinstance(found, Eviction):
             best = found if best is None or found.rank < best.rank else best
@@ -92,7 +74,6 @@ def evictions(
     budgets: Budgets,
     profile: Profile,
     claimed: Claimed,
-    known: Tries | None = None,
 ) -> Iterator[Eviction | tuple[str, ...]]:
     """The victims on each node that is tried, or why deleting pods there does not help. The
     arguments are those of `preempt`."""
@@ -101,20 +82,9 @@ def evictions(
     tries = max(arguments.candidates_min, len(snapshot.nodes) * arguments.candidates_percent // 100)
     has_harmless = False  # one without violations of a budget
     for name, refusal in refusing:
-        if not refusal.resolvable:
-            yield (UNHELPFUL,)
-            continue
-        tried = known.get(name) if known is not None else None
-        if tried is not None and _is_current(tried, snapshot, name, started):
-            found = tried.found
-        else:
-            found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
-            if known is not None:
-                known[name] = _tried(pod, name, snapshot, started, found)
+        found = victims_on(pod, name, refusal, snapshot, namespaces, started, budgets, profile)
         if claimed and isinstance(found, Eviction) and (why := claimed.refusal(name)) is not None:
             found = why.messages
-        if isinstance(found, Eviction) and not found.victims:
-            found = (f'expected at least one victim pod on node "{name}"',)
         yield found
         if isinstance(found, Eviction):
             tries -= 1
@@ -122,6 +92,25 @@ def evictions(
             # SCHED-38: a later node may have victims without violating a budget
             if tries <= 0 and has_harmless:
                 return
+
+
+def victims_on(
+    pod: PodInfo,
+    name: str,
+    refusal: Refusal,
+    snapshot: Snapshot,
+    namespaces: Mapping[str, Any],
+    started: Started,
+    budgets: Budgets,
+    profile: Profile,
+) -> Eviction | tuple[str, ...]:
+    """The victims on a node that rejects the pod, or why deleting pods there does not help."""
+    if not refusal.resolvable:
+        return (UNHELPFUL,)
+    found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
+    if isinstance(found, Eviction) and not found.victims:
+        return (f'expected at least one victim pod on node "{name}"',)
+    return found
 
 
 def _victims(
@@ -164,26 +153,6 @@ def _victims(
 def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
     """A sorting key, the most important pod first: higher priority, then longer running."""
     return -pod.priority, started(pod), pod.uid
-
-
-def _tried(
-    pod: PodInfo,
-    name: str,
-    snapshot: Snapshot,
-    started: Started,
-    found: Eviction | tuple[str, ...],
-) -> _Tried:
-    load = snapshot.load(name)
-    lesser = tuple([one for one in load.pods.values() if one.priority < pod.priority])
-    return _Tried(snapshot.nodes[name], load, lesser, tuple(map(started, lesser)), found)
-
-
-def _is_current(tried: _Tried, snapshot: Snapshot, name: str, started: Started) -> bool:
-    return (
-        tried.load is snapshot.load(name)
-        and tried.facts is snapshot.nodes[name]
-        and tried.started == tuple(map(started, tried.lesser))
-    )
 
 
 def _rank(

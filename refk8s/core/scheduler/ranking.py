@@ -105,12 +105,20 @@ class Ranking:
     def refusing(self, snapshot: Snapshot) -> Iterator[tuple[str, Refusal | None]]:
         """Each node with its refusal, None if it can run the pod, in the order of their names.
         O(changed nodes) and the nodes that are read."""
+        for name in self.names(snapshot):
+            yield name, self.refusal(name)
+
+    def names(self, snapshot: Snapshot) -> list[str]:
+        """The names of all nodes, sorted. O(changed nodes)."""
         self._catch_up(snapshot)
         if self._names is None:
             self._names = sorted(self._rows)
-        for name in self._names:
-            verdict = self._rows[name].verdict
-            yield name, verdict if isinstance(verdict, Refusal) else None
+        return self._names
+
+    def refusal(self, name: str) -> Refusal | None:
+        """The refusal of this node, as of the last use; None if it can run the pod."""
+        verdict = self._rows[name].verdict
+        return verdict if isinstance(verdict, Refusal) else None
 
     def _catch_up(self, snapshot: Snapshot) -> None:
         """Evaluate the changed nodes."""

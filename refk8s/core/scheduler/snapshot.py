@@ -163,6 +163,20 @@ class Change(Value, frozen=True, eq=False):
     length: int
 
 
+def changes_since(link: Change | None, seen: Change | None) -> list[str] | None:
+    """The names of the nodes that changed after the link `seen`, newest first; None if the chain
+    that ends with `link` no longer has it."""
+    names: dict[str, None] = {}
+    if seen is None and link is not None:
+        return None  # The chain may have been cut, so its end is not the beginning.
+    while link is not seen:
+        if link is None:
+            return None
+        names[link.node] = None
+        link = link.before
+    return list(names)
+
+
 class Snapshot(Value, frozen=True, eq=False):
     """Nodes and loads at one moment. A load may exist without its node, if the view shows the pods
     first."""
@@ -204,18 +218,8 @@ class Snapshot(Value, frozen=True, eq=False):
         return Snapshot(self.nodes, loads, _link(name, self.last_change), bound, self.images)
 
     def changed_since(self, seen: Change | None) -> list[str] | None:
-        """The names of the nodes that changed after the link `seen`, newest first; None if the
-        chain no longer has that link."""
-        names: dict[str, None] = {}
-        link = self.last_change
-        if seen is None and link is not None:
-            return None  # The chain may have been cut, so its end is not the beginning.
-        while link is not seen:
-            if link is None:
-                return None
-            names[link.node] = None
-            link = link.before
-        return list(names)
+        """As `changes_since`, of this snapshot."""
+        return changes_since(self.last_change, seen)
 
 
 EMPTY = Snapshot(Map(), Map())
@@ -330,6 +334,15 @@ def fold(snapshot: Snapshot, resource: Resource, old: Any, new: Any) -> Snapshot
     if after:
         snapshot = snapshot.with_load(after, snapshot.load(after).plus(info_of(new)))
     return snapshot
+
+
+def fold_starts(last: Change | None, resource: Resource, old: Any, new: Any) -> Change | None:
+    """The chain of the nodes where a start time of a pod has changed, besides its load. O(1)."""
+    if old is None or new is None or old.status is new.status:
+        return last
+    before = old.status.start_time if old.status is not None else None
+    after = new.status.start_time if new.status is not None else None
+    return last if before == after or not new.spec.node_name else _link(new.spec.node_name, last)
 
 
 def recompute(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
