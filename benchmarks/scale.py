@@ -42,21 +42,22 @@ class Cluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         kubeconfig = self.directory / "kubeconfig"
         server = ("--port", str(self.port), "--data-dir", str(self.directory))
-        if form == "run":
-            self.start("run", "--adapter", "fake", "--nodes", str(nodes), *server)
-        else:
+        if form == "processes":
             self.start("apiserver", *server)
+        else:
+            here = nodes if form == "run" else 0
+            self.start("run", "--adapter", "fake", "--nodes", str(here), *server)
         while not kubeconfig.exists():
             time.sleep(0.02)
         self.token = (self.directory / "pki/admin.token").read_text().strip()
         self.connect()
         while self.call("GET", "/readyz")[0] != 200:
             time.sleep(0.02)
+        client = ("--kubeconfig", str(kubeconfig))
+        if form == "processes":
+            self.start("controller-manager", *client, "--secure-port", "0")
+            self.start("scheduler", *client, "--secure-port", "0")
         if form != "run":
-            client = ("--kubeconfig", str(kubeconfig))
-            ports = ("--secure-port", "0")
-            self.start("controller-manager", *client, *ports)
-            self.start("scheduler", *client, *ports)
             self.start("kubelet", "--nodes", str(nodes), *client, "--healthz-port", "0")
 
     def start(self, command: str, *flags: str) -> None:
@@ -190,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nodes", type=int, action="append")
     parser.add_argument("--pods-per-node", type=int, default=30)
-    parser.add_argument("--form", choices=("run", "processes", "both"), default="run")
+    parser.add_argument("--form", choices=("run", "two", "processes", "both", "all"), default="run")
     arguments = parser.parse_args()
     forms = ("run", "processes") if arguments.form == "both" else (arguments.form,)
     print(f"{os.cpu_count()} processors")

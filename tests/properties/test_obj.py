@@ -23,7 +23,7 @@ from refk8s.core.api import base, codec, convert, intstr, json_text, resources, 
 from refk8s.core.api.apps_v1 import Deployment, DeploymentSpec
 from refk8s.core.api.batch_v1 import JobSchedulingConfiguration
 from refk8s.core.api.coordination_v1 import Lease
-from refk8s.core.api.core_v1 import ConfigMap, Pod, PodSpec
+from refk8s.core.api.core_v1 import ConfigMap, ContainerStatus, Pod, PodSpec, PodStatus
 from refk8s.core.api.meta_v1 import Object
 from refk8s.core.api.moment import TimeError, canonical_micro_time, canonical_time
 from refk8s.core.api.quantity import canonical
@@ -235,6 +235,50 @@ def test_obj_4_a_zero_that_is_no_pointer_upstream_is_absent():
         Deployment, b'{"spec":{"replicas":0,"paused":false,"minReadySeconds":0}}'
     ).object
     assert deployment.spec == DeploymentSpec(replicas=0)
+
+
+def _fields(*names: str) -> st.SearchStrategy[str]:
+    """Some of these fields with booleans, as JSON with any space that is allowed."""
+    field = st.builds(
+        '"{}"{}{}'.format,
+        st.sampled_from(names),
+        st.sampled_from([":", ":", " :", ":\n"]),
+        st.sampled_from(["false", "true"]),
+    )
+    return st.lists(field, max_size=2, unique_by=lambda text: text.split(":")[0]).map(
+        lambda parts: "".join(f",{part}" for part in parts)
+    )
+
+
+@example(',"stdin":false', "", "m")
+@example(r',"st\u0064in":false', "", "m")
+@given(
+    _fields("stdin", "tty", r"st\u0064in", "stdinOnce"),
+    _fields("started", r"start\u0065d"),
+    st.sampled_from(["m", "m", "false", r"\"ready\":false", r"\\", r"\"stdin\":"]),
+)
+def test_obj_4_both_decoders_agree_on_every_false(of_container, of_status, message):
+    body = (
+        f'{{"spec":{{"containers":[{{"name":"c","resources":{{}}{of_container}}}]}},"status":{{'
+        f'"message":"{message}","containerStatuses":[{{"name":"c","image":"i","imageID":"",'
+        f'"restartCount":0,"ready":false{of_status}}}]}}}}'
+    ).encode()
+    assert codec.decode_request(Pod, body, field_validation=False).object == slow_way(Pod, body)[0]
+
+
+@given(st.booleans(), st.booleans())
+def test_obj_4_a_pod_that_is_not_ready_is_decoded_fast(ready, started):
+    status = PodStatus(
+        phase="Pending",
+        container_statuses=(
+            ContainerStatus(
+                name="c", image="i", image_id="", ready=ready, restart_count=0, started=started
+            ),
+        ),
+    )
+    pod = Pod(status=status)
+    assert not codec._may_drop_false(Pod, codec.encode(pod))
+    assert codec.decode_request(Pod, codec.encode(pod)).object == pod
 
 
 def test_obj_4_null_inside_a_list_or_map_is_the_zero_value():

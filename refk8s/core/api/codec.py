@@ -21,7 +21,7 @@ import msgspec
 from refk8s.core.api.convert import (
     Unmarshal,
     converter_of,
-    has_plain_booleans,
+    plain_booleans,
     with_fitting_numbers,
 )
 from refk8s.core.api.custom import SHARED_KEYS, CustomList, CustomObject, shallow_tree
@@ -127,9 +127,7 @@ def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -
 
     With `field_validation` off (fieldValidation=Ignore), repeated fields are not searched for.
     """
-    # A `false` in the text may be a boolean that must become absent. The types alone cannot make
-    # the fast decoder reject it.
-    if not (b"false" in data and has_plain_booleans(type_)):
+    if not (b"false" in data and _may_drop_false(type_, data)):
         try:
             made = _decoder(type_).decode(data)
             if not field_validation or _has_no_repetition(data):
@@ -143,12 +141,29 @@ def decode_request(type_: type, data: bytes, *, field_validation: bool = True) -
 def decode_tree(type_: type, tree: Any) -> Decoded:
     """As `decode_request`, for a JSON tree that was read from another format: the record and the
     problems are those of the tree written as JSON."""
-    if not (_holds_false(tree) and has_plain_booleans(type_)):
+    if not (_holds_false(tree) and plain_booleans(type_)):
         try:
             return Decoded(msgspec.convert(tree, type_))
         except (msgspec.ValidationError, RecursionError):
             pass
     return _convert(type_, tree)
+
+
+def _may_drop_false(type_: type, data: bytes) -> bool:
+    """Whether a `false` in the text may be that of a field whose false means absent. The types
+    alone cannot make the fast decoder reject it. A pod that is not ready has a `false` that stays.
+
+    The name before it is read only as we write it: `"name":false`. Within a string a quote has a
+    backslash, so what is found there is no name of letters, or is part of a key with a quote, which
+    no field has.
+    """
+    names = []
+    for before in data.split(b"false")[:-1]:
+        name = before[before.rfind(b'"', 0, -2) + 1 : -2]
+        if not (before.endswith(b'":') and name.isalpha()):
+            return True
+        names.append(name)
+    return not plain_booleans(type_).isdisjoint(names)
 
 
 def _holds_false(tree: Any) -> bool:

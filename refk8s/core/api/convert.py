@@ -48,20 +48,24 @@ def converter_of(type_: Any) -> Converter:
 
 
 @cache
-def has_plain_booleans(type_: Any) -> bool:
-    """Whether a record can contain, at any depth, a boolean whose false means absent."""
-    return _mentions_flag(type_, set())
+def plain_booleans(type_: Any) -> frozenset[bytes]:
+    """The names of the fields, at any depth of a record, whose false means absent."""
+    names: set[str] = set()
+    _collect_flags(type_, "", names, set())
+    return frozenset(name.encode() for name in names)
 
 
-def _mentions_flag(annotation: Any, seen: set[type]) -> bool:
+def _collect_flags(annotation: Any, name: str, names: set[str], seen: set[type]) -> None:
     if annotation is base.Flag:
-        return True
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        if annotation in seen:
-            return False
-        seen.add(annotation)
-        return any(_mentions_flag(part.type, seen) for part in msgspec.structs.fields(annotation))
-    return any(_mentions_flag(part, seen) for part in get_args(annotation) if part is not Ellipsis)
+        names.add(name)
+    elif isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        if annotation not in seen:
+            seen.add(annotation)
+            for part in msgspec.structs.fields(annotation):
+                _collect_flags(part.type, part.encode_name, names, seen)
+    else:
+        for part in get_args(annotation):
+            _collect_flags(part, name, names, seen)
 
 
 # Each kind of type
