@@ -181,6 +181,7 @@ class _Serving:
         connection, answering = self.connection, self.answering
         assert answering is not None
         try:
+            await connection.unsent.turn_of(answering)
             if is_to_be_compressed(reply, self.headers):
                 reply = (
                     await self.front.lists.gzipped(self.place, reply)

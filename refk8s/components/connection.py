@@ -1,6 +1,6 @@
 """Limits of the HTTP connections: their number, their times and the size of their requests.
 
-Rules HTTP-1 ... HTTP-6, HTTP-24 and HTTP-26.
+Rules HTTP-1 ... HTTP-6, HTTP-24, HTTP-26 and HTTP-28.
 
 uvicorn's protocol reads and writes HTTP; the class `Connection` adds the limits. One timer checks
 the deadline of every connection once a second, so that a request needs no timer of its own.
@@ -14,7 +14,6 @@ import asyncio
 import errno
 import gc
 import logging
-import resource
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -25,13 +24,13 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from refk8s.components.head import ANSWERED, Answering, Head, scope_of
+from refk8s.components.answer_order import AnswerOrder
+from refk8s.components.head import ANSWERED, Answering, Head, refusal, scope_of
 from refk8s.components.joined_writes import JoinedWrites
 from refk8s.components.upgrade import EXTENSION, Streams, take_over
-from refk8s.components.websocket import websocket_protocol
 from refk8s.core.api import status
-from refk8s.core.api.codec import encode
 from refk8s.core.api.meta_v1 import Status
+from refk8s.core.client.independent import PROTOCOL, REQUESTS_MAX
 
 log = logging.getLogger("refk8s")
 
@@ -49,33 +48,7 @@ WRITE_SECONDS = 60.0  # for which a client may stop reading an answer
 # answer
 DRAIN_SECONDS = 2.0
 DRAIN_BYTES_MAX = 8 << 20
-CONNECTIONS_MAX = 10_000
-DESCRIPTORS_RESERVED = 256  # for the store, the engine's connections, logs and volumes
-DESCRIPTORS_WANTED = 65_536
 CLOSED_MAX = 256  # closed connections that wait for a garbage collection (HTTP-7)
-
-
-def compute_connections_max() -> int:
-    """Raise the limit of file descriptors; returns the number of connections it allows (HTTP-6)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-        except (OSError, ValueError):
-            pass  # the limit stays, and fewer connections are allowed
-    if soft == resource.RLIM_INFINITY:
-        return CONNECTIONS_MAX
-    return max(16, min(CONNECTIONS_MAX, soft - max(DESCRIPTORS_RESERVED, soft // 4)))
-
-
-def refusal(said: Status) -> bytes:
-    """An answer that ends the connection, as bytes."""
-    content = encode(said) + b"\n"
-    code = said.code or 500
-    head = f"HTTP/1.1 {code} {said.reason}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
-    return head.encode() + content
 
 
 # A watch may be silent for long: TCP keepalive detects a dead client after two minutes.
@@ -118,13 +91,25 @@ class Connection(HttpToolsProtocol):
         # a request that has not begun: more of it may be in the bytes that are parsed now
         self._arriving: Head | None = None
         self._at_once = server.at_once
+        self.is_independent = False  # whether no request waits for an earlier one (HTTP-28)
+        self.unsent = AnswerOrder()  # the answers to independent requests
         # the headers of the last request that was answered at once, as bytes and as texts
         self.last_headers: tuple[Any, Mapping[str, str]] = (None, {})
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is in progress."""
-        return self.cycle is None or bool(self.cycle.response_complete)
+        return not self.unsent and (self.cycle is None or bool(self.cycle.response_complete))
+
+    @property
+    def _takes_more(self) -> bool:
+        """Whether the next request may be answered at once."""
+        return self.is_idle or (
+            self.is_independent
+            and len(self.unsent) < REQUESTS_MAX
+            and not self.pipeline
+            and (isinstance(self.cycle, Answering) or self.cycle.response_complete)
+        )
 
     @property
     def _awaits_request(self) -> bool:
@@ -136,6 +121,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._joined = JoinedWrites(transport)
         super().connection_made(self._joined)  # type: ignore[arg-type]
+        tls: Any = transport.get_extra_info("ssl_object")
+        self.is_independent = tls is not None and tls.selected_alpn_protocol() == PROTOCOL
         self.registry.open[self] = None
         self.deadline = self.registry.now + HEAD_SECONDS
 
@@ -143,6 +130,7 @@ class Connection(HttpToolsProtocol):
         self.registry.open.pop(self, None)
         self.registry.closed += 1
         self._joined.drop()
+        self.unsent.disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -224,7 +212,7 @@ class Connection(HttpToolsProtocol):
                     self._begin(head, self.scope)
                 return
             self.headers = []  # of the trailers, which are no headers of the request (HTTP-2)
-            if self._at_once is not None and self.is_idle and not self.expect_100_continue:
+            if self._at_once is not None and self._takes_more and not self.expect_100_continue:
                 self._arriving = head
             else:
                 self._begin(head)
@@ -294,8 +282,12 @@ class Connection(HttpToolsProtocol):
         self.deadline = None
         if self._refused:
             return
-        if self._arriving is not None:
-            self._arriving.is_whole = True
+        if (arriving := self._arriving) is not None:
+            arriving.is_whole = True
+            if self.is_independent:  # others may follow in the data that is being read
+                self._arriving = None
+                if not self._answers_at_once(arriving):
+                    self._begin(arriving)
         else:
             super().on_message_complete()
 
@@ -303,6 +295,8 @@ class Connection(HttpToolsProtocol):
         """A request is answered later, by `answer`; until then, others wait."""
         answering: Any = Answering()
         self.cycle = answering
+        if self.is_independent:
+            self.unsent.add(answering)
         return answering  # type: ignore[no-any-return]
 
     def run(self, sending: Coroutine[Any, Any, None]) -> None:
@@ -313,6 +307,9 @@ class Connection(HttpToolsProtocol):
 
     def answer(self, data: bytes, answering: Answering | None = None) -> None:
         """The last bytes of an answer. `answering`: that of `answer_later`."""
+        if self.is_independent:
+            self._answer_in_order(data, answering)
+            return
         if answering is None:
             self.cycle = ANSWERED
         else:
@@ -323,8 +320,22 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
+    def _answer_in_order(self, data: bytes, answering: Answering | None) -> None:
+        """An answer to an independent request: it is sent after those before it, and together with
+        all others of this turn of the loop (HTTP-28)."""
+        answering = answering or self.answer_later()
+        answering.response_complete, answering.data = True, data
+        for ready in self.unsent.ready():
+            if ready.data and not ready.disconnected:
+                self._joined.write(ready.data)
+            if not ready.keep_alive:
+                self.transport.close()
+        if not self.unsent:
+            self.on_response_complete()
+
     def on_response_complete(self) -> None:
-        self._joined.flush()  # HTTP-24
+        if not self.is_independent:
+            self._joined.flush()  # HTTP-24
         self.idle_since = self.registry.now
         self.patient = False
         if self._in_head and self._head_bytes:
@@ -370,8 +381,16 @@ class Connection(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """No warning: the upgrade is ignored, and the connection is closed after the answer."""
 
+    def shutdown(self) -> None:
+        """Close the connection after the answers to all requests that have begun."""
+        if self.unsent:
+            self.unsent.end_after_last()
+        else:
+            super().shutdown()
+
     def _leave_http(self) -> None:
         """Stop the HTTP protocol: another protocol writes to the transport."""
+        self.unsent.disconnect()
         self._joined.flush()
         self.transport = self._joined.below
 
@@ -399,6 +418,9 @@ class Connection(HttpToolsProtocol):
             return
         self._refused = True
         self._arriving = None
+        if self.unsent:  # the client would take this for the answer to an earlier request
+            self.transport.abort()
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -439,29 +461,6 @@ class Listening(Struct, frozen=True):
         """Stop accepting connections. Open connections stay open."""
         self.task.cancel()
         self.listener.close()
-
-
-def server_config(application: Any, **tls: Any) -> uvicorn.Config:
-    """uvicorn's configuration for an application that speaks HTTP and WebSocket. `tls`: files of
-    the certificate, if they are loaded now."""
-    config = uvicorn.Config(
-        application,
-        ws="none",
-        ws_per_message_deflate=False,
-        # A client whose data waits for the container does not answer pings (STREAM-3).
-        ws_ping_interval=None,
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        **tls,
-    )
-    config.load()
-    config.ws_protocol_class = websocket_protocol  # type: ignore[assignment]
-    return config
 
 
 class Server:

@@ -1,11 +1,15 @@
 """A request that has arrived as far as its headers, and one that is answered without uvicorn's
 cycle. Rules HTTP-1, HTTP-26 (spec/http.md)."""
 
+import asyncio
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
 from msgspec import Struct
+
+from refk8s.core.api.codec import encode
+from refk8s.core.api.meta_v1 import Status
 
 
 class Head(Struct):
@@ -24,13 +28,25 @@ class Head(Struct):
 class Answering:
     """A request that is answered without uvicorn's cycle: what a connection asks of its cycle."""
 
-    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    __slots__ = ("_turn", "data", "disconnected", "keep_alive", "response_complete")
     response_started = False
 
     def __init__(self, *, is_complete: bool = False) -> None:
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = is_complete
+        self.data = b""  # of a complete answer that waits for the answers before it
+        self._turn: asyncio.Future[None] | None = None
+
+    async def woken(self) -> None:
+        """Wait for `wake`."""
+        self._turn = asyncio.get_running_loop().create_future()
+        await self._turn
+
+    def wake(self) -> None:
+        """Its turn may have come (HTTP-28)."""
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
     @property
     def message_event(self) -> "Answering":
@@ -63,3 +79,11 @@ def scope_of(connection: Any, head: Head) -> Any:
     scope["raw_path"], scope["query_string"] = url.path, url.query or b""
     scope["connection"] = connection
     return scope
+
+
+def refusal(said: Status) -> bytes:
+    """An answer that ends the connection, as bytes."""
+    content = encode(said) + b"\n"
+    code = said.code or 500
+    head = f"HTTP/1.1 {code} {said.reason}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+    return head.encode() + content

@@ -17,17 +17,13 @@ from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.apiserver_metrics import LONG, ApiServerMetrics, Meter
 from refk8s.components.asgi import Receive, Scope, Send
 from refk8s.components.at_once import AtOnce
-from refk8s.components.connection import (
-    Connection,
-    Listening,
-    Server,
-    compute_connections_max,
-    server_config,
-)
+from refk8s.components.connection import Connection, Listening, Server
+from refk8s.components.connection_limits import compute_connections_max
 from refk8s.components.credentials import Credentials
 from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.fair_queues import FairQueues
 from refk8s.components.kept_lists import KeptLists
+from refk8s.components.server_config import server_config
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.components.websocket import refusing, take_token
 from refk8s.core.api import status
@@ -61,6 +57,7 @@ from refk8s.core.apiserver.respond import (
     gzipped,
     is_to_be_compressed,
 )
+from refk8s.core.client.independent import PROTOCOL
 from refk8s.core.context import Instant
 from refk8s.core.value import evolve
 
@@ -120,6 +117,7 @@ class Front:
         )
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        config.ssl.set_alpn_protocols([PROTOCOL])  # a client that offers others gets none of them
         host, port = listener.getsockname()[:2]
         self.address = f"{host}:{port}"
         self._server = Server(config, compute_connections_max())

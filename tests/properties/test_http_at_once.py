@@ -5,6 +5,7 @@ import asyncio
 import gzip
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -252,5 +253,125 @@ def test_http_26_a_request_without_a_free_seat_waits_for_one() -> None:
         front.fair.leave(ticket)
         [got] = await asked
         assert got.startswith(b"HTTP/1.1 200")
+
+    asyncio.run(test())
+
+
+# --- HTTP-28
+
+
+def parts_of(got: bytes) -> list[bytes]:
+    """The answers in what a client has got, each comparable; an incomplete one is left out."""
+    found = []
+    while True:
+        head, complete, rest = got.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        if not complete or length is None or len(rest) < int(length[1]):
+            return found
+        found.append(comparable(head + complete + rest[: int(length[1])]))
+        got = rest[int(length[1]) :]
+
+
+async def answers_of_independent(
+    front: Front, requests: list[Sent], cuts: list[int]
+) -> list[bytes]:
+    """What a client gets that sends the requests ahead, in pieces that end at these bytes."""
+    server, connect = await a_listener(front)
+    one = await connect()
+    one.connection.is_independent = True  # as by the TLS handshake
+    text = b"".join(map(text_of, requests))
+    places = [0, *sorted(cut % len(text) for cut in cuts), len(text)]
+    try:
+        for start, end in pairwise(places):
+            await asyncio.get_running_loop().sock_sendall(one.client, text[start:end])
+            for _ in range(3):
+                await asyncio.sleep(0)
+        return parts_of(await read(one.client, lambda got: len(parts_of(got)) == len(requests)))
+    finally:
+        one.client.close()
+        await server.close(0)
+
+
+INDEPENDENT: list[Sent] = [
+    *[("POST", CONFIG_MAPS, (), a_body(f"new-{number}")) for number in range(20)],
+    ("PUT", OBJECT, (), a_body("a", data={"key": "2"})),
+    ("DELETE", f"{CONFIG_MAPS}/b", (), b""),
+    ("GET", f"{CONFIG_MAPS}/c", (), b""),
+    ("GET", f"{CONFIG_MAPS}/c", ("accept-encoding: gzip",), b""),
+    ("GET", f"{CONFIG_MAPS}/none", (), b""),
+    ("GET", f"{CONFIG_MAPS}/c", ("accept: application/yaml",), b""),
+    ("POST", CONFIG_MAPS, ("content-type: application/yaml",), b"metadata: {name: d}"),
+    ("GET", "/healthz", (), b""),
+    ("POST", CONFIG_MAPS, (), b"{"),
+]  # fmt: skip
+"""Requests none of which changes the answer to another one."""
+
+
+@given(
+    st.lists(st.sampled_from(INDEPENDENT), min_size=1, max_size=24, unique=True),
+    st.lists(st.integers(0, 10_000), max_size=3),
+)
+@example(INDEPENDENT[:20], [])
+@example([INDEPENDENT[22], *INDEPENDENT[:3], INDEPENDENT[23], *INDEPENDENT[3:5]], [])
+def test_http_28_independent_requests_are_answered_in_their_order(
+    requests: list[Sent], cuts: list[int]
+) -> None:
+    # Shows HTTP-28.b, HTTP-28.d.
+    async def test() -> None:
+        front, plain = await a_front(), await a_front()
+        got = await answers_of_independent(front, requests, cuts)
+        expected = await answers(plain, requests, 1)
+        assert [without_age(one) for one in got] == [without_age(one) for one in expected]
+        assert front.metrics._in_flight == {"mutating": 0, "readOnly": 0}
+
+    asyncio.run(test())
+
+
+def without_age(got: bytes) -> bytes:
+    """Without revisions, which depend on the order of the commits."""
+    return re.sub(rb'("?)resourceVersion\1: ?"\d+"', b"?", got)
+
+
+def test_http_28_requests_that_arrive_together_are_one_transaction() -> None:
+    # Shows HTTP-28.b.
+    async def test() -> None:
+        front = await a_front()
+        batches: list[int] = []
+        front.api.store.listen(lambda changes: batches.append(len(changes)))
+        await answers_of_independent(front, INDEPENDENT[:10], [])
+        assert batches == [10]
+
+    asyncio.run(test())
+
+
+def test_http_28_what_cannot_be_read_ends_a_connection_with_unanswered_requests() -> None:
+    # Shows HTTP-28.e.
+    async def test() -> None:
+        front = await a_front()
+        server, connect = await a_listener(front)
+        one = await connect()
+        one.connection.is_independent = True
+        bad = b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n"
+        text = b"".join(map(text_of, INDEPENDENT[:3])) + bad
+        await asyncio.get_running_loop().sock_sendall(one.client, text)
+        got = await read(one.client, lambda got: False)
+        assert b"414" not in got and got.count(b"HTTP/1.1 ") <= 3
+        await server.close(0)
+
+    asyncio.run(test())
+
+
+def test_http_28_a_server_that_stops_answers_what_has_begun() -> None:
+    async def test() -> None:
+        front = await a_front()
+        server, connect = await a_listener(front)
+        one = await connect()
+        one.connection.is_independent = True
+        text = b"".join(map(text_of, INDEPENDENT[:3]))
+        await one.send(text, lambda c: len(c.unsent) == 3)
+        closing = asyncio.ensure_future(server.close(5))
+        got = await read(one.client, lambda got: False)
+        assert re.findall(rb"HTTP/1.1 (\d+)", got) == [b"201"] * 3
+        await closing
 
     asyncio.run(test())

@@ -1,5 +1,5 @@
-"""One connection to an API server: one request at a time, and its answer as it comes. Rules
-CLIENT-3, CLIENT-7 (spec/client.md).
+"""One connection to an API server: requests, and their answers as they come. Rules CLIENT-3,
+CLIENT-7, CLIENT-13 (spec/client.md).
 
 httptools parses the answers. The receiver of an answer is called in the event loop, as the bytes
 arrive; no task waits for them.
@@ -7,10 +7,14 @@ arrive; no task waits for them.
 
 import asyncio
 import logging
+import math
 import socket
+from collections import deque
 from typing import Any, Protocol
 
 import httptools
+
+from refk8s.core.client.independent import PROTOCOL, REQUESTS_MAX
 
 log = logging.getLogger("refk8s")
 
@@ -45,28 +49,38 @@ class Receiver(Protocol):
         """The connection has ended before that."""
 
 
+class Awaiting(Receiver, Protocol):
+    """A receiver of the answer to a request that has been sent."""
+
+    deadline: float
+    """When the answer must have arrived, in the time of the event loop."""
+
+
 class Connection(asyncio.Protocol):
-    """A connection; `receiver` is None while it is idle."""
+    """A connection; `receivers` are those of the requests in progress, in their order."""
 
     def __init__(self) -> None:
-        self.receiver: Receiver | None = None
-        self.deadline = 0.0  # of the present request, in the time of the event loop
+        self.receivers: deque[Awaiting] = deque()
+        self.began = 0.0  # when the next answer became due: at the request or the answer before it
         self.idle_since = 0.0
+        self.is_urgent = False  # whether its requests are
         self.is_open = False
         self.is_retired = False  # not to be used for another request
+        self.requests_max = 1  # that may be in progress (CLIENT-13)
         self._transport: Any = None
         self._parser = httptools.HttpResponseParser(self)
         self._why = "the server has closed the connection"
         self._in_head = True
-        self._has_answered = False  # within the data that is being read
+        self._has_begun = False  # an answer
+        self._expected = 0  # answers within the data that is being read
         self._head_bytes = 0
         self._retry_after = ""
 
-    def send(self, message: bytes, receiver: Receiver, deadline: float) -> None:
-        """Send a request; its answer goes to the receiver."""
-        assert self.receiver is None and self.is_open
-        self.receiver, self.deadline = receiver, deadline
-        self._transport.write(message)
+    def send(self, messages: list[bytes], receivers: list[Awaiting]) -> None:
+        """Send requests together; their answers go to the receivers."""
+        assert self.is_open
+        self.receivers += receivers
+        self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
 
     def abort(self, why: str) -> None:
         """End the connection at once."""
@@ -75,23 +89,36 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self.is_open = False
 
+    def drop(self, why: str) -> None:
+        """End the connection at once; no receiver is called any more."""
+        self.receivers.clear()
+        self.abort(why)
+
+    def deadline(self) -> float:
+        """When the next answer must have arrived, in the time of the event loop."""
+        return self.receivers[0].deadline if self.receivers else math.inf
+
     # --- the transport's side
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.is_open = True
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == PROTOCOL:
+            self.requests_max = REQUESTS_MAX
         if (sock := transport.get_extra_info("socket")) is not None:
             for level, option, value in _SOCKET_OPTIONS:
                 sock.setsockopt(level, option, value)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
-        receiver, self.receiver = self.receiver, None
-        if receiver is not None:
-            receiver.lost(str(exc) if exc is not None and str(exc) else self._why)
+        why = str(exc) if exc is not None and str(exc) else self._why
+        while self.receivers:
+            self.receivers.popleft().lost(why)
 
     def data_received(self, data: bytes) -> None:
-        self._has_answered = False
+        # Requests that are sent while this data is read cannot have been answered in it.
+        self._expected = len(self.receivers)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -101,7 +128,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self.abort(f"the server has sent no HTTP/1.1: {error}")
             return
-        if self._in_head and self.receiver is not None:
+        if self._in_head and self._has_begun:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self.abort(f"the headers of an answer have more than {HEAD_BYTES_MAX} bytes")
@@ -109,12 +136,9 @@ class Connection(asyncio.Protocol):
     # --- the parser's side
 
     def on_message_begin(self) -> None:
-        # Not even the next request can have been sent before the data that is being read here.
-        if self.receiver is None or self._has_answered:
-            receiver, self.receiver = self.receiver, None
+        self._has_begun = True
+        if self.is_open and not self._expected:
             self.abort("the server has sent an answer to no request")
-            if receiver is not None:
-                receiver.lost(self._why)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":
@@ -122,22 +146,25 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         code = self._parser.get_status_code()
-        if code >= 200 and self.receiver is not None:  # else an interim answer, which says nothing
+        if code >= 200 and self._expected:  # else an interim answer, which says nothing
             self._in_head = False
-            self.receiver.head(code, self._retry_after)
+            if self.receivers and self.is_open:
+                self.receivers[0].head(code, self._retry_after)
 
     def on_body(self, data: bytes) -> None:
-        if self.receiver is not None and self.is_open:
-            self.receiver.data(data)
+        if self.receivers and self.is_open:
+            self.receivers[0].data(data)
 
     def on_message_complete(self) -> None:
-        self._head_bytes, self._retry_after = 0, ""
+        self._head_bytes, self._retry_after, self._has_begun = 0, "", False
         if self._in_head:
             return
-        self._in_head = self._has_answered = True
+        self._in_head = True
+        self._expected -= 1
+        if not self.is_open:
+            return
         if not self._parser.should_keep_alive():
             self.is_open = False
             self._transport.close()
-        receiver, self.receiver = self.receiver, None
-        if receiver is not None:
-            receiver.end()
+        if self.receivers:
+            self.receivers.popleft().end()

@@ -1,12 +1,13 @@
 """An API server over HTTPS, with the interface of the one in this process. Rules CLIENT-1 to
 CLIENT-9 (spec/client.md).
 
-    submit ── Call ──> Pool ──> Connection        one request at a time on each of 32 connections
+    submit ── Call ──> Pool ──> Connection        at most 32 requests at a time
     watch ─── Stream ─────────> Connection        a connection of its own
 """
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -217,7 +218,9 @@ class Call:
             self.start()
             return
         response: Response | None = None
-        if body is None:
+        if self.background and code < 300:
+            response = Response(code, None)  # nothing reads the object
+        elif body is None:
             self._tell(f"it has more than {BODY_BYTES_MAX} bytes")
         else:
             try:
@@ -290,6 +293,7 @@ class Stream:
         else:
             request = evolve(request, options=evolve(request.options, timeout_seconds=seconds))
         self._seconds = seconds + WATCH_LEEWAY_SECONDS
+        self.deadline = math.inf  # a timer ends it
         self._http = to_http(request)
         self._lines = WatchLines(request.resource)
         self._what = request.resource
@@ -313,8 +317,7 @@ class Stream:
         if self._task is not None:
             self._task.cancel()
         if self._connection is not None:
-            self._connection.receiver = None
-            self._connection.abort("closed")
+            self._connection.drop("closed")
 
     def _start(self, problem: str) -> None:
         if problem:
@@ -333,7 +336,7 @@ class Stream:
         self._timer = self._api._loop.call_later(
             self._seconds, connection.abort, "the server does not end the watch"
         )
-        connection.send(self._api.message(self._http), self, 0.0)
+        connection.send([self._api.message(self._http)], [self])
 
     def _finish(self, code: int) -> None:
         if not self._is_over:

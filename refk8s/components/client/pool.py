@@ -1,5 +1,5 @@
-"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7, CLIENT-11
-(spec/client.md)."""
+"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7, CLIENT-11,
+CLIENT-13 (spec/client.md)."""
 
 import asyncio
 import logging
@@ -13,9 +13,13 @@ from refk8s.components.client.connection import Connection, Receiver
 
 log = logging.getLogger("refk8s")
 
+REQUESTS_MAX = 32
 CONNECTIONS_MAX = 32
 URGENT_MAX = 4  # more connections, which only urgent requests may use
 BACKGROUND_BESIDE_MAX = 1  # requests in the background, while others are in progress
+BACKGROUND_QUIET_SECONDS = 0.05  # without other requests, before those in the background are sent
+BACKGROUND_WAIT_SECONDS = 1.0  # after which some of them are sent beside others
+SLOW_SECONDS = 0.1  # nothing is sent after a request that waits for longer
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 
@@ -47,7 +51,12 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._busy: dict[Connection, None] = {}
-        self._in_background = 0  # of the requests in progress
+        self._in_progress = 0  # requests, without urgent ones
+        self._in_background = 0  # of these
+        self._is_due = False  # whether the next turn of the loop sends what waits
+        self._other_at = self._background_at = -BACKGROUND_WAIT_SECONDS
+        """When requests that are not in the background, and those that are, were last sent."""
+        self._later: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._urgent: deque[Sending] = deque()
         self._waiting: deque[Sending] = deque()
@@ -68,50 +77,106 @@ class Pool:
         """Send it when a connection is free."""
         queue = self._urgent if sending.is_urgent else self._waiting
         (self._background if background else queue).append(sending)
-        self._pump()
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        """Send what waits in the next turn of the loop: the requests of this turn together."""
+        if not self._is_due and not self._is_closed:
+            self._is_due = True
+            self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        while self._urgent or self._waiting or self._background:
-            if not self._urgent and len(self._busy) >= CONNECTIONS_MAX:
-                break  # what is idle is for urgent requests
-            is_background = not self._urgent and not self._waiting
-            if is_background and self._in_background >= self._background_max():
-                break
-            connection = self._next_idle()
+        self._is_due = False
+        now = self._loop.time()
+        while (count := self._sendable(now)) > 0:
+            queue = self._urgent or self._waiting or self._background
+            connection = self._usable(now, is_urgent=queue is self._urgent)
             if connection is None:
                 break
-            sending = (self._urgent or self._waiting or self._background).popleft()
-            self._busy[connection] = None
-            self._in_background += is_background
-            connection.send(
-                sending.message(),
-                _Use(self, connection, sending, is_background),
-                self._loop.time() + sending.seconds,
-            )
-        self._open_more()
+            self._send(connection, queue, count, now)
+        self._open_more(now)
 
-    def _background_max(self) -> int:
+    def _sendable(self, now: float) -> int:
+        """How many requests of the first queue may be sent now."""
+        if self._urgent:
+            return len(self._urgent)
+        free = REQUESTS_MAX - self._in_progress  # what is idle besides is for urgent requests
+        if self._waiting:
+            return min(free, len(self._waiting))
+        return min(free, self._background_max(now) - self._in_background, len(self._background))
+
+    def _background_max(self, now: float) -> int:
         """How many requests in the background may be in progress: few beside others, which the
-        server then answers first, and else as many as there are connections, because it commits
-        together what arrives together."""
-        is_alone = len(self._busy) == self._in_background
-        return CONNECTIONS_MAX if is_alone else BACKGROUND_BESIDE_MAX
+        server then answers first, and else as many as possible, because it commits together what
+        arrives together."""
+        if self._in_progress > self._in_background:
+            beside = max((each.requests_max for each in self._busy), default=1)
+            if (
+                beside == BACKGROUND_BESIDE_MAX
+                or now - self._background_at > BACKGROUND_WAIT_SECONDS
+            ):
+                return beside
+        elif now - self._other_at > BACKGROUND_QUIET_SECONDS:
+            return REQUESTS_MAX
+        if self._later is None and self._background:
+            self._later = self._loop.call_later(BACKGROUND_QUIET_SECONDS, self._try_later)
+        return 0
 
-    def _next_idle(self) -> Connection | None:
+    def _try_later(self) -> None:
+        self._later = None
+        self._pump_soon()
+
+    def _usable(self, now: float, *, is_urgent: bool) -> Connection | None:
+        """A connection for the next request: one that is idle, or one whose requests do not wait
+        for one another. An urgent request waits only for urgent ones."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
+        for connection in self._busy:
+            if (
+                len(connection.receivers) < connection.requests_max
+                and connection.is_open
+                and not connection.is_retired
+                and connection.is_urgent == is_urgent
+                and now - connection.began < SLOW_SECONDS
+            ):
+                return connection
         return None
 
-    def _open_more(self) -> None:
+    def _send(self, connection: Connection, queue: deque[Sending], count: int, now: float) -> None:
+        """Send so many requests of the queue, or as many as the connection may have."""
+        count = min(count, connection.requests_max - len(connection.receivers))
+        sent = [queue.popleft() for _ in range(count)]
+        is_urgent, is_background = queue is self._urgent, queue is self._background
+        if connection not in self._busy:
+            self._busy[connection] = None
+            connection.began, connection.is_urgent = now, is_urgent
+        if is_background:
+            self._in_background += count
+            self._background_at = now
+        elif not is_urgent:
+            self._other_at = now
+        if not is_urgent:
+            self._in_progress += count
+        connection.send(
+            [each.message() for each in sent],
+            [_Use(self, connection, each, now, is_urgent, is_background) for each in sent],
+        )
+
+    def _open_more(self, now: float) -> None:
         """Open connections for the requests that wait: as many at a time as there are already, since
         a handshake costs as much as several requests; only one after a failure."""
         used = len(self._busy) + len(self._opening) + len(self._idle)
-        in_background = min(len(self._background), self._background_max() - self._in_background)
+        in_background = 0
+        if self._background:
+            in_background = min(
+                len(self._background), self._background_max(now) - self._in_background
+            )
         wanted = min(
             len(self._waiting) + in_background - len(self._opening),
             CONNECTIONS_MAX - used,
+            REQUESTS_MAX - self._in_progress,
             max(1, len(self._busy)) - len(self._opening),
         )
         urgent = min(len(self._urgent), CONNECTIONS_MAX + URGENT_MAX - used)
@@ -140,17 +205,20 @@ class Pool:
                 sending.lost(str(error))
         self._pump()
 
-    def _released(self, connection: Connection, was_background: bool) -> None:
-        """The connection has its answer, or is lost."""
-        self._busy.pop(connection, None)
+    def _released(self, connection: Connection, is_urgent: bool, was_background: bool) -> None:
+        """A request over the connection has its answer, or is lost."""
+        self._in_progress -= not is_urgent
         self._in_background -= was_background
-        if connection.is_open and connection.is_retired:
-            connection.abort("retired")
-        elif connection.is_open:
-            connection.idle_since = self._loop.time()
-            self._idle.append(connection)
+        connection.began = self._loop.time()
+        if not connection.receivers and connection in self._busy:
+            del self._busy[connection]
+            if connection.is_open and connection.is_retired:
+                connection.abort("retired")
+            elif connection.is_open:
+                connection.idle_since = connection.began
+                self._idle.append(connection)
         if self._urgent or self._waiting or self._background:
-            self._loop.call_soon(self._pump)
+            self._pump_soon()
 
     # --- connections
 
@@ -195,7 +263,7 @@ class Pool:
     def _check_times(self) -> None:
         self.each_second()
         now = self._loop.time()
-        for connection in [each for each in self._busy if each.deadline <= now]:
+        for connection in [each for each in self._busy if each.deadline() <= now]:
             connection.abort("the answer has not arrived in time")
         for connection in [each for each in self._idle if now - each.idle_since > IDLE_SECONDS]:
             self._idle.remove(connection)
@@ -206,36 +274,47 @@ class Pool:
         """Close every connection; no answer is delivered any more."""
         self._is_closed = True
         self._timer.cancel()
+        if self._later is not None:
+            self._later.cancel()
         for queue in (self._urgent, self._waiting, self._background):
             queue.clear()
         for task in self._opening:
             task.cancel()
         for connection in (*self._idle, *self._busy):
-            connection.receiver = None
-            connection.abort("closed")
+            connection.drop("closed")
 
 
 class _Use:
     """The use of a connection for one request: when it is over, the connection is free."""
 
-    __slots__ = ("connection", "data", "head", "is_background", "pool", "sending")
+    __slots__ = (
+        "connection", "data", "deadline", "head", "is_background", "is_urgent", "pool", "sending"
+    )  # fmt: skip
 
     def __init__(
-        self, pool: Pool, connection: Connection, sending: Sending, is_background: bool
+        self,
+        pool: Pool,
+        connection: Connection,
+        sending: Sending,
+        now: float,
+        is_urgent: bool,
+        is_background: bool,
     ) -> None:
+        self.deadline = now + sending.seconds
         self.pool = pool
         self.connection = connection
         self.sending = sending
+        self.is_urgent = is_urgent
         self.is_background = is_background
         self.head = sending.head
         self.data = sending.data
 
     def end(self) -> None:
-        self.pool._released(self.connection, self.is_background)
+        self.pool._released(self.connection, self.is_urgent, self.is_background)
         self.sending.end()
 
     def lost(self, why: str) -> None:
-        self.pool._released(self.connection, self.is_background)
+        self.pool._released(self.connection, self.is_urgent, self.is_background)
         self.sending.lost(why)
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from refk8s.core.client.independent import PROTOCOL
 from refk8s.core.client.kubeconfig import Access, Pem
 
 log = logging.getLogger("refk8s")
@@ -71,6 +72,7 @@ class TlsContexts:
             cadata=authority.content.decode("latin-1") if authority.content else None,
         )
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols([PROTOCOL, "http/1.1"])  # CLIENT-13; other servers choose HTTP
         if self._access.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

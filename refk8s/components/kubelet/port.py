@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refk8s.components import certificates
 from refk8s.components.client.tls import as_file
-from refk8s.components.connection import Server, server_config
+from refk8s.components.connection import Server
 from refk8s.components.credentials import KUBELET_AUTHORITY_NAME, load_kubelet_authority
 from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.files import CannotRun, read_file
@@ -23,6 +23,7 @@ from refk8s.components.kubelet.server import (
     served_nodes,
 )
 from refk8s.components.listening import listen
+from refk8s.components.server_config import server_config
 from refk8s.core.api.authorization_v1 import (
     ResourceAttributes,
     SubjectAccessReview,
