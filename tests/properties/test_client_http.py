@@ -595,3 +595,130 @@ def test_client_7_an_answer_to_no_request_and_interim_answers() -> None:
             assert server.connections == 3
 
     in_loop(test)
+
+
+# --- CLIENT-13
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(100, 12_000), max_size=3), st.integers(1, 60))
+def test_client_13_requests_sent_together_are_answered_or_unknown(
+    cuts_at: list[int], count: int
+) -> None:
+    # Shows CLIENT-13.c, CLIENT-13.e.
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            handled: Counter[str] = Counter()
+            world.api.listeners.append(
+                lambda request, committed: handled.update([request.body.metadata.name])
+            )
+            world.cutter.cuts = [Cut(answered=at, late=True) for at in cuts_at]
+            asking = [asked(world.client, create(f"c-{number}")) for number in range(count)]
+            for number, answer in enumerate(await asyncio.gather(*asking)):
+                name = f"c-{number}"
+                assert handled[name] <= 1
+                if answer is not None:
+                    assert (answer.code, answer.body.metadata.name) == (201, name)
+                    assert handled[name] == 1
+            again = [asked(world.client, create(f"c-{number}")) for number in range(count)]
+            for number, answer in enumerate(await asyncio.gather(*again)):
+                if answer is not None:
+                    assert answer.code == (409 if handled[f"c-{number}"] > 1 else answer.code)
+                    assert handled[f"c-{number}"] == 1
+
+    in_loop(test)
+
+
+def test_client_13_requests_of_one_turn_need_few_connections_and_writes() -> None:
+    # Shows CLIENT-13.a, CLIENT-13.b.
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            await asked(world.client, create("first"))
+            writes: list[int] = []
+            [connection] = world.client.pool._idle
+            send = connection.send
+            connection.send = lambda messages, receivers: (  # type: ignore[method-assign]
+                writes.append(len(messages)),
+                send(messages, receivers),
+            )[1]
+            asking = [asked(world.client, create(f"c-{number}")) for number in range(12)]
+            assert all(answer and answer.code == 201 for answer in await asyncio.gather(*asking))
+            assert writes == [12] and world.cutter.open_max == 1
+
+    in_loop(test)
+
+
+class Holding(SlowServer):
+    """An API server that answers gets, and nothing else."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = [line for line in head.splitlines() if line.startswith("Content-Length")]
+                await reader.readexactly(int(length[0].split(":")[1]) if length else 0)
+                if not head.startswith("GET"):
+                    self.held += 1
+                    await asyncio.Event().wait()
+                writer.write(an_answer(200, encode(config_map("a"))))
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize(("resource", "waits"), [(resources.LEASES, 0.0), (None, 0.2)])
+def test_client_13_no_request_waits_behind_a_slow_one_and_no_lease_behind_any(
+    resource: resources.Resource | None, waits: float
+) -> None:
+    # Shows CLIENT-13.d.
+    async def test() -> None:
+        server = await asyncio.start_server(Holding().serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = HttpApi(Access(f"http://127.0.0.1:{port}"), "tester/v1", Clock())
+        try:
+            assert await asked(client, GET) is not None
+            [connection] = client.pool._idle
+            connection.requests_max = 16  # as if the server had chosen the protocol
+            client.submit(create("slow"), lambda _: None)
+            await asyncio.sleep(waits + 0.01)
+            assert connection in client.pool._busy
+            quick = evolve(GET, resource=resource) if resource is not None else GET
+            assert await asked(client, quick, 5) is not None
+        finally:
+            client.close()
+            server.close()
+
+    in_loop(test)
+
+
+def test_client_7_background_requests_beside_others_begin_together_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Shows CLIENT-7.j.
+    monkeypatch.setattr(pool, "BACKGROUND_WAIT_SECONDS", 0.5)
+
+    async def test() -> None:
+        server = await asyncio.start_server(Holding().serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = HttpApi(Access(f"http://127.0.0.1:{port}"), "tester/v1", Clock())
+        answers: list[Any] = []
+        try:
+            assert await asked(client, GET) is not None
+            [connection] = client.pool._idle
+            connection.requests_max = 16  # as if the server had chosen the protocol
+            client.submit(create("slow"), lambda _: None)
+            await asyncio.sleep(0.15)  # the others are not sent after it
+            for _ in range(40):
+                client.submit(GET, answers.append, background=True)
+            await asyncio.sleep(0.3)
+            first = len(answers)
+            assert 1 <= first <= 16, "of those that may begin at once"
+            async with asyncio.timeout(20):
+                while len(answers) < 40:
+                    await asyncio.sleep(0.05)
+        finally:
+            client.close()
+            server.close()
+
+    in_loop(test)

@@ -375,3 +375,24 @@ def test_http_28_a_server_that_stops_answers_what_has_begun() -> None:
         await closing
 
     asyncio.run(test())
+
+
+def test_http_28_an_answer_that_is_compressed_waits_for_those_before_it() -> None:
+    # Shows HTTP-28.d.
+    async def test() -> None:
+        front = await a_front()
+        server, connect = await a_listener(front)
+        one = await connect()
+        one.connection.is_independent = True
+        earlier = one.connection.answer_later()  # as for a request whose commit takes long
+        compressed = ("GET", f"{CONFIG_MAPS}/c", ("accept-encoding: gzip",), b"")
+        await one.send(text_of(compressed), lambda c: len(c.unsent) == 2)
+        assert one.connection.unsent
+        await asyncio.sleep(0.2)
+        first = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n"
+        one.connection.answer(first, earlier)
+        got = await read(one.client, lambda got: is_answer("GET", got[len(first) :]))
+        assert got.startswith(first) and b"content-encoding: gzip" in got
+        await server.close(0)
+
+    asyncio.run(test())
