@@ -4,13 +4,22 @@ CLIENT-3 to CLIENT-7, CLIENT-11 (spec/client.md)."""
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from api_world import KINDS, Step, histories
-from client_world import Cut, a_steady_server, an_answer, asked, loopback, scripted
+from client_world import (
+    Cut,
+    a_steady_server,
+    an_answer,
+    asked,
+    credentials,
+    loopback,
+    scripted,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_client import plain
@@ -496,7 +505,7 @@ class SlowServer:
 
 
 def test_client_11_a_lease_is_renewed_however_many_requests_wait() -> None:
-    # Shows CLIENT-11.a.
+    # Shows CLIENT-11.a, CLIENT-13.g.
     async def test() -> None:
         slow = SlowServer()
         server = await asyncio.start_server(slow.serve, "127.0.0.1", 0)
@@ -605,7 +614,7 @@ def test_client_7_an_answer_to_no_request_and_interim_answers() -> None:
 def test_client_13_requests_sent_together_are_answered_or_unknown(
     cuts_at: list[int], count: int
 ) -> None:
-    # Shows CLIENT-13.c, CLIENT-13.e.
+    # Shows CLIENT-13.d, CLIENT-13.f.
     async def test() -> None:
         async with loopback(await a_steady_server()) as world:
             handled: Counter[str] = Counter()
@@ -630,7 +639,7 @@ def test_client_13_requests_sent_together_are_answered_or_unknown(
 
 
 def test_client_13_requests_of_one_turn_need_few_connections_and_writes() -> None:
-    # Shows CLIENT-13.a, CLIENT-13.b.
+    # Shows CLIENT-13.a, CLIENT-13.b, CLIENT-13.c, HTTP-28.a.
     async def test() -> None:
         async with loopback(await a_steady_server()) as world:
             await asked(world.client, create("first"))
@@ -644,6 +653,23 @@ def test_client_13_requests_of_one_turn_need_few_connections_and_writes() -> Non
             asking = [asked(world.client, create(f"c-{number}")) for number in range(12)]
             assert all(answer and answer.code == 201 for answer in await asyncio.gather(*asking))
             assert writes == [12] and world.cutter.open_max == 1
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize("offered", [[], ["h2", "http/1.1"], ["http/1.1"]])
+def test_http_28_another_client_gets_no_protocol(offered: list[str]) -> None:
+    # Shows HTTP-28.g.
+    async def test() -> None:
+        async with loopback(await a_steady_server()) as world:
+            tls = ssl.create_default_context(cafile=str(credentials().authority))
+            if offered:
+                tls.set_alpn_protocols(offered)
+            port = world.cutter.port
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+            assert writer.get_extra_info("ssl_object").selected_alpn_protocol() is None
+            assert not any(one.is_independent for one in world.front._server.open)  # type: ignore[union-attr]
+            writer.close()
 
     in_loop(test)
 
@@ -671,7 +697,7 @@ class Holding(SlowServer):
 def test_client_13_no_request_waits_behind_a_slow_one_and_no_lease_behind_any(
     resource: resources.Resource | None, waits: float
 ) -> None:
-    # Shows CLIENT-13.d.
+    # Shows CLIENT-13.e.
     async def test() -> None:
         server = await asyncio.start_server(Holding().serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -695,7 +721,7 @@ def test_client_13_no_request_waits_behind_a_slow_one_and_no_lease_behind_any(
 def test_client_7_background_requests_beside_others_begin_together_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Shows CLIENT-7.j.
+    # Shows CLIENT-7.i.
     monkeypatch.setattr(pool, "BACKGROUND_WAIT_SECONDS", 0.5)
 
     async def test() -> None:

@@ -220,7 +220,7 @@ def test_http_26_a_whole_request_gets_no_task_and_one_in_parts_does(method: str)
 
 
 def test_http_26_requests_sent_ahead_of_a_commit_are_answered_after_it() -> None:
-    # Shows HTTP-26.c.
+    # Shows HTTP-26.c, HTTP-28.g.
     async def test() -> None:
         front = await a_front()
         server, connect = await a_listener(front)
@@ -238,7 +238,7 @@ def test_http_26_requests_sent_ahead_of_a_commit_are_answered_after_it() -> None
 
 
 def test_http_26_a_request_without_a_free_seat_waits_for_one() -> None:
-    # Shows HTTP-26.c.
+    # Shows HTTP-26.c, HTTP-28.g.
     async def test() -> None:
         front = await a_front()
         reading = Request("get", resources.CONFIG_MAPS, "default", "a", user=JANE)
@@ -316,7 +316,7 @@ INDEPENDENT: list[Sent] = [
 def test_http_28_independent_requests_are_answered_in_their_order(
     requests: list[Sent], cuts: list[int]
 ) -> None:
-    # Shows HTTP-28.b, HTTP-28.d.
+    # Shows HTTP-28.c, HTTP-28.d, HTTP-28.e.
     async def test() -> None:
         front, plain = await a_front(), await a_front()
         got = await answers_of_independent(front, requests, cuts)
@@ -345,7 +345,7 @@ def test_http_28_requests_that_arrive_together_are_one_transaction() -> None:
 
 
 def test_http_28_what_cannot_be_read_ends_a_connection_with_unanswered_requests() -> None:
-    # Shows HTTP-28.e.
+    # Shows HTTP-28.f.
     async def test() -> None:
         front = await a_front()
         server, connect = await a_listener(front)
@@ -378,7 +378,7 @@ def test_http_28_a_server_that_stops_answers_what_has_begun() -> None:
 
 
 def test_http_28_an_answer_that_is_compressed_waits_for_those_before_it() -> None:
-    # Shows HTTP-28.d.
+    # Shows HTTP-28.e.
     async def test() -> None:
         front = await a_front()
         server, connect = await a_listener(front)
