@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from test_client import plain
 
 from refk8s.components.client import http_api, pool
-from refk8s.components.client.connection import HEAD_BYTES_MAX
+from refk8s.components.client.connection import HEAD_BYTES_MAX, Connection
 from refk8s.components.client.http_api import (
     ANSWER_SECONDS,
     LEASE_SECONDS,
@@ -718,11 +718,20 @@ def test_client_13_no_request_waits_behind_a_slow_one_and_no_lease_behind_any(
     in_loop(test)
 
 
+class Independent(Connection):
+    """A connection of whose server the client believes that it has chosen the protocol."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.requests_max = 16
+
+
 def test_client_7_background_requests_beside_others_begin_together_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Shows CLIENT-7.i.
     monkeypatch.setattr(pool, "BACKGROUND_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(pool, "Connection", Independent)
 
     async def test() -> None:
         server = await asyncio.start_server(Holding().serve, "127.0.0.1", 0)
@@ -731,8 +740,6 @@ def test_client_7_background_requests_beside_others_begin_together_after_a_while
         answers: list[Any] = []
         try:
             assert await asked(client, GET) is not None
-            [connection] = client.pool._idle
-            connection.requests_max = 16  # as if the server had chosen the protocol
             client.submit(create("slow"), lambda _: None)
             await asyncio.sleep(0.15)  # the others are not sent after it
             for _ in range(40):
