@@ -2,7 +2,8 @@
 
     python benchmarks/scale.py --nodes 500                      one process; about 2 minutes
     python benchmarks/scale.py --nodes 500 --form processes     API server, controllers, scheduler, kubelets
-    python benchmarks/scale.py --nodes 100 --pods-per-node 10 --form both     1,000 replicas, both forms
+    python benchmarks/scale.py --nodes 500 --form two           control plane, and kubelets in another process
+    python benchmarks/scale.py --nodes 100 --pods-per-node 10 --form all      1,000 replicas, all forms
 
 Every simulated node gets `--pods-per-node` pods (30 unless told otherwise) of one Deployment. The
 figures: the time until all pods run, and the processor time of every process for one pod; the
@@ -193,16 +194,17 @@ def main() -> None:
     parser.add_argument("--pods-per-node", type=int, default=30)
     parser.add_argument("--form", choices=("run", "two", "processes", "both", "all"), default="run")
     arguments = parser.parse_args()
-    forms = ("run", "processes") if arguments.form == "both" else (arguments.form,)
+    several = {"both": ("run", "processes"), "all": ("run", "two", "processes")}
+    forms = several.get(arguments.form, (arguments.form,))
     print(f"{os.cpu_count()} processors")
     for nodes in arguments.nodes or [500]:
         found = [measure(form, nodes, arguments.pods_per_node) for form in forms]
-        if len(found) == 2:
-            one, several = found
+        one = found[0]
+        for form, other in zip(forms[1:], found[1:], strict=True):
             print(
-                f"  separate processes beside one: {one['seconds'] / several['seconds']:.2f} times as fast,"
-                f" {several['spent'] / one['spent']:.2f} of its processor time,"
-                f" {several['resident'] / one['resident']:.2f} of its memory"
+                f"  {form} beside one: {one['seconds'] / other['seconds']:.2f} times as fast,"
+                f" {other['spent'] / one['spent']:.2f} of its processor time,"
+                f" {other['resident'] / one['resident']:.2f} of its memory"
             )
 
 

@@ -609,7 +609,7 @@ def test_client_7_an_answer_to_no_request_and_interim_answers() -> None:
 # --- CLIENT-13
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.lists(st.integers(100, 12_000), max_size=3), st.integers(1, 60))
 def test_client_13_requests_sent_together_are_answered_or_unknown(
     cuts_at: list[int], count: int

@@ -6,6 +6,7 @@ The inverse is core/apiserver/route.py and decode.py. Source: Kubernetes documen
 API Concepts"; API reference, "Common Parameters". Left out: `connect`, which no component sends.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -56,17 +57,25 @@ def _path(request: Request) -> str:
     resource = request.resource
     parts = ["/apis" if resource.group else "/api", resource.api_version]
     if resource.namespaced and request.namespace:
-        parts += ("namespaces", quote(request.namespace, safe=""))
+        parts += ("namespaces", _quoted(request.namespace))
     if not resource.plural:
         return "/".join(parts)  # the discovery document of another server
     # another server's name of a resource, such as that of a metric, is any segment (APISVC-11)
     parts.append(quote(resource.plural, safe="") if resource.is_custom else resource.plural)
     # a create without a subresource names its object in the body alone
     if request.name and (request.verb != "create" or request.subresource):
-        parts.append(quote(request.name, safe=""))
+        parts.append(_quoted(request.name))
         if request.subresource:
-            parts.append(quote(request.subresource, safe=""))
+            parts.append(_quoted(request.subresource))
     return "/".join(parts)
+
+
+_PLAIN = re.compile(r"[a-z0-9.-]*", re.ASCII)
+
+
+def _quoted(segment: str) -> str:
+    """A segment of a path, percent-encoded; most are names of objects, which need no encoding."""
+    return segment if _PLAIN.fullmatch(segment) else quote(segment, safe="")
 
 
 def _body(body: Any) -> tuple[str, bytes]:

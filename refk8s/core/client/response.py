@@ -3,6 +3,7 @@
 Source: Kubernetes documentation, "Kubernetes API Concepts" (Resource representations).
 """
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -60,6 +61,8 @@ def _object(request: Request, body: bytes) -> Any:
         if request.verb == "list":
             found: Any = decode_answer(request.resource.list_type, body)
             return replace(found, items=tuple([with_shared_entries(one) for one in found.items]))
+        if body.startswith(_start_of(request.resource.kind, request.resource.api_version)):
+            return with_shared_entries(decode_answer(request.resource.type, body))
         head = _read_head(body)
         type_ = resources.type_of_kind(head.api_version, head.kind)
         if head.kind == "Status":
@@ -69,6 +72,12 @@ def _object(request: Request, body: bytes) -> Any:
         return with_shared_entries(decode_answer(type_, body))
     except (DecodeError, MalformedJson, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from None
+
+
+@cache
+def _start_of(kind: str, api_version: str) -> bytes:
+    """How most answers begin: those with an object of the requested resource."""
+    return f'{{"kind":"{kind}","apiVersion":"{api_version}",'.encode()
 
 
 def _custom_object(request: Request, body: bytes) -> Any:
