@@ -1,7 +1,7 @@
 """Volumes and the scheduler: SCHED-40 to SCHED-43 (spec/scheduler.md)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from runs import choices, run, settle
@@ -118,6 +118,32 @@ def test_sched_41_a_node_must_reach_the_volumes():
     in_zone = [change(a, labels={"topology.kubernetes.io/zone": zone}) for zone in ("z2", "z3")]
     assert [refusal(pod, node, bound(), zoned) for node in in_zone] == [None, OTHER_ZONE]
     assert refusal(pod, a, bound(), zoned) is None  # the node has no zone
+
+
+NEW, OLD = "topology.kubernetes.io", "failure-domain.beta.kubernetes.io"
+zone_keys = [f"{NEW}/zone", f"{NEW}/region", f"{OLD}/zone", f"{OLD}/region"]
+
+
+@example({f"{NEW}/region": "a"}, {f"{NEW}/zone": "a"})
+@example({f"{NEW}/zone": "a"}, {f"{OLD}/zone": "a"})
+@example({f"{NEW}/zone": "b"}, {f"{NEW}/zone": "a__"})
+@given(
+    st.dictionaries(st.sampled_from(zone_keys), st.sampled_from("ab"), max_size=3),
+    st.dictionaries(st.sampled_from(zone_keys), st.sampled_from(["a", "b", "a__b", "a__", "a __b"]), max_size=3),
+)  # fmt: skip
+def test_sched_41_a_node_with_zone_labels_is_in_every_zone_of_the_volume(
+    node_labels, volume_labels
+):
+    """As VolumeZone of upstream decides."""
+    excluded = False
+    for key, text in volume_labels.items():
+        zones = {zone.strip() for zone in text.split("__")}
+        here = node_labels.get(key) or node_labels.get(key.replace(OLD, NEW))
+        if node_labels and "" not in zones and here not in zones:
+            excluded = True
+    zoned = change(a_volume(claim=a_claim()), labels=volume_labels or None)
+    node = change(a_node("a"), labels=node_labels)
+    assert refusal(using("c"), node, bound(), zoned) is (OTHER_ZONE if excluded else None)
 
 
 def test_sched_41_each_unbound_claim_needs_a_volume_of_its_own():

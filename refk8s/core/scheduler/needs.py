@@ -4,7 +4,7 @@ SCHED-17 (spec/scheduler.md).
 Pods of one template have equal requirements, so they share one `Needs`, found by the bytes of these
 fields. A result for one of them holds for all (SCHED-17). `core/pods/` interprets the fields.
 Source: Kubernetes documentation, "Resource Management for Pods and Containers" (how pods with
-resource requests are scheduled). Left out: dynamic resource claims; volumes.
+resource requests are scheduled). Left out: claims (claimed.py).
 """
 
 from collections.abc import Mapping

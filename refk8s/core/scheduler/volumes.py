@@ -50,6 +50,8 @@ ZONES = (
     "topology.kubernetes.io/zone", "topology.kubernetes.io/region",
     "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
 )  # fmt: skip
+_CURRENT = dict(zip(ZONES[2:], ZONES[:2], strict=True))
+"""The current label for each earlier one."""
 
 USED_BY_A_POD = Refusal(
     "VolumeRestrictions",
@@ -233,10 +235,18 @@ def _is_provisioned(storage_class: StorageClass, facts: NodeFacts) -> bool:
 
 
 def _is_in_zone(volume: PersistentVolume, labels: Mapping[str, str]) -> bool:
-    """Whether the node is in the zone and region of the volume's labels, where it has such labels.
-    Several zones are separated by two underscores."""
+    """Whether the node is in the zone and region of the volume's labels, if it has any such label.
+    Several zones are separated by two underscores; a label with an empty one is ignored."""
     own = volume.metadata.labels or {}
-    return all(labels[key] in own[key].split("__") for key in ZONES if key in own and key in labels)
+    if not own or not any(key in labels for key in ZONES):
+        return True
+    for key in ZONES:
+        zones = [zone.strip() for zone in own[key].split("__")] if key in own else []
+        if zones and all(zones):
+            found = labels.get(key, labels.get(_CURRENT.get(key, key)))
+            if found is None or found not in zones:
+                return False
+    return True
 
 
 def bindings(choices: Iterable[Choice], node: str) -> tuple[Request, ...]:
