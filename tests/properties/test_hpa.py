@@ -517,9 +517,10 @@ def test_hpa_3_the_metric_that_asks_for_most_decides():
     assert request.note.message == "New size: 4; reason: memory resource above target"
 
 
-@pytest.mark.parametrize(("use", "size"), [("300", 4), ("10", None)])
-def test_hpa_3_a_metric_that_fails_stops_only_removals(use, size):
+@given(st.sampled_from([("300", 4), ("10", None)]))
+def test_hpa_3_a_metric_that_fails_stops_only_removals(drawn):
     """The pods have no cpu request."""
+    use, size = drawn
     pods = a_pod("p0", request=None), a_pod("p1", request=None)
     one = hpa(metrics=(cpu(), memory("100")))
     plan = Rounds(one, *pods).round(scale(2), measured(p0={"cpu": "1", "memory": use}, p1={"cpu": "1", "memory": use}))  # fmt: skip

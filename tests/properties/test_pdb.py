@@ -414,6 +414,22 @@ def test_pdb_6_evictions_leave_a_budget_its_healthy_pods(drawn, count, least, un
     cluster = settle(cluster, keeps_the_budget)
 
 
+def test_pdb_6_the_controller_does_not_give_back_what_an_eviction_has_spent():
+    """Its write was decided before the eviction, and arrives after it."""
+    pods = [pod(name, ready=True) for name in "abc"]
+    cluster = create(new_cluster(DisruptionController()), budget(min_available=2), *pods)
+    cluster = settle(start_all(cluster))
+    found = get(cluster, PDBS, "b")
+    assert found.status.disruptions_allowed == 1
+    before = replace(found, status=replace(found.status, disruptions_allowed=0))
+    [write] = plan_of(before, *pods).requests
+    assert write.body.status.disruptions_allowed == 1
+    cluster = evict("a")(cluster)
+    assert get(cluster, PDBS, "b").status.disruptions_allowed == 0
+    cluster, _ = submit(cluster, replace(write, user=ADMIN))
+    assert get(cluster, PDBS, "b").status.disruptions_allowed == 0
+
+
 def test_pdb_6_two_evictions_decided_on_one_state_do_not_both_take_effect():
     cluster = create(
         new_cluster(DisruptionController()),

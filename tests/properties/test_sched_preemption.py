@@ -127,6 +127,23 @@ def test_sched_35_sched_36_the_fewest_and_least_important_go_and_only_where_it_h
         )
 
 
+def test_sched_36_the_most_important_victim_of_a_node_counts():
+    there = [
+        placed(ranked(name, priority, "1"), node, name)
+        for name, priority, node in (
+            ("a1", 100, "n0"),
+            ("a2", 0, "n0"),
+            ("b1", 50, "n1"),
+            ("b2", 50, "n1"),
+        )
+    ]
+    nodes = [a_node("n0", cpu="2"), a_node("n1", cpu="2")]
+    snapshot, pod = recompute(nodes, there), info_of(placed(ranked("p", 1000, "2"), "", "p"))
+    eviction, _ = preempt(pod, Chooser().refusing(pod, snapshot), snapshot, {}, started)
+    assert eviction is not None and eviction.node == "n1"
+    assert {victim.uid for victim in eviction.victims} == {"b1", "b2"}
+
+
 chosen = st.sampled_from([None, {}, {"app": "a"}, {"app": "b"}, {"99%": "x"}])
 budget_worlds = st.lists(
     st.tuples(st.sampled_from(["default", "other"]), chosen, st.integers(-1, 2)), max_size=3

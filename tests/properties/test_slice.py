@@ -246,6 +246,19 @@ def test_slice_5_taking_the_selector_away_leaves_the_slices_of_pods_and_giving_i
     )
 
 
+def test_slice_5_a_mirror_that_somebody_else_deletes_or_changes_is_put_right():
+    cluster = make_service(world(), "s1", "by hand", "web", (80,), False, None)
+    cluster = settle(write_by_hand(cluster, "s1", 1))
+    before = told_endpoints(slices_of(cluster, "s1", OF_ENDPOINTS))
+    assert before
+    for one in slices_of(cluster, "s1", OF_ENDPOINTS):
+        cluster = settle(delete(cluster, ENDPOINT_SLICES, one.metadata.name))
+        assert told_endpoints(slices_of(cluster, "s1", OF_ENDPOINTS)) == before
+    for one in slices_of(cluster, "s1", OF_ENDPOINTS):
+        cluster = settle(merge(cluster, ENDPOINT_SLICES, one.metadata.name, {"endpoints": []}))
+        assert told_endpoints(slices_of(cluster, "s1", OF_ENDPOINTS)) == before
+
+
 def _endpoint(number: int, ready: bool = True) -> Endpoint:
     return Endpoint(
         addresses=(f"10.0.0.{number}",),
