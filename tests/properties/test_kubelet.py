@@ -808,10 +808,11 @@ def test_kubelet_44_a_pod_is_not_listed_while_it_is_being_changed(order: list[in
     bench.settle()
 
 
-@given(st.integers(0, 7))
-def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int) -> None:
+@given(st.integers(0, 7), st.booleans())
+@example(7, True)
+def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int, reported: bool) -> None:
     """The runtime is listed, and the result arrives when a pod that came since has been made, or
-    half made."""
+    half made. `reported`: meanwhile the pod is listed alone, since the runtime reports a change."""
     bench = Bench().start().settle()
     bench.inbox.append(RuntimeChanged())
     bench.step()
@@ -829,6 +830,9 @@ def test_kubelet_44_a_listing_of_before_is_not_believed(steps: int) -> None:
     bench.add(make_pod())
     for _ in range(steps):
         bench.do(bench.choices()[0])
+    if reported:
+        bench.inbox.append(RuntimeChanged((bench.pod().metadata.uid or "",)))
+        bench.step()
     bench.inbox.append(late)
     bench.run_for(100)
     assert len(bench.did(RunPodSandbox)) == len(bench.did(StartContainer)) == 1

@@ -66,6 +66,7 @@ def after_list(
         sandbox_attempt=attempt,
         notes=notes,
         listing=False,
+        in_whole_list=False,
     )
     by_name: dict[str, list[ContainerStatus]] = {}
     for status in containers:

@@ -166,6 +166,7 @@ class PodMemory(Value, frozen=True):
     mounted: tuple[str, ...] = ()  # the objects that its volumes show
     busy_since: Instant = 0  # start of the running operations; 0: none runs
     listing: bool = False
+    in_whole_list: bool = False  # the list in progress is that of the whole runtime
     dirty: bool = False  # the runtime reported a change: list again
     # why it ends: "deleted", "gone", "deadline", "rejected", "finished", "terminal"
     ending: str = ""

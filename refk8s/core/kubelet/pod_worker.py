@@ -362,8 +362,10 @@ class PodWorker(Reconciler):
             again = now + min(failures, 10) * self.config.retry_after
             pods = memory.pods
             for uid in operation.pod_uids or sorted(pods):
-                if (pod := pods.get(uid)) is not None and pod.listing:
-                    pods = pods.set(uid, replace(pod, listing=False, dirty=True))
+                pod = pods.get(uid)
+                if pod is not None and pod.listing and pod.in_whole_list == whole:
+                    again_alone = replace(pod, listing=False, in_whole_list=False, dirty=True)
+                    pods = pods.set(uid, again_alone)
             memory = replace(memory, pods=pods, list_failures=failures, relist_at=again)
             return (replace(memory, listing=False) if whole else memory), (NODE_KEY,)
         by_uid: dict[str, tuple[list[Any], list[Any]]] = {}
@@ -387,9 +389,11 @@ class PodWorker(Reconciler):
                     seen_at=now,
                     started_at=now,
                     listing=True,
+                    in_whole_list=whole,
                 )
-            if not known.listing:
-                # An operation was running: the pod is listed again, alone, after it.
+            if not known.listing or known.in_whole_list != whole:
+                # An operation was running, so the pod is listed again, alone, after it; this list
+                # may be older than the operation (KUBELET-44).
                 continue
             following = after_list(known, sandboxes, containers, now)
             pods = pods.set(uid, following)
@@ -512,5 +516,5 @@ def _all_listing(pods: Map[str, PodMemory]) -> Map[str, PodMemory]:
         if pod.busy:
             pods = pods.set(uid, replace(pod, dirty=True))
         elif not pod.listing:
-            pods = pods.set(uid, replace(pod, listing=True))
+            pods = pods.set(uid, replace(pod, listing=True, in_whole_list=True))
     return pods
