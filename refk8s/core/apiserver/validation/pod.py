@@ -37,6 +37,10 @@ from refk8s.core.apiserver.validation.field import (
 from refk8s.core.apiserver.validation.metadata import validate_annotations, validate_labels
 from refk8s.core.apiserver.validation.mounts import Volumes
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
+from refk8s.core.apiserver.validation.pod_annotations import (
+    validate_pod_annotations,
+    validate_pod_annotations_update,
+)
 from refk8s.core.apiserver.validation.pod_resources import validate_pod_resources
 from refk8s.core.apiserver.validation.ports import validate_address
 from refk8s.core.apiserver.validation.resources import validate_requirements
@@ -100,6 +104,8 @@ def _validate_own_spec(spec: PodSpec, name: str) -> Causes:
 def validate_new_pod(pod: Pod) -> Causes:
     """VAL-17: a pod is created without ephemeral containers."""
     causes = validate_pod(pod)
+    if annotations := pod.metadata.annotations:
+        causes = validate_pod_annotations(annotations, pod.spec, "metadata.annotations") + causes
     if pod.spec.ephemeral_containers:
         causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if pod.spec.scheduling_gates and pod.spec.node_name:
@@ -121,6 +127,7 @@ def validate_template(template: PodTemplateSpec, at: str) -> Causes:
         causes += validate_labels(metadata.labels, f"{at}.labels")
     if metadata.annotations:
         causes += validate_annotations(metadata.annotations, f"{at}.annotations")
+        causes += validate_pod_annotations(metadata.annotations, template.spec, f"{at}.annotations")
     causes += validate_pod_spec(template.spec, f"{at}.spec", False)
     if template.spec.ephemeral_containers:
         causes.append(
@@ -369,10 +376,18 @@ def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> C
 def validate_pod_update(new: Pod, old: Pod) -> Causes:
     """VAL-17: of a pod's spec only images, the deadline (shorter), tolerations (more) and gates
     (fewer) can change."""
+    causes: Causes = []
+    if new.metadata.annotations != old.metadata.annotations:
+        causes += validate_pod_annotations_update(
+            new.metadata.annotations or {},
+            old.metadata.annotations or {},
+            new.spec,
+            "metadata.annotations",
+        )
     before, after = old.spec, new.spec
     if after is before or after == before:
-        return []
-    causes = validate_pod(new)
+        return causes
+    causes += validate_pod(new)
     if len(after.containers) != len(before.containers):
         return [
             *causes,

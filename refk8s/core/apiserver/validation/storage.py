@@ -4,6 +4,7 @@ Source: Kubernetes documentation, "Persistent Volumes" (access modes, reclaiming
 "Storage Classes".
 """
 
+from posixpath import normpath
 from typing import Any
 
 from msgspec.structs import replace
@@ -32,7 +33,11 @@ from refk8s.core.apiserver.validation.field import (
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain, qualified_name
 from refk8s.core.apiserver.validation.resources import amount, validate_quantity
 from refk8s.core.apiserver.validation.selectors import validate_node_selector, validate_selector
-from refk8s.core.apiserver.validation.volume_sources import SOURCES, validate_source
+from refk8s.core.apiserver.validation.volume_sources import (
+    SOURCES,
+    validate_iscsi_name,
+    validate_source,
+)
 
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
@@ -59,7 +64,11 @@ def _validate_modes(modes: tuple[str, ...], at: str) -> Causes:
 
 def validate_persistent_volume(volume: PersistentVolume) -> Causes:
     """VAL-29."""
-    return validate_volume_spec(volume.spec, "spec")
+    causes = validate_volume_spec(volume.spec, "spec")
+    name, iscsi = volume.metadata.name or "", volume.spec.iscsi
+    if iscsi is not None and iscsi.initiator_name is not None:
+        causes += validate_iscsi_name(name, iscsi.target_portal, "spec.metadata.name")
+    return causes
 
 
 def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = False) -> Causes:
@@ -87,7 +96,7 @@ def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = Fal
     causes += validate_source(spec, at)
     if (
         spec.host_path is not None
-        and spec.host_path.path == "/"
+        and normpath(spec.host_path.path) in ("/", "//")
         and spec.persistent_volume_reclaim_policy == "Recycle"
     ):
         words = "may not be 'recycle' for a hostPath mount of '/'"

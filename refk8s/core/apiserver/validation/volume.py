@@ -33,7 +33,11 @@ from refk8s.core.apiserver.validation.projected import (
 )
 from refk8s.core.apiserver.validation.resources import amount
 from refk8s.core.apiserver.validation.storage import validate_claim_spec
-from refk8s.core.apiserver.validation.volume_sources import validate_driver_name, validate_fields
+from refk8s.core.apiserver.validation.volume_sources import (
+    validate_driver_name,
+    validate_fields,
+    validate_iscsi_name,
+)
 
 # Every source with its name in paths, in the order in which they are checked. Some of upstream's
 # paths differ from the names on the wire.
@@ -55,7 +59,6 @@ _OWN_NAMES = {
 """The names of sources in the paths of their own fields, if they differ."""
 _OTHERS = len(SOURCES) - 1
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-ISCSI_NAMES_MAX = 64
 
 
 def validate_volumes(
@@ -116,13 +119,8 @@ def _validate_source(volume: Volume, at: str, pod: str, in_pod: bool) -> Causes:
             for word in dns_subdomain(claim)
         ]
     iscsi = volume.iscsi
-    if (
-        iscsi is not None
-        and iscsi.initiator_name is not None
-        and len(f"{volume.name}:{iscsi.target_portal}") > ISCSI_NAMES_MAX
-    ):
-        words = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
-        causes.append(invalid(f"{at}.name", volume.name, words))
+    if iscsi is not None and iscsi.initiator_name is not None:
+        causes += validate_iscsi_name(volume.name, iscsi.target_portal, f"{at}.name")
     return causes
 
 

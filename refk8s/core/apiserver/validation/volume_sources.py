@@ -22,6 +22,7 @@ from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
 
 DRIVER_NAME_BYTES_MAX = 63
 NUMBER_MAX = 255
+ISCSI_NAMES_MAX = 64
 CACHING_MODES = ("None", "ReadOnly", "ReadWrite")
 DISK_KINDS = ("Dedicated", "Managed", "Shared")
 _DISK_FORMS = {
@@ -37,9 +38,11 @@ _DISK_FORMS = {
 """How the URI of a disk begins, and its form in messages: whether the disk is managed or not."""
 _RANGE = "must be between 0 and 255, inclusive"
 _PAIRS = "must be a host:port pair or multiple pairs separated by commas"
-_is_iqn = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.[-a-zA-Z0-9.]+(:.*)?", re.ASCII).fullmatch
-_is_eui = re.compile(r"eui\.[0-9A-Fa-f]{16}", re.ASCII).fullmatch
-_is_naa = re.compile(r"naa\.[0-9A-Fa-f]{32}|naa\.[0-9A-Fa-f]{16}", re.ASCII).fullmatch
+_is_iqn = re.compile(
+    r".*iqn\.[0-9]{4}-[0-9]{2}\.[-.a-zA-Z0-9]+:[^,;*&$|\s]+", re.ASCII | re.DOTALL
+).fullmatch
+_is_eui = re.compile(r"eui.[0-9A-Za-z]{16}", re.ASCII).fullmatch
+_is_naa = re.compile(r"naa.[0-9A-Za-z]{32}", re.ASCII).fullmatch
 
 # A volume's sources in the order in which they are checked, by attribute and name in paths.
 SOURCES = (
@@ -60,15 +63,20 @@ def validate_source(spec: PersistentVolumeSpec, at: str) -> Causes:
     ]
     if not given:
         return [required(at, "must specify a volume type")]
-    attribute, name = given[0]
-    causes = validate_fields(attribute, getattr(spec, attribute), f"{at}.{name}")
-    if attribute == "local" and spec.node_affinity is None:
-        causes.append(required(f"{at}.nodeAffinity", "Local volume requires node affinity"))
-    for other, other_name in given[1:]:
-        if other == "flex_volume":  # upstream counts it and does not forbid it
+    causes: Causes = []
+    for position, (attribute, name) in enumerate(given):
+        if position and attribute != "flex_volume":  # upstream counts it and does not forbid it
+            causes.append(forbidden(f"{at}.{name}", "may not specify more than 1 volume type"))
             continue
-        causes.append(forbidden(f"{at}.{other_name}", "may not specify more than 1 volume type"))
+        here = f"{at}.{_OWN_NAMES.get(attribute, name)}"
+        causes += validate_fields(attribute, getattr(spec, attribute), here)
+        if attribute == "local" and spec.node_affinity is None:
+            causes.append(required(f"{at}.nodeAffinity", "Local volume requires node affinity"))
     return causes
+
+
+_OWN_NAMES = {"gce_persistent_disk": "persistentDisk", "cephfs": "cephfs"}
+"""The names of sources in the paths of their own fields, if they differ."""
 
 
 def validate_fields(attribute: str, source: Any, at: str) -> Causes:
@@ -195,11 +203,19 @@ def _iscsi(source: Any, at: str) -> Causes:
     causes += _number(source.lun, f"{at}.lun")
     if (source.chap_auth_discovery or source.chap_auth_session) and source.secret_ref is None:
         causes.append(required(f"{at}.secretRef"))
-    if isinstance(source.secret_ref, SecretReference):
-        causes += _named(source.secret_ref, f"{at}.secretRef")
+    if isinstance(source.secret_ref, SecretReference) and not source.secret_ref.name:
+        causes.append(required(f"{at}.secretRef.name"))
     if source.initiator_name is not None:
         causes += _initiator(source.initiator_name, f"{at}.initiatorname")
     return causes
+
+
+def validate_iscsi_name(name: str, portal: str, at: str) -> Causes:
+    """A volume with an initiator name has a name of its own, which must not be too long."""
+    if len(f"{name}:{portal}") <= ISCSI_NAMES_MAX:
+        return []
+    words = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
+    return [invalid(at, name, words)]
 
 
 def _initiator(name: str, at: str) -> Causes:
@@ -211,29 +227,26 @@ def _initiator(name: str, at: str) -> Causes:
 
 def _cinder(source: Any, at: str) -> Causes:
     secret = source.secret_ref
-    return (
-        _named(secret, f"{at}.secretRef")
-        if isinstance(secret, LocalObjectReference)
-        else _secret(secret, f"{at}.secretRef")
-    )
+    return [] if secret is None else _named(secret, f"{at}.secretRef")
 
 
 def _fc(source: Any, at: str) -> Causes:
-    by_target, by_id = bool(source.target_wwns) and source.lun is not None, bool(source.wwids)
-    if not by_target and not by_id:
-        words = "must specify either targetWWNs and lun, or wwids, but not both"
-        return [required(f"{at}.targetWWNs", words)]
+    if not source.target_wwns:
+        words = "must specify either targetWWNs or wwids, but not both"
+        return [] if source.wwids else [required(f"{at}.targetWWNs", words)]
     causes: Causes = []
-    if by_id and source.target_wwns:
+    if source.wwids:
         words = "targetWWNs and wwids can not be specified simultaneously"
         causes.append(invalid(f"{at}.targetWWNs", source.target_wwns, words))
-    return causes + (_number(source.lun, f"{at}.lun") if source.target_wwns else [])
+    if source.lun is None:
+        causes.append(required(f"{at}.lun", "lun is required if targetWWNs is specified"))
+    return causes + _number(source.lun, f"{at}.lun")
 
 
 def _flex_volume(source: Any, at: str) -> Causes:
     causes: Causes = []
     for key in source.options or {}:
-        owner = "." + (key.partition("/")[0] if key.count("/") == 1 else key)
+        owner = "." + key.partition("/")[0].lower()
         if owner.endswith((".kubernetes.io", ".k8s.io")):
             words = "kubernetes.io and k8s.io namespaces are reserved"
             causes.append(invalid(f"{at}.options[{key}]", key, words))
@@ -242,7 +255,7 @@ def _flex_volume(source: Any, at: str) -> Causes:
 
 def _azure_file(source: Any, at: str) -> Causes:
     if getattr(source, "secret_namespace", None) == "":
-        return [invalid(f"{at}.secretNamespace", "", "may not be empty")]
+        return [required(f"{at}.secretNamespace")]
     return []
 
 
