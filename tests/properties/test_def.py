@@ -518,6 +518,14 @@ def test_def_17_storage_is_pending_and_a_file_system():
         "volumeMode": "Filesystem",
     }
     assert volume["status"] == {"phase": "Pending"}
+    inline = {"rbd": {"monitors": ["m"], "image": "i"}, "hostPath": {"path": "/x"}}
+    attachment = defaulted(
+        "VolumeAttachment", "storage.k8s.io/v1", spec={"source": {"inlineVolumeSpec": inline}}
+    )
+    assert attachment["spec"]["source"]["inlineVolumeSpec"] == {
+        "rbd": inline["rbd"] | {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+        "hostPath": {"path": "/x", "type": ""},
+    }
     claim = defaulted("PersistentVolumeClaim", "v1", spec={"volumeMode": "Block"})
     assert (claim["spec"]["volumeMode"], claim["status"]["phase"]) == ("Block", "Pending")
     storage_class = defaulted("StorageClass", "storage.k8s.io/v1", provisioner="x")

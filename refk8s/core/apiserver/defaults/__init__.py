@@ -59,6 +59,7 @@ _FILES = {
     "scheduling_v1.PriorityClass": "cluster.default_priority_class",
     "storage_v1.StorageClass": "storage.default_storage_class",
     "storage_v1.CSIDriver": "storage.default_csi_driver",
+    "storage_v1.VolumeAttachment": "storage.default_volume_attachment",
     "autoscaling_v1.HorizontalPodAutoscaler": "autoscaling.default_autoscaler_v1",
     "autoscaling_v2.HorizontalPodAutoscaler": "autoscaling.default_autoscaler",
     "resource_v1.ResourceClaim": "devices.default_resource_claim",

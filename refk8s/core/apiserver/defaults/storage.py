@@ -8,8 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
-from refk8s.core.api.storage_v1 import CSIDriver, StorageClass
+from refk8s.core.api.core_v1 import (
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PersistentVolumeSpec,
+)
+from refk8s.core.api.storage_v1 import CSIDriver, StorageClass, VolumeAttachment
 from refk8s.core.apiserver.defaults.volume import default_claim_spec, default_rare_source
 
 
@@ -21,9 +25,7 @@ def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
         changed["persistent_volume_reclaim_policy"] = "Retain"
     if spec.volume_mode is None:
         changed["volume_mode"] = "Filesystem"
-    if spec.host_path is not None and spec.host_path.type is None:
-        changed["host_path"] = replace(spec.host_path, type="")
-    changed |= default_rare_source(spec)
+    changed |= _default_source(spec)
     if changed:
         spec = replace(spec, **changed)
     if not status.phase:
@@ -33,6 +35,25 @@ def default_persistent_volume(volume: PersistentVolume) -> PersistentVolume:
         if spec is volume.spec and status is volume.status
         else replace(volume, spec=spec, status=status)
     )
+
+
+def _default_source(spec: PersistentVolumeSpec) -> dict[str, Any]:
+    """The changed attributes of the source of a volume."""
+    changed = default_rare_source(spec)
+    if spec.host_path is not None and spec.host_path.type is None:
+        changed["host_path"] = replace(spec.host_path, type="")
+    return changed
+
+
+def default_volume_attachment(attachment: VolumeAttachment) -> VolumeAttachment:
+    """DEF-17: of an inline volume only the source has defaults."""
+    source = attachment.spec.source
+    inline = source.inline_volume_spec
+    changed = _default_source(inline) if inline is not None else None
+    if inline is None or not changed:
+        return attachment
+    source = replace(source, inline_volume_spec=replace(inline, **changed))
+    return replace(attachment, spec=replace(attachment.spec, source=source))
 
 
 def default_persistent_volume_claim(claim: PersistentVolumeClaim) -> PersistentVolumeClaim:
