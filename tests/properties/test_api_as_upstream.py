@@ -123,6 +123,33 @@ def test_api_23_an_unknown_field_in_a_patch_is_422_where_in_a_create_it_is_400(m
     )
 
 
+@pytest.mark.parametrize(
+    ("media_type", "document", "warning"),
+    [
+        ("merge-patch", b'{"data": {"k": "v", "k": "w"}}', 'duplicate field "data.k"'),
+        ("strategic-merge-patch", b'{"data":{"k":"v","k":"w"}}', 'duplicate field "data.k"'),
+        ("json-patch", b'[{"op":"test","op":"add","path":"/data/k","value":"w"}]', 'json patch duplicate field "[0].op"'),
+    ],
+)  # fmt: skip
+def test_api_23_a_repeated_field_of_a_patch_is_reported(media_type, document, warning):
+    # Shows API-23.d.
+    world = populated()
+    headers = {"content-type": f"application/{media_type}+json"}
+    for validation, code, warnings in (
+        ("Warn", 200, (warning,)),
+        ("Ignore", 200, ()),
+        ("Strict", 422, ()),
+    ):
+        path = f"{PATH}/a?dryRun=All&fieldValidation={validation}"
+        reply = world.http("PATCH", path, document, headers)
+        assert (reply.code, tuple(reply.warnings)) == (code, warnings)
+
+
+def test_api_22_null_is_an_object_without_fields():
+    answer = populated().http("POST", PATH, b" null ")
+    assert answer.code == 422 and b"name or generateName is required" in answer.content
+
+
 # --- deletes
 
 

@@ -93,8 +93,11 @@ def test_patch_3_whatever_the_bytes_are_nothing_but_an_api_error_comes_of_them(
 def test_patch_3_a_merge_patch_that_is_no_object_is_a_bad_request(
     media_type: str, document: Any
 ) -> None:
-    # Shows PATCH-3.a.
-    assert refusal({"a": 1}, media_type, document) == (400, "BadRequest")
+    # Shows PATCH-3.a PATCH-3.b.
+    if media_type == STRATEGIC_MERGE_PATCH and document in (None, b"null"):
+        assert apply(Pod, {"a": 1}, Patch(media_type, document)) == {"a": 1}
+    else:
+        assert refusal({"a": 1}, media_type, document) == (400, "BadRequest")
 
 
 @pytest.mark.parametrize(
@@ -104,15 +107,27 @@ def test_patch_3_a_merge_patch_that_is_no_object_is_a_bad_request(
         b"{}",
         b"1",
         b"[1]",
-        b'[{"op":1}]',
-        b'[{"op":"add","path":2}]',
-        b'[{"op":"copy","path":"/a","from":[]}]',
     ],
 )
 def test_patch_3_a_json_patch_that_is_no_list_of_operations_is_a_bad_request(
     document: bytes,
 ) -> None:
     assert refusal({"a": 1}, JSON_PATCH, document) == (400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"[null]",
+        b'[{"op":1}]',
+        b'[{"op":[]}]',
+        b'[{"op":"add","path":2}]',
+        b'[{"op":"copy","path":"/a","from":[]}]',
+    ],
+)
+def test_patch_3_operations_of_the_wrong_type_do_not_apply(document: bytes) -> None:
+    assert refusal({"a": 1}, JSON_PATCH, document) == (422, "Invalid")
+    assert apply(None, {"a": 1}, Patch(JSON_PATCH, b"null")) == {"a": 1}
 
 
 def _nested(levels: int, leaf: Any = 1) -> Any:

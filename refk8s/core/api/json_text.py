@@ -65,6 +65,25 @@ def holds_repeated(tree: Any) -> bool:
     return isinstance(tree, list) and any(map(holds_repeated, tree))
 
 
+def repeated_fields(tree: Any) -> list[str]:
+    """The places of all repeated keys of a parsed tree, as field validation names them."""
+    found: list[str] = []
+    _find_repeated(tree, "", found)
+    return found
+
+
+def _find_repeated(tree: Any, at: str, found: list[str]) -> None:
+    if isinstance(tree, list):
+        for number, item in enumerate(tree):
+            _find_repeated(item, f"{at}[{number}]", found)
+    elif isinstance(tree, dict):
+        prefix = f"{at}." if at else ""
+        if isinstance(tree, Repeated):
+            found.extend([prefix + key for key in tree.keys_repeated])
+        for key, item in tree.items():
+            _find_repeated(item, prefix + key, found)
+
+
 def check_depth(data: bytes) -> None:
     """Raise MalformedJson if the document nests deeper than DEPTH_MAX. Only a document with that
     many brackets is examined."""

@@ -168,6 +168,8 @@ def _object(
     given = _read(media_type, body, kind, read_yaml)
     if record is CustomObject:
         return _custom_object(target, given, body)
+    if isinstance(given, bytes) and given[:1] != b"{" and given.strip() == b"null":
+        given = b"{}"  # as in upstream's decoder
     duplicates = () if isinstance(given, bytes) else given.duplicates
     validation = target.options.field_validation or "Warn"
     try:

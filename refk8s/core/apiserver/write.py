@@ -224,6 +224,8 @@ def patched(
             made, unknown = decoded.object, decoded.warnings
     except DecodeError as error:
         raise ApiError(_unpatchable(tree, str(error))) from None
+    if validation != "Ignore":
+        unknown = patch.repeated_keys(change.document) + unknown
     if unknown and validation == "Strict":
         raise ApiError(_unpatchable(tree, "strict decoding error: " + ", ".join(unknown)))
     return made, unknown if validation in ("", "Warn") else ()

@@ -10,7 +10,7 @@ core/apiserver/apply.
 
 from refk8s.core.api.request import Patch
 from refk8s.core.api.status import ApiError, unsupported_media_type
-from refk8s.core.apiserver.patch.document import Tree, as_object, parse
+from refk8s.core.apiserver.patch.document import Tree, as_object, parse, repeated_keys
 from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 from refk8s.core.apiserver.patch.merge_patch import merge
 from refk8s.core.apiserver.patch.strategic import merge_strategically
@@ -22,6 +22,7 @@ __all__ = [
     "STRATEGIC_MERGE_PATCH",
     "accepted_media_types",
     "apply",
+    "repeated_keys",
 ]
 
 JSON_PATCH = "application/json-patch+json"
@@ -58,6 +59,8 @@ def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
     document = parse(patch.document)
     if patch.media_type == JSON_PATCH:
         return apply_json_patch(tree, document)
+    if document is None and patch.media_type == STRATEGIC_MERGE_PATCH:
+        return tree  # as upstream: null changes nothing
     change = as_object(document)
     if patch.media_type == MERGE_PATCH:
         merged = merge(tree, change)

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from refk8s.core.api import json_text
 from refk8s.core.api.status import ApiError, bad_request
 
 Tree: TypeAlias = dict[str, Any]
@@ -29,6 +30,26 @@ def parse(document: Any) -> Any:
             bad_request(f"error decoding patch: it is nested deeper than {DEPTH_MAX} levels")
         )
     return document
+
+
+def repeated_keys(document: Any) -> tuple[str, ...]:
+    """`duplicate field "..."` for each key that is repeated in the text of a patch (API-23)."""
+    if not isinstance(document, bytes) or _is_plain(document):
+        return ()
+    try:
+        tree = json_text.parse(document)
+    except json_text.MalformedJson:
+        return ()
+    prefix = "json patch " if isinstance(tree, list) else ""
+    return tuple([f'{prefix}duplicate field "{at}"' for at in json_text.repeated_fields(tree)])
+
+
+def _is_plain(text: bytes) -> bool:
+    """True only if no key is repeated: most patches are as short as they can be."""
+    try:
+        return bool(msgspec.json.encode(msgspec.json.decode(text)) == text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def as_object(document: Any) -> Tree:

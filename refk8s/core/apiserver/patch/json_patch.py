@@ -54,7 +54,9 @@ def does_not_apply() -> Any:
     )
 
 
-def _operations(document: Any) -> list[Mapping[str, Any]]:
+def _operations(document: Any) -> list[Mapping[str, Any] | None]:
+    if document is None:  # as upstream: no operation
+        return []
     if not isinstance(document, list):
         raise ApiError(
             bad_request(
@@ -65,19 +67,12 @@ def _operations(document: Any) -> list[Mapping[str, Any]]:
         message = f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(document)}"
         raise ApiError(too_large(message))
     for position, operation in enumerate(document):
-        if not isinstance(operation, dict):
+        if not isinstance(operation, dict | None):
             raise ApiError(
                 bad_request(
                     f"error decoding patch: operation {position} is {name_of(operation)}, not an object"
                 )
             )
-        for key in ("op", "path", "from"):
-            if key in operation and not isinstance(operation[key], str):
-                raise ApiError(
-                    bad_request(
-                        f"error decoding patch: {key} of operation {position} is not a string"
-                    )
-                )
     return document
 
 
@@ -125,9 +120,10 @@ class _Work:
         return container, tokens[-1]
 
 
-def _apply(work: _Work, operation: Mapping[str, Any]) -> None:
-    act = _ACTS.get(operation.get("op", ""))
-    if act is None:
+def _apply(work: _Work, operation: Mapping[str, Any] | None) -> None:
+    kind = None if operation is None else operation.get("op")
+    act = _ACTS.get(kind) if isinstance(kind, str) else None
+    if act is None or operation is None:
         raise _DoesNotApply
     act(work, _pointer(operation, "path"), operation)
 
