@@ -347,7 +347,7 @@ NEW = [
     ("VAL-7", STATEFUL_SET, work(volumeClaimTemplates=[{"metadata": {"name": "data"}}]), [
         ("spec.volumeClaimTemplates[0].spec.accessModes", "Required"), ("spec.volumeClaimTemplates[0].spec.resources[storage]", "Required"),
     ]),
-    ("VAL-62", REVISION, {"revision": -1}, [("data", "Required"), ("revision", "Invalid")]),
+    ("VAL-62", REVISION, {"revision": -1}, [("revision", "Invalid"), ("data", "Required")]),
     ("VAL-62", REVISION, {"data": "text"}, [("data", "Required")]),
     # limits and quotas
     ("VAL-63", "LimitRange", {"spec": {"limits": [{"type": "Sidecar"}]}}, [("spec.limits[0].type", "Invalid")]),

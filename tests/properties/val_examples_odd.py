@@ -1,6 +1,6 @@
 """Objects that are odd in one way, and the causes that Kubernetes gives for it, as in val_examples.py."""
 
-from val_examples import CLAIM, DEPLOYMENT, INGRESS, S, T, pod, service
+from val_examples import CLAIM, DEPLOYMENT, INGRESS, SLICE, S, T, pod, service
 
 COST, MIRROR = "controller.kubernetes.io/pod-deletion-cost", "kubernetes.io/config.mirror"
 ARMOR = "container.apparmor.security.beta.kubernetes.io/"
@@ -45,6 +45,12 @@ NEW = [
     ("VAL-30", INGRESS, path(pathType=""), [("spec.rules[0].http.paths[0].pathType", "NotSupported")]),
     ("HOOK-4", WEBHOOK, webhook(sideEffects=None), [("webhooks[0].sideEffects", "Required")]),
     ("HOOK-4", WEBHOOK, webhook(sideEffects=""), [("webhooks[0].sideEffects", "NotSupported")]),
+    ("VAL-24", SLICE, {"addressType": "IPv6", "endpoints": [{"addresses": [address]} for address in ("fd00::1", "ff02::1", "ff05::1", "::1")]}, [
+        ("endpoints[1].addresses[0]", "Invalid"), ("endpoints[3].addresses[0]", "Invalid"),
+    ]),
+    ("VAL-24", SLICE, {"addressType": "IPv4", "endpoints": [{"addresses": ["224.0.0.9"]}, {"addresses": ["224.0.1.9"]}], "ports": [{"name": "UP"}]}, [
+        ("ports[0].name", "Invalid"), ("endpoints[0].addresses[0]", "Invalid"),
+    ]),
     ("VAL-22", "Service", service(loadBalancerClass="a b"), [("spec.loadBalancerClass", "Forbidden")]),
     ("VAL-29", "PersistentVolume", volume(azureDisk=AZURE), []),
     ("VAL-29", "PersistentVolume", volume(azureDisk={**AZURE, "kind": "Managed"}), [("spec.azureDisk.diskURI", "NotSupported")]),

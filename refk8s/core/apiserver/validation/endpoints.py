@@ -4,7 +4,7 @@ Source: Kubernetes API reference, "Endpoints", "EndpointSlice"; documentation, "
 """
 
 from refk8s.core.api.core_v1 import EndpointAddress, Endpoints, EndpointSubset
-from refk8s.core.api.discovery_v1 import EndpointHints, EndpointSlice
+from refk8s.core.api.discovery_v1 import EndpointHints, EndpointPort, EndpointSlice
 from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
@@ -89,7 +89,8 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
         causes.append(required("addressType"))
     elif kind not in ADDRESS_TYPES:
         causes.append(not_supported("addressType", kind, ADDRESS_TYPES))
-    endpoints, ports = endpoint_slice.endpoints or (), endpoint_slice.ports or ()
+    causes += _validate_slice_ports(endpoint_slice.ports or ())
+    endpoints = endpoint_slice.endpoints or ()
     if len(endpoints) > ENDPOINTS_MAX:
         return [*causes, too_many("endpoints", len(endpoints), ENDPOINTS_MAX)]
     for position, endpoint in enumerate(endpoints):
@@ -117,8 +118,13 @@ def validate_endpoint_slice(endpoint_slice: EndpointSlice) -> Causes:
             causes += malformed(f"{here}.hostname", endpoint.hostname, dns_label)
         if endpoint.hints is not None:
             causes += _validate_hints(endpoint.hints, f"{here}.hints")
+    return causes
+
+
+def _validate_slice_ports(ports: tuple[EndpointPort, ...]) -> Causes:
     if len(ports) > PORTS_MAX:
-        return [*causes, too_many("ports", len(ports), PORTS_MAX)]
+        return [too_many("ports", len(ports), PORTS_MAX)]
+    causes: Causes = []
     names: set[str | None] = set()
     for position, slice_port in enumerate(ports):
         here = f"ports[{position}]"

@@ -110,9 +110,8 @@ def validate_non_special(text: str, at: str) -> Causes:
         return [invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
     if address.is_link_local:
         return [invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if text in ("224.0.0.1",) or (
-        isinstance(address, IPv4Address) and int(address) >> 8 == 0xE00000
-    ):
+    is_old = isinstance(address, IPv4Address)
+    if int(address) >> (8 if is_old else 112) == (0xE00000 if is_old else 0xFF02):
         return [
             invalid(
                 at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"

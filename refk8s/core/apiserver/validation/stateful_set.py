@@ -152,12 +152,12 @@ def validate_stateful_set_status(new: StatefulSet, old: StatefulSet) -> Causes:
 
 def validate_controller_revision(revision: ControllerRevision) -> Causes:
     """VAL-62: the data is a JSON object, and the revision is not negative."""
-    causes: Causes = []
+    causes = not_negative("revision", revision.revision)
     if revision.data is None:
         causes.append(required("data", "data is mandatory"))
     elif not isinstance(revision.data, dict):
         causes.append(required("data", "data must be a valid JSON object"))
-    return causes + not_negative("revision", revision.revision)
+    return causes
 
 
 def validate_controller_revision_update(new: ControllerRevision, old: ControllerRevision) -> Causes:
