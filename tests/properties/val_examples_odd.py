@@ -28,6 +28,10 @@ def annotated(annotations, **spec):
     return {**pod(**spec), "metadata": {"annotations": annotations}}
 
 
+def ranges(*cidrs):
+    return {"spec": {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)}}
+
+
 def csi(**fields):
     return volume(csi={"driver": "d", "volumeHandle": "h", **fields})
 
@@ -51,6 +55,10 @@ NEW = [
     ("VAL-24", SLICE, {"addressType": "IPv4", "endpoints": [{"addresses": ["224.0.0.9"]}, {"addresses": ["224.0.1.9"]}], "ports": [{"name": "UP"}]}, [
         ("ports[0].name", "Invalid"), ("endpoints[0].addresses[0]", "Invalid"),
     ]),
+    ("VAL-26", "Node", ranges("10.0.0.0/24", "fd00::/64"), []),
+    ("VAL-26", "Node", ranges("10.0.0.0/24", "10.0.1.0/24"), [("spec.podCIDRs", "Invalid")]),
+    ("VAL-26", "Node", ranges("10.0.0.0/24", "10.0.0.0/24"), [("spec.podCIDRs[1]", "Duplicate"), ("spec.podCIDRs", "Invalid")]),
+    ("VAL-26", "Node", ranges("10.0.0.0/24", "x"), [("spec.podCIDRs[1]", "Invalid"), ("spec.podCIDRs", "InternalError"), ("spec.podCIDRs", "Invalid")]),
     ("VAL-22", "Service", service(loadBalancerClass="a b"), [("spec.loadBalancerClass", "Forbidden")]),
     ("VAL-29", "PersistentVolume", volume(azureDisk=AZURE), []),
     ("VAL-29", "PersistentVolume", volume(azureDisk={**AZURE, "kind": "Managed"}), [("spec.azureDisk.diskURI", "NotSupported")]),

@@ -23,6 +23,7 @@ TOO_LONG = "FieldValueTooLong"
 TOO_MANY = "FieldValueTooMany"
 NOT_FOUND = "FieldValueNotFound"
 TYPE_INVALID = "FieldValueTypeInvalid"
+INTERNAL = "InternalError"
 
 _WORDS = {
     REQUIRED: "Required value",
@@ -34,6 +35,7 @@ _WORDS = {
     TOO_MANY: "Too many",
     NOT_FOUND: "Not found",
     TYPE_INVALID: "Invalid value",
+    INTERNAL: "Internal error",
 }
 
 
@@ -56,7 +58,8 @@ class Cause(Value, frozen=True):
         words = _WORDS[self.reason]
         shown = (
             ""
-            if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY) or self.value is OMITTED
+            if self.reason in (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY, INTERNAL)
+            or self.value is OMITTED
             else f": {show(self.value)}"
         )
         return (

@@ -18,6 +18,7 @@ from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
     forbidden,
+    internal,
     invalid,
     malformed,
     not_supported,
@@ -115,12 +116,25 @@ def _validate_cidrs(node: Node) -> Causes:
             )
         if cidr in cidrs[:position]:
             causes.append(duplicate(f"spec.podCIDRs[{position}]", cidr))
-    if len(cidrs) > 2:
-        causes.append(
-            invalid("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family")
-        )
+    if len(cidrs) > 1:
+        causes += _validate_families(cidrs)
     if not causes and cidrs and (node.spec.pod_cidr or "") != cidrs[0]:
         causes.append(invalid("spec.podCIDRs", cidrs, "the first must be podCIDR"))
+    return causes
+
+
+def _validate_families(cidrs: tuple[str, ...]) -> Causes:
+    """VAL-26: several ranges are one of each family."""
+    at = "spec.podCIDRs"
+    unreadable = next((cidr for cidr in cidrs if not is_cidr(cidr)), None)
+    causes: Causes = []
+    if unreadable is not None:
+        words = "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address"
+        causes.append(internal(at, f"{words}: {unreadable}"))
+    versions = [ip_network(cidr, strict=False).version for cidr in cidrs if is_cidr(cidr)]
+    if sorted(versions) != [4, 6] or len(cidrs) > 2:
+        words = "may specify no more than one CIDR for each IP family"
+        causes.append(invalid(at, cidrs, words))
     return causes
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from refk8s.core.api.status import (
     DUPLICATE,
     FORBIDDEN,
+    INTERNAL,
     INVALID,
     NOT_FOUND,
     NOT_SUPPORTED,
@@ -42,6 +43,11 @@ def duplicate(field: str, value: Any) -> Cause:
 
 def not_found(field: str, value: Any) -> Cause:
     return Cause(NOT_FOUND, field, "", value)
+
+
+def internal(field: str, detail: str) -> Cause:
+    """A value that upstream's own check cannot read; the answer is 422 all the same."""
+    return Cause(INTERNAL, field, detail)
 
 
 def too_long(field: str, bytes_max: int) -> Cause:

@@ -118,8 +118,8 @@ def _validate_subject(subject: Subject, at: str) -> Causes:
         return [not_supported(f"{at}.kind", subject.kind, SUBJECTS)]
     causes: Causes = []
     for kind, field, part in (
-        ("ServiceAccount", "serviceAccount", subject.service_account),
         ("User", "user", subject.user),
+        ("ServiceAccount", "serviceAccount", subject.service_account),
         ("Group", "group", subject.group),
     ):
         here = f"{at}.{field}"

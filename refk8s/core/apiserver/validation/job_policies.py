@@ -31,6 +31,10 @@ OPERATORS = ("In", "NotIn")
 STATUSES = ("False", "True", "Unknown")
 
 
+def _valid(words: tuple[str, ...]) -> str:
+    return "valid values: [" + " ".join(f'"{word}"' for word in words) + "]"
+
+
 def validate_policies(spec: JobSpec, at: str) -> Causes:
     """VAL-67."""
     causes: Causes = []
@@ -62,7 +66,7 @@ def _validate_failure_rule(
     """VAL-67: a known action, on exit codes or on conditions of a pod, not on both."""
     causes: Causes = []
     if not rule.action:
-        causes.append(required(f"{at}.action", f"valid values: {list(ACTIONS)}"))
+        causes.append(required(f"{at}.action", _valid(ACTIONS)))
     elif rule.action == "FailIndex" and spec.backoff_limit_per_index is None:
         causes.append(
             invalid(f"{at}.action", rule.action, "requires the backoffLimitPerIndex to be set")
@@ -86,7 +90,7 @@ def _validate_failure_rule(
         here = f"{at}.onPodConditions[{position}]"
         causes += malformed(f"{here}.type", pattern.type, qualified_name)
         if not pattern.status:
-            causes.append(required(f"{here}.status", f"valid values: {list(STATUSES)}"))
+            causes.append(required(f"{here}.status", _valid(STATUSES)))
         elif pattern.status not in STATUSES:
             causes.append(not_supported(f"{here}.status", pattern.status, STATUSES))
     return causes
@@ -98,7 +102,7 @@ def _validate_exit_codes(
     """VAL-67: codes in order, each once; 0 is not a failure."""
     causes: Causes = []
     if not codes.operator:
-        causes.append(required(f"{at}.operator", f"valid values: {list(OPERATORS)}"))
+        causes.append(required(f"{at}.operator", _valid(OPERATORS)))
     elif codes.operator not in OPERATORS:
         causes.append(not_supported(f"{at}.operator", codes.operator, OPERATORS))
     if codes.container_name is not None and codes.container_name not in names:
