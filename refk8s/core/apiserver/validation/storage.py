@@ -4,7 +4,6 @@ Source: Kubernetes documentation, "Persistent Volumes" (access modes, reclaiming
 "Storage Classes".
 """
 
-from posixpath import normpath
 from typing import Any
 
 from msgspec.structs import replace
@@ -96,7 +95,7 @@ def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = Fal
     causes += validate_source(spec, at)
     if (
         spec.host_path is not None
-        and normpath(spec.host_path.path) in ("/", "//")
+        and _is_root(spec.host_path.path)
         and spec.persistent_volume_reclaim_policy == "Recycle"
     ):
         words = "may not be 'recycle' for a hostPath mount of '/'"
@@ -108,6 +107,17 @@ def validate_volume_spec(spec: PersistentVolumeSpec, at: str, inline: bool = Fal
     if spec.volume_attributes_class_name is not None and not inline:
         causes += _validate_attributes_class(spec, at)
     return causes
+
+
+def _is_root(path: str) -> bool:
+    """Whether an absolute path leads to the root."""
+    depth = 0
+    for part in path.split("/"):
+        if part == "..":
+            depth = max(0, depth - 1)
+        elif part not in ("", "."):
+            depth += 1
+    return path.startswith("/") and depth == 0
 
 
 def _validate_inline(spec: PersistentVolumeSpec, at: str) -> Causes:
