@@ -698,6 +698,16 @@ def test_loop_6_names_of_later_intents_are_others_too():
         bench.answer(call, 201, config_map(version=LISTED))
     assert len(set(names)) == 5 and all(len(name) == len("web-") + 5 for name in names)
     assert len(set(events)) == 5 and all(len(name) == len("owner.") + 26 for name in events)
+    # EVENT-5: the letters of this instance, then a number of each Event
+    assert {name[-10:-5] for name in events} == {bench.state.suffix}
+    assert len({name[-5:] for name in events}) == 5
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=2, max_size=9, unique=True))
+def test_event_5_every_instance_has_its_own_letters(seeds):
+    loop = Loop("scripted", [Scripted()])
+    found = [loop.start(NOW, seed)[0].suffix for seed in seeds]
+    assert len(set(found)) == len(seeds) and {len(suffix) for suffix in found} == {5}
 
 
 def test_loop_3_each_operation_is_told_apart():
