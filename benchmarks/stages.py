@@ -11,10 +11,10 @@ whole depend little on the load of the machine. `--calls` counts the calls of fu
 compare two versions.
 
 Measured on 2 cores with a load average of 13, Python 3.11, 1,000 pods on 100 nodes: a pod takes
-1.5 ms (kubelet 39 %, API server 26 %, store 9 %, scheduler 8 %, controllers 7 %, signatures of tokens
-4 %, simulated runtime 4 %). A renewal took 0.6 ms earlier (kubelet 45 %, API server 22 %, store 8 %).
-Later versions were measured by calls: 3,720 for a pod, then 3,400. A busy machine adds the calls of
-Leases and of statuses that are written twice.
+1.5 ms (kubelet 39 %, API server 26 %, store 9 %, scheduler 8 %, controllers 7 %, signatures of
+tokens 4 %, simulated runtime 4 %). A renewal took 0.6 ms earlier (kubelet 45 %, API server 22 %,
+store 8 %). Later versions were measured by calls: 3,710 for a pod, then 3,350, with a clock that
+stood nearly still. A busy machine adds the calls of Leases and of statuses that are written twice.
 """
 
 from __future__ import annotations
