@@ -132,7 +132,7 @@ class InLoop(EffectHandler):
         prefix = request.resource.prefix
         body = LISTS[prefix](
             metadata=ListMeta(resource_version=str(self._revision)),
-            items=tuple(self._objects[prefix].values()),
+            items=tuple(self._objects.get(prefix, {}).values()),
         )
         self._waiting.append(Answered(id, Response(200, body)))
 

@@ -254,6 +254,9 @@ def act(cluster: Cluster, choice: tuple[Any, ...]) -> Cluster:
                 {"metadata": {"labels": {"tier": "y"}}},
                 {"spec": {"selector": {"app": "db"}}},
                 {"spec": {"publishNotReadyAddresses": True}},
+                {"spec": {"trafficDistribution": "PreferSameZone"}},
+                {"spec": {"trafficDistribution": "PreferSameNode"}},
+                {"spec": {"trafficDistribution": None}},
                 {"metadata": {"labels": None}},
             ]
             return merge(cluster, SERVICES, service, changes[which // 3 % len(changes)])
@@ -404,7 +407,8 @@ def expected_endpoints(cluster: Cluster, service: Any) -> Counter[Any]:
         if publish or pod.spec.node_name in nodes:
             dying = pod.metadata.deletion_timestamp is not None
             conditions = (publish or (is_ready(pod) and not dying), is_ready(pod), dying)
-            at = (pod.spec.node_name or None, nodes.get(pod.spec.node_name))
+            zone = nodes.get(pod.spec.node_name)
+            at = (pod.spec.node_name or None, zone, hints(service, conditions[0], zone, pod))
             found[
                 (
                     pod.status.pod_ip,
@@ -418,6 +422,23 @@ def expected_endpoints(cluster: Cluster, service: Any) -> Counter[Any]:
     return found
 
 
+def hints(service: Any, ready: bool, zone: str | None, pod: Any) -> Any:
+    """The zone and the node for which an endpoint is to be (SLICE-8)."""
+    distribution = service.spec.traffic_distribution
+    is_zonal = ready and distribution is not None
+    on_node = is_zonal and distribution == "PreferSameNode"
+    return zone if is_zonal else None, (pod.spec.node_name or None) if on_node else None
+
+
+def hinted(endpoint: Any) -> Any:
+    """The zone and the node of the endpoint's hints."""
+    if endpoint.hints is None:
+        return None, None
+    zones, nodes = endpoint.hints.for_zones or (), endpoint.hints.for_nodes or ()
+    assert len(zones) <= 1 and len(nodes) <= 1 and (zones or nodes)
+    return (zones[0].name if zones else None), (nodes[0].name if nodes else None)
+
+
 def told_endpoints(slices: list[Any]) -> Counter[Any]:
     found: Counter[Any] = Counter()
     for slice in slices:
@@ -425,7 +446,8 @@ def told_endpoints(slices: list[Any]) -> Counter[Any]:
         for e in slice.endpoints or ():
             conditions = (e.conditions.ready, e.conditions.serving, e.conditions.terminating)
             uid = e.target_ref.uid if e.target_ref is not None else None
-            found[(e.addresses[0], uid, ports, conditions, (e.node_name, e.zone), e.hostname)] += 1
+            at = (e.node_name, e.zone, hinted(e))
+            found[(e.addresses[0], uid, ports, conditions, at, e.hostname)] += 1
     return found
 
 

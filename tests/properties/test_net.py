@@ -3,6 +3,7 @@ NET-20 (spec/network.md)."""
 
 import re
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,14 +17,24 @@ from refk8s.core.api.core_v1 import (
     ClientIPConfig,
     LoadBalancerIngress,
     LoadBalancerStatus,
+    Node,
     Service,
     ServicePort,
     ServiceSpec,
     ServiceStatus,
     SessionAffinityConfig,
 )
-from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from refk8s.core.api.discovery_v1 import (
+    Endpoint,
+    EndpointConditions,
+    EndpointHints,
+    EndpointPort,
+    EndpointSlice,
+    ForNode,
+    ForZone,
+)
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from refk8s.core.context import SECOND
 from refk8s.core.loop.view import key_of
 from refk8s.core.network import proxy as proxy_module
@@ -701,6 +712,72 @@ def test_net_3_an_endpoint_that_is_going_answers_only_while_none_is_ready():
         t.address for t in compute_rules(a, [state(**{"2": silent, "3": going})], NODE)[0].targets
     ] == ["10.244.0.3"]
     assert compute_rules(a, [state(**{"2": silent})], NODE)[0].targets == ()
+
+
+def hinted(number: int, zones: tuple[str, ...], nodes: tuple[str, ...], ready: bool) -> Endpoint:
+    hints = EndpointHints(
+        for_zones=tuple([ForZone(name=name) for name in zones]) or None,
+        for_nodes=tuple([ForNode(name=name) for name in nodes]) or None,
+    )
+    return Endpoint(
+        addresses=(f"10.244.0.{number}",),
+        conditions=EndpointConditions(ready=ready, serving=True, terminating=not ready),
+        hints=hints if zones or nodes else None,
+    )
+
+
+places = st.lists(st.sampled_from(["a", "b", "c"]), max_size=2, unique=True).map(tuple)
+
+
+@given(st.lists(st.tuples(places, places, st.booleans()), max_size=5), st.sampled_from("abc"), st.sampled_from(["a", "b", "c", ""]))  # fmt: skip
+def test_net_23_hints_of_all_ready_endpoints_choose_those_for_the_node_or_its_zone(drawn, node, zone):  # fmt: skip
+    endpoints = [hinted(number, *one) for number, one in enumerate(drawn)]
+    ready = [number for number, (_, _, is_ready) in enumerate(drawn) if is_ready]
+    expected = ready or range(len(drawn))
+    zonal = [number for number in ready if zone in drawn[number][0]]
+    own = [number for number in ready if node in drawn[number][1]]
+    if zonal and all(drawn[number][0] for number in ready):
+        expected = zonal
+    if own and all(drawn[number][1] for number in ready):
+        expected = own
+    service = Service(
+        metadata=ObjectMeta(name="a", namespace="ns"),
+        spec=ServiceSpec(cluster_ip="10.96.0.1", ports=(ServicePort(port=80),)),
+    )
+    slice = EndpointSlice(
+        metadata=ObjectMeta(name="s", namespace="ns"),
+        address_type="IPv4",
+        ports=(EndpointPort(name="", port=80),),
+        endpoints=tuple(endpoints),
+    )
+    [rule] = compute_rules(service, [slice], node, zone)
+    assert {t.address for t in rule.targets} == {f"10.244.0.{number}" for number in expected}
+
+
+def test_net_23_rules_follow_the_zone_of_the_node():
+    service = Service(
+        metadata=ObjectMeta(name="a", namespace="ns", uid="u"),
+        spec=ServiceSpec(cluster_ip="10.96.0.1", ports=(ServicePort(port=80),)),
+    )
+    slice = EndpointSlice(
+        metadata=ObjectMeta(name="s", namespace="ns", labels={"kubernetes.io/service-name": "a"}),
+        address_type="IPv4",
+        ports=(EndpointPort(name="", port=80),),
+        endpoints=(hinted(1, ("a",), (), True), hinted(2, ("b",), (), True)),
+    )
+
+    def objects(zone: str) -> dict[str, list[Any]]:
+        labels = {"topology.kubernetes.io/zone": zone} if zone else None
+        node = Node(metadata=ObjectMeta(name=NODE, labels=labels))
+        return {SERVICES.prefix: [service], ENDPOINT_SLICES.prefix: [slice], NODES.prefix: [node]}
+
+    loop = ProxyInLoop(NODE)
+    loop.start_with(objects("a"))
+    for zone, last in (("a", [1]), ("b", [2]), ("", [1, 2]), ("c", [1, 2]), ("a", [1])):
+        loop.change_all(objects(zone))
+        loop.settle()
+        [[rule]] = loop.programmed[-1].services.values()
+        assert [t.address for t in rule.targets] == [f"10.244.0.{n}" for n in last]
 
 
 def test_net_2_two_ports_of_a_service_lead_to_their_own_numbers_of_every_slice():

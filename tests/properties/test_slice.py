@@ -16,6 +16,7 @@ from service_world import (
     deeds,
     delete,
     expected_endpoints,
+    hinted,
     kept,
     live,
     make_node,
@@ -31,13 +32,22 @@ from service_world import (
 )
 from workload_helpers import get, nothing_wrong, stored
 
-from refk8s.core.api.core_v1 import ObjectReference
+from refk8s.core.api.core_v1 import (
+    Node,
+    ObjectReference,
+    Pod,
+    PodCondition,
+    PodSpec,
+    PodStatus,
+    Service,
+    ServiceSpec,
+)
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES
 from refk8s.core.api.user import ADMIN
-from refk8s.core.controllers.endpoint_slice import EndpointSliceController
+from refk8s.core.controllers.endpoint_slice import EndpointSliceController, compute_endpoint
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
@@ -96,7 +106,14 @@ def test_slice_5_slice_7_endpoints_by_hand_are_mirrored_and_only_they(drawn):
                     for a in addresses or ():
                         uid = a.target_ref.uid if a.target_ref is not None else None
                         expected[
-                            (a.ip, uid, ports, (ready, None, None), (a.node_name, None), a.hostname)
+                            (
+                                a.ip,
+                                uid,
+                                ports,
+                                (ready, None, None),
+                                (a.node_name, None, (None, None)),
+                                a.hostname,
+                            )
                         ] += 1
         assert told_endpoints(found) == expected
         for slice in found:
@@ -371,3 +388,28 @@ def test_slice_1_slice_2_slice_4_a_layout_holds_what_is_wanted_and_moves_nothing
                     assert (slice.metadata.name, endpoint.addresses[0]) in stay, (
                         "SLICE-4: an endpoint moved to another slice"
                     )
+
+
+@given(
+    st.sampled_from([None, "PreferClose", "PreferSameZone", "PreferSameNode"]),
+    st.sampled_from(["", "z1"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_slice_8_a_ready_endpoint_has_hints_for_its_zone_and_node(distribution, zone, ready, going):
+    spec = ServiceSpec(selector={"app": "web"}, traffic_distribution=distribution)
+    service = Service(metadata=ObjectMeta(name="web", namespace="ns"), spec=spec)
+    conditions = (PodCondition(type="Ready", status="True" if ready else "False"),)
+    pod = Pod(
+        metadata=ObjectMeta(
+            name="p", namespace="ns", deletion_timestamp="2026-01-01T00:00:00Z" if going else None
+        ),
+        spec=PodSpec(node_name="n1"),
+        status=PodStatus(conditions=conditions),
+    )
+    node = Node(metadata=ObjectMeta(name="n1", labels={"topology.kubernetes.io/zone": zone}))
+    endpoint = compute_endpoint(service, pod, "10.0.0.1", node)
+    assert hinted(endpoint) == (
+        (zone or None) if distribution and ready and not going else None,
+        "n1" if distribution == "PreferSameNode" and ready and not going else None,
+    )

@@ -1,16 +1,24 @@
 """EndpointSlices: the addresses behind each service with a selector. Rules SLICE-1, SLICE-3,
-SLICE-6, SLICE-7 (spec/workloads/endpoints.md).
+SLICE-6, SLICE-7, SLICE-8 (spec/workloads/endpoints.md).
 
 The endpoints are computed here and divided into slices in `slices.py`. Source: KEP-752
 "EndpointSlice", KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation,
-"EndpointSlices". Left out: topology hints; IPv6; the annotation
+"EndpointSlices"; KEP-4444 and KEP-3015 (traffic distribution). Left out: the annotation
+service.kubernetes.io/topology-mode; IPv6; the annotation
 endpoints.kubernetes.io/last-change-trigger-time.
 """
 
 from collections.abc import Iterable
 
 from refk8s.core.api.core_v1 import Node, ObjectReference, Pod, Service
-from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort
+from refk8s.core.api.discovery_v1 import (
+    Endpoint,
+    EndpointConditions,
+    EndpointHints,
+    EndpointPort,
+    ForNode,
+    ForZone,
+)
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from refk8s.core.context import Instant
@@ -45,6 +53,7 @@ from refk8s.core.pods.status import is_ready
 
 CONTROLLER = "endpointslice-controller.k8s.io"
 ZONE = "topology.kubernetes.io/zone"
+PREFER_CLOSE, PREFER_SAME_ZONE, PREFER_SAME_NODE = "PreferClose", "PreferSameZone", "PreferSameNode"
 
 
 def _services_on_node(view: View, old: Node | None, new: Node | None) -> Iterable[Key]:
@@ -146,14 +155,27 @@ def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None
     reference = ObjectReference(
         kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid
     )
+    zone = (node.metadata.labels or {}).get(ZONE) or None if node is not None else None
     return Endpoint(
         addresses=(address,),
         conditions=EndpointConditions(ready=ready, serving=serving, terminating=terminating),
         hostname=hostname_of(pod, service),
         node_name=pod.spec.node_name or None,
         target_ref=reference,
-        zone=(node.metadata.labels or {}).get(ZONE) or None if node is not None else None,
+        zone=zone,
+        hints=compute_hints(service, zone, pod.spec.node_name or "") if ready else None,
     )
+
+
+def compute_hints(service: Service, zone: str | None, node_name: str) -> EndpointHints | None:
+    """SLICE-8: for which clients a ready endpoint is; None for all."""
+    assert service.spec is not None
+    distribution = service.spec.traffic_distribution
+    if distribution not in (PREFER_CLOSE, PREFER_SAME_ZONE, PREFER_SAME_NODE):
+        return None
+    zones = (ForZone(name=zone),) if zone else None
+    nodes = (ForNode(name=node_name),) if node_name and distribution == PREFER_SAME_NODE else None
+    return EndpointHints(for_zones=zones, for_nodes=nodes) if zones or nodes else None
 
 
 def compute_metadata(service: Service) -> ObjectMeta:

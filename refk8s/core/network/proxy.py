@@ -13,8 +13,8 @@ whatever the number of services.
 | node port | (any address of the node, protocol, node port) | the same |
 
 Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating
-endpoints"; KEP-2086 "Service internal traffic policy"; KEP-1860 "Load balancer IP mode". Left out:
-topology hints, IPv6.
+endpoints"; KEP-2086 "Service internal traffic policy"; KEP-1860 "Load balancer IP mode"; KEP-3015
+"PreferSameZone and PreferSameNode Traffic Distribution". Left out: IPv6.
 """
 
 import re
@@ -24,9 +24,9 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.core.api.core_v1 import Service, ServicePort, ServiceSpec
+from refk8s.core.api.core_v1 import Node, Service, ServicePort, ServiceSpec
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
-from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
+from refk8s.core.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from refk8s.core.api.user import component_user
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.loop import Loop
@@ -37,6 +37,7 @@ from refk8s.core.ports import HealthCheck, Rule, RuleSet, Target
 from refk8s.core.value import Value, evolve, field
 
 SERVICE_NAME = "kubernetes.io/service-name"
+ZONE = "topology.kubernetes.io/zone"
 USER = component_user("kube-proxy")
 MEMORY = "rules"
 ALL = "all"
@@ -76,17 +77,32 @@ def services_of_slice(view: View, old: Any | None, new: Any | None) -> list[Key]
     )
 
 
+def zone_of(node: Node | None) -> str:
+    """The zone of a Node; empty without one."""
+    return (node.metadata.labels or {}).get(ZONE, "") if node is not None else ""
+
+
+def _when_the_zone_changes(view: View, old: Node | None, new: Node | None) -> list[Key]:
+    """Every Service, if the node gets another zone (NET-23)."""
+    return [] if zone_of(old) == zone_of(new) else [key_of(one) for one in view.list(SERVICES)]
+
+
 class ServiceRules(Reconciler):
     """Computes the rules of one service."""
 
     name = "service-rules"
     user = USER
     memory_name = MEMORY
-    interests = (Interest(SERVICES, own_key), Interest(ENDPOINT_SLICES, services_of_slice))
     indexes = (Index("service", ENDPOINT_SLICES, service_of_slice),)
 
     def __init__(self, node_name: str) -> None:
         self.node_name = node_name
+        own = f"metadata.name={node_name}"
+        self.interests = (
+            Interest(SERVICES, own_key),
+            Interest(ENDPOINT_SLICES, services_of_slice),
+            Interest(NODES, _when_the_zone_changes, field_selector=own),
+        )
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
@@ -101,7 +117,8 @@ class ServiceRules(Reconciler):
         rules: tuple[Rule, ...] = ()
         check: HealthCheck | None = None
         if service is not None:
-            rules = compute_rules(service, slices, self.node_name)
+            zone = zone_of(view.get(NODES, self.node_name))
+            rules = compute_rules(service, slices, self.node_name, zone)
             check = compute_health_check(service, slices, self.node_name)
         if rules == memory.compiled.get(key, ()) and check == memory.checks.get(key):
             return NOTHING
@@ -176,11 +193,12 @@ def compute_all(view: View, node_name: str) -> tuple[Compiled, Checks, tuple[Exc
     compiled = Map[Key, tuple[Rule, ...]]().mutate()
     checks = Map[Key, HealthCheck]().mutate()
     problems: list[Exception] = []
+    zone = zone_of(view.get(NODES, node_name))
     for service in view.list(SERVICES):
         key = key_of(service)
         try:
             slices = view.indexed(ENDPOINT_SLICES, "service", key)
-            rules = compute_rules(service, slices, node_name)
+            rules = compute_rules(service, slices, node_name, zone)
             check = compute_health_check(service, slices, node_name)
         except Exception as error:
             problems.append(error)
@@ -193,10 +211,10 @@ def compute_all(view: View, node_name: str) -> tuple[Compiled, Checks, tuple[Exc
 
 
 def compute_rules(
-    service: Service, slices: Iterable[EndpointSlice], node_name: str
+    service: Service, slices: Iterable[EndpointSlice], node_name: str, zone: str = ""
 ) -> tuple[Rule, ...]:
-    """The rules of one service on one node, from the current service and slices (NET-1). O(ports x
-    endpoints)."""
+    """The rules of one service on one node in this zone, from the current service and slices
+    (NET-1). O(ports x endpoints)."""
     spec = service.spec
     cluster_ip = cluster_address(service)
     if spec is None or not cluster_ip:
@@ -207,7 +225,7 @@ def compute_rules(
     rules: dict[tuple[str, str, int], Rule] = {}
     for port in spec.ports or ():
         endpoints = endpoints_of(port, slices)
-        everywhere = choose(endpoints)
+        everywhere = choose(near(endpoints, node_name, zone))
         here = choose([entry for entry in endpoints if entry[0].node_name == node_name])
         protocol = port.protocol or "TCP"
         found = [_inside_rule(spec, cluster_ip, protocol, port.port, everywhere, here)]
@@ -323,6 +341,24 @@ def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tup
                     if endpoint.addresses
                 ]
     return found
+
+
+def near(
+    endpoints: list[tuple[Endpoint, int]], node_name: str, zone: str
+) -> list[tuple[Endpoint, int]]:
+    """NET-23: of the ready endpoints those with a hint for this node, else those with one for its
+    zone; all endpoints if there are none, or if a ready one has no such hint."""
+    ready = [entry for entry in endpoints if is_ready(entry[0])]
+    if not ready or ready[0][0].hints is None:
+        return endpoints
+    hints = [entry[0].hints for entry in ready]
+    of_nodes = [{one.name for one in (hint.for_nodes if hint else None) or ()} for hint in hints]
+    of_zones = [{one.name for one in (hint.for_zones if hint else None) or ()} for hint in hints]
+    for place, names in ((node_name, of_nodes), (zone, of_zones)):
+        found = [entry for entry, of in zip(ready, names, strict=True) if place in of]
+        if found and all(names):
+            return found
+    return endpoints
 
 
 def choose(endpoints: Iterable[tuple[Endpoint, int]]) -> tuple[Target, ...]:
