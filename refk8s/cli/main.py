@@ -60,6 +60,12 @@ def main() -> None:
 @server_flags
 @network
 @resolv_conf
+@click.option(
+    "--config",
+    default="",
+    metavar="FILE",
+    help="Profiles and plugins of the scheduler: a KubeSchedulerConfiguration.",
+)
 @click.option("--story", is_flag=True, help="Print each write with its reason.")
 @click.option(
     "--keep", is_flag=True, help="Leave containers and service rules in place when stopped."

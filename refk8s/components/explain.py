@@ -15,7 +15,7 @@ import msgspec
 from attrs import frozen
 
 from refk8s.components.command_client import CommandClient, run_command
-from refk8s.components.files import CannotRun
+from refk8s.components.files import CannotRun, read_bounded
 from refk8s.core.api import codec
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, SERVED, Resource, by_kind
@@ -175,13 +175,7 @@ async def _events(client: CommandClient, tree: Tree) -> list[Tree]:
 
 def _story(path: str) -> Iterator[str]:
     """The lines of a file with the output of `refk8s run --story`. Raises CannotRun."""
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(STORY_BYTES_MAX + 1)
-    except OSError as error:
-        raise CannotRun(f"--story {path}: {error.strerror}") from None
-    if len(data) > STORY_BYTES_MAX:
-        raise CannotRun(f"--story {path}: longer than {STORY_BYTES_MAX >> 20} MiB")
+    data = read_bounded(path, "--story", STORY_BYTES_MAX)
     yield from data.decode(errors="replace").splitlines()
 
 

@@ -30,6 +30,19 @@ class CannotRun(Exception):
     """The cluster cannot start; the message is one line that names the next step."""
 
 
+def read_bounded(path: str, flag: str, bytes_max: int) -> bytes:
+    """The content of the file that a flag names; `bytes_max` is a number of whole MiB. Raises
+    CannotRun if the file cannot be read or is longer."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(bytes_max + 1)
+    except OSError as error:
+        raise CannotRun(f"{flag} {path}: {error.strerror}") from None
+    if len(data) > bytes_max:
+        raise CannotRun(f"{flag} {path}: longer than {bytes_max >> 20} MiB")
+    return data
+
+
 def write_file(
     path: Path, content: bytes, mode: int = PRIVATE_FILE, owner: tuple[int, int] | None = None
 ) -> None:

@@ -64,6 +64,7 @@ class RunOptions(ServerOptions, frozen=True):
     adapter: str = "auto"
     nodes: int | None = None
     story: bool = False
+    config: str = ""  # of the scheduler
     keep: bool = False
     manifests: tuple[str, ...] = ()
     resolv_conf: str | None = None

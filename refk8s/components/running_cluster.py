@@ -28,6 +28,7 @@ from refk8s.core.value import evolve
 if TYPE_CHECKING:
     from refk8s.components.cluster_dns import ClusterDns
     from refk8s.core.controllers.node_ipam import PodRanges
+    from refk8s.core.loop.loop import Loop
 
 
 class RunningCluster:
@@ -52,6 +53,7 @@ class RunningCluster:
     async def start(self) -> None:
         """Start all parts. Raises CannotRun; `stop` then removes what was created."""
         options = self.options
+        scheduling = self._scheduler() if options.config else None
         self.nodes = choose_nodes(
             options.adapter,
             options.nodes,
@@ -62,10 +64,10 @@ class RunningCluster:
         )
         await self.served.open()
         await self.served.serve()
-        await self._start_components(self.nodes)
+        await self._start_components(self.nodes, scheduling)
         self.served.maintain(self.nodes)
 
-    async def _start_components(self, nodes: Nodes) -> None:
+    async def _start_components(self, nodes: Nodes, scheduling: "Loop | None") -> None:
         # The API is served already, so the modules of the components are loaded meanwhile.
         components = await asyncio.to_thread(import_module, "refk8s.core.components")
         from refk8s.components.node_parts import node_parts
@@ -88,6 +90,7 @@ class RunningCluster:
                 authorities=signing_authorities(authority),
                 pod_ranges=self._pod_ranges(nodes),
                 load_balancers=nodes.receive_packets,
+                scheduling=scheduling,
             ).values()
         ]
         for node in started:
@@ -115,6 +118,14 @@ class RunningCluster:
             driver.start()
         for keeper in self._dns:
             keeper.start()
+
+    def _scheduler(self) -> "Loop":
+        """The scheduler with the profiles of `--config` (SCHED-50). Raises CannotRun."""
+        from refk8s.components.scheduler_file import read_scheduler_file
+        from refk8s.core.scheduler.cycle import scheduler
+
+        found = read_scheduler_file(self.options.config)
+        return scheduler(found.profiles, found.backoff)
 
     def _pod_ranges(self, nodes: Nodes) -> "PodRanges":
         """The ranges of the Nodes."""

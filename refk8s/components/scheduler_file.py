@@ -2,10 +2,9 @@
 SCHED-50, SCHED-56 (spec/scheduler_profiles.md)."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from refk8s.components.files import CannotRun
+from refk8s.components.files import FILE_BYTES_MAX, CannotRun, read_bounded
 from refk8s.components.yaml_reader import BadYaml, read_yaml
 from refk8s.core.scheduler.plugin import GROUP, Plugin
 from refk8s.core.scheduler_configuration.read import (
@@ -14,20 +13,11 @@ from refk8s.core.scheduler_configuration.read import (
     read_configuration,
 )
 
-FILE_BYTES_MAX = 1 << 20
-
 
 def read_scheduler_file(path: str, flag: str = "--config") -> SchedulerConfiguration:
     """The configuration in the file. Raises CannotRun."""
     try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise CannotRun(f"{flag} {path}: {error.strerror}") from None
-    if len(data) > FILE_BYTES_MAX:
-        raise CannotRun(f"{flag} {path}: longer than {FILE_BYTES_MAX} bytes")
-    try:
-        document = read_yaml(data)
+        document = read_yaml(read_bounded(path, flag, FILE_BYTES_MAX))
     except BadYaml as error:
         raise CannotRun(f"{flag} {path}: {error}") from None
     if document.duplicates:

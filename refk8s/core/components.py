@@ -148,13 +148,15 @@ def control_plane(
     pod_ranges: PodRanges | None = None,
     authorities: Mapping[str, CertificateAuthority] | None = None,
     load_balancers: bool = True,
+    scheduling: Loop | None = None,
 ) -> dict[str, AnyMachine]:
     """The components besides the API server that are not on every node, by name.
 
     Several instances of each run behind a leader election. One runs without, as in `refk8s run`.
+    `scheduling`: the scheduler, if not one with the default profile.
     """
     manager = controller_manager(certificate, pod_ranges, authorities, load_balancers)
-    loops = (manager, scheduler())
+    loops = (manager, scheduling if scheduling is not None else scheduler())
     if instances == 1:
         return {loop.name: loop for loop in loops}
     found: dict[str, AnyMachine] = {}

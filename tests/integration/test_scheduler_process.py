@@ -132,3 +132,32 @@ def test_explain_1_explain_3_explain_4_a_running_cluster_says_why(cluster: FakeC
         done = explain(*arguments, *where)
         assert done.returncode == 2 and words in done.stderr, done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+CONFIGURATION = """
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles: [{schedulerName: default-scheduler}, {schedulerName: second}]
+"""
+
+
+def test_sched_50_one_process_runs_the_profiles_of_its_configuration(tmp_path):
+    """SCHED-50: `refk8s run --config`."""
+    file = tmp_path / "scheduler.yaml"
+    file.write_text(CONFIGURATION)
+    cluster = FakeCluster(tmp_path, "--nodes", "1", "--config", str(file)).start()
+    try:
+        spec = {"schedulerName": "second", "containers": [{"name": "c", "image": "web:1"}]}
+        pod = {"metadata": {"name": "p"}, "spec": spec}
+        path = "/api/v1/namespaces/default/pods"
+        until(lambda: cluster.call("POST", path, pod)[0] in (201, 409), "the pod is created")
+
+        def phase() -> str:
+            return str(cluster.call("GET", f"{path}/p")[1]["status"]["phase"])
+
+        until(lambda: phase() == "Running", "the pod runs")
+    finally:
+        cluster.stop()
+    file.write_text(CONFIGURATION.replace("schedulerName: second", "schedulerNam: second"))
+    with pytest.raises(AssertionError, match=r"--config .*scheduler.yaml: .*schedulerNam"):
+        FakeCluster(tmp_path, "--nodes", "1", "--config", str(file)).start()
