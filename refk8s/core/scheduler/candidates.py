@@ -8,7 +8,7 @@ and the nodes that are compared.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,6 +41,7 @@ class Candidates:
         self._results: dict[str, _Tried] = {}  # of the nodes up to `_last`
         self._last = ""
         self._names: list[str] = []  # the nodes with victims, sorted
+        self._ranks: list[tuple[Any, ...]] = []  # of these; the last item is the name
         self._counts: dict[str, int] = {}  # the others, by message
         self._seen: Change | None = None
         self._starts: Change | None = None
@@ -75,7 +76,7 @@ class Candidates:
             place += 1
         if not self._names:
             return None, {UNHELPFUL: 0, NO_VICTIMS: 0} | self._counts
-        return min(map(self._eviction, self._names[:tries]), key=_rank), {}
+        return self._eviction(min(self._ranks[:tries])[-1]), {}
 
     def _changed(
         self,
@@ -121,7 +122,9 @@ class Candidates:
         times = tuple(map(started, lesser))
         self._results[name] = _Tried(snapshot.nodes[name], load, lesser, times, found)
         if isinstance(found, Eviction):
-            insort(self._names, name)
+            place = bisect_left(self._names, name)
+            self._names.insert(place, name)
+            self._ranks.insert(place, found.rank)
         else:
             for message in found or ():
                 self._counts[message] = self._counts.get(message, 0) + 1
@@ -131,7 +134,8 @@ class Candidates:
         if tried is None:
             return
         if isinstance(tried.found, Eviction):
-            del self._names[bisect_left(self._names, name)]
+            place = bisect_left(self._names, name)
+            del self._names[place], self._ranks[place]
         else:
             for message in tried.found or ():
                 self._counts[message] -= 1
@@ -140,7 +144,3 @@ class Candidates:
         found = self._results[name].found
         assert isinstance(found, Eviction)
         return found
-
-
-def _rank(eviction: Eviction) -> tuple[Any, ...]:
-    return eviction.rank
