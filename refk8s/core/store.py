@@ -252,8 +252,9 @@ def evaluate(
     """
     # STORE-2
     failed: list[str] = []
+    compared: dict[str, Record[V] | None] = {}  # most writes are of a key that is compared
     for compare in txn.compares:
-        record = look_up(compare.key)
+        record = compared[compare.key] = look_up(compare.key)
         if (ABSENT if record is None else record.mod_revision) != compare.mod_revision:
             failed.append(compare.key)
     if failed:
@@ -271,7 +272,7 @@ def evaluate(
     changes: list[Change[V]] = []
     for write in writes:
         key = write.key
-        previous = look_up(key)
+        previous = compared[key] if key in compared else look_up(key)
         if isinstance(write, Put):
             value = stamp(write.value, coming)  # STORE-5
             if previous is None:

@@ -209,7 +209,10 @@ class MemoryEngine(Generic[V]):
         def look_up(key: str) -> Record[V] | None:
             if key in pending:
                 return pending[key]
-            return present.get(key) or self.get(key)  # which checks the key
+            found = present.get(key)
+            if found is None:
+                resource_prefix(key)  # ValueError for an invalid key
+            return found
 
         revision = self.revision
         results: builtins.list[Committed[V] | Conflict] = []

@@ -25,6 +25,7 @@ from refk8s.core.api.resources import CONFIG_MAPS
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.store import Delete, Put, Txn
+from refk8s.store.checksums import checksum_of_layout_2, wrapped
 from refk8s.store.errors import (
     OtherCluster,
     OtherSchema,
@@ -35,7 +36,7 @@ from refk8s.store.errors import (
 )
 from refk8s.store.memory import MemoryEngine
 from refk8s.store.open import open_engine
-from refk8s.store.sqlite import SPARE_PAGES, SqliteEngine
+from refk8s.store.sqlite import SCHEMA_VERSION, SPARE_PAGES, SqliteEngine
 
 
 def encode(value: int) -> bytes:
@@ -272,8 +273,38 @@ def test_store_21_a_store_of_layout_1_gets_checksums_once_and_keeps_everything(
         engine.commit_batch([])
         engine.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        connection.execute("UPDATE journal SET value = x'39' WHERE key = '/core/nodes/1'")
+    connection.close()
+    with pytest.raises(StoreCorrupt, match="/core/nodes/1"):
+        reopened(path)
+
+
+def test_store_21_a_store_of_layout_2_keeps_its_checksums_and_is_checked(
+    path: Path, sound: tuple[Path, str]
+) -> None:
+    # Shows STORE-21.f.
+    path.write_bytes(sound[0].read_bytes())
+    with sqlite3.connect(path) as connection:
+        columns = "position, key, value, create_revision, version"
+        connection.create_function("old", 5, checksum_of_layout_2)
+        before = connection.execute("SELECT sum(checksum) FROM journal").fetchone()[0]
+        connection.execute(f"UPDATE journal SET checksum = old({columns})")
+        after = sum(row[0] for row in connection.execute("SELECT checksum FROM journal"))
+        (total,) = connection.execute("SELECT value FROM meta WHERE name = 'sum'").fetchone()
+        total = wrapped(total - before + after)
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'sum'", (total,))
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    engine = reopened(path)
+    assert repr(content(engine)) == sound[1]
+    engine.commit_batch([Txn((), (Put("/core/nodes/9", 9),))])
+    engine.compact(engine.revision)
+    engine.close()
+    reopened(path).close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         connection.execute("UPDATE journal SET value = x'39' WHERE key = '/core/nodes/1'")
     connection.close()
     with pytest.raises(StoreCorrupt, match="/core/nodes/1"):
