@@ -658,6 +658,7 @@ _AS_UPSTREAM = re.compile(
     r"|resourceVersion should not be set on objects to be created"  # API-2
     r"|Too large resource version"  # LIST-9
     r"|failed to convert new object|failed to create manager for existing fields"  # APPLY-10
+    r"|target\.(kind|name): "  # API-17
     r"|error dialing backend|error trying to reach service|no endpoints available"  # STREAM-8 ...
 )
 
