@@ -153,6 +153,18 @@ _texts: dict[Any, bytes] = {}
 _texts_bytes = 0
 
 
+@cache
+def _ownable(record: Any) -> tuple[tuple[int, _Field, Any], ...]:
+    """The fields of a kind that can be owned: position, field, and value in an empty object."""
+    return tuple(
+        (position, field, before)
+        for position, (field, before) in enumerate(
+            zip(_object_fields(record), astuple(_empty(record)), strict=True)
+        )
+        if field.is_ownable
+    )
+
+
 def _shape_of(new: Any) -> tuple[int, Any]:
     """About how many bytes the shape has, and the shape."""
     metadata = new.metadata
@@ -169,10 +181,10 @@ def _shape_of(new: Any) -> tuple[int, Any]:
         metadata.deletion_grace_period_seconds is None,
     ]
     size = 512
-    for field, before, after in zip(
-        _object_fields(record), astuple(_empty(record)), astuple(new), strict=True
-    ):
-        if before is after or not field.is_ownable or before == after:
+    values = astuple(new)
+    for position, field, before in _ownable(record):
+        after = values[position]
+        if before is after or before == after:
             continue
         parts.append(field.element)
         if isinstance(after, _PLAIN) or _is_atomic(field.type):

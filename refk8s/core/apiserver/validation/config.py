@@ -41,7 +41,8 @@ def validate_config_map(config_map: ConfigMap) -> Causes:
     data, binary = config_map.data or {}, config_map.binary_data or {}
     size = 0
     for key, text in data.items():
-        causes += malformed(f"data[{key}]", key, config_key)
+        if words := config_key(key):
+            causes += [invalid(f"data[{key}]", key, word) for word in words]
         if key in binary:
             causes.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
         size += len(text)
@@ -79,7 +80,8 @@ def validate_secret(secret: Secret) -> Causes:
     causes: Causes = []
     data = secret.data or {}
     for key in data:
-        causes += malformed(f"data[{key}]", key, config_key)
+        if words := config_key(key):
+            causes += [invalid(f"data[{key}]", key, word) for word in words]
     if sum([_length(text) for text in data.values()]) > BYTES_MAX:
         causes.append(too_long("data", BYTES_MAX))
     kind = secret.type
