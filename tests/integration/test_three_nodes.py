@@ -344,6 +344,17 @@ def kept(application: Application) -> dict[str, Any]:
     return found
 
 
+def settled(application: Application) -> dict[str, Any]:
+    """What is kept when two readings are equal: sandboxes end after their pods are deleted."""
+    found, end = kept(application), time.monotonic() + 30
+    while time.monotonic() < end:
+        time.sleep(2)
+        if (again := kept(application)) == found:
+            break
+        found = again
+    return found
+
+
 def run_lives(application: Application, name: str, count: int) -> None:
     """So many pods with a volume live and end on all nodes; then they are deleted."""
     first = application.first
@@ -382,7 +393,7 @@ def run_lives(application: Application, name: str, count: int) -> None:
 
 def test_nothing_is_left_of_many_pods(application: Application) -> None:
     run_lives(application, "first", 12)  # threads and connections that are kept
-    before = kept(application)
+    before = settled(application)
     run_lives(application, "lives", LIVES)
 
     def differences() -> dict[str, Any]:
