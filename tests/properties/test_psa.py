@@ -354,7 +354,9 @@ def test_psa_4_only_significant_updates_are_checked():
     assert world.send("PATCH", path, image, **strategic)[0] == 403
     debugger = {"spec": {"ephemeralContainers": [{"name": "d", "image": "i:1"}]}}
     assert world.send("PATCH", f"{path}/ephemeralcontainers", debugger, **strategic)[0] == 403
-    noted = {"metadata": {"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "x"}}}
+    noted = {
+        "metadata": {"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}}
+    }
     assert world.send("PATCH", path, noted, **MERGE)[0] == 403
 
 

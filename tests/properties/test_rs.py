@@ -78,8 +78,10 @@ ready_times = st.sampled_from(
 
 
 @st.composite
-def own_pods(draw, owner=OURS, least=0, most=8):
-    """Pods of one owner in every state that counts."""
+def own_pods(draw, owner=OURS, least=0, most=8, costs=("5", "-1", "much")):
+    """Pods of one owner in every state that counts, with deletion costs of which one may be no
+    number."""
+    noted = [None, None, *[{DELETION_COST: cost} for cost in costs]]
     pods = []
     for n in range(draw(st.integers(least, most))):
         conditions = None
@@ -104,17 +106,7 @@ def own_pods(draw, owner=OURS, least=0, most=8):
                 deletion_timestamp=draw(st.sampled_from([None, None, None, ago(1)])),
                 conditions=conditions,
                 creation_timestamp=draw(st.sampled_from([ago(10), ago(11), ago(4000)])),
-                annotations=draw(
-                    st.sampled_from(
-                        [
-                            None,
-                            None,
-                            {DELETION_COST: "5"},
-                            {DELETION_COST: "-1"},
-                            {DELETION_COST: "much"},
-                        ]
-                    )
-                ),
+                annotations=draw(st.sampled_from(noted)),
                 container_statuses=(ContainerStatus(name="c", restart_count=restarts),),
             )
         )
@@ -224,7 +216,7 @@ def test_rs_1_as_many_pods_as_asked_from_any_start_after_any_crash(drawn, data):
     """The start has pods of every kind, the run every fault."""
     pods = [
         replace(p, metadata=replace(p.metadata, uid=None, deletion_timestamp=None))
-        for p in data.draw(own_pods(owner=None, most=5))
+        for p in data.draw(own_pods(owner=None, most=5, costs=("5", "-1")))  # VAL-81
     ]
     node = data.draw(st.sampled_from(["", "n1"]))
     owner = replica_set("web", data.draw(st.integers(0, 4)), uid=None, template=template(node=node))

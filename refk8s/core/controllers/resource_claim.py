@@ -121,7 +121,7 @@ class ResourceClaimController(Reconciler):
         Index(
             "claim_template", PODS, _templates, lambda pod: pod.spec and pod.spec.resource_claims
         ),
-        Index("uid_with_claims", PODS, _uid, lambda pod: pod.metadata.uid),
+        Index("uid_with_claims", PODS, _uid, _uid),
         Index("pod", RESOURCE_CLAIMS, _owner, lambda claim: claim.metadata.owner_references),
     )
 
