@@ -74,6 +74,20 @@ class Request(Value, frozen=True):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
+def update_of(resource: Resource, body: Any, because: str, subresource: str = "") -> Request:
+    """The update of an object of a namespaced or cluster-wide resource; its metadata name it."""
+    metadata = body.metadata
+    return Request(
+        "update",
+        resource,
+        metadata.namespace or "",
+        metadata.name or "",
+        subresource,
+        body=body,
+        because=because,
+    )
+
+
 class Response(Value, frozen=True):
     """The answer: an HTTP status code and an API object (a Status on failure).
 

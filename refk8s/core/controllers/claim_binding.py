@@ -24,7 +24,7 @@ from refk8s.core.api.core_v1 import (
     PersistentVolumeClaimStatus,
 )
 from refk8s.core.api.default_class import default_class
-from refk8s.core.api.request import Request
+from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -358,14 +358,4 @@ def with_status(claim: PersistentVolumeClaim, status: PersistentVolumeClaimStatu
 
 
 def write(resource: Resource, body: Any, because: str, subresource: str = "") -> Plan:
-    metadata = body.metadata
-    request = Request(
-        "update",
-        resource,
-        metadata.namespace or "",
-        metadata.name or "",
-        subresource,
-        body=body,
-        because=because,
-    )
-    return Plan(((request,),))
+    return Plan(((update_of(resource, body, because, subresource),),))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod
 from refk8s.core.api.finalizers import CLAIM_PROTECTION, VOLUME_PROTECTION
-from refk8s.core.api.request import Request, Response
+from refk8s.core.api.request import Request, Response, update_of
 from refk8s.core.api.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, Resource
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
@@ -134,14 +134,5 @@ def _remove(resource: Resource, obj: Any, finalizer: str, because: str) -> Plan:
 
 
 def _with(resource: Resource, obj: Any, finalizers: tuple[str, ...], because: str) -> Plan:
-    metadata = obj.metadata
-    body = replace(obj, metadata=replace(metadata, finalizers=finalizers or None))
-    request = Request(
-        "update",
-        resource,
-        metadata.namespace or "",
-        metadata.name or "",
-        body=body,
-        because=because,
-    )
-    return Plan(((request,),))
+    body = replace(obj, metadata=replace(obj.metadata, finalizers=finalizers or None))
+    return Plan(((update_of(resource, body, because),),))

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Pod, PodResourceClaim
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
-from refk8s.core.api.request import Request, Response
+from refk8s.core.api.request import Request, Response, update_of
 from refk8s.core.api.resources import PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.owners import controller_reference
@@ -298,7 +298,7 @@ def _reservations(view: View, pod: Pod) -> tuple[Request, ...]:
         reserved = (*consumers(claim), consumer(pod.metadata.name or "", uid))
         status = replace(claim.status, reserved_for=reserved)
         because = f"pod {key_of(pod)} has a node"
-        found.append(_update(replace(claim, status=status), "status", because))
+        found.append(update_of(RESOURCE_CLAIMS, replace(claim, status=status), because, "status"))
     return tuple(found)
 
 
@@ -312,14 +312,16 @@ def _next_write(view: View, claim: ResourceClaim, kept: tuple[Any, ...]) -> tupl
         allocation = status.allocation if kept else None
         freed = replace(status, reserved_for=kept or None, allocation=allocation)
         because = "pods for which it was reserved have ended"
-        return (_update(replace(claim, status=freed), "status", because),)
+        return (update_of(RESOURCE_CLAIMS, replace(claim, status=freed), because, "status"),)
     if kept:
         return ()
     if FINALIZER in (metadata.finalizers or ()) and status.allocation is None:
         finalizers = tuple([one for one in metadata.finalizers or () if one != FINALIZER])
         if is_being_deleted or _was_freed(view, claim):
             changed = replace(metadata, finalizers=finalizers or None)
-            return (_update(replace(claim, metadata=changed), "", "it holds no devices"),)
+            return (
+                update_of(RESOURCE_CLAIMS, replace(claim, metadata=changed), "it holds no devices"),
+            )
     owner = owner_uid(claim)
     if owner and not is_being_deleted:
         names = [one.name for one in metadata.owner_references or () if one.uid == owner]
@@ -344,16 +346,3 @@ def _was_freed(view: View, claim: ResourceClaim) -> bool:
     finalizer before the allocation."""
     pods = view.indexed(PODS, "resource_claim", key_of(claim))
     return all(is_done(pod) or bool(pod.spec.node_name) for pod in pods)
-
-
-def _update(claim: ResourceClaim, subresource: str, because: str) -> Request:
-    metadata = claim.metadata
-    return Request(
-        "update",
-        RESOURCE_CLAIMS,
-        metadata.namespace or "",
-        metadata.name or "",
-        subresource,
-        body=claim,
-        because=because,
-    )

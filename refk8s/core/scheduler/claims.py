@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from immutables import Map
 from msgspec.structs import replace
 
-from refk8s.core.api.request import Request
+from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import DEVICE_CLASSES, RESOURCE_CLAIMS
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
@@ -332,7 +332,7 @@ def deallocations(view: View, keys: Sequence[Key], pod: PodInfo) -> tuple[Reques
             continue
         freed = replace(claim.status, allocation=None, reserved_for=None)
         because = f"pod {pod.namespace}/{pod.name} can run on no node that its devices are on"
-        found.append(_update(replace(claim, status=freed), "status", because))
+        found.append(update_of(RESOURCE_CLAIMS, replace(claim, status=freed), because, "status"))
     return tuple(found)
 
 
@@ -360,7 +360,9 @@ def reservations(
                 marks = (*(claim.metadata.finalizers or ()), FINALIZER)
                 marked = replace(claim.metadata, finalizers=marks)
                 because = f"devices are allocated to it for pod {pod.namespace}/{pod.name}"
-                found[used.key] = _update(replace(claim, metadata=marked), "", because)
+                found[used.key] = update_of(
+                    RESOURCE_CLAIMS, replace(claim, metadata=marked), because
+                )
                 continue
         elif mine is not None and allocation != mine.allocation:
             return None
@@ -374,23 +376,12 @@ def reservations(
         reserved = (*consumers(claim), consumer(pod.name, pod.uid))
         status = replace(claim.status, allocation=allocation, reserved_for=reserved)
         because = f"pod {pod.namespace}/{pod.name} runs on {facts.name}"
-        found[used.key] = _update(replace(claim, status=status), "status", because)
+        found[used.key] = update_of(
+            RESOURCE_CLAIMS, replace(claim, status=status), because, "status"
+        )
     return tuple(found.values())
 
 
 def _is_lost(decided: InFlight, inventory: Inventory) -> bool:
     """Whether another claim holds one of the devices."""
     return any(device in inventory.holders for device in decided.devices)
-
-
-def _update(claim: ResourceClaim, subresource: str, because: str) -> Request:
-    metadata = claim.metadata
-    return Request(
-        "update",
-        RESOURCE_CLAIMS,
-        metadata.namespace or "",
-        metadata.name or "",
-        subresource,
-        body=claim,
-        because=because,
-    )

@@ -12,12 +12,11 @@ Source: Kubernetes documentation, "Storage Classes" (Volume Binding Mode), "Pers
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import ObjectReference, PersistentVolume, PersistentVolumeClaim
-from refk8s.core.api.request import Request
+from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -261,7 +260,7 @@ def bindings(choices: Iterable[Choice], node: str) -> tuple[Request, ...]:
                 marked = replace(metadata, annotations={**annotations, SELECTED_NODE: node})
                 because = f"a volume for it is needed on {node}"
                 requests.append(
-                    _update(PERSISTENT_VOLUME_CLAIMS, replace(claim, metadata=marked), because)
+                    update_of(PERSISTENT_VOLUME_CLAIMS, replace(claim, metadata=marked), because)
                 )
             continue
         reference = volume.spec.claim_ref
@@ -281,17 +280,5 @@ def bindings(choices: Iterable[Choice], node: str) -> tuple[Request, ...]:
         )
         body = replace(volume, metadata=marked, spec=replace(volume.spec, claim_ref=reference))
         because = f"a pod on {node} uses claim {key_of(claim)}"
-        requests.append(_update(PERSISTENT_VOLUMES, body, because))
+        requests.append(update_of(PERSISTENT_VOLUMES, body, because))
     return tuple(requests)
-
-
-def _update(resource: Any, body: Any, because: str) -> Request:
-    metadata = body.metadata
-    return Request(
-        "update",
-        resource,
-        metadata.namespace or "",
-        metadata.name or "",
-        body=body,
-        because=because,
-    )
