@@ -24,7 +24,7 @@ from refk8s.components.head import Answering, Head
 from refk8s.components.header_lines import header_lines
 from refk8s.components.joined_writes import HELD_BYTES_MAX
 from refk8s.core.api.request import Response
-from refk8s.core.apiserver.accept import YAML
+from refk8s.core.apiserver.accept import JSON
 from refk8s.core.apiserver.handle import decide
 from refk8s.core.apiserver.http import Received, WireRequest, receive, reply_to
 from refk8s.core.apiserver.outcome import Commit
@@ -115,7 +115,7 @@ class _Serving:
         application serves this request."""
         front, received, request = self.front, self.received, self.received.request
         api, is_list = front.api, request.verb == "list"
-        if request.verb in LONG or (is_list and received.form.media_type == YAML):
+        if request.verb in LONG or (is_list and received.form.media_type != JSON):
             return None
         ticket = front.fair.ticket_of(request, self.meter.method, api.store)
         self.meter.request, self.meter.ticket = request, ticket

@@ -30,7 +30,7 @@ from refk8s.core.api import status
 from refk8s.core.api.request import Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
-from refk8s.core.apiserver.accept import YAML
+from refk8s.core.apiserver.accept import JSON
 from refk8s.core.apiserver.aggregation.remotes import find_remote
 from refk8s.core.apiserver.authenticate import user_of_subject
 from refk8s.core.apiserver.calls import Ask
@@ -101,7 +101,7 @@ class Front:
         self.lists = KeptLists()
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None
-        self._converting = asyncio.Semaphore(1)  # only one thread at a time reads or writes YAML
+        self._converting = asyncio.Semaphore(1)  # one thread reads or writes YAML or protobuf
         self.at_once = AtOnce(self)
 
     # --- the server -------------------------------------------------------------------------------
@@ -194,7 +194,8 @@ class Front:
                 received = failure(
                     ApiError(
                         status.bad_request("only streams to containers are served over a WebSocket")
-                    )
+                    ),
+                    wire,
                 )
             if type(received) is Forward:
                 await self._forward(received, scope, receive_part, send, headers, meter)
@@ -225,7 +226,7 @@ class Front:
                 meter.code = error.status.code or 500
                 connection.refuse(error.status)
             else:
-                await self._send(send, failure(error), meter, headers)
+                await self._send(send, failure(error, wire), meter, headers)
         except Disconnected:
             return
         except Exception:
@@ -350,7 +351,7 @@ class Front:
             try:
                 authorized(wire, user, api.config, api.store)
             except ApiError as error:
-                return failure(error)
+                return failure(error, wire)
             return Reply(200, exposition(lambda: self.metrics.collect(api)), METRICS_TYPE)
         place = self.address, api.config, api.checks, api.store
         return receive(wire, user, read_yaml, *place, self.discovered)
@@ -444,7 +445,7 @@ class Front:
                 response = ended
         if meter.trail is not None and response.annotations:
             meter.trail.annotations.update(response.annotations)
-        if received.form.media_type == YAML and len(response.records) > 8:
+        if received.form.media_type != JSON and len(response.records) > 8:
             async with self._converting:
                 reply = await asyncio.to_thread(reply_to, received, response, api.clock.now())
         else:

@@ -17,7 +17,7 @@ from refk8s.core.api import status
 from refk8s.core.api.request import WatchEvent
 from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.outcome import Stream
-from refk8s.core.apiserver.respond import write_error, write_events
+from refk8s.core.apiserver.respond import stream_type, write_error, write_events
 
 Events = tuple[WatchEvent, ...]
 
@@ -27,7 +27,6 @@ BACKLOG_EVENTS_MAX = 10_000
 EVENTS_A_PIECE = 64
 
 _HEADERS = [
-    (b"content-type", b"application/json"),
     (b"cache-control", b"no-cache, private"),
     (b"transfer-encoding", b"chunked"),
 ]
@@ -95,7 +94,9 @@ class WatchStream:
         gone = asyncio.ensure_future(_until_disconnected(receive, self._over))
         connection = self._connection
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            media_type = (b"content-type", stream_type(self._received.form).encode())
+            headers = [media_type, *_HEADERS]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             columns = True
             while self._initial and not self._over.is_set():
                 await self._flow(
@@ -171,7 +172,8 @@ class WatchStream:
 
     def _end(self, code: int) -> None:
         if code == 410 and not self._over.is_set() and not self._connection.flow.write_paused:
-            said = write_error(status.expired("the revision that this watch stood at is compacted"))
+            expired = status.expired("the revision that this watch stood at is compacted")
+            said = write_error(expired, self._received.form)
             self._connection.transport.write(_chunk(said))
         self._over.set()
 

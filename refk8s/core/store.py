@@ -52,12 +52,13 @@ ABSENT: Final = 0
 
 
 class Record(Struct, Generic[V], eq=False, gc=False):
-    """The value of one key at some revision, with its revisions. Only `wire` may be changed.
+    """The value of one key at some revision, with its revisions. Only `wire` and `message` may be
+    changed.
 
     `create_revision`: of the write that created the key; `mod_revision`: of the last write;
     `version`: the number of writes since the creation, from 1. `wire`: the encoded value, a cache
     that is filled by the first response or watch that needs it and dropped by the next write. It
-    does not count for equality.
+    does not count for equality. `message`: the same in protobuf.
     """
 
     key: str
@@ -66,6 +67,7 @@ class Record(Struct, Generic[V], eq=False, gc=False):
     mod_revision: Revision
     version: int
     wire: bytes | None = None
+    message: bytes | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and (

@@ -249,7 +249,8 @@ class MemoryEngine(Generic[V]):
             if change.previous is None:
                 data.keys.add(key)
             else:
-                change.previous.wire = None  # rarely read again; it is encoded again then
+                # rarely read again; it is encoded again then
+                change.previous.wire = change.previous.message = None
             self._records[key] = change.record
         self._remember(resource, data, change)
 

@@ -32,7 +32,7 @@ from refk8s.core.apiserver.handle import handle, resume
 from refk8s.core.apiserver.http import Received, WireRequest, receive, reply_to
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Commit, Connect, Stream
-from refk8s.core.apiserver.respond import Reply, write_events
+from refk8s.core.apiserver.respond import Reply, stream_type, write_events
 from refk8s.core.context import SECOND, Context, SeededChance
 from refk8s.core.store import EMPTY, Committed, Conflict, History, commit
 from refk8s.core.value import evolve
@@ -145,9 +145,8 @@ class World:
                 *watch.initial_events(stream),
                 *watch.events(stream, self.history.changes(stream.prefix, stream.revision)),
             )
-            return Reply(
-                200, write_events(events, received.form, stream.resource, self.now, columns=True)
-            )
+            content = write_events(events, received.form, stream.resource, self.now, columns=True)
+            return Reply(200, content, stream_type(received.form))
         if isinstance(taken.response, Connect):
             return taken.response
         return reply_to(received, taken.response, self.now).whole()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from refk8s.components.yaml_reader import read_yaml
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver import protobuf
+from refk8s.core.apiserver import protobuf_encode
 from refk8s.core.apiserver.calls import Answered, Call, Result
 from refk8s.core.apiserver.http import Forward, Received, WireRequest, failure, receive, reply_to
 from refk8s.core.apiserver.outcome import Connect, Stream
@@ -512,7 +512,7 @@ def _encoded(maker: Maker, operation: Operation, media_type: str) -> tuple[bytes
         tree = _patch(maker, operation)
     if media_type == "application/json" and isinstance(tree, dict) and maker.is_so(25):
         try:
-            return protobuf.encode(tree), "application/vnd.kubernetes.protobuf"
+            return protobuf_encode.encode(tree), "application/vnd.kubernetes.protobuf"
         except Exception:  # a tree that is no message: its form is JSON then
             return json.dumps(tree).encode(), media_type
     if media_type == "application/json" and maker.is_so(15):

@@ -13,8 +13,8 @@ from test_api import PATHS, a_token
 
 from refk8s.core.api import resources
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver import protobuf
-from refk8s.core.apiserver.accept import accept
+from refk8s.core.apiserver import protobuf, protobuf_encode
+from refk8s.core.apiserver.accept import PROTOBUF, accept
 from refk8s.core.apiserver.authenticate import authenticate
 from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.apiserver.http import Connection
@@ -144,7 +144,17 @@ def test_api_10_streams_to_containers_are_handed_on_with_all_that_they_need():
         ("", ("application/json", "")),
         ("*/*", ("application/json", "")),
         ("application/yaml", ("application/yaml", "")),
-        ("application/vnd.kubernetes.protobuf,application/json", ("application/json", "")),
+        (f"{PROTOBUF},application/json", (PROTOBUF, "")),
+        (f"{PROTOBUF};q=0.5,application/json", ("application/json", "")),
+        (f"*/*,{PROTOBUF}", (PROTOBUF, "")),
+        (f"{PROTOBUF};as=Table;v=v1;g=meta.k8s.io,application/json", ("application/json", "")),
+        (
+            f"{PROTOBUF};as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+            (PROTOBUF, "PartialObjectMetadata"),
+        ),
+        (f"{PROTOBUF};stream=watch", (PROTOBUF, "")),
+        ("application/yaml;stream=watch,application/json;stream=watch", ("application/json", "")),
+        ("application/cbor,application/yaml", ("application/yaml", "")),
         (
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
             ("application/json", "Table"),
@@ -166,7 +176,9 @@ def test_api_21_the_first_form_that_there_is(header, form):
     "header",
     [
         "text/html",
-        "application/vnd.kubernetes.protobuf",
+        f"{PROTOBUF};as=Table;v=v1;g=meta.k8s.io",
+        f"{PROTOBUF};stream=other",
+        "application/yaml;stream=watch",
         "application/json;as=Nothing",
         ";",
         "application/json;q=0",
@@ -225,7 +237,7 @@ def test_api_22_json_and_protobuf_make_the_same_object():
     worlds = World(), World()
     plain = worlds[0].http("POST", PATHS, tree, {"content-type": "application/json; charset=utf-8"})
     other = worlds[1].http(
-        "POST", PATHS, protobuf.encode(tree), {"content-type": protobuf.MEDIA_TYPE}
+        "POST", PATHS, protobuf_encode.encode(tree), {"content-type": protobuf.MEDIA_TYPE}
     )
     assert plain.code == other.code == 201 and plain.content == other.content
 

@@ -141,11 +141,15 @@ def test_d_90_a_store_has_prefixes_and_no_leases():
 # --- the API server -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["application/vnd.kubernetes.protobuf", "application/cbor"])
-def test_d_16_objects_are_answered_in_json_or_not_at_all(form):
+@pytest.mark.parametrize("path", ["/api", "/apis", "/apis/apps/v1", "/version"])
+def test_d_16_discovery_is_json_and_there_is_no_cbor(path):
     world = World()
-    assert world.http("GET", PODS_PATH, headers={"accept": form}).code == 406
-    assert world.http("GET", PODS_PATH, headers={"accept": f"{form}, application/json"}).code == 200
+    reply = world.http("GET", path, headers={"accept": "application/vnd.kubernetes.protobuf"})
+    assert (reply.code, reply.media_type) == (200, "application/json")
+    cbor = "application/cbor"
+    assert world.http("GET", PODS_PATH, headers={"accept": cbor}).code == 406
+    reply = world.http("GET", PODS_PATH, headers={"accept": f"{cbor}, application/json"})
+    assert (reply.code, reply.media_type) == (200, "application/json")
 
 
 def test_d_17_the_fields_of_a_kind_are_not_described():

@@ -17,7 +17,7 @@ from test_store import Attempt, Value, attempts, decode, encode, run, stamp
 
 from refk8s.core.api import codec, resources
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.apiserver import protobuf
+from refk8s.core.apiserver import protobuf_encode
 from refk8s.core.apiserver.admission.allocate import port_key
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.store import Change, History, Put, Record, compact
@@ -223,7 +223,9 @@ def test_etcd_3_values_that_upstream_wrote_as_protobuf_are_read(drawn: tuple[typ
         managed_fields=value.metadata.managed_fields or None,  # protobuf has no empty list
     )
     value = codec.from_tree(type_, codec.to_tree(replace(value, metadata=metadata)))
-    assert decode_stored(resource.key("a", "b"), protobuf.encode(codec.to_tree(value))) == value
+    assert (
+        decode_stored(resource.key("a", "b"), protobuf_encode.encode(codec.to_tree(value))) == value
+    )
 
 
 @given(stored_objects(), stored_objects())

@@ -19,9 +19,10 @@ from refk8s.core.api import status
 from refk8s.core.api.aggregated import aggregated_resource
 from refk8s.core.api.codec import encode, parse
 from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response
+from refk8s.core.api.resources import PODS
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
-from refk8s.core.apiserver.accept import TABLE, Form, accept
+from refk8s.core.apiserver.accept import PROTOBUF, TABLE, YAML, Form, accept, error_type
 from refk8s.core.apiserver.aggregation.discovery import (
     discover,
     paths_of,
@@ -41,7 +42,13 @@ from refk8s.core.apiserver.health import HEALTH_PATHS, Checks, health, no_checks
 from refk8s.core.apiserver.impersonate import impersonate
 from refk8s.core.apiserver.issuer import ISSUER_PATHS, issuer_document
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.apiserver.respond import Reply, check_watch_form, respond, write_error
+from refk8s.core.apiserver.respond import (
+    Reply,
+    check_watch_form,
+    respond,
+    stream_type,
+    write_error,
+)
 from refk8s.core.apiserver.reviews import REVIEWS
 from refk8s.core.apiserver.route import Plain, Target, find_target
 from refk8s.core.apiserver.warnings import deprecated
@@ -170,7 +177,7 @@ def receive(
             raise target.problem
         return _received(wire, target, user or ANONYMOUS, read_yaml)
     except ApiError as error:
-        return failure(error)
+        return failure(error, wire)
 
 
 def authorized(
@@ -223,8 +230,8 @@ def _received(
     accepted = wire.headers.get("accept", "")
     form = (
         accept(accepted)
-        if TABLE not in accepted
-        else accept(accepted, target.resource not in REVIEWS)
+        if TABLE not in accepted and PROTOBUF not in accepted
+        else accept(accepted, target.resource not in REVIEWS, _has_protobuf(target))
     )
     body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
@@ -245,6 +252,18 @@ def _of_agent(options: Options, agent: str) -> Options:
     if options is NO_OPTIONS:  # most requests
         return _of_agent_only(agent)
     return evolve(options, field_manager=program_of(agent))
+
+
+def _has_protobuf(target: Target) -> bool:
+    """Whether the answer has a protobuf message (PROTO-9). An answer that is a Status always has."""
+    from refk8s.core.apiserver.protobuf import has_message  # imported here: few clients request it
+
+    resource = target.resource
+    part = resource.subresource(target.subresource) if target.subresource else None
+    if part is None or part.kind == resource.kind:
+        return has_message(resource.api_version, resource.kind)
+    version = f"{part.group}/{part.version}" if part.group else part.version
+    return has_message(version or resource.api_version, part.kind)
 
 
 @remember(256)
@@ -270,7 +289,8 @@ def reply_to(received: Received, response: Response, now: Instant) -> Reply:
     stream of one ERROR event (WATCHAPI-3)."""
     request = received.request
     if request.verb == "watch" and response.code == 410:
-        return Reply(200, write_error(response.body))
+        content = write_error(response.body, received.form)
+        return Reply(200, content, stream_type(received.form))
     if received.warnings:
         response = evolve(response, warnings=received.warnings + response.warnings)
     return respond(
@@ -283,9 +303,17 @@ def reply_to(received: Received, response: Response, now: Instant) -> Reply:
     )
 
 
-def failure(error: ApiError) -> Reply:
-    """An error as bytes. It is always JSON, also for a client that does not accept JSON."""
-    return Reply(error.status.code or 500, encode(error.status) + b"\n")
+def failure(error: ApiError, wire: WireRequest | None = None) -> Reply:
+    """An error as bytes, in the media type that the client prefers. It is JSON for a client that
+    accepts none."""
+    code = error.status.code or 500
+    accepted = "" if wire is None else wire.headers.get("accept", "")
+    if YAML in accepted or PROTOBUF in accepted:
+        media_type = error_type(accepted)
+        form = Form(media_type, of_errors=media_type)
+        # the resource and the time matter only to tables
+        return respond(Response(code, error.status), form, PODS, 0)
+    return Reply(code, encode(error.status) + b"\n")
 
 
 # --- paths that are not resources

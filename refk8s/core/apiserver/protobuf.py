@@ -2,7 +2,7 @@
 
 `kubectl create` and upstream's components send them. A body is decoded to the JSON tree of the same
 object, which is then handled like any other. The tree has the zeros that JSON would omit; the codec
-drops them, as it does for JSON (PROTO-6). `encode` is the inverse. Source: Kubernetes
+drops them, as it does for JSON (PROTO-6). `protobuf_encode.py` is the inverse. Source: Kubernetes
 documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding). Left out: field numbers
 newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, and such a kind is
 rejected.
@@ -10,7 +10,6 @@ rejected.
 
 import base64
 import math
-import struct
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeAlias
@@ -23,15 +22,12 @@ from refk8s.core.apiserver.protobuf_wire import (
     LENGTH,
     VARINT,
     Malformed,
-    bytes_field,
-    double_field,
     read_double,
     read_fields,
     read_varint,
     signed,
-    varint_field,
 )
-from refk8s.core.context import SECOND, micro_timestamp, parse_timestamp, timestamp
+from refk8s.core.context import SECOND, micro_timestamp, timestamp
 from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
@@ -41,7 +37,7 @@ MAGIC = b"k8s\0"
 DEPTH_MAX = 100
 """Levels of nested messages, embedded ones included."""
 
-_SCHEMA = "apiextensions.v1.JSONSchemaProps"
+SCHEMA = "apiextensions.v1.JSONSchemaProps"
 _META_KINDS = (
     "Status",
     "DeleteOptions",
@@ -58,12 +54,13 @@ class NoFieldNumber(ValueError):
 
 class Field(Value, frozen=True):
     """A field of a message. `shape` is "" (one value), "*" (repeated), "%" (map with string keys)
-    or "^" (its fields are the object's)."""
+    or "^" (its fields are the object's). `is_always_written`: also if it is empty or zero."""
 
     number: int
     name: str
     shape: str
     type: str
+    is_always_written: bool = False
 
 
 # --- the envelope ---------------------------------------------------------------------------------
@@ -78,23 +75,12 @@ def decode(data: bytes) -> Tree:
         raise ApiError(bad_request(f"error decoding protobuf: {error}")) from None
 
 
-def encode(tree: Tree) -> bytes:
-    """The protobuf body of a JSON tree (PROTO-8). Raises NoProtobuf for a kind or field without a
-    number, or of another shape."""
-    api_version, kind = tree["apiVersion"], tree["kind"]
-    type_meta = _string(1, api_version) + _string(2, kind)
-    message = message_of(api_version, kind)
-    try:
-        raw = _encode_message(message, tree)
-    except (TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
-        raise NoFieldNumber(str(error)) from None
-    return MAGIC + bytes_field(1, type_meta) + bytes_field(2, raw) + _string(3, "") + _string(4, "")
-
-
 def message_of(api_version: str, kind: str) -> str:
     """The message of a kind: `apps.v1.Deployment`. Kinds of the meta group are in every group
     (PROTO-7)."""
     group, _, version = api_version.rpartition("/")
+    if "." in group and not group.endswith(".k8s.io"):
+        version = ""  # the group of a definition may begin like another one
     name = (
         f"meta.v1.{kind}"
         if kind in _META_KINDS
@@ -105,6 +91,16 @@ def message_of(api_version: str, kind: str) -> str:
             f'no kind "{kind[:100]}" of version "{api_version[:100]}" is known in protobuf'
         )
     return name
+
+
+@cache
+def has_message(api_version: str, kind: str) -> bool:
+    """Whether objects of this kind can be encoded."""
+    try:
+        message_of(api_version, kind)
+    except NoFieldNumber:
+        return False
+    return True
 
 
 def _decode_enveloped(data: memoryview, depth: int) -> Tree:
@@ -157,7 +153,8 @@ def fields_of(message: str) -> tuple[Field, ...]:
         number, _, rest = text.partition("=")
         name, _, kind = rest.rpartition(":")
         shape = kind[0] if kind[0] in "*%^" else ""
-        found.append(Field(int(number), name, shape, kind.removeprefix(shape)))
+        type_ = kind.removeprefix(shape)
+        found.append(Field(int(number), name, shape, type_.removeprefix("+"), type_[0] == "+"))
     return tuple(found)
 
 
@@ -190,16 +187,22 @@ def _decode_message(message: str, data: memoryview, depth: int) -> Tree:
                 tree.setdefault(field.name, {})[key] = entry
             case _:
                 tree.update(_decode_message(field.type, _bytes(wire, value), depth + 1))
-    return tree
+    # A schema is kept as JSON, so the codec does not drop its zeros (PROTO-6).
+    return _without_zeros(tree, known) if message == SCHEMA else tree
+
+
+def _without_zeros(tree: Tree, known: dict[int, Field]) -> Tree:
+    zeros = {field.name for field in known.values() if field.is_always_written}
+    return {name: value for name, value in tree.items() if value or name not in zeros}
 
 
 def _decode_repeated(kind: str, wire: int, value: int | memoryview, depth: int) -> Iterator[Any]:
     """One element, or several numbers packed into one field."""
-    if kind in _NUMBERS and wire == LENGTH:
+    if kind in NUMBERS and wire == LENGTH:
         packed, position = _bytes(wire, value), 0
         while position < len(packed):
             number, position = read_varint(packed, position)
-            yield _NUMBERS[kind](number)
+            yield NUMBERS[kind](number)
     else:
         yield _decode_value(kind, wire, value, depth)
 
@@ -215,7 +218,7 @@ def _decode_entry(kind: str, data: memoryview, depth: int) -> tuple[str, Any]:
     return key, entry
 
 
-_NUMBERS: dict[str, Callable[[int], Any]] = {
+NUMBERS: dict[str, Callable[[int], Any]] = {
     "bool": bool,
     "int32": lambda value: signed(value, 32),
     "int64": lambda value: signed(value, 64),
@@ -230,10 +233,10 @@ _EMPTY: dict[str, tuple[int, int | memoryview]] = {
 def _decode_value(kind: str, wire: int, value: int | memoryview, depth: int) -> Any:
     if kind == "string":
         return _text(wire, value)
-    if kind in _NUMBERS:
+    if kind in NUMBERS:
         if wire != VARINT or not isinstance(value, int):
             raise Malformed(f"a {kind} of wire type {wire}")
-        return _NUMBERS[kind](value)
+        return NUMBERS[kind](value)
     if kind == "double":
         if wire != FIXED64 or isinstance(value, int):
             raise Malformed(f"a double of wire type {wire}")
@@ -296,9 +299,9 @@ _OWN: dict[str, dict[int, Field]] = {
     "IntOrString": _own(type=(1, "", "int64"), int=(2, "", "int32"), string=(3, "", "string")),
     "Raw": _own(raw=(1, "", "Bytes")),
     "Strings": _own(items=(1, "*", "string")),
-    "SchemaOrArray": _own(schema=(1, "", _SCHEMA), schemas=(2, "*", _SCHEMA)),
-    "SchemaOrBool": _own(allows=(1, "", "bool"), schema=(2, "", _SCHEMA)),
-    "SchemaOrStrings": _own(schema=(1, "", _SCHEMA), strings=(2, "*", "string")),
+    "SchemaOrArray": _own(schema=(1, "", SCHEMA), schemas=(2, "*", SCHEMA)),
+    "SchemaOrBool": _own(allows=(1, "", "bool"), schema=(2, "", SCHEMA)),
+    "SchemaOrStrings": _own(schema=(1, "", SCHEMA), strings=(2, "*", "string")),
 }
 
 
@@ -359,108 +362,4 @@ _FORMS: dict[str, Callable[[memoryview, int], Any]] = {
     "SchemaOrArray": _schema_or("SchemaOrArray", "schemas", []),
     "SchemaOrBool": _schema_or("SchemaOrBool", "allows", False),
     "SchemaOrStrings": _schema_or("SchemaOrStrings", "strings", []),
-}
-
-
-# --- writing --------------------------------------------------------------------------------------
-
-
-def _string(number: int, text: str) -> bytes:
-    return bytes_field(number, text.encode())
-
-
-def _encode_message(message: str, tree: Tree) -> bytes:
-    """The fields of an object in the order of their numbers, those of embedded messages in theirs.
-
-    Kind and apiVersion of items of a list and of templates are not encoded: they have no field for
-    them. A field that is newer than the table is rejected, unless it is an empty object.
-    """
-    left = dict(tree)
-    data = _encode_fields(message, left)
-    lost = [key for key, value in left.items() if key not in ("apiVersion", "kind") and value != {}]
-    if lost:
-        raise NoFieldNumber(f"{message} has no field {lost[0]!r} in protobuf")
-    return data
-
-
-def _encode_fields(message: str, left: Tree) -> bytes:
-    """Encode the fields of this message that are in `left`, and remove them from it."""
-    out = []
-    for field in fields_of(message):
-        if field.shape == "^":
-            out.append(bytes_field(field.number, _encode_fields(field.type, left)))
-            continue
-        value = left.pop(field.name, None)
-        if value is None:
-            continue
-        if field.shape == "*":
-            out.extend(_encode_value(field.number, field.type, one) for one in value)
-        elif field.shape == "%":
-            out.extend(
-                bytes_field(field.number, _string(1, key) + _encode_value(2, field.type, one))
-                for key, one in sorted(value.items())
-            )
-        else:
-            out.append(_encode_value(field.number, field.type, value))
-    return b"".join(out)
-
-
-def _encode_value(number: int, kind: str, value: Any) -> bytes:
-    if kind == "string":
-        return _string(number, value)
-    if kind in _NUMBERS:
-        return varint_field(number, int(value))
-    if kind == "double":
-        return double_field(number, value)
-    if kind == "bytes":
-        return bytes_field(number, base64.b64decode(value, validate=True))
-    form = _WRITERS.get(kind)
-    return bytes_field(number, _encode_message(kind, value) if form is None else form(value))
-
-
-def _write_time(value: str | None) -> bytes:
-    if value is None:
-        return b""
-    seconds, micros = divmod(parse_timestamp(value), SECOND)
-    return varint_field(1, seconds) + varint_field(2, micros * 1000)
-
-
-def _write_int_or_string(value: int | str) -> bytes:
-    is_text = isinstance(value, str)
-    return (
-        varint_field(1, is_text)
-        + varint_field(2, 0 if is_text else int(value))
-        + _string(3, str(value) if is_text else "")
-    )
-
-
-def _write_schema_or(value: Any) -> bytes:
-    """An object is a schema; a list is one of schemas or of names; a boolean says whether anything
-    is allowed."""
-    if isinstance(value, bool):
-        return varint_field(1, value)
-    if isinstance(value, dict):
-        return bytes_field(1, _encode_message(_SCHEMA, value))
-    return b"".join(
-        _string(2, one) if isinstance(one, str) else bytes_field(2, _encode_message(_SCHEMA, one))
-        for one in value
-    )
-
-
-def _write_schema_or_bool(value: Any) -> bytes:
-    if isinstance(value, bool):
-        return varint_field(1, value)
-    return varint_field(1, True) + bytes_field(2, _encode_message(_SCHEMA, value))
-
-
-_WRITERS: dict[str, Callable[[Any], bytes]] = {
-    "Time": _write_time,
-    "MicroTime": _write_time,
-    "Quantity": lambda value: _string(1, value),
-    "IntOrString": _write_int_or_string,
-    "Raw": lambda value: bytes_field(1, msgspec.json.encode(value)),
-    "Strings": lambda value: b"".join(_string(1, one) for one in value),
-    "SchemaOrArray": _write_schema_or,
-    "SchemaOrBool": _write_schema_or_bool,
-    "SchemaOrStrings": _write_schema_or,
 }

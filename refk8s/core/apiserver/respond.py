@@ -29,7 +29,17 @@ from refk8s.core.api.meta_v1 import (
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.accept import PARTIAL, PARTIAL_LIST, TABLE, WHOLE, YAML, Form
+from refk8s.core.apiserver.accept import (
+    PARTIAL,
+    PARTIAL_LIST,
+    PLAIN_JSON,
+    PROTOBUF,
+    TABLE,
+    WATCH,
+    WHOLE,
+    YAML,
+    Form,
+)
 from refk8s.core.apiserver.table import to_table
 from refk8s.core.context import Instant
 from refk8s.core.store import Record
@@ -173,6 +183,13 @@ def respond(
     reply is a 406."""
     body = response.body
     more: tuple[bytes, ...] = ()
+    if form.of_errors != form.media_type and response.code >= 400:
+        form = Form(form.of_errors, of_errors=form.of_errors)
+    if form.media_type == PROTOBUF and not isinstance(body, str):
+        # imported here, because few clients request protobuf
+        from refk8s.core.apiserver.respond_protobuf import respond_protobuf
+
+        return respond_protobuf(response, form, resource, now)
     if form.shown == WHOLE or isinstance(body, Status):
         records = response.records
         if not records and not isinstance(body, str):
@@ -186,16 +203,9 @@ def respond(
             more = tuple(pieces)
     else:
         try:
-            content = (
-                encode(_versioned(_shown(body, form, resource, now, include_object), form)) + b"\n"
-            )
+            content = encode(shown(body, form, resource, now, include_object)) + b"\n"
         except ApiError as error:
-            return respond(
-                Response(error.status.code or 406, error.status),
-                Form(form.media_type),
-                resource,
-                now,
-            )
+            return respond(Response(error.status.code or 406, error.status), form, resource, now)
     reply = Reply(response.code, content, warnings=response.warnings, more=more)
     if form.media_type == YAML:
         # imported here: its patterns take 20 ms to compile, and few clients request YAML
@@ -259,6 +269,12 @@ def _list(body: Any, records: Sequence[Record[Any]]) -> list[bytes]:
 # --- other forms
 
 
+def shown(body: Any, form: Form, resource: Resource, now: Instant, include_object: str = "") -> Any:
+    """The part of an answer that a form shows. Raises ApiError 406 if the answer has no such
+    part."""
+    return _versioned(_shown(body, form, resource, now, include_object), form)
+
+
 def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_object: str) -> Any:
     items = getattr(body, "items", None) if body.kind.endswith("List") else None
     if form.shown == TABLE:
@@ -320,14 +336,16 @@ def write_events(
 ) -> bytes:
     """The events as lines. `columns`: these are the first events; the first event of a table has
     the columns (TABLE-5)."""
+    if form.media_type == PROTOBUF:
+        from refk8s.core.apiserver.respond_protobuf import write_protobuf_events
+
+        return write_protobuf_events(events, form, resource, now)
     if form.shown == WHOLE:
         return b"".join([_line(event, resource) for event in events])
     lines: list[bytes] = []
     for event in events:
-        shown = _versioned(
-            _shown_event(event, form, resource, now, include_object, columns and not lines), form
-        )
-        lines.append(encode({"type": event.type, "object": shown}) + b"\n")
+        part = shown_event(event, form, resource, now, include_object, columns and not lines)
+        lines.append(encode({"type": event.type, "object": part}) + b"\n")
     return b"".join(lines)
 
 
@@ -335,13 +353,26 @@ def _line(event: WatchEvent, resource: Resource) -> bytes:
     if event.record is not None:
         text = wire_of(event.record)
     else:
-        text = encode(event.object if event.object is not None else _bookmark(event, resource))
+        text = encode(event.object if event.object is not None else bookmark_of(event, resource))
     return b'{"type":"' + event.type.encode() + b'","object":' + text + b"}\n"
 
 
-def _bookmark(event: WatchEvent, resource: Resource) -> dict[str, Any]:
+def bookmark_of(event: WatchEvent, resource: Resource) -> dict[str, Any]:
+    """The object of a bookmark that has only its revision."""
     metadata = {"resourceVersion": str(event.revision), "creationTimestamp": None}
     return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+
+
+def shown_event(
+    event: WatchEvent,
+    form: Form,
+    resource: Resource,
+    now: Instant,
+    include_object: str = "",
+    columns: bool = False,
+) -> Any:
+    """The part of the object of an event that a form shows."""
+    return _versioned(_shown_event(event, form, resource, now, include_object, columns), form)
 
 
 def _shown_event(
@@ -353,7 +384,7 @@ def _shown_event(
     columns: bool,
 ) -> Any:
     if event.type == "BOOKMARK":
-        tree = event.object or _bookmark(event, resource)
+        tree = event.object or bookmark_of(event, resource)
         kind = "Table" if form.shown == TABLE else "PartialObjectMetadata"
         rows: dict[str, Any] = (
             {"columnDefinitions": None, "rows": []} if form.shown == TABLE else {}
@@ -366,13 +397,27 @@ def _shown_event(
     return partial(event.object)
 
 
-def write_error(failure: Status) -> bytes:
-    """The line of the ERROR event that ends a watch (WATCHAPI-3)."""
+def write_error(failure: Status, form: Form = PLAIN_JSON) -> bytes:
+    """The ERROR event that ends a watch (WATCHAPI-3)."""
+    if form.media_type == PROTOBUF:
+        from refk8s.core.apiserver.respond_protobuf import write_protobuf_error
+
+        return write_protobuf_error(failure)
     return b'{"type":"ERROR","object":' + encode(failure) + b"}\n"
 
 
+def stream_type(form: Form) -> str:
+    """The media type of a watch."""
+    return PROTOBUF + WATCH if form.media_type == PROTOBUF else "application/json"
+
+
 def check_watch_form(form: Form) -> None:
-    """Raise ApiError 406 for a form that a single object does not have."""
+    """Raise ApiError 406 for a form that a watch does not have: it sends single objects, and not as
+    YAML."""
+    if form.media_type == YAML:
+        listed = f"application/json{WATCH}, {PROTOBUF}{WATCH}"
+        words = f"only the following media types are accepted: {listed}"
+        raise ApiError(status.not_acceptable(words))
     if form.shown == PARTIAL_LIST:
         raise ApiError(
             status.not_acceptable(
@@ -388,6 +433,7 @@ __all__ = [
     "is_to_be_compressed",
     "partial",
     "respond",
+    "stream_type",
     "wire_of",
     "write_error",
     "write_events",
