@@ -377,6 +377,25 @@ def test_cron_3_a_crash_after_any_step_runs_no_time_twice():
         assert after.status.last_schedule_time == job.metadata.annotations[SCHEDULED_AT], count
 
 
+@given(st.lists(st.tuples(st.integers(-90, 150), st.booleans()), max_size=30))
+def test_cron_3_a_clock_that_is_moved_runs_no_time_twice(moves):
+    """Forward and back, in steps of seconds; the Jobs end at once, and some are deleted."""
+    owner = cron_job(schedule="* * * * *", last_schedule_time=timestamp(FULL))
+    now, jobs, times = FULL, [], []
+    for seconds, are_deleted in moves:
+        now += seconds * SECOND
+        found = plan(owner, *jobs, now=now)
+        for one in sent(found, "create", JOBS):
+            metadata = replace(one.body.metadata, uid=one.body.metadata.name, namespace="default")
+            done = JobCondition(type="Complete", status="True", last_transition_time=timestamp(now))
+            jobs.append(change(replace(one.body, metadata=metadata), conditions=(done,)))
+        times += [at for _, at in created(found)]
+        owner = replace(owner, status=[owner.status, *statuses(found)][-1])
+        jobs = [] if are_deleted else jobs
+    assert len(times) == len(set(times)), f"CRON-3: run twice: {times}"
+    assert all(parse_timestamp(at) <= FULL + 30 * 150 * SECOND for at in times)
+
+
 # --- missed times ---------------------------------------------------------------------------------
 
 

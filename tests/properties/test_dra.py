@@ -14,6 +14,7 @@ from runs import choices, run, settle
 from sched_worlds import a_node, a_pod
 from workload_helpers import NOW, change, create, get, nothing_wrong, patch, remove, stored, view_of
 
+from refk8s.core.actions import Stop
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Namespace, PodResourceClaim, PodResourceClaimStatus
 from refk8s.core.api.meta_v1 import ObjectMeta
@@ -29,7 +30,8 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.devices import ADMIN_LABEL, check_admin_access
 from refk8s.core.apiserver.validation.devices import validate_resource_claim
 from refk8s.core.cluster.state import begin
-from refk8s.core.cluster.step import start_all
+from refk8s.core.cluster.step import start_all, step
+from refk8s.core.context import SECOND
 from refk8s.core.controllers.resource_claim import ResourceClaimController
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import Local
@@ -627,6 +629,50 @@ def test_dra_13_a_pod_that_the_view_does_not_show_is_asked_for_first():
         assert list(keys) == (["claim default/c"] if is_gone else [])
         plan = planned("claim default/c", claim, memory=after)
         assert bool(plan.requests) is is_gone and bool(plan.queries) is not is_gone
+
+
+def test_dra_13_only_references_to_pods_are_removed():
+    claim = allocated(a_claim(exactly()), "a", "d", "p")
+    other = {"resource": "groups", "apiGroup": "example.com", "name": "g", "uid": "uid-g"}
+    (group,) = codec.from_tree(type(claim.status), {"reservedFor": [other]}).reserved_for
+    status = replace(claim.status, reserved_for=(*claim.status.reserved_for, group))
+    ended = change(using("c"), node_name="a", phase="Succeeded")
+    found = planned("claim default/c", replace(claim, status=status), ended).requests
+    assert [one.body.status.reserved_for for one in found] == [(group,)], "DRA-13"
+    assert found[0].body.status.allocation is not None
+
+
+def test_dra_13_a_pod_that_has_ended_is_not_reserved_again():
+    """Another pod still uses the claim."""
+    cluster = world(a_class(), a_node("a"), a_slice("a", a_device("d")), a_claim(exactly()), using("c"), using("c", name="q"))  # fmt: skip
+    cluster = settle(cluster, both, seconds_max=30)
+    cluster = patch(cluster, PODS, "p", {"status": {"phase": "Succeeded"}}, "status")
+    cluster = settle(cluster, both, seconds_max=30)
+    names = [one.name for one in get(cluster, RESOURCE_CLAIMS, "c").status.reserved_for]
+    assert names == ["q"], f"DRA-13: the claim is reserved for {names}"
+    assert not planned("pod default/p", change(using("c"), node_name="a", phase="Failed"), allocated(a_claim(exactly()))).requests, "DRA-13"  # fmt: skip
+
+
+def test_dra_13_dra_14_a_deleted_claim_goes_although_the_controller_was_stopped():
+    """DRA-13, DRA-14: its only pod went meanwhile, so no change of a pod is seen."""
+    cluster = world(a_class(), a_node("a"), a_slice("a", a_device("d")), a_claim(exactly()), using("c"))  # fmt: skip
+    cluster = settle(cluster, both, seconds_max=30)
+    cluster = remove(cluster, RESOURCE_CLAIMS, "c")
+    cluster = step(cluster, Stop("controllers", cluster.now + 20 * SECOND))
+    cluster = remove(cluster, PODS, "p", grace_period_seconds=0)
+    cluster = settle(cluster, both, seconds_max=60)
+    assert not stored(cluster, RESOURCE_CLAIMS), "DRA-13: the claim stays"
+
+
+def test_dra_13_an_answer_after_the_key_was_forgotten_changes_nothing():
+    claim = allocated(a_claim(exactly()), "a", "d", "p", "q")
+    plan = planned("claim default/c", claim)
+    first, second = plan.queries
+    memory = plan.memory
+    for question in (first, second):
+        memory, _ = CONTROLLER.answered(memory, "claim default/c", question, None, NOW)
+    memory, keys = CONTROLLER.answered(memory, "claim default/c", first, None, NOW)
+    assert not memory and not list(keys)
 
 
 # --- runs -----------------------------------------------------------------------------------------

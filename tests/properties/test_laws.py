@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import device_lies
 import pytest
 from election_world import Hand, elector, lease
 from immutables import Map
@@ -461,6 +462,7 @@ def labelled(value: str, **owners: dict[str, Any]) -> Any:
 
 
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    **device_lies.OF_CHANGES,
     "APPLY-12": lambda: told(
         labelled("a", me=LABEL), labelled("b", me=LABEL, you=LABEL), verb="update"
     ),
@@ -1173,6 +1175,7 @@ def names_another_address() -> Lie:
 
 
 OF_STEPS: dict[str, Callable[[], Lie]] = {
+    **device_lies.OF_STEPS,
     "DNS-11": names_another_address,
     "CLUSTER-3": from_another_life,
     "STORE-1": skipped_revision,
@@ -1262,6 +1265,7 @@ SETTLED = replace(
 )
 
 OF_REST: dict[str, Callable[[], Any]] = {
+    **device_lies.OF_REST,
     "JOB-1": lambda: world(a_job()),
     "QUOTA-7": lambda: world(a_quota("3", "0"), A),
     "RS-1": lambda: world(SETTLED),

@@ -12,6 +12,7 @@ from typing import Any
 from refk8s.core.api import codec
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES
 from refk8s.core.cluster.state import Cluster
+from refk8s.core.controllers.node_ipam import FENCE
 
 UNTOLD = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix)
 CHANCE = {
@@ -23,6 +24,7 @@ CHANCE = {
     "observedGeneration",
     "containerID",
     "imageID",
+    FENCE,
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 TOKEN = re.compile(r"\bkube-api-access-\w{5}\b")

@@ -22,6 +22,7 @@ from refk8s.core.kubelet.config import KubeletConfig
 START: Instant = 1_790_000_000 * SECOND
 CPU_MILLI = 4_000
 POD_RANGES = PodRanges(IPv4Network("10.244.0.0/16"))
+DRIVER, DEVICE_CLASS = "devices.example.com", "device"
 SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
 
 
@@ -219,6 +220,68 @@ def cron_job(name: str, policy: str = "Allow", script: str = "sleep 70") -> dict
 def job_manifests() -> Sequence[dict[str, Any]]:
     """A Job and a CronJob, with which the simulated user also changes Jobs."""
     return (job("work", 3, 2), cron_job("tick"))
+
+
+def device_pod(name: str, claim: str, script: str, generated: bool = True) -> dict[str, Any]:
+    """The manifest of a pod with the devices of one claim: of a template of this name, or this
+    claim."""
+    of_claim = {"resourceClaimTemplateName" if generated else "resourceClaimName": claim}
+    container = {
+        "name": "main",
+        "image": "app:1",
+        "command": ["sh", "-c", script],
+        "resources": {"claims": [{"name": "device"}]},
+    }
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": [container],
+            "resourceClaims": [{"name": "device", **of_claim}],
+        },
+    }  # fmt: skip
+
+
+def resource_claim(name: str, count: int = 1, is_admin: bool = False) -> dict[str, Any]:
+    """The manifest of a ResourceClaim for so many devices."""
+    spec = _claim_spec(count) if not is_admin else _claim_spec(count, adminAccess=True)
+    return {
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+        "metadata": {"name": name, "namespace": "default"}, "spec": spec,
+    }  # fmt: skip
+
+
+def _claim_spec(count: int, **more: Any) -> dict[str, Any]:
+    exactly = {"deviceClassName": DEVICE_CLASS, "count": count, **more}
+    return {"devices": {"requests": [{"name": "device", "exactly": exactly}]}}
+
+
+def resource_slice(node: str, devices: int, generation: int = 1) -> dict[str, Any]:
+    """The manifest of the ResourceSlice with all devices of a node."""
+    return {
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": f"slice-{node}"},
+        "spec": {
+            "driver": DRIVER, "nodeName": node,
+            "pool": {"name": node, "generation": generation, "resourceSliceCount": 1},
+            "devices": [{"name": f"device-{n}"} for n in range(devices)],
+        },
+    }  # fmt: skip
+
+
+def device_manifests(nodes: int = 2) -> Sequence[dict[str, Any]]:
+    """Two devices on each node, and a template, a claim and pods for them, with which the simulated
+    user also changes claims and slices."""
+    template = {
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "one", "namespace": "default"}, "spec": {"spec": _claim_spec(1)},
+    }  # fmt: skip
+    return (
+        {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": DEVICE_CLASS}},
+        *[resource_slice(name, 2) for name in node_names(nodes)],
+        template,
+        resource_claim("shared"),
+        device_pod("trains-0", "one", "sleep 900"),
+        device_pod("shares-0", "shared", "sleep 20", generated=False),
+    )  # fmt: skip
 
 
 def service(name: str, app: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.checking.simulator import apply_user, job_user, set_user
+from refk8s.checking.simulator import apply_user, device_user, job_user, set_user
 from refk8s.checking.simulator.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
@@ -39,14 +39,14 @@ Act = Callable[[Cluster, Random], Submit | None]
 
 
 def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
-    """What the user of a run does that begins with these requests: sets and Jobs are changed only in
-    runs that begin with one, and objects are applied in runs that begin with an apply."""
+    """What the user of a run does that begins with these requests: sets, Jobs and claims are changed
+    only in runs that begin with one, and objects are applied in runs that begin with an apply."""
     requests = tuple(requests)
     begins = [request.resource for request in requests]
     acts = _ACTS
     if any(map(apply_user.is_apply, requests)):
         acts += apply_user.ACTS * 30
-    for each in (set_user, job_user):
+    for each in (set_user, job_user, device_user):
         if any(resource in begins for resource in each.RESOURCES):
             acts += each.ACTS * 2
     return acts
@@ -404,6 +404,7 @@ def resume(cluster: Cluster) -> tuple[Action, ...]:
         if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}
     ]
     found += [*set_user.resume(cluster), *job_user.resume(cluster)]
+    found += device_user.resume(cluster)
     return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 
 

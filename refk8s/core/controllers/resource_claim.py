@@ -176,7 +176,7 @@ class ResourceClaimController(Reconciler):
         # Observe
         claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, key.removeprefix(OF_CLAIM))
         if claim is None:
-            return Plan(memory=memory.delete(key)) if key in memory else NOTHING
+            return Plan(memory=_with(memory, key, {})) if key in memory else NOTHING
         namespace = claim.metadata.namespace or ""
         known = memory.get(key, {})
 
@@ -199,7 +199,7 @@ class ResourceClaimController(Reconciler):
                     because = f"claim {key_of(claim)} is reserved for it"
                     questions.append(Request("get", PODS, namespace, one.name, because=because))
         if asked != known:
-            memory = memory.set(key, asked) if asked else memory.delete(key)
+            memory = _with(memory, key, asked)
         if questions:
             return Plan(queries=tuple(questions), memory=memory, wake_at=now + RETRY)
 
@@ -219,8 +219,15 @@ class ResourceClaimController(Reconciler):
                 asked[name, uid] = True
             else:
                 del asked[name, uid]
-        memory = memory.set(key, asked) if asked else memory.delete(key)
+        memory = _with(memory, key, asked)
         return memory, (key,) if any(asked.values()) else ()
+
+
+def _with(memory: Memory, key: Key, asked: Asked) -> Memory:
+    """The memory with these answers; several may arrive after the key was forgotten."""
+    if asked:
+        return memory.set(key, asked)
+    return memory.delete(key) if key in memory else memory
 
 
 def _is_there(view: View, pod: Pod, claim: PodResourceClaim) -> bool:

@@ -5,6 +5,8 @@ has the change too. Afterwards the code is restored. If the function does not ha
 exactly once, the patch is out of date, and applying it raises an error.
 """
 
+import __future__
+
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +46,9 @@ class Change:
         """The changed function's code."""
         function = _plain(self.function)
         namespace: dict[str, Any] = dict(function.__globals__)
-        exec(compile(self.source(), f"<museum: {self.where}>", "exec"), namespace)
+        # a module with this import may annotate with names that only the type checker has
+        flags = function.__code__.co_flags & __future__.annotations.compiler_flag
+        exec(compile(self.source(), f"<museum: {self.where}>", "exec", flags), namespace)
         made = _plain(namespace[function.__name__])
         if made.__code__.co_freevars != function.__code__.co_freevars:
             raise ValueError(f"{self.where} is a closure")

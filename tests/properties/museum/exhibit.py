@@ -21,6 +21,7 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import HealthCheck, Phase
 
+from refk8s.checking.simulator import scenario
 from refk8s.checking.simulator.faults import parse_faults
 from refk8s.checking.simulator.simulate import Setup, simulate
 
@@ -107,19 +108,29 @@ class Simulation:
     seeds_max: int = 60
     faults: str = "all"
     instances: int = 1
+    manifests: str = ""  # the function of `scenario` that names the first objects
 
     @property
     def words(self) -> str:
         instances = f" --instances {self.instances}" if self.instances > 1 else ""
         faults = f" --faults {self.faults}" if self.faults != "all" else ""
-        return f"`refk8s sim --steps {self.steps}{instances}{faults}`"
+        begins = f" with `{self.manifests}`" if self.manifests else ""
+        return f"`refk8s sim --steps {self.steps}{instances}{faults}`{begins}"
 
     def search(self, known: Found | None = None, rule: str = "") -> Found:
         total = 0
+        first = getattr(scenario, self.manifests)() if self.manifests else ()
+        requests = scenario.read_manifests(first)
         for seed in range(self.seeds_max) if known is None else (known.run,):
             faults = parse_faults(self.faults)
             run = simulate(
-                Setup(seed=seed, steps=self.steps, instances=self.instances, faults=faults)
+                Setup(
+                    seed=seed,
+                    steps=self.steps,
+                    instances=self.instances,
+                    faults=faults,
+                    requests=requests,
+                )
             )
             total += len(run.actions)
             if any(not rule or broken.rule == rule for broken in run.broken):

@@ -30,6 +30,7 @@ from refk8s.core.properties.laws import (
     cron_job,
     daemon_set,
     deployment,
+    devices,
     dns,
     endpoints,
     garbage_collector,
@@ -59,6 +60,7 @@ OF_CHANGES: tuple[Law, ...] = (
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
     *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
     *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES, *apply.OF_CHANGES,
+    *devices.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
@@ -73,12 +75,14 @@ OF_DECISIONS: tuple[Law, ...] = (
 OF_STEPS: tuple[Law, ...] = (
     *store.OF_STEPS, *watch.OF_STEPS, *scheduler.OF_STEPS, *pod.OF_STEPS, *kubelet.OF_STEPS, *network.OF_STEPS,
     *leader_election.OF_STEPS, *dns.OF_STEPS, *apiservers.OF_STEPS, *node_network.OF_STEPS,
+    *devices.OF_STEPS,
 )  # fmt: skip
 OF_REST: tuple[Law, ...] = (
     *api.OF_REST, *watch.OF_REST, *replica_set.OF_REST, *deployment.OF_REST, *garbage_collector.OF_REST,
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
     *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST, *job.OF_REST,
     *stateful_set.OF_REST, *daemon_set.OF_REST, *volume_binding.OF_REST, *resource_quota.OF_REST,
+    *devices.OF_REST,
 )  # fmt: skip
 
 

@@ -6,12 +6,19 @@ from typing import Any
 from refk8s.core.actions import Action, Operate
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import NAMESPACES, NODES, PODS
+from refk8s.core.api.resources import (
+    NAMESPACES,
+    NODES,
+    PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
+)
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.view import key_of
 from refk8s.core.ports import RunPodSandbox, StartContainer
 from refk8s.core.properties.law import Decision, Law, objects, of_two_versions, running
 from refk8s.core.properties.oracle import takes_room
+from refk8s.core.properties.predicates.devices import why_no_devices
 from refk8s.core.properties.predicates.scheduler import (
     on_node,
     sched_1_no_node_over_capacity,
@@ -128,7 +135,7 @@ def _as_assumed(pod: Any, decision: Decision, after: Cluster) -> Any:
 
 
 def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
-    """SCHED-26: in a settled cluster no pod that a node can run is unbound."""
+    """SCHED-26, DRA-4: in a settled cluster no pod that a node can run is unbound."""
     nodes, pods = objects(cluster, NODES.prefix), objects(cluster, PODS.prefix)
     waiting = [
         pod
@@ -142,11 +149,17 @@ def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
         namespace.metadata.name: namespace.metadata.labels or {}
         for namespace in objects(cluster, NAMESPACES.prefix)
     }
+    claims = objects(cluster, RESOURCE_CLAIMS.prefix)
+    slices = objects(cluster, RESOURCE_SLICES.prefix)
     found = []
     for pod in waiting:
         for node in nodes:
             here = [other for other in taking if other.spec.node_name == node.metadata.name]
-            if not why_not(pod, node, here) and not why_not_among(pod, node, nodes, taking, labels):
+            if (
+                not why_not(pod, node, here)
+                and not why_not_among(pod, node, nodes, taking, labels)
+                and not why_no_devices(pod, node, claims, slices)
+            ):
                 found.append(
                     f"pod {pod.metadata.name} waits, and node {node.metadata.name} can run it"
                 )
