@@ -35,6 +35,7 @@ def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") ->
         "cpu": setup.cpu_milli,
         "instances": setup.instances,
         "apiservers": setup.apiservers,
+        **({"dual_stack": True} if setup.is_dual_stack else {}),
         "because": words,
     }
     path.write_text(
@@ -61,6 +62,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
             cpu_milli=cpu,
             instances=int(head.get("instances", 1)),
             apiservers=int(head.get("apiservers", 1)),
+            is_dual_stack=bool(head.get("dual_stack", False)),
             faults={},
             user=False,
         )

@@ -94,6 +94,13 @@ _SERVER = (
         help="Who may do what: Node, RBAC, AlwaysAllow or AlwaysDeny, separated by commas.",
     ),
     click.option(
+        "--service-cluster-ip-range",
+        default="10.96.0.0/12",
+        show_default=True,
+        metavar="CIDR[,CIDR]",
+        help="The addresses of services: one range, or one of each family, the default family first.",
+    ),
+    click.option(
         "--enable-admission-plugins",
         default="",
         metavar="NAMES",
@@ -250,11 +257,19 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
             plugins = read_plugins(names.split(","))
         except UnknownPlugin as error:
             fail(f"--enable-admission-plugins {names}: {error}")
+    from refk8s.components.files import CannotRun
+    from refk8s.components.range_flags import service_ranges
+
+    try:
+        ranges = service_ranges(options["service_cluster_ip_range"])
+    except CannotRun as reason:
+        fail(str(reason))
     audit = {name: options[f"audit_{name}"] for name in _AUDIT}
     flags = (
         "event_ttl",
         "authorization_mode",
         "enable_admission_plugins",
+        "service_cluster_ip_range",
         *_OIDC,
         *[f"audit_{name}" for name in _AUDIT],
     )
@@ -263,5 +278,5 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
     issuer["algorithms"] = tuple([one for one in issuer["algorithms"].split(",") if one])
     return {
         **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
-        "audit": audit, "admission_plugins": plugins,
+        "audit": audit, "admission_plugins": plugins, "service_cidrs": ranges,
     }  # fmt: skip

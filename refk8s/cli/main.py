@@ -58,6 +58,12 @@ def main() -> None:
     help="Simulated nodes (fake only).  [default: 1]",
 )
 @server_flags
+@click.option(
+    "--cluster-cidr",
+    default="",
+    metavar="CIDR[,CIDR]",
+    help="The range of all pods, or one of each family.  [default: that of the adapter]",
+)
 @network
 @resolv_conf
 @click.option(
@@ -86,9 +92,11 @@ def run(**options: Any) -> None:
         )
     from refk8s.components.files import CannotRun
     from refk8s.components.options import RunOptions
+    from refk8s.components.range_flags import pod_ranges
     from refk8s.components.run import run_cluster
 
     try:
+        pod_ranges(options["cluster_cidr"], ())
         sys.exit(run_cluster(RunOptions(**check_server_flags(options))))
     except CannotRun as reason:
         fail(str(reason))

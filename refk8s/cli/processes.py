@@ -243,16 +243,36 @@ def end(run: Callable[[Any], int], options: Any) -> None:
 @click.option(
     "--cluster-cidr",
     default=None,
-    metavar="CIDR",
-    help="The range of all pods, such as 10.244.0.0/16.  [default: Nodes get no podCIDR]",
+    metavar="CIDR[,CIDR]",
+    help="The range of all pods, or one of each family, such as 10.244.0.0/16.  [default: Nodes get no podCIDR]",
+)
+@click.option(
+    "--service-cluster-ip-range",
+    default="10.96.0.0/12",
+    show_default=True,
+    metavar="CIDR[,CIDR]",
+    help="The addresses of services, which no Node gets: those of the API server.",
 )
 @click.option(
     "--node-cidr-mask-size",
-    type=click.IntRange(8, 30),
-    default=24,
-    show_default=True,
+    type=click.IntRange(8, 126),
+    default=None,
     metavar="BITS",
-    help="The size of the range of each Node.",
+    help="The size of the range of each Node, with one family.  [default: 24; 64 for IPv6]",
+)
+@click.option(
+    "--node-cidr-mask-size-ipv4",
+    type=click.IntRange(8, 30),
+    default=None,
+    metavar="BITS",
+    help="The size of the range of IPv4 of each Node.  [default: 24]",
+)
+@click.option(
+    "--node-cidr-mask-size-ipv6",
+    type=click.IntRange(16, 126),
+    default=None,
+    metavar="BITS",
+    help="The size of the range of IPv6 of each Node.  [default: 64]",
 )
 @click.option(
     "--pki",

@@ -1,12 +1,15 @@
 """The adapter that runs the pods of this process's nodes: a Docker engine, or simulated nodes."""
 
+from ipaddress import ip_network
 from pathlib import Path
 
 from refk8s.adapters.fake.nodes import FakeNodes
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.files import CannotRun
-from refk8s.components.listening import DNS_ADDRESS
+from refk8s.components.listening import SERVICE_CIDR
 from refk8s.components.this_machine import hostname
+from refk8s.core.api.families import Network
+from refk8s.core.api.service_addresses import dns_address
 from refk8s.core.network.node_routes import AUTO
 from refk8s.core.ports import Nodes
 
@@ -20,18 +23,21 @@ def choose_nodes(
     node_name: str = "",
     node_ip: str = "",
     network_mode: str | None = None,
+    service_cidrs: tuple[Network, ...] = (ip_network(SERVICE_CIDR),),
 ) -> Nodes:
     """The nodes of `--adapter` and `--nodes`; nothing is started. Raises CannotRun.
 
     `node_name`, `node_ip`: of this machine as a node, if not its own name and usual address.
-    `network_mode`: how packets reach the pods of other nodes, if not auto.
+    `network_mode`: how packets reach the pods of other nodes, if not auto. `service_cidrs`: of all
+    services.
     """
     if adapter in ("docker", "auto"):
         from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
 
         try:
             name = node_name or hostname()
-            return DockerNodes(data, name, DNS_ADDRESS, resolv_conf, node_ip, network_mode or AUTO)
+            dns = dns_address(service_cidrs)
+            return DockerNodes(data, name, dns, resolv_conf, node_ip, network_mode or AUTO)
         except NoEngine as error:
             if adapter == "docker":
                 raise CannotRun(

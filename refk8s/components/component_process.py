@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from refk8s.components.files import CannotRun
+from refk8s.components.listening import SERVICE_CIDR
 from refk8s.components.process import WriteLine, run_process, started
 from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from refk8s.components.client.shared_api import SharedApi
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
-    from refk8s.core.controllers.node_ipam import PodRanges
     from refk8s.core.loop.lease_lock import ElectionConfig
     from refk8s.core.scheduler_configuration.read import SchedulerConfiguration
 
@@ -58,7 +58,10 @@ class ControllerManagerOptions(ElectedOptions):
     """The flags of `refk8s controller-manager`."""
 
     cluster_cidr: str | None = None
-    node_cidr_mask_size: int = 24
+    service_cluster_ip_range: str = SERVICE_CIDR
+    node_cidr_mask_size: int | None = None
+    node_cidr_mask_size_ipv4: int | None = None
+    node_cidr_mask_size_ipv6: int | None = None
     pki: str | None = None
     use_service_account_credentials: bool = False
 
@@ -216,7 +219,15 @@ async def _nothing() -> None:
 
 def run_controller_manager(options: ControllerManagerOptions) -> int:
     """Run `refk8s controller-manager` until a signal; returns the exit status. Raises CannotRun."""
-    ranges = find_pod_ranges(options.cluster_cidr, options.node_cidr_mask_size)
+    from refk8s.components.range_flags import pod_ranges, service_ranges
+
+    ranges = pod_ranges(
+        options.cluster_cidr,
+        service_ranges(options.service_cluster_ip_range),
+        options.node_cidr_mask_size,
+        options.node_cidr_mask_size_ipv4,
+        options.node_cidr_mask_size_ipv6,
+    )
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
         from refk8s.components.certificate_authority import check_authority, signing_authorities
@@ -271,30 +282,6 @@ def _with_file(options: SchedulerOptions, found: "SchedulerConfiguration") -> Sc
         if value not in (None, "") and getattr(options, name) == getattr(defaults, name)
     }
     return evolve(options, **changes)
-
-
-def find_pod_ranges(cluster_cidr: str | None, mask_size: int) -> "PodRanges | None":
-    """The ranges of `--cluster-cidr` and `--node-cidr-mask-size`; None without the first. Raises
-    CannotRun."""
-    from ipaddress import IPv4Network
-
-    from refk8s.components.listening import SERVICE_CIDR
-    from refk8s.core.controllers.node_ipam import SIZES_MAX, PodRanges
-
-    if not cluster_cidr:
-        return None
-    try:
-        network = IPv4Network(cluster_cidr)
-    except ValueError:
-        raise CannotRun(
-            f"--cluster-cidr {cluster_cidr}: not a range of IPv4 such as 10.244.0.0/16"
-        ) from None
-    if not network.prefixlen <= mask_size <= min(network.prefixlen + SIZES_MAX, 30):
-        raise CannotRun(
-            f"--node-cidr-mask-size {mask_size}: must be between {network.prefixlen}, the size of "
-            f"--cluster-cidr, and {min(network.prefixlen + SIZES_MAX, 30)}"
-        )
-    return PodRanges(network, mask_size, (IPv4Network(SERVICE_CIDR),))
 
 
 def find_election(options: ElectedOptions, name: str) -> "ElectionConfig":

@@ -20,7 +20,11 @@ from refk8s.components.periodic import Periodic
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.admission.bootstrap import kubernetes_corrections
+from refk8s.core.apiserver.admission.bootstrap import (
+    kubernetes_corrections,
+    service_cidr_correction,
+)
+from refk8s.core.apiserver.admission.service_ranges import DEFAULT_NAME
 from refk8s.core.ports import Nodes
 
 RECONCILE_SECONDS = 10.0
@@ -58,6 +62,7 @@ class KubernetesService(Periodic):
 
     async def reconcile(self) -> None:
         """Open the socket if needed, and correct the objects."""
+        await self._reconcile_ranges()
         address = await self._address()
         records = [
             self._api.store.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE
@@ -85,6 +90,22 @@ class KubernetesService(Periodic):
                 self._warn_once(
                     f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}"
                 )
+
+    async def _reconcile_ranges(self) -> None:
+        """HOST-18: the ServiceCIDR of the flags is created again if it was deleted."""
+        where = (resources.SERVICE_CIDRS, "", DEFAULT_NAME)
+        record = self._api.store.get(resources.SERVICE_CIDRS.key("", DEFAULT_NAME))
+        found = None if record is None else record.value
+        correction = service_cidr_correction(found, self._api.config.admission)
+        if correction is None:
+            return
+        verb, body = correction
+        because = "services get addresses of the ranges of the flags"
+        response = await self._call(
+            Request(verb, *where, body=body, user=self._user, because=because)
+        )
+        if not response.ok and response.code != 409:
+            self._warn_once(f"the ServiceCIDR kubernetes is not made: {response.body.message}")
 
     async def _address(self) -> str:
         """The address at which pods reach the API server; empty while unknown."""

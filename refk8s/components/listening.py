@@ -11,7 +11,7 @@ from refk8s.components.files import CannotRun
 
 LOCAL = "127.0.0.1"
 SERVICE_ADDRESS = "10.96.0.1"  # of the service default/kubernetes
-SERVICE_CIDR = "10.96.0.0/12"  # of all services
+SERVICE_CIDR = "10.96.0.0/12"  # of all services, unless --service-cluster-ip-range says otherwise
 DNS_ADDRESS = "10.96.0.10"  # of the service kube-system/kube-dns
 NAMES = (
     "kubernetes",
@@ -108,8 +108,11 @@ def advertised_url(bind: str, port: int, node_address: str) -> str:
     return url_of(node_address if unspecified else bind, port)
 
 
-def names_of(bind: str, node_name: str, node_address: str) -> tuple[str, ...]:
-    """The names and addresses in the server's certificate (HOST-1)."""
+def names_of(
+    bind: str, node_name: str, node_address: str, service_address: str = SERVICE_ADDRESS
+) -> tuple[str, ...]:
+    """The names and addresses in the server's certificate (HOST-1). `service_address`: of the
+    service default/kubernetes."""
     address = ipaddress.ip_address(bind)
     also = (node_address, "::1") if address.is_unspecified else (str(address),)
-    return tuple(dict.fromkeys((*NAMES, node_name, LOCAL, SERVICE_ADDRESS, *also)))
+    return tuple(dict.fromkeys((*NAMES, node_name, LOCAL, service_address, *also)))

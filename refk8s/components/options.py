@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from refk8s.components.listening import LOCAL
+from refk8s.components.listening import LOCAL, SERVICE_CIDR
+from refk8s.core.api.families import Network
 from refk8s.core.value import Value, field
 
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
@@ -30,6 +32,7 @@ class ServerOptions(Value, frozen=True):
     encryption_provider_config: str = ""
     admission_control_config_file: str = ""
     admission_plugins: frozenset[str] = frozenset()
+    service_cidrs: tuple[Network, ...] = (ip_network(SERVICE_CIDR),)
 
     @property
     def data(self) -> Path:
@@ -69,6 +72,7 @@ class RunOptions(ServerOptions, frozen=True):
     manifests: tuple[str, ...] = ()
     resolv_conf: str | None = None
     network: str | None = None
+    cluster_cidr: str = ""  # empty: that of the adapter
 
     @property
     def resolv_conf_path(self) -> Path | None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from refk8s.components.certificate_authority import signing_authorities
@@ -15,12 +14,13 @@ from refk8s.components.driver import Driver
 from refk8s.components.kubelet.clients import KubeletClients
 from refk8s.components.kubelet.metrics import Metrics
 from refk8s.components.kubelet.server import KubeletServer, served_nodes
-from refk8s.components.listening import DNS_ADDRESS, SERVICE_CIDR
 from refk8s.components.options import RunOptions
 from refk8s.components.pod_streams import PodStreams
+from refk8s.components.range_flags import pod_ranges
 from refk8s.components.served_api import ServedApi
 from refk8s.components.story import Storyteller
 from refk8s.core.api.request import Request, Response
+from refk8s.core.api.service_addresses import dns_address
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.ports import Nodes
 from refk8s.core.value import evolve
@@ -60,6 +60,7 @@ class RunningCluster:
             options.data,
             self.clock,
             options.resolv_conf_path,
+            service_cidrs=options.service_cidrs,
             network_mode=options.network,
         )
         await self.served.open()
@@ -93,8 +94,9 @@ class RunningCluster:
                 scheduling=scheduling,
             ).values()
         ]
+        dns = dns_address(self.options.service_cidrs)
         for node in started:
-            dns_addresses = (DNS_ADDRESS,) if node.name_server is not None else ()
+            dns_addresses = (dns,) if node.name_server is not None and dns else ()
             config = KubeletConfig(
                 cluster_dns=dns_addresses, simulates_devices=nodes.simulates_devices
             )
@@ -129,11 +131,12 @@ class RunningCluster:
 
     def _pod_ranges(self, nodes: Nodes) -> "PodRanges":
         """The ranges of the Nodes."""
-        from refk8s.core.controllers.node_ipam import PodRanges
-
         used = nodes.used_networks(self.served.cluster_id)
-        excluded = (IPv4Network(SERVICE_CIDR), *used)
-        return PodRanges(IPv4Network(nodes.cluster_cidr), excluded=excluded)
+        ranges = pod_ranges(
+            self.options.cluster_cidr or nodes.cluster_cidr, (*self.options.service_cidrs, *used)
+        )
+        assert ranges is not None
+        return ranges
 
     # --- while it runs ----------------------------------------------------------------------------
 

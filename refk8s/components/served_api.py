@@ -39,9 +39,11 @@ from refk8s.components.this_machine import hostname, node_address
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import EVENTS, SERVICES
+from refk8s.core.api.resources import EVENTS, SERVICE_CIDRS, SERVICES
+from refk8s.core.api.service_addresses import kubernetes_address
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, API_SERVER
+from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.health import DEFINITIONS, OBJECTS, SERVICE
@@ -135,7 +137,9 @@ class ServedApi:
         """Serve the API with the objects that every cluster has, and write the kubeconfig."""
         options = self.options
         assert self._socket is not None and self.store is not None, "open() comes first"
-        names = names_of(options.bind, hostname(), node_address())
+        admission = AdmissionConfig(options.service_cidrs)
+        service = kubernetes_address(options.service_cidrs)
+        names = names_of(options.bind, hostname(), node_address(), service)
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
         config = _config(credentials, options.authorization_modes)
@@ -145,7 +149,7 @@ class ServedApi:
 
             self._issuers = Issuers(issuers)
             config = evolve(config, issuers=self._issuers.trusted)
-        config = evolve(config, anonymous=anonymous)
+        config = evolve(config, anonymous=anonymous, admission=admission)
         if self._pod_security is not None:
             admission = evolve(config.admission, pod_security=self._pod_security)
             config = evolve(config, admission=admission)
@@ -241,7 +245,9 @@ class ServedApi:
         from refk8s.core.apiserver.flow_control import default_flow_control
 
         # the endpoints are added later (HOST-2)
-        objects = bootstrap_objects(LOCAL, self.port)
+        assert self.api is not None
+        config = self.api.config.admission
+        objects = bootstrap_objects(LOCAL, self.port, config)
         objects += default_policy()
         objects += default_flow_control()
         objects += local_api_services()
@@ -250,12 +256,21 @@ class ServedApi:
             await asyncio.gather(*(self._ensure(obj) for obj in group))
 
     async def _ensure(self, obj: Any) -> None:
-        from refk8s.core.apiserver.admission.bootstrap import DNS_SERVICE
+        from refk8s.core.apiserver.admission.bootstrap import (
+            DNS_SERVICE,
+            service_cidr_correction,
+        )
 
         resource = resources.by_kind(obj.api_version, obj.kind)
         assert resource is not None, f"{obj.kind} is not served"
         where = (resource, obj.metadata.namespace or "", obj.metadata.name)
         existing = await self.call(Request("get", *where, user=API_SERVER))
+        if existing.ok and resource == SERVICE_CIDRS:
+            assert self.api is not None
+            correction = service_cidr_correction(existing.body, self.api.config.admission)
+            if correction is not None:
+                verb, fresh = correction
+                await self.call(Request(verb, *where, body=fresh, user=API_SERVER))
         if existing.ok and obj.api_version == RBAC:
             await self._correct(where, existing.body, obj)
         if existing.ok:

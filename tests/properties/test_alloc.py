@@ -13,8 +13,8 @@ from refk8s.core.api.core_v1 import Namespace, Service, ServicePort, ServiceSpec
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.allocate_missing import allocate_missing
+from refk8s.core.apiserver.admission.ledger import NODE_PORT_PREFIX
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.exchange import Exchange
@@ -28,7 +28,7 @@ from refk8s.core.properties.predicates.services import (
 )
 from refk8s.core.store import EMPTY, Compare, Conflict, Delete, Txn, commit
 
-TIGHT = AdmissionConfig(IPv4Network("10.0.0.0/28"), 30000, 30005)
+TIGHT = AdmissionConfig((IPv4Network("10.0.0.0/28"),), 30000, 30005)
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 MERGE = "application/merge-patch+json"
 
@@ -407,7 +407,8 @@ def test_alloc_2_two_families_need_a_policy_for_two():
         assert response.code == 422
         assert [cause.field for cause in response.body.details.causes] == [field]
     two = servers.create("b", cluster_ips=("10.0.0.1", "fd00::1"), cluster_ip="10.0.0.1")
-    assert [cause.field for cause in two.body.details.causes] == ["spec.ipFamilyPolicy"]
+    fields = ["spec.ipFamilyPolicy", "spec.clusterIPs[1]"]
+    assert [cause.field for cause in two.body.details.causes] == fields
 
 
 @given(addresses)
@@ -519,7 +520,7 @@ def test_alloc_4_a_load_balancer_that_wants_no_node_ports_gets_none():
 @pytest.mark.parametrize("last", range(1, 15))
 def test_alloc_5_what_is_asked_for_is_given_anywhere_in_the_range_if_it_is_free(last):
     # Shows ALLOC-5.b ALLOC-5.c.
-    servers = Servers(AdmissionConfig(IPv4Network("10.0.0.0/28")))
+    servers = Servers(AdmissionConfig((IPv4Network("10.0.0.0/28"),)))
     asked = {"type": "NodePort", "cluster_ip": f"10.0.0.{last}"}
     port = 30000 + last % 6
     made = servers.create("a", **asked, ports=(ServicePort(port=80, node_port=port),))
@@ -553,7 +554,7 @@ def test_alloc_3_an_external_name_has_no_address_whatever_it_asks_for(given_now)
 def test_alloc_5_the_first_addresses_are_given_out_last_and_then_none(seed):
     # Shows API-14.h ALLOC-5.a.
     network = IPv4Network("10.0.0.0/27")  # 30 addresses, of which 16 are kept for those who choose
-    servers = Servers(AdmissionConfig(network), seed)
+    servers = Servers(AdmissionConfig((network,)), seed)
     given_out = [
         IPv4Address(servers.create(f"s{number}").body.spec.cluster_ip) for number in range(30)
     ]

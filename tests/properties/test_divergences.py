@@ -14,6 +14,7 @@ from custom_world import GROUP, CustomWorld, a_definition, a_version, gadgets
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
+from refk8s.adapters.docker.engine.network import Network
 from refk8s.adapters.linux.kernel_rules import KernelRules
 from refk8s.adapters.linux.service_rules import choose_rules
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
@@ -193,10 +194,10 @@ def test_d_27_a_node_port_that_stands_twice_is_the_clients_mistake():
     assert world.http("PUT", f"{path}/a", twice).code == 422
 
 
-@pytest.mark.parametrize("more", [{"ipFamilies": ["IPv6"]}, {"ipFamilyPolicy": "RequireDualStack"}])
-def test_d_23_there_is_one_family_of_addresses(more):
-    service = a_manifest("Service", spec={"ports": [{"port": 80}], **more})
-    assert posted(World(), "/api/v1/namespaces/default/services", service)[0] == 422
+def test_d_23_a_docker_node_has_addresses_of_ipv4_only():
+    network = Network(None, "c" * 36)  # nothing is asked of an engine
+    for cidr in ("fd00::/64", "10.244.0.0/24,fd00::/64"):
+        assert "IPv4 only" in network.configure(cidr)
 
 
 def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():

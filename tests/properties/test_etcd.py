@@ -18,7 +18,7 @@ from test_store import Attempt, Value, attempts, decode, encode, run, stamp
 from refk8s.core.api import codec, resources
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.apiserver import protobuf_encode
-from refk8s.core.apiserver.admission.allocate import port_key
+from refk8s.core.apiserver.admission.ledger import port_key
 from refk8s.core.apiserver.stored import decode_stored, encode_stored
 from refk8s.core.store import Change, History, Put, Record, compact
 from refk8s.store.errors import StoreRefused

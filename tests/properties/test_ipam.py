@@ -32,9 +32,9 @@ from refk8s.core.controllers.node_ipam import (
     NOT_AVAILABLE,
     NodeIPAM,
     PodRanges,
-    ranges_of,
 )
 from refk8s.core.loop.plan import Local
+from refk8s.core.pods.node import pod_cidrs
 from refk8s.core.properties.predicates.node_network import (
     ipam_1_no_two_nodes_share_a_range,
     ipam_2_every_node_has_a_range,
@@ -171,7 +171,7 @@ def test_ipam_5_without_a_free_range_an_event_says_so_once_and_a_release_is_used
     again = plan_for(controller, a, b, a_node("c"), memory=full.memory)
     assert not again.notes and not again.requests
     released = plan_for(controller, a, a_node("c"), memory=again.memory)
-    assert allocated(released) == {"c": ranges_of(b)[0]}
+    assert allocated(released) == {"c": pod_cidrs(b)[0]}
 
 
 @example([])
@@ -198,7 +198,7 @@ def test_ipam_3_an_allocation_in_transit_does_not_take_effect_after_a_restart():
             break
         cluster = checked(cluster, next(iter(enabled(cluster))), law)
     cluster = create(step(cluster, Crash("controllers")), new_node("a"))
-    while not ranges_of(get(cluster, NODES, "a")):
+    while not pod_cidrs(get(cluster, NODES, "a")):
         action = next(action for action in enabled(cluster) if action != Arrive(held[0]))
         cluster = checked(cluster, action, law)
     cluster = settle(checked(cluster, Arrive(held[0]), law), law)

@@ -43,6 +43,7 @@ from refk8s.core.api.core_v1 import (
     ServiceSpec,
 )
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from refk8s.core.api.families import IPV4
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES
@@ -51,7 +52,8 @@ from refk8s.core.controllers.endpoint_slice import EndpointSliceController, comp
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
 from refk8s.core.controllers.endpoints import EndpointsController
 from refk8s.core.controllers.garbage_collector import GarbageCollector
-from refk8s.core.controllers.slices import lay_out
+from refk8s.core.controllers.slices import lay_out_families
+from refk8s.core.value import evolve
 
 HEADLESS = "service.kubernetes.io/headless"
 
@@ -330,7 +332,9 @@ def test_slice_1_slice_2_slice_4_a_layout_holds_what_is_wanted_and_moves_nothing
     wanted: dict = {}
     for number, (ports, ready) in wish.items():
         wanted.setdefault(ports, []).append(_endpoint(number, ready))
-    result = lay_out(slices, wanted, placeholder, MAX)
+    result, *others = lay_out_families(slices, {IPV4: wanted}, placeholder, MAX)
+    assert all(not other.kept and not other.created for other in others)
+    result = evolve(result, deleted=sum((each.deleted for each in others), result.deleted))
     final = [(ports, endpoints) for _, ports, endpoints in result.kept] + list(result.created)
     held = Counter(
         (ports, endpoint.addresses[0], endpoint.conditions.ready)

@@ -2,6 +2,7 @@
 (state, operation) -> (state, result)."""
 
 import re
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from msgspec.structs import replace
@@ -34,6 +35,7 @@ from refk8s.adapters.fake.state import (
     settle,
     write,
 )
+from refk8s.core.api.families import IPV4, IPV6, family_of, of_family
 from refk8s.core.context import SECOND, Chance, Instant
 from refk8s.core.ports import (
     CREATED,
@@ -47,6 +49,7 @@ from refk8s.core.ports import (
     ImagePulled,
     Later,
     ListPods,
+    NodeDescribed,
     PodsListed,
     Probe,
     Probed,
@@ -91,11 +94,17 @@ def _run_sandbox(world: S, operation: RunPodSandbox, now: Instant, chance: Chanc
                 else (world, Failed("", f"sandbox {config.attempt} has died"))
             )
     ips: tuple[str, ...] = (world.node.internal_ip,)
+    if world.node.second_ip:
+        ips = (*ips, world.node.second_ip)
     if not config.host_network:
         address = _free_address(world)
         if address is None:
             return world, Failed("", "no address is free")
-        ips = (f"{world.pod_network}.{address}",)
+        ips = (f"{world.pod_network}.{address}",) if world.pod_network else ()
+        if world.pod_network6:
+            second = str(IPv6Address(world.pod_network6) + address)
+            is_first = ":" in world.node.internal_ip
+            ips = (second, *ips) if is_first else (*ips, second)
         world = replace(
             world, last_address=address, addresses=world.addresses.set(address, config.pod_uid)
         )
@@ -392,12 +401,32 @@ def _describe(world: S, operation: DescribeNode, now: Instant, chance: Chance) -
 def _configure(
     world: S, operation: UpdateRuntimeConfig, now: Instant, chance: Chance
 ) -> Carried[S]:
-    """A simulated node has at most 253 addresses, and keeps its range while one is in use."""
-    network, _, length = operation.pod_cidr.rpartition(".")
-    if length == "0/24" and not world.addresses:
+    """A simulated node has at most 253 addresses of each family, and keeps its range of a family
+    while an address is in use. With a range of IPv6 it has an address of that family itself."""
+    cidrs = operation.pod_cidr.split(",")
+    network, _, length = of_family(cidrs, IPV4).rpartition(".")
+    six = of_family(cidrs, IPV6).partition("/")[0]
+    if six:
+        own = node_ips(world.node, cidrs)
+        node = evolve(world.node, internal_ip=own[0], second_ip=own[1] if network else "")
+        world = replace(world, node=node)
+        if not (world.addresses and world.pod_network6):
+            world = replace(world, pod_network6=six)
+    if not world.addresses and (length == "0/24" or (six and not length)):
         world = replace(world, pod_network=network)
     return world, Done()
 
+
+def node_ips(node: NodeDescribed, cidrs: list[str]) -> list[str]:
+    """The addresses of a simulated node, that of the family of its first range first."""
+    four = of_family((node.internal_ip, node.second_ip), IPV4)
+    known = of_family((node.internal_ip, node.second_ip), IPV6)
+    six = known or str(NODES6 + int(IPv4Address(four)))
+    return [six, four] if family_of(cidrs[0]) == IPV6 else [four, six]
+
+
+NODES6 = IPv6Address("fd00:192:168::")
+"""The addresses of simulated nodes of IPv6 follow this one."""
 
 OPERATIONS: dict[type, Any] = {
     ListPods: _list,

@@ -5,6 +5,7 @@ Nothing is changed in place, so a simulator can fork and a test can look back.
 """
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from typing import TypeVar
 
 from immutables import Map
@@ -80,7 +81,10 @@ class State(Struct, frozen=True):
     """The runtime of one node; `World` adds its operations."""
 
     node: NodeDescribed
-    pod_network: str = "10.244.0"  # the first three numbers of its pods' addresses
+    # the first three numbers of its pods' addresses of IPv4; empty without that family
+    pod_network: str = "10.244.0"
+    # the address of its pods' network of IPv6; empty without that family
+    pod_network6: str = ""
     last_address: int = 1  # .1 is the node's own
     pods: Map[str, Pod] = Map()
     containers: Map[str, Fake] = Map()
@@ -144,10 +148,19 @@ def free_addresses(world: S, sandboxes: tuple[SandboxStatus, ...]) -> S:
     addresses = world.addresses
     for sandbox in sandboxes:
         for ip in sandbox.ips:
-            network, _, number = ip.rpartition(".")
-            if network == world.pod_network and int(number) in addresses:
-                addresses = addresses.delete(int(number))
+            number = _number(world, ip)
+            if number in addresses:
+                addresses = addresses.delete(number)
     return replace(world, addresses=addresses)
+
+
+def _number(world: State, ip: str) -> int:
+    """The number of an address of this node's pods, the same in both families; 0 if it is none."""
+    if ":" in ip:
+        first = int(IPv6Address(world.pod_network6)) if world.pod_network6 else 0
+        return max(int(IPv6Address(ip)) - first, 0) if first else 0
+    network, _, number = ip.rpartition(".")
+    return int(number) if network and network == world.pod_network else 0
 
 
 def scripted(fake: Fake, name: str) -> str:

@@ -1,7 +1,7 @@
 """The initial state of a simulated cluster: nodes, components, and the first objects."""
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from refk8s.adapters.fake.world import make_world
@@ -12,6 +12,8 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import by_kind
 from refk8s.core.api.user import ADMIN, API_SERVER, User
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
+from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.config import Config
 from refk8s.core.cluster.servers import submit
 from refk8s.core.cluster.state import Cluster, Webhooks, begin
 from refk8s.core.cluster.step import start_all, step
@@ -23,6 +25,10 @@ START: Instant = 1_790_000_000 * SECOND
 CPU_MILLI = 4_000
 POD_RANGES = PodRanges(IPv4Network("10.244.0.0/16"))
 DRIVER, DEVICE_CLASS = "devices.example.com", "device"
+POD_RANGES_DUAL = PodRanges(
+    IPv4Network("10.244.0.0/16"), second=PodRanges(IPv6Network("fd00:10:244::/56"), 64)
+)
+SERVICE_RANGES_DUAL = (IPv4Network("10.96.0.0/12"), IPv6Network("fd00:10:96::/112"))
 SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
 
 
@@ -44,15 +50,19 @@ def new_cluster(
     webhooks: Webhooks | None = None,
     *,
     has_api_services: bool = False,
+    is_dual_stack: bool = False,
 ) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
     `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
     `has_api_services`: there is the component of an API server that follows APIServices.
+    `is_dual_stack`: Services and pods have addresses of both families.
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig(simulates_devices=True)) for name in names]
-    machines = components.machines(configs, instances, POD_RANGES)
+    machines = components.machines(
+        configs, instances, POD_RANGES_DUAL if is_dual_stack else POD_RANGES
+    )
     if has_api_services:
         from refk8s.core.controllers.custom_resource_definition import apiextensions
 
@@ -62,8 +72,10 @@ def new_cluster(
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)
     }
-    cluster = begin(machines, worlds, seed, START, apiservers, webhooks)
-    for obj in bootstrap_objects(SERVER_ADDRESS, SERVER_PORT):
+    admission = AdmissionConfig(SERVICE_RANGES_DUAL) if is_dual_stack else AdmissionConfig()
+    config = Config(admission=admission)
+    cluster = begin(machines, worlds, seed, START, apiservers, webhooks, config)
+    for obj in bootstrap_objects(SERVER_ADDRESS, SERVER_PORT, admission):
         cluster = step(cluster, Submit(creation(obj, API_SERVER)))
     return start_all(cluster)
 
@@ -284,11 +296,11 @@ def device_manifests(nodes: int = 2) -> Sequence[dict[str, Any]]:
     )  # fmt: skip
 
 
-def service(name: str, app: str) -> dict[str, Any]:
-    """The manifest of a Service that selects this label."""
+def service(name: str, app: str, **more: Any) -> dict[str, Any]:
+    """The manifest of a Service that selects this label. `more`: fields of the spec."""
     return {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
-        "spec": {"selector": {"app": app}, "ports": [{"port": 80}]},
+        "spec": {"selector": {"app": app}, "ports": [{"port": 80}], **more},
     }  # fmt: skip
 
 

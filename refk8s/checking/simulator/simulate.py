@@ -75,6 +75,7 @@ class Setup:
     webhooks: bool = False  # whether there are servers that `webhooks.configurations` name
     # how long another API server fails at times, which `api_servers.registration` names; 0: there is none
     other_server_seconds: int = 0
+    is_dual_stack: bool = False  # whether Services and pods may have addresses of both families
 
     def first_cluster(self) -> Cluster:
         """The first state: components have started, and no request has arrived."""
@@ -86,7 +87,7 @@ class Setup:
             servers = SimulatedApiServer(self.seed, works_from)
         return new_cluster(
             self.nodes, seed, self.cpu_milli, self.instances, self.apiservers, servers,
-            has_api_services=has_other,
+            has_api_services=has_other, is_dual_stack=self.is_dual_stack,
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.managed_fields import with_shared_entries
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.apiserver.admission.ledger import NODE_PORT_PREFIX
 from refk8s.core.store import resource_prefix
 
 _PROTOBUF = b"k8s\0"

@@ -17,7 +17,6 @@ from typing import Any
 
 from refk8s.core.api.request import Request, Response
 from refk8s.core.apiserver.calls import Ask
-from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import again, handle, resume
@@ -121,8 +120,8 @@ def _decide_on(
     cluster: Cluster, history: History[Any], request: Request, asked: Asked | None
 ) -> Outcome:
     if asked is None:
-        return handle(Exchange(request, history, cluster.context()))
-    return resume(asked.ask, asked.results, history, DEFAULT_CONFIG, cluster.now)
+        return handle(Exchange(request, history, cluster.context(), cluster.config))
+    return resume(asked.ask, asked.results, history, cluster.config, cluster.now)
 
 
 def _refresh(cluster: Cluster, request: Request, server: int, asked: Asked | None) -> Decided:

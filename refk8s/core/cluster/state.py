@@ -34,6 +34,7 @@ from refk8s.core.actions import (
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.apiserver.calls import Ask, Call
 from refk8s.core.apiserver.calls import Result as CallResult
+from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.context import Chance, Context, Instant, SeededChance
 from refk8s.core.machine import AnyMachine, Event
@@ -139,6 +140,7 @@ class Cluster(Value, frozen=True, eq=False):
     history: History[Any] = EMPTY
     apiservers: int = 1
     webhooks: Webhooks | None = None  # constant
+    config: Config = DEFAULT_CONFIG  # of every API server; constant
     caches: Map[int, Cache] = field(default_factory=Map)
     down: Map[int, Instant] = field(default_factory=Map)
     components: Map[str, Component] = field(default_factory=Map)
@@ -184,6 +186,7 @@ def begin(
     now: Instant,
     apiservers: int = 1,
     webhooks: Webhooks | None = None,
+    config: Config = DEFAULT_CONFIG,
 ) -> Cluster:
     """A cluster with an empty store, before its components start (see `start_all`)."""
     return Cluster(
@@ -193,6 +196,7 @@ def begin(
         worlds=Map(worlds),
         apiservers=apiservers,
         webhooks=webhooks,
+        config=config,
     )
 
 

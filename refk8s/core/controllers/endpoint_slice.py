@@ -4,7 +4,7 @@ SLICE-6, SLICE-7, SLICE-8 (spec/workloads/endpoints.md).
 The endpoints are computed here and divided into slices in `slices.py`. Source: KEP-752
 "EndpointSlice", KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation,
 "EndpointSlices"; KEP-4444 and KEP-3015 (traffic distribution). Left out: the annotation
-service.kubernetes.io/topology-mode; IPv6; the annotation
+service.kubernetes.io/topology-mode; the annotation
 endpoints.kubernetes.io/last-change-trigger-time.
 """
 
@@ -26,6 +26,7 @@ from refk8s.core.controllers.endpoints_of import (
     HEADLESS,
     INDEXES,
     address_of,
+    families_of,
     has_selector,
     hostname_of,
     is_headless,
@@ -41,7 +42,7 @@ from refk8s.core.controllers.slices import (
     SERVICE_NAME,
     Ports,
     Wanted,
-    lay_out,
+    lay_out_families,
     services_of_slice,
     slices_of,
     writes,
@@ -99,24 +100,25 @@ class EndpointSliceController(Reconciler):
             return NOTHING  # EP-1; the garbage collector deletes the slices of a removed service
 
         # Decide
-        layout = lay_out(
+        layouts = lay_out_families(
             slices_of(view, key, CONTROLLER),
-            compute_endpoints(view, service),
+            {family: compute_endpoints(view, service, family) for family in families_of(service)},
             True,
             self.endpoints_max,
         )
 
         # Act
-        requests = writes(layout, compute_metadata(service), service.metadata.name or "")
+        requests = writes(layouts, compute_metadata(service), service.metadata.name or "")
         return Plan((requests,)) if requests else NOTHING
 
 
-def compute_endpoints(view: View, service: Service) -> Wanted:
-    """The endpoints by their resolved ports, each pod once, in the order of pods (SLICE-1)."""
+def compute_endpoints(view: View, service: Service, family: str) -> Wanted:
+    """The endpoints of this family by their resolved ports, each pod once, in the order of pods
+    (SLICE-1, SLICE-9)."""
     assert service.spec is not None
     found: Wanted = {}
     for pod in selected_pods(view, service):
-        address = address_of(pod)
+        address = address_of(pod, family)
         node: Node | None = view.get(NODES, pod.spec.node_name) if pod.spec.node_name else None
         if address is None or (node is None and not service.spec.publish_not_ready_addresses):
             # SLICE-6: its node does not exist, so its zone is unknown

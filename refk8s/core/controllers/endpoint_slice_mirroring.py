@@ -2,11 +2,11 @@
 (spec/workloads/endpoints.md).
 
 Source: Kubernetes documentation, "EndpointSlices" (mirroring); KEP-752 "EndpointSlice".
-Left out: IPv6.
 """
 
 from refk8s.core.api.core_v1 import Endpoints, Service
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort
+from refk8s.core.api.families import family_of
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.api.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from refk8s.core.context import Instant
@@ -17,7 +17,7 @@ from refk8s.core.controllers.slices import (
     MANAGED_BY,
     SERVICE_NAME,
     Wanted,
-    lay_out,
+    lay_out_families,
     services_of_slice,
     slices_of,
     writes,
@@ -25,7 +25,6 @@ from refk8s.core.controllers.slices import (
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
-from refk8s.core.pods.addresses import is_ipv4
 
 CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
@@ -64,10 +63,10 @@ class EndpointSliceMirroringController(Reconciler):
         wanted = (
             compute_endpoints(endpoints) if is_mirrored(endpoints, view.get(SERVICES, key)) else {}
         )
-        layout = lay_out(slices, wanted, False, self.endpoints_max)
+        layouts = lay_out_families(slices, wanted, False, self.endpoints_max)
 
         # Act
-        requests = writes(layout, compute_metadata(endpoints), endpoints.metadata.name or "")
+        requests = writes(layouts, compute_metadata(endpoints), endpoints.metadata.name or "")
         return Plan((requests,)) if requests else NOTHING
 
 
@@ -85,9 +84,9 @@ def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
     return not service.spec.selector
 
 
-def compute_endpoints(endpoints: Endpoints) -> Wanted:
-    """The addresses of the Endpoints as endpoints of slices."""
-    found: Wanted = {}
+def compute_endpoints(endpoints: Endpoints) -> dict[str, Wanted]:
+    """The addresses of the Endpoints as endpoints of slices, by family (SLICE-9)."""
+    found: dict[str, Wanted] = {}
     for subset in endpoints.subsets or ():
         ports = tuple(
             EndpointPort(
@@ -100,8 +99,8 @@ def compute_endpoints(endpoints: Endpoints) -> Wanted:
         )
         ready, unready = subset.addresses or (), subset.not_ready_addresses or ()
         for number, address in enumerate((*ready, *unready)):
-            if number < ADDRESSES_MAX and is_ipv4(address.ip):
-                found.setdefault(ports, []).append(
+            if number < ADDRESSES_MAX and address.ip:
+                found.setdefault(family_of(address.ip), {}).setdefault(ports, []).append(
                     Endpoint(
                         addresses=(address.ip,),
                         conditions=EndpointConditions(ready=number < len(ready)),

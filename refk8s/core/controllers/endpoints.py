@@ -27,6 +27,7 @@ from refk8s.core.controllers.endpoints_of import (
     INDEXES,
     LEADER,
     address_of,
+    families_of,
     has_selector,
     hostname_of,
     is_headless,
@@ -163,11 +164,12 @@ def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset,
     """The subsets, and whether some addresses were left out (EP-6). O(pods x ports)."""
     assert service.spec is not None
     publish = bool(service.spec.publish_not_ready_addresses)
+    primary = families_of(service)[0]  # EP-2
     found: list[tuple[EndpointAddress, bool]] = []
     # the pods of each port; None: a service without ports
     behind: dict[EndpointPort | None, list[int]] = {}
     for pod in selected_pods(view, service):
-        ip = address_of(pod)
+        ip = address_of(pod, primary)
         if ip is None or (pod.metadata.deletion_timestamp is not None and not publish):
             continue
         for port in compute_ports(service, pod):

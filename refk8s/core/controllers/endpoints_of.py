@@ -2,17 +2,18 @@
 (spec/workloads/endpoints.md).
 
 Source: Kubernetes documentation, "Service" (selectors, named target ports, headless services), "DNS
-for Services and Pods" (hostnames). Left out: IPv6.
+for Services and Pods" (hostnames), "IPv4/IPv6 dual-stack".
 """
 
 from collections.abc import Mapping
 from operator import attrgetter
 
 from refk8s.core.api.core_v1 import Pod, Service, ServicePort
+from refk8s.core.api.families import family_of
 from refk8s.core.api.resources import PODS, SERVICES
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import Index, View, key_of
-from refk8s.core.pods.addresses import container_ports, ipv4_addresses
+from refk8s.core.pods.addresses import address_of_family, container_ports
 from refk8s.core.pods.status import is_finished, is_ready
 
 LEADER = "control-plane.alpha.kubernetes.io/leader"
@@ -126,11 +127,18 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
     return port.port
 
 
-def address_of(pod: Pod) -> str | None:
-    """The pod's IPv4 address, if it has one and has not finished (EP-2)."""
+def families_of(service: Service) -> tuple[str, ...]:
+    """The families of the service's endpoints. A service without `ipFamilies`, from before it had
+    them, has that of its cluster IP."""
+    assert service.spec is not None
+    return service.spec.ip_families or (family_of(service.spec.cluster_ip or ""),)
+
+
+def address_of(pod: Pod, family: str) -> str | None:
+    """The pod's address of this family, if it has one and has not finished (EP-2)."""
     if pod.status is None or is_finished(pod):
         return None
-    return next(iter(ipv4_addresses(pod)), None)
+    return address_of_family(pod, family) or None
 
 
 def hostname_of(pod: Pod, service: Service) -> str | None:

@@ -1,4 +1,4 @@
-"""Node IPAM: a range of pod addresses for each Node. Rules IPAM-1 to IPAM-6
+"""Node IPAM: a range of pod addresses of each family for each Node. Rules IPAM-1 to IPAM-7
 (spec/node_network.md).
 
 The range of the cluster is divided into subnets of one size, which have numbers. The index
@@ -7,17 +7,18 @@ is found under its number: nothing is remembered that a restart could lose. One 
 all Nodes, so two of its requests never have the same range.
 
 Source: Kubernetes documentation, "kube-controller-manager" (--cluster-cidr,
---node-cidr-mask-size); "Cluster Networking". Left out: IPv6.
+--node-cidr-mask-size); "Cluster Networking"; "IPv4/IPv6 dual-stack".
 """
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from operator import attrgetter
 from typing import Any
 
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Node
+from refk8s.core.api.families import Network
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NODES
 from refk8s.core.api.user import service_account_user
@@ -25,6 +26,7 @@ from refk8s.core.context import Instant
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Index, View, key_of
+from refk8s.core.pods.node import pod_cidrs
 from refk8s.core.value import Value, evolve, field
 
 ALLOCATE = "allocate"
@@ -38,73 +40,76 @@ SIZES_MAX = 16
 
 class PodRanges(Value, frozen=True):
     """The range of the cluster, the prefix length of the range of each Node, and networks that no
-    range may overlap, such as those of the Services and of the machines."""
+    range may overlap, such as those of the Services and of the machines. `second`: the same of the
+    other family, if each Node gets a range of both (IPAM-7)."""
 
-    cluster: IPv4Network
+    cluster: Network
     node_prefix_length: int = 24
-    excluded: tuple[IPv4Network, ...] = ()
+    excluded: tuple[Network, ...] = ()
+    second: "PodRanges | None" = None
+
+    @property
+    def families(self) -> tuple["PodRanges", ...]:
+        """The ranges of each family, the first one first."""
+        return (self,) if self.second is None else (self, self.second)
 
     @property
     def count(self) -> int:
         """How many ranges there are; some may be excluded."""
         return int(1 << (self.node_prefix_length - self.cluster.prefixlen))
 
-    def at(self, number: int) -> IPv4Network:
-        """The range of this number."""
-        size = 1 << (32 - self.node_prefix_length)
-        first = int(self.cluster.network_address) + number * size
-        return IPv4Network((first, self.node_prefix_length))
+    @property
+    def _shift(self) -> int:
+        return int(self.cluster.max_prefixlen - self.node_prefix_length)
 
-    def overlapped(self, network: IPv4Network) -> range:
+    def at(self, number: int) -> Network:
+        """The range of this number."""
+        first = int(self.cluster.network_address) + (number << self._shift)
+        return type(self.cluster)((first, self.node_prefix_length))
+
+    def overlapped(self, network: Network) -> range:
         """The numbers of the ranges that share an address with this network."""
-        shift = 32 - self.node_prefix_length
+        if network.version != self.cluster.version:
+            return range(0)
+        shift = self._shift
         base = int(self.cluster.network_address)
         first = (int(network.network_address) - base) >> shift
         last = (int(network.broadcast_address) - base) >> shift
         return range(max(first, 0), min(last, self.count - 1) + 1)
 
     def is_excluded(self, number: int) -> bool:
-        """Whether the range overlaps an excluded network."""
+        """Whether the range overlaps an excluded network (IPAM-6)."""
         return any(number in self.overlapped(network) for network in self.excluded)
 
 
 class Memory(Value, frozen=True):
     """`unfenced`: the resourceVersion of each Node without a range, as first seen (IPAM-3); None
-    before the first reconcile. `next`: the number at which the next search begins. `noted`: the
-    uids of Nodes for which there was no range."""
+    before the first reconcile. `next`: the numbers at which the next search begins, of each family.
+    `noted`: the uids of Nodes for which there was no range."""
 
     unfenced: Map[Key, str] | None = None
-    next: int = 0
+    next: tuple[int, ...] = (0, 0)
     noted: Map[str, None] = field(default_factory=Map)
 
 
-def ranges_of(node: Node) -> tuple[str, ...]:
-    """The podCIDRs of a Node."""
-    spec = node.spec
-    if spec is None:
-        return ()
-    return spec.pod_cidrs or ((spec.pod_cidr,) if spec.pod_cidr else ())
-
-
-def ipv4_range(node: Node) -> IPv4Network | None:
-    """The Node's range of IPv4; None without a valid one."""
-    for text in ranges_of(node):
+def networks_of(node: Node) -> Iterator[Network]:
+    """The valid podCIDRs of a Node."""
+    for text in pod_cidrs(node):
         try:
-            return IPv4Network(text, strict=False)
+            yield ip_network(text, strict=False)
         except ValueError:
             continue
-    return None
 
 
 def _lacking(node: Node) -> tuple[str, ...]:
-    return () if ranges_of(node) else ("",)
+    return () if pod_cidrs(node) else ("",)
 
 
 def _lacks_or_releases(view: View, old: Node | None, new: Node | None) -> tuple[Key, ...]:
     """The key, if a Node needs a range, or one was released."""
     if new is None:
         return (ALLOCATE,)
-    return (ALLOCATE,) if not ranges_of(new) else ()
+    return (ALLOCATE,) if not pod_cidrs(new) else ()
 
 
 class NodeIPAM(Reconciler):
@@ -124,8 +129,12 @@ class NodeIPAM(Reconciler):
         )
 
     def _numbers(self, node: Node) -> list[str]:
-        network = ipv4_range(node)
-        return [str(n) for n in self.ranges.overlapped(network)] if network is not None else []
+        return [
+            f"{of.cluster.version}:{number}"
+            for network in networks_of(node)
+            for of in self.ranges.families
+            for number in of.overlapped(network)
+        ]
 
     def start_memory(self, now: Instant) -> Memory:
         return Memory()
@@ -155,12 +164,15 @@ class NodeIPAM(Reconciler):
             return Plan((tuple(fences[:WAVE_MAX]),), memory=memory)
         if not waiting:
             return NOTHING if memory == local.memory else Plan(memory=memory)
-        free = self._free(view, memory.next)
+        free = [
+            self._free(view, of, begin)
+            for of, begin in zip(self.ranges.families, memory.next, strict=False)
+        ]
         requests: list[Request] = []
         notes: list[Note] = []
         for node in waiting[:WAVE_MAX]:
-            number = next(free, None)
-            if number is None:
+            numbers = [next(each, None) for each in free]
+            if None in numbers:  # IPAM-7: a range of each family, or none
                 left = waiting[len(requests) :]
                 notes = [
                     _not_available(node)
@@ -170,18 +182,24 @@ class NodeIPAM(Reconciler):
                 noted = Map({node.metadata.uid or "": None for node in left})
                 memory = evolve(memory, noted=noted)
                 break
-            requests.append(_allocation(node, str(self.ranges.at(number))))
-            memory = evolve(memory, next=(number + 1) % self.ranges.count)
+            found = [
+                (of, number)
+                for of, number in zip(self.ranges.families, numbers, strict=True)
+                if number is not None
+            ]
+            requests.append(_allocation(node, [str(of.at(number)) for of, number in found]))
+            memory = evolve(memory, next=tuple([(number + 1) % of.count for of, number in found]))
 
         # Act
         return Plan((tuple(requests),) if requests else (), memory=memory, notes=tuple(notes))
 
-    def _free(self, view: View, begin: int) -> Iterator[int]:
-        """The free numbers, each once, from `begin` on (IPAM-4)."""
-        for step in range(self.ranges.count):
-            number = (begin + step) % self.ranges.count
-            if not self.ranges.is_excluded(number) and not view.indexed_keys(
-                NODES, "range", str(number)
+    @staticmethod
+    def _free(view: View, of: PodRanges, begin: int) -> Iterator[int]:
+        """The free numbers of a family, each once, from `begin` on (IPAM-4)."""
+        for step in range(of.count):
+            number = (begin + step) % of.count
+            if not of.is_excluded(number) and not view.indexed_keys(
+                NODES, "range", f"{of.cluster.version}:{number}"
             ):
                 yield number
 
@@ -200,8 +218,9 @@ def _fence(node: Node) -> Request:
     return _patch(node, {"metadata": {"annotations": annotations}}, because)
 
 
-def _allocation(node: Node, cidr: str) -> Request:
-    return _patch(node, {"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}, "its pods need addresses")
+def _allocation(node: Node, cidrs: list[str]) -> Request:
+    spec = {"podCIDR": cidrs[0], "podCIDRs": cidrs}
+    return _patch(node, {"spec": spec}, "its pods need addresses")
 
 
 def _not_available(node: Node) -> Note:

@@ -2,39 +2,65 @@
 PROT-5 (spec/workloads/protection.md).
 
 Source: Kubernetes documentation, "Extend Service IP Ranges"; KEP-1880, "Multiple Service CIDRs".
-Left out: upstream waits ten seconds, so that every API server has received the deletion.
+
+Allocations hold only while their ServiceCIDR is not being deleted (ALLOC-11), and before the
+finalizer is removed the addresses are read from the API server, because the view of them may be
+older than the deletion. Upstream waits ten seconds instead.
 """
 
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, TypeAlias
 
+from immutables import Map
 from msgspec.structs import replace
 
 from refk8s.core.api.conditions import get_condition, remove_condition, transition_time
 from refk8s.core.api.finalizers import SERVICE_CIDR_PROTECTION
 from refk8s.core.api.meta_v1 import Condition
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
-from refk8s.core.api.request import Request
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import IP_ADDRESSES, SERVICE_CIDRS
 from refk8s.core.api.user import service_account_user
-from refk8s.core.context import Instant, timestamp
+from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import View
+from refk8s.core.value import Value, evolve
 
 READY, TERMINATING = "Ready", "Terminating"
 READY_WORDS = "Kubernetes Service CIDR is ready"
 HELD_WORDS = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR"
+RETRY: Instant = 10 * SECOND
 
 
-def contains(service_cidr: ServiceCIDR, address: str) -> bool:
+class Asked(Value, frozen=True):
+    """A ServiceCIDR whose addresses are read from the API server: its uid and ranges, the ranges of
+    the others, and whether no address was only in its own."""
+
+    uid: str
+    ranges: tuple[str, ...]
+    others: tuple[str, ...]
+    is_unused: bool = False
+
+
+Memory: TypeAlias = Map[Key, Asked]
+
+
+def contains(ranges: Iterable[str], address: str) -> bool:
     """Whether the address is in one of the ranges; False for an invalid address or range."""
     try:
         parsed = ip_address(address)
-        networks = [ip_network(text, strict=False) for text in service_cidr.spec.cidrs or ()]
+        networks = [ip_network(text, strict=False) for text in ranges]
     except ValueError:
         return False
     return any(parsed.version == network.version and parsed in network for network in networks)
+
+
+def is_only_in(ranges: tuple[str, ...], others: tuple[str, ...], held: IPAddress) -> bool:
+    """Whether the address keeps a ServiceCIDR with these ranges (PROT-4)."""
+    name = held.metadata.name or ""
+    return contains(ranges, name) and not contains(others, name)
 
 
 def _terminating(view: View, old: IPAddress | None, new: IPAddress | None) -> list[Key]:
@@ -48,18 +74,31 @@ def _terminating(view: View, old: IPAddress | None, new: IPAddress | None) -> li
     ]
 
 
+def _and_terminating(view: View, old: ServiceCIDR | None, new: ServiceCIDR | None) -> list[Key]:
+    """The ServiceCIDR, and the terminating ones, which another may have replaced."""
+    found = dict.fromkeys(own_key(view, old, new))
+    for cidr in view.list(SERVICE_CIDRS):
+        if cidr.metadata.deletion_timestamp is not None:
+            found[cidr.metadata.name] = None
+    return list(found)
+
+
 class ServiceCIDRController(Reconciler):
     """Reconciles one ServiceCIDR."""
 
     name = "service-cidr-controller"
     user = service_account_user("kube-system", "service-cidrs-controller")
-    interests = (Interest(SERVICE_CIDRS, own_key), Interest(IP_ADDRESSES, _terminating))
+    interests = (Interest(SERVICE_CIDRS, _and_terminating), Interest(IP_ADDRESSES, _terminating))
+
+    def start_memory(self, now: Instant) -> Memory:
+        return Map()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
+        memory: Memory = local.memory
         service_cidr: ServiceCIDR | None = view.get(SERVICE_CIDRS, key)
         if service_cidr is None:
-            return NOTHING
+            return Plan(memory=memory.delete(key)) if key in memory else NOTHING
         finalizers = service_cidr.metadata.finalizers or ()
         if service_cidr.metadata.deletion_timestamp is None:
             if SERVICE_CIDR_PROTECTION not in finalizers:
@@ -71,19 +110,36 @@ class ServiceCIDRController(Reconciler):
         # Decide
         if SERVICE_CIDR_PROTECTION not in finalizers:
             return NOTHING
-        others = [
-            cidr
-            for cidr in view.list(SERVICE_CIDRS)
-            if cidr is not service_cidr and cidr.metadata.deletion_timestamp is None
-        ]
-        for held_address in view.list(IP_ADDRESSES):
-            name = held_address.metadata.name or ""
-            if contains(service_cidr, name) and not any(contains(other, name) for other in others):
-                return _report(service_cidr, "False", TERMINATING, HELD_WORDS, now)
+        ranges = service_cidr.spec.cidrs or ()
+        others = tuple([
+            text
+            for other in view.list(SERVICE_CIDRS)
+            if other is not service_cidr and other.metadata.deletion_timestamp is None
+            for text in other.spec.cidrs or ()
+        ])  # fmt: skip
+        if any(is_only_in(ranges, others, held) for held in view.list(IP_ADDRESSES)):
+            plan = _report(service_cidr, "False", TERMINATING, HELD_WORDS, now)
+            return evolve(plan, memory=memory.delete(key)) if key in memory else plan
+        asked = Asked(service_cidr.metadata.uid or "", ranges, others)
+        if memory.get(key) != evolve(asked, is_unused=True):
+            because = f"ServiceCIDR {key} is being deleted"
+            question = Request("list", IP_ADDRESSES, because=because)
+            return Plan(queries=(question,), memory=memory.set(key, asked), wake_at=now + RETRY)
 
         # Act
         left = tuple([one for one in finalizers if one != SERVICE_CIDR_PROTECTION])
         return _write(service_cidr, left, "none of its addresses is in use")
+
+    def answered(
+        self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
+    ) -> tuple[Memory, Iterable[Key]]:
+        """Keep whether the ServiceCIDR is unused."""
+        if response is None or not response.ok or key not in memory:
+            return memory, ()
+        asked = memory[key]
+        if any(is_only_in(asked.ranges, asked.others, held) for held in response.body.items):
+            return memory, ()
+        return memory.set(key, evolve(asked, is_unused=True)), (key,)
 
 
 def _write(service_cidr: ServiceCIDR, finalizers: tuple[str, ...], because: str) -> Plan:

@@ -1,14 +1,19 @@
 """The division of endpoints into slices: few writes, at most 100 endpoints in one. Rules SLICE-2,
-SLICE-4 (spec/workloads/endpoints.md).
+SLICE-4, SLICE-9 (spec/workloads/endpoints.md).
 
 An endpoint stays in its slice. New endpoints are put into slices that are written anyway, then into
 one slice with room for all that are left, then into new slices. An empty slice is reused in place
-of a new one, because one write is one change for every watcher. Source: KEP-752 "EndpointSlice".
+of a new one, because one write is one change for every watcher. Each family has slices of its own
+(SLICE-9), because a slice has one address type, which is immutable. Source: KEP-752
+"EndpointSlice"; Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
+
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointPort, EndpointSlice
+from refk8s.core.api.families import IPV4
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import ENDPOINT_SLICES
@@ -50,12 +55,30 @@ def slices_of(view: View, key: Key, manager: str) -> list[EndpointSlice]:
 
 
 class Layout(Value, frozen=True):
-    """The wanted slices: (slice, ports, endpoints) for each that is kept, (ports, endpoints) for
-    each new one."""
+    """The wanted slices of one family: (slice, ports, endpoints) for each that is kept, (ports,
+    endpoints) for each new one."""
 
+    family: str
     kept: tuple[tuple[EndpointSlice, Ports, tuple[Endpoint, ...]], ...]
     created: tuple[tuple[Ports, tuple[Endpoint, ...]], ...]
     deleted: tuple[EndpointSlice, ...]
+
+
+def lay_out_families(
+    slices: list[EndpointSlice],
+    wanted: Mapping[str, Wanted],
+    placeholder: bool,
+    endpoints_max: int = ENDPOINTS_MAX,
+) -> tuple[Layout, ...]:
+    """Divide the wanted endpoints of each family into slices of it (SLICE-9); slices of other
+    families are deleted. O(endpoints)."""
+    by_family: dict[str, list[EndpointSlice]] = {family: [] for family in wanted}
+    for slice in slices:
+        by_family.setdefault(slice.address_type, []).append(slice)
+    return tuple([
+        lay_out(of_family, wanted.get(family, {}), placeholder and family in wanted, endpoints_max, family)
+        for family, of_family in by_family.items()
+    ])  # fmt: skip
 
 
 def lay_out(
@@ -63,16 +86,16 @@ def lay_out(
     wanted: Wanted,
     placeholder: bool,
     endpoints_max: int = ENDPOINTS_MAX,
+    family: str = IPV4,
 ) -> Layout:
-    """Divide the wanted endpoints into slices. `placeholder`: without endpoints there is one empty
-    slice. O(endpoints)."""
+    """Divide the wanted endpoints into slices, which are all of this family. `placeholder`: without
+    endpoints there is one empty slice. O(endpoints)."""
     kept: list[tuple[EndpointSlice, Ports, tuple[Endpoint, ...]]] = []
     created: list[tuple[Ports, tuple[Endpoint, ...]]] = []
-    deleted: list[EndpointSlice] = [slice for slice in slices if slice.address_type != "IPv4"]
+    deleted: list[EndpointSlice] = []
     by_ports: dict[Ports, list[EndpointSlice]] = {ports: [] for ports in wanted}
     for slice in slices:
-        if slice.address_type == "IPv4":
-            by_ports.setdefault(tuple(slice.ports or ()), []).append(slice)
+        by_ports.setdefault(tuple(slice.ports or ()), []).append(slice)
     for ports, of_ports in by_ports.items():
         filled, rest = _fill(of_ports, wanted.get(ports, []), endpoints_max)
         for slice, endpoints in zip(of_ports, filled, strict=True):
@@ -85,22 +108,16 @@ def lay_out(
             for start in range(0, len(rest), endpoints_max)
         ]
     if placeholder and not kept and not created:
-        empty = next(
-            (
-                slice
-                for slice in deleted
-                if slice.address_type == "IPv4" and not slice.ports and not slice.endpoints
-            ),
-            None,
-        )
+        empty = next((slice for slice in deleted if not slice.ports and not slice.endpoints), None)
         if empty is None:
             created.append(((), ()))
         else:
             deleted.remove(empty)
             kept.append((empty, (), ()))
-    reused = [slice for slice in deleted if slice.address_type == "IPv4"][: len(created)]
+    reused = deleted[: len(created)]
     kept += [(slice, *made) for slice, made in zip(reused, created, strict=False)]
     return Layout(
+        family,
         tuple(kept),
         tuple(created[len(reused) :]),
         tuple(slice for slice in deleted if slice not in reused),
@@ -147,9 +164,13 @@ def _identity(endpoint: Endpoint) -> tuple[str, str]:
     ) if reference is not None else ""
 
 
-def writes(layout: Layout, template: ObjectMeta, service: str) -> tuple[Request, ...]:
-    """The requests for this layout. `template`: the metadata of new slices; all slices get its
+def writes(layouts: Iterable[Layout], template: ObjectMeta, service: str) -> tuple[Request, ...]:
+    """The requests for these layouts. `template`: the metadata of new slices; all slices get its
     labels and annotations."""
+    return tuple([each for layout in layouts for each in _writes(layout, template, service)])
+
+
+def _writes(layout: Layout, template: ObjectMeta, service: str) -> list[Request]:
     requests = [deletion(slice, "it has no endpoints left") for slice in layout.deleted]
     for slice, ports, endpoints in layout.kept:
         old = slice.metadata
@@ -173,7 +194,10 @@ def writes(layout: Layout, template: ObjectMeta, service: str) -> tuple[Request,
         )
     for ports, endpoints in layout.created:
         body = EndpointSlice(
-            metadata=template, address_type="IPv4", endpoints=endpoints or None, ports=ports or None
+            metadata=template,
+            address_type=layout.family,
+            endpoints=endpoints or None,
+            ports=ports or None,
         )
         because = _because(endpoints, service)
         requests.append(
@@ -181,7 +205,7 @@ def writes(layout: Layout, template: ObjectMeta, service: str) -> tuple[Request,
                 "create", ENDPOINT_SLICES, template.namespace or "", "", body=body, because=because
             )
         )
-    return tuple(requests)
+    return requests
 
 
 def _because(endpoints: tuple[Endpoint, ...], service: str) -> str:

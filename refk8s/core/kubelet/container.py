@@ -14,6 +14,7 @@ from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirement
 from refk8s.core.kubelet import security
 from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
+from refk8s.core.kubelet.node_addresses import node_ips
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.resolver import REASON, compute_resolution
 from refk8s.core.kubelet.volumes import is_lasting, is_read_only
@@ -171,9 +172,9 @@ def compute_container_config(
     image = draft.memory.container(container.name)
     facts, metadata, spec = draft.facts, pod.metadata, pod.spec
     services = facts.services(metadata.namespace or "", spec.enable_service_links is not False)
-    host_ip = facts.config.node_ip or facts.node.internal_ip
-    ips = (host_ip,) if spec.host_network else sandbox.ips
-    env = compute_environment(pod, container, draft.library, services, facts.node, host_ip, ips)
+    host_ips = node_ips(facts.config, facts.node)
+    ips = host_ips if spec.host_network else sandbox.ips
+    env = compute_environment(pod, container, draft.library, services, facts.node, host_ips, ips)
     known = dict(env)
     context = container.security_context
     capabilities = context.capabilities if context is not None else None

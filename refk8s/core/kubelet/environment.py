@@ -25,7 +25,7 @@ def compute_environment(
     library: Library,
     services: Iterable[Service],
     node: NodeDescribed,
-    host_ip: str,
+    host_ips: tuple[str, ...],
     ips: tuple[str, ...],
 ) -> tuple[tuple[str, str], ...]:
     """All variables in order, each name once.
@@ -51,7 +51,7 @@ def compute_environment(
                 given[prefix + name] = (data or {})[name]
     linked = service_variables(services)
     for entry in container.env or ():
-        value = _value(pod, container, entry, library, {**linked, **given}, node, host_ip, ips)
+        value = _value(pod, container, entry, library, {**linked, **given}, node, host_ips, ips)
         if value is not None:
             given.pop(entry.name, None)
             given[entry.name] = value
@@ -68,7 +68,7 @@ def _value(
     library: Library,
     known: Mapping[str, str],
     node: NodeDescribed,
-    host_ip: str,
+    host_ips: tuple[str, ...],
     ips: tuple[str, ...],
 ) -> str | None:
     """The value of one entry; None: its optional source is missing."""
@@ -77,7 +77,7 @@ def _value(
         return expand(entry.value or "", known)
     namespace = pod.metadata.namespace or ""
     if source.field_ref is not None:
-        return field_value(pod, source.field_ref.field_path, host_ip, ips)
+        return field_value(pod, source.field_ref.field_path, host_ips, ips)
     if source.resource_field_ref is not None:
         return resource_value(pod, container, source.resource_field_ref, node)
     if (ref := source.config_map_key_ref) is not None:
@@ -195,7 +195,7 @@ def _variables_of(service: Service) -> dict[str, str]:
 # --- the downward API -----------------------------------------------------------------------------
 
 
-def field_value(pod: Pod, path: str, host_ip: str, ips: tuple[str, ...]) -> str:
+def field_value(pod: Pod, path: str, host_ips: tuple[str, ...], ips: tuple[str, ...]) -> str:
     """A field of the pod as text (KUBELET-52)."""
     metadata = pod.metadata
     if path.startswith("metadata.") and path.endswith("']"):
@@ -223,8 +223,10 @@ def field_value(pod: Pod, path: str, host_ip: str, ips: tuple[str, ...]) -> str:
             return pod.spec.node_name or ""
         case "spec.serviceAccountName":
             return pod.spec.service_account_name or ""
-        case "status.hostIP" | "status.hostIPs":
-            return host_ip
+        case "status.hostIP":
+            return host_ips[0]
+        case "status.hostIPs":
+            return ",".join(host_ips)
         case "status.podIP":
             return ips[0] if ips else ""
         case "status.podIPs":

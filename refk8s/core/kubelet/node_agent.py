@@ -28,7 +28,7 @@ from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER, described
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
-from refk8s.core.pods.node import pod_cidr
+from refk8s.core.pods.node import pod_cidrs
 from refk8s.core.ports import DescribeNode, Failed, Operation, Result, UpdateRuntimeConfig
 
 AGENT = "node-agent"
@@ -112,7 +112,7 @@ class NodeAgent(Reconciler):
 
     def _configure(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
         """KUBELET-64: give the runtime the range of the Node; again after a failure."""
-        cidr = pod_cidr(node)
+        cidr = ",".join(pod_cidrs(node))
         if not cidr or memory.configuring or cidr == memory.pod_cidr:
             return NOTHING
         due = memory.configured_at + self.config.retry_after

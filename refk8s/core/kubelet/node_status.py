@@ -31,6 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.context import Instant, micro_timestamp, timestamp
 from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.node_addresses import node_ips
 from refk8s.core.ports import NodeDescribed
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -94,7 +95,7 @@ def compute_node_status(
     return replace(
         old,
         addresses=(
-            NodeAddress(type="InternalIP", address=config.node_ip or facts.internal_ip),
+            *[NodeAddress(type="InternalIP", address=ip) for ip in node_ips(config, facts)],
             NodeAddress(type="Hostname", address=facts.hostname),
         ),
         capacity={**capacity, **kept},

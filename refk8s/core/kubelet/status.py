@@ -45,6 +45,7 @@ from refk8s.core.kubelet.memory import (
     ContainerMemory,
     PodMemory,
 )
+from refk8s.core.kubelet.node_addresses import node_ips
 from refk8s.core.kubelet.sync_pod import restarts
 from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
 from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED
@@ -105,9 +106,9 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
     if phase == FAILED and old.phase != FAILED and memory.ending == "deadline":
         reason, message = "DeadlineExceeded", DEADLINE_MESSAGE
     sandbox = memory.sandbox
-    node_ip = facts.config.node_ip or facts.node.internal_ip
+    host_ips = node_ips(facts.config, facts.node)
     if pod.spec.host_network:
-        ips: tuple[str, ...] = (node_ip,) if sandbox is not None or old.pod_ip else ()
+        ips: tuple[str, ...] = host_ips if sandbox is not None or old.pod_ip else ()
     else:
         ips = sandbox.ips if sandbox is not None else tuple(entry.ip for entry in old.pod_ips or ())
     status = replace(
@@ -115,8 +116,8 @@ def compute_pod_status(facts: Facts, pod: Pod, memory: PodMemory, now: Instant) 
         phase=phase,
         reason=reason,
         message=message,
-        host_ip=node_ip,
-        host_ips=(HostIP(ip=node_ip),),
+        host_ip=host_ips[0],
+        host_ips=tuple([HostIP(ip=ip) for ip in host_ips]),
         pod_ip=ips[0] if ips else None,
         pod_ips=tuple([PodIP(ip=ip) for ip in ips]) or None,
         start_time=old.start_time or timestamp(memory.started_at),

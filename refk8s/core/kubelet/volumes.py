@@ -36,6 +36,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.kubelet.draft import Draft
 from refk8s.core.kubelet.environment import field_value, resource_value
 from refk8s.core.kubelet.memory import NEVER, PULL, live_sandbox
+from refk8s.core.kubelet.node_addresses import node_ips
 from refk8s.core.kubelet.objects import (
     TOKEN_SECONDS,
     NotYet,
@@ -388,11 +389,11 @@ def _chosen(
 def _downward(draft: Draft, pod: Pod, items: tuple[DownwardAPIVolumeFile, ...] | None) -> Files:
     files: Files = {}
     sandbox = live_sandbox(draft.memory)
-    host_ip = draft.facts.config.node_ip or draft.facts.node.internal_ip
+    host_ips = node_ips(draft.facts.config, draft.facts.node)
     for item in items or ():
         if item.field_ref is not None:
             text = field_value(
-                pod, item.field_ref.field_path, host_ip, sandbox.ips if sandbox is not None else ()
+                pod, item.field_ref.field_path, host_ips, sandbox.ips if sandbox is not None else ()
             )
         elif item.resource_field_ref is not None:
             named = next(

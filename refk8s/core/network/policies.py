@@ -19,7 +19,7 @@ from refk8s.core.api.networking_v1 import (
     NetworkPolicyPort,
 )
 from refk8s.core.api.selector import Selector, from_label_selector
-from refk8s.core.pods.addresses import container_ports, ipv4_addresses
+from refk8s.core.pods.addresses import addresses_of, container_ports
 from refk8s.core.pods.status import is_finished
 from refk8s.core.ports import Allowance, Block, PortRange
 from refk8s.core.value import Value, evolve
@@ -46,7 +46,7 @@ def facts_of(pod: Pod | None) -> PodFacts | None:
     if pod is None or pod.spec is None or pod.spec.host_network or is_finished(pod):
         return None
     metadata = pod.metadata
-    addresses = [address for address in ipv4_addresses(pod) if _is_address(address)]
+    addresses = [address for address in addresses_of(pod) if _is_address(address)]
     named = [
         (port.name, port.protocol or "TCP", port.container_port)
         for port in container_ports(pod.spec)

@@ -1,27 +1,25 @@
-"""What the network of pods needs of a Node: its address, and the range of its pods.
+"""What the network of pods needs of a Node: its addresses, and the ranges of its pods.
 
-Source: API reference, "NodeStatus" (addresses), "NodeSpec" (podCIDR, podCIDRs). Left out: IPv6.
+Source: API reference, "NodeStatus" (addresses), "NodeSpec" (podCIDR, podCIDRs).
 """
 
 from refk8s.core.api.core_v1 import Node
+from refk8s.core.api.families import IPV4, of_family
 
 
-def internal_ip(node: Node) -> str:
-    """The first InternalIP of IPv4; empty without one."""
+def internal_ip(node: Node, family: str = IPV4) -> str:
+    """The first InternalIP of this family; empty without one."""
     addresses = (node.status.addresses or ()) if node.status is not None else ()
-    return next(
-        (
-            each.address
-            for each in addresses
-            if each.type == "InternalIP" and ":" not in each.address
-        ),
-        "",
-    )
+    return of_family([each.address for each in addresses if each.type == "InternalIP"], family)
 
 
-def pod_cidr(node: Node | None) -> str:
-    """The range of IPv4 addresses of the Node's pods; empty without one."""
+def pod_cidrs(node: Node | None) -> tuple[str, ...]:
+    """The ranges of the Node's pods, the primary one first; empty without one."""
     if node is None or node.spec is None:
-        return ""
-    cidrs = node.spec.pod_cidrs or (node.spec.pod_cidr or "",)
-    return next((cidr for cidr in cidrs if ":" not in cidr), "")
+        return ()
+    return node.spec.pod_cidrs or ((node.spec.pod_cidr,) if node.spec.pod_cidr else ())
+
+
+def pod_cidr(node: Node | None, family: str = IPV4) -> str:
+    """The range of this family of the Node's pods; empty without one."""
+    return of_family(pod_cidrs(node), family)

@@ -290,7 +290,8 @@ class DescribeNode(Value, frozen=True):
 
 
 class UpdateRuntimeConfig(Value, frozen=True):
-    """Give the pods of this node addresses of this range; answered by `Done`."""
+    """Give the pods of this node addresses of this range, or of one of each family with a comma
+    between them, as the CRI has it; answered by `Done`."""
 
     pod_cidr: str
 
@@ -382,6 +383,7 @@ class NodeDescribed(Value, frozen=True):
     security_modules: tuple[str, ...] = ()
     resolver: Resolver = Resolver()
     network_error: str = ""  # why pods cannot have a network; empty if they can
+    second_ip: str = ""  # of the other family than `internal_ip`; empty without one
 
 
 Result: TypeAlias = (

@@ -16,6 +16,7 @@ from refk8s.adapters.docker.engine.labels import CLUSTER
 from refk8s.adapters.linux import netlink
 from refk8s.adapters.linux.kernel_rules import why_no_kernel_rules
 from refk8s.adapters.warn_once import WarnOnce
+from refk8s.core.api.families import IPV6, family_of
 from refk8s.core.network.node_routes import NONE, VXLAN, VXLAN_OVERHEAD
 
 log = logging.getLogger("refk8s")
@@ -94,6 +95,8 @@ class Network:
 
     def configure(self, cidr: str) -> str:
         """Make sure that the network exists with this range; returns why it cannot, or ""."""
+        if family_of(cidr) == IPV6:
+            return f"{cidr}: pods of this engine have addresses of IPv4 only"
         with self._lock:
             found = self._engine.found("inspect_network", self.name)
             if found is not None and found["IPAM"]["Config"][0]["Subnet"] != cidr:

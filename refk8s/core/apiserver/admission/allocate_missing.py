@@ -6,13 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from refk8s.core.api import resources
-from refk8s.core.apiserver.admission.allocate import IP_LABELS, Ledger, held_keys
+from refk8s.core.api.families import family_of
+from refk8s.core.apiserver.admission.allocate import held_keys
+from refk8s.core.apiserver.admission.cluster_ips import IP_LABELS
+from refk8s.core.apiserver.admission.ledger import Ledger
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 from refk8s.core.store import Compare, Record, Txn
-
-_FAMILY = "ipaddress.kubernetes.io/ip-family"
 
 
 def allocate_missing(
@@ -25,7 +26,7 @@ def allocate_missing(
     for key in held_keys(service.spec):
         if ledger.is_free(key):
             name = key.rpartition("/")[2]
-            ledger.allocate(key, name, _labels(name) if _is_address(key) else None)
+            ledger.allocate(key, name, IP_LABELS[family_of(name)] if _is_address(key) else None)
     if not ledger.writes:
         return None
     condition = Compare(record.key, record.mod_revision)  # so that the service still holds it
@@ -34,7 +35,3 @@ def allocate_missing(
 
 def _is_address(key: str) -> bool:
     return key.startswith(resources.IP_ADDRESSES.prefix)
-
-
-def _labels(address: str) -> dict[str, str]:
-    return {**IP_LABELS, _FAMILY: "IPv6" if ":" in address else "IPv4"}

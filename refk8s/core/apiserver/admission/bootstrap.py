@@ -8,7 +8,6 @@ Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priori
 Kubernetes API from a Pod". Left out: flow schemas and priority levels.
 """
 
-from ipaddress import IPv4Address
 from typing import Any
 
 from msgspec.structs import replace
@@ -31,13 +30,14 @@ from refk8s.core.api.networking_v1 import ServiceCIDR, ServiceCIDRSpec
 from refk8s.core.api.rbac_v1 import ClusterRole, PolicyRule
 from refk8s.core.api.resources import NODE_METRICS
 from refk8s.core.api.scheduling_v1 import PriorityClass
+from refk8s.core.api.service_addresses import dns_address, kubernetes_address
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.admission.service_ranges import DEFAULT_NAME
 from refk8s.core.apiserver.validation.cluster import SYSTEM_PRIORITIES
 from refk8s.core.apiserver.validation.ports import validate_non_special
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 DNS_SERVICE = "kube-dns"
-DNS_PLACE = 10
 DNS_PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
 """(name, protocol, number) of each port of the cluster's DNS, as kubeadm creates them."""
 _USES = {
@@ -61,12 +61,7 @@ def bootstrap_objects(address: str, port: int, config: AdmissionConfig | None = 
         PriorityClass(metadata=ObjectMeta(name=name), value=value, description=_USES[name])
         for name, value in SYSTEM_PRIORITIES.items()
     ]
-    objects.append(
-        ServiceCIDR(
-            metadata=ObjectMeta(name="kubernetes"),
-            spec=ServiceCIDRSpec(cidrs=(str(config.service_cidr),)),
-        )
-    )
+    objects.append(_default_service_cidr(config))
     objects += [_kubernetes_service(port, config), *_dns_service(config)]
     objects.append(_metrics_reader())
     if not validate_non_special(address, ""):
@@ -146,15 +141,28 @@ def _port(port: ServicePort) -> tuple[Any, ...]:
     return port.name, port.protocol or "TCP", port.port, port.target_port
 
 
-def kubernetes_address(config: AdmissionConfig) -> str:
-    """The first address of the services, which is that of the API server."""
-    return str(IPv4Address(int(config.service_cidr.network_address) + 1))
+def service_cidr_correction(
+    found: ServiceCIDR | None, config: AdmissionConfig
+) -> tuple[str, ServiceCIDR] | None:
+    """HOST-18: the write after which the ServiceCIDR of the flags is there; None if it is.
+
+    A cluster that gets a second family adds its range; any other difference is left to the
+    administrator, because services have addresses of the old range.
+    """
+    wanted = _default_service_cidr(config)
+    if found is None:
+        return "create", wanted
+    before, cidrs = found.spec.cidrs or (), wanted.spec.cidrs or ()
+    if len(before) == 1 and len(cidrs) == 2 and before[0] == cidrs[0]:
+        return "update", replace(found, spec=wanted.spec)
+    return None
 
 
-def dns_address(config: AdmissionConfig) -> str:
-    """The tenth address of the services: that of the cluster's DNS. Empty if there are fewer."""
-    cidr = config.service_cidr
-    return str(cidr[DNS_PLACE]) if cidr.num_addresses > DNS_PLACE + 1 else ""
+def _default_service_cidr(config: AdmissionConfig) -> ServiceCIDR:
+    return ServiceCIDR(
+        metadata=ObjectMeta(name=DEFAULT_NAME),
+        spec=ServiceCIDRSpec(cidrs=tuple([str(each) for each in config.service_cidrs])),
+    )
 
 
 def _dns_service(config: AdmissionConfig) -> list[Service]:
@@ -162,7 +170,7 @@ def _dns_service(config: AdmissionConfig) -> list[Service]:
 
     It has no selector: each node's name server writes its own slice.
     """
-    address = dns_address(config)
+    address = dns_address(config.service_cidrs)
     if not address:
         return []
     labels = {
@@ -190,7 +198,7 @@ def _kubernetes_service(port: int, config: AdmissionConfig) -> Service:
     return Service(
         metadata=ObjectMeta(name="kubernetes", namespace="default", labels=labels),
         spec=ServiceSpec(
-            cluster_ip=kubernetes_address(config),
+            cluster_ip=kubernetes_address(config.service_cidrs),
             ports=(ServicePort(name="https", port=443, target_port=port),),
         ),
     )

@@ -3,6 +3,7 @@
 from ipaddress import IPv4Network
 from typing import Any
 
+from refk8s.core.api.families import IPV4, IPV6, Network
 from refk8s.core.store import Compare, Delete, Put
 from refk8s.core.value import Value
 
@@ -42,11 +43,17 @@ class PodSecurityConfig(Value, frozen=True):
 
 
 class AdmissionConfig(Value, frozen=True):
-    """The ranges of addresses and node ports of services: first to last, both included; the
-    configuration of PodSecurity; and the plugins that are on although they are off by default."""
+    """The ranges of addresses of services, one of each family of the cluster, its default first;
+    their node ports, first to last, both included; the configuration of PodSecurity; and the
+    plugins that are on although they are off by default."""
 
-    service_cidr: IPv4Network = IPv4Network("10.96.0.0/12")
+    service_cidrs: tuple[Network, ...] = (IPv4Network("10.96.0.0/12"),)
     node_port_first: int = 30000
     node_port_last: int = 32767
     pod_security: PodSecurityConfig = PodSecurityConfig()
     plugins: frozenset[str] = frozenset()
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of the cluster, its default first."""
+        return tuple([IPV4 if each.version == 4 else IPV6 for each in self.service_cidrs])

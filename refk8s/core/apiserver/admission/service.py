@@ -1,20 +1,14 @@
-"""Completes the fields of a service before allocation. Rules ALLOC-2, ALLOC-3, ALLOC-7, ALLOC-8
-(spec/admission.md).
+"""Completes the fields of a service before allocation. Rules ALLOC-3, ALLOC-7, ALLOC-8
+(spec/admission.md). Its families are completed in service_families.py.
 
-Source: Kubernetes documentation, "Service", "IPv4/IPv6 dual-stack"; KEP-563, "IPv4/IPv6
-Dual-Stack". Left out: clusters with two address families.
+Source: Kubernetes documentation, "Service", "IPv4/IPv6 dual-stack".
 """
 
-from ipaddress import IPv4Address
 from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import Service, ServiceSpec
-from refk8s.core.api.status import INVALID, ApiError, Cause
-from refk8s.core.apiserver.validation.names import parse_ip
-from refk8s.core.apiserver.validation.service import validate_families
 
 NONE = "None"
 
@@ -141,78 +135,4 @@ def with_cluster_ips(new: Service, old: Service | None) -> Service:
         new
         if addresses == spec.cluster_ips
         else replace(new, spec=replace(spec, cluster_ips=addresses))
-    )
-
-
-def _of_single_stack(spec: ServiceSpec) -> list[Cause]:
-    """ALLOC-2: without a policy for two families there is one of each."""
-    if spec.ip_family_policy not in (None, "SingleStack"):
-        return []
-    words = "must be 'RequireDualStack' or 'PreferDualStack' when multiple {} are specified"
-    several = (("cluster IPs", spec.cluster_ips), ("IP families", spec.ip_families))
-    return [
-        Cause(INVALID, "spec.ipFamilyPolicy", words.format(what), "SingleStack")
-        for what, values in several
-        if len(values or ()) > 1
-    ]
-
-
-def with_families(service: Service) -> ServiceSpec:
-    """ALLOC-2: one family, IPv4; a headless service without a selector may have endpoints of both
-    families.
-
-    Raises ApiError 422 for an unsupported family. Before that it checks that addresses and families
-    match, because nothing can be allocated if they do not.
-    """
-    spec = service.spec
-    if wrong := validate_families(spec):
-        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", wrong))
-    if not needs_cluster_ip(spec):
-        return spec
-    headless = (
-        bool(spec.cluster_ips) and spec.cluster_ips is not None and spec.cluster_ips[0] == NONE
-    )
-    if headless and not spec.selector:
-        policy = spec.ip_family_policy or (
-            "RequireDualStack" if len(spec.ip_families or ()) != 1 else "SingleStack"
-        )
-        families = spec.ip_families or ("IPv4",)
-        if policy != "SingleStack" and len(families) == 1:
-            families = (*families, "IPv6" if families[0] == "IPv4" else "IPv4")
-        return replace(spec, ip_family_policy=policy, ip_families=families)
-    causes = _of_single_stack(spec)
-    if causes:
-        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", causes))
-    for position, family in enumerate(spec.ip_families or ()):
-        if family == "IPv6":
-            causes.append(
-                Cause(
-                    INVALID,
-                    f"spec.ipFamilies[{position}]",
-                    "not configured on this cluster",
-                    family,
-                )
-            )
-    if not spec.ip_families:
-        for position, address in enumerate(spec.cluster_ips or ()):
-            if parse_ip(address) is not None and not isinstance(parse_ip(address), IPv4Address):
-                causes.append(
-                    Cause(
-                        INVALID,
-                        f"spec.clusterIPs[{position}]",
-                        "IPv6 is not configured on this cluster",
-                        list(spec.cluster_ips or ()),
-                    )
-                )
-    if spec.ip_family_policy == "RequireDualStack":
-        words = "this cluster is not configured for dual-stack services"
-        causes.append(Cause(INVALID, "spec.ipFamilyPolicy", words, spec.ip_family_policy))
-    if causes:
-        raise ApiError(status.invalid(resources.SERVICES, service.metadata.name or "", causes))
-    if spec.ip_families and spec.ip_family_policy:
-        return spec
-    return replace(
-        spec,
-        ip_families=spec.ip_families or ("IPv4",),
-        ip_family_policy=spec.ip_family_policy or "SingleStack",
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.api.resources import IP_ADDRESSES, SERVICES
-from refk8s.core.apiserver.admission.allocate import NODE_PORT_PREFIX
+from refk8s.core.apiserver.admission.ledger import NODE_PORT_PREFIX
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Law, objects
 from refk8s.core.properties.predicates.services import (

@@ -38,8 +38,17 @@ def has_endpoints(service: Service) -> bool:
     )
 
 
-def _behind(service: Service, pods: Iterable[Any]) -> dict[tuple[str, str], tuple[bool, bool]]:
-    """(uid, address) of each pod that the selector selects, with (is ready, is terminating)."""
+def _families(service: Service) -> tuple[str, ...]:
+    """The families of the service's endpoints (SLICE-9), the primary one first."""
+    assert service.spec is not None
+    return service.spec.ip_families or ("IPv4",)
+
+
+def _behind(
+    service: Service, pods: Iterable[Any], family: str
+) -> dict[tuple[str, str], tuple[bool, bool]]:
+    """(uid, address of this family) of each pod that the selector selects, with (is ready, is
+    terminating)."""
     assert service.spec is not None and service.spec.selector
     wanted = service.spec.selector.items()
     found = {}
@@ -49,10 +58,12 @@ def _behind(service: Service, pods: Iterable[Any]) -> dict[tuple[str, str], tupl
             or not wanted <= (pod.metadata.labels or {}).items()
         ):
             continue
-        if not pod.status.pod_ip or is_finished(pod):
+        addresses = [each.ip for each in pod.status.pod_ips or ()] or [pod.status.pod_ip or ""]
+        mine = [each for each in addresses if each and (":" in each) == (family == "IPv6")]
+        if not mine or is_finished(pod):
             continue
         ready = is_ready(pod)
-        found[pod.metadata.uid, pod.status.pod_ip] = (
+        found[pod.metadata.uid, mine[0]] = (
             ready,
             pod.metadata.deletion_timestamp is not None,
         )
@@ -62,15 +73,19 @@ def _behind(service: Service, pods: Iterable[Any]) -> dict[tuple[str, str], tupl
 def slice_1_slices_list_the_selected_pods(
     service: Service, pods: Sequence[Any], slices: Iterable[EndpointSlice]
 ) -> Iterator[str]:
-    """SLICE-1, SLICE-3: the slices of the service list each selected pod once, with its state."""
+    """SLICE-1, SLICE-3, SLICE-9: the slices of each family of the service list each selected pod
+    once, with its state."""
     name, publish = key_of(service), bool(service.spec and service.spec.publish_not_ready_addresses)
     expected = {
         pod: (publish or (ready and not terminating), ready, terminating)
-        for pod, (ready, terminating) in _behind(service, pods).items()
+        for family in _families(service)
+        for pod, (ready, terminating) in _behind(service, pods, family).items()
     }
     listed: dict[tuple[str, str], tuple[bool, bool, bool]] = {}
     for slice in slices:
         for endpoint in (slice.endpoints or ()) if service_of(slice) == name else ():
+            if (":" in endpoint.addresses[0]) != (slice.address_type == "IPv6"):
+                yield f"{name}: a slice of {slice.address_type} lists {endpoint.addresses[0]}"
             pod = (
                 (endpoint.target_ref.uid or "") if endpoint.target_ref is not None else "",
                 endpoint.addresses[0],
@@ -114,7 +129,7 @@ def ep_5_endpoints_list_the_ready_pods(
     publish = bool(service.spec and service.spec.publish_not_ready_addresses)
     behind = {
         pod: publish or ready
-        for pod, (ready, terminating) in _behind(service, pods).items()
+        for pod, (ready, terminating) in _behind(service, pods, _families(service)[0]).items()
         if publish or not terminating
     }
     found: dict[tuple[str, str], bool] = {}

@@ -5,17 +5,17 @@ They read podCIDR as text, without the functions of the controller.
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.network.node_routes import Route
 from refk8s.core.ports.node_network import NodeNetwork, Peer
 
 
-def _networks(node: Node) -> list[IPv4Network]:
+def _networks(node: Node) -> list[IPv4Network | IPv6Network]:
     spec = node.spec
     texts = (spec.pod_cidrs or (spec.pod_cidr,)) if spec is not None else ()
-    return [net for text in texts if text and isinstance(net := ip_network(text), IPv4Network)]
+    return [ip_network(text) for text in texts if text]
 
 
 def ipam_1_no_two_nodes_share_a_range(node: Node, nodes: Iterable[Node]) -> Iterator[str]:
@@ -25,7 +25,7 @@ def ipam_1_no_two_nodes_share_a_range(node: Node, nodes: Iterable[Node]) -> Iter
             continue
         for mine in _networks(node):
             for theirs in _networks(other):
-                if mine.overlaps(theirs):
+                if mine.version == theirs.version and mine.overlaps(theirs):
                     yield (
                         f"the Nodes {node.metadata.name} and {other.metadata.name} "
                         f"have the ranges {mine} and {theirs}"

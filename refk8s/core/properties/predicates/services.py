@@ -7,6 +7,7 @@ node ports: pass None for those.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 ALLOCATED = "ipaddress.kubernetes.io/managed-by"
@@ -17,7 +18,7 @@ def allocations_of(service: Any) -> list[str | int]:
     """The addresses and node ports that a service has."""
     spec = service.spec
     found: dict[str | int, None] = dict.fromkeys(
-        address for address in spec.cluster_ips or () if address != "None"
+        str(ip_address(address)) for address in spec.cluster_ips or () if address != "None"
     )
     if spec.type in ("NodePort", "LoadBalancer"):
         found.update(dict.fromkeys(port.node_port for port in spec.ports or () if port.node_port))
