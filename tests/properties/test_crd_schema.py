@@ -286,7 +286,17 @@ AT = "spec.validation.openAPIV3Schema.properties[spec]"
         ({"type": "string", "pattern": "("}, "pattern", "FieldValueInvalid"),
         ({"type": "integer", "anyOf": [{"type": "integer"}]}, "anyOf[0].type", "FieldValueForbidden"),
         ({"type": "string", "not": {"description": "x"}}, "not.description", "FieldValueForbidden"),
-        ({"type": "string", X + "int-or-string": True}, "type", "FieldValueInvalid"),
+        ({"type": "array", "allOf": [{"items": {"title": "x"}}], "items": {"type": "string"}}, "allOf[0].items.title", "FieldValueForbidden"),
+        ({"type": "object", "not": {"properties": {"metadata": {"minProperties": 1}}}}, "not.properties[metadata]", "FieldValueForbidden"),
+        ({"type": "string", "anyOf": [{"type": "string"}, {"type": "integer"}]}, "anyOf[1].type", "FieldValueForbidden"),
+        ({X + "int-or-string": True, "oneOf": [{"type": "integer"}, {"type": "string"}]}, "oneOf[0].type", "FieldValueForbidden"),
+        ({X + "int-or-string": True, X + "preserve-unknown-fields": True}, X + "preserve-unknown-fields", "FieldValueInvalid"),
+        ({X + "int-or-string": True, X + "embedded-resource": True}, X + "embedded-resource", "FieldValueInvalid"),
+        ({"type": "object", X + "embedded-resource": True, X + "preserve-unknown-fields": True, "additionalProperties": True}, "additionalProperties", "FieldValueForbidden"),
+        ({"type": "object", X + "embedded-resource": True, "properties": {"kind": {X + "preserve-unknown-fields": True}}}, "properties[kind].type", "FieldValueInvalid"),
+        ({"$ref": "", "type": "string"}, "$ref", "FieldValueForbidden"),
+        ({"type": "object", "additionalItems": {}}, "additionalItems", "FieldValueForbidden"),
+        ({"type": "object", "definitions": {"a": {"uniqueItems": True}}}, "definitions[a].uniqueItems", "FieldValueForbidden"),
         ({"type": "object", X + "preserve-unknown-fields": False}, X + "preserve-unknown-fields", "FieldValueInvalid"),
         ({"type": "object", X + "embedded-resource": True}, "properties", "FieldValueRequired"),
         ({"type": "array", "items": {"type": "object"}, X + "list-type": "map"}, X + "list-map-keys", "FieldValueRequired"),
@@ -301,6 +311,39 @@ def test_crd_6_a_schema_that_is_not_structural_is_refused(field, place, reason):
     world = CustomWorld()
     code, answer = world.send("POST", DEFINITIONS, a_definition(a_version(schema)))
     assert code == 422 and (f"{AT}.{place}", reason) in causes(answer), answer
+
+
+ROOT = "spec.validation.openAPIV3Schema"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"additionalProperties": True}, [("additionalProperties", "FieldValueForbidden")]),
+        ({"default": "x"}, [("default", "FieldValueTypeInvalid")]),
+        ({"properties": {"kind": {"type": "string", "default": "x"}}}, [("properties[kind].default", "FieldValueForbidden")]),
+        ({"properties": {"kind": {}}}, [("properties[kind].type", "FieldValueInvalid"), ("properties[kind].type", "FieldValueRequired")]),
+        ({"properties": {"metadata": {"type": "object", "description": "x"}}}, [("properties[metadata]", "FieldValueForbidden")]),
+        # what a junctor of the root restricts is declared, however deep
+        ({"properties": {"a": {"type": "object"}}, "allOf": [{"not": {"properties": {"a": {"properties": {"b": {}}}}}}]},
+         [("properties[a].properties[b]", "FieldValueRequired")]),
+        ({"properties": {"a": {"type": "object", "not": {"properties": {"b": {}}}}}}, []),
+        # the types of a value that is an integer or a string
+        ({"properties": {"a": {"type": "object", "anyOf": [{"type": "integer"}, {"type": "string"}]}}}, []),
+        ({"properties": {"a": {X + "int-or-string": True, "allOf": [{"anyOf": [{"type": "integer"}, {"type": "string"}]}, {"minimum": 1}]}}}, []),
+        ({"properties": {"a": {X + "int-or-string": True, "type": "integer"}}}, []),
+        # these are not read further, so the pattern is not looked at
+        ({"properties": {"a": {"pattern": "(", "id": "x"}}}, [("properties[a].id", "FieldValueForbidden")]),
+        ({"properties": {"a": {"type": "number", "multipleOf": 0}}}, []),
+        ({"properties": {"a": {"type": "number", "multipleOf": 0, "default": 1}}}, [("properties[a].default", "FieldValueInvalid")]),
+    ],
+)  # fmt: skip
+def test_crd_6_the_root_of_a_schema_is_the_schema_of_a_whole_object(fields, expected):
+    version = a_version({"type": "object", **fields})
+    code, answer = CustomWorld().send("POST", DEFINITIONS, a_definition(version))
+    assert code == (422 if expected else 201), answer
+    found = sorted(set(causes(answer))) if expected else []
+    assert found == [(f"{ROOT}.{place}", reason) for place, reason in expected]
 
 
 def test_crd_6_a_version_needs_a_schema_and_one_is_stored():

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from strategies import containers, objects, pods, services
 
 from refk8s.core.api import codec, quantity, resources
-from refk8s.core.api.core_v1 import Container, Pod, PodSpec
+from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements
 from refk8s.core.apiserver.defaults import _FILES as FILES
 from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.defaults.pod import pull_policy
@@ -575,6 +575,55 @@ def test_def_18_retries_and_histories():
     assert "completions" not in cron["jobTemplate"]["spec"]
 
 
+@pytest.mark.parametrize("kind", ["Job", "CronJob"])
+def test_def_18_a_condition_of_a_failure_policy_is_to_be_true(kind):
+    conditions = [{"type": "A"}, {"type": "B", "status": "False"}]
+    rules = [{"action": "Ignore", "onPodConditions": conditions}]
+    spec: Any = {"template": TEMPLATE, "podFailurePolicy": {"rules": rules}}
+    if kind == "CronJob":
+        spec = {"schedule": "* * * * *", "jobTemplate": {"spec": spec}}
+    made = defaulted(kind, "batch/v1", spec=spec)["spec"]
+    policy = (made["jobTemplate"]["spec"] if kind == "CronJob" else made)["podFailurePolicy"]
+    found = [condition["status"] for condition in policy["rules"][0]["onPodConditions"]]
+    assert found == ["True", "False"]
+
+
+POD_LEVEL = [
+    # of the pod, of its containers, of an init container -> of the pod
+    ({"limits": {"cpu": "1"}}, [{}], {}, {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}),
+    ({"limits": {"cpu": "1"}}, [{"requests": {"cpu": "100m"}}, {"limits": {"cpu": "200m"}}], {},
+     {"limits": {"cpu": "1"}, "requests": {"cpu": "300m"}}),
+    ({"limits": {"memory": "1Gi"}}, [{"requests": {"memory": "1Mi", "cpu": "1"}}], {"requests": {"memory": "3Mi"}},
+     {"limits": {"memory": "1Gi"}, "requests": {"memory": "3Mi", "cpu": "1"}}),
+    ({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}, [{"requests": {"cpu": "1m"}}], {},
+     {"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}),
+    ({"requests": {"cpu": "500m"}}, [{"requests": {"memory": "1Mi"}}], {}, {"requests": {"cpu": "500m"}}),
+    ({"requests": {"cpu": "1"}}, [{"limits": {"hugepages-2Mi": "4Mi"}}], {},
+     {"limits": {"hugepages-2Mi": "4Mi"}, "requests": {"cpu": "1", "hugepages-2Mi": "4Mi"}}),
+    ({"limits": {"cpu": "1"}}, [{"requests": {"x.io/y": "1"}}], {}, {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}),
+    ({}, [{"requests": {"cpu": "1"}}], {}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given_ones", "containers_have", "init_has", "expected"), POD_LEVEL)
+def test_def_33_pod_level_requests_follow(given_ones, containers_have, init_has, expected):
+    spec = {
+        "containers": [{"name": f"c{n}", "resources": r} for n, r in enumerate(containers_have)],
+        "initContainers": [{"name": "i", "resources": init_has}],
+        "resources": given_ones,
+    }
+    assert defaulted("Pod", "v1", spec=spec)["spec"]["resources"] == expected
+    template = defaulted("PodTemplate", "v1", template={"spec": spec})["template"]["spec"]
+    assert template["resources"] == given_ones
+
+
+@given(pods(), st.sampled_from(POD_LEVEL))
+def test_def_33_defaults_of_defaults_are_the_same(pod, row):
+    resources_of, _ = codec.decode_tolerant(ResourceRequirements, row[0])
+    made = default(resources.PODS, replace(pod, spec=replace(pod.spec, resources=resources_of)))
+    assert default(resources.PODS, made) == made
+
+
 POLICIES = [
     ({}, ["Ingress"]),
     ({"egress": [{}]}, ["Ingress", "Egress"]),
@@ -678,6 +727,7 @@ OFF = [
         {"strategy": "OldestEmulationVersion", "preferredHolder": "b"},
     ),
     ("Pod", "v1", {"containers": [SIGNALLED], "schedulingGroup": {"podGroupName": "g"}}),
+    ("Pod", "v1", {"containers": [], "ephemeralContainers": [SIGNALLED]}),
     ("Pod", "v1", {"containers": [{"name": "c", "image": "i"}], "volumes": OWNED}),
     ("Node", "v1", {"podPreemptionPolicy": {"disableResizePreemption": ["x"]}}),
     ("Deployment", "apps/v1", {"template": {"spec": {"containers": [SIGNALLED]}}}),

@@ -177,6 +177,9 @@ NEW = [
         dataSource={"kind": "PersistentVolumeClaim", "name": "c"}, dataSourceRef={"kind": "PersistentVolumeClaim", "name": "d"},
     ), [("spec", "Invalid")]),
     ("VAL-29", "PersistentVolumeClaim", claim(volumeAttributesClassName="A"), [("spec.volumeAttributesClassName", "Invalid")]),
+    ("VAL-29", CLASS, {"provisioner": "p", "allowedTopologies": [TOPOLOGY, {}]}, [
+        ("allowedTopologies[1].matchLabelExpressions", "Duplicate"), ("allowedTopologies[1].matchLabelExpressions", "Duplicate"),
+    ]),
     ("VAL-29", CLASS, {"provisioner": "p", "allowedTopologies": [TOPOLOGY, TOPOLOGY]}, [
         ("allowedTopologies[1].matchLabelExpressions", "Duplicate"),
     ]),

@@ -44,6 +44,10 @@ def path(**fields):
 SECRET = {"name": "s", "namespace": "n"}
 
 NEW = [
+    # upstream has a blank in this path
+    ("VAL-15", "Pod", pod(volumes=[{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {}}}]), [
+        ("spec.volumes[0].csi.nodePublishSecretRef .name", "Required"),
+    ]),
     # a required pointer may be absent or have a value that is not supported, and "" is one
     ("VAL-30", INGRESS, path(), [("spec.rules[0].http.paths[0].pathType", "Required")]),
     ("VAL-30", INGRESS, path(pathType=""), [("spec.rules[0].http.paths[0].pathType", "NotSupported")]),

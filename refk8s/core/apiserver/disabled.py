@@ -17,6 +17,7 @@ from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
 from refk8s.core.api.coordination_v1 import Lease
 from refk8s.core.api.core_v1 import (
     Container,
+    EphemeralContainer,
     Lifecycle,
     LifecycleHandler,
     Node,
@@ -29,6 +30,7 @@ from refk8s.core.apiserver.disabled_volumes import plain_volumes
 from refk8s.core.memo import remember_identical
 from refk8s.core.pods.containers import every_container
 
+C = TypeVar("C", Container, EphemeralContainer)
 H = TypeVar("H", Probe | None, LifecycleHandler | None)
 
 Drop = Callable[[Any, Any], Any]
@@ -134,7 +136,7 @@ def _of_spec(new: PodSpec, old: PodSpec | None) -> PodSpec:
         if getattr(new, attribute) is not None and (old is None or getattr(old, attribute) is None):
             changed[attribute] = None
     if not _has_signals(old):
-        for attribute in ("containers", "init_containers"):
+        for attribute in ("containers", "init_containers", "ephemeral_containers"):
             containers = getattr(new, attribute)
             if containers and any(_is_signalled(container) for container in containers):
                 changed[attribute] = tuple([_unsignalled(container) for container in containers])
@@ -148,7 +150,7 @@ def _has_signals(spec: PodSpec | None) -> bool:
     return spec is not None and any(_is_signalled(container) for container in every_container(spec))
 
 
-def _is_signalled(container: Container) -> bool:
+def _is_signalled(container: Container | EphemeralContainer) -> bool:
     lifecycle = container.lifecycle
     if lifecycle is not None and (
         lifecycle.stop_signal is not None
@@ -174,7 +176,7 @@ def _has_protocol(handler: Probe | LifecycleHandler | None) -> bool:
     )
 
 
-def _unsignalled(container: Container) -> Container:
+def _unsignalled(container: C) -> C:
     lifecycle = container.lifecycle
     return replace(
         container,

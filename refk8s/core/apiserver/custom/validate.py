@@ -160,7 +160,10 @@ def _check_number(schema: Schema, value: float, path: str, found: list[Cause]) -
         words = f"Checked value must be of type integer with format {schema.format} in {path}"
         found.append(Cause(INVALID, _NO_FIELD, words, ""))
         return
-    if schema.multiple_of and not _is_multiple(value, schema.multiple_of):
+    if (factor := schema.multiple_of) is not None and factor <= 0:
+        words = f"factor MultipleOf declared for {path} must be positive: {show(factor)}"
+        found.append(Cause(INVALID, at, words, factor))
+    elif schema.multiple_of and not _is_multiple(value, schema.multiple_of):
         words = f"{named} should be a multiple of {show(schema.multiple_of)}"
         found.append(Cause(INVALID, at, words, value))
     if (limit := schema.maximum) is not None:

@@ -1,4 +1,4 @@
-"""Defaulting: values for fields that are absent. Rules DEF-1 to DEF-31 (spec/defaults.md).
+"""Defaulting: values for fields that are absent. Rules DEF-1 to DEF-33 (spec/defaults.md).
 
 `default` is applied to every object that is written, on create and on update alike, and is a
 function of the object alone. Applying it twice is the same as applying it once (DEF-1), and values

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec
+from refk8s.core.api.batch_v1 import CronJob, Job, JobSpec, PodFailurePolicy
 from refk8s.core.apiserver.defaults.pod import default_template
 
 BACKOFF_LIMIT = 6
@@ -50,25 +50,33 @@ def default_job_spec(spec: JobSpec) -> JobSpec:
         changed["pod_replacement_policy"] = (
             "TerminatingOrFailed" if spec.pod_failure_policy is None else "Failed"
         )
-    policy = spec.pod_failure_policy
-    if policy is not None and any(
-        not pattern.status for rule in policy.rules for pattern in rule.on_pod_conditions or ()
-    ):
-        changed["pod_failure_policy"] = replace(policy, rules=tuple([
-            replace(rule, on_pod_conditions=rule.on_pod_conditions and tuple(
-                [replace(pattern, status=pattern.status or "True") for pattern in rule.on_pod_conditions]
-            ))
-            for rule in policy.rules
-        ]))  # fmt: skip
+    policy = _default_failure_policy(spec.pod_failure_policy)
+    if policy is not spec.pod_failure_policy:
+        changed["pod_failure_policy"] = policy
     template = default_template(spec.template)
     if template is not spec.template:
         changed["template"] = template
     return replace(spec, **changed) if changed else spec
 
 
+def _default_failure_policy(policy: PodFailurePolicy | None) -> PodFailurePolicy | None:
+    """DEF-18: the condition of a pod that a rule names is to be True."""
+    if policy is None or all(
+        pattern.status for rule in policy.rules for pattern in rule.on_pod_conditions or ()
+    ):
+        return policy
+    return replace(policy, rules=tuple([
+        replace(rule, on_pod_conditions=rule.on_pod_conditions and tuple(
+            [replace(pattern, status=pattern.status or "True") for pattern in rule.on_pod_conditions]
+        ))
+        for rule in policy.rules
+    ]))  # fmt: skip
+
+
 def default_cron_job(cron_job: CronJob) -> CronJob:
     """DEF-18: concurrent runs are allowed; three successful jobs and one failed job are kept. Of
-    the job template only its pod template is defaulted."""
+    the job template only its pod template and the conditions of its failure policy are
+    defaulted."""
     spec = cron_job.spec
     changed: dict[str, Any] = {}
     if not spec.concurrency_policy:
@@ -81,6 +89,8 @@ def default_cron_job(cron_job: CronJob) -> CronJob:
         changed["failed_jobs_history_limit"] = 1
     job = spec.job_template.spec
     template = default_template(job.template)
-    if template is not job.template:
-        changed["job_template"] = replace(spec.job_template, spec=replace(job, template=template))
+    policy = _default_failure_policy(job.pod_failure_policy)
+    if template is not job.template or policy is not job.pod_failure_policy:
+        job = replace(job, template=template, pod_failure_policy=policy)
+        changed["job_template"] = replace(spec.job_template, spec=job)
     return replace(cron_job, spec=replace(spec, **changed)) if changed else cron_job

@@ -1,9 +1,8 @@
-"""Defaults of pods and of pod templates. Rules DEF-3 ... DEF-9 (spec/defaults.md).
+"""Defaults of pods and of pod templates. Rules DEF-3 ... DEF-9, DEF-33 (spec/defaults.md).
 
 A template gets the defaults of every pod spec (`default_pod_spec`). Defaults that depend on the
 whole pod are set when a pod is created from it (DEF-6). Source: Kubernetes API reference, "Pod" and
-"PodTemplateSpec"; documentation, "Images" (image pull policy). Left out: the defaults of pod-level
-limits from container limits.
+"PodTemplateSpec"; documentation, "Images" (image pull policy).
 """
 
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from refk8s.core.api.core_v1 import (
     ResourceRequirements,
 )
 from refk8s.core.apiserver.defaults.container import default_env, default_lifecycle, default_probe
+from refk8s.core.apiserver.defaults.pod_resources import default_pod_resources
 from refk8s.core.apiserver.defaults.resources import default_requirements, default_resource_list
 from refk8s.core.apiserver.defaults.volume import default_volume
 from refk8s.core.memo import remember, remember_identical
@@ -50,7 +50,8 @@ def _default_spec(spec: PodSpec) -> PodSpec:
     _change_each(changed, spec, "init_containers", defaulter)
     if spec.enable_service_links is None:
         changed["enable_service_links"] = True
-    return replace(spec, **changed) if changed else spec
+    spec = replace(spec, **changed) if changed else spec
+    return spec if spec.resources is None else default_pod_resources(spec)
 
 
 def default_pod_template(template: PodTemplate) -> PodTemplate:

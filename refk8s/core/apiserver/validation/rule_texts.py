@@ -20,8 +20,9 @@ REASONS = (
 _EMPTY, _BROKEN = "must be non-empty if specified", "must not contain line breaks"
 
 
-def validate_rule_texts(schema: dict[str, Any], at: str) -> Causes:
-    """The causes of the rules at one place of a schema."""
+def validate_rule_texts(schema: dict[str, Any], at: str, *, is_readable: bool = True) -> Causes:
+    """The causes of the rules at one place of a schema. Whether a path leads to a field is known
+    only of a schema that `is_readable`."""
     causes: Causes = []
     for place, rule in enumerate(schema.get(VALIDATIONS, ())):
         here = f"{at}.{VALIDATIONS}[{place}]"
@@ -37,7 +38,7 @@ def validate_rule_texts(schema: dict[str, Any], at: str) -> Causes:
             causes.append(invalid(f"{here}.fieldPath", path, _EMPTY))
         if _is_broken(path):
             causes.append(invalid(f"{here}.fieldPath", path, _BROKEN))
-        if path and not _names_field(schema, path):
+        if path and is_readable and not _names_field(schema, path):
             causes.append(invalid(f"{here}.fieldPath", path, "must be a valid path"))
     return causes
 

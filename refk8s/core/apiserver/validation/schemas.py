@@ -20,7 +20,15 @@ from refk8s.core.apiserver.validation.field import (
     required,
 )
 from refk8s.core.apiserver.validation.rule_texts import VALIDATIONS, validate_rule_texts
-from refk8s.core.cel.patterns import InvalidPattern, compile_pattern
+from refk8s.core.apiserver.validation.structural import (
+    EMBEDDED,
+    LIST_MAP_KEYS,
+    LIST_TYPE,
+    MAP_TYPE,
+    PRESERVE,
+    check_structure,
+    junctors,
+)
 
 Tree = dict[str, Any]
 
@@ -31,22 +39,10 @@ NODES_MAX: Final = 20_000
 """The most schemas within one schema; each of them is applied to a value that is written."""
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
-X = "x-kubernetes-"
-PRESERVE, EMBEDDED, INT_OR_STRING = (
-    f"{X}preserve-unknown-fields",
-    f"{X}embedded-resource",
-    f"{X}int-or-string",
-)
-LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE = f"{X}list-type", f"{X}list-map-keys", f"{X}map-type"
-
 _UNSUPPORTED = ("$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties")
-_UNREADABLE = (*_UNSUPPORTED, "items")
-"""After a cause about one of these, the rest of the schema is not checked."""
-_ONLY_OUTSIDE = (
-    "type", "title", "description", "default", "nullable", "additionalProperties",
-    PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_MAP_KEYS, MAP_TYPE,
-)  # fmt: skip
-_JUNCTORS = ("allOf", "anyOf", "oneOf")
+_POINTERS = ("$ref", "additionalItems", "dependencies")
+"""Of these, also what is empty is refused."""
+_SHARED = ("apiVersion", "kind", "metadata")
 
 
 def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Causes:
@@ -58,14 +54,12 @@ def validate_schema(schema: Tree, at: str, *, has_status: bool = False) -> Cause
     if schema.get("nullable"):
         causes.append(forbidden(f"{at}.nullable", "nullable cannot be true at the root"))
     keywords: Causes = []
-    is_readable = _check_words(schema, at, keywords)
-    if not is_readable or (words := unreadable_part(schema)):
+    _check_words(schema, at, keywords, is_root=True)
+    if words := unreadable_part(schema):
         causes += keywords
         # as upstream, a cause of the whole schema, if there is no other
         return causes or [invalid(at, "", words)]
-    structure = [cause for cause in keywords if cause.field.endswith(".pattern")]
-    keywords = [cause for cause in keywords if not cause.field.endswith(".pattern")]
-    _check_structure(schema, at, structure)
+    structure = check_structure(schema, at)
     if not structure:
         _check_defaults(schema, at, structure, is_root=True)
     causes += structure + keywords
@@ -114,29 +108,43 @@ def _rules(schema: Tree, at: str, keywords: Causes) -> Causes:
     return causes + check_total(total[0], at)
 
 
-def _check_words(schema: Tree, at: str, causes: Causes) -> bool:
-    """The causes of the keywords of a schema and of all within it. Returns whether it can be
-    checked further: it has no keyword that a structural schema cannot have."""
-    before = len(causes)
+def _check_words(
+    schema: Tree, at: str, causes: Causes, *, is_root: bool = False, shared: str = ""
+) -> None:
+    """The causes of the keywords of a schema and of all within it. `shared`: the field that every
+    object has, and of whose schema this one is a part."""
     _check_keywords(schema, at, causes)
-    is_readable = not any(
-        cause.field.rpartition(".")[2] in _UNREADABLE for cause in causes[before:]
-    )
+    if shared and schema.get("default") is not None:
+        causes.append(forbidden(f"{at}.default", f"must not be set in top-level {shared}"))
     _check_extensions(schema, at, causes)
-    causes += validate_rule_texts(schema, at)
+    causes += validate_rule_texts(schema, at, is_readable=not unreadable_part(schema))
     if schema.get(PRESERVE) is False:
         causes.append(invalid(f"{at}.{PRESERVE}", False, "must be true or undefined"))
-        is_readable = False
-    _check_bounds(schema, at, causes)
-    for place, child in _children(schema, at):
-        is_readable = _check_words(child, place, causes) and is_readable
-    return is_readable
+    for place, child in (*_children(schema, at), *_ignored_children(schema, at)):
+        _check_words(child, place, causes, shared=shared or (_shared(at, place) if is_root else ""))
+
+
+def _shared(at: str, place: str) -> str:
+    """The field that every object has, if the place is its schema within that of the object."""
+    return next((key for key in _SHARED if place == f"{at}.properties[{key}]"), "")
+
+
+def _ignored_children(schema: Tree, at: str) -> Iterator[tuple[str, Tree]]:
+    """Schemas within keywords that are refused; they are checked all the same."""
+    for key in ("definitions", "dependencies"):
+        for name, child in schema.get(key, {}).items():
+            if isinstance(child, dict):
+                yield f"{at}.{key}[{name}]", child
+    if isinstance(items := schema.get("items"), list):
+        for place, child in enumerate(items):
+            if isinstance(child, dict):
+                yield f"{at}.items[{place}]", child
 
 
 def unreadable_part(schema: Tree) -> str:
     """Why this schema, or one within it, cannot be read as structural; empty if it can."""
     for key in ("$schema", *_UNSUPPORTED):
-        if schema.get(key) not in (None, "", {}, []):
+        if schema.get(key) or (key == "additionalItems" and schema.get(key) is not None):
             return f"OpenAPIV3Schema '{key.lstrip('$')}' is not supported"
     if isinstance(schema.get("items"), list):
         return "OpenAPIV3Schema 'items' must be a schema, but is an array"
@@ -145,21 +153,6 @@ def unreadable_part(schema: Tree) -> str:
     return next(
         (words for _, child in _children(schema, "") if (words := unreadable_part(child))), ""
     )
-
-
-def _check_structure(schema: Tree, at: str, causes: Causes) -> None:
-    """The causes of a schema that is not structural."""
-    if not schema.get("type"):
-        causes.append(required(f"{at}.type", "must not be empty at the root"))
-    elif schema["type"] != "object":
-        causes.append(invalid(f"{at}.type", schema["type"], "must be object at the root"))
-    _check(schema, at, causes)
-    _check_shared(schema, at, causes)
-    for place, junctor in _junctors(schema, at):
-        for key in junctor.get("properties", {}):
-            if key not in schema.get("properties", {}):
-                words = f"because it is defined in {place}.properties[{key}]"
-                causes.append(required(f"{at}.properties[{key}]", words))
 
 
 def _check_defaults(schema: Tree, at: str, causes: Causes, *, is_root: bool = False) -> None:
@@ -218,7 +211,11 @@ def is_bounded(schema: Tree) -> bool:
         count += len(level)
         if count > NODES_MAX:
             return False
-        level = [child for one in level for _, child in _children(one, "")]
+        level = [
+            child
+            for one in level
+            for _, child in (*_children(one, ""), *_ignored_children(one, ""))
+        ]
         if not level:
             return True
     return False
@@ -231,43 +228,12 @@ def _children(schema: Tree, at: str) -> Iterator[tuple[str, Tree]]:
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             yield f"{at}.{key}", schema[key]
-    yield from _junctors(schema, at)
-
-
-def _junctors(schema: Tree, at: str) -> Iterator[tuple[str, Tree]]:
-    for key in _JUNCTORS:
-        for place, one in enumerate(schema.get(key, ())):
-            yield f"{at}.{key}[{place}]", one
-    if "not" in schema:
-        yield f"{at}.not", schema["not"]
-
-
-def _check(schema: Tree, at: str, causes: Causes) -> None:
-    """The causes of a schema outside of junctors, and of those within it."""
-    _check_kinds(schema, at, causes)
-    for key, child in schema.get("properties", {}).items():
-        place = f"{at}.properties[{key}]"
-        _check_type(child, place, "for specified object fields", causes)
-        _check(child, place, causes)
-    if isinstance(items := schema.get("items"), dict):
-        _check_type(items, f"{at}.items", "for specified array items", causes)
-        _check(items, f"{at}.items", causes)
-    if isinstance(additional := schema.get("additionalProperties"), dict):
-        place = f"{at}.additionalProperties"
-        _check_type(additional, place, "for specified object fields", causes)
-        _check(additional, place, causes)
-    for place, junctor in _junctors(schema, at):
-        _check_junctor(junctor, place, causes, allows_types=_allows_types(schema))
-
-
-def _check_type(schema: Tree, at: str, where: str, causes: Causes) -> None:
-    if not schema.get("type") and not schema.get(INT_OR_STRING) and not schema.get(PRESERVE):
-        causes.append(required(f"{at}.type", f"must not be empty {where}"))
+    yield from junctors(schema, at)
 
 
 def _check_keywords(schema: Tree, at: str, causes: Causes) -> None:
     for key in _UNSUPPORTED:
-        if schema.get(key) not in (None, "", {}, []):
+        if schema.get(key) if key not in _POINTERS else schema.get(key) is not None:
             causes.append(forbidden(f"{at}.{key}", f"{key} is not supported"))
     kind = schema.get("type", "")
     if kind == "null":
@@ -285,38 +251,6 @@ def _check_keywords(schema: Tree, at: str, causes: Causes) -> None:
     if isinstance(items, list):
         words = "items must be a schema object and not an array"
         causes.append(forbidden(f"{at}.items", words))
-    elif kind == "array" and items is None:
-        causes.append(required(f"{at}.items", "must be specified"))
-
-
-def _check_bounds(schema: Tree, at: str, causes: Causes) -> None:
-    if "pattern" in schema:
-        try:
-            compile_pattern(schema["pattern"])
-        except InvalidPattern as error:
-            words = f"must be a valid regular expression, but isn't: {error}"
-            causes.append(invalid(f"{at}.pattern", schema["pattern"], words))
-    factor = schema.get("multipleOf")
-    if factor is not None and factor <= 0:
-        causes.append(invalid(f"{at}.multipleOf", factor, "must be greater than 0"))
-
-
-def _check_kinds(schema: Tree, at: str, causes: Causes) -> None:
-    """Which types the extensions of Kubernetes allow."""
-    kind = schema.get("type", "")
-    if schema.get(INT_OR_STRING) and kind:
-        words = f"must be empty if {INT_OR_STRING} is true"
-        causes.append(invalid(f"{at}.type", kind, words))
-    if schema.get(EMBEDDED):
-        if kind != "object":
-            words = f"must be object if {EMBEDDED} is true"
-            causes.append(
-                invalid(f"{at}.type", kind, words) if kind else required(f"{at}.type", words)
-            )
-        if not schema.get("properties") and not schema.get(PRESERVE):
-            words = f"must not be empty if {EMBEDDED} is true without {PRESERVE}"
-            causes.append(required(f"{at}.properties", words))
-        _check_shared(schema, at, causes)
 
 
 def _check_extensions(schema: Tree, at: str, causes: Causes) -> None:
@@ -407,59 +341,12 @@ def _check_item_keys(items: Tree, keys: list[str], at: str, causes: Causes) -> N
             causes.append(forbidden(f"{field}.nullable", f"{named} cannot be nullable"))
 
 
-def _allows_types(schema: Tree) -> bool:
-    """Whether the junctors may repeat the types of an int-or-string."""
-    return bool(schema.get(INT_OR_STRING))
-
-
-def _check_junctor(schema: Tree, at: str, causes: Causes, *, allows_types: bool) -> None:
-    """A schema within a junctor restricts values, and declares nothing."""
-    for key in _ONLY_OUTSIDE:
-        value = schema.get(key)
-        if value in (None, "", False, [], {}) and key != "default":
-            continue
-        if key == "type" and allows_types and value in ("integer", "string"):
-            continue
-        if key in schema:
-            causes.append(forbidden(f"{at}.{key}", "must be empty to be structural"))
-    if schema.get(VALIDATIONS):
-        causes.append(forbidden(f"{at}.{VALIDATIONS}", "must be empty to be structural"))
-    for place, child in _children(schema, at):
-        if place != f"{at}.additionalProperties":
-            _check_junctor(child, place, causes, allows_types=allows_types)
-
-
 def _check_default(schema: Tree, at: str, causes: Causes, is_root: bool) -> None:
     if "default" not in schema:
         return
     place, value = f"{at}.default", schema["default"]
-    if is_root and value is not None:
-        causes.append(forbidden(place, "must not be set at the root"))
-        return
-    compiled = compile_schema(schema)
+    # the default of the root is a whole object
+    compiled = compile_schema({**schema, EMBEDDED: True} if is_root else schema)
     if prune(compiled, value, defaults=False) is not value:
         causes.append(invalid(place, value, "must be pruned"))
     causes += validate(compiled, prune(compiled, value), place)
-
-
-def _check_shared(schema: Tree, at: str, causes: Causes) -> None:
-    """kind, apiVersion and metadata are declared implicitly; of the metadata, name and generateName
-    may be restricted."""
-    properties = schema.get("properties", {})
-    for key in ("apiVersion", "kind"):
-        kind = properties.get(key, {}).get("type", "string")
-        if kind != "string":
-            causes.append(invalid(f"{at}.properties[{key}].type", kind, "must be string"))
-    metadata = properties.get("metadata")
-    if metadata is None:
-        return
-    place = f"{at}.properties[metadata]"
-    if metadata.get("type", "object") != "object":
-        causes.append(invalid(f"{place}.type", metadata["type"], "must be object"))
-    others = set(metadata) - {"type", "properties", "description"}
-    if others or set(metadata.get("properties", {})) - {"name", "generateName"}:
-        words = (
-            "must not specify anything other than name and generateName, but metadata is "
-            "implicitly specified"
-        )
-        causes.append(forbidden(place, words))

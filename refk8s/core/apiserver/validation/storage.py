@@ -373,10 +373,12 @@ def validate_storage_class_update(new: StorageClass, old: StorageClass) -> Cause
 
 
 def _validate_topologies(storage_class: StorageClass) -> Causes:
-    """VAL-29: each key once in a term, with values, and no term twice."""
+    """VAL-29: each key once in a term, with values, and no term twice. Upstream begins with an
+    empty term for each of the list, so that an empty term is a duplicate."""
     causes: Causes = []
-    seen: list[dict[str, frozenset[str]]] = []
-    for position, term in enumerate(storage_class.allowed_topologies or ()):
+    topologies = storage_class.allowed_topologies or ()
+    seen: list[dict[str, frozenset[str]]] = [{} for _ in topologies]
+    for position, term in enumerate(topologies):
         here = f"allowedTopologies[{position}]"
         keys: dict[str, frozenset[str]] = {}
         for number, wanted in enumerate(term.match_label_expressions or ()):
@@ -390,9 +392,6 @@ def _validate_topologies(storage_class: StorageClass) -> Causes:
             if wanted.key in keys:
                 causes.append(duplicate(f"{where}.key", wanted.key))
             keys[wanted.key] = frozenset(wanted.values)
-        if not term.match_label_expressions:
-            causes.append(required(f"{here}.matchLabelExpressions"))
-        elif keys in seen:
-            causes.append(duplicate(f"{here}.matchLabelExpressions", ""))
+        causes += [duplicate(f"{here}.matchLabelExpressions", "")] * seen.count(keys)
         seen.append(keys)
     return causes

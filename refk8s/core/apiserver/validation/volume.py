@@ -197,7 +197,7 @@ def _validate_csi(source: CSIVolumeSource, at: str) -> Causes:
     )
     if secret is not None:
         if not secret.name:
-            causes.append(required(f"{at}.nodePublishSecretRef.name"))
+            causes.append(required(f"{at}.nodePublishSecretRef .name"))  # upstream's blank
         else:
             causes += malformed(f"{at}.name", secret.name, dns_subdomain)
     return causes
