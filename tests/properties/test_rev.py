@@ -19,12 +19,16 @@ from workload_helpers import (
     stateful_set,
     stored,
     template,
+    with_status,
+    without_reasons,
 )
 
 from refk8s.core.api.apps_v1 import ControllerRevision
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONTROLLER_REVISIONS, PODS, STATEFUL_SETS
 from refk8s.core.controllers.controller_revisions import (
+    COLLISIONS_MAX,
     DATA_HASH,
     by_revision,
     data_hash,
@@ -172,6 +176,62 @@ def test_rev_5_refused_pods_do_not_hold_it_back():
     plan = plan_for(STS, owner, a_revision(1, 1), a_revision(9, 2))
     order = [(request.verb, request.resource) for request in plan.requests]
     assert order.index(("delete", CONTROLLER_REVISIONS)) < order.index(("create", PODS))
+
+
+def test_rev_2_rev_3_the_writes_in_full():
+    owner = change(owner_of(1), annotations={"note": "x"})
+    hash = data_hash(template_data(template("1")), 0)
+    metadata = ObjectMeta(
+        name=f"web-{hash}",
+        namespace="default",
+        labels={**LABELS, DATA_HASH: hash},
+        annotations={"note": "x"},
+        owner_references=(reference_to(owner),),
+    )
+    made = ControllerRevision(metadata=metadata, data=template_data(template("1")), revision=1)
+    (creation,) = without_reasons(sent(plan_for(STS, owner), "create", CONTROLLER_REVISIONS))
+    assert creation == Request("create", CONTROLLER_REVISIONS, "default", body=made)
+    before = a_revision(1, 1)
+    plan = plan_for(STS, with_status(owner, collision_count=4), before, a_revision(2, 2))
+    (update,) = without_reasons(sent(plan, "update", CONTROLLER_REVISIONS))
+    body = replace(before, revision=3)
+    assert update == Request("update", CONTROLLER_REVISIONS, "default", "web-1", body=body)
+    (write,) = sent(plan, "update", STATEFUL_SETS, "status")
+    assert write.body.status.collision_count == 4
+
+
+def test_rev_2_collisions_are_counted_up_to_a_bound():
+    def hashed(count):
+        return data_hash(template_data(template("1")), count)
+
+    taken = [a_revision(n + 2, n, name=f"web-{hashed(n)}") for n in (0, 1)]
+    plan = plan_for(STS, owner_of(1), *taken)
+    (creation,) = sent(plan, "create", CONTROLLER_REVISIONS)
+    assert creation.body.metadata.name == f"web-{hashed(2)}"
+    (write,) = sent(plan, "update", STATEFUL_SETS, "status")
+    assert write.body.status.collision_count == 2
+    full = with_status(owner_of(1), collision_count=COLLISIONS_MAX)
+    last = a_revision(2, 1, name=f"web-{hashed(COLLISIONS_MAX)}")
+    plan = plan_for(STS, full, last)
+    assert not sent(plan, "create", CONTROLLER_REVISIONS)
+    (write,) = sent(plan, "update", STATEFUL_SETS, "status")
+    assert write.body.status.collision_count == COLLISIONS_MAX
+
+
+def test_rev_5_of_equal_numbers_the_older_is_lower_then_the_name_decides():
+    def one(name, number, created):
+        return change_revision(a_revision(name, number), created)
+
+    found = [one("a", 2, "2026-01-03T00:00:00Z"), one("b", 2, "2026-01-01T00:00:00Z")]
+    found += [one("d", 2, "2026-01-03T00:00:00Z"), one("c", 2, "2026-01-03T00:00:00Z")]
+    found += [one("e", 1, "2026-01-09T00:00:00Z")]
+    ordered = [each.metadata.name for each in by_revision(found)]
+    assert ordered == ["web-e", "web-b", "web-a", "web-c", "web-d"]
+    assert by_revision(reversed(found)) == by_revision(found)
+
+
+def change_revision(revision, created):
+    return replace(revision, metadata=replace(revision.metadata, creation_timestamp=created))
 
 
 def test_rev_3_rev_5_a_story():

@@ -432,3 +432,10 @@ def live(
 
 
 choices = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2**16)), max_size=80)
+
+
+def without_reasons(requests: Iterable[Request]) -> list[Request]:
+    """The requests without their reasons; each must have one."""
+    found = list(requests)
+    assert all(isinstance(each.because, str) and each.because for each in found), found
+    return [msgspec.structs.replace(each, because="") for each in found]

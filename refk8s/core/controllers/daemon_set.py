@@ -259,9 +259,7 @@ def failure_notes(
         details = getattr(response.body, "details", None) if response is not None else None
         if response is None or details is None or details.kind not in (PODS.plural, PODS.kind):
             return ()
-        refusal = (
-            getattr(response.body, "message", None) or f"the API server answered {response.code}"
-        )
+        refusal = response.body.message or f"the API server answered {response.code}"
         if not steps.create:
             return (Note(daemon_set, "FailedDelete", f"Error deleting: {refusal}", "Warning"),)
     return (Note(daemon_set, "FailedCreate", f"Error creating: {refusal}", "Warning"),)

@@ -105,9 +105,7 @@ def manage(situation: Situation, backoffs: Backoffs) -> Steps:
                 if until is not None and situation.now < until:
                     wake_at = until if wake_at is None else min(wake_at, until)
                     continue
-                backoffs = backoffs.set(
-                    node, (situation.now, next_backoff(backoffs, node, situation.now))
-                )
+                backoffs = backoffs.set(node, (situation.now, next_backoff(backoffs, node)))
                 finished.append((pod, node))
                 delete.append((pod, "it has failed"))
             elif pod.status.phase == SUCCEEDED:
@@ -157,10 +155,10 @@ def backed_off_until(backoffs: Backoffs, node: str) -> Instant | None:
     return None if found is None else found[0] + found[1]
 
 
-def next_backoff(backoffs: Backoffs, node: str, now: Instant) -> Instant:
-    """Twice the one before; the first again after a long time without a failure."""
+def next_backoff(backoffs: Backoffs, node: str) -> Instant:
+    """Twice the one before. After a long time without a failure, `backoffs` does not have it."""
     found = backoffs.get(node)
-    if found is None or now - found[0] > 2 * BACKOFF_MAX:
+    if found is None:
         return BACKOFF_FIRST
     return min(2 * found[1], BACKOFF_MAX)
 
@@ -188,8 +186,8 @@ def share_of(value: int | str | None, total: int, default: int) -> int:
 
 
 def by_template(situation: Situation, node: str) -> tuple[Pod | None, Pod | None] | None:
-    """(pod of the set's template, earlier pod) of a node; None if there are more."""
-    pods = [pod for pod in situation.pods.get(node, ()) if not is_going(pod)]
+    """(pod of the set's template, earlier pod) of a node that has pods; None if there are more."""
+    pods = [pod for pod in situation.pods[node] if not is_going(pod)]
     new = [pod for pod in pods if situation.is_updated(pod)]
     old = [pod for pod in pods if not situation.is_updated(pod)]
     if len(new) > 1 or len(old) > 1:
@@ -197,19 +195,14 @@ def by_template(situation: Situation, node: str) -> tuple[Pod | None, Pod | None
     return (new[0] if new else None, old[0] if old else None)
 
 
-def nodes_of(situation: Situation) -> list[str]:
-    """The nodes that get a pod or have one, sorted."""
-    wanted = [node for node, fit in situation.fits.items() if fit.gets]
-    return sorted({**dict.fromkeys(wanted), **dict.fromkeys(situation.pods)})
-
-
 def roll(situation: Situation, max_unavailable: int) -> list[Pod]:
     """DS-8: delete the old pods that are not available, and others as long as at most
-    maxUnavailable nodes have no available pod."""
+    maxUnavailable nodes have no available pod. Every node that gets a pod has one: `manage` has
+    nothing to do."""
     unavailable = 0
     replaced: list[Pod] = []
     candidates: list[Pod] = []
-    for node in nodes_of(situation):
+    for node in sorted(situation.pods):
         found = by_template(situation, node)
         new, old = found if found is not None else (None, None)
         if (new is None) == (old is None):  # the next plan creates or deletes a pod here
@@ -231,7 +224,7 @@ def roll_with_surge(situation: Situation, max_surge: int) -> tuple[list[Pod], li
     delete: list[Pod] = []
     allowed: list[str] = []
     candidates: list[str] = []
-    for node in nodes_of(situation):
+    for node in sorted(situation.pods):
         found = by_template(situation, node)
         if found is None:
             surging += 1

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.disruption import with_allowed
-from refk8s.core.api.intstr import IntOrStringError, is_percent, scaled
+from refk8s.core.api.intstr import IntOrStringError, scaled
 from refk8s.core.api.policy_v1 import PodDisruptionBudget
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
@@ -81,9 +81,11 @@ def _keys_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
         old is None or new is None or _counted(old) != _counted(new)
     ):
         for pod in (old, new):
-            namespace = pod.metadata.namespace or "" if pod is not None else ""
+            if pod is None:
+                continue
+            namespace = pod.metadata.namespace or ""
             for budget in view.indexed(POD_DISRUPTION_BUDGETS, "namespace", namespace):
-                if pod is not None and selector_of(budget).matches(pod.metadata.labels):
+                if selector_of(budget).matches(pod.metadata.labels):
                     found[key_of(budget)] = None
     return list(found)
 
@@ -216,7 +218,7 @@ def compute_expected(
             desired = expected - scaled(unavailable, expected, round_up=True)
         elif available is None:
             expected, unmanaged, desired = 0, False, 0
-        elif is_percent(available) or isinstance(available, str):
+        elif isinstance(available, str):
             expected, unmanaged = _expected_scale(view, pods)
             desired = scaled(available, expected, round_up=True)
         else:

@@ -10,12 +10,10 @@ claims), KEP-3335 (start ordinal), KEP-2599 (minReadySeconds).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
 from refk8s.core.api.apps_v1 import ControllerRevision, StatefulSet, StatefulSetStatus
-from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import (
     CONTROLLER_REVISIONS,
@@ -123,12 +121,7 @@ class StatefulSetReconciler(Reconciler):
         # STS-12: the garbage collector would delete a new revision at once
         renewal = () if history.request is None or is_terminating else (history.request,)
         status, wake_at = compute_status(stateful_set, layout, history, current, now)
-        used = {
-            history.update.metadata.name or "",
-            current.metadata.name or "",
-            status.current_revision or "",
-            *map(revision_of, pods.owned),
-        }
+        used = {history.update.metadata.name, current.metadata.name, *map(revision_of, pods.owned)}
         unused = [one for one in listed if one.metadata.name not in used]
         cleaning = surplus(stateful_set, unused, len(unused))
 
@@ -244,7 +237,7 @@ def failure_notes(
     details = getattr(response.body, "details", None) if response is not None else None
     if response is None or details is None:
         return ()
-    message = getattr(response.body, "message", None) or f"the API server answered {response.code}"
+    message = response.body.message or f"the API server answered {response.code}"
     for request in [request for wave in steps.waves for request in wave]:
         subject = request.body.metadata.name if request.verb == "create" else request.name
         if subject != details.name or details.kind not in (
@@ -254,20 +247,9 @@ def failure_notes(
             continue
         verb = request.verb
         if request.resource is PERSISTENT_VOLUME_CLAIMS:
-            pod = getattr(subject_pod(steps, subject), "name", "")
+            pod = f"{name}-{subject.rpartition('-')[2]}"  # the claim has the pod's ordinal
             text = f"{verb} Claim {subject} for Pod {pod} in StatefulSet {name} failed error: {message}"
         else:
             text = f"{verb} Pod {subject} in StatefulSet {name} failed error: {message}"
         return (Note(stateful_set, f"Failed{verb.title()}", text, "Warning"),)
     return ()
-
-
-def subject_pod(steps: Steps, claim: str) -> Any:
-    """The metadata of the pod whose creation follows that of this claim; None without one."""
-    made: list[Pod] = [
-        request.body
-        for wave in steps.waves
-        for request in wave
-        if request.verb == "create" and request.resource is PODS
-    ]
-    return next((pod.metadata for pod in made if claim.endswith(f"-{pod.metadata.name}")), None)

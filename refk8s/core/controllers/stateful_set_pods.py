@@ -29,6 +29,7 @@ from refk8s.core.value import Value
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 POD_INDEX = "apps.kubernetes.io/pod-index"
 ORDINAL_MAX = 2**31 - 1
+_DIGITS_MAX = len(str(ORDINAL_MAX))
 
 
 def ordinal_of(stateful_set: str, pod: str) -> int | None:
@@ -36,7 +37,9 @@ def ordinal_of(stateful_set: str, pod: str) -> int | None:
     prefix, _, digits = pod.rpartition("-")
     if prefix != stateful_set or not (digits.isascii() and digits.isdecimal()):
         return None
-    ordinal = int(digits) if len(digits) <= 10 else ORDINAL_MAX + 1
+    if len(digits) > _DIGITS_MAX:
+        return None
+    ordinal = int(digits)
     return ordinal if ordinal <= ORDINAL_MAX and str(ordinal) == digits else None
 
 
@@ -74,10 +77,8 @@ def compute_layout(stateful_set: StatefulSet, pods: Iterable[Pod]) -> Layout:
     """Sort the pods of the set. O(n log n)."""
     name = stateful_set.metadata.name or ""
     start, replicas = first_ordinal(stateful_set), replicas_of(stateful_set)
-    numbered = sorted(
-        [(ordinal_of(name, pod.metadata.name or "") or 0, pod) for pod in pods],
-        key=lambda pair: pair[0],
-    )
+    by_ordinal = {ordinal_of(name, pod.metadata.name or "") or 0: pod for pod in pods}
+    numbered = sorted(by_ordinal.items())  # no two pods have one name
     wanted = {n: pod for n, pod in numbered if start <= n < start + replicas}
     condemned = [pod for n, pod in reversed(numbered) if n not in wanted]
     return Layout(start, replicas, wanted, condemned)
@@ -114,9 +115,9 @@ def replaced_at(pod: Pod, now: Instant) -> Instant:
     return at + SECOND if at <= now else now
 
 
-def revision_of(pod: Pod) -> str:
-    """The name of the revision from which the pod was created; empty if it is not known."""
-    return (pod.metadata.labels or {}).get(REVISION_HASH, "")
+def revision_of(pod: Pod) -> str | None:
+    """The name of the revision from which the pod was created; None if it is not known."""
+    return (pod.metadata.labels or {}).get(REVISION_HASH)
 
 
 # --- identity -------------------------------------------------------------------------------------

@@ -136,9 +136,8 @@ def parallel(situation: Situation) -> Steps:
             changes += corrections(situation, pod)
     made: list[Wave] = []
     for batch in slow_start(tuple([one for one in creations if one.waves])):
-        waves = [one.waves for one in batch]
-        for depth in range(max(map(len, waves))):
-            made.append(tuple([r for each in waves if depth < len(each) for r in each[depth]]))
+        for waves in zip(*[one.waves for one in batch], strict=True):  # claims, then pods
+            made.append(tuple([request for wave in waves for request in wave]))
     condemned = [pod for pod in layout.condemned if not is_terminating(pod)][:BURST_MAX]
     obstacle = next((one.obstacle for one in creations if one.obstacle), "")
     return Steps(
@@ -183,13 +182,13 @@ def creation_of(situation: Situation, ordinal: int) -> Steps:
     name = name_of(pod)
     namespace = stateful_set.metadata.namespace or ""
     if view.get(PODS, f"{namespace}/{name}") is not None:
-        return Steps((), True, name)
+        return Steps(obstacle=name)
     claims = claims_of_pod(view, stateful_set, name)
     if any(
         is_owned_by_an_earlier_pod(claim, name) or claim.metadata.deletion_timestamp is not None
         for claim in claims
     ):
-        return Steps((), True)
+        return Steps()
     words = f"create Pod {name} in StatefulSet {stateful_set.metadata.name} successful"
     creation = Request(
         "create",
@@ -199,8 +198,7 @@ def creation_of(situation: Situation, ordinal: int) -> Steps:
         because=f"ordinal {ordinal} has no pod",
         note=Note(stateful_set, "SuccessfulCreate", words),
     )
-    before = claims_for(situation, pod)
-    return Steps((before, (creation,)) if before else ((creation,),))
+    return Steps((claims_for(situation, pod), (creation,)))
 
 
 def claims_for(situation: Situation, pod: Pod) -> Wave:
