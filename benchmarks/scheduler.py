@@ -19,9 +19,11 @@ from refk8s.core.api.core_v1 import (
     PodStatus,
     ResourceRequirements,
 )
-from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.selector import from_map
 from refk8s.core.scheduler.placement import Chooser, choose
-from refk8s.core.scheduler.snapshot import PodInfo, Snapshot, info_of, recompute
+from refk8s.core.scheduler.snapshot import Group, PodInfo, Snapshot, info_of, recompute
+from refk8s.core.value import evolve
 
 ROUNDS = 3
 """Each figure is the best of so many."""
@@ -41,26 +43,16 @@ def node(number: int) -> Node:
 
 
 def pod(number: int, owner: str) -> PodInfo:
-    owners = (
-        (
-            OwnerReference(
-                api_version="apps/v1", kind="ReplicaSet", name=owner, uid=owner, controller=True
-            ),
-        )
-        if owner
-        else None
-    )
+    labels = {"app": owner}
     container = Container(
         name="c",
         image="x",
         resources=ResourceRequirements(requests={"cpu": "10m", "memory": "16Mi"}),
     )
-    metadata = ObjectMeta(
-        name=f"p{number}", namespace="default", uid=f"u{number}", owner_references=owners
-    )
-    return info_of(
-        Pod(metadata=metadata, spec=PodSpec(containers=(container,)), status=PodStatus())
-    )
+    metadata = ObjectMeta(name=f"p{number}", namespace="default", uid=f"u{number}", labels=labels)
+    group = Group("default", from_map(labels)) if owner else None
+    spec = PodSpec(containers=(container,))
+    return evolve(info_of(Pod(metadata=metadata, spec=spec, status=PodStatus())), group=group)
 
 
 def place(

@@ -13,7 +13,9 @@ from math import floor, log, sqrt
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import Node, Pod
+from refk8s.core.api.apps_v1 import ReplicaSet
+from refk8s.core.api.core_v1 import Node, Pod, Service
+from refk8s.core.api.selector import from_label_selector, from_map
 from refk8s.core.properties.oracle import amount, requests, takes_room, term_matches, tolerates
 from refk8s.core.properties.predicates.scheduler import _alike, _counts_for, _means
 from refk8s.core.scheduler.arguments import Arguments
@@ -153,10 +155,35 @@ def image_points(pod: Pod, node: Node, everything: Sequence[Node]) -> int:
     return 100 * (min(max(total, least), most) - least) // (most - least)
 
 
+def group_of(pod: Pod, services: Sequence[Service], owners: Sequence[ReplicaSet]):
+    """SCHED-27: whether another pod is spread together with this one; None if nothing selects it."""
+    labels = pod.metadata.labels or {}
+    selectors = [
+        from_map(one.spec.selector)
+        for one in services
+        if one.metadata.namespace == pod.metadata.namespace
+        and one.spec.selector
+        and from_map(one.spec.selector).matches(labels)
+    ] + [
+        from_label_selector(one.spec.selector)
+        for one in owners
+        if one.metadata.namespace == pod.metadata.namespace and one.metadata.name == owner_of(pod)
+    ]
+
+    def alike(other: Pod) -> bool:
+        return (
+            other.metadata.namespace == pod.metadata.namespace
+            and other.metadata.deletion_timestamp is None
+            and all(each.matches(other.metadata.labels) for each in selectors)
+        )
+
+    return alike if selectors else None
+
+
 def owner_of(pod: Pod) -> str:
     for each in pod.metadata.owner_references or ():
         if each.controller and each.kind in SPREAD:
-            return each.uid
+            return each.name
     return ""
 
 
@@ -169,26 +196,27 @@ def scaled(crowds: dict[str, int]) -> dict[str, int]:
 
 
 def spread_points(
-    pod: Pod, nodes: Sequence[Node], everything: Sequence[Node], pods: Sequence[Pod], arguments
+    pod: Pod,
+    nodes: Sequence[Node],
+    everything: Sequence[Node],
+    pods: Sequence[Pod],
+    arguments,
+    group,
 ) -> dict[str, int]:
     """SCHED-27, SCHED-33: `nodes` are those that can run the pod."""
     nothing = {node.metadata.name: 0 for node in nodes}
     own = pod.spec.topology_spread_constraints or ()
     stated = [each for each in own if each.when_unsatisfiable == "ScheduleAnyway"]
-    owner = owner_of(pod)
-
-    def alike(each, other: Pod) -> bool:
-        return owner_of(other) == owner and other.metadata.deletion_timestamp is None
-
+    alike = lambda each, other: group(other)  # noqa: E731
     if own:
         alike = lambda each, other: _alike(each, pod, other)  # noqa: E731
-    elif arguments.default_constraints is not None and owner:
+    elif arguments.default_constraints is not None and group is not None:
         stated = [
             each
             for each in arguments.default_constraints
             if each.when_unsatisfiable == "ScheduleAnyway"
         ]
-    elif owner and arguments.default_constraints is None:
+    elif group is not None and arguments.default_constraints is None:
         return system_points(pod, nodes, everything, pods, alike)
     if not stated:
         return nothing
@@ -300,14 +328,14 @@ def preferences(pod: Pod) -> list:
 
 def all_points(
     pod: Pod, nodes: Sequence[Node], everything: Sequence[Node], pods: Sequence[Pod], namespaces,
-    arguments: Arguments,
+    arguments: Arguments, group,
 ) -> dict[str, dict[str, int]]:  # fmt: skip
     """The points of each plugin for each node that can run the pod."""
     return {
         "TaintToleration": taint_points(pod, nodes),
         "NodeAffinity": affinity_points(pod, nodes, arguments),
         "NodeResourcesFit": {n.metadata.name: fit(pod, n, pods, arguments) for n in nodes},
-        "PodTopologySpread": spread_points(pod, nodes, everything, pods, arguments),
+        "PodTopologySpread": spread_points(pod, nodes, everything, pods, arguments, group),
         "InterPodAffinity": together_points(pod, nodes, everything, pods, namespaces, arguments),
         "NodeResourcesBalancedAllocation": {
             n.metadata.name: balance(pod, n, pods, arguments) for n in nodes
@@ -324,10 +352,9 @@ def is_enforced(node: Node, arguments: Arguments) -> bool:
     )
 
 
-def default_skew(pod: Pod, node: Node, everything, pods, arguments: Arguments) -> bool:
+def default_skew(pod: Pod, node: Node, everything, pods, arguments: Arguments, group) -> bool:
     """SCHED-53: whether the default constraints with DoNotSchedule allow the node."""
-    owner = owner_of(pod)
-    if not arguments.default_constraints or not owner or pod.spec.topology_spread_constraints:
+    if not arguments.default_constraints or group is None or pod.spec.topology_spread_constraints:
         return True
     hard = [e for e in arguments.default_constraints if e.when_unsatisfiable == "DoNotSchedule"]
     keys = {each.topology_key for each in hard}
@@ -340,10 +367,9 @@ def default_skew(pod: Pod, node: Node, everything, pods, arguments: Arguments) -
             if keys <= set(there.metadata.labels or {}) and _counts_for(each, pod, there):
                 domain = there.metadata.labels[key]
                 domains[domain] = domains.get(domain, 0) + sum(
-                    owner_of(other) == owner and other.metadata.deletion_timestamp is None
-                    for other in on(there, pods)
+                    group(other) for other in on(there, pods)
                 )
         least = min(domains.values(), default=0) if len(domains) >= (each.min_domains or 1) else 0
-        if domains.get(labels[key], 0) + 1 - least > each.max_skew:
+        if domains.get(labels[key], 0) + group(pod) - least > each.max_skew:
             return False
     return True

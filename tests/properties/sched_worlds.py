@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from refk8s.core.actions import Submit
+from refk8s.core.api.apps_v1 import ReplicaSet, ReplicaSetSpec
 from refk8s.core.api.core_v1 import (
     Affinity,
     Container,
@@ -24,20 +25,25 @@ from refk8s.core.api.core_v1 import (
     Pod,
     PodSpec,
     PodStatus,
+    PodTemplateSpec,
     PreferredSchedulingTerm,
     ResourceRequirements,
+    Service,
+    ServiceSpec,
     Taint,
     Toleration,
 )
-from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, OwnerReference
+from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import NAMESPACES, NODES, PODS
+from refk8s.core.api.selector import from_map
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster, begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND
 from refk8s.core.machine import AnyMachine
 from refk8s.core.scheduler.cycle import scheduler
+from refk8s.core.scheduler.snapshot import Group, PodInfo, info_of
 
 NAME = "kube-scheduler"
 START = 1_700_000_000 * SECOND
@@ -219,6 +225,33 @@ def placed(pod: Pod, node: str, uid: str, owner: str = "", **metadata) -> Pod:
     )
     changed = replace(pod.metadata, uid=uid, owner_references=owners, **metadata)
     return replace(pod, metadata=changed, spec=replace(pod.spec, node_name=node or None))
+
+
+def labelled(pod: Pod, app: str, namespace: str = "default") -> Pod:
+    return replace(pod, metadata=replace(pod.metadata, labels={"app": app}, namespace=namespace))
+
+
+def grouped(pod: Pod, **labels: str) -> PodInfo:
+    """The pod as the scheduler knows it, if a Service selects these labels (SCHED-27)."""
+    namespace = pod.metadata.namespace or ""
+    group = Group(namespace, from_map(labels)) if labels else None
+    return replace(info_of(pod), group=group)
+
+
+def a_service(name: str, namespace: str = "default", **labels: str) -> Service:
+    return Service(
+        metadata=ObjectMeta(name=name, namespace=namespace),
+        spec=ServiceSpec(selector=labels or None, cluster_ip="None"),
+    )
+
+
+def an_owner(name: str, selector: LabelSelector, namespace: str = "default") -> ReplicaSet:
+    """The ReplicaSet that `placed` names."""
+    template = PodTemplateSpec(metadata=ObjectMeta(), spec=PodSpec(containers=()))
+    return ReplicaSet(
+        metadata=ObjectMeta(name=name, namespace=namespace, uid=name),
+        spec=ReplicaSetSpec(selector=selector, template=template),
+    )
 
 
 def new_cluster(

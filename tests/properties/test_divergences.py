@@ -30,7 +30,6 @@ from refk8s.core.api.resources import (
     ENDPOINTS,
     PODS,
     RESOURCE_CLAIMS,
-    SERVICES,
     VOLUME_ATTACHMENTS,
 )
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
@@ -356,10 +355,6 @@ def test_d_348_taint_rules_are_not_read():
     seen = scheduler().sources
     assert RESOURCE_CLAIMS.prefix in seen
     assert DEVICE_TAINT_RULES.prefix not in seen
-
-
-def test_d_62_a_service_in_common_changes_no_choice():
-    assert SERVICES.prefix not in scheduler().sources
 
 
 def test_d_270_preemption_frees_no_volumes():

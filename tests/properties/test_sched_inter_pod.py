@@ -3,12 +3,10 @@ spreading."""
 
 from __future__ import annotations
 
-from collections import Counter
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sched_worlds import a_node, a_pod, new_cluster, placed, with_node
+from sched_worlds import a_node, a_pod, labelled, new_cluster, placed, with_node
 from test_sched import condition_of, pod_named, quiet
 
 from refk8s.core.actions import Submit
@@ -26,6 +24,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement, ObjectMeta
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES, PODS
+from refk8s.core.api.selector import from_map
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.label_keys import merged
 from refk8s.core.cluster.step import step
@@ -33,7 +32,7 @@ from refk8s.core.properties.predicates.scheduler import why_not, why_not_among
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.placement import Chooser, choose
 from refk8s.core.scheduler.relations import PLAIN, Remembered
-from refk8s.core.scheduler.snapshot import fold, info_of, recompute
+from refk8s.core.scheduler.snapshot import Group, fold, info_of, recompute
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 NAMESPACE_LABELS = {"default": {"team": "a"}, "b": {"team": "b"}}
@@ -323,23 +322,34 @@ def test_sched_32_constraints_count_nodes_that_have_every_key_and_pods_that_stay
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 1), st.sampled_from(["", "a", "b"]), st.booleans()), max_size=6
+        st.tuples(
+            st.integers(0, 1),
+            st.sampled_from(["", "a", "b"]),
+            st.sampled_from(["default", "b"]),
+            st.booleans(),
+        ),
+        max_size=6,
     )
 )
-def test_sched_27_siblings_that_leave_do_not_count(rows):
-    """Each pod is (on which of two nodes, of which ReplicaSet, whether it is on its way out)."""
+def test_sched_27_pods_that_leave_and_those_of_other_namespaces_do_not_count(rows):
+    """Each pod is (on which of two nodes, its label, its namespace, whether it is being deleted)."""
     nodes = [a_node("n0"), a_node("n1")]
     gone = {True: "2026-01-01T00:00:00Z", False: None}
     pods = [
-        placed(a_pod(f"p{at}"), f"n{which}", f"u{at}", owner, deletion_timestamp=gone[leaves])
-        for at, (which, owner, leaves) in enumerate(rows)
+        placed(
+            labelled(a_pod(f"p{at}"), app, namespace),
+            f"n{which}",
+            f"u{at}",
+            deletion_timestamp=gone[leaves],
+        )
+        for at, (which, app, namespace, leaves) in enumerate(rows)
     ]
     snapshot = recompute(nodes, pods)
     for number in (0, 1):
-        counted = Counter(
-            owner for which, owner, leaves in rows if which == number and owner and not leaves
-        )
-        assert dict(snapshot.load(f"n{number}").siblings) == counted
+        for app in "ab":
+            counted = [(number, app, "default", False) == row for row in rows]
+            group = Group("default", from_map({"app": app}))
+            assert group.count(snapshot.load(f"n{number}")) == sum(counted)
 
 
 kinds_of_event = st.sampled_from(["place", "place", "remove", "leave", "relabel", "drop"])
@@ -440,10 +450,6 @@ def _all_terms(pod: Pod) -> list[PodAffinityTerm]:
 
 
 # --- examples
-
-
-def labelled(pod: Pod, app: str, namespace: str = "default") -> Pod:
-    return replace(pod, metadata=replace(pod.metadata, labels={"app": app}, namespace=namespace))
 
 
 def near(app: str, key: str = ZONE, **more) -> PodAffinityTerm:

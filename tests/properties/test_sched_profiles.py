@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import runpy
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,20 @@ import sched_reference as naive
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sched_worlds import a_node, a_pod, affinities, new_cluster, placed, terms, with_node, with_pod
+from sched_worlds import (
+    a_node,
+    a_pod,
+    a_service,
+    affinities,
+    an_owner,
+    new_cluster,
+    placed,
+    terms,
+    with_node,
+    with_pod,
+)
 from test_sched import condition_of, pod_named, quiet
-from test_sched_inter_pod import NAMESPACE_LABELS, NAMESPACES, must_be, tied_pods
+from test_sched_inter_pod import NAMESPACE_LABELS, NAMESPACES, must_be, selectors, tied_pods
 from test_sched_inter_pod import some_nodes as tied_nodes
 from test_sched_preemption import classed, names, with_classes
 from test_sched_volumes import on, using
@@ -50,6 +62,7 @@ from refk8s.core.scheduler.plugin import BadPoints
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, FILTERS, WEIGHTS, make_profile
 from refk8s.core.scheduler.scores import image_locality
 from refk8s.core.scheduler.snapshot import facts_of, fold, info_of, recompute
+from refk8s.core.scheduler.spreading import Groups
 from refk8s.core.scheduler.volumes import volumes_of
 from refk8s.core.scheduler_configuration.read import BadConfiguration, read_configuration
 
@@ -358,35 +371,60 @@ def whole_worlds(draw):
     return nodes, pods, placed(pod, "", "p", owner)
 
 
-@given(whole_worlds(), arguments)
+spread_together = st.tuples(
+    st.lists(
+        st.builds(
+            lambda name, namespace, app: a_service(name, namespace, **({"app": app} if app else {})),
+            st.sampled_from("st"), st.sampled_from(["default", "default", "b"]), st.sampled_from(["", "a", "b"]),
+        ),
+        max_size=2, unique_by=lambda one: (one.metadata.name, one.metadata.namespace),
+    ),
+    st.lists(
+        st.builds(
+            lambda namespace, selector: an_owner("rs", selector, namespace),
+            st.sampled_from(["default", "default", "b"]), selectors.filter(bool),
+        ),
+        max_size=1,
+    ),
+)  # fmt: skip
+"""The Services, and the ReplicaSets that pods have as owners."""
+
+
+@given(whole_worlds(), arguments, spread_together)
 def test_sched_12_to_sched_15_sched_27_sched_33_sched_34_sched_45_sched_52_sched_53_all_plugins_agree_with_the_naive_reference(
-    world, given_arguments
+    world, given_arguments, selecting
 ):
     """The same nodes can run the pod, each plugin gives the same points, and the chosen node has
-    the most. Shows EXPLAIN-1.b."""
+    the most. Shows EXPLAIN-1.b, SCHED-27.b, SCHED-27.c, SCHED-27.d."""
     nodes, pods, pod = world
     profile = make_profile(arguments=given_arguments)
+    group = naive.group_of(pod, *selecting)
     feasible = [
         node
         for node in nodes
         if not why_not(pod, node, naive.on(node, pods))
         and not why_not_among(pod, node, nodes, pods, NAMESPACE_LABELS)
         and naive.is_enforced(node, given_arguments)
-        and naive.default_skew(pod, node, nodes, pods, given_arguments)
+        and naive.default_skew(pod, node, nodes, pods, given_arguments, group)
     ]
-    view = view_of(Scheduler((profile,)), *nodes, *pods, pod, *NAMESPACES.values())
+    view = view_of(
+        Scheduler((profile,)), *nodes, *pods, pod, *NAMESPACES.values(), *chain(*selecting)
+    )
     key = f"{pod.metadata.namespace}/{pod.metadata.name}"
     account = explain_pod(view, key, {profile.scheduler_name: profile})
     able = {one.name: one for one in account.nodes if not one.refusals}
     assert set(able) == {node.metadata.name for node in feasible}
     snapshot = recompute(nodes, pods)
-    name, refusals = choose(info_of(pod), snapshot, NAMESPACES, profile=profile)
-    cached = Chooser(profile).choose(info_of(pod), snapshot, NAMESPACES)
+    info = Groups().of(view, info_of(pod))
+    name, refusals = choose(info, snapshot, NAMESPACES, profile=profile)
+    cached = Chooser(profile).choose(info, snapshot, NAMESPACES)
     assert cached[0] == name and (name or dict(cached[1]) == dict(refusals))
     assert account.best == (name or "")
     if not feasible:
         return
-    expected = naive.all_points(pod, feasible, nodes, pods, NAMESPACE_LABELS, given_arguments)
+    expected = naive.all_points(
+        pod, feasible, nodes, pods, NAMESPACE_LABELS, given_arguments, group
+    )
     for one in able.values():
         assert {each.plugin: each.points for each in one.points} == {
             plugin: of_node[one.name] for plugin, of_node in expected.items()
@@ -395,22 +433,25 @@ def test_sched_12_to_sched_15_sched_27_sched_33_sched_34_sched_45_sched_52_sched
     assert able[name].total == max(one.total for one in able.values())
 
 
-@given(whole_worlds(), arguments, st.data())
-def test_sched_17_rankings_of_any_profile_give_the_plain_answer(world, given_arguments, data):
+@given(whole_worlds(), arguments, spread_together, st.data())
+def test_sched_17_rankings_of_any_profile_give_the_plain_answer(
+    world, given_arguments, selecting, data
+):
     """Nodes and pods change between decisions; the cache of each profile follows."""
     nodes, pods, pod = world
     profile = make_profile(arguments=given_arguments)
     chooser, snapshot = Chooser(profile), recompute(nodes, [])
-    coming = [*pods, pod]
-    for other in coming:
+    groups, view = Groups(), view_of(Scheduler((profile,)), *chain(*selecting))
+    for coming in [*pods, pod]:
+        other = groups.of(view, info_of(coming))
         node = data.draw(st.sampled_from(nodes))
         with_images = replace(node, status=replace(node.status, images=data.draw(images) or None))
         snapshot = snapshot.with_node(node.metadata.name, facts_of(with_images))
-        name, refusals = chooser.choose(info_of(other), snapshot, NAMESPACES)
-        expected, plain = choose(info_of(other), snapshot, NAMESPACES, profile=profile)
+        name, refusals = chooser.choose(other, snapshot, NAMESPACES)
+        expected, plain = choose(other, snapshot, NAMESPACES, profile=profile)
         assert name == expected and (name or {k: n for k, n in refusals.items() if n} == plain)
         if name is not None:
-            snapshot = snapshot.with_load(name, snapshot.load(name).plus(info_of(other)))
+            snapshot = snapshot.with_load(name, snapshot.load(name).plus(other))
 
 
 @example([("d", "far", "blue"), *[("d", "far", "red")] * 4], True)

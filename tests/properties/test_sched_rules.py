@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sched_worlds import a_node, a_pod, nodes, placed, pod_specs, ports
+from sched_worlds import a_node, a_pod, grouped, labelled, nodes, placed, pod_specs, ports
 
 from refk8s.core.api.core_v1 import (
     Affinity,
@@ -270,13 +270,13 @@ def test_sched_27_pods_of_one_owner_go_to_different_nodes_and_zones_though_one_n
         [],
     )
     for at in range(3):
-        pod = info_of(placed(a_pod(f"p{at}"), "", f"u{at}", owner="rs"))
+        pod = grouped(labelled(placed(a_pod(f"p{at}"), "", f"u{at}"), "rs"), app="rs")
         name, _ = choose(pod, snapshot)
         snapshot = snapshot.with_load(name, snapshot.load(name).plus(pod))
         chosen.append(name)
     assert chosen == ["a", "c", "b"]
     alone = [choose(info_of(a_pod(f"q{at}")), snapshot)[0] for at in range(2)]
-    assert alone == ["a", "a"], "without an owner only the room counts"
+    assert alone == ["a", "a"], "without a group only the room counts"
 
 
 @given(
@@ -330,14 +330,17 @@ changes = st.lists(
 def test_sched_16_sched_17_what_is_remembered_gives_the_plain_answer(there, pods, events):
     """Rankings of all kinds live through the same changes; each is asked now and then, and answers
     as if it had asked every node."""
-    kinds = [info_of(pod_of(spec, f"k{at}", "", owner)) for at, (spec, owner) in enumerate(pods)]
+    kinds = [
+        grouped(pod_of(spec, f"k{at}"), **({"app": owner} if owner else {}))
+        for at, (spec, owner) in enumerate(pods)
+    ]
     snapshot, chooser, running = recompute(there, []), Chooser(), []
     for at, (event, which) in enumerate(events):
         pod, node = kinds[which % len(kinds)], there[which % len(there)]
         name = node.metadata.name
         if event == "place":
             spec, owner = pods[which % len(pods)]
-            placed_pod = pod_of(spec, f"u{at}", name, owner)
+            placed_pod = labelled(pod_of(spec, f"u{at}", name), owner)
             running.append(placed_pod)
             snapshot = fold(snapshot, PODS, None, placed_pod)
         elif event == "remove" and running:
@@ -392,13 +395,11 @@ def test_sched_17_sched_27_what_is_remembered_of_siblings_is_right(events):
         for at in range(6)
     ]
     snapshot, chooser, running = recompute(there, []), Chooser(), []
-    asking = [info_of(placed(a_pod("p"), "", "p", owner)) for owner in ("rs-a", "rs-b")]
+    asking = [grouped(placed(a_pod("p"), "", "p"), app=app) for app in ("a", "b")]
     for at, (event, which) in enumerate(events):
         if event == "place":
             running.append(
-                placed(
-                    a_pod(f"p{at}"), f"n{which % 6}", f"u{at}", owner=("rs-a", "rs-b")[which % 2]
-                )
+                labelled(placed(a_pod(f"p{at}"), f"n{which % 6}", f"u{at}"), "ab"[which % 2])
             )
             snapshot = fold(snapshot, PODS, None, running[-1])
         elif event == "remove" and running:

@@ -5,15 +5,21 @@ Source: Kubernetes documentation, "Service" (selectors, named target ports, head
 for Services and Pods" (hostnames), "IPv4/IPv6 dual-stack".
 """
 
-from collections.abc import Mapping
 from operator import attrgetter
 
 from refk8s.core.api.core_v1 import Pod, Service, ServicePort
 from refk8s.core.api.families import family_of
-from refk8s.core.api.resources import PODS, SERVICES
+from refk8s.core.api.resources import PODS
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import Index, View, key_of
 from refk8s.core.pods.addresses import address_of_family, container_ports
+from refk8s.core.pods.services import (
+    SERVICES_BY_PAIR,
+    matches,
+    pairs_of,
+    selector_pair,
+    services_selecting,
+)
 from refk8s.core.pods.status import is_finished, is_ready
 
 LEADER = "control-plane.alpha.kubernetes.io/leader"
@@ -31,38 +37,23 @@ def is_headless(service: Service) -> bool:
     return service.spec is not None and service.spec.cluster_ip == "None"
 
 
-def matches(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bool:
-    have = labels or {}
-    return all(have.get(key) == value for key, value in selector.items())
-
-
 # --- indexes
 
 
 def _pairs(pod: Pod) -> list[str]:
-    labels, namespace = pod.metadata.labels or {}, pod.metadata.namespace
-    return [f"{namespace}/{key}={labels[key]}" for key in sorted(labels)]
-
-
-def _selector_pair(service: Service) -> tuple[str, ...]:
-    """One label that every selected pod has; the index entry of the service."""
-    if not has_selector(service):
-        return ()
-    assert service.spec is not None and service.spec.selector
-    key, value = min(service.spec.selector.items())
-    return (f"{service.metadata.namespace}/{key}={value}",)
+    return pairs_of(pod.metadata.namespace, pod.metadata.labels or {})
 
 
 INDEXES = (
     Index("label", PODS, _pairs, attrgetter("metadata.labels")),
-    Index("selector", SERVICES, _selector_pair),
+    SERVICES_BY_PAIR,
 )
 
 
 def selected_pods(view: View, service: Service) -> list[Pod]:
     """The pods that the selector selects, in the order of their keys. O(pods that have one of its
     labels)."""
-    [pair] = _selector_pair(service)
+    [pair] = selector_pair(service)
     assert service.spec is not None and service.spec.selector
     return [
         pod
@@ -77,10 +68,12 @@ def services_of_pod(view: View, old: Pod | None, new: Pod | None) -> list[Key]:
         return []
     found: dict[Key, None] = {}
     for pod in (new,) if _has_same_labels(old, new) else (old, new):
-        for pair in _pairs(pod) if pod is not None else ():
-            for service in view.indexed(SERVICES, "selector", pair):
-                if pod is not None and matches(service.spec.selector, pod.metadata.labels):
-                    found[key_of(service)] = None
+        if pod is None:
+            continue
+        metadata = pod.metadata
+        for service in services_selecting(view, metadata.namespace, metadata.labels or {}):
+            if has_selector(service):
+                found[key_of(service)] = None
     return list(found)
 
 

@@ -43,6 +43,7 @@ from refk8s.core.scheduler.reasons import (
     histogram,
 )
 from refk8s.core.scheduler.snapshot import PodInfo, Snapshot, info_of, node_taken
+from refk8s.core.scheduler.spreading import Groups
 from refk8s.core.scheduler.writes import started_of
 from refk8s.core.value import Value
 
@@ -105,7 +106,7 @@ def explain_pod(view: View, key: Key, profiles: Mapping[str, Profile]) -> PodAcc
     pod: Pod | None = view.get(PODS, key)
     if pod is None:
         return None
-    info = info_of(pod)
+    info = Groups().of(view, info_of(pod))
     account = PodAccount(
         key,
         _state(pod, profiles),

@@ -44,6 +44,7 @@ class Batch:
         claims_of: ClaimsOf,
         in_flight: Map[Key, Any],
         starts: Change | None = None,
+        with_group: Callable[[PodInfo], PodInfo] = lambda pod: pod,
     ) -> None:
         self.nominated = nominated  # with the pods placed and nominated in this batch
         self.gone: list[Key] = []
@@ -56,6 +57,7 @@ class Batch:
         self.problems: list[Exception] = []  # exceptions of decisions (LOOP-10)
         self._choosers, self._namespaces, self._started = choosers, namespaces, started
         self._read_budgets, self._claims_of = budgets, claims_of
+        self._with_group = with_group  # SCHED-27: as Services and owners are now
         self._starts = starts  # the last change of a start time
         self._claimed = NOTHING_CLAIMED  # by the current pod
         self.in_flight = in_flight  # the devices that are allocated, also in this batch
@@ -69,6 +71,9 @@ class Batch:
             self.gone.append(waiting.key)
             return
         try:
+            grouped = self._with_group(waiting.pod)
+            if grouped is not waiting.pod:
+                waiting = evolve(waiting, pod=grouped)
             self._decide(waiting, pod)
         except Exception as error:  # LOOP-10: it is parked, and the others are decided.
             self.problems.append(error)

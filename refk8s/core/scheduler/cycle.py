@@ -38,6 +38,7 @@ from refk8s.core.api.resources import (
     PODS,
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
+    SERVICES,
     STORAGE_CLASSES,
 )
 from refk8s.core.api.user import component_user
@@ -47,6 +48,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
 from refk8s.core.loop.view import Fold, Index, View, key_of, split_key
 from refk8s.core.pods.devices import claim_keys, parts_of
+from refk8s.core.pods.services import SERVICES_BY_PAIR
 from refk8s.core.pods.status import is_finished
 from refk8s.core.pods.volumes import claims_of, unclaimed
 from refk8s.core.scheduler.batch import Batch
@@ -71,6 +73,7 @@ from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
 from refk8s.core.scheduler.reasons import NO_NODES
 from refk8s.core.scheduler.snapshot import (
     EMPTY,
+    SPREAD_OWNERS,
     PodInfo,
     Snapshot,
     fold,
@@ -79,6 +82,7 @@ from refk8s.core.scheduler.snapshot import (
     is_same_load,
     node_taken,
 )
+from refk8s.core.scheduler.spreading import Groups
 from refk8s.core.scheduler.volumes import Volumes, bindings, volumes_of
 from refk8s.core.scheduler.writes import (
     GATED,
@@ -115,6 +119,7 @@ class Scheduler(Reconciler):
     indexes = (
         Index("claim", PODS, claims_of, attrgetter("spec.volumes")),
         Index("resource_claim", PODS, claim_keys, parts_of),
+        SERVICES_BY_PAIR,
         Index("unclaimed", PERSISTENT_VOLUMES, unclaimed),
     )
     initial_keys = (SCHEDULE,)
@@ -140,6 +145,7 @@ class Scheduler(Reconciler):
             Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
             Interest(RESOURCE_SLICES, keys_of_any, while_any=RESOURCE_CLAIMS),
             Interest(DEVICE_CLASSES, keys_of_any, while_any=RESOURCE_CLAIMS),
+            *[Interest(resource, no_keys) for resource in (SERVICES, *SPREAD_OWNERS.values())],
         )
         self.forget()
 
@@ -147,6 +153,7 @@ class Scheduler(Reconciler):
         """Drop the caches of values computed from snapshots and pods (SCHED-17); they are not a part
         of the state."""
         self._choosers = {name: Chooser(profile) for name, profile in self.profiles.items()}
+        self._groups = Groups()
         self._kept: Kept | None = None  # of devices; made when a pod has claims
 
     def start_memory(self, now: Instant) -> Memory:
@@ -225,7 +232,7 @@ class Scheduler(Reconciler):
             ):
                 return evolve(plan, waves=(write_status(pod, GATED, GATED_MESSAGE, "", now),))
             return plan
-        info = info_of(pod)
+        info = self._groups.of(view, info_of(pod))
         if info.devices and (why := self._why_not_created(view, info)):
             return self._wait_for_claims(memory, key, pod, why, now)
         if (
@@ -296,6 +303,7 @@ class Scheduler(Reconciler):
         in_flight: Map[Key, Any],
     ) -> bool:
         """SCHED-19, SCHED-37: whether a node can run the pod."""
+        pod = self._groups.of(view, pod)
         around = nominated.around(pod)
         chooser = self._choosers[pod.scheduler_name]
         own = nominated.nominations.get(key_of_info(pod))
@@ -341,7 +349,7 @@ class Scheduler(Reconciler):
             if (
                 decision.node not in others.nodes
                 or judge(
-                    info_of(pod),
+                    self._groups.of(view, info_of(pod)),
                     decision.node,
                     others,
                     _namespaces(view),
@@ -492,6 +500,7 @@ class Scheduler(Reconciler):
             claims,
             memory.in_flight,
             view.fold(STARTS),
+            partial(self._groups.of, view),
         )
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)

@@ -111,8 +111,8 @@ def offer_of(
     if evaluation.refusal is not None:
         return evaluation.refusal
     siblings = (
-        load.siblings.get(pod.owner, 0)
-        if pod.owner and not pod.needs.constraints and profile.arguments.default_constraints is None
+        pod.group.count(load)
+        if pod.group is not None and profile.arguments.default_constraints is None
         else None
     )
     return Offer(

@@ -149,15 +149,18 @@ def _term(term: PodAffinityTerm, namespace: str, labels: Mapping[str, str]) -> T
     return Term(term.topology_key, selector, named, chosen)
 
 
-def default_constraint(constraint: TopologySpreadConstraint) -> Constraint:
-    """A constraint of a profile, which counts the pods of one owner instead of a selector's."""
-    return _constraint(constraint, {})
-
-
 def _constraint(constraint: TopologySpreadConstraint, labels: Mapping[str, str]) -> Constraint:
+    return default_constraint(
+        constraint,
+        _with_keys(constraint.label_selector, labels, constraint.match_label_keys or (), ()),
+    )
+
+
+def default_constraint(constraint: TopologySpreadConstraint, selector: Selector) -> Constraint:
+    """A constraint of a profile, which has no selector of its own."""
     return Constraint(
         constraint.topology_key,
-        _with_keys(constraint.label_selector, labels, constraint.match_label_keys or (), ()),
+        selector,
         constraint.max_skew,
         constraint.min_domains or 1,
         constraint.node_affinity_policy != "Ignore",

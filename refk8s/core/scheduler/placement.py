@@ -25,7 +25,7 @@ from refk8s.core.scheduler.ranking import Ranking, RelatedRanking
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.relations import PLAIN, Relations, Remembered, Source, relate
 from refk8s.core.scheduler.scores import Crowd, Raw, related_points, relative_points
-from refk8s.core.scheduler.snapshot import Change, PodInfo, Snapshot
+from refk8s.core.scheduler.snapshot import Change, Group, PodInfo, Snapshot
 from refk8s.core.value import Value
 
 # limits of the cache: results for (kind, node) at most, and kinds at least
@@ -83,8 +83,8 @@ def survey(
             refusals[verdict] = refusals.get(verdict, 0) + 1
         else:
             offers[name] = verdict
-        if evaluation.counts:
-            zones[facts.zone] = zones.get(facts.zone, 0) + load.siblings.get(pod.owner, 0)
+        if evaluation.counts and pod.group is not None:
+            zones[facts.zone] = zones.get(facts.zone, 0) + pod.group.count(load)
     return Survey(offers, refusals, crowd_of(pod, snapshot, zones), relations)
 
 
@@ -168,7 +168,7 @@ class Chooser:
 
     def __init__(self, profile: Profile = DEFAULT_PROFILE) -> None:
         self.profile = profile
-        self._rankings: dict[tuple[bytes, str], Ranking] = {}
+        self._rankings: dict[tuple[bytes, Group | None], Ranking] = {}
         self._related: dict[tuple[Any, ...], RelatedRanking] = {}
         self._candidates: dict[tuple[bytes, int], Candidates] = {}
         self._evaluations: dict[bytes, dict[str, Evaluation]] = {}
@@ -204,7 +204,7 @@ class Chooser:
         if (
             pod.inter_pod is None
             and not len(snapshot.bound)
-            and not (pod.owner and arguments.default_constraints)
+            and not (pod.group is not None and arguments.default_constraints)
         ):
             return None
         return relate(pod, snapshot, namespaces, self._relations, arguments)
@@ -257,7 +257,7 @@ class Chooser:
         return False
 
     def _ranking(self, pod: PodInfo, snapshot: Snapshot) -> Ranking:
-        kind = (pod.needs.key, pod.owner)
+        kind = (pod.needs.key, pod.group)
         ranking = self._rankings.pop(kind, None)
         if ranking is None:
             ranking = Ranking(pod, self._evaluations_of(pod.needs, snapshot), self.profile)
@@ -298,7 +298,7 @@ class Chooser:
         return candidates.best(pod, names, ranking.refusal, snapshot, started, starts, profile)
 
     def _related_ranking(self, pod: PodInfo, snapshot: Snapshot) -> RelatedRanking:
-        kind = (pod.needs.key, pod.owner, pod.namespace, tuple(sorted(pod.labels.items())))
+        kind = (pod.needs.key, pod.group, pod.namespace, tuple(sorted(pod.labels.items())))
         ranking = self._related.pop(kind, None)
         if ranking is None:
             evaluations = self._evaluations_of(pod.needs, snapshot)

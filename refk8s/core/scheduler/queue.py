@@ -66,6 +66,7 @@ class Waiting(Value, frozen=True, eq=False):
                 self.pod.claims,
                 self.pod.devices,
                 self.pod.scheduler_name,
+                self.pod.owner[1] if self.pod.owner is not None else None,
             )
         )
 

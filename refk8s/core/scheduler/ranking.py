@@ -61,7 +61,7 @@ class _Row:
 
 
 class Ranking:
-    """SCHED-17: the cached results of all nodes for one kind of pod (needs and owner)."""
+    """SCHED-17: the cached results of all nodes for one kind of pod (needs and group)."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Ranking:
         self._names: list[str] | None = None  # of the rows, sorted
         self._groups: dict[Any, _Group] = {}  # by what `_key` returns
         self._refusals: dict[Refusal, int] = {}
-        self._zones: dict[str, int] = {}  # siblings by zone
+        self._zones: dict[str, int] = {}  # pods of the group by zone
         self._seen: Change | None = None
         self._number = 0
 
@@ -150,7 +150,7 @@ class Ranking:
         verdict = self._verdict(
             facts, load, offer_of(self._profile, self._pod, facts, load, evaluation)
         )
-        counted = load.siblings.get(self._pod.owner, 0) if evaluation.counts else 0
+        counted = self._counted(load, verdict) if evaluation.counts else 0
         if counted:
             self._zones[facts.zone] = self._zones.get(facts.zone, 0) + counted
         self._number += 1
@@ -175,6 +175,15 @@ class Ranking:
     def _key(self, offer: Offer, facts: NodeFacts) -> Any:
         """What the nodes of one group have in common."""
         return offer.raw
+
+    def _counted(self, load: Load, verdict: Offer | Refusal) -> int:
+        """The pods of the group on this node."""
+        group = self._pod.group
+        if group is None:
+            return 0
+        if isinstance(verdict, Offer) and verdict.raw.siblings is not None:
+            return verdict.raw.siblings
+        return group.count(load)
 
     def _forget(self, row: _Row) -> None:
         if row.counted:

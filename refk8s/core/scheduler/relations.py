@@ -23,7 +23,7 @@ from refk8s.core.scheduler.inter_pod import (
     default_constraint,
 )
 from refk8s.core.scheduler.needs import Needs
-from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot
+from refk8s.core.scheduler.snapshot import Change, Group, Load, NodeFacts, PodInfo, Snapshot
 from refk8s.core.value import Value
 
 # by value of the topology key; a domain without such pods is present with 0
@@ -43,7 +43,6 @@ class Tally(Value, frozen=True, cache_hash=True):
     keys: tuple[str, ...]
     selectors: tuple[tuple[Selector, tuple[str, ...]], ...]
     only_staying: bool = False  # pods that are being deleted do not count
-    owner: str = ""  # only pods of this owner count (SCHED-53)
     needs: bytes = b""  # for the policies
     honors_affinity: bool = False
     honors_taints: bool = False
@@ -66,7 +65,6 @@ class Tally(Value, frozen=True, cache_hash=True):
     def count(self, load: Load) -> int:
         return sum(
             not (self.only_staying and pod.is_terminating)
-            and (not self.owner or pod.owner == self.owner)
             and all(
                 pod.namespace in namespaces and selector.matches(pod.labels)
                 for selector, namespaces in self.selectors
@@ -161,8 +159,8 @@ def relate(
     """The relations of the pod to all others; None if there are none."""
     terms = pod.inter_pod
     defaults = arguments.default_constraints
-    if defaults and pod.owner and not pod.needs.constraints:
-        hard, soft = _defaults(defaults, pod, source, snapshot)
+    if defaults and pod.group is not None:
+        hard, soft = _defaults(defaults, pod.group, pod, source, snapshot)
     elif terms is None and not len(snapshot.bound):
         return None
     else:
@@ -226,31 +224,39 @@ def _stated(
     terms: InterPodTerms, pod: PodInfo, source: Source, snapshot: Snapshot
 ) -> tuple[Hard, Soft]:
     """The pod's own constraints."""
-    return tuple(
-        [
-            _spread(each, int(each.selector.matches(pod.labels)), counts)
-            for each, counts in _constraints(terms.hard, pod, source, snapshot)
-        ]
-    ), tuple(_constraints(terms.soft, pod, source, snapshot))
+    return _counted(terms.hard, terms.soft, pod, source, snapshot)
 
 
-def _defaults(
-    constraints: Iterable[TopologySpreadConstraint],
+def _counted(
+    hard: tuple[Constraint, ...],
+    soft: tuple[Constraint, ...],
     pod: PodInfo,
     source: Source,
     snapshot: Snapshot,
 ) -> tuple[Hard, Soft]:
-    """SCHED-53: the constraints of the profile, which count the pods of the same owner."""
+    return tuple(
+        [
+            _spread(each, int(each.selector.matches(pod.labels)), counts)
+            for each, counts in _constraints(hard, pod, source, snapshot)
+        ]
+    ), tuple(_constraints(soft, pod, source, snapshot))
+
+
+def _defaults(
+    constraints: Iterable[TopologySpreadConstraint],
+    group: Group,
+    pod: PodInfo,
+    source: Source,
+    snapshot: Snapshot,
+) -> tuple[Hard, Soft]:
+    """SCHED-53: the constraints of the profile, which count the pods of the group."""
     hard: list[Constraint] = []
     soft: list[Constraint] = []
     for each in constraints:
-        (hard if each.when_unsatisfiable == HARD else soft).append(default_constraint(each))
-    return tuple(
-        [
-            _spread(each, 1, counts)
-            for each, counts in _constraints(tuple(hard), pod, source, snapshot, pod.owner)
-        ]
-    ), tuple(_constraints(tuple(soft), pod, source, snapshot, pod.owner))
+        (hard if each.when_unsatisfiable == HARD else soft).append(
+            default_constraint(each, group.selector)
+        )
+    return _counted(tuple(hard), tuple(soft), pod, source, snapshot)
 
 
 def _matches(term: Term, pod: PodInfo, namespaces: Mapping[str, Any]) -> bool:
@@ -276,19 +282,16 @@ def _constraints(
     pod: PodInfo,
     source: Source,
     snapshot: Snapshot,
-    owner: str = "",
 ) -> Iterable[tuple[Constraint, Counts]]:
     """Each constraint with the pods in each domain. Nodes without the keys of all constraints do
     not count."""
     keys = tuple(sorted({each.topology_key for each in among}))
     for each in among:
-        selectors = () if owner else ((each.selector, (pod.namespace,)),)
         question = Tally(
             each.topology_key,
             keys,
-            selectors,
+            ((each.selector, (pod.namespace,)),),
             True,
-            owner,
             pod.needs.key,
             each.honors_affinity,
             each.honors_taints,

@@ -14,8 +14,17 @@ from typing import Any
 from immutables import Map
 
 from refk8s.core.api.core_v1 import ContainerImage, Node, Pod, Taint
-from refk8s.core.api.resources import PODS, Resource
+from refk8s.core.api.resources import (
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    STATEFUL_SETS,
+    Resource,
+)
+from refk8s.core.api.selector import Selector
+from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import controller_of
+from refk8s.core.memo import remember_within
 from refk8s.core.pods import resources
 from refk8s.core.pods.devices import UsedClaim, used_claims
 from refk8s.core.pods.host_ports import HostPort
@@ -24,11 +33,17 @@ from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts, 
 from refk8s.core.pods.status import FINAL_PHASES
 from refk8s.core.pods.volumes import claims_of
 from refk8s.core.scheduler.inter_pod import InterPodTerms, inter_pod_terms
-from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER, Needs, needs_of
+from refk8s.core.scheduler.needs import CACHED_BYTES_MAX, DEFAULT_SCHEDULER, Needs, needs_of
 from refk8s.core.value import Value
 
 ZONE_LABEL, HOSTNAME_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
-SPREAD_OWNERS = ("ReplicaSet", "ReplicationController", "StatefulSet")
+SPREAD_OWNERS = {
+    ("apps/v1", "ReplicaSet"): REPLICA_SETS,
+    ("v1", "ReplicationController"): REPLICATION_CONTROLLERS,
+    ("apps/v1", "StatefulSet"): STATEFUL_SETS,
+}
+"""The owners whose pods are spread (SCHED-27)."""
+KNOWN_MAX = 4096  # kinds of labels whose match is kept for a group
 CHAIN_LENGTH_MAX = 4096  # links; a cache that is further behind reads every node
 
 
@@ -56,6 +71,60 @@ class NodeFacts(Value, frozen=True):
         return HOSTNAME_LABEL in self.labels
 
 
+class Kin(Value, frozen=True, cache_hash=True):
+    """The namespace and the labels of pods, which all pods of one template have in common."""
+
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+
+
+def _size(namespace: str, labels: tuple[tuple[str, str], ...]) -> int:
+    return len(namespace) + sum([len(name) + len(value) for name, value in labels])
+
+
+# one object for equal values, which a map finds faster
+_kin = remember_within(CACHED_BYTES_MAX, _size)(Kin)
+
+
+class Group:
+    """The pods that are spread together by default: those of the namespace that the selector
+    matches (SCHED-27). Equal by these two."""
+
+    __slots__ = ("_hash", "_known", "namespace", "selector")
+
+    def __init__(self, namespace: str, selector: Selector) -> None:
+        self.namespace, self.selector = namespace, selector
+        self._hash = hash((namespace, selector))
+        self._known: dict[Kin, bool] = {}  # whether the selector matches
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Group)
+            and self.namespace == other.namespace
+            and self.selector == other.selector
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def count(self, load: "Load") -> int:
+        """The pods of the group on a node, without those that are being deleted. O(kinds of labels
+        on the node)."""
+        known, count = self._known, 0
+        for kin, number in load.kin.items():
+            found = known.get(kin)
+            if found is None:
+                if len(known) >= KNOWN_MAX:
+                    known.clear()
+                found = known[kin] = self._has(kin)
+            if found:
+                count += number
+        return count
+
+    def _has(self, kin: Kin) -> bool:
+        return kin.namespace == self.namespace and self.selector.matches(dict(kin.labels))
+
+
 class PodInfo(Value, frozen=True, eq=False):
     """The fields of a pod that the scheduler needs."""
 
@@ -63,7 +132,8 @@ class PodInfo(Value, frozen=True, eq=False):
     namespace: str
     name: str
     labels: dict[str, str]
-    owner: str  # uid of the controller whose pods are spread (SCHED-27), or empty
+    owner: tuple[Resource, Key] | None  # the controller whose pods are spread (SCHED-27)
+    kin: Kin
     is_terminating: bool
     priority: int
     needs: Needs
@@ -71,6 +141,7 @@ class PodInfo(Value, frozen=True, eq=False):
     claims: tuple[str, ...] = ()  # the keys of the claims of its volumes
     scheduler_name: str = DEFAULT_SCHEDULER
     devices: tuple[UsedClaim, ...] = ()  # its ResourceClaims
+    group: Group | None = None  # set when it is decided
 
     @property
     def has_claims(self) -> bool:
@@ -89,7 +160,7 @@ class Load(Value, frozen=True, eq=False):
     scored_cpu: int
     scored_memory: int
     ports: tuple[HostPort, ...]
-    siblings: Map[str, int]  # pods that stay, by owner
+    kin: Map[Kin, int]  # the number of pods that are not being deleted
     bound: Map[str, PodInfo]  # pods with inter-pod terms, by uid
 
     def plus(self, pod: PodInfo) -> "Load":
@@ -100,7 +171,7 @@ class Load(Value, frozen=True, eq=False):
 
     def _with(self, pod: PodInfo, pods: Map[str, PodInfo], sign: int) -> "Load":
         needs = pod.needs
-        extended, ports, siblings, bound = self.extended, self.ports, self.siblings, self.bound
+        extended, ports, kin, bound = self.extended, self.ports, self.kin, self.bound
         if needs.extended:
             extended = {
                 name: self.extended.get(name, 0) + sign * needs.extended.get(name, 0)
@@ -115,9 +186,9 @@ class Load(Value, frozen=True, eq=False):
                 else:
                     remaining.remove(port)
             ports = tuple(sorted(remaining))
-        if pod.owner and not pod.is_terminating:
-            count = siblings.get(pod.owner, 0) + sign
-            siblings = siblings.set(pod.owner, count) if count else siblings.delete(pod.owner)
+        if not pod.is_terminating:
+            count = kin.get(pod.kin, 0) + sign
+            kin = kin.set(pod.kin, count) if count else kin.delete(pod.kin)
         if pod.inter_pod is not None:
             bound = bound.set(pod.uid, pod) if sign > 0 else bound.delete(pod.uid)
         return Load(
@@ -129,7 +200,7 @@ class Load(Value, frozen=True, eq=False):
             self.scored_cpu + sign * needs.scored_cpu,
             self.scored_memory + sign * needs.scored_memory,
             ports,
-            siblings,
+            kin,
             bound,
         )
 
@@ -279,21 +350,31 @@ def facts_of(node: Node) -> NodeFacts:
 
 
 def info_of(pod: Pod) -> PodInfo:
-    metadata, owner, needs = pod.metadata, controller_of(pod), needs_of(pod)
+    metadata, needs = pod.metadata, needs_of(pod)
+    namespace, labels = metadata.namespace or "", metadata.labels or {}
     return PodInfo(
         metadata.uid or "",
-        metadata.namespace or "",
+        namespace,
         metadata.name or "",
-        metadata.labels or {},
-        owner.uid if owner is not None and owner.kind in SPREAD_OWNERS else "",
+        labels,
+        _spread_owner(pod),
+        _kin(namespace, tuple(labels.items())),
         metadata.deletion_timestamp is not None,
         pod.spec.priority or 0 if pod.spec else 0,
         needs,
-        inter_pod_terms(needs, metadata.namespace or "", metadata.labels or {}),
+        inter_pod_terms(needs, namespace, labels),
         claims_of(pod) if pod.spec is not None and pod.spec.volumes else (),
         (pod.spec.scheduler_name if pod.spec is not None else None) or DEFAULT_SCHEDULER,
         used_claims(pod) if pod.spec is not None and pod.spec.resource_claims else (),
     )
+
+
+def _spread_owner(pod: Pod) -> tuple[Resource, Key] | None:
+    owner = controller_of(pod)
+    if owner is None:
+        return None
+    resource = SPREAD_OWNERS.get((owner.api_version, owner.kind))
+    return (resource, f"{pod.metadata.namespace}/{owner.name}") if resource is not None else None
 
 
 def node_taken(pod: Pod | None) -> str:

@@ -38,7 +38,7 @@ class Raw(NamedTuple):
 
     taints: int
     preference: int
-    # pods of the same owner on the node; None: the pod has no owner that is spread
+    # pods of the same group on the node; None: the pod has no group (SCHED-27)
     siblings: int | None
     zone: str
     has_hostname: bool
@@ -48,7 +48,7 @@ class Raw(NamedTuple):
 class Crowd(NamedTuple):
     """What the relative scores need besides the nodes that can run the pod."""
 
-    zones: Mapping[str, int]  # the number of pods of the same owner in each zone
+    zones: Mapping[str, int]  # the number of pods of the same group in each zone
     containers: int  # the number of containers of the pod
     images: Mapping[str, int]  # the number of nodes with each image
     nodes: int  # the number of all nodes

@@ -1,10 +1,9 @@
-"""Pods of one owner are spread over nodes and zones. Rules SCHED-27, SCHED-33 (spec/scheduler.md).
+"""Pods of one group are spread over nodes and zones. Rules SCHED-27, SCHED-33 (spec/scheduler.md).
 
-Every pod of a ReplicaSet, ReplicationController or StatefulSet has two constraints by default: over
-nodes with a skew of 3 and over zones with a skew of 5, both only as a preference. A pod with its
-own constraints has those instead. Source: Kubernetes documentation, "Pod Topology Spread
-Constraints" (and built-in default constraints). Left out: default spreading of pods that only have
-a Service in common (divergence).
+Every pod with a group (spreading.py) has two constraints by default: over nodes with a skew of 3 and
+over zones with a skew of 5, both only as a preference. A pod with its own constraints has those
+instead. Source: Kubernetes documentation, "Pod Topology Spread Constraints" (and built-in default
+constraints).
 """
 
 from collections.abc import Collection, Mapping
