@@ -1,11 +1,13 @@
-"""Seats and queues of the priority levels. Rules FAIR-2 to FAIR-5 (spec/fair_shares.md).
+"""Seats and queues of the priority levels. Rules FAIR-2 to FAIR-6 (spec/fair_shares.md).
 
-A request takes a seat of its level, waits in a queue for one, or is refused. When a seat is given
-back, the queues of the level are served in turn.
+A request takes seats of its level, waits in a queue for them, or is refused. When seats are given
+back, the queues of the level are served in turn. Every ten seconds the levels get other limits.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Final
 
 from refk8s.components.header_lines import header_lines
@@ -15,8 +17,23 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.authorize import attributes_of
+from refk8s.core.apiserver.borrowing import (
+    PERIOD_SECONDS,
+    Assigned,
+    Demand,
+    Need,
+    assign,
+    smooth,
+)
 from refk8s.core.apiserver.config import Attributes
-from refk8s.core.apiserver.fair_shares import KINDS, Flow, Level, Shares, compile_shares
+from refk8s.core.apiserver.fair_shares import (
+    KINDS,
+    Flow,
+    Level,
+    Shares,
+    compile_shares,
+    compute_width,
+)
 from refk8s.core.apiserver.outcome import Reader
 
 WAIT_SECONDS: Final = 15.0
@@ -30,37 +47,63 @@ Headers = tuple[tuple[bytes, bytes], tuple[bytes, bytes]]
 
 
 class _Seats:
-    """The seats of one level, and the requests that wait for one. `turn`: the queue that is served
+    """The seats of one level, and the requests that wait for some. `turn`: the queue that is served
     next."""
 
-    __slots__ = ("level", "queues", "turn", "used", "waiting")
+    __slots__ = (
+        "demand", "level", "limit", "need", "queues", "turn", "used", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, level: Level) -> None:
+    def __init__(self, level: Level, now: float) -> None:
         self.level = level
+        self.limit = level.bounds.nominal
+        self.demand = Demand(now)
+        self.need = Need()
         self.used = 0
-        self.queues: dict[int, deque[asyncio.Future[None]]] = {}
+        self.queues: dict[int, deque[_Waiting]] = {}
         self.turn = 0
         self.waiting = 0
 
 
+_Waiting = tuple["asyncio.Future[None]", int]
+"""A request that waits, and its width."""
+
+
 class Ticket:
-    """The flow of one request, and the headers that name it."""
+    """The flow of one request, the headers that name it, and the seats that it takes."""
 
-    __slots__ = ("flow", "headers", "lines")
+    __slots__ = ("_wide", "flow", "headers", "lines", "width")
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, width: int = 1) -> None:
         self.flow = flow
+        self.width = width
         self.headers: Headers = (
             (b"x-kubernetes-pf-flowschema-uid", flow.schema_uid.encode()),
             (b"x-kubernetes-pf-prioritylevel-uid", flow.level.uid.encode()),
         )
         self.lines = header_lines(self.headers)
+        self._wide: dict[int, Ticket] = {}
+
+    def of_width(self, width: int) -> "Ticket":
+        """The same flow with this width."""
+        if width == self.width:
+            return self
+        found = self._wide.get(width)
+        if found is None:
+            found = self._wide[width] = Ticket(self.flow, width)
+        return found
 
 
 class FairQueues:
     """The priority levels of one API server."""
 
-    def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self, wait_seconds: float = WAIT_SECONDS, now: Callable[[], float] = monotonic
+    ) -> None:
+        self._now = now
+        self._timer: asyncio.TimerHandle | None = None
+        self._assigned = Assigned({}, {}, 0.0)
+        self._refused: dict[tuple[str, str, str], int] = {}
         self._kept: Kept[Shares] = Kept(KINDS, compile_shares)
         self._shares: Shares | None = None
         self._tickets: dict[tuple[Any, ...], Ticket | None] = {}
@@ -80,11 +123,13 @@ class FairQueues:
         )  # fmt: skip
         self._refresh(store)
         found: Ticket | None = self._tickets.get(key, _UNKNOWN)
-        return (
-            self._remember(key, attributes_of(user, request, method))
-            if found is _UNKNOWN
-            else found
-        )
+        if found is _UNKNOWN:
+            found = self._remember(key, attributes_of(user, request, method))
+        if request.verb != "list" or found is None or found.flow.level.is_exempt:
+            return found
+        stored = store.list(request.resource.prefix, limit=0).remaining
+        is_single = "metadata.name=" in request.options.field_selector
+        return found.of_width(compute_width(stored, found.flow.level, is_single))
 
     def ticket_of_path(self, user: User, method: str, path: str, store: Reader) -> Ticket | None:
         """The ticket of a request for a path that is no resource."""
@@ -103,10 +148,17 @@ class FairQueues:
         if shares is not self._shares:
             self._shares = shares
             self._tickets.clear()
-            for _, level in shares.schemas:
-                known = self._seats.get(level.name)
-                if known is not None:
-                    known.level = level
+            self._reconfigure(shares)
+
+    def _reconfigure(self, shares: Shares) -> None:
+        """Take over the levels."""
+        for name, level in shares.levels.items():
+            known = self._seats.get(name)
+            if known is None:
+                self._seats[name] = _Seats(level, self._now())
+            else:
+                known.level = level
+        self.adjust()
 
     def _remember(self, key: tuple[Any, ...], attributes: Attributes) -> Ticket | None:
         assert self._shares is not None
@@ -117,74 +169,179 @@ class FairQueues:
         self._tickets[key] = ticket
         return ticket
 
+    # --- the limits of the levels
+
+    def start(self) -> None:
+        """Adjust the limits every ten seconds, until `stop`."""
+        self._timer = asyncio.get_running_loop().call_later(PERIOD_SECONDS, self._adjust_again)
+
+    def stop(self) -> None:
+        """Adjust them no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _adjust_again(self) -> None:
+        self.adjust()
+        self.start()
+
+    def adjust(self) -> None:
+        """Give the levels their limits by what they needed (FAIR-2). A level that is gone keeps its
+        seats until nothing has one."""
+        now, bounds, needs = self._now(), {}, {}
+        known = {} if self._shares is None else self._shares.levels
+        gone = [name for name in self._seats if name not in known]
+        for name in gone:
+            if not self._seats[name].used and not self._seats[name].waiting:
+                del self._seats[name]
+        for name, seats in self._seats.items():
+            seats.need = smooth(seats.need, seats.demand.observe(now))
+            bounds[name], needs[name] = seats.level.bounds, seats.need
+        assigned = assign(bounds, needs)
+        if assigned is None:
+            return
+        self._assigned = assigned
+        for name, seats in self._seats.items():
+            seats.limit = assigned.limits[name]
+            self._serve(seats)
+
     # --- seats
 
     def enters(self, ticket: Ticket) -> bool:
-        """Take a seat if one is free and no request waits for it."""
+        """Take the seats if they are free and no request waits for some."""
         seats = self._seats_of(ticket.flow.level)
-        return not seats.waiting and self._take(seats)
+        if seats.waiting or not self._take(seats, ticket.width):
+            return False
+        seats.demand.add(ticket.width, self._now())
+        return True
 
     def _seats_of(self, level: Level) -> _Seats:
         seats = self._seats.get(level.name)
         if seats is None:
-            seats = self._seats[level.name] = _Seats(level)
+            seats = self._seats[level.name] = _Seats(level, self._now())
         return seats
 
     async def enter(self, ticket: Ticket) -> None:
-        """Take a seat, waiting for one if the level has queues. Raises ApiError 429 (FAIR-4)."""
+        """Take the seats, waiting for them if the level has queues. Raises ApiError 429
+        (FAIR-4)."""
         if self.enters(ticket):
             return
-        flow = ticket.flow
+        flow, width = ticket.flow, ticket.width
         seats = self._seats_of(flow.level)
         if not flow.hand:
-            raise ApiError(status.too_many_requests(REFUSED))
+            raise self._refusal(flow, "concurrency-limit")
         number = min(flow.hand, key=lambda one: len(seats.queues.get(one, ())))
         queue = seats.queues.setdefault(number, deque())
         if len(queue) >= flow.level.queue_length:
-            raise ApiError(status.too_many_requests(REFUSED))
+            raise self._refusal(flow, "queue-full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        queue.append((turn, width))
         seats.waiting += 1
+        seats.demand.add(width, self._now())
         try:
             await asyncio.wait_for(asyncio.shield(turn), self._wait_seconds)
         except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done():
-                self.leave(ticket)  # it was given a seat at the same moment
+                self.leave(ticket)  # it was given its seats at the same moment
             else:
                 turn.cancel()
-                queue.remove(turn)
+                queue.remove((turn, width))
                 seats.waiting -= 1
+                seats.demand.add(-width, self._now())
+                self._serve(seats)  # the next one may need fewer seats
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise ApiError(status.too_many_requests(REFUSED)) from None
+            raise self._refusal(flow, "time-out") from None
 
     def leave(self, ticket: Ticket) -> None:
-        """Give the seat back, to the next request that waits."""
+        """Give the seats back, to the next requests that wait (FAIR-5)."""
         seats = self._seats[ticket.flow.level.name]
-        seats.used -= 1
-        for one in (seats, *self._seats.values()):
-            while one.waiting and self._take(one):
-                self._next(one).set_result(None)
+        seats.used -= ticket.width
+        seats.demand.add(-ticket.width, self._now())
+        if seats.waiting:
+            self._serve(seats)
 
-    def _take(self, seats: _Seats) -> bool:
-        """Take a seat of the level's own, or one that others lend (FAIR-2)."""
-        level = seats.level
-        if seats.used >= level.own:
-            assert self._shares is not None
-            lent = sum(max(0, one.used - one.level.own) for one in self._seats.values())
-            if seats.used >= level.most or lent >= self._shares.lent:
-                return False
-        seats.used += 1
+    def _refusal(self, flow: Flow, reason: str) -> ApiError:
+        key = (flow.schema_name, flow.level.name, reason)
+        self._refused[key] = self._refused.get(key, 0) + 1
+        return ApiError(status.too_many_requests(REFUSED))
+
+    def _serve(self, seats: _Seats) -> None:
+        """Give free seats to requests that wait, as long as the next one finds enough."""
+        while seats.waiting:
+            number = self._number(seats)
+            turn, width = seats.queues[number][0]
+            if not self._take(seats, width):
+                return
+            self._pop(seats, number)
+            turn.set_result(None)
+
+    def _take(self, seats: _Seats, width: int) -> bool:
+        """Take seats of the level. A request that is wider than all of them runs alone (FAIR-6)."""
+        if seats.used + width > seats.limit and (seats.used or width <= seats.limit):
+            return False
+        seats.used += width
         return True
 
-    def _next(self, seats: _Seats) -> "asyncio.Future[None]":
-        """The request whose turn it is: queues in turn, each in its order (FAIR-3)."""
+    def _number(self, seats: _Seats) -> int:
+        """The queue whose turn it is: one after the other (FAIR-3)."""
         numbers = sorted(number for number, queue in seats.queues.items() if queue)
-        number = next((one for one in numbers if one >= seats.turn), numbers[0])
+        return next((one for one in numbers if one >= seats.turn), numbers[0])
+
+    def _pop(self, seats: _Seats, number: int) -> None:
+        """Remove the first request of a queue."""
         seats.turn = number + 1
         seats.waiting -= 1
         queue = seats.queues[number]
-        turn = queue.popleft()
+        queue.popleft()
         if not queue:
             del seats.queues[number]
-        return turn
+
+    # --- metrics
+
+    def collect(self) -> Iterator[Any]:
+        """The metrics as prometheus_client has them, under upstream's names."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        limited = {n: s for n, s in sorted(self._seats.items()) if not s.level.is_exempt}
+        for name, words, value in _GAUGES:
+            family = GaugeMetricFamily(
+                f"apiserver_flowcontrol_{name}", words, labels=("priority_level",)
+            )
+            for level, seats in limited.items():
+                family.add_metric((level,), value(seats))
+            yield family
+        targets = GaugeMetricFamily(
+            "apiserver_flowcontrol_target_seats",
+            "Seats that a level aimed at when they were last assigned.",
+            labels=("priority_level",),
+        )
+        for level in limited:
+            targets.add_metric((level,), self._assigned.targets.get(level, 0.0))
+        yield targets
+        yield GaugeMetricFamily(
+            "apiserver_flowcontrol_seat_fair_frac",
+            "The part of its target that every level has.",
+            value=self._assigned.fair_part,
+        )
+        refused = CounterMetricFamily(
+            "apiserver_flowcontrol_rejected_requests_total",
+            "Requests that found neither seat nor queue.",
+            labels=("flow_schema", "priority_level", "reason"),
+        )
+        for key, count in sorted(self._refused.items()):
+            refused.add_metric(key, count)
+        yield refused
+
+
+_GAUGES: Final[tuple[tuple[str, str, Callable[[_Seats], float]], ...]] = (
+    ("nominal_limit_seats", "Seats of a level by its shares.", lambda s: s.level.bounds.nominal),
+    ("lower_limit_seats", "Seats that a level always has.", lambda s: s.level.bounds.least),
+    ("upper_limit_seats", "The most seats of a level.", lambda s: s.level.bounds.most),
+    ("current_limit_seats", "Seats that a level has now.", lambda s: s.limit),
+    ("current_executing_seats", "Seats that requests have.", lambda s: s.used),
+    ("current_inqueue_requests", "Requests that wait.", lambda s: s.waiting),
+    ("demand_seats_high_watermark", "The highest demand.", lambda s: s.need.observed.highest),
+    ("demand_seats_average", "The mean demand.", lambda s: s.need.observed.average),
+    ("demand_seats_stdev", "Its standard deviation.", lambda s: s.need.observed.deviation),
+    ("demand_seats_smoothed", "The smoothed demand.", lambda s: s.need.smoothed),
+)

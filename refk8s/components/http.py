@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from refk8s.components.apiserver import UNKNOWN, ApiServer
@@ -123,6 +124,7 @@ class Front:
         self._server = Server(config, compute_connections_max())
         self._server.passed_on = self._is_passed_on
         self._server.start()
+        self.fair.start()
         self._server.listen(listener)
 
     async def listen_also(self, listener: socket.socket) -> Listening:
@@ -133,6 +135,7 @@ class Front:
 
     async def close(self) -> None:
         """Stop accepting, let running requests end, close."""
+        self.fair.stop()
         if self._server is not None:
             await self._server.close(CLOSING_SECONDS)
 
@@ -352,9 +355,12 @@ class Front:
                 authorized(wire, user, api.config, api.store)
             except ApiError as error:
                 return failure(error, wire)
-            return Reply(200, exposition(lambda: self.metrics.collect(api)), METRICS_TYPE)
+            return Reply(200, exposition(self._collect), METRICS_TYPE)
         place = self.address, api.config, api.checks, api.store
         return receive(wire, user, read_yaml, *place, self.discovered)
+
+    def _collect(self) -> Iterable[Any]:
+        return chain(self.metrics.collect(self.api), self.fair.collect())
 
     async def _is_refreshed(self) -> bool:
         """Whether the state at hand has become newer, so that a refusal is decided again
@@ -415,9 +421,9 @@ class Front:
             self.metrics.run_long(meter, request)
             if meter.trail is not None:
                 meter.trail.started()
-            await WatchStream(self._fanout, outcome, received, scope["connection"]).run(
-                api, receive_part, send
-            )
+            named = () if meter.ticket is None else meter.ticket.headers
+            stream = WatchStream(self._fanout, outcome, received, scope["connection"], named)
+            await stream.run(api, receive_part, send)
             return
         elif type(outcome) is Measure and api.measure is None:
             response = Response(503, status.unavailable("the nodes have not started yet"))

@@ -7,6 +7,7 @@ read is detected by the size of its buffer, also while no send is in progress.
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from refk8s.components.apiserver import ApiServer
@@ -75,8 +76,15 @@ class WatchStream:
     """One watch of one client over one connection."""
 
     def __init__(
-        self, fanout: Fanout, stream: Stream, received: Received, connection: Connection
+        self,
+        fanout: Fanout,
+        stream: Stream,
+        received: Received,
+        connection: Connection,
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
+        media_type = (b"content-type", stream_type(received.form).encode())
+        self._headers = [media_type, *_HEADERS, *headers]
         self._fanout = fanout
         self._stream = stream
         self._received = received
@@ -94,9 +102,7 @@ class WatchStream:
         gone = asyncio.ensure_future(_until_disconnected(receive, self._over))
         connection = self._connection
         try:
-            media_type = (b"content-type", stream_type(self._received.form).encode())
-            headers = [media_type, *_HEADERS]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
             columns = True
             while self._initial and not self._over.is_set():
                 await self._flow(

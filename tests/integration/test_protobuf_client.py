@@ -108,8 +108,10 @@ def test_proto_9_a_client_that_speaks_only_protobuf_uses_every_verb(cluster: Fak
     _, kind, message = client.call("GET", CONFIG_MAPS)
     assert kind == b"ConfigMapList"
     revision = at(message, 1, 2).decode()
-    stream = client.ask("GET", f"{CONFIG_MAPS}?watch=1&resourceVersion={revision}")
+    selected = f"resourceVersion={revision}&fieldSelector=metadata.name=wire"
+    stream = client.ask("GET", f"{CONFIG_MAPS}?watch=1&{selected}")
     assert stream.headers["content-type"] == f"{PROTOBUF};stream=watch"
+    assert stream.headers["x-kubernetes-pf-flowschema-uid"], "also the answer of a watch (FAIR-1)"
 
     created = field(1, field(1, b"wire")) + field(2, field(1, b"k") + field(2, b"v"))
     code, kind, message = client.call("POST", CONFIG_MAPS, body(b"v1", b"ConfigMap", created))

@@ -1,5 +1,5 @@
-"""Which flow a request belongs to, and how many requests of each priority level may run. Rules
-FAIR-1 to FAIR-3 (spec/fair_shares.md).
+"""Which flow a request belongs to, and how many seats each priority level has by its shares. Rules
+FAIR-1 to FAIR-3, FAIR-6 (spec/fair_shares.md).
 
     FlowSchema                    requests -> a flow (its distinguisher) of a priority level
     PriorityLevelConfiguration    a level -> seats, and queues for what finds none
@@ -9,13 +9,14 @@ Source: Kubernetes documentation, "API Priority and Fairness".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from math import ceil
+from math import ceil, floor
 from typing import Any, Final
 
 from refk8s.core.api import resources
 from refk8s.core.api.user import SERVICE_ACCOUNT_PREFIX, User
+from refk8s.core.apiserver.borrowing import Bounds
 from refk8s.core.apiserver.config import Attributes
 from refk8s.core.value import Value
 
@@ -27,42 +28,48 @@ ANY: Final = "*"
 KINDS: Final = (resources.FLOW_SCHEMAS, resources.PRIORITY_LEVEL_CONFIGURATIONS)
 
 
+WIDTH_MAX: Final = 10
+OBJECTS_A_SEAT: Final = 100
+_LEVEL_PART: Final = 0.15
+
+
 class Level(Value, frozen=True):
-    """A priority level. `own`: seats that only it may use; `most`: how many it may use, with those
-    that others lend. An exempt one has no bounds; without `queues`, what finds no seat is refused."""
+    """A priority level. An exempt one has no bounds; without `queues`, what finds no seat is
+    refused. `width_max`: the most seats that one of its requests takes."""
 
     name: str
     uid: str
+    bounds: Bounds = Bounds(0, 0, 0)
     is_exempt: bool = False
-    own: int = 0
-    most: int = 0
     queues: int = 0
     hand_size: int = 0
     queue_length: int = 0
+    width_max: int = WIDTH_MAX
 
 
 class Flow(Value, frozen=True):
-    """The flow of a request: the uid of its schema, its level, and the numbers of the queues in
-    which it may wait."""
+    """The flow of a request: the uid and the name of its schema, its level, and the numbers of the
+    queues in which it may wait."""
 
     schema_uid: str
     level: Level
     hand: tuple[int, ...] = ()
+    schema_name: str = ""
 
 
 class Shares(Value, frozen=True, eq=False):
-    """The schemas in the order of their precedence, and the levels. `lent`: seats that any level may
-    use."""
+    """The schemas in the order of their precedence, and all levels by name."""
 
     schemas: tuple[tuple[Any, Level], ...]
-    lent: int
+    levels: Mapping[str, Level]
 
     def flow_of(self, attributes: Attributes) -> Flow | None:
         """The flow of a request (FAIR-1); None if no schema matches. O(schemas)."""
         for schema, level in self.schemas:
             if any(_matches(rule, attributes) for rule in schema.spec.rules or ()):
                 flow = _distinguished(schema, attributes)
-                return Flow(schema.metadata.uid or "", level, _hand(schema, level, flow))
+                uid, name = schema.metadata.uid or "", schema.metadata.name or ""
+                return Flow(uid, level, _hand(schema, level, flow), name)
         return None
 
 
@@ -71,7 +78,6 @@ def compile_shares(objects: Sequence[Sequence[Any]]) -> Shares:
     schemas, configurations = objects
     nominal = _seats(configurations)
     levels = {one.metadata.name: _level(one, nominal) for one in configurations}
-    lent = sum(nominal[name] - level.own for name, level in levels.items() if not level.is_exempt)
     ordered = sorted(
         schemas, key=lambda one: (one.spec.matching_precedence, str(one.metadata.name))
     )
@@ -80,7 +86,7 @@ def compile_shares(objects: Sequence[Sequence[Any]]) -> Shares:
         for one in ordered
         if one.spec.priority_level_configuration.name in levels
     ]
-    return Shares(tuple(known), lent)
+    return Shares(tuple(known), levels)
 
 
 def _shares_of(configuration: Any) -> int:
@@ -98,25 +104,39 @@ def _seats(configurations: Iterable[Any]) -> dict[str, int]:
 
 def _level(configuration: Any, nominal: dict[str, int]) -> Level:
     name, uid = configuration.metadata.name, configuration.metadata.uid or ""
-    limited = configuration.spec.limited
+    limited, exempt = configuration.spec.limited, configuration.spec.exempt
     if configuration.spec.type == "Exempt" or limited is None:
-        return Level(name, uid, is_exempt=True)
-    seats = nominal[name]
-    lendable = seats * (limited.lendable_percent or 0) // 100
-    borrowed = limited.borrowing_limit_percent
-    most = SEATS if borrowed is None else seats + seats * borrowed // 100
+        lendable = (exempt.lendable_percent or 0) if exempt is not None else 0
+        return Level(name, uid, _bounds(nominal[name], lendable, None), is_exempt=True)
+    bounds = _bounds(nominal[name], limited.lendable_percent or 0, limited.borrowing_limit_percent)
     queuing = limited.limit_response.queuing
     if limited.limit_response.type != "Queue" or queuing is None:
-        return Level(name, uid, own=seats - lendable, most=most)
+        return Level(name, uid, bounds)
+    hand_size = min(queuing.hand_size, queuing.queues)
+    width_max = min(ceil(_LEVEL_PART * bounds.nominal), bounds.nominal // (hand_size or 1))
     return Level(
         name,
         uid,
-        own=seats - lendable,
-        most=most,
+        bounds,
         queues=queuing.queues,
-        hand_size=min(queuing.hand_size, queuing.queues),
+        hand_size=hand_size,
         queue_length=queuing.queue_length_limit,
+        width_max=max(1, min(WIDTH_MAX, width_max)),
     )
+
+
+def _bounds(nominal: int, lendable: int, borrowed: int | None) -> Bounds:
+    """The bounds of these nominal seats, by percentages of what is lent and borrowed."""
+    most = SEATS if borrowed is None else floor(nominal * borrowed / 100 + 0.5)
+    return Bounds(nominal, nominal - floor(nominal * lendable / 100 + 0.5), nominal + most)
+
+
+def compute_width(stored: int, level: Level, is_single: bool) -> int:
+    """The seats that a list takes (FAIR-6). `stored`: how many objects of the resource there are;
+    `is_single`: whether the list names one of them."""
+    if is_single:
+        return 1
+    return max(1, min(level.width_max, -(-stored // OBJECTS_A_SEAT)))
 
 
 # --- which requests
