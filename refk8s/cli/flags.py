@@ -110,7 +110,7 @@ _SERVER = (
         "--admission-control-config-file",
         default="",
         metavar="FILE",
-        help="Defaults and exemptions of PodSecurity: an AdmissionConfiguration.",
+        help="Configuration of PodSecurity, ResourceQuota and webhooks: an AdmissionConfiguration.",
     ),
     click.option(
         "--authentication-config",

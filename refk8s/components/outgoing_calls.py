@@ -1,5 +1,5 @@
 """Makes the calls to other servers that requests need: admission webhooks, conversions and other API
-servers. Rules CALL-1 to CALL-4 (spec/webhooks.md), APISVC-7 (spec/api_services.md).
+servers. Rules CALL-1 to CALL-4, HOOK-13 (spec/webhooks.md), APISVC-7 (spec/api_services.md).
 
 core/apiserver/calls.py says what is sent and what follows from the answer. The certificate of each
 connection is verified, and no redirect is followed.
@@ -10,13 +10,15 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from refk8s.components.certificates import Pair
 from refk8s.components.client.exchange import CONNECT_SECONDS, BadAnswer, Streams, ask, dial
+from refk8s.components.client.tls import as_file, no_password
 from refk8s.components.webhook_metrics import WebhookMetrics
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
@@ -28,7 +30,11 @@ from refk8s.core.apiserver.calls import (
     ServicePort,
     Unanswered,
 )
+from refk8s.core.client.kubeconfig import Pem
 from refk8s.core.ports import StreamFailed
+
+if TYPE_CHECKING:
+    from refk8s.components.webhook_credentials import OwnPair, WebhookCredentials
 
 log = logging.getLogger("refk8s")
 
@@ -53,6 +59,8 @@ class OutgoingCalls:
         self.reach: Reach | None = None
         self.find_certificate: Callable[[], Pair] | None = None  # of this server as a client
         self._certificate: Pair | None = None
+        # by the type of webhooks: mutating and validating ones (HOOK-13)
+        self.credentials: Mapping[str, WebhookCredentials] = {}
         self.webhooks = WebhookMetrics()
         self._open = 0
         self._idle: dict[Key, list[tuple[float, Streams]]] = {}
@@ -110,6 +118,8 @@ class OutgoingCalls:
     async def _connect(self, call: Call) -> Streams:
         parts = urlsplit(call.url)
         context = self._context(call.ca_bundle, call.is_verified, call.is_of_proxy)
+        if (known := self._credentials_of(call)) is not None:
+            context = _context(call.ca_bundle, call.is_verified, known.certificate(call))
         host = parts.hostname or ""
         if call.service is not None:
             return await self._start_tls(await self._reach(call.service), context, host)
@@ -147,7 +157,8 @@ class OutgoingCalls:
         try:
             # after the request has been written, because sending ends the mode
             asyncio.get_running_loop().call_soon(_acknowledge_quickly, streams[1])
-            answer = await ask(streams, _message(call))
+            known = self._credentials_of(call)
+            answer = await ask(streams, _message(call, known.headers(call) if known else ()))
             answer.is_kept = True
             result = Answered(answer.code, await answer.read(call.answer_bytes_max))
             if answer.can_be_kept:
@@ -157,6 +168,9 @@ class OutgoingCalls:
             if not is_kept:
                 with contextlib.suppress(Exception):
                     streams[1].transport.abort()
+
+    def _credentials_of(self, call: Call) -> "WebhookCredentials | None":
+        return self.credentials.get(call.asked.type) if call.asked is not None else None
 
     # --- idle connections
 
@@ -204,15 +218,17 @@ def _acknowledge_quickly(writer: asyncio.StreamWriter) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-Key = tuple[str, ServicePort | None, bytes, bool, bool]
+Key = tuple[str, ServicePort | None, bytes, bool, bool, str]
 
 
 def _key(call: Call) -> Key:
     place = urlsplit(call.url).netloc, call.service
-    return *place, call.ca_bundle, call.is_verified, call.is_of_proxy
+    # credentials for mutating and validating webhooks are different ones
+    type_ = "" if call.asked is None else call.asked.type
+    return *place, call.ca_bundle, call.is_verified, call.is_of_proxy, type_
 
 
-def _message(call: Call) -> bytes:
+def _message(call: Call, credentials: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     parts = urlsplit(call.url)
     lines = [
         f"{call.method} {parts.path or '/'}?{parts.query} HTTP/1.1",
@@ -225,12 +241,12 @@ def _message(call: Call) -> bytes:
     if call.content_type:
         lines.append(f"content-type: {call.content_type}")
     found = [line.encode("latin-1", "replace") for line in lines]
-    found += [name + b": " + value for name, value in call.headers]
+    found += [name + b": " + value for name, value in (*call.headers, *credentials)]
     return b"\r\n".join(found) + b"\r\n\r\n" + call.body
 
 
 @lru_cache(maxsize=128)
-def _context(ca_bundle: bytes, is_verified: bool, own: Pair | None) -> ssl.SSLContext:
+def _context(ca_bundle: bytes, is_verified: bool, own: "Pair | OwnPair | None") -> ssl.SSLContext:
     """Verifies the certificate by these authorities, or by those of the system. `own`: the
     certificate of this side. Raises ValueError."""
     if not is_verified:
@@ -246,8 +262,11 @@ def _context(ca_bundle: bytes, is_verified: bool, own: Pair | None) -> ssl.SSLCo
             words = "unable to load root certificates: unable to parse bytes as PEM block"
             raise ValueError(words) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if own is not None:
+    if isinstance(own, Pair):
         context.load_cert_chain(own.certificate, own.key)
+    elif own is not None:
+        with as_file(Pem(content=own[0])) as certificate, as_file(Pem(content=own[1])) as key:
+            context.load_cert_chain(certificate, key, password=no_password)
     return context
 
 

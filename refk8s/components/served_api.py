@@ -65,7 +65,8 @@ if TYPE_CHECKING:
     from refk8s.components.event_expiry import EventExpiry
     from refk8s.components.issuers import Issuers
     from refk8s.components.kubernetes_service import KubernetesService
-    from refk8s.core.apiserver.admission.outcome import PodSecurityConfig
+    from refk8s.components.webhook_credentials import WebhookCredentials
+    from refk8s.core.apiserver.admission.configuration import AdmissionFile
 
 log = logging.getLogger("refk8s")
 
@@ -93,7 +94,7 @@ class ServedApi:
         self._issuers: Issuers | None = None
         self._auditor: Auditor | None = None
         self._encryption: Encryption | None = None
-        self._pod_security: PodSecurityConfig | None = None
+        self._admission: tuple[AdmissionFile, dict[str, WebhookCredentials]] | None = None
         self._fetching: asyncio.Task[bool] | None = None
 
     # --- starting ---------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ class ServedApi:
         if options.admission_control_config_file:
             from refk8s.components.admission_config import read_admission_config
 
-            self._pod_security = read_admission_config(options.admission_control_config_file)
+            self._admission = read_admission_config(options.admission_control_config_file)
         if options.encryption_provider_config:
             from refk8s.components.encryption import read_encryption
 
@@ -150,8 +151,11 @@ class ServedApi:
             self._issuers = Issuers(issuers)
             config = evolve(config, issuers=self._issuers.trusted)
         config = evolve(config, anonymous=anonymous, admission=admission)
-        if self._pod_security is not None:
-            admission = evolve(config.admission, pod_security=self._pod_security)
+        if self._admission is not None:
+            said = self._admission[0]
+            admission = evolve(
+                config.admission, pod_security=said.pod_security, limited=said.limited
+            )
             config = evolve(config, admission=admission)
         if options.admission_plugins:
             admission = evolve(config.admission, plugins=options.admission_plugins)
@@ -169,6 +173,8 @@ class ServedApi:
             DEFINITIONS: lambda: self._definitions is not None and self._definitions.state.synced,
             SERVICE: lambda: self._kubernetes is not None,
         }
+        if self._admission is not None:
+            self.api.outgoing.credentials = self._admission[1]
         self.api.outgoing.find_certificate = partial(load_front_proxy_client, options.shared_pki)
         self.front = Front(self.api)
         self.front.auditor = self._auditor

@@ -45,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
                 response |= {"allowed": False, "status": {"code": 403, "message": "this is denied"}}
             case "warn":
                 response["warnings"] = ["mind the step"]
+            case "who":
+                response["warnings"] = [f"seen: {self.headers.get('authorization', 'nobody')}"]
             case "patch":
                 response |= {"patchType": "JSONPatch", "patch": PATCH}
             case "slow":

@@ -171,10 +171,10 @@ def test_d_19_only_what_is_generally_available_is_served():
     assert all(re.fullmatch(r"v\d+", resource.api_version.rpartition("/")[2]) for resource in ALL)
 
 
-def test_d_170_only_pod_security_has_a_configuration():
-    plugins = [{"name": "ResourceQuota", "configuration": {}}]
+def test_d_170_these_plugins_have_a_configuration():
+    plugins = [{"name": "EventRateLimit", "configuration": {}}]
     tree = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins}  # fmt: skip
-    with pytest.raises(BadConfiguration, match="ResourceQuota"):
+    with pytest.raises(BadConfiguration, match="EventRateLimit"):
         read_admission(tree, lambda name: {})
 
 

@@ -491,7 +491,7 @@ def test_psa_7_a_file_gives_defaults_and_exemptions():
     defaults = {"enforce": "baseline", "enforce-version": "v1.30", "warn": "restricted"}
     exemptions = {"usernames": ["root"], "namespaces": ["free"], "runtimeClasses": ["kata"]}
     tree = configuration(defaults=defaults, exemptions=exemptions)
-    found = read_admission(tree, nothing)
+    found = read_admission(tree, nothing).pod_security
     assert found.defaults.enforce == LevelVersion("baseline", "v1.30")
     assert found.defaults.audit == LevelVersion()
     assert found.defaults.warn == LevelVersion("restricted")
@@ -499,8 +499,9 @@ def test_psa_7_a_file_gives_defaults_and_exemptions():
     assert names == ({"root"}, {"free"}, {"kata"})
     [plugin] = tree["plugins"]
     by_path = {**tree, "plugins": [{"name": "PodSecurity", "path": "other.yaml"}]}
-    assert read_admission(by_path, {"other.yaml": plugin["configuration"]}.__getitem__) == found
-    assert read_admission({**tree, "plugins": []}, nothing) == PodSecurityConfig()
+    read = read_admission(by_path, {"other.yaml": plugin["configuration"]}.__getitem__)
+    assert read.pod_security == found
+    assert read_admission({**tree, "plugins": []}, nothing).pod_security == PodSecurityConfig()
 
 
 @pytest.mark.parametrize(

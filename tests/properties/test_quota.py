@@ -1,4 +1,4 @@
-"""ResourceQuotas: what a namespace may use (spec/quota.md, QUOTA-1 to QUOTA-8)."""
+"""ResourceQuotas: what a namespace may use (spec/quota.md, QUOTA-1 to QUOTA-9)."""
 
 import json
 from collections import Counter
@@ -30,6 +30,7 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
 from refk8s.core.api.quantity import ZERO, parse
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.user import ADMIN
+from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
@@ -501,6 +502,109 @@ def test_quota_6_other_updates_are_not_charged():
 
 
 # --- the controller
+
+
+def limited_world(*limited: dict[str, Any]) -> Namespaced:
+    world = Namespaced()
+    document = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "ResourceQuotaConfiguration"}
+    plugin = {"name": "ResourceQuota", "configuration": {**document, "limitedResources": list(limited)}}  # fmt: skip
+    tree = {**document, "kind": "AdmissionConfiguration", "plugins": [plugin]}
+    said = read_admission(tree, lambda name: {})
+    admission = evolve(world.config.admission, limited=said.limited)
+    world.config = evolve(world.config, admission=admission)
+    return world
+
+
+def test_quota_9_what_is_limited_needs_a_quota():
+    # Shows QUOTA-9.a QUOTA-9.b QUOTA-9.e.
+    world = limited_world({"resource": "pods", "matchContains": ["requests.", "cpu"]})
+    assert world.post("configmaps", {"metadata": {"name": "a"}}) == ""
+    assert world.post("pods", a_pod("free")) == ""
+    wants = a_pod("a", a_container(requests={"cpu": "1", "memory": "1Mi"}))
+    missing = "cpu,requests.cpu,requests.memory"
+    assert world.post("pods", wants) == f"insufficient quota to consume: {missing}"
+    world.quota(hard={"cpu": "4", "requests.cpu": "4"})
+    assert world.post("pods", wants) == "insufficient quota to consume: requests.memory"
+    world.quota("r", hard={"requests.memory": "1Gi"})
+    assert world.post("pods", wants) == ""
+    assert world.used("q") == {"cpu": "1", "requests.cpu": "1"}
+
+
+def test_quota_9_another_resource_of_the_name_is_not_limited():
+    world = limited_world({"resource": "services", "apiGroup": "x.example.com", "matchContains": ["services"]})  # fmt: skip
+    assert world.post("services", A_SERVICE) == ""
+
+
+A_SERVICE = {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}
+
+
+def a_claim_tree(size: str) -> dict[str, Any]:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, "storageClassName": "gold"}  # fmt: skip
+    return {"metadata": {"name": "c"}, "spec": spec}
+
+
+def test_quota_9_a_quota_for_a_storage_class_covers_it():
+    part = "gold.storageclass.storage.k8s.io/requests.storage"
+    world = limited_world({"resource": "persistentvolumeclaims", "matchContains": [".storageclass.storage.k8s.io/requests.storage"]})  # fmt: skip
+    assert world.post("persistentvolumeclaims", a_claim_tree("1Gi")) == f"insufficient quota to consume: {part}"  # fmt: skip
+    world.quota(hard={part: "5Gi"})
+    assert world.post("persistentvolumeclaims", a_claim_tree("1Gi")) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "priority", "covers", "refused"),
+    [
+        (["cluster-services"], "cluster-services", None, True),
+        (["cluster-services"], "", None, False),
+        (["cluster-services"], "cluster-services", "cluster-services", False),
+        (["cluster-services"], "cluster-services", "other", True),
+    ],
+)
+def test_quota_9_what_is_in_a_scope_needs_a_quota_with_it(values, priority, covers, refused):
+    # Shows QUOTA-9.c QUOTA-9.d.
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": values}
+    world = limited_world({"resource": "pods", "matchScopes": [scope]})
+    for name in ("cluster-services", "other"):
+        body = {"metadata": {"name": name}, "value": 1}
+        made: Any = world.http("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", body)
+        assert made.code == 201
+    if covers:
+        selector = {"matchExpressions": [{**scope, "values": [covers]}]}
+        world.quota(hard={"pods": "5"}, scopeSelector=selector)
+    words = world.post("pods", a_pod("a", **({"priorityClassName": priority} if priority else {})))
+    message = "insufficient quota to match these scopes: [{PriorityClass In [cluster-services]}]"
+    assert words == (message if refused else "")
+
+
+def test_quota_9_an_update_that_uses_no_more_needs_none():
+    # Shows QUOTA-9.f.
+    world = Namespaced()
+    assert world.post("services", A_SERVICE) == ""
+    limits = limited_world({"resource": "services", "matchContains": ["services"]}).config
+    world.config = limits
+    merge = {"content-type": "application/merge-patch+json"}
+    label = {"metadata": {"labels": {"a": "b"}}}
+    assert world.send("PATCH", "services/a", label, **merge)[0] == 200
+    node_port = {"spec": {"type": "NodePort"}}
+    code, answer = world.send("PATCH", "services/a", node_port, **merge)
+    assert code == 403 and "insufficient quota to consume" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("limited", "words"),
+    [
+        ({"resource": ""}, "limitedResources[0].resource: Required value"),
+        ({"resource": "pods", "matchContains": [""]}, "no empty text"),
+        ({"resource": "pods", "odd": 1}, "odd"),
+        ({"resource": "pods", "matchScopes": [{"scopeName": "X", "operator": "Exists"}]}, "scopeName"),
+        ({"resource": "pods", "matchScopes": [{"scopeName": "PriorityClass", "operator": "X"}]}, "operator"),
+        ({"resource": "pods", "matchScopes": [{"scopeName": "PriorityClass", "operator": "In"}]}, "values"),
+    ],
+)  # fmt: skip
+def test_quota_9_what_cannot_be_enforced_is_refused(limited, words):
+    with pytest.raises(BadConfiguration) as refused:
+        limited_world(limited)
+    assert words in str(refused.value)
 
 
 @st.composite

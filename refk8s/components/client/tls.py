@@ -78,7 +78,7 @@ class TlsContexts:
             context.verify_mode = ssl.CERT_NONE
         if self.certificate:
             with as_file(self.certificate) as certificate, as_file(self.key) as key:
-                context.load_cert_chain(certificate, key, password=_no_password)
+                context.load_cert_chain(certificate, key, password=no_password)
         return context
 
 
@@ -89,7 +89,7 @@ def _state_of(path: str) -> object:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _no_password() -> str:
+def no_password() -> str:
     """Called for a key that is encrypted, instead of a question at the terminal."""
     raise ValueError("the key of the client certificate is encrypted")
 

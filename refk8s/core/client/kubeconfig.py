@@ -1,8 +1,9 @@
-"""How a kubeconfig says that an API server is reached. Rules CLIENT-8, CLIENT-9 (spec/client.md).
+"""How a kubeconfig says that an API server is reached. Rules CLIENT-8, CLIENT-9 (spec/client.md),
+HOOK-13 (spec/webhooks.md).
 
 Source: Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files"; Client
 Authentication (v1) and kubeconfig (v1) references. Left out: `proxy-url` and `auth-provider`, which
-are refused.
+are refused, and plug-ins for webhooks.
 """
 
 import base64
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from refk8s.core.value import Value
+from refk8s.core.value import Value, evolve
 
 PLUGIN_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
@@ -71,13 +72,26 @@ def read_access(tree: Any, context: str = "", directory: str = "") -> Access:
     cluster = _entry(config, "clusters", "cluster", _text(chosen, "cluster"))
     user_name = _text(chosen, "user")
     user = _entry(config, "users", "user", user_name) if user_name else {}
-    for entry, field in ((cluster, "proxy-url"), (user, "auth-provider")):
-        if entry.get(field):
-            raise BadKubeconfig(f"{field} is not supported")
+    if cluster.get("proxy-url"):
+        raise BadKubeconfig("proxy-url is not supported")
     authority = _pem(cluster, "certificate-authority", directory)
     insecure = cluster.get("insecure-skip-tls-verify") is True
     if insecure and authority:
         raise BadKubeconfig("insecure-skip-tls-verify does not go with a certificate-authority")
+    return evolve(
+        _access_of(user, directory),
+        server=_server(cluster),
+        authority=authority,
+        server_name=_text(cluster, "tls-server-name"),
+        insecure=insecure,
+        plugin=_plugin(user, cluster, directory),
+    )
+
+
+def _access_of(user: Mapping[str, Any], directory: str) -> Access:
+    """The credentials of a user, without a plug-in and a server."""
+    if user.get("auth-provider"):
+        raise BadKubeconfig("auth-provider is not supported")
     certificate, key = (
         _pem(user, "client-certificate", directory),
         _pem(user, "client-key", directory),
@@ -85,18 +99,51 @@ def read_access(tree: Any, context: str = "", directory: str = "") -> Access:
     if bool(certificate) != bool(key):
         raise BadKubeconfig("client-certificate and client-key require each other")
     return Access(
-        server=_server(cluster),
-        authority=authority,
-        server_name=_text(cluster, "tls-server-name"),
-        insecure=insecure,
+        server="",
         certificate=certificate,
         key=key,
         token=_header(user, "token"),
         token_file=_path(user, "tokenFile", directory),
         basic=(_text(user, "username"), _text(user, "password")),
-        plugin=_plugin(user, cluster, directory),
         impersonation=_impersonation(user),
     )
+
+
+class Users(Value, frozen=True):
+    """The credentials of a kubeconfig by the name of the user, and the user of its context."""
+
+    by_name: Mapping[str, Access]
+    current: str = ""
+
+    def find(self, server: str) -> Access | None:
+        """The credentials for this `HOST:PORT`: of the user of this name, else of `*.` and the end
+        of the name, without the port if it is 443, else of `*` or of the context (HOOK-13)."""
+        host, _, port = server.rpartition(":")
+        for name in (server, host) if port == "443" else (server,):
+            parts = name.split(".")
+            ends = [f"*.{'.'.join(parts[start:])}" for start in range(1, len(parts))]
+            for each in (name, *ends):
+                if each in self.by_name:
+                    return self.by_name[each]
+        return self.by_name.get("*") or self.by_name.get(self.current)
+
+
+def read_users(tree: Any, directory: str = "") -> Users:
+    """Every user of a kubeconfig, which needs no clusters. Raises BadKubeconfig, also for a user
+    with a plug-in."""
+    config = _mapping(tree, "the file")
+    if _text(config, "kind") not in ("", "Config"):
+        raise BadKubeconfig(f"it is a {_text(config, 'kind')}")
+    names = [_text(_mapping(one, "users"), "name") for one in _list(config.get("users"), "users")]
+    found = {}
+    for name in names:
+        user = _entry(config, "users", "user", name)
+        if user.get("exec"):
+            raise BadKubeconfig("exec is not supported here")
+        found[name] = _access_of(user, directory)
+    context = _text(config, "current-context")
+    chosen = _entry(config, "contexts", "context", context) if context else {}
+    return Users(found, _text(chosen, "user"))
 
 
 def _server(cluster: Mapping[str, Any]) -> str:

@@ -35,6 +35,8 @@ _OF_PODS = frozenset(
     )
 )
 _OF_CLAIMS = frozenset([VOLUME_ATTRIBUTES_CLASS])
+SCOPES = _OF_PODS | _OF_CLAIMS
+OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
 def traits_of(resource: Resource, obj: Any) -> Traits:
@@ -89,20 +91,31 @@ def _traits_of_claim(claim: PersistentVolumeClaim) -> Traits:
 
 def selects(quota: ResourceQuota, resource: Resource, traits: Traits) -> bool:
     """Whether the quota's scopes, all of them, select objects with these traits."""
+    return all(is_in_scope(one, resource, traits) for one in requirements_of(quota))
+
+
+def requirements_of(quota: ResourceQuota) -> tuple[ScopedResourceSelectorRequirement, ...]:
+    """The scopes of a quota, each as a requirement."""
     spec = quota.spec
     if not spec.scopes and spec.scope_selector is None:
-        return True
+        return ()
+    plain = [
+        ScopedResourceSelectorRequirement(scope_name=scope, operator="Exists")
+        for scope in spec.scopes or ()
+    ]
+    selector = spec.scope_selector
+    return (*plain, *((selector.match_expressions or ()) if selector is not None else ()))
+
+
+def is_in_scope(
+    requirement: ScopedResourceSelectorRequirement, resource: Resource, traits: Traits
+) -> bool:
+    """Whether an object with these traits is selected. Objects of other resources than pods and
+    claims are in no scope."""
     scopes = _OF_PODS if resource == PODS else _OF_CLAIMS
     if resource not in (PODS, PERSISTENT_VOLUME_CLAIMS):
         scopes = frozenset()
-    for scope in spec.scopes or ():
-        if scope not in scopes or not any(name == scope for name, _ in traits):
-            return False
-    selector = spec.scope_selector
-    for one in (selector.match_expressions or ()) if selector is not None else ():
-        if one.scope_name not in scopes or not _matches(one, traits):
-            return False
-    return True
+    return requirement.scope_name in scopes and _matches(requirement, traits)
 
 
 def _matches(requirement: ScopedResourceSelectorRequirement, traits: Traits) -> bool:

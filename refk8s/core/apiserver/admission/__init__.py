@@ -306,7 +306,8 @@ def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
     if _IS_ASKED.of(exchange.store) and not exchange.is_admitted:
         operation = CREATE if old is None else UPDATE
         _validated(exchange, lambda: admission_request(exchange, operation, new, old))
-    compares, writes = resource_quota.charge(request, new, old, exchange.store)
+    limited = exchange.config.admission.limited
+    compares, writes = resource_quota.charge(request, new, old, exchange.store, limited)
     return Admission(new, compares, writes, warnings)
 
 

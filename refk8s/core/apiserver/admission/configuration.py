@@ -1,16 +1,24 @@
-"""Reads an AdmissionConfiguration. Rule PSA-7 (spec/pod_security.md).
+"""Reads an AdmissionConfiguration. Rules PSA-7 (spec/pod_security.md), QUOTA-9 (spec/quota.md),
+HOOK-13 (spec/webhooks.md).
 
-Only the plugin PodSecurity has a configuration here; whatever cannot be enforced is refused, with
-the field and the reason. Source: Kubernetes documentation, "Configure the Admission Controller";
-API reference, "kube-apiserver Configuration (v1)".
+The plugins PodSecurity, ResourceQuota and those of webhooks have a configuration here; whatever
+cannot be enforced is refused, with the field and the reason. Source: Kubernetes documentation,
+"Configure the Admission Controller", "Resource Quotas", "Dynamic Admission Control" (Authenticate
+apiservers); API reference, "kube-apiserver Configuration (v1)".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from refk8s.core.apiserver.admission.outcome import LevelVersion, PodSecurityConfig, SecurityPolicy
+from refk8s.core.api.core_v1 import ScopedResourceSelectorRequirement
+from refk8s.core.apiserver.admission.outcome import (
+    LevelVersion,
+    LimitedResource,
+    PodSecurityConfig,
+    SecurityPolicy,
+)
 from refk8s.core.apiserver.admission.pod_security.policy import (
     LATEST,
     LEVELS,
@@ -18,13 +26,32 @@ from refk8s.core.apiserver.admission.pod_security.policy import (
     PRIVILEGED,
     is_version,
 )
+from refk8s.core.apiserver.admission.review import MUTATING, VALIDATING
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
+from refk8s.core.quota.scopes import OPERATORS, SCOPES
+from refk8s.core.value import Value, field
 
 API_VERSION, KIND = "apiserver.config.k8s.io/v1", "AdmissionConfiguration"
 POD_SECURITY: Final = "PodSecurity"
 POD_SECURITY_VERSION: Final = "pod-security.admission.config.k8s.io/v1"
 POD_SECURITY_KIND: Final = "PodSecurityConfiguration"
 EXEMPTIONS_MAX: Final = 1000
+QUOTA, QUOTA_KIND = "ResourceQuota", "ResourceQuotaConfiguration"
+WEBHOOKS: Final = {
+    "MutatingAdmissionWebhook": MUTATING,
+    "ValidatingAdmissionWebhook": VALIDATING,
+}
+WEBHOOKS_KIND: Final = "WebhookAdmissionConfiguration"
+LIMITED_MAX: Final = 100
+
+
+class AdmissionFile(Value, frozen=True):
+    """What an AdmissionConfiguration says. `kubeconfigs`: the path of the kubeconfig with the
+    credentials for mutating and for validating webhooks."""
+
+    pod_security: PodSecurityConfig = PodSecurityConfig()
+    limited: tuple[LimitedResource, ...] = ()
+    kubeconfigs: Mapping[str, str] = field(default_factory=dict)
 
 
 class BadConfiguration(ValueError):
@@ -71,23 +98,98 @@ class _PodSecurity(_Strict):
     exemptions: _Exemptions = msgspec.field(default_factory=_Exemptions)
 
 
-def read_admission(tree: Any, load: Callable[[str], Any]) -> PodSecurityConfig:
-    """The configuration of PodSecurity in an AdmissionConfiguration. `load` returns the document of
-    a file that it names. Raises BadConfiguration."""
+class _Scope(_Strict):
+    scope_name: str
+    operator: str
+    values: list[str] = []
+
+
+class _Limited(_Strict):
+    resource: str
+    api_group: str = ""
+    match_contains: list[str] = []
+    match_scopes: list[_Scope] = []
+
+
+class _Quota(_Strict):
+    api_version: str
+    kind: str
+    limited_resources: list[_Limited] = []
+
+
+class _Webhooks(_Strict):
+    api_version: str
+    kind: str
+    kube_config_file: str = ""
+
+
+def read_admission(tree: Any, load: Callable[[str], Any]) -> AdmissionFile:
+    """What an AdmissionConfiguration says. `load` returns the document of a file that it names.
+    Raises BadConfiguration."""
     whole = _converted(tree, _Admission, "")
     _check_kind(whole, API_VERSION, KIND, "")
-    found = PodSecurityConfig()
+    pod_security = PodSecurityConfig()
+    limited: tuple[LimitedResource, ...] = ()
+    kubeconfigs: dict[str, str] = {}
     for place, plugin in enumerate(whole.plugins):
         where = f"plugins[{place}]"
-        if plugin.name != POD_SECURITY:
+        if plugin.name not in (POD_SECURITY, QUOTA, *WEBHOOKS):
             raise BadConfiguration(f'{where}.name: "{plugin.name}" has no configuration here')
         if plugin.name in [one.name for one in whole.plugins[:place]]:
             raise BadConfiguration(f'{where}.name: Duplicate value: "{plugin.name}"')
         if bool(plugin.path) == (plugin.configuration is not None):
             raise BadConfiguration(f"{where}: must have either a path or a configuration")
         document = load(plugin.path) if plugin.path else plugin.configuration
-        found = _read_pod_security(document, f"{where}.configuration")
-    return found
+        where = f"{where}.configuration"
+        if plugin.name == POD_SECURITY:
+            pod_security = _read_pod_security(document, where)
+        elif plugin.name == QUOTA:
+            limited = _read_limited(document, where)
+        else:
+            kubeconfigs[WEBHOOKS[plugin.name]] = _read_kubeconfig(document, where)
+    return AdmissionFile(pod_security, limited, kubeconfigs)
+
+
+def _read_limited(tree: Any, where: str) -> tuple[LimitedResource, ...]:
+    """QUOTA-9."""
+    part = _converted(tree, _Quota, where)
+    _check_kind(part, API_VERSION, QUOTA_KIND, where)
+    if len(part.limited_resources) > LIMITED_MAX:
+        raise BadConfiguration(f"{where}.limitedResources: must have at most {LIMITED_MAX} items")
+    found = []
+    for place, one in enumerate(part.limited_resources):
+        at = f"{where}.limitedResources[{place}]"
+        if not one.resource:
+            raise BadConfiguration(f"{at}.resource: Required value")
+        if not all(one.match_contains):
+            raise BadConfiguration(f"{at}.matchContains: must have no empty text")
+        scopes = [_scope(scope, f"{at}.matchScopes") for scope in one.match_scopes]
+        found.append(
+            LimitedResource(one.api_group, one.resource, tuple(one.match_contains), tuple(scopes))
+        )
+    return tuple(found)
+
+
+def _scope(scope: _Scope, where: str) -> ScopedResourceSelectorRequirement:
+    if scope.scope_name not in SCOPES:
+        raise BadConfiguration(f"{where}.scopeName: must be one of {', '.join(sorted(SCOPES))}")
+    if scope.operator not in OPERATORS:
+        raise BadConfiguration(f"{where}.operator: must be one of {', '.join(OPERATORS)}")
+    if bool(scope.values) != (scope.operator in ("In", "NotIn")):
+        raise BadConfiguration(f"{where}.values: required for In and NotIn, and only for these")
+    return ScopedResourceSelectorRequirement(
+        scope_name=scope.scope_name, operator=scope.operator, values=tuple(scope.values) or None
+    )
+
+
+def _read_kubeconfig(tree: Any, where: str) -> str:
+    """HOOK-13."""
+    part = _converted(tree, _Webhooks, where)
+    _check_kind(part, API_VERSION, WEBHOOKS_KIND, where)
+    path: str = part.kube_config_file
+    if not path.startswith("/"):
+        raise BadConfiguration(f"{where}.kubeConfigFile: must be an absolute file path")
+    return path
 
 
 def _read_pod_security(tree: Any, where: str) -> PodSecurityConfig:

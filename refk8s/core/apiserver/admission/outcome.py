@@ -3,6 +3,7 @@
 from ipaddress import IPv4Network
 from typing import Any
 
+from refk8s.core.api.core_v1 import ScopedResourceSelectorRequirement
 from refk8s.core.api.families import IPV4, IPV6, Network
 from refk8s.core.store import Compare, Delete, Put
 from refk8s.core.value import Value
@@ -42,16 +43,28 @@ class PodSecurityConfig(Value, frozen=True):
     runtime_classes: frozenset[str] = frozenset()
 
 
+class LimitedResource(Value, frozen=True):
+    """A resource that may be used only under a quota (QUOTA-9). `contains`: parts of the names of
+    `spec.hard` that need one; `scopes`: the objects that need one."""
+
+    group: str
+    resource: str
+    contains: tuple[str, ...] = ()
+    scopes: tuple[ScopedResourceSelectorRequirement, ...] = ()
+
+
 class AdmissionConfig(Value, frozen=True):
     """The ranges of addresses of services, one of each family of the cluster, its default first;
-    their node ports, first to last, both included; the configuration of PodSecurity; and the
-    plugins that are on although they are off by default."""
+    their node ports, first to last, both included; the configuration of PodSecurity; the
+    plugins that are on although they are off by default; and the resources that may be used only
+    under a quota."""
 
     service_cidrs: tuple[Network, ...] = (IPv4Network("10.96.0.0/12"),)
     node_port_first: int = 30000
     node_port_last: int = 32767
     pod_security: PodSecurityConfig = PodSecurityConfig()
     plugins: frozenset[str] = frozenset()
+    limited: tuple[LimitedResource, ...] = ()
 
     @property
     def families(self) -> tuple[str, ...]:

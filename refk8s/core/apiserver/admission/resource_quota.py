@@ -1,15 +1,15 @@
-"""A request is charged to the quotas of its namespace. Rules QUOTA-1, QUOTA-2, QUOTA-5, QUOTA-6
-(spec/quota.md).
+"""A request is charged to the quotas of its namespace. Rules QUOTA-1, QUOTA-2, QUOTA-5, QUOTA-6,
+QUOTA-9 (spec/quota.md).
 
 The new `status.used` of each quota is written in the transaction of the request, on the condition
 that the quota has not changed. So of two requests that together exceed a quota at most one is
 committed, whichever API servers handle them.
 
 Source: Kubernetes documentation, "Resource Quotas", "Admission Control in Kubernetes"
-(ResourceQuota). Left out: resources that a configuration file limits by default.
+(ResourceQuota).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -19,9 +19,10 @@ from refk8s.core.api.core_v1 import Pod, ResourceQuota
 from refk8s.core.api.quantity import ZERO, Amount, QuantityError
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
+from refk8s.core.apiserver.admission.outcome import LimitedResource
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.pods.containers import every_container
-from refk8s.core.quota.scopes import selects, traits_of
+from refk8s.core.quota.scopes import is_in_scope, requirements_of, selects, traits_of
 from refk8s.core.quota.usage import amounts, concerns, is_counted, named, usage_of
 from refk8s.core.store import Compare, Put
 
@@ -41,8 +42,11 @@ Charge = tuple[tuple[Compare, ...], tuple[Put[Any], ...]]
 NOTHING: Charge = ((), ())
 
 
-def charge(request: Request, new: Any, old: Any, store: Reader) -> Charge:
-    """The compares and writes that charge the request to the quotas of its namespace.
+def charge(
+    request: Request, new: Any, old: Any, store: Reader, limited: Sequence[LimitedResource] = ()
+) -> Charge:
+    """The compares and writes that charge the request to the quotas of its namespace. `limited`:
+    what may be used only under a quota.
 
     Raises ApiError 403 if a quota does not allow it. O(quotas of the namespace), and one look-up if
     there is none.
@@ -56,9 +60,14 @@ def charge(request: Request, new: Any, old: Any, store: Reader) -> Charge:
         compares, writes = _announced(request, store)[0], []
     else:
         compares, writes = [], []
-    if not resource.namespaced or store.prefix_revision(PREFIX) == 0 or not is_counted(resource):
+    if not resource.namespaced or not is_counted(resource):
         return tuple(compares), tuple(writes)
-    for record in store.list(f"{PREFIX}{request.namespace}/").records:
+    if store.prefix_revision(PREFIX) == 0 and not limited:
+        return tuple(compares), tuple(writes)
+    quotas = store.list(f"{PREFIX}{request.namespace}/").records
+    if limited:
+        _check_covered(limited, request, new, old, [record.value for record in quotas])
+    for record in quotas:
         charged = _charged(record.value, request, new, old)
         if charged is not None:
             compares.append(Compare(record.key, record.mod_revision))
@@ -125,11 +134,11 @@ def _charged(quota: ResourceQuota, request: Request, new: Any, old: Any) -> Reso
     return replace(quota, status=replace(quota.status, used=used))
 
 
-def _growth(quota: ResourceQuota, request: Request, new: Any, old: Any) -> dict[str, Amount]:
+def _growth(quota: ResourceQuota | None, request: Request, new: Any, old: Any) -> dict[str, Amount]:
     """What the request uses in addition: of an update only what grows (QUOTA-6)."""
     resource = request.resource
     now = dict(usage_of(resource, new))
-    if old is None or not selects(quota, resource, traits_of(resource, old)):
+    if old is None or (quota and not selects(quota, resource, traits_of(resource, old))):
         return now
     before = usage_of(resource, old)
     return {
@@ -137,6 +146,51 @@ def _growth(quota: ResourceQuota, request: Request, new: Any, old: Any) -> dict[
         for name, much in now.items()
         if much.nano > before.get(name, ZERO).nano
     }
+
+
+def _check_covered(
+    limited: Sequence[LimitedResource],
+    request: Request,
+    new: Any,
+    old: Any,
+    quotas: Sequence[ResourceQuota],
+) -> None:
+    """QUOTA-9: raise ApiError 403 if the request uses what is limited, and no quota limits it."""
+    resource, traits = request.resource, traits_of(request.resource, new)
+    used = [name for name, much in usage_of(resource, new).items() if much.nano > 0]
+    mine = [
+        one for one in limited if (one.group, one.resource) == (resource.group, resource.plural)
+    ]
+    needed = {name for name in used for one in mine if any(part in name for part in one.contains)}
+    scopes = [
+        scope for one in limited for scope in one.scopes if is_in_scope(scope, resource, traits)
+    ]
+    selecting = [quota for quota in quotas if selects(quota, resource, traits)]
+    if not needed and not scopes:
+        return
+    counting: list[ResourceQuota | None] = [*selecting] or [None]
+    if old is not None and not any(_grows(quota, request, new, old) for quota in counting):
+        return
+    limits = {name for quota in selecting for name in quota.status.hard or ()}
+    if missing := sorted(needed - {name for name in limits if concerns(resource, name)}):
+        raise _forbidden(request, new, f"insufficient quota to consume: {','.join(missing)}")
+    covered = {
+        one.scope_name
+        for quota in quotas
+        for one in requirements_of(quota)
+        if is_in_scope(one, resource, traits)
+    }
+    if uncovered := [one for one in scopes if one.scope_name not in covered]:
+        words = " ".join(
+            f"{{{one.scope_name} {one.operator} [{' '.join(one.values or ())}]}}"
+            for one in uncovered
+        )
+        raise _forbidden(request, new, f"insufficient quota to match these scopes: [{words}]")
+
+
+def _grows(quota: ResourceQuota | None, request: Request, new: Any, old: Any) -> bool:
+    """Whether the update uses more than before, as the quota counts it; as any does without one."""
+    return any(much.nano for much in _growth(quota, request, new, old).values())
 
 
 def _check_specified(
