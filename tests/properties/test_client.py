@@ -1,32 +1,36 @@
 """Requests as HTTP, and answers as records: the pure part of the client of an API server. Rules
-CLIENT-1, CLIENT-2, CLIENT-3, CLIENT-5, CLIENT-7 (spec/client.md)."""
+CLIENT-1, CLIENT-2, CLIENT-3, CLIENT-5, CLIENT-7, CLIENT-14 (spec/client.md)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+from typing import Any
 
 import pytest
 from api_world import KINDS, Step, World, histories, populated
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from strategies import names, objects
 from test_watchapi import stream_of, told
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.codec import encode, from_tree, parse, to_tree
-from refk8s.core.api.core_v1 import ConfigMap, Pod
-from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
+from refk8s.core.api.core_v1 import ConfigMap, Pod, PodSpec, PodStatus
+from refk8s.core.api.meta_v1 import DeleteOptions, ManagedFieldsEntry, ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request, Response, WatchEvent
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.accept import Form
 from refk8s.core.apiserver.apply.managers import UNKNOWN_MANAGER
 from refk8s.core.apiserver.http import Received, WireRequest, receive
+from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.respond import write_error, write_events
-from refk8s.core.client.request import HttpRequest, to_http
+from refk8s.core.client.request import HttpRequest, can_be_brief, to_http
 from refk8s.core.client.response import Unreadable, to_response
 from refk8s.core.client.watch_lines import WatchLines
+from refk8s.core.store import Put, Txn, commit
 from refk8s.core.value import evolve
 
 
@@ -143,12 +147,87 @@ def test_client_1_the_urls_are_those_of_the_documentation() -> None:
     )
 
 
+# --- CLIENT-14
+
+
+OTHERS_FIELDS = ManagedFieldsEntry(
+    manager="other", operation="Update", api_version="v1", fields_type="FieldsV1"
+)
+managed_fields = st.sampled_from([None, (), (OTHERS_FIELDS,)])
+
+
+def test_client_14_has_what_is_not_read_or_not() -> None:
+    pod = Pod(
+        metadata=ObjectMeta(name="a", labels={"a": "b"}, managed_fields=(OTHERS_FIELDS,)),
+        spec=PodSpec(node_name="node-1"),
+        status=PodStatus(phase="Running"),
+    )
+    request = Request("update", resources.PODS, "default", "a", "status", pod)
+    sent = parse(to_http(request, is_brief=True).body)
+    assert sent["metadata"] == {"name": "a", "labels": {"a": "b"}}
+    assert sent["spec"] == {"containers": []} and sent["status"] == {"phase": "Running"}
+    for other in (
+        evolve(request, subresource=""),
+        evolve(request, verb="create", subresource=""),
+        evolve(request, resource=STORED_IN_ANOTHER_VERSION[0]),
+    ):
+        assert to_http(other, is_brief=True) == to_http(other)
+
+
+STORED_IN_ANOTHER_VERSION = [
+    one for one in resources.ALL if one.storage_api_version and one.has_status
+]
+
+
+@given(histories(size=12), st.lists(managed_fields, min_size=12, max_size=12))
+def test_client_14_a_history_is_the_same_without_what_is_not_read(
+    sequence: list[Step], owners: list[Any]
+) -> None:
+    # Shows CLIENT-14.a, CLIENT-14.b.
+    whole, brief = populated(), populated()
+    for step, given_owners in zip(sequence, owners, strict=False):
+        request = step.request(whole)
+        if can_be_brief(request):
+            metadata = replace(request.body.metadata, managed_fields=given_owners)
+            request = evolve(request, body=replace(request.body, metadata=metadata))
+        assert over_http(whole, request) == over_http(brief, request, is_brief=True)
+        assert whole.history == brief.history
+
+
+@given(
+    st.sampled_from(
+        [one for one in resources.ALL if one.has_status and one not in STORED_IN_ANOTHER_VERSION]
+    ),
+    st.data(),
+)
+def test_client_14_the_status_of_any_kind_is_the_same_without_what_is_not_read(
+    resource: resources.Resource, data: st.DataObject
+) -> None:
+    # Shows CLIENT-14.a, CLIENT-14.b.
+    namespace = "default" if resource.namespaced else ""
+    named = ObjectMeta(name="a", namespace=namespace or None, uid="1-2-3", labels={"a": "b"})
+    there, wanted = data.draw(objects(resource.type)), data.draw(objects(resource.type))
+    there = replace(there, metadata=named)
+    body = replace(wanted, metadata=replace(named, managed_fields=data.draw(managed_fields)))
+    found = []
+    for is_brief in (False, True):
+        world = World()
+        put = Txn((), (Put(resource.key(namespace, "a"), there),))
+        world.history = commit(world.history, put, stamp)[0]
+        revision = world.get(resource, "a", namespace).metadata.resource_version
+        changed = replace(body, metadata=replace(body.metadata, resource_version=revision))
+        request = Request("update", resource, namespace, "a", "status", changed, user=ADMIN)
+        found.append((over_http(world, request, is_brief=is_brief), world.history))
+    assert found[0] == found[1]
+    event(f"{found[0][0][0]}")
+
+
 # --- CLIENT-2, CLIENT-3
 
 
-def over_http(world: World, request: Request) -> tuple[int, bytes]:
+def over_http(world: World, request: Request, *, is_brief: bool = False) -> tuple[int, bytes]:
     """Code and body of the answer to the request, as bytes."""
-    sent = to_http(request)
+    sent = to_http(request, is_brief)
     headers = {"content-type": sent.content_type} if sent.content_type else {}
     reply = world.http(sent.method, sent.target, sent.body, headers, request.user)
     assert not isinstance(reply, Connect)

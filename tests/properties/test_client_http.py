@@ -1,5 +1,5 @@
 """The client against a real API server over a loopback port, with connections that are cut. Rules
-CLIENT-3 to CLIENT-7, CLIENT-11 (spec/client.md)."""
+CLIENT-3 to CLIENT-7, CLIENT-11, CLIENT-13, CLIENT-14 (spec/client.md)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,14 @@ from refk8s.components.clock import Clock
 from refk8s.core.api import resources, status
 from refk8s.core.api.codec import encode
 from refk8s.core.api.coordination_v1 import Lease
-from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
+from refk8s.core.api.core_v1 import (
+    ConfigMap,
+    ConfigMapList,
+    Container,
+    Pod,
+    PodSpec,
+    PodStatus,
+)
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta
 from refk8s.core.api.request import Options, Request, WatchEvent
 from refk8s.core.api.user import ADMIN
@@ -653,6 +660,48 @@ def test_client_13_requests_of_one_turn_need_few_connections_and_writes() -> Non
             asking = [asked(world.client, create(f"c-{number}")) for number in range(12)]
             assert all(answer and answer.code == 201 for answer in await asyncio.gather(*asking))
             assert writes == [12] and world.cutter.open_max == 1
+
+    in_loop(test)
+
+
+# --- CLIENT-14
+
+
+def a_status() -> Request:
+    spec = PodSpec(node_name="node-1", containers=(Container(name="c"),))
+    body = Pod(metadata=ObjectMeta(name="a"), spec=spec, status=PodStatus(phase="Running"))
+    return Request("update", resources.PODS, "default", "a", "status", body)
+
+
+def test_client_14_only_a_refk8s_server_gets_a_part_of_the_object(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Shows CLIENT-14.b, CLIENT-14.c.
+    sent: list[bytes] = []
+    send = Connection.send
+
+    def recorded(self: Connection, messages: list[bytes], receivers: list[Any]) -> None:
+        sent.extend(messages)
+        send(self, messages, receivers)
+
+    monkeypatch.setattr(Connection, "send", recorded)
+
+    async def test() -> None:
+        whole = encode(a_status().body)
+        async with loopback(await a_steady_server()) as world:
+            for _ in range(2):  # the first one is made before the server is known
+                answer = await asked(world.client, a_status())
+                assert answer is not None and answer.code == 404
+                body = sent.pop().partition(b"\r\n\r\n")[2]
+                assert b"Running" in body and b"node-1" not in body
+            # the next connection is to a server of another kind
+            refused = an_answer(404, encode(status.not_found(resources.PODS, "a")))
+            async with scripted(refused, refused) as (server, other):
+                other.pool.is_refk8s = True
+                for _ in range(2):
+                    answer = await asked(other, a_status())
+                    assert answer is not None and answer.code == 404
+                    assert server.requests.pop().endswith(whole)
 
     in_loop(test)
 

@@ -438,6 +438,45 @@ def test_obj_7_a_repetition_is_found_however_the_text_is_spaced(tree, where, ind
     assert decoded.warnings == ((f'duplicate field "{key}"',) if repeated else ())
 
 
+def with_repetition(tree: Any, at: list[int]) -> str:
+    """The tree as JSON text; the last key of one of its objects is written twice."""
+    if isinstance(tree, list):
+        return f"[{','.join(with_repetition(one, []) for one in tree)}]"
+    if not isinstance(tree, dict):
+        return json.dumps(tree)
+    inner = [key for key, value in tree.items() if isinstance(value, dict) and value]
+    chosen = inner[at[0] % len(inner)] if len(at) > 1 and inner else None
+    parts = [
+        f"{json.dumps(key)}:{with_repetition(value, at[1:] if key == chosen else [])}"
+        for key, value in tree.items()
+    ]
+    return "{" + ",".join(parts + (parts[-1:] if chosen is None and at else [])) + "}"
+
+
+@given(
+    st.sampled_from([Pod, Deployment, ConfigMap]),
+    st.data(),
+    st.lists(st.integers(0, 9), max_size=6),
+)
+def test_obj_7_a_repetition_is_found_in_a_text_as_we_write_it(kind, data, at):
+    tree = json.loads(codec.encode(data.draw(strategies.objects(kind))))
+    in_owned = data.draw(st.booleans())  # what managers own is kept as text, and has any keys
+    if in_owned:
+        owned = {"f:data": {".": {}, "f:key": {}}, "f:metadata": {"f:labels": {}}}
+        entry = {"manager": "m", "fieldsType": "FieldsV1", "fieldsV1": owned}
+        tree["metadata"]["managedFields"] = [entry]
+        entry_text = with_repetition(entry, at)
+        text = json.dumps(tree, separators=(",", ":")).replace(
+            json.dumps(entry, separators=(",", ":")), entry_text
+        )
+    else:
+        text = with_repetition(tree, at)
+    decoded = codec.decode_request(kind, text.encode())
+    made, problems = slow_way(kind, text.encode())
+    assert (decoded.object, list(decoded.warnings)) == (made, problems)
+    assert in_owned or bool(problems) == bool(at)
+
+
 # Times
 
 zones = st.integers(-23 * 60, 23 * 60)

@@ -66,7 +66,8 @@ class Connection(asyncio.Protocol):
         self.is_urgent = False  # whether its requests are
         self.is_open = False
         self.is_retired = False  # not to be used for another request
-        self.requests_max = 1  # that may be in progress (CLIENT-13)
+        self.is_refk8s = False  # whether the server is one (CLIENT-13, CLIENT-14)
+        self.requests_max = 1  # that may be in progress
         self._transport: Any = None
         self._parser = httptools.HttpResponseParser(self)
         self._why = "the server has closed the connection"
@@ -105,7 +106,7 @@ class Connection(asyncio.Protocol):
         self.is_open = True
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() == PROTOCOL:
-            self.requests_max = REQUESTS_MAX
+            self.is_refk8s, self.requests_max = True, REQUESTS_MAX
         if (sock := transport.get_extra_info("socket")) is not None:
             for level, option, value in _SOCKET_OPTIONS:
                 sock.setsockopt(level, option, value)

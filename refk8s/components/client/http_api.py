@@ -24,7 +24,7 @@ from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import LEASES
 from refk8s.core.client.kubeconfig import Access
-from refk8s.core.client.request import HttpRequest, to_http
+from refk8s.core.client.request import HttpRequest, can_be_brief, to_http
 from refk8s.core.client.response import Unreadable, to_response
 from refk8s.core.client.retry import retry_seconds
 from refk8s.core.client.watch_lines import WatchLines
@@ -173,7 +173,8 @@ class Call:
         self.background = background
         self.is_urgent = request.resource == LEASES and request.verb not in ("list", "watch")
         self.seconds = LEASE_SECONDS if self.is_urgent else ANSWER_SECONDS
-        self._http = to_http(request)
+        self._is_brief = api.pool.is_refk8s and can_be_brief(request)
+        self._http = to_http(request, self._is_brief)
         self._refusals = 0
         self._renewed = False
         self._body = _Body()
@@ -196,7 +197,11 @@ class Call:
         self.head, self.data = self._body.head, self._body.data
         self.api.pool.submit(self, self.background)
 
-    def message(self) -> bytes:
+    def message(self, is_refk8s: bool) -> bytes:
+        if is_refk8s != self._is_brief and can_be_brief(self.request):
+            # the first request, or another server than that of the last connection
+            self._is_brief = is_refk8s
+            self._http = to_http(self.request, is_refk8s)
         return self.api.message(self._http, self.authorization)
 
     def lost(self, why: str) -> None:

@@ -33,8 +33,8 @@ class Sending(Receiver, Protocol):
     is_urgent: bool
     """Whether it goes before all others, and waits for none of them."""
 
-    def message(self) -> bytes:
-        """The request as bytes, with the present credentials."""
+    def message(self, is_refk8s: bool) -> bytes:
+        """The request as bytes for such a server or another one, with the present credentials."""
 
 
 class Pool:
@@ -62,6 +62,7 @@ class Pool:
         self._waiting: deque[Sending] = deque()
         self._background: deque[Sending] = deque()
         self._is_away = False  # the last attempt to connect has failed
+        self.is_refk8s = False  # whether the last connection was to a refk8s server
         self._is_closed = False
         self.each_second: Callable[[], None] = lambda: None
         self._timer = self._loop.call_later(1.0, self._check_times)
@@ -160,7 +161,7 @@ class Pool:
         if not is_urgent:
             self._in_progress += count
         connection.send(
-            [each.message() for each in sent],
+            [each.message(connection.is_refk8s) for each in sent],
             [_Use(self, connection, each, now, is_urgent, is_background) for each in sent],
         )
 
@@ -250,7 +251,7 @@ class Pool:
                 connection.abort("not used")
         if self._is_away:
             log.warning("the API server %s is reached again", self._server)
-        self._is_away = False
+        self._is_away, self.is_refk8s = False, connection.is_refk8s
         return connection
 
     def retire(self) -> None:

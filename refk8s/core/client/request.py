@@ -1,4 +1,4 @@
-"""A request as HTTP: method, URL and body. Rule CLIENT-1 (spec/client.md).
+"""A request as HTTP: method, URL and body. Rules CLIENT-1, CLIENT-14 (spec/client.md).
 
     /api/v1  or  /apis/GROUP/VERSION      [/namespaces/NAMESPACE] /PLURAL [/NAME [/SUBRESOURCE]]
 
@@ -8,8 +8,11 @@ API Concepts"; API reference, "Common Parameters". Left out: `connect`, which no
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from msgspec.structs import replace
 
 from refk8s.core.api.codec import encode
 from refk8s.core.api.request import NO_OPTIONS, Options, Patch, Request
@@ -41,15 +44,16 @@ class HttpRequest(Value, frozen=True):
     body: bytes = b""
 
 
-def to_http(request: Request) -> HttpRequest:
-    """The request as HTTP. O(length of the body)."""
+def to_http(request: Request, is_brief: bool = False) -> HttpRequest:
+    """The request as HTTP; `is_brief`: without what a refk8s server does not read (CLIENT-14).
+    O(length of the body)."""
     target = _path(request)
     options = request.options
     if options != NO_OPTIONS or request.verb == "watch":
         parameters = _PARAMETERS[request.verb](options)
         if parameters:
             target += "?" + urlencode(parameters, quote_via=quote)
-    content_type, body = _body(request.body)
+    content_type, body = _body(_brief(request) if is_brief else request.body)
     return HttpRequest(_METHODS[request.verb], target, content_type, body)
 
 
@@ -76,6 +80,35 @@ _PLAIN = re.compile(r"[a-z0-9.-]*", re.ASCII)
 def _quoted(segment: str) -> str:
     """A segment of a path, percent-encoded; most are names of objects, which need no encoding."""
     return segment if _PLAIN.fullmatch(segment) else quote(segment, safe="")
+
+
+def can_be_brief(request: Request) -> bool:
+    """Whether a refk8s server reads only a part of the body: that of the update of a status."""
+    resource = request.resource
+    return (
+        request.subresource == "status"
+        and request.verb == "update"
+        and not resource.is_custom
+        and not resource.storage_api_version
+    )
+
+
+def _brief(request: Request) -> Any:
+    """The body without what the server does not read (CLIENT-14)."""
+    body = request.body
+    if not can_be_brief(request):
+        return body
+    metadata = replace(body.metadata, managed_fields=None)
+    return replace(body, metadata=metadata, spec=_empty_spec(_class_of(body)))
+
+
+def _class_of(value: Any) -> Any:
+    return type(value)
+
+
+@cache
+def _empty_spec(kind: Callable[[], Any]) -> Any:
+    return kind().spec
 
 
 def _body(body: Any) -> tuple[str, bytes]:
