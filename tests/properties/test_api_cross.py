@@ -867,7 +867,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "ResourceSlice": {"spec.nodeName": "spec.nodeName", "spec.driver": "spec.driver"},
 }  # fmt: skip
 OTHER_FIELDS = {
-    "Pod": {"spec.hostNetwork"}, "Node": {"spec.unschedulable"}, "ReplicationController": {"status.replicas"},
+    "Pod": {"spec.hostNetwork", "spec.host", "status.podIPs"}, "Node": {"spec.unschedulable"}, "ReplicationController": {"status.replicas"},
     "ReplicaSet": {"status.replicas"},
     "Job": {"status.successful"}, "ClusterTrustBundle": {"spec.signerName"},
     "PodCertificateRequest": {"spec.signerName", "spec.podName", "spec.nodeName"},

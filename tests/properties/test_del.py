@@ -15,6 +15,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Namespace, NamespaceSpec, PodStatus, ServiceAccount
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from refk8s.core.api.request import Options, Patch, Request
+from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.delete import propagation
 from refk8s.core.apiserver.strategy import strategy_of
@@ -381,6 +382,22 @@ def test_del_8_the_clusters_own_namespaces_stay(name):
         world.do(Request("delete", resources.NAMESPACES, "", name, user=ADMIN)).response.code == 403
     )
     assert world.get(resources.NAMESPACES, name).metadata.deletion_timestamp is None
+
+
+@pytest.mark.parametrize("name", ["system-node-critical", "system-cluster-critical", "mine"])
+def test_del_8_the_priority_classes_of_the_system_stay(name):
+    # Shows DEL-8.b.
+    world = World()
+    made = PriorityClass(metadata=ObjectMeta(name=name), value=1)
+    values = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+    made = replace(made, value=values.get(name, 1))
+    create = Request("create", resources.PRIORITY_CLASSES, body=made, user=ADMIN)
+    assert world.do(create).response.code == 201
+    delete = Request("delete", resources.PRIORITY_CLASSES, "", name, user=ADMIN)
+    assert world.do(delete).response.code == (200 if name == "mine" else 403)
+    every = Request("deletecollection", resources.PRIORITY_CLASSES, user=ADMIN)
+    assert world.do(every).response.code == 200
+    assert world.get(resources.PRIORITY_CLASSES, name) is None
 
 
 # --- collections

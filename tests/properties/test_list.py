@@ -8,6 +8,7 @@ import pytest
 from api_world import KINDS, START, World, an_object, histories, populated, run, steps
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference, Secret
@@ -192,9 +193,20 @@ def test_list_3_kinds_declare_fields_of_their_own(kind, selector, names):
     ],
 )
 def test_list_3_what_cannot_be_read_or_is_no_selectable_field_is_refused(options):
-    # Shows LIST-3.b.
+    # Shows LIST-3.c.
     assert list_of(World(), **options).code == 400
     assert list_of(World(), resources.PODS, field_selector="spec.none=1").code == 400
+
+
+def test_list_3_pods_have_fields_with_old_names():
+    # Shows LIST-3.b.
+    world = World()
+    pod = an_object(resources.PODS, ObjectMeta(name="p"))
+    pod = replace(pod, spec=replace(pod.spec, node_name="n"))
+    created = world.do(Request("create", resources.PODS, "default", body=pod, user=ADMIN))
+    assert created.response.code == 201
+    for selector, count in (("spec.host=n", 1), ("spec.host=m", 0), ("status.podIPs=", 1)):
+        assert len(list_of(world, resources.PODS, field_selector=selector).body.items) == count
 
 
 # --- pages

@@ -262,7 +262,7 @@ NEW = [
     # config
     ("VAL-27", "ConfigMap", {"data": {"k": "x"}, "binaryData": {"k": "AAEC"}}, [("data[k]", "Invalid")]),
     ("VAL-27", "ConfigMap", {"data": {"a key": "x"}}, [("data[a key]", "Invalid")]),
-    ("VAL-27", "ConfigMap", {"data": {"k": "x" * (1024 * 1024 + 1)}}, [("", "TooLong")]),
+    ("VAL-27", "ConfigMap", {"data": {"k": "x" * (1024 * 1024 + 1)}}, [("[]", "TooLong")]),
     ("VAL-27", "Secret", {"data": {"bad/key": "b2xk"}}, [("data[bad/key]", "Invalid")]),
     ("VAL-27", "Secret", {"type": "kubernetes.io/tls", "data": {"tls.crt": "b2xk"}}, [("data[tls.key]", "Required")]),
     # jobs

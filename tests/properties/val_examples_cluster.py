@@ -297,10 +297,23 @@ def bound(**spec):
     return {"spec": spec, "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}}}
 
 
+def has_class(**spec):
+    made = bound(**spec)
+    return {**made, "status": {**made["status"], "currentVolumeAttributesClassName": "a"}}
+
+
+SOME = {"csi": {"driver": "d", "volumeHandle": "h"}}
+
 CHANGES = [
     ("VAL-29", "PersistentVolumeClaim", bound(**BIG), bound(**SMALL), []),
     ("VAL-29", "PersistentVolumeClaim", bound(**BIG), bound(**claim()["spec"]), [("spec.resources.requests.storage", "Forbidden")]),
-    ("VAL-29", "PersistentVolumeClaim", bound(**BIG, volumeAttributesClassName="a"), bound(**BIG), [("spec.volumeAttributesClassName", "Forbidden")]),
+    ("VAL-29", "PersistentVolumeClaim", bound(**BIG, volumeAttributesClassName="a"), bound(**BIG), []),
+    ("VAL-29", "PersistentVolumeClaim", has_class(**BIG, volumeAttributesClassName="a"), has_class(**BIG), [("spec.volumeAttributesClassName", "Forbidden")]),
+    ("VAL-29", "PersistentVolumeClaim", has_class(**BIG, volumeAttributesClassName="a"), has_class(**BIG, volumeAttributesClassName=""), [
+        ("spec.volumeAttributesClassName", "Forbidden"),
+    ]),
+    ("VAL-29", "PersistentVolumeClaim", has_class(**BIG, volumeAttributesClassName="a"), has_class(**BIG, volumeAttributesClassName="b"), []),
+    ("VAL-29", "PersistentVolume", volume(**SOME, volumeAttributesClassName="a"), volume(**SOME), [("spec.volumeAttributesClassName", "Forbidden")]),
     ("VAL-29", "PersistentVolume", volume(hostPath={"path": "/x"}), volume(nfs={"server": "s", "path": "/x"}), [("spec.persistentvolumesource", "Forbidden")]),
     ("VAL-29", CLASS, {"provisioner": "p", "parameters": {"a": "b"}}, {"provisioner": "p", "parameters": {"a": "c"}}, [("parameters", "Invalid")]),
     ("VAL-50", DRIVER, {"spec": {"attachRequired": True}}, {"spec": {"attachRequired": False}}, [("spec.attachedRequired", "Invalid")]),

@@ -37,6 +37,7 @@ from refk8s.core.apiserver.strategy import (
     Strategy,
     strategy_of,
 )
+from refk8s.core.apiserver.validation.cluster import SYSTEM_PRIORITIES
 from refk8s.core.apiserver.write import respond_with
 from refk8s.core.context import Context, timestamp
 from refk8s.core.pods.status import is_finished
@@ -54,6 +55,7 @@ def delete(exchange: Exchange) -> Response | Commit:
     record = find(request, store)
     strategy = strategy_of(request.resource)
     check_deletable(request, record.value)
+    _check_single(request, record.value)
     restrict_delete(request, record.value)
     check_preconditions(strategy, record.value, options)
     admit_delete(exchange, record.value)
@@ -193,6 +195,14 @@ def check_deletable(request: Request, obj: Any) -> None:
                 request.resource, obj.metadata.name, "this namespace may not be deleted"
             )
         )
+
+
+def _check_single(request: Request, obj: Any) -> None:
+    """Raise ApiError 403 for the priority classes of the system (DEL-8). Upstream looks only at the
+    delete of one object."""
+    if request.resource == resources.PRIORITY_CLASSES and obj.metadata.name in SYSTEM_PRIORITIES:
+        words = "this is a system priority class and cannot be deleted"
+        raise ApiError(status.forbidden(request.resource, obj.metadata.name, words))
 
 
 def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) -> None:

@@ -11,6 +11,7 @@ from msgspec import DecodeError, json
 
 from refk8s.core.api.core_v1 import ConfigMap, Secret
 from refk8s.core.apiserver.validation.field import (
+    WHOLE,
     Causes,
     forbidden,
     invalid,
@@ -53,7 +54,7 @@ def validate_config_map(config_map: ConfigMap) -> Causes:
         size = sum([len(text.encode("utf-8", "surrogatepass")) for text in data.values()])
         size += sum([_length(text) for text in binary.values()])
         if size > BYTES_MAX:
-            causes.append(too_long("", BYTES_MAX))
+            causes.append(too_long(WHOLE, BYTES_MAX))
     return causes
 
 

@@ -23,6 +23,8 @@ IMMUTABLE = "field is immutable"
 NOT_NEGATIVE = "must be greater than or equal to 0"
 POSITIVE = "must be greater than 0"
 PORT_RANGE = "must be between 1 and 65535, inclusive"
+WHOLE = "[]"
+"""The path of a whole object, as upstream writes it."""
 
 
 def required(field: str, detail: str = "") -> Cause:

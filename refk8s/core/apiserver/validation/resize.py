@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Container, Pod
-from refk8s.core.apiserver.validation.field import Causes, forbidden, invalid
+from refk8s.core.apiserver.validation.field import WHOLE, Causes, forbidden, invalid
 from refk8s.core.apiserver.validation.pod import validate_pod
 from refk8s.core.pods.containers import is_sidecar
 from refk8s.core.pods.qos import compute_qos_class
@@ -25,9 +25,9 @@ def validate_resize(new: Pod, old: Pod) -> Causes:
         return []
     causes = validate_pod(new)
     if MIRROR_ANNOTATION in (old.metadata.annotations or {}):
-        return [forbidden("", "static pods cannot be resized")]
+        return [forbidden(WHOLE, "static pods cannot be resized")]
     if old.spec.os is not None and old.spec.os.name == "windows":
-        return [forbidden("", "windows pods cannot be resized")]
+        return [forbidden(WHOLE, "windows pods cannot be resized")]
     if old.status.qos_class != compute_qos_class(new.spec):
         words = "Pod QOS Class may not change as a result of resizing"
         causes.append(invalid("spec", old.status.qos_class or "", words))

@@ -191,6 +191,10 @@ def validate_persistent_volume_update(new: PersistentVolume, old: PersistentVolu
     causes += unchanged("volumeMode", new.spec.volume_mode, old.spec.volume_mode)
     if old.spec.node_affinity is not None:
         causes += unchanged("nodeAffinity", new.spec.node_affinity, old.spec.node_affinity)
+    had_class = old.spec.volume_attributes_class_name is not None
+    if had_class and new.spec.volume_attributes_class_name is None:
+        words = "update from non-nil value to nil is forbidden"
+        causes.append(forbidden("spec.volumeAttributesClassName", words))
     return causes
 
 
@@ -282,12 +286,13 @@ def validate_persistent_volume_claim_update(
             )
         )
     causes += unchanged("volumeMode", after.volume_mode, before.volume_mode)
-    if before.volume_attributes_class_name and not after.volume_attributes_class_name:
-        causes.append(
-            forbidden(
-                "spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden"
-            )
+    name, had = after.volume_attributes_class_name, before.volume_attributes_class_name
+    if name != had and not name and old.status.current_volume_attributes_class_name is not None:
+        what = "nil" if name is None else "empty string"
+        words = (
+            f"update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil"
         )
+        causes.append(forbidden("spec.volumeAttributesClassName", words))
     return causes
 
 
