@@ -49,6 +49,11 @@ def device_slice(**spec):
     return {"spec": {"driver": "d.example", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}, **spec}}
 
 
+def capacious(is_shared=False, value="1", policy=None, name="d"):
+    capacity = {"a": {"value": value, **({"requestPolicy": policy} if policy else {})}}
+    return {"name": name, "allowMultipleAllocations": is_shared, "capacity": capacity}
+
+
 DEVICES, DEVICE_CLASS, DEVICE_SLICE = "ResourceClaim.resource.k8s.io/v1", "DeviceClass.resource.k8s.io/v1", "ResourceSlice.resource.k8s.io/v1"
 INLINE = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": "d.example", "volumeHandle": "h"}}
 TOPOLOGY = {"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]}
@@ -240,6 +245,67 @@ NEW = [
     ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[{"name": "d", "attributes": {"a": {"int": 1}}}]), []),
     ("VAL-52", DEVICE_SLICE, device_slice(), [("spec", "Required")]),
     ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", allNodes=True), [("spec", "Invalid")]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[{"name": "d"}], sharedCounters=[{"name": "s", "counters": {"m": {"value": "1"}}}]), [
+        ("spec", "Invalid"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", sharedCounters=[{"name": "s", "counters": {"M": {"value": "1"}}}, {"name": "s"}, {}]), [
+        ("spec.sharedCounters[0].counters[M]", "Invalid"), ("spec.sharedCounters[1].name", "Duplicate"),
+        ("spec.sharedCounters[1].counters", "Required"), ("spec.sharedCounters[2].name", "Required"), ("spec.sharedCounters[2].counters", "Required"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", sharedCounters=[{"name": f"s{n}", "counters": {"m": {"value": "1"}}} for n in range(9)]), [
+        ("spec.sharedCounters", "TooMany"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[
+        {"name": "d", "consumesCounters": [{"counterSet": "s", "counters": {"m": {"value": "1"}}}] * 3},
+        {"name": "e", "consumesCounters": [{"counterSet": "S", "counters": {f"m{n}": {"value": "1"} for n in range(33)}}, {}]},
+    ]), [
+        ("spec.devices[0].consumesCounters", "TooMany"), ("spec.devices[0].consumesCounters[1].counterSet", "Duplicate"), ("spec.devices[0].consumesCounters[2].counterSet", "Duplicate"),
+        ("spec.devices[1].consumesCounters[0].counterSet", "Invalid"), ("spec.devices[1].consumesCounters[0].counters", "TooMany"),
+        ("spec.devices[1].consumesCounters[1].counterSet", "Required"), ("spec.devices[1].consumesCounters[1].counters", "Required"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[
+        {"name": "d", "bindingConditions": ["a", "a", "x y"], "bindingFailureConditions": ["a"]},
+        {"name": "e", "bindingConditions": ["a"]},
+        {"name": "f", "bindingFailureConditions": ["a"]},
+        {"name": "g", "bindingConditions": list("abcde"), "bindingFailureConditions": ["f"]},
+    ]), [
+        ("spec.devices[0].bindingConditions[1]", "Duplicate"), ("spec.devices[0].bindingConditions[2]", "Invalid"),
+        ("spec.devices[0].bindingFailureConditions[0]", "Invalid"), ("spec.devices[1].bindingFailureConditions", "Invalid"),
+        ("spec.devices[2].bindingConditions", "Invalid"), ("spec.devices[3].bindingConditions", "TooMany"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[capacious(value="1", policy={"default": "1"})]), [
+        ("spec.devices[0].capacity[a].requestPolicy", "Forbidden"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[capacious(True, "8", {"default": "2", "validValues": ["2", "4"]}), capacious(True, "8", {"default": "2", "validRange": {"min": "1", "max": "7", "step": "500m"}}, "e")]), []),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[
+        capacious(True, "8", {"validValues": ["2"]}, "a"), capacious(True, "8", {"validRange": {"min": "1"}}, "b"),
+        capacious(True, "8", {"default": "1", "validValues": ["1"], "validRange": {"min": "1"}}, "c"),
+        capacious(True, "8", {"default": "3", "validValues": ["4", "2", "9", "2"]}, "d"),
+        capacious(True, "8", {"default": "1", "validRange": {"min": "2", "max": "9", "step": "2"}}, "e"),
+        capacious(True, "8", {"default": "10", "validRange": {"min": "9", "max": "8"}}, "f"),
+        capacious(True, "8", {"default": "1", "validRange": {"min": "1", "step": "0"}}, "g"),
+        capacious(True, "8", {"default": "1", "validRange": {"min": "1", "step": "8"}}, "h"),
+        capacious(True, "11", {"default": "1", "validValues": [str(n) for n in range(1, 12)]}, "i"),
+    ]), [
+        (f"spec.devices[{n}].capacity[a].requestPolicy{field}", reason)
+        for n, field, reason in (
+            (0, ".default", "Required"), (1, ".default", "Required"), (2, "", "Forbidden"),
+            (3, ".validValues[1]", "Invalid"), (3, ".validValues[2]", "Invalid"), (3, ".validValues[3]", "Invalid"), (3, ".validValues[3]", "Duplicate"), (3, ".validValues", "Invalid"),
+            (4, ".validRange.default", "Invalid"), (4, ".validRange.max", "Invalid"), (4, ".validRange.step", "Invalid"), (4, ".validRange.step", "Invalid"),
+            (5, ".validRange.min", "Invalid"), (5, ".validRange.max", "Invalid"), (5, ".validRange.default", "Invalid"),
+            (6, ".validRange.step", "Invalid"), (7, ".validRange.step", "Invalid"), (8, ".validValues", "TooMany"),
+        )
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[{"name": f"d{n}", **({"taints": [{"key": "a", "effect": "None"}]} if n == 0 else {})} for n in range(65)]), [
+        ("spec.devices", "TooMany"),
+    ]),
+    ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n", devices=[{"name": "d", "allNodes": True}]), [("spec.devices[0]", "Invalid")]),
+    ("VAL-52", DEVICE_SLICE, device_slice(perDeviceNodeSelection=True, devices=[
+        {"name": "a"}, {"name": "b", "nodeName": "n"}, {"name": "c", "nodeName": "N", "allNodes": False},
+    ]), [
+        ("spec.devices[0]", "Required"), ("spec.devices[2]", "Invalid"), ("spec.devices[2].nodeName", "Invalid"), ("spec.devices[2].allNodes", "Invalid"),
+    ]),
+    ("VAL-52", DEVICES, wish(capacity={"requests": {"1a": "1"}}), [("spec.devices.requests[0].exactly.capacity.requests[1a]", "Invalid")]),
     ("VAL-52", DEVICE_SLICE, device_slice(allNodes=True, devices=[{"name": "d", "attributes": {"1a": {}}}, {"name": "d"}]), [
         ("spec.devices[0].attributes[1a]", "Invalid"), ("spec.devices[0].attributes[1a]", "Required"), ("spec.devices[1].name", "Duplicate"),
     ]),

@@ -1,17 +1,19 @@
 """The ResourceClaims of a pod in the scheduler: which nodes have devices for them, and how they are
-written. Rules DRA-1, DRA-4, DRA-8 to DRA-11 (spec/devices.md).
+written. Rules DRA-1, DRA-4, DRA-8 to DRA-11, DRA-19 (spec/devices.md).
 
     claim                       the pod
     not created, being deleted  is not tried
     unallocated                 runs on a node with devices for it; they are held from the decision on
     allocated                   runs on a node that reaches its devices
     reserved for 256 pods       waits
+    devices are not ready       the pod is not bound yet
 
 Source: Kubernetes documentation, "Dynamic Resource Allocation"; the plugin DynamicResources.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import DEVICE_CLASSES, RESOURCE_CLAIMS
+from refk8s.core.context import MINUTE, Instant, parse_timestamp, timestamp
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
 from refk8s.core.pods.devices import (
@@ -34,9 +37,12 @@ from refk8s.core.scheduler.device_pools import (
     DeviceId,
     Inventory,
     Pools,
+    held,
     id_of,
+    is_lost,
     results_of,
     selects_node,
+    shared,
 )
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import NodeFacts, PodInfo
@@ -45,6 +51,7 @@ from refk8s.core.value import Value
 if TYPE_CHECKING:
     from refk8s.core.api.resource_v1 import AllocationResult, Device, DeviceClass, ResourceClaim
     from refk8s.core.pods.device_selectors import SelectorProblem
+    from refk8s.core.scheduler.capacity import Consumed
 
 PLUGIN = "DynamicResources"
 DEVICES = "devices"  # the name of the fold (cycle.py)
@@ -66,6 +73,9 @@ PODS_MAX = 64
 
 ALTERNATIVES_MAX = 8
 
+BINDING_TIMEOUT: Instant = 10 * MINUTE
+"""How long a pod waits for its devices to become ready, from their allocation on (DRA-19)."""
+
 
 class InFlight(Value, frozen=True, eq=False):
     """An allocation that is decided, until it is in the view: of this claim, for this pod."""
@@ -78,7 +88,12 @@ class InFlight(Value, frozen=True, eq=False):
     @property
     def devices(self) -> list[DeviceId]:
         """The devices that it holds alone."""
-        return [id_of(one) for one in results_of(self.allocation) if not one.admin_access]
+        return held(results_of(self.allocation))
+
+    @property
+    def shares(self) -> dict[DeviceId, tuple[Consumed, ...]]:
+        """The shares of devices that it holds."""
+        return shared(results_of(self.allocation))
 
 
 class _Result(Value, frozen=True, eq=False):
@@ -173,6 +188,10 @@ class Devices:
         inputs = (self.inventory, classes, in_flight, *self.claims)
         self._results = {} if self.blocked else kept.results_of(pod.uid, inputs)
         self._taken = {device for one in in_flight.values() for device in one.devices}
+        self._shares: dict[DeviceId, list[Consumed]] = {}
+        for one in in_flight.values():
+            for device, shares in one.shares.items():
+                self._shares.setdefault(device, []).extend(shares)
 
     def _read(self, view: View) -> str:
         for used in self.pod.devices:
@@ -258,7 +277,7 @@ class Devices:
         return found
 
     def _allocate(self, facts: NodeFacts) -> _Result:
-        from refk8s.core.scheduler.devices import BadClaim, Effort, OutOfEffort, allocate
+        from refk8s.core.scheduler.devices import BadClaim, Effort, OutOfEffort, Taken, allocate
 
         effort = Effort(STEPS_OF_NODE, UNITS_OF_NODE)
         found: Refusal | tuple[AllocationResult, ...]
@@ -268,9 +287,10 @@ class Devices:
                     self.unallocated,
                     self.kept.pools.of_node(self.inventory, facts),
                     self.classes.get,
-                    self._is_taken,
+                    Taken(self._is_taken, self._shares_of),
                     self.kept.selects,
                     effort,
+                    facts.name,
                 )
                 or CANNOT_ALLOCATE
             )
@@ -282,6 +302,10 @@ class Devices:
 
     def _is_taken(self, device: DeviceId) -> bool:
         return device in self.inventory.holders or device in self._taken
+
+    def _shares_of(self, device: DeviceId) -> Sequence[Consumed]:
+        stored, decided = self.inventory.shares_of(device), self._shares.get(device)
+        return (*stored, *decided) if decided else stored
 
     def points(self, names: Iterable[NodeFacts]) -> dict[str, int]:
         """DRA-10: the points of each node: the earlier the alternatives of its requests, the more.
@@ -337,7 +361,7 @@ def deallocations(view: View, keys: Sequence[Key], pod: PodInfo) -> tuple[Reques
 
 
 def reservations(
-    view: View, pod: PodInfo, facts: NodeFacts, decided: Sequence[InFlight]
+    view: View, pod: PodInfo, facts: NodeFacts, decided: Sequence[InFlight], now: Instant
 ) -> tuple[Request, ...] | None:
     """DRA-8: the next writes for the claims of a pod that was decided for this node: the finalizer,
     then the allocation and the reservation. Empty if all are done; None if the claims have changed
@@ -353,9 +377,13 @@ def reservations(
         mine = by_key.get(used.key)
         allocation = claim.status.allocation
         if allocation is None:
-            if mine is None or mine.uid != claim.metadata.uid or _is_lost(mine, inventory):
+            if (
+                mine is None
+                or mine.uid != claim.metadata.uid
+                or is_lost(inventory, results_of(mine.allocation))
+            ):
                 return None
-            allocation = mine.allocation
+            allocation = replace(mine.allocation, allocation_timestamp=timestamp(now))
             if FINALIZER not in (claim.metadata.finalizers or ()):
                 marks = (*(claim.metadata.finalizers or ()), FINALIZER)
                 marked = replace(claim.metadata, finalizers=marks)
@@ -364,7 +392,7 @@ def reservations(
                     RESOURCE_CLAIMS, replace(claim, metadata=marked), because
                 )
                 continue
-        elif mine is not None and allocation != mine.allocation:
+        elif mine is not None and replace(allocation, allocation_timestamp=None) != mine.allocation:
             return None
         selector = allocation.node_selector
         if selector is not None and not selects_node(selector, facts):
@@ -382,6 +410,71 @@ def reservations(
     return tuple(found.values())
 
 
-def _is_lost(decided: InFlight, inventory: Inventory) -> bool:
-    """Whether another claim holds one of the devices."""
-    return any(device in inventory.holders for device in decided.devices)
+# --- devices that are not ready yet ----------------------------------------------------------------
+
+
+class Readiness(Value, frozen=True, eq=False):
+    """Whether the devices of a pod are ready (DRA-19): all are, at the latest until when they must
+    be, or why they will not be."""
+
+    is_ready: bool = True
+    until: Instant | None = None
+    failure: str = ""
+
+
+def readiness(view: View, pod: PodInfo, now: Instant, timeout: Instant) -> Readiness:
+    """DRA-19: the binding conditions of the devices that are allocated to the pod."""
+    until: Instant | None = None
+    for used in pod.devices:
+        claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, used.key)
+        allocation = claim.status.allocation if claim is not None else None
+        if claim is None or allocation is None:
+            continue
+        is_ready, failure = _is_ready(claim)
+        if failure:
+            return Readiness(False, None, failure)
+        if is_ready:
+            continue
+        since = allocation.allocation_timestamp
+        latest = (parse_timestamp(since) if since else now) + timeout
+        if now >= latest:
+            return Readiness(False, None, f"claim {claim.metadata.name} binding timeout")
+        until = latest if until is None else min(until, latest)
+    return Readiness(until is None, until)
+
+
+def _is_ready(claim: ResourceClaim) -> tuple[bool, str]:
+    """Whether all binding conditions are true, or which failure condition is."""
+    statuses = {
+        (id_of(one), one.share_id): one.conditions or () for one in claim.status.devices or ()
+    }
+    is_ready = True
+    for result in results_of(claim.status.allocation):
+        if not result.binding_conditions:
+            continue
+        told = statuses.get((id_of(result), result.share_id), ())
+        true = {one.type: one for one in told if one.status == "True"}
+        for name in result.binding_failure_conditions or ():
+            if name in true:
+                why = f"reason={true[name].reason}, message={json.dumps(true[name].message)}"
+                return False, f"claim {claim.metadata.name} binding failed: {why}"
+        is_ready = is_ready and all(name in true for name in result.binding_conditions)
+    return is_ready, ""
+
+
+def given_back(view: View, pod: PodInfo) -> tuple[Request, ...]:
+    """DRA-19: the writes that end the reservations of a pod whose devices do not become ready; of a
+    claim that no other pod uses, the allocation ends too."""
+    found: dict[Key, Request] = {}
+    for used in pod.devices:
+        claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, used.key)
+        if claim is None or not is_reserved_for(claim, pod.uid):
+            continue
+        rest = tuple([one for one in consumers(claim) if one.uid != pod.uid])
+        allocation = claim.status.allocation if rest else None
+        status = replace(claim.status, reserved_for=rest or None, allocation=allocation)
+        because = f"devices for pod {pod.namespace}/{pod.name} do not become ready"
+        found[used.key] = update_of(
+            RESOURCE_CLAIMS, replace(claim, status=status), because, "status"
+        )
+    return tuple(found.values())

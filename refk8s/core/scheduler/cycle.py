@@ -419,21 +419,43 @@ class Scheduler(Reconciler):
     def _bind_devices(
         self, view: View, memory: Memory, key: Key, decision: Decision, now: Instant
     ) -> Plan | None:
-        """Allocate and reserve the claims of the pod on its node, and wait for them (DRA-8); None
-        if all are reserved. The pod goes back to the queue if it cannot have them any more."""
+        """Allocate and reserve the claims of the pod on its node, and wait for them (DRA-8), and for
+        its devices (DRA-19); None if all are ready. The pod goes back to the queue if it cannot have
+        them any more."""
         if PLUGIN not in self.profiles[decision.pod.scheduler_name].filters:
             return None
-        from refk8s.core.scheduler.claims import reservations
+        from refk8s.core.scheduler.claims import (
+            BINDING_TIMEOUT,
+            given_back,
+            readiness,
+            reservations,
+        )
 
         facts = memory.working.nodes.get(decision.node)
         requests = (
-            reservations(view, decision.pod, facts, decision.allocated)
+            reservations(view, decision.pod, facts, decision.allocated, now)
             if facts is not None
             else None
         )
         if requests is None:
             return self._try_again(memory, key, decision, now)
-        return Plan((requests,)) if requests else None
+        if requests:
+            return Plan((requests,))
+        ready = readiness(view, decision.pod, now, BINDING_TIMEOUT)
+        if ready.failure:
+            wave = given_back(view, decision.pod)
+            again = self._try_again(memory, key, decision, now)
+            return evolve(again, waves=(wave,) if wave else ())
+        if ready.is_ready:
+            return None
+        notes: tuple[Note, ...] = ()
+        pod: Pod | None = view.get(PODS, key)
+        if pod is not None and not decision.waits:
+            words = f"waiting for binding conditions for device on node {decision.node}"
+            notes = (note(pod, decision.pod, "BindingConditionsPending", words, "Scheduling"),)
+        waits = memory.decisions.set(key, evolve(decision, waits=True))
+        memory = evolve(memory, decisions=waits)
+        return Plan(memory=memory, wake_at=ready.until, notes=notes)
 
     def _try_again(self, memory: Memory, key: Key, decision: Decision, now: Instant) -> Plan:
         """The decision does not hold any more: the pod is decided again after its back-off."""

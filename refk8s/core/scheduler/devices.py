@@ -1,5 +1,5 @@
-"""The allocation of devices to the claims of one pod on one node. Rules DRA-3 to DRA-7
-(spec/devices.md).
+"""The allocation of devices to the claims of one pod on one node. Rules DRA-3 to DRA-7, DRA-17,
+DRA-18 (spec/devices.md).
 
 The search tries, for each request in order, the alternatives in order, and for each device the
 devices of the node in order; it goes back when a later request cannot be fulfilled. So the first
@@ -8,9 +8,10 @@ only ascending ones are tried. The steps are counted, so a claim that no devices
 the scheduler busy (DRA-9).
 
 Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim". Left
-out: devices that consume counters or have binding conditions, shares of devices (D-346).
+out: attributes that are lists (D-346).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -34,11 +35,21 @@ from refk8s.core.loop.view import key_of
 from refk8s.core.pods.device_selectors import SelectorProblem
 from refk8s.core.pods.node_affinity import NAME_FIELD
 from refk8s.core.pods.tolerations import NO_EXECUTE, NO_SCHEDULE, is_tolerated
-from refk8s.core.scheduler.device_pools import DeviceId, Offered, Pool
+from refk8s.core.scheduler.capacity import (
+    AmbiguousCapacity,
+    Consumed,
+    CounterId,
+    consumption,
+    counters_of,
+    is_within,
+    published,
+)
+from refk8s.core.scheduler.device_pools import DeviceId, Offered, Pool, PoolId
 from refk8s.core.value import Value
 
 RESULTS_MAX = 32  # devices of one claim
 ALL, EXACT = "All", "ExactCount"
+DEVICES_OF_STEP = 16  # how many devices with counters are read for one step
 FROM_CLASS, FROM_CLAIM = "FromClass", "FromClaim"
 
 
@@ -97,27 +108,35 @@ class Place(NamedTuple):
 
 
 class Picked(NamedTuple):
-    """A device chosen for a request."""
+    """A device chosen for a request; `share`: what it consumes of one that others may share."""
 
     want: Want
     offered: Offered
+    share: Consumed | None
+
+
+class Taken(NamedTuple):
+    """What is allocated already: whether a claim holds the device alone, and what is consumed of one
+    that is shared."""
+
+    is_held: Callable[[DeviceId], bool]
+    shares: Callable[[DeviceId], Sequence[Consumed]] = lambda device: ()
 
 
 def allocate(
     claims: Sequence[ResourceClaim],
     pools: Sequence[tuple[Pool, Sequence[Offered]]],
     classes: Callable[[str], DeviceClass | None],
-    is_taken: Callable[[DeviceId], bool],
+    taken: Taken,
     selects: Selects,
     effort: Effort,
+    node: str = "",
 ) -> tuple[AllocationResult, ...] | None:
-    """DRA-3 to DRA-7: an allocation for each claim, on a node that reaches these devices; None if
-    there is none. Raises BadClaim, and OutOfEffort.
-
-    `is_taken`: whether a device is allocated already."""
-    search = _Search(claims, pools, classes, is_taken, selects, effort)
+    """DRA-3 to DRA-7: an allocation for each claim, on this node, which reaches these devices; None
+    if there is none. Raises BadClaim, and OutOfEffort."""
+    search = _Search(claims, pools, classes, taken, selects, effort)
     if search.run():
-        return tuple([search.result(number) for number in range(len(claims))])
+        return tuple([search.result(number, node) for number in range(len(claims))])
     if any(not pool.is_valid for pool, _ in pools):
         raise BadClaim("invalid resource pools were encountered")
     return None
@@ -129,18 +148,22 @@ class _Search:
         claims: Sequence[ResourceClaim],
         pools: Sequence[tuple[Pool, Sequence[Offered]]],
         classes: Callable[[str], DeviceClass | None],
-        is_taken: Callable[[DeviceId], bool],
+        taken: Taken,
         selects: Selects,
         effort: Effort,
     ) -> None:
         self.claims, self.pools, self.classes = claims, pools, classes
-        self.is_taken, self.selects, self.effort = is_taken, selects, effort
+        self.taken, self.selects, self.effort = taken, selects, effort
         self.verdicts: dict[tuple[str, DeviceId], bool] = {}
+        self.consumptions: dict[tuple[str, int, DeviceId], Consumed | None] = {}
         # devices of pools that are being changed are not allocated
         self.usable = [
             each for pool, offers in pools if pool.is_complete and pool.is_valid for each in offers
         ]
-        self.free = [each for each in self.usable if not is_taken(each.id)]
+        self.free = [each for each in self.usable if not taken.is_held(each.id)]
+        self.of_pool = {pool.id: pool for pool, _ in pools}
+        self.left: dict[PoolId, dict[CounterId, int]] = {}  # of counters, without `chosen`
+        self.shares: dict[DeviceId, list[Consumed]] = {}  # of `chosen`
         self.requests = [
             self._wants(number, request)
             for number, claim in enumerate(claims)
@@ -195,7 +218,11 @@ class _Search:
                 words = "being updated" if state == "updated" else "invalid"
                 which = f"resource pool {'/'.join(pool.id)} is currently {words}"
                 raise BadClaim(f"claim {key}, request {own}: asks for all devices, but {which}")
-        found = [each for each in self.usable if self._is_selected(want, each)]
+        found = [
+            each
+            for each in self.usable
+            if self._is_selected(want, each) and self._has_capacity(want, each)
+        ]
         return Want(
             number, name, base, request, device_class, len(found), tuple(found), want.is_admin
         )
@@ -263,15 +290,75 @@ class _Search:
         if want.is_admin:
             if any(one.claim == want.claim for one in others):
                 return False
-        elif self.is_taken(offered.id) or others:
+        elif self.taken.is_held(offered.id) or (
+            not _is_shared(offered.device) and (others or self.taken.shares(offered.id))
+        ):
             return False
-        return self._is_selected(want, offered) and not _is_tainted(want, offered.device)
+        return (
+            self._is_selected(want, offered)
+            and not _is_tainted(want, offered.device)
+            and self._has_capacity(want, offered)
+            and self._has_counters(want, offered)
+        )
+
+    def _has_capacity(self, want: Want, offered: Offered) -> bool:
+        """DRA-17: whether the device has what the request asks of its capacity."""
+        if want.is_admin:
+            return True
+        consumed = self._consumption(want, offered)
+        if consumed is None or not _is_shared(offered.device):
+            return consumed is not None
+        shares = (*self.taken.shares(offered.id), *self.shares.get(offered.id, ()), consumed)
+        return is_within(offered.device, offered.id[0], shares)
+
+    def _consumption(self, want: Want, offered: Offered) -> Consumed | None:
+        """What the request consumes of the device; None if it cannot get that."""
+        key = (want.name, want.claim, offered.id)
+        if key not in self.consumptions:
+            self.effort.spend(1)
+            try:
+                found = consumption(offered.device, offered.id[0], want.request.capacity)
+            except AmbiguousCapacity as problem:
+                key_of_claim = key_of(self.claims[want.claim])
+                words = f"capacity {problem} is requested with and without its domain"
+                raise BadClaim(f"claim {key_of_claim}, request {want.name}: {words}") from None
+            self.consumptions[key] = found
+        return self.consumptions[key]
+
+    def _has_counters(self, want: Want, offered: Offered) -> bool:
+        """DRA-18: whether the counters are left that the device consumes. A device that is in use
+        has consumed them already."""
+        if not offered.device.consumes_counters or want.is_admin or self._is_in_use(offered.id):
+            return True
+        left = self._left(offered.id[:2])
+        return all(
+            amount <= left.get(key, 0) for key, amount in counters_of(offered.device).items()
+        )
+
+    def _left(self, pool: PoolId) -> dict[CounterId, int]:
+        if pool not in self.left:
+            consumers = self.of_pool[pool].consumers
+            self.effort.spend(len(consumers) // DEVICES_OF_STEP)
+            taken = self.taken
+            self.left[pool] = self.of_pool[pool].left(
+                lambda device: taken.is_held(device) or bool(taken.shares(device))
+            )
+        return self.left[pool]
+
+    def _is_in_use(self, device: DeviceId) -> bool:
+        """Whether the device is shared already, by another claim or in this search."""
+        return bool(self.taken.shares(device)) or bool(self.shares.get(device))
+
+    def _count(self, want: Want, offered: Offered, sign: int) -> None:
+        """Take the counters that the device consumes, or give them back."""
+        if not offered.device.consumes_counters or want.is_admin or self._is_in_use(offered.id):
+            return
+        left = self._left(offered.id[:2])
+        for key, amount in counters_of(offered.device).items():
+            left[key] = left.get(key, 0) - sign * amount
 
     def _is_selected(self, want: Want, offered: Offered) -> bool:
         """DRA-3: whether the expressions of the class and of the request select the device."""
-        device = offered.device
-        if device.consumes_counters or device.binding_conditions:
-            return False  # D-346
         name = want.device_class.metadata.name or ""
         key = key_of(self.claims[want.claim])
         return self._select(
@@ -303,10 +390,12 @@ class _Search:
         stacks = self.values[want.claim]
         added: list[list[Any]] = []
         for constraint, stack in zip(self.constraints[want.claim], stacks, strict=True):
-            if constraint.requests and not {want.base, want.name} & set(constraint.requests):
+            if not _concerns(constraint, want):
                 continue
-            value = _attribute(constraint.match_attribute or "", offered)
-            if value is None or (stack and stack[-1] != value):
+            value = _attribute(
+                constraint.match_attribute or constraint.distinct_attribute or "", offered
+            )
+            if not _is_satisfied(constraint, value, stack):
                 for one in added:
                     one.pop()
                 if want.everything is not None:
@@ -317,8 +406,13 @@ class _Search:
                 return False
             stack.append(value)
             added.append(stack)
-        self.chosen.append(Picked(want, offered))
+        is_share = _is_shared(offered.device) and not want.is_admin
+        share = self._consumption(want, offered) if is_share else None
+        self._count(want, offered, 1)
+        self.chosen.append(Picked(want, offered, share))
         self.own.setdefault(offered.id, []).append(want)
+        if share is not None:
+            self.shares.setdefault(offered.id, []).append(share)
         self.sizes[want.claim] += 1
         return True
 
@@ -326,33 +420,41 @@ class _Search:
         for constraint, stack in zip(
             self.constraints[want.claim], self.values[want.claim], strict=True
         ):
-            if not constraint.requests or {want.base, want.name} & set(constraint.requests):
+            if _concerns(constraint, want):
                 stack.pop()
-        self.chosen.pop()
+        if self.chosen.pop().share is not None:
+            self.shares[offered.id].pop()
         self.own[offered.id].pop()
+        self._count(want, offered, -1)
         self.sizes[want.claim] -= 1
 
     # --- the result -------------------------------------------------------------------------------
 
-    def result(self, number: int) -> AllocationResult:
+    def result(self, number: int, node: str) -> AllocationResult:
         """The allocation of one claim."""
         picked = [one for one in self.chosen if one.want.claim == number]
-        results = [
-            DeviceRequestAllocationResult(
-                request=want.name,
-                driver=offered.id[0],
-                pool=offered.id[1],
-                device=offered.id[2],
-                admin_access=True if want.is_admin else None,
-                tolerations=want.request.tolerations or None,
-            )
-            for want, offered in picked
-        ]
         devices = DeviceAllocationResult(
-            results=tuple(results) or None, config=tuple(self._configurations(number)) or None
+            results=tuple([self._result_of(one) for one in picked]) or None,
+            config=tuple(self._configurations(number)) or None,
         )
-        selector = node_selector([offered for _, offered in picked])
+        selector = node_selector([one.offered for one in picked], node)
         return AllocationResult(devices=devices, node_selector=selector)
+
+    def _result_of(self, picked: Picked) -> DeviceRequestAllocationResult:
+        want, (id, device, _, _), share = picked
+        claim = self.claims[want.claim]
+        return DeviceRequestAllocationResult(
+            request=want.name,
+            driver=id[0],
+            pool=id[1],
+            device=id[2],
+            admin_access=True if want.is_admin else None,
+            tolerations=want.request.tolerations or None,
+            binding_conditions=device.binding_conditions or None,
+            binding_failure_conditions=device.binding_failure_conditions or None,
+            share_id=share_id(claim, want.name, id) if share is not None else None,
+            consumed_capacity=published(device, id[0], share) or None if share else None,
+        )
 
     def _configurations(self, number: int) -> list[DeviceAllocationConfiguration]:
         """Those of the classes first, each once, then those of the claim."""
@@ -393,10 +495,36 @@ class _Search:
 def _constraints(claim: ResourceClaim) -> tuple[DeviceConstraint, ...]:
     found = claim.spec.devices.constraints or ()
     for number, one in enumerate(found):
-        if one.match_attribute is None:
+        if one.match_attribute is None and one.distinct_attribute is None:
             words = "empty constraint (unsupported constraint type?)"
             raise BadClaim(f"claim {key_of(claim)}, constraint #{number}: {words}")
     return found
+
+
+def _concerns(constraint: DeviceConstraint, want: Want) -> bool:
+    return not constraint.requests or bool({want.base, want.name} & set(constraint.requests))
+
+
+def _is_satisfied(constraint: DeviceConstraint, value: Any, others: Sequence[Any]) -> bool:
+    """DRA-6: the device has the attribute, with the value of the others, or with one of its own."""
+    if value is None:
+        return False
+    if constraint.match_attribute is not None:
+        return not others or others[-1] == value
+    return value not in others
+
+
+def _is_shared(device: Device) -> bool:
+    """DRA-17: whether several claims may have shares of the device."""
+    return bool(device.allow_multiple_allocations)
+
+
+def share_id(claim: ResourceClaim, request: str, device: DeviceId) -> str:
+    """A UID of one share of a device. The core has no random numbers, so it follows from the claim,
+    the request and the device (D-420)."""
+    text = "/".join((claim.metadata.uid or "", request, *device))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
 
 
 def _attribute(name: str, offered: Offered) -> tuple[str, Any] | None:
@@ -425,13 +553,15 @@ def _is_tainted(want: Want, device: Device) -> bool:
     )
 
 
-def node_selector(chosen: Sequence[Offered]) -> NodeSelector | None:
-    """DRA-4: the nodes that reach all these devices; None if all do."""
+def node_selector(chosen: Sequence[Offered], node: str = "") -> NodeSelector | None:
+    """DRA-4: the nodes that reach all these devices; None if all do. `node`: the one for which they
+    are chosen, to which some bind."""
     fields: list[NodeSelectorRequirement] = []
     expressions: list[NodeSelectorRequirement] = []
     for one in chosen:
-        if one.node_name:
-            named = NodeSelectorRequirement(key=NAME_FIELD, operator="In", values=(one.node_name,))
+        if one.node_name or one.device.binds_to_node:
+            name = one.node_name or node
+            named = NodeSelectorRequirement(key=NAME_FIELD, operator="In", values=(name,))
             return NodeSelector(node_selector_terms=(NodeSelectorTerm(match_fields=(named,)),))
         terms = one.selector.node_selector_terms if one.selector is not None else ()
         for term in terms[:1]:  # validation allows one

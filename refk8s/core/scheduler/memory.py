@@ -27,6 +27,7 @@ class Decision(Value, frozen=True, eq=False):
     sent: bool = False
     since: Instant = 0  # when the first write for its volumes was sent
     allocated: tuple[Any, ...] = ()  # the allocations of its claims for devices (DRA-8)
+    waits: bool = False  # whether an Event says that its devices are not ready (DRA-19)
 
     @property
     def pod(self) -> PodInfo:

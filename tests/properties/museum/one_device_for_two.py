@@ -8,7 +8,8 @@ allocations that the view of the scheduler shows (DRA-5).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property, Simulation, Way
-from refk8s.core.scheduler.claims import Devices, _is_lost
+from refk8s.core.scheduler.claims import Devices
+from refk8s.core.scheduler.device_pools import is_lost
 
 EXHIBIT = Exhibit(
     title="One device is allocated to two claims",
@@ -24,9 +25,9 @@ EXHIBIT = Exhibit(
             "self._taken: set[DeviceId] = set()",
         ),
         Change(
-            _is_lost,
-            "return any(device in inventory.holders for device in decided.devices)",
-            "return False",
+            is_lost,
+            "if any(device in inventory.holders for device in (*mine, *shares)):",
+            "if False:",
         ),
     ),
     finder=Property("test_dra.test_dra_5_dra_8_dra_12_pods_of_a_template_get_a_device_each", 100),

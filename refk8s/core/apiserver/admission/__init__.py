@@ -152,6 +152,8 @@ def _built_in(exchange: "Exchange", new: Any, old: Any) -> Any:
             return certificates.admit_conditions(new, old, context)
         if resource == resources.PERSISTENT_VOLUMES:
             return storage.admit_volume_status(new, old, context)
+        if resource == resources.RESOURCE_CLAIMS:
+            return devices.drop_released(new, old)
         if request.subresource not in ("ephemeralcontainers", "resize"):
             return new
     for stage in _STAGES.get(resource, ()):

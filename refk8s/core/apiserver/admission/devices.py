@@ -1,14 +1,21 @@
-"""Administrative access to devices. Rule DRA-7 (spec/devices.md).
+"""Administrative access to devices, and the status of devices that are released. Rules DRA-7, DRA-19
+(spec/devices.md).
 
-Source: Kubernetes documentation, "Dynamic Resource Allocation" (admin access).
+Source: Kubernetes documentation, "Dynamic Resource Allocation" (admin access); API reference,
+"ResourceClaim" (status.devices).
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import FORBIDDEN, OMITTED, ApiError, Cause
 from refk8s.core.apiserver.outcome import Reader
+
+if TYPE_CHECKING:
+    from refk8s.core.api.resource_v1 import ResourceClaim
 
 ADMIN_LABEL: Final = "resource.kubernetes.io/admin-access"
 
@@ -38,3 +45,24 @@ def check_admin_access(request: Request, new: Any, old: Any, store: Reader) -> N
         for number in asking
     ]
     raise ApiError(status.invalid(request.resource, new.metadata.name or "", causes))
+
+
+def drop_released(new: "ResourceClaim", old: "ResourceClaim | None") -> "ResourceClaim":
+    """DRA-19: the status of a device ends with its allocation."""
+    if old is None or not new.status.devices or old.status.allocation is None:
+        return new
+    released = _allocated(old) - _allocated(new)
+    if not released:
+        return new
+    kept = tuple([one for one in new.status.devices if _share(one) not in released])
+    return replace(new, status=replace(new.status, devices=kept or None))
+
+
+def _allocated(claim: "ResourceClaim") -> set[tuple[Any, ...]]:
+    allocation = claim.status.allocation
+    results = allocation.devices.results if allocation is not None else None
+    return {_share(one) for one in results or ()}
+
+
+def _share(one: Any) -> tuple[Any, ...]:
+    return one.driver, one.pool, one.device, one.share_id

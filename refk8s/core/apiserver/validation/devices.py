@@ -2,8 +2,7 @@
 (spec/validation.md).
 
 Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim",
-"ResourceSlice". Left out: the estimated cost of an expression; shared counters, partitions and
-request policies of capacities.
+"ResourceSlice". Left out: the estimated cost of an expression.
 """
 
 from typing import Any
@@ -24,6 +23,12 @@ from refk8s.core.api.resource_v1 import (
     ResourceClaim,
     ResourceClaimTemplate,
     ResourceSlice,
+)
+from refk8s.core.apiserver.validation.device_sharing import (
+    validate_binding_conditions,
+    validate_capacity,
+    validate_consumptions,
+    validate_counter_sets,
 )
 from refk8s.core.apiserver.validation.field import (
     Causes,
@@ -49,6 +54,7 @@ from refk8s.core.apiserver.validation.selectors import validate_node_selector
 from refk8s.core.apiserver.validation.volume_sources import validate_driver_name
 
 LIST_MAX, ALTERNATIVES_MAX, TOLERATIONS_MAX, DEVICES_MAX, ATTRIBUTES_MAX = 32, 8, 16, 128, 32
+SPECIAL_DEVICES_MAX = 64  # of a slice with devices that have taints or consume counters
 EXPRESSION_BYTES_MAX, POOL_NAME_MAX, ATTRIBUTE_MAX = 10 * 1024, 253, 64
 MODES = ("All", "ExactCount")
 EFFECTS = ("NoExecute", "NoSchedule", "None")
@@ -159,6 +165,9 @@ def _validate_subrequest(subrequest: ExactDeviceRequest | DeviceSubRequest, at: 
     else:
         causes.append(not_supported(f"{at}.allocationMode", subrequest.allocation_mode, MODES))
     causes += _bounded(subrequest.tolerations, TOLERATIONS_MAX, f"{at}.tolerations")
+    capacity = subrequest.capacity.requests if subrequest.capacity is not None else None
+    for name in capacity or ():
+        causes += _validate_attribute_name(name, f"{at}.capacity.requests[{name}]")
     for position, toleration in enumerate(subrequest.tolerations or ()):
         causes += _validate_toleration(toleration, f"{at}.tolerations[{position}]")
     return causes
@@ -319,12 +328,37 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
         causes.append(required(at, words))
     elif sum(choices) > 1:
         causes.append(invalid(at, "", words))
-    causes += _bounded(spec.devices, DEVICES_MAX, f"{at}.devices")
+    if spec.devices and spec.shared_counters:
+        causes.append(invalid(at, "", "only one of `sharedCounters` or `devices` is allowed"))
+    causes += validate_counter_sets(spec.shared_counters or (), f"{at}.sharedCounters")
+    is_special = any(each.taints or each.consumes_counters for each in spec.devices or ())
+    most = SPECIAL_DEVICES_MAX if is_special else DEVICES_MAX
+    causes += _bounded(spec.devices, most, f"{at}.devices")
     seen: list[str] = []
     for position, device in enumerate(spec.devices or ()):
         here = f"{at}.devices[{position}]"
         causes += _validate_name(device.name, seen, f"{here}.name") + _validate_device(device, here)
+        causes += _validate_nodes(device, bool(spec.per_device_node_selection), here)
         seen.append(device.name)
+    return causes
+
+
+def _validate_nodes(device: Device, has_own: bool, at: str) -> Causes:
+    """VAL-52: a device names its nodes if and only if the slice says so."""
+    chosen = [device.node_name is not None, device.node_selector is not None, device.all_nodes is not None]  # fmt: skip
+    if not has_own:
+        words = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
+        return [invalid(at, "", words)] if any(chosen) else []
+    words = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
+    if not any(chosen):
+        return [required(at, words)]
+    causes = [invalid(at, "", words)] if sum(chosen) > 1 else []
+    if device.node_name is not None:
+        causes += malformed(f"{at}.nodeName", device.node_name, dns_subdomain)
+    if device.node_selector is not None:
+        causes += validate_node_selector(device.node_selector, f"{at}.nodeSelector")
+    if device.all_nodes is False:
+        causes.append(invalid(f"{at}.allNodes", False, "must be either unset or set to true"))
     return causes
 
 
@@ -358,7 +392,11 @@ def _validate_device(device: Device, at: str) -> Causes:
         causes += _validate_attribute_name(name, f"{at}.attributes[{name}]")
         causes += _validate_attribute(attributes[name], f"{at}.attributes[{name}]")
     for name in capacity:
-        causes += _validate_attribute_name(name, f"{at}.capacity[{name}]")
+        here = f"{at}.capacity[{name}]"
+        causes += _validate_attribute_name(name, here)
+        causes += validate_capacity(capacity[name], bool(device.allow_multiple_allocations), here)
+    causes += validate_consumptions(device.consumes_counters or (), f"{at}.consumesCounters")
+    causes += validate_binding_conditions(device, at)
     for position, taint in enumerate(device.taints or ()):
         causes += validate_device_taint(taint, f"{at}.taints[{position}]")
     return causes

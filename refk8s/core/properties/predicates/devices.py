@@ -46,13 +46,17 @@ def claim_names(pod: Any) -> list[tuple[str, str | None]]:
 
 
 def dra_5_one_claim_for_a_device(claims: Iterable[Any]) -> Iterator[str]:
-    """DRA-5, DRA-7: no device is allocated to two claims, except with administrative access."""
-    seen: dict[tuple[str, str, str], str] = {}
+    """DRA-5, DRA-7, DRA-17: no device is allocated to two claims, except in shares, and with
+    administrative access."""
+    seen: dict[tuple[str, str, str], tuple[str, bool]] = {}
     for claim in claims:
         for one in results(claim):
-            device, name = (one.driver, one.pool, one.device), claim.metadata.name
-            if not one.admin_access and (other := seen.setdefault(device, name)) != name:
-                yield f"device {'/'.join(device)} is allocated to {other} and to {name}"
+            device, mine = (one.driver, one.pool, one.device), claim.metadata.name
+            if one.admin_access:
+                continue
+            other, is_share = seen.setdefault(device, (mine, one.share_id is not None))
+            if other != mine and not (is_share and one.share_id is not None):
+                yield f"device {'/'.join(device)} is allocated to {other} and to {mine}"
 
 
 def dra_8_has_its_devices(pod: Any, node: Any, claims: Claims) -> Iterator[str]:
