@@ -298,10 +298,11 @@ class FairQueues:
 
     # --- metrics
 
-    def collect(self) -> Iterator[Any]:
+    def collect(self, store: Reader) -> Iterator[Any]:
         """The metrics as prometheus_client has them, under upstream's names."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+        self._refresh(store)
         limited = {n: s for n, s in sorted(self._seats.items()) if not s.level.is_exempt}
         for name, words, value in _GAUGES:
             family = GaugeMetricFamily(

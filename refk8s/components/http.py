@@ -360,7 +360,7 @@ class Front:
         return receive(wire, user, read_yaml, *place, self.discovered)
 
     def _collect(self) -> Iterable[Any]:
-        return chain(self.metrics.collect(self.api), self.fair.collect())
+        return chain(self.metrics.collect(self.api), self.fair.collect(self.api.store))
 
     async def _is_refreshed(self) -> bool:
         """Whether the state at hand has become newer, so that a refusal is decided again

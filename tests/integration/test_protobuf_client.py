@@ -2,6 +2,7 @@
 reads the bytes with a decoder of its own, and knows only the field numbers that it needs."""
 
 import http.client
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,3 +171,41 @@ def test_proto_9_a_kind_without_a_message_is_refused(cluster: FakeCluster) -> No
     answer = client.ask("GET", trust)
     assert (answer.status, answer.headers["content-type"]) == (406, PROTOBUF)
     assert client.call("GET", CONFIG_MAPS)[0] == 200
+
+
+COMMANDS = (
+    "deployment web --image=nginx --replicas=2",
+    "configmap a --from-literal=k=v",
+    "service clusterip s --tcp=80:8080",
+    "quota q --hard=cpu=5,memory=2Gi",
+    "job j --image=busybox",
+    "ingress i --rule=a.b/x=s:80",
+    "role r --verb=get --resource=pods",
+    "cronjob cj --image=i --schedule=1,2,3,4,5,*,*,*,*",
+    "pdb p --selector=a=b --min-available=1",
+    "priorityclass pc --value=5",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_proto_9_kubectl_reads_the_answers_with_gos_decoder(
+    cluster: FakeCluster, command: str
+) -> None:
+    """It creates with a client of Go's types, which asks for protobuf, and gets as JSON."""
+    words = [word.replace("1,2,3,4,5,*,*,*,*", "1,2 * * * *") for word in command.split()]
+    shown = json.loads(cluster.kubectl("create", *words, "-o", "json"))
+    kind, name = shown["kind"], shown["metadata"]["name"]
+    stored = json.loads(cluster.kubectl("get", kind, name, "-o", "json"))
+    assert {key: value for key, value in shown.items() if key not in ("metadata", "status")} == {
+        key: value for key, value in stored.items() if key not in ("metadata", "status")
+    }
+    assert shown["metadata"]["uid"] == stored["metadata"]["uid"]
+    said = cluster.kubectl("-v=8", "create", *words[:1], *_renamed(words[1:]), fine=False)
+    types = [line for line in said.splitlines() if "Content-Type:" in line]
+    assert PROTOBUF in types[-1], said
+
+
+def _renamed(words: list[str]) -> list[str]:
+    """The same for another name, which comes after the type of a service."""
+    at = 1 if words[0] == "clusterip" else 0
+    return [*words[:at], f"{words[at]}-again", *words[at + 1 :]]

@@ -20,9 +20,12 @@ from custom_world import GROUP, CustomWorld, a_definition, a_version
 from hypothesis import strategies as st
 
 from refk8s.components.yaml_reader import read_yaml
+from refk8s.core.api import codec
+from refk8s.core.api.meta_v1 import Status
+from refk8s.core.api.resources import type_of_kind
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN
-from refk8s.core.apiserver import protobuf_encode
+from refk8s.core.apiserver import protobuf, protobuf_encode
 from refk8s.core.apiserver.calls import Answered, Call, Result
 from refk8s.core.apiserver.http import Forward, Received, WireRequest, failure, receive, reply_to
 from refk8s.core.apiserver.outcome import Connect, Stream
@@ -411,6 +414,7 @@ _ACCEPTED = (
     "application/json;as=Table;v=v1;g=meta.k8s.io", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
     "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "application/cbor", "application/json;as=X",
     "application/json;stream=watch", "application/json;q=x, */*;q=0.1", "application/cbor-seq",
+    "application/vnd.kubernetes.protobuf, */*", "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
 )  # fmt: skip
 _CONTENT_TYPES = (
     "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor", "text/plain",
@@ -687,7 +691,13 @@ def what_is_wrong(operation: Operation, reply: Reply) -> str:
 
 
 def _tree_of(reply: Reply) -> Any:
-    """The tree of an answer in JSON or YAML; of one in another form an empty one."""
+    """The tree of an answer in JSON, YAML or protobuf; of a schema in protobuf an empty one."""
+    if reply.content.startswith(protobuf.MAGIC):
+        tree = protobuf.decode(reply.content)
+        found = (
+            Status if tree["kind"] == "Status" else type_of_kind(tree["apiVersion"], tree["kind"])
+        )
+        return codec.to_tree(codec.decode_tolerant(found, tree)[0]) if found else tree
     if "protobuf" in reply.media_type or not reply.content:
         return {}
     if "yaml" in reply.media_type:

@@ -226,6 +226,37 @@ def test_api_22_a_body_of_another_media_type_is_415(media_type):
     assert world.http("PATCH", f"{PATHS}/a", {}, {"content-type": "application/json"}).code == 415
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "media_type", "listed"),
+    [
+        ("POST", PATHS, "application/cbor", "application/json, application/yaml, application/vnd.kubernetes.protobuf"),
+        ("DELETE", f"{PATHS}/a", "application/cbor", "application/json, application/yaml, application/vnd.kubernetes.protobuf"),
+        ("PATCH", f"{PATHS}/a", "application/apply-patch+cbor", "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"),
+    ],
+)  # fmt: skip
+def test_api_22_cbor_is_refused_with_what_is_accepted(method, path, media_type, listed):
+    reply = populated().http(method, path, b"\xd9\xd9\xf7\xa0", {"content-type": media_type})
+    words = "the body of the request was in an unknown format - accepted media types include: "
+    assert reply.code == 415 and json.loads(reply.content)["message"] == words + listed
+
+
+@pytest.mark.parametrize("query", ["", "?watch=1"])
+def test_api_21_cbor_is_not_answered(query):
+    for accepted in ("application/cbor", "application/cbor-seq"):
+        world = populated()
+        reply = world.http("GET", PATHS + query, headers={"accept": accepted})
+        assert reply.code == 406
+        listed = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        if query:
+            listed = (
+                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+            )
+        words = f"only the following media types are accepted: {listed}"
+        assert json.loads(reply.content)["message"] == words
+        both = {"accept": f"{accepted},application/json"}
+        assert world.http("GET", PATHS + query, headers=both).code == 200
+
+
 def test_api_22_json_and_protobuf_make_the_same_object():
     # Shows API-22.a.
     tree = {

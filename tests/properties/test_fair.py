@@ -44,6 +44,16 @@ SCHEMAS = [one for one in DEFAULTS if one.kind == "FlowSchema"]
 LEVELS = [one for one in DEFAULTS if one.kind != "FlowSchema"]
 
 
+def stored_defaults() -> History[Any]:
+    """A store with the schemas and levels that every cluster has."""
+    store: History[Any] = EMPTY
+    for one in DEFAULTS:
+        kind = resources.by_kind(one.api_version, one.kind)
+        assert kind is not None
+        store, _ = commit(store, Txn((), (Put(kind.key("", one.metadata.name), one),)), stamp)
+    return store
+
+
 def schema(name: str, rules: list[Any], level: str = "global-default", precedence: int = 50) -> Any:
     spec = {"priorityLevelConfiguration": {"name": level}, "matchingPrecedence": precedence, "rules": rules}  # fmt: skip
     return from_tree(resources.FLOW_SCHEMAS.type, {"metadata": {"name": name, "uid": f"u-{name}"}, "spec": spec})  # fmt: skip
@@ -101,11 +111,7 @@ def test_fair_1_a_rule_names_requests(rule, attributes, matches):
 
 
 def test_fair_1_answers_name_the_schema_and_the_level():
-    store: History[Any] = EMPTY
-    for one in DEFAULTS:
-        kind = resources.by_kind(one.api_version, one.kind)
-        assert kind is not None
-        store, _ = commit(store, Txn((), (Put(kind.key("", one.metadata.name), one),)), stamp)
+    store = stored_defaults()
     mine = schema("mine", [{"subjects": [{"kind": "User", "user": {"name": "jane"}}], "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["/x/*"]}]}])  # fmt: skip
     queues = FairQueues()
     request = Request("get", resources.PODS, "n", "p", user=JANE)
@@ -408,11 +414,7 @@ def test_fair_6_a_list_takes_a_seat_for_each_hundred_objects(stored, level, widt
 
 
 def test_fair_6_a_list_is_as_wide_as_its_resource_is_large():
-    store: History[Any] = EMPTY
-    for one in DEFAULTS:
-        kind = resources.by_kind(one.api_version, one.kind)
-        assert kind is not None
-        store, _ = commit(store, Txn((), (Put(kind.key("", one.metadata.name), one),)), stamp)
+    store = stored_defaults()
     maps = [an_object(resources.CONFIG_MAPS, ObjectMeta(name=f"m{n}", namespace="n")) for n in range(250)]  # fmt: skip
     puts = tuple([Put(resources.CONFIG_MAPS.key("n", one.metadata.name), one) for one in maps])
     store, _ = commit(store, Txn((), puts), stamp)
@@ -448,10 +450,7 @@ def test_fair_6_a_list_that_is_wider_than_its_level_runs_alone():
 
 
 def test_fair_2_metrics_have_upstreams_names():
-    queues = FairQueues()
-    queues._shares = compile_shares((SCHEMAS, LEVELS))
-    queues._reconfigure(queues._shares)
-    found = {one.name: one for one in queues.collect()}
+    found = {one.name: one for one in FairQueues().collect(stored_defaults())}
     limits = found["apiserver_flowcontrol_nominal_limit_seats"]
     assert {s.labels["priority_level"]: s.value for s in limits.samples}["catch-all"] == 13
     assert "apiserver_flowcontrol_current_limit_seats" in found

@@ -45,6 +45,7 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import (
     Reply,
     check_watch_form,
+    no_watch_form,
     respond,
     stream_type,
     write_error,
@@ -228,11 +229,14 @@ def _received(
         )
         return Received(_request(target, connection, user, target.options), Form())
     accepted = wire.headers.get("accept", "")
-    form = (
-        accept(accepted)
-        if TABLE not in accepted and PROTOBUF not in accepted
-        else accept(accepted, target.resource not in REVIEWS, _has_protobuf(target))
-    )
+    try:
+        form = (
+            accept(accepted)
+            if TABLE not in accepted and PROTOBUF not in accepted
+            else accept(accepted, target.resource not in REVIEWS, _has_protobuf(target))
+        )
+    except ApiError as error:
+        raise (no_watch_form() if verb == "watch" else error) from None
     body: Any = None
     warnings = deprecated(target.resource)  # WARN-1
     if verb == "watch":

@@ -411,13 +411,18 @@ def stream_type(form: Form) -> str:
     return PROTOBUF + WATCH if form.media_type == PROTOBUF else "application/json"
 
 
+def no_watch_form() -> ApiError:
+    """406 for a client that accepts no form of a watch."""
+    listed = f"application/json{WATCH}, {PROTOBUF}{WATCH}"
+    words = f"only the following media types are accepted: {listed}"
+    return ApiError(status.not_acceptable(words))
+
+
 def check_watch_form(form: Form) -> None:
     """Raise ApiError 406 for a form that a watch does not have: it sends single objects, and not as
     YAML."""
     if form.media_type == YAML:
-        listed = f"application/json{WATCH}, {PROTOBUF}{WATCH}"
-        words = f"only the following media types are accepted: {listed}"
-        raise ApiError(status.not_acceptable(words))
+        raise no_watch_form()
     if form.shown == PARTIAL_LIST:
         raise ApiError(
             status.not_acceptable(
@@ -431,6 +436,7 @@ __all__ = [
     "Reply",
     "check_watch_form",
     "is_to_be_compressed",
+    "no_watch_form",
     "partial",
     "respond",
     "stream_type",
