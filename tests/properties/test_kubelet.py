@@ -789,6 +789,35 @@ def test_kubelet_43_a_container_that_cannot_start_has_ended() -> None:
     )
 
 
+def whole_list(bench: Bench) -> int:
+    """The whole runtime is to be listed; the number of this operation."""
+    bench.inbox.append(RuntimeChanged())
+    bench.step()
+    return next(i for i, run in enumerate(bench.runs) if isinstance(run[2], ListPods))
+
+
+@given(st.booleans())
+def test_kubelet_44_a_pod_that_became_due_during_a_list_is_reconciled_after_it(
+    replaced: bool,
+) -> None:
+    """A list without news makes no pod due, except one that was not changed because of it."""
+    bench = Bench().start().settle()
+    bench.add(make_pod())
+    bench.settle()
+    number = whole_list(bench)
+    if replaced:
+        pod = bench.pod()
+        changed = replace(pod.spec.containers[0], image="example.invalid/app:2")
+        bench.put(PODS, replace(pod, spec=replace(pod.spec, containers=(changed,))))
+        bench.step()
+    assert not bench.did(StopContainer)
+    memory = bench.memory().pods[bench.pod().metadata.uid or ""]
+    assert memory.has_waited is replaced
+    bench.do(("run", number))
+    bench.run_for(40)
+    assert len(bench.did(StartContainer)) == 1 + replaced
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 100), max_size=60))
 def test_kubelet_44_a_pod_is_not_listed_while_it_is_being_changed(order: list[int]) -> None:

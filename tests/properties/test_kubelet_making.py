@@ -68,8 +68,8 @@ from refk8s.core.api.core_v1 import (
     VolumeMount,
     VolumeProjection,
 )
-from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
-from refk8s.core.api.request import Request
+from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference, Status
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     LEASES,
@@ -878,6 +878,35 @@ def test_kubelet_62_the_lease_is_renewed_every_ten_seconds(seconds, lose):
     assert (lease.spec.holder_identity, lease.spec.lease_duration_seconds) == ("node", 40)
     assert lease.metadata.owner_references[0].uid == bench.node().metadata.uid
     assert seconds // 10 - 1 <= len(bench.sent(LEASES)) - 1 <= seconds // 10 + 1
+
+
+def test_kubelet_62_renewals_begin_again_with_a_node_that_somebody_else_creates():
+    bench = Bench().start().settle()
+    node = bench.node()
+    bench.remove_node()
+    bench.objects[LEASES.prefix].clear()
+    bench.run_for(60)
+    assert not bench.objects[LEASES.prefix]
+    bench.put(NODES, node)
+    bench.run_for(60)
+    lease = bench.objects[LEASES.prefix]["kube-node-lease/node"]
+    assert bench.now - parse_timestamp(lease.spec.renew_time) <= 10 * SECOND
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 900), st.sampled_from([403, 422]))
+def test_kubelet_63_the_machine_is_described_while_renewals_are_refused(seconds, code):
+    """A heartbeat renews the Lease and describes the machine. The first may fail for long."""
+    bench = Bench().start().settle()
+    bench.refuse = lambda request: Response(code, Status()) if request.resource == LEASES else None
+    bench.run_for(seconds)
+    bench.world = replace(bench.world, node=evolve(bench.world.node, memory_bytes=16 << 30))
+    bench.run_for(21)
+    assert bench.node().status.capacity["memory"] == "16Gi"
+    bench.refuse = lambda request: None
+    bench.run_for(1000)  # the longest back-off
+    described = [at for at, op, _ in bench.operations if isinstance(op, DescribeNode)]
+    assert 9 * SECOND <= described[-1] - described[-2] <= 11 * SECOND
 
 
 @given(

@@ -9,14 +9,32 @@ import msgspec
 import pytest
 from hypothesis import event, example, given, target
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from refk8s.core.api.apiextensions_v1 import JSONSchemaProps
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import ConfigMap, Pod, PodTemplate, Service
+from refk8s.core.api.coordination_v1 import Lease, LeaseSpec
+from refk8s.core.api.core_v1 import (
+    ConfigMap,
+    Pod,
+    PodSecurityContext,
+    PodSpec,
+    PodTemplate,
+    Service,
+)
 from refk8s.core.api.json_text import equal
+from refk8s.core.api.meta_v1 import ManagedFieldsEntry, ObjectMeta
 from refk8s.core.api.request import Patch
+from refk8s.core.api.resources import LEASES, PODS, Resource
 from refk8s.core.api.status import ApiError
-from refk8s.core.apiserver.patch import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, apply
+from refk8s.core.apiserver import write
+from refk8s.core.apiserver.patch import (
+    JSON_PATCH,
+    MERGE_PATCH,
+    STRATEGIC_MERGE_PATCH,
+    apply,
+    merge_record,
+)
 from refk8s.core.apiserver.patch.document import DEPTH_MAX
 from refk8s.core.apiserver.patch.json_patch import COPY_BYTES_MAX, OPERATIONS_MAX
 from refk8s.core.apiserver.patch.shape import Field, Shape, field_of
@@ -812,3 +830,70 @@ def test_patch_10_no_strategic_patch_raises_anything_but_an_api_error(
         event("applies")
     except ApiError as error:
         assert error.status.code == 400
+
+
+# --- the same without a tree
+
+texts = st.sampled_from(
+    [
+        "",
+        "node-1",
+        "2026-01-01T00:00:10Z",
+        "2026-01-01T00:00:10.000000Z",
+        "2026-01-01T01:00:10+01:00",
+    ]
+)
+lease_patches = st.fixed_dictionaries(
+    {},
+    optional={
+        "spec": st.dictionaries(
+            st.sampled_from(["holderIdentity", "renewTime", "acquireTime", "strategy", "other"]),
+            st.one_of(texts, st.none(), st.integers(0, 2)),
+            max_size=3,
+        ),
+        "kind": st.sampled_from(["Lease", "Pod"]),
+        "metadata": st.just({"labels": {"a": "b"}}),
+    },
+)
+pod_patches = st.fixed_dictionaries(
+    {},
+    optional={
+        "spec": st.dictionaries(
+            st.sampled_from(["nodeName", "hostname", "securityContext", "dnsConfig"]),
+            st.one_of(texts, st.just({"runAsUser": 1}), st.just({"fsGroupChangePolicy": "Always"})),
+            max_size=3,
+        ),
+        "status": st.dictionaries(st.sampled_from(["phase", "startTime", "podIP"]), texts),
+    },
+)
+LEASE = Lease(
+    metadata=ObjectMeta(name="node-1", managed_fields=(ManagedFieldsEntry(manager="kubelet"),)),
+    spec=LeaseSpec(holder_identity="node-1", renew_time="2026-01-01T00:00:00.000000Z"),
+)
+POD = Pod(
+    metadata=ObjectMeta(name="p"),
+    spec=PodSpec(security_context=PodSecurityContext(run_as_user=5), hostname="h"),
+)
+
+
+@example((LEASES, LEASE), {"spec": {"renewTime": "2026-01-01T00:00:10.000000Z"}})
+@given(
+    st.one_of(st.just((LEASES, LEASE)), st.just((PODS, POD))), st.one_of(lease_patches, pod_patches)
+)
+def test_patch_7_a_patch_of_a_record_is_that_of_its_tree(
+    there: tuple[Resource, Any], document: dict[str, Any]
+) -> None:
+    """A component's patch of texts makes no tree of the record; bytes always do."""
+    resource, record = there
+
+    def after(document: Any) -> Any:
+        change = Patch(MERGE_PATCH, document)
+        try:
+            made, warnings = write.patched(resource, resource.type, record, change, "Warn")
+        except ApiError as error:
+            return error.status
+        return replace(made, metadata=replace(made.metadata, managed_fields=None)), warnings
+
+    result = after(document)
+    event("made without a tree" if merge_record(record, document) is not None else "made of a tree")
+    assert result == after(msgspec.json.encode(document))

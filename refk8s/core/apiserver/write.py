@@ -198,6 +198,11 @@ def patched(
 ) -> tuple[Any, tuple[str, ...]]:
     """The object after the patch, and warnings of unknown fields (PATCH-1). Raises ApiError 4xx if
     the patch does not apply or the result is not an object."""
+    document = change.document
+    if change.media_type == patch.MERGE_PATCH and type(document) is dict and record is not None:
+        merged = patch.merge_record(current, document)  # a component's
+        if merged is not None:
+            return merged, ()
     tree = patch.apply(record, to_tree(_without_managers(current, change)), change)
     # PATCH-1: its kind and apiVersion are ignored
     if change.media_type == patch.STRATEGIC_MERGE_PATCH:

@@ -67,6 +67,7 @@ def after_list(
         notes=notes,
         listing=False,
         in_whole_list=False,
+        has_waited=False,
     )
     by_name: dict[str, list[ContainerStatus]] = {}
     for status in containers:
@@ -76,6 +77,17 @@ def after_list(
             name, _after_list(memory.containers.get(name, NO_CONTAINER), by_name.get(name, []), now)
         )
     return memory
+
+
+def has_news(before: PodMemory, after: PodMemory) -> bool:
+    """Whether a list of the runtime has changed what the kubelet knows of a pod."""
+    return (
+        before.sandbox != after.sandbox
+        or before.dead_sandboxes != after.dead_sandboxes
+        or before.sandbox_attempt != after.sandbox_attempt
+        or before.containers != after.containers
+        or before.notes != after.notes
+    )
 
 
 def with_pod_status(memory: PodMemory, pod: Pod, now: Instant) -> PodMemory:

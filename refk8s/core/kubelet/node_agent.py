@@ -10,7 +10,7 @@ registered again before the kubelet restarts. Source: Kubernetes documentation, 
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Node
-from refk8s.core.api.request import Patch, Request
+from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import LEASES, NODES
 from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant, micro_timestamp
@@ -24,15 +24,29 @@ from refk8s.core.kubelet.node_status import (
     is_same_but_heartbeats,
     own_labels,
 )
-from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER, described
-from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
+from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER
+from refk8s.core.loop.plan import NOTHING, UNCHANGED, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
 from refk8s.core.pods.node import pod_cidrs
-from refk8s.core.ports import DescribeNode, Failed, Operation, Result, UpdateRuntimeConfig
+from refk8s.core.ports import (
+    DescribeNode,
+    Failed,
+    NodeDescribed,
+    Operation,
+    Result,
+    UpdateRuntimeConfig,
+)
 
 AGENT = "node-agent"
 REGISTER, NODE_STATUS, LEASE, NETWORK = "register", "status", "lease", "network"
+
+
+def _keys_of_node(view: View, old: Node | None, new: Node | None) -> tuple[Key, ...]:
+    """The keys that a change of the Node concerns. The renewals of the Lease end with the Node, so
+    they begin again with one that somebody else creates."""
+    keys = (NETWORK, REGISTER, NODE_STATUS)
+    return keys if old is not None else (*keys, LEASE)
 
 
 class NodeAgent(Reconciler):
@@ -49,7 +63,7 @@ class NodeAgent(Reconciler):
         self.interests = (
             Interest(
                 NODES,
-                lambda view, old, new: (NETWORK, REGISTER, NODE_STATUS),
+                _keys_of_node,
                 field_selector=f"metadata.name={node_name}",
             ),
         )
@@ -122,18 +136,15 @@ class NodeAgent(Reconciler):
         return Plan(runs=(UpdateRuntimeConfig(cidr),), memory=memory)
 
     def _report(self, node: Node | None, memory: NodeMemory, now: Instant) -> Plan:
-        """KUBELET-61, KUBELET-63: describe the machine at every heartbeat and write the status.
+        """KUBELET-61, KUBELET-63: write the status if it has changed, or every five minutes.
 
-        The status is written if it has changed, or every five minutes.
+        Each renewal of the Lease describes the machine too, so that a heartbeat takes one timer
+        and one step. It is described here before the first renewal, and while renewals fail.
         """
-        due = memory.described_at + self.config.heartbeat_every
-        if not memory.describing and now >= due:
-            return Plan(
-                runs=(DescribeNode(),),
-                memory=replace(memory, describing=True),
-                wake_at=now + self.config.heartbeat_every,
-            )
-        wake = due if not memory.describing else now + self.config.heartbeat_every
+        is_renewed = memory.renewed_at and not memory.renewal_fails
+        wake = None if is_renewed else now + self.config.heartbeat_every
+        if self._is_description_due(memory, now):
+            return Plan(runs=(DescribeNode(),), memory=_describing(memory, now), wake_at=wake)
         facts = memory.described
         if node is None or facts is None or not memory.registered:
             return Plan(wake_at=wake)
@@ -158,33 +169,47 @@ class NodeAgent(Reconciler):
         )
         return Plan(waves=((request,),), memory=replace(memory, status_at=now), wake_at=wake)
 
+    def _is_description_due(self, memory: NodeMemory, now: Instant) -> bool:
+        return not memory.describing and (now >= memory.described_at + self.config.heartbeat_every)
+
     def _renew(self, node: Node | None, memory: NodeMemory, now: Instant, local: Local) -> Plan:
-        """KUBELET-62: renew the Lease every ten seconds; create it if it is missing."""
+        """KUBELET-62: renew the Lease every ten seconds, and describe the machine (KUBELET-63).
+
+        The Lease is created if it is missing.
+        """
         if node is None:
             return NOTHING
+        fails = local.failure is not None
+        is_news = fails != memory.renewal_fails
+        if is_news:
+            memory = replace(memory, renewal_fails=fails)
+        enqueue = ((AGENT, NODE_STATUS),) if is_news and fails else ()
         due = memory.renewed_at + self.config.heartbeat_every
-        missing = memory.renewed_at == 0 or (
-            local.failure is not None and local.failure.code == 404
+        if now < due and not fails:
+            return Plan(wake_at=due, memory=memory if is_news else UNCHANGED)
+        runs: tuple[Operation, ...] = ()
+        if self._is_description_due(memory, now):
+            runs, memory = (DescribeNode(),), _describing(memory, now)
+        return Plan(
+            waves=((self._renewal(node, memory, now, local.failure),),),
+            runs=runs,
+            memory=replace(memory, renewed_at=now),
+            wake_at=now + self.config.heartbeat_every,
+            enqueue=enqueue,
         )
-        if now < due and local.failure is None:
-            return Plan(wake_at=due)
-        memory = replace(memory, renewed_at=now)
-        wake = now + self.config.heartbeat_every
-        exists = local.failure is not None and local.failure.code == 409
-        if missing and not exists:
+
+    def _renewal(
+        self, node: Node, memory: NodeMemory, now: Instant, failure: Response | None
+    ) -> Request:
+        """The request that creates the Lease, or renews it."""
+        code = failure.code if failure is not None else 0
+        name, because = self.node_name, "a heartbeat"
+        if (memory.renewed_at == 0 or code == 404) and code != 409:
             body = compute_lease(node, self.config, now)
-            request = Request(
-                "create", LEASES, LEASE_NAMESPACE, self.node_name, body=body, because="a heartbeat"
-            )
-        else:
-            patch = Patch(
-                "application/merge-patch+json",
-                {"spec": {"holderIdentity": self.node_name, "renewTime": micro_timestamp(now)}},
-            )
-            request = Request(
-                "patch", LEASES, LEASE_NAMESPACE, self.node_name, body=patch, because="a heartbeat"
-            )
-        return Plan(waves=((request,),), memory=memory, wake_at=wake)
+            return Request("create", LEASES, LEASE_NAMESPACE, name, body=body, because=because)
+        spec = {"holderIdentity": name, "renewTime": micro_timestamp(now)}
+        patch = Patch("application/merge-patch+json", {"spec": spec})
+        return Request("patch", LEASES, LEASE_NAMESPACE, name, body=patch, because=because)
 
     def ran(
         self, memory: NodeMemory, key: Key, operation: Operation, result: Result, now: Instant
@@ -202,11 +227,31 @@ class NodeAgent(Reconciler):
             )
             # the next description tells whether pods have a network
             return replace(memory, described_at=0), (NETWORK, NODE_STATUS)
-        following = described(memory, result, now)
+        following = _described(memory, result)
         is_same = (
             following.described == memory.described
             and following.describe_error == memory.describe_error
         )
-        if is_same and now < memory.status_at + self.config.node_status_every:
+        # without an instant, it was requested again meanwhile
+        if (
+            is_same
+            and memory.described_at
+            and now < memory.status_at + self.config.node_status_every
+        ):
             return following, ()
         return following, (REGISTER, NODE_STATUS)
+
+
+def _describing(memory: NodeMemory, now: Instant) -> NodeMemory:
+    return replace(memory, describing=True, described_at=now)
+
+
+def _described(memory: NodeMemory, result: Result) -> NodeMemory:
+    """The memory after the machine's description, or after the failure to get one."""
+    if isinstance(result, NodeDescribed):
+        return replace(memory, described=result, describe_error="", describing=False)
+    return replace(
+        memory,
+        describe_error=result.message if isinstance(result, Failed) else "",
+        describing=False,
+    )

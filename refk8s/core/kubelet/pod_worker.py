@@ -23,7 +23,7 @@ from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Draft, Facts
 from refk8s.core.kubelet.held_back import held_back_until
-from refk8s.core.kubelet.listing import after_list, with_pod_status
+from refk8s.core.kubelet.listing import after_list, has_news, with_pod_status
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.node_status import compute_labels
@@ -45,7 +45,7 @@ from refk8s.core.loop.view import View, namespace_index
 from refk8s.core.pods.host_ports import pod_host_ports
 from refk8s.core.pods.resize import DEFERRED, is_desired
 from refk8s.core.pods.status import FINAL_PHASES, is_finished
-from refk8s.core.ports import Failed, ListPods, NodeDescribed, Operation, PodsListed, Probe, Result
+from refk8s.core.ports import ListPods, Operation, PodsListed, Probe, Result
 
 NODE_KEY = ""
 WORKER, STATUS = "pod-worker", "pod-status"
@@ -150,6 +150,8 @@ class PodWorker(Reconciler):
         if memory.dirty and not memory.listing and not memory.busy:
             draft.operations.append(ListPods((uid,)))
             draft.remember(dirty=False, listing=True)
+        if draft.memory.listing and not draft.memory.has_waited:
+            draft.remember(has_waited=True)
         sync_pod(draft)
 
         # Act
@@ -397,8 +399,9 @@ class PodWorker(Reconciler):
                 continue
             following = after_list(known, sandboxes, containers, now)
             pods = pods.set(uid, following)
-            # Reconcile even without news: work that became due during the list has waited for it.
-            keys.append(pod_key(following))
+            # without news, only what became due during the list has waited for it
+            if known.has_waited or known.dirty or has_news(known, following):
+                keys.append(pod_key(following))
         memory = replace(memory, pods=pods, list_failures=0)
         if whole:
             memory = replace(
@@ -490,20 +493,6 @@ def _more(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]
 
 def _less(used: Mapping[str, int], amounts: Mapping[str, int]) -> dict[str, int]:
     return {**used, **{name: used.get(name, 0) - count for name, count in amounts.items()}}
-
-
-def described(memory: NodeMemory, result: Result, now: Instant) -> NodeMemory:
-    """The memory after the machine's description, or after the failure to get one."""
-    if isinstance(result, NodeDescribed):
-        return replace(
-            memory, described=result, describe_error="", describing=False, described_at=now
-        )
-    return replace(
-        memory,
-        describe_error=result.message if isinstance(result, Failed) else "",
-        describing=False,
-        described_at=now,
-    )
 
 
 def _all_listing(pods: Map[str, PodMemory]) -> Map[str, PodMemory]:

@@ -13,6 +13,7 @@ from refk8s.core.api.status import ApiError, unsupported_media_type
 from refk8s.core.apiserver.patch.document import Tree, as_object, parse, repeated_keys
 from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 from refk8s.core.apiserver.patch.merge_patch import merge
+from refk8s.core.apiserver.patch.merge_record import merge_record
 from refk8s.core.apiserver.patch.strategic import merge_strategically
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "STRATEGIC_MERGE_PATCH",
     "accepted_media_types",
     "apply",
+    "merge_record",
     "repeated_keys",
 ]
 
