@@ -26,6 +26,7 @@ import pytest
 T = TypeVar("T")
 
 NODE, CLIENT, PODS = "192.0.2.11", "192.0.2.9", "10.244.77.0/24"
+NODE6, CLIENT6, PODS6 = "fd00:192::11", "fd00:192::9", "fd00:244::/64"
 CLONE_NEWNET = 0x40000000
 
 
@@ -94,7 +95,8 @@ class World:
             self.client = self._space(f"{prefix}-client")
             self.pods = {f"10.244.77.{2 + i}": self._space(f"{prefix}-pod{i}") for i in range(pods)}
             self._wire()
-            for address, pod in self.pods.items():
+            self.pods6 = {f"fd00:244::{2 + i:x}": pod for i, pod in enumerate(self.pods.values())}
+            for address, pod in (self.pods | self.pods6).items():
                 pod.do(lambda address=address: self._listen(address))
             self._selector.register(self._stop[0], selectors.EVENT_READ, None)
             self._server.start()
@@ -111,14 +113,21 @@ class World:
         self.node.ip(
             "link add br0 type bridge",
             "addr add 10.244.77.1/24 dev br0",
+            "addr add fd00:244::1/64 dev br0 nodad",
             "link set br0 up",
             f"link add eth0 type veth peer name eth0 netns {self.client.name}",
             f"addr add {NODE}/24 dev eth0",
+            f"addr add {NODE6}/64 dev eth0 nodad",
             "link set eth0 up",
             "route add default dev eth0",
+            "route add fd00:10:96::/112 dev eth0",
         )
         self.client.ip(
-            f"addr add {CLIENT}/24 dev eth0", "link set eth0 up", f"route add default via {NODE}"
+            f"addr add {CLIENT}/24 dev eth0",
+            f"addr add {CLIENT6}/64 dev eth0 nodad",
+            "link set eth0 up",
+            f"route add default via {NODE}",
+            f"route add default via {NODE6}",
         )
         for i, (address, pod) in enumerate(self.pods.items()):
             self.node.ip(
@@ -131,8 +140,11 @@ class World:
                 f"addr add {address}/24 dev eth0",
                 "link set eth0 up",
                 "route add default via 10.244.77.1",
+                f"addr add fd00:244::{2 + i:x}/64 dev eth0 nodad",
+                "route add default via fd00:244::1",
             )
         self.node.do(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+        self.node.do(lambda: Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1"))
 
     def _listen(self, address: str) -> None:
         for kind, port in (
@@ -140,8 +152,11 @@ class World:
             (socket.SOCK_DGRAM, 8080),
             (socket.SOCK_STREAM, 9090),
         ):
-            server = socket.socket(socket.AF_INET, kind)
-            server.bind(("0.0.0.0", port))
+            is_six = ":" in address
+            server = socket.socket(socket.AF_INET6 if is_six else socket.AF_INET, kind)
+            if is_six:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            server.bind(("::" if is_six else "0.0.0.0", port))
             if kind == socket.SOCK_STREAM:
                 server.listen(64)
             work = {
@@ -211,7 +226,8 @@ def ask(address: str, port: int, seconds: float = 3.0) -> tuple[str, str]:
 
 def ask_udp(address: str, port: int, seconds: float = 2.0, source_port: int = 0) -> tuple[str, str]:
     """The same by UDP."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asker:
         asker.settimeout(seconds)
         if source_port:
             asker.bind(("", source_port))

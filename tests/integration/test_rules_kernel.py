@@ -455,10 +455,11 @@ def test_net_11_the_kernel_holds_what_the_interpreter_says(world, rules, pods):
         }
 
 
-def kernel_elements(world, name):
+def kernel_elements(world, name, family="ip"):
     """What `nft` lists, in the words in which it was written."""
     found = {}
-    for item in json.loads(world.node.run("nft", "-j", "list", "table", "ip", name))["nftables"]:
+    listing = world.node.run("nft", "-j", "list", "table", family, name)
+    for item in json.loads(listing)["nftables"]:
         listed = item.get("map") or item.get("set")
         if listed is None or "sticky" in listed["name"]:
             continue

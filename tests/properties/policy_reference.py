@@ -9,7 +9,7 @@ functions of `core/network`. It judges a packet by its client, server and the se
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from refk8s.core.api.core_v1 import Namespace, Pod
 from refk8s.core.api.networking_v1 import (
@@ -32,6 +32,12 @@ class PolicyWorld(Value, frozen=True):
     namespaces: Sequence[Namespace]
     node_name: str
     pod_range: IPv4Network
+    pod_range6: IPv6Network = IPv6Network("fd00::10.244.0.0/120")
+    families: tuple[int, ...] = (4,)
+
+    def is_own(self, address: str) -> bool:
+        """Whether it is in the node's pod range of its family."""
+        return ip_address(address) in (self.pod_range6 if ":" in address else self.pod_range)
 
 
 class Flow(Value, frozen=True):
@@ -68,7 +74,7 @@ def is_allowed(world: PolicyWorld, flow: Flow) -> bool:
         owners[address] = [
             pod for pod in pods_at(world, address) if pod.spec.node_name == world.node_name
         ]
-        if IPv4Address(address) in world.pod_range and len(owners[address]) != 1:
+        if world.is_own(address) and len(owners[address]) != 1:
             return False
     if flow.client == flow.server:
         return True

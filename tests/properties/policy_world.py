@@ -1,9 +1,10 @@
 """Random network policies with pods and namespaces that they may select, and the policies of a
 node as the machine keeps them."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from policy_reference import Flow, PolicyWorld
 
 from refk8s.core.api.core_v1 import (
@@ -28,6 +29,7 @@ from refk8s.core.api.networking_v1 import (
 from refk8s.core.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from refk8s.core.loop.view import key_of
 from refk8s.core.network.policy_state import PolicyState, apply
+from refk8s.core.value import evolve
 
 NODE, OTHER_NODE = "n1", "n2"
 POD_RANGE = IPv4Network("10.244.0.0/24")
@@ -165,8 +167,62 @@ def pods(draw, namespace, name, address, node):
     )
 
 
+def six(address):
+    """The address of IPv6 that stands for one of IPv4."""
+    return address if ":" in address else str(ip_address(f"fd00::{address}"))
+
+
+def six_block(block):
+    def of(text):
+        if ":" in text:
+            return text
+        network = ip_network(text)
+        return f"{six(str(network.network_address))}/{96 + network.prefixlen}"
+
+    return IPBlock(cidr=of(block.cidr), except_=block.except_ and tuple(map(of, block.except_)))
+
+
+def turned(world, families):
+    """The same world with addresses and blocks of these families, in this order (POLICY-16)."""
+
+    def peers_of(peers):
+        found = []
+        for peer in peers or ():
+            for family in families if peer.ip_block is not None else (0,):
+                found.append(
+                    replace(peer, ip_block=six_block(peer.ip_block)) if family == 6 else peer
+                )
+        return tuple(found) or None
+
+    policies = []
+    for policy in world.policies:
+        spec = policy.spec
+        ingress = [replace(rule, from_=peers_of(rule.from_)) for rule in spec.ingress or ()]
+        egress = [replace(rule, to=peers_of(rule.to)) for rule in spec.egress or ()]
+        spec = replace(spec, ingress=tuple(ingress) or None, egress=tuple(egress) or None)
+        policies.append(replace(policy, spec=spec))
+    pods = []
+    for pod in world.pods:
+        ips = tuple(
+            PodIP(ip=six(entry.ip) if family == 6 else entry.ip)
+            for family in families
+            for entry in pod.status.pod_ips or ()
+        )
+        pods.append(replace(pod, status=replace(pod.status, pod_ips=ips or None)))
+    return evolve(world, policies=policies, pods=pods, families=families)
+
+
+stacks = st.sampled_from([(4,), (4,), (6,), (4, 6), (6, 4)])
+
+
 @st.composite
 def worlds(draw):
+    """Policies, pods and namespaces with addresses of one family or of both."""
+    return turned(draw(worlds_of_ipv4()), draw(stacks))
+
+
+@st.composite
+def worlds_of_ipv4(draw):
     """Policies, pods of two nodes, and namespaces, of which one may be unknown."""
     found = []
     for node, addresses in ((NODE, HERE), (OTHER_NODE, THERE)):
@@ -188,15 +244,20 @@ def worlds(draw):
 kinds = st.lists(st.tuples(st.sampled_from([*PROTOCOLS, "ICMP"]), numbers), min_size=1, max_size=3)
 
 
-def flows(some_kinds):
-    """Flows between all addresses, of these (protocol, port)."""
-    ends = [*HERE, *THERE, *OUTSIDE]
-    return [
-        Flow(client, server, protocol, port)
-        for protocol, port in some_kinds
-        for client in ends
-        for server in [*ends, "224.0.0.251"]
-    ]
+def flows(some_kinds, families=(4,)):
+    """Flows between all addresses of each family, of these (protocol, port)."""
+    found = []
+    for family in families:
+        ends = [*HERE, *THERE, *OUTSIDE]
+        if family == 6:
+            ends = [six(address) for address in ends]
+        found += [
+            Flow(client, server, protocol, port)
+            for protocol, port in some_kinds
+            for client in ends
+            for server in [*ends, "ff02::fb" if family == 6 else "224.0.0.251"]
+        ]
+    return found
 
 
 def changes_between(old, new):

@@ -2,7 +2,7 @@
 NET-20 (spec/network.md)."""
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -42,10 +42,8 @@ from refk8s.core.network.balance import HELD_MAX, NONE_HELD, order_of_trying, pi
 from refk8s.core.network.flows import Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import NO_FRONTS, change_fronts
 from refk8s.core.network.nft_script import (
-    CHAINS,
-    MAPS,
-    SETS,
-    STICKY,
+    LAYOUT,
+    LAYOUT6,
     change_script,
     load_script,
     remove_script,
@@ -76,7 +74,9 @@ from refk8s.core.value import evolve
 
 NODE, OTHER_NODE = "n1", "n2"
 PODS = IPv4Network("10.244.0.0/24")
-EMPTY = Table(PODS)
+PODS6 = IPv6Network("fd00::10.244.0.0/120")
+EMPTY = Table(PODS, pods6=PODS6)
+NOTHING = Programmed(PODS, PODS6)
 
 # --- services and slices --------------------------------------------------------------------------
 
@@ -221,9 +221,88 @@ def service(draw, name, number, used_node_ports):
     )
 
 
+def six(address):
+    """The address of IPv6 that stands for one of IPv4 in a world of IPv6."""
+    return address if not address or ":" in address else str(ip_address(f"fd00::{address}"))
+
+
+def six_range(text):
+    if ":" in text:
+        return text
+    network = ip_network(text)
+    return f"{six(str(network.network_address))}/{96 + network.prefixlen}"
+
+
+def with_families(service, families, turn):
+    """The service with addresses of these families, from a service of IPv4."""
+    spec, status = service.spec, service.status
+    address = spec.cluster_ip
+    plain = not address or address == "None" or ":" in address
+
+    def of(texts):
+        return tuple(dict.fromkeys(each for text in texts for each in turn(text)))
+
+    ingress = status.load_balancer.ingress if status.load_balancer else ()
+    return replace(
+        service,
+        spec=replace(
+            spec,
+            cluster_ip=address if plain else turn(address)[0],
+            cluster_ips=None if plain else turn(address),
+            external_ips=of(spec.external_ips or ()) or None,
+            load_balancer_source_ranges=spec.load_balancer_source_ranges
+            if families == (4,) or spec.load_balancer_source_ranges is None
+            else tuple(map(six_range, spec.load_balancer_source_ranges))
+            + (spec.load_balancer_source_ranges if len(families) == 2 else ()),
+        ),
+        status=ServiceStatus(
+            load_balancer=LoadBalancerStatus(
+                ingress=tuple(
+                    replace(one, ip=each)
+                    for one in ingress or ()
+                    for each in (turn(one.ip) if one.ip else (None,))
+                )
+            )
+        ),
+    )
+
+
+def turned(world, families):
+    """The same world with addresses of these families, in this order (NET-24)."""
+
+    def turn(address):
+        return tuple(six(address) if family == 6 else address for family in families)
+
+    services, slices = world
+    found = []
+    for one in slices:
+        for family in families if one.address_type == "IPv4" else (6,):
+            endpoints = tuple(
+                replace(each, addresses=tuple(map(six, each.addresses))) if family == 6 else each
+                for each in one.endpoints
+            )
+            found.append(
+                replace(
+                    one,
+                    metadata=replace(one.metadata, name=f"{one.metadata.name}-{family}"),
+                    address_type=f"IPv{family}",
+                    endpoints=endpoints,
+                )
+            )
+    return [with_families(one, families, turn) for one in services], found
+
+
+stacks = st.sampled_from([(4,), (4,), (6,), (4, 6), (6, 4)])
+
+
 @st.composite
 def worlds(draw):
-    """Services with their slices."""
+    """Services with their slices, of one family or of both."""
+    return turned(draw(worlds_of_ipv4()), draw(stacks))
+
+
+@st.composite
+def worlds_of_ipv4(draw):
     names = ["a", "b", "c"][: draw(st.integers(0, 3))]
     used: set = set()
     services = [draw(service(name, 1 + ord(name) - ord("a"), used)) for name in names]
@@ -245,7 +324,46 @@ def rules_of(services, slices) -> RuleSet:
 
 
 def programmed(rule_set: RuleSet) -> Programmed:
-    return load(Programmed(PODS), change_table(EMPTY, rule_set)[1])
+    return load(NOTHING, change_table(EMPTY, rule_set)[1])
+
+
+@given(worlds_of_ipv4())
+def test_net_24_rules_of_both_families_are_the_same_but_for_the_addresses(world):
+    # Shows NET-24.a NET-24.b.
+    services, slices = world
+    mine = [one for one in services if ":" not in (one.spec.cluster_ip or "")]
+    world = mine, [each for each in slices if each.address_type == "IPv4"]
+    four, both = rules_of(*turned(world, (4,))), rules_of(*turned(world, (4, 6)))
+    assert four.rules == [rule for rule in both.rules if ":" not in rule.address]
+    mirrored = [mirrored_rule(rule) for rule in four.rules]
+    # the external address of IPv6 is only of the second world
+    found = [rule for rule in both.rules if ":" in rule.address and rule.address != "fd00::2"]
+    assert sorted(map(plain, mirrored)) == sorted(map(plain, found))
+
+
+def plain(rule):
+    inside, targets = tuple(sorted(rule.inside)), tuple(sorted(rule.targets))
+    return evolve(rule, inside=inside, targets=targets, sources=())
+
+
+def mirrored_rule(rule):
+    inside = tuple(map(replace_target, rule.inside))
+    targets = tuple(map(replace_target, rule.targets))
+    return evolve(rule, address=six(rule.address) or "::", inside=inside, targets=targets)
+
+
+def replace_target(target):
+    return Target(six(target.address), target.port)
+
+
+@given(worlds())
+def test_net_24_a_node_without_ipv6_has_no_rules_of_it(world):
+    # Shows NET-24.c.
+    table, change = change_table(Table(PODS), rules_of(*world))
+    script = load_script("refk8s_x", table, change)
+    assert "ip6" not in script and "fd00" not in script and not any(p.six for p in change.pickers)
+    _, back = change_table(table, RuleSet({}))
+    assert not any(name.startswith("ip6/") for name, _, _ in (*change.added, *back.removed))
 
 
 # --- the laws, for any services and slices --------------------------------------------------------
@@ -326,8 +444,12 @@ def test_net_3_each_node_has_its_own_last_resort(drawn, internal, external):
     st.booleans(),
 )
 def test_net_4_what_is_no_way_in_is_left_alone(world, address, protocol, port, to_node):
-    packet = Packet("203.0.113.7", address, protocol, port, to_node=to_node)
-    assert list(net_4_other_packets_pass(world[0], programmed(rules_of(*world)), [packet])) == []
+    packets = [
+        Packet("203.0.113.7", address, protocol, port, to_node=to_node),
+        Packet(six("203.0.113.7"), six(address), protocol, port, to_node=to_node),
+        Packet("::1", "::1", protocol, port, from_node=True, to_node=True),
+    ]
+    assert list(net_4_other_packets_pass(world[0], programmed(rules_of(*world)), packets)) == []
 
 
 @given(worlds())
@@ -340,7 +462,7 @@ def test_net_13_the_source_is_hidden_only_where_it_must_be(world):
 def test_net_11_what_changed_step_by_step_is_what_is_made_at_once(history):
     """Incremental = from scratch, for any sequence of worlds; and a whole load over whatever was
     there gives the same again."""
-    table, state = EMPTY, Programmed(PODS)
+    table, state = EMPTY, NOTHING
     for world in history:
         table, change = change_table(table, rules_of(*world))
         state = apply(state, change)
@@ -357,7 +479,7 @@ def test_net_11_what_changed_step_by_step_is_what_is_made_at_once(history):
 def test_net_11_after_all_services_are_gone_no_element_is_left(world):
     table, change = change_table(EMPTY, rules_of(*world))
     _, back = change_table(table, RuleSet({}))
-    assert apply(load(Programmed(PODS), change), back).maps == Map()
+    assert apply(load(NOTHING, change), back).maps == Map()
 
 
 @given(worlds(), st.randoms())
@@ -373,11 +495,7 @@ def test_net_1_rules_do_not_depend_on_the_order_of_slices_endpoints_or_services(
         EMPTY, RuleSet(dict(reversed(rules_of(services, shuffled).services.items())))
     )[1]
     assert (
-        list(
-            net_11_same_rules(
-                load(Programmed(PODS), backwards), programmed(rules_of(services, slices))
-            )
-        )
+        list(net_11_same_rules(load(NOTHING, backwards), programmed(rules_of(services, slices))))
         == []
     )
 
@@ -479,7 +597,7 @@ CLIENTS = ["10.244.0.200", "203.0.113.7", "203.0.113.8"]
 def test_net_5_and_14_a_client_stays_with_its_endpoint_until_that_leaves(history):
     """In the kernel's maps and in the user-space choice alike; who leaves takes its entries along,
     and only who may answer is asked."""
-    table, state, stuck, held = EMPTY, Programmed(PODS), NO_STICKY, NONE_HELD
+    table, state, stuck, held = EMPTY, NOTHING, NO_STICKY, NONE_HELD
     had: dict = {}
     for rule, askers in history:
         table, change = change_table(table, RuleSet({"ns/a": (rule,)}))
@@ -572,7 +690,10 @@ destinations = st.sampled_from(
 repliers = st.sampled_from(["", "", "10.244.0.2", "10.244.0.3", "10.244.1.2"])  # "": not translated
 flows = st.lists(
     st.builds(
-        lambda to, port, by: Flow(to, port, by or to),
+        lambda is_six, to, port, by: (
+            Flow(six(to), port, six(by or to)) if is_six else Flow(to, port, by or to)
+        ),
+        st.booleans(),
         destinations,
         st.sampled_from([53, 80, 30080, 30081]),
         repliers,
@@ -588,13 +709,13 @@ def test_net_16_udp_flows_to_endpoints_that_left_are_forgotten_and_no_others(
     table, _ = change_table(EMPTY, rules_of(*first))
     after, change = change_table(table, rules_of(*second))
     changed = {front for front in change.fronts if front[1] == "UDP"}
-    stale = stale_flows(after.fronts.rules, changed, remembered, ("192.0.2.11",))
+    stale = stale_flows(after.fronts.rules, changed, remembered, ("192.0.2.11", six("192.0.2.11")))
     assert set(stale) <= set(remembered)
     for flow in remembered:
         translated = flow.replier != flow.destination
         ways = [(flow.destination, "UDP", flow.port)]
-        if translated or flow.destination == "192.0.2.11":
-            ways.append(("", "UDP", flow.port))
+        if translated or flow.destination in ("192.0.2.11", six("192.0.2.11")):
+            ways.append(("::" if ":" in flow.destination else "", "UDP", flow.port))
         way = next((way for way in ways if way in changed), None)
         rule = after.fronts.rules.get(way)
         alive = {target.address for target in (*rule.targets, *rule.inside)} if rule else set()
@@ -627,11 +748,16 @@ def test_net_16_only_the_flows_of_that_front_and_endpoint_are_named():
 def test_net_11_the_script_names_only_maps_and_chains_that_it_has_declared(world):
     table, change = change_table(EMPTY, rules_of(*world))
     script = load_script("refk8s_x", table, change)
-    known = {*MAPS, *STICKY, *SETS}
-    chains = {*CHAINS, *(picker.name for picker in change.pickers)}
+    known = {*LAYOUT.maps, *LAYOUT.sticky, *LAYOUT.sets}
+    assert known == {*LAYOUT6.maps, *LAYOUT6.sticky, *LAYOUT6.sets}
+    chains = {*LAYOUT.chains, *(picker.name for picker in change.pickers)}
     assert set(re.findall(r"@(\w+)", script)) <= known
     assert set(re.findall(r"goto ([\w-]+)", script)) <= chains
-    assert set(re.findall(r"(?:add|delete) element ip refk8s_x (\w+)", script)) <= known
+    assert set(re.findall(r"(?:add|delete) element ip6? refk8s_x (\w+)", script)) <= known
+    for family, words in re.findall(r"element (ip6?) refk8s_x \w+ \{(.*)\}", script):
+        has_six = re.search(r"[0-9a-f]:[0-9a-f:]", words) is not None
+        assert not has_six or family == "ip6"
+        assert family == "ip" or re.search(r"\d\.\d", words) is None
 
 
 def test_net_10_a_change_of_one_service_among_many_names_only_that_one():
@@ -855,7 +981,7 @@ def test_net_21_ranges_are_disjoint_and_what_cannot_be_read_allows_nobody(
             metadata=ObjectMeta(name="a", namespace="ns", annotations=annotations),
             spec=ServiceSpec(type=kind, cluster_ip="10.96.0.1", **fields),
         )
-        assert source_ranges(one) == ranges
+        assert source_ranges(one, "IPv4") == ranges
 
 
 @given(worlds(), st.lists(ranges, min_size=1, max_size=4))

@@ -66,13 +66,17 @@ NETWORKING = "/apis/networking.k8s.io/v1"
 
 def filter_of(policy_set):
     """The filter of a complete load; None if there is no policy."""
-    return load(POD_RANGE, change_policies(NO_TABLE, policy_set)[1]) if policy_set.active else None
+    return (
+        load(POD_RANGE, change_policies(NO_TABLE, policy_set)[1], NO_WORLD.pod_range6)
+        if policy_set.active
+        else None
+    )
 
 
 def broken(world, policy_set, some_kinds):
     """The first packet that is judged wrongly; None without one."""
     found = policy_1_the_filter_accepts_what_is_allowed(
-        world, filter_of(policy_set), flows(some_kinds)
+        world, filter_of(policy_set), flows(some_kinds, world.families)
     )
     return next(found, None)
 
@@ -88,7 +92,7 @@ def test_policy_1_a_packet_passes_if_and_only_if_the_policies_allow_it(world, so
 def test_policy_9_incremental_changes_give_the_same_filter(history, chance):
     """For any sequence of worlds, whatever the order in which the objects are received."""
     last, state, table = NO_WORLD, PolicyState(NO_WORLD.node_name), NO_TABLE
-    filter = load(POD_RANGE, Change())
+    filter = load(POD_RANGE, Change(), NO_WORLD.pod_range6)
     for world in history:
         changes = changes_between(last, world)
         chance.shuffle(changes)
@@ -97,7 +101,12 @@ def test_policy_9_incremental_changes_give_the_same_filter(history, chance):
         filter = apply(filter, change)
         last = world
     whole, change = change_policies(NO_TABLE, state_of(last).enforced)
-    assert list(policy_9_same_filter(filter, table, load(POD_RANGE, change), whole)) == []
+    assert (
+        list(
+            policy_9_same_filter(filter, table, load(POD_RANGE, change, NO_WORLD.pod_range6), whole)
+        )
+        == []
+    )
     assert not change_policies(table, state.enforced)[1]
 
 
@@ -111,7 +120,7 @@ def test_policy_9_two_addresses_change_their_classes_in_one_change():
         return PolicySet(True, Map(pod), Map(found))
 
     table, change = change_policies(NO_TABLE, world(one, other))
-    filter = load(POD_RANGE, change)
+    filter = load(POD_RANGE, change, NO_WORLD.pod_range6)
     table, change = change_policies(table, world(other, one))
     filter = apply(filter, change)
     whole, fresh = change_policies(NO_TABLE, world(other, one))
@@ -126,7 +135,7 @@ def test_policy_9_without_objects_no_element_is_left(world):
     state = follow(state, changes_between(world, NO_WORLD))
     assert not state.used and not state.referred and not state.enforced.active
     table, back = change_policies(table, state.enforced)
-    assert apply(load(POD_RANGE, change), back).elements == Map()
+    assert apply(load(POD_RANGE, change, NO_WORLD.pod_range6), back).elements == Map()
     assert not table.classes and not table.by_peer and not table.sizes
 
 
@@ -238,7 +247,7 @@ def test_policy_11_the_address_of_the_runtime_counts_before_that_of_the_status()
     members = {"a/new": Member((), (("web", 0),)), "a/old": Member(("10.244.0.9",), (("web", 0),))}
     found = with_addresses(
         PolicySet(True, Map(pods), Map(members)),
-        {"1": "10.244.0.2", "2": "10.244.0.3", "9": "1.1.1.1"},
+        {"1": ("10.244.0.2",), "2": ("10.244.0.3",), "9": ("1.1.1.1",)},
     )
     assert [pod.addresses for _, pod in sorted(found.local.items())] == [
         ("10.244.0.2",),
@@ -266,7 +275,7 @@ def test_policy_14_a_pod_with_too_many_elements_allows_nothing(monkeypatch):
         f"b/{number}": Member((f"10.244.1.{number}",), (("web", 0), *([("x", 0)] * number)))
         for number in range(2)
     }
-    table, filter = NO_TABLE, load(POD_RANGE, Change())
+    table, filter = NO_TABLE, load(POD_RANGE, Change(), NO_WORLD.pod_range6)
     sizes = []
     for members in ({}, {"b/0": many["b/0"]}, many, {}, many, {}):
         table, change = change_policies(table, PolicySet(True, Map(pod), Map(members)))
@@ -328,11 +337,17 @@ def test_policy_9_a_change_is_one_transaction_without_new_chains(history):
         table, change = change_policies(table, state.enforced)
         last = world
         text = change_script("t", change)
-        assert "chain" not in text and text.count("\n") <= 30
+        assert "chain" not in text and text.count("\n") <= 60
         for name, key, value in change.added:
-            assert f"{key} : {value}" if value else key in text and name in text
-    whole = load_script("t", str(POD_RANGE), change_policies(NO_TABLE, state.enforced)[1])
-    assert whole.startswith(remove_script("t")) and whole.count("chain ") == len(chains("x"))
+            assert (
+                f"{key} : {value}" if value else key in text and name.removeprefix("ip6/") in text
+            )
+    _, change = change_policies(NO_TABLE, state.enforced)
+    whole = load_script("t", str(POD_RANGE), change)
+    assert whole.startswith(remove_script("t")) and whole.count("chain ") == len(chains("x", "ip"))
+    both = load_script("t", f"{POD_RANGE},{NO_WORLD.pod_range6}", change)
+    assert remove_script("t", "ip6") in both and both.count("chain ") == 2 * len(chains("x", "ip"))
+    assert "ip6" not in whole
 
 
 def test_policy_13_without_policies_nothing_is_enforced():

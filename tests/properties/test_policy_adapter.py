@@ -42,7 +42,7 @@ class Kernel:
         self.setting: str | None = "1"
         self.may_write = True
         monkeypatch.setattr(kernel_policies, "run_nft", self._run)
-        monkeypatch.setattr(kernel_policies, "read_setting", lambda: self.setting)
+        monkeypatch.setattr(kernel_policies, "read_setting", lambda path: self.setting)
         monkeypatch.setattr(kernel_policies, "write_setting", self._write)
         monkeypatch.setattr(kernel_policies, "output_of", lambda *command: None)
 
@@ -51,7 +51,7 @@ class Kernel:
             raise Unusable(self.refuses)
         self.scripts.append(script)
 
-    def _write(self, value: str) -> bool:
+    def _write(self, value: str, path: Path) -> bool:
         if self.may_write:
             self.setting = value
         return self.may_write
@@ -182,7 +182,7 @@ def test_policy_11_an_address_is_of_the_pod_to_which_it_was_given_last(kernel: K
     policies.sandbox_started_now("1", ("10.244.0.2",))
     assert "known { 10.244.0.2 }" in kernel.scripts[-1]
     policies.sandbox_started_now("2", ("10.244.0.2",))
-    assert policies._given == {"2": "10.244.0.2"}
+    assert policies._given == {"2": ("10.244.0.2",)}
     policies.sandbox_started_now("1", ())
     for number in range(GIVEN_MAX + 5):
         policies.sandbox_started_now(f"uid-{number}", (f"10.1.{number >> 8}.{number & 255}",))

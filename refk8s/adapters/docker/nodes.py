@@ -12,6 +12,7 @@ from refk8s.adapters.linux.abilities import has_capability
 from refk8s.adapters.linux.address import node_address
 from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.resolv_conf import DEFAULT
+from refk8s.core.api.families import Network
 from refk8s.core.network.node_routes import NONE
 from refk8s.core.ports import Containers, NameServer, Node
 
@@ -46,8 +47,9 @@ class DockerNodes:
         resolv_conf: Path | None = None,
         node_ip: str = "",
         network_mode: str = NONE,
+        services: tuple[Network, ...] = (),
     ) -> None:
-        """`dns_address`: of the cluster's DNS. `resolv_conf`, `node_ip`: of the machine, if not the
+        """`services`: the ranges of cluster IPs, if not the usual. `dns_address`: of the cluster's DNS. `resolv_conf`, `node_ip`: of the machine, if not the
         usual. `network_mode`: how packets reach other nodes (ROUTE-1)."""
         problem = why_not(os.environ)
         if problem:
@@ -61,6 +63,7 @@ class DockerNodes:
         self._rules: ServiceRules | None = None
         self._policies: KernelPolicies | None = None
         self._network: KernelNetwork | None = None
+        self._services = services
         self._network_mode = network_mode if has_capability("NET_ADMIN") else NONE
         self._containers: Containers | None = None
         self.words = f"the Docker engine at {engine_host(os.environ)}"
@@ -70,6 +73,7 @@ class DockerNodes:
         from refk8s.adapters.docker.runtime import DockerRuntime
         from refk8s.adapters.docker.streams.containers import DockerContainers
         from refk8s.adapters.linux.kernel_policies import KernelPolicies
+        from refk8s.adapters.linux.kernel_rules import SERVICES
         from refk8s.adapters.linux.service_rules import ServiceRules
 
         runtime = self._runtime = DockerRuntime(
@@ -80,8 +84,9 @@ class DockerNodes:
             self._resolv_conf,
             self._network_mode,
         )
+        services = self._services or SERVICES
         rules = self._rules = ServiceRules(
-            cluster_id, self._node_ip, runtime.pod_cidr, runtime.aside
+            cluster_id, self._node_ip, runtime.pod_cidr, runtime.aside, services
         )
         policies = self._policies = KernelPolicies(cluster_id, runtime.pod_cidr)
         runtime.on_sandbox = lambda sandbox, then: policies.sandbox_started(

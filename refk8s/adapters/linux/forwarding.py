@@ -8,17 +8,17 @@ documentation, "Packet filtering and firewalls".
 from refk8s.adapters.linux.tools import output_of
 
 
-def accept(match: list[str], comment: str) -> None:
-    """Accept packets that match, if there is a chain that would drop them."""
-    chain = _chain()
-    if chain and _iptables("-C", chain, *_rule(match, comment)) is None:
-        _iptables("-I", chain, *_rule(match, comment))
+def accept(match: list[str], comment: str, is_six: bool = False) -> None:
+    """Accept packets that match, if there is a chain that would drop them. `is_six`: of IPv6."""
+    chain = _chain(is_six)
+    if chain and _iptables(is_six, "-C", chain, *_rule(match, comment)) is None:
+        _iptables(is_six, "-I", chain, *_rule(match, comment))
 
 
-def remove_accept(match: list[str], comment: str) -> None:
+def remove_accept(match: list[str], comment: str, is_six: bool = False) -> None:
     """Remove these rules, however often they are there."""
     for chain in ("DOCKER-USER", "FORWARD"):
-        while _iptables("-D", chain, *_rule(match, comment)) is not None:
+        while _iptables(is_six, "-D", chain, *_rule(match, comment)) is not None:
             pass
 
 
@@ -26,12 +26,13 @@ def _rule(match: list[str], comment: str) -> list[str]:
     return [*match, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]
 
 
-def _chain() -> str:
+def _chain(is_six: bool) -> str:
     """The chain that needs an accept: Docker's, or a forward chain that drops; else none."""
-    if _iptables("-S", "DOCKER-USER") is not None:
+    if _iptables(is_six, "-S", "DOCKER-USER") is not None:
         return "DOCKER-USER"
-    return "FORWARD" if "-P FORWARD DROP" in (_iptables("-S", "FORWARD") or "") else ""
+    policy = _iptables(is_six, "-S", "FORWARD") or ""
+    return "FORWARD" if "-P FORWARD DROP" in policy else ""
 
 
-def _iptables(*arguments: str) -> str | None:
-    return output_of("iptables", "-w", *arguments)
+def _iptables(is_six: bool, *arguments: str) -> str | None:
+    return output_of("ip6tables" if is_six else "iptables", "-w", *arguments)

@@ -32,6 +32,7 @@ from refk8s.core.ports import NO_POLICIES, PolicySet
 log = logging.getLogger("refk8s")
 
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGED6 = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
 GIVEN_MAX = 4096
 """Addresses that the runtime gave to pods and that are remembered."""
 UNKNOWN, ABSENT, LOADED = "unknown", "absent", "loaded"
@@ -48,8 +49,8 @@ class KernelPolicies:
         self._policies = NO_POLICIES
         self._table = NO_TABLE
         self._state = UNKNOWN  # of the table in the kernel
-        self._given: dict[str, str] = {}  # pod uid -> address
-        self._bridged_before: str | None = None
+        self._given: dict[str, tuple[str, ...]] = {}  # pod uid -> addresses
+        self._bridged_before: dict[Path, str] = {}
         self._warn_once = WarnOnce()
         self._worker = ThreadPoolExecutor(1, "refk8s-policies")
 
@@ -99,9 +100,13 @@ class KernelPolicies:
 
     def sandbox_started_now(self, pod_uid: str, addresses: tuple[str, ...]) -> str:
         """The same as `sandbox_started`; waits until the rules are in effect."""
-        given = {uid: a for uid, a in self._given.items() if a not in addresses and uid != pod_uid}
+        given = {
+            uid: known
+            for uid, known in self._given.items()
+            if uid != pod_uid and not {*known} & {*addresses}
+        }
         if addresses:
-            given[pod_uid] = addresses[0]
+            given[pod_uid] = addresses
         self._given = dict(list(given.items())[-GIVEN_MAX:])
         if self._policies.active and self._state == LOADED:
             self._enforce(again=False)
@@ -134,7 +139,7 @@ class KernelPolicies:
     def _change(self, change: Change) -> bool:
         try:
             if change:
-                run_nft(change_script(self.name, change))
+                run_nft(change_script(self.name, change, has_six=":" in self._pods))
         except Unusable as error:
             log.info("the network policies are loaded anew: %s", error)
             return False
@@ -144,15 +149,22 @@ class KernelPolicies:
         """Raises Unusable if the table exists and cannot be removed."""
         if self._state != ABSENT:
             try:
-                run_nft(remove_script(self.name))
+                self._remove_both()
             except Unusable:
                 if self._state == LOADED:
                     raise
                 # without nft, or the right to use it, no earlier process had a table either
         self._table, self._state = NO_TABLE, ABSENT
-        if self._bridged_before is not None:
-            write_setting(self._bridged_before)
-            self._bridged_before = None
+        for path, value in self._bridged_before.items():
+            write_setting(value, path)
+        self._bridged_before.clear()
+
+    def _remove_both(self) -> None:
+        of_ipv4 = remove_script(self.name)
+        try:
+            run_nft(of_ipv4 + remove_script(self.name, "ip6"))
+        except Unusable:  # a kernel without rules of IPv6 has no such table
+            run_nft(of_ipv4)
 
     def _range(self) -> str:
         if not self._pods:
@@ -164,34 +176,34 @@ class KernelPolicies:
 
     def _pass_bridged_packets(self) -> str:
         """Let packets between pods of the bridge pass the filter; returns why they do not."""
-        value = read_setting()
-        if value is None:
-            output_of("modprobe", "br_netfilter")
-            value = read_setting()
-        if value is None:
-            return (
-                "the kernel module br_netfilter is missing, so pods of this node reach each other"
-            )
-        if value == "1":
-            return ""
-        if not write_setting("1"):
-            return f"{BRIDGED} cannot be set, so pods of this node reach each other"
-        self._bridged_before = value
+        for path in (BRIDGED, BRIDGED6) if ":" in self._range() else (BRIDGED,):
+            value = read_setting(path)
+            if value is None:
+                output_of("modprobe", "br_netfilter")
+                value = read_setting(path)
+            if value is None:
+                words = "the kernel module br_netfilter is missing"
+                return f"{words}, so pods of this node reach each other"
+            if value == "1":
+                continue
+            if not write_setting("1", path):
+                return f"{path} cannot be set, so pods of this node reach each other"
+            self._bridged_before[path] = value
         return ""
 
 
-def read_setting() -> str | None:
+def read_setting(path: Path = BRIDGED) -> str | None:
     """The setting of this thread's network namespace; None without the kernel module."""
     try:
-        return BRIDGED.read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return None
 
 
-def write_setting(value: str) -> bool:
+def write_setting(value: str, path: Path = BRIDGED) -> bool:
     """Whether it could be set."""
     try:
-        BRIDGED.write_text(value)
+        path.write_text(value)
     except OSError:
         return False
     return True

@@ -7,8 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
+from refk8s.adapters.linux.kernel_rules import (
+    NO_PODS,
+    SERVICES,
+    KernelRules,
+    why_no_kernel_rules,
+)
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
+from refk8s.core.api.families import Network
 from refk8s.core.ports import RuleSet
 
 if TYPE_CHECKING:
@@ -16,8 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("refk8s")
 
-NO_PODS = "0.0.0.0/32"
-"""In place of the pod range, to remove the rules of an earlier process, which are found by name."""
 Aside = Callable[[Callable[[], object], Callable[[object], None]], None]
 """Calls the first in a worker thread, and the second with its result in the loop's thread."""
 
@@ -29,9 +33,16 @@ class ServiceRules:
     """
 
     def __init__(
-        self, cluster_id: str, node_ip: str, pod_cidr: Callable[[], tuple[str, str]], aside: Aside
+        self,
+        cluster_id: str,
+        node_ip: str,
+        pod_cidr: Callable[[], tuple[str, str]],
+        aside: Aside,
+        services: tuple[Network, ...] = SERVICES,
     ) -> None:
-        """`pod_cidr` returns the pod range, or why it is unknown; it is slow."""
+        """`pod_cidr` returns the pod range, or one of each family with a comma, or why it is
+        unknown; it is slow. `services`: the ranges of cluster IPs."""
+        self._services = services
         self._cluster_id = cluster_id
         self._node_ip = node_ip
         self._pod_cidr = pod_cidr
@@ -78,7 +89,7 @@ class ServiceRules:
             pod_cidr, problem = self._pod_cidr()
             if problem:
                 return problem
-            self._chosen = choose_rules(self._node_ip, pod_cidr, self._cluster_id)
+            self._chosen = choose_rules(self._node_ip, pod_cidr, self._cluster_id, self._services)
             return ""
 
     def remove(self) -> None:
@@ -87,18 +98,20 @@ class ServiceRules:
             asyncio.run_coroutine_threadsafe(self._health_checks.close(), self._loop).result(10)
         self._choose()
         if self._chosen is None:  # a process that has not learned the range, or has no engine
-            self._chosen = choose_rules(self._node_ip, NO_PODS, self._cluster_id)
+            self._chosen = choose_rules(self._node_ip, NO_PODS, self._cluster_id, self._services)
         self._chosen.remove()
 
 
-def choose_rules(node_ip: str, pod_cidr: str, cluster_id: str) -> KernelRules | UserspaceRules:
+def choose_rules(
+    node_ip: str, pod_cidr: str, cluster_id: str, services: tuple[Network, ...] = SERVICES
+) -> KernelRules | UserspaceRules:
     """Kernel rules if possible, else the user-space proxy with one warning (NET-17).
 
     Takes some milliseconds; may be called in any thread.
     """
-    problem = why_no_kernel_rules()
+    problem = why_no_kernel_rules(with_ipv6=":" in pod_cidr)
     if not problem:
-        return KernelRules(node_ip, pod_cidr, cluster_id)
+        return KernelRules(node_ip, pod_cidr, cluster_id, services)
     log.warning(
         "services are served by this process and only while it runs, pods do not see their clients' addresses, and there is no SCTP: "
         "the kernel takes no rules here (%s)",

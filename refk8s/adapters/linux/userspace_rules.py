@@ -29,8 +29,8 @@ class UserspaceRules:
     """The service rules of one node, served by this process."""
 
     def __init__(self, node_ip: str, pod_cidr: str, cluster_id: str) -> None:
-        self.node_ip = node_ip
-        self._pods = ipaddress.IPv4Network(pod_cidr)
+        self.node_ips = tuple(node_ip.split(","))
+        self._pods = [ipaddress.ip_network(each) for each in pod_cidr.split(",")]
         self._addresses = LoopbackAddresses(f"{DEVICE}:rfk-{cluster_id[:8]}")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: asyncio.Lock | None = None
@@ -83,6 +83,7 @@ class UserspaceRules:
         rule = self._fronts.rules.get(front)
         return (
             rule is not None
+            and ":" not in front[0]  # D-450
             and bool(rule.targets or rule.inside)
             and rule.protocol in ("TCP", "UDP")
         )
@@ -92,7 +93,11 @@ class UserspaceRules:
         # Also those without endpoints: a connection to an address of this machine is refused at once
         # if no socket listens.
         addresses = sorted(
-            {front[0] for front in self._fronts.rules if front[0] and self._is_cluster_ip(front)}
+            {
+                front[0]
+                for front in self._fronts.rules
+                if front[0] and ":" not in front[0] and self._is_cluster_ip(front)
+            }
         )
         await asyncio.to_thread(self._addresses.set, addresses)
         for front in wanted:
@@ -124,7 +129,8 @@ class UserspaceRules:
         if rule is None:
             return ()
         address = ipaddress.ip_address(client)
-        within = client in (here, self.node_ip) or address.is_loopback or address in self._pods
+        is_pod = any(address in each for each in self._pods)
+        within = client in (here, *self.node_ips) or address.is_loopback or is_pod
         target, self._held = pick(
             rule, client, within, random.getrandbits(32), self._held, time.time_ns() // 1000
         )

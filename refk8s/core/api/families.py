@@ -4,7 +4,7 @@ Source: Kubernetes documentation, "IPv4/IPv6 dual-stack".
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeAlias
 
 IPV4, IPV6 = "IPv4", "IPv6"
@@ -25,6 +25,17 @@ def other_family(family: str) -> str:
 def of_family(texts: Iterable[str], family: str) -> str:
     """The first of these valid addresses or ranges that is of this family; empty without one."""
     return next((text for text in texts if text and family_of(text) == family), "")
+
+
+def canonical(address: str) -> str:
+    """An address of IPv6 in its canonical form, which the kernel and the model have; one of IPv4 as
+    it is. Empty for an invalid one of IPv6."""
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Address(address)) if "%" not in address else ""
+    except ValueError:
+        return ""
 
 
 def read_ranges(text: str) -> tuple[Network, ...]:

@@ -5,7 +5,7 @@ The caller chooses the random number, and passes the affinity entries in and get
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 from immutables import Map
 
@@ -32,9 +32,9 @@ def targets_for(rule: Rule, within: bool) -> tuple[Target, ...]:
 
 
 def may_use(rule: Rule, client: str) -> bool:
-    """Whether this IPv4 address may use the front of the rule (NET-21). O(ranges)."""
+    """Whether this address may use the front of the rule (NET-21). O(ranges)."""
     return not rule.restricted or any(
-        IPv4Address(client) in IPv4Network(source) for source in rule.sources
+        ip_address(client) in ip_network(source) for source in rule.sources
     )
 
 

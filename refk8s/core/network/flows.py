@@ -10,8 +10,10 @@ Proxies"; conntrack(8).
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 
+from refk8s.core.api.families import family_of
 from refk8s.core.network.fronts import Front
 from refk8s.core.ports import Rule
+from refk8s.core.ports.service_rules import NODE_PORTS
 from refk8s.core.value import Value
 
 CONNECTIONLESS = "UDP"  # its flows have no end
@@ -48,7 +50,8 @@ def stale_flows(
         translated = flow.replier != flow.destination
         front = (flow.destination, CONNECTIONLESS, flow.port)
         if front not in changed and (translated or flow.destination in node_addresses):
-            front = ("", CONNECTIONLESS, flow.port)
+            address = NODE_PORTS[family_of(flow.destination)]
+            front = (address, CONNECTIONLESS, flow.port)
         if front not in changed:
             continue
         rule = rules.get(front)

@@ -15,7 +15,7 @@ from refk8s.core.ports import Rule, RuleSet
 from refk8s.core.value import Value, field
 
 Front: TypeAlias = tuple[str, str, int]
-"""(address or "" for a node port, protocol, port)."""
+"""(address, protocol, port); the address of a node port is that of `NODE_PORTS`."""
 
 
 def front_of(rule: Rule) -> Front:

@@ -1,5 +1,5 @@
 """Service rules as data for nftables: elements of maps, and a few chains. Rules NET-10 to NET-16
-and NET-21 (spec/network.md).
+NET-21 and NET-24 (spec/network.md).
 
 The time to load is quadratic in chains and linear in elements. So services and endpoints are
 elements of maps, and there is one chain (*picker*) for each way of choosing a target: the number of
@@ -16,7 +16,8 @@ endpoints, with or without affinity, and whether the source address is replaced.
 | allowed | the front and a range of addresses | none |
 | hairpin | (pod, pod) | none: packets of a pod to itself are masqueraded |
 
-This file computes the elements and chains of a rule, and the difference of two rule sets.
+Maps whose names begin with `ip6/`, and chains of such pickers, are in a table of IPv6 with the same
+layout (NET-24); both tables change in one transaction. This file computes the elements and chains of a rule, and the difference of two rule sets.
 `nft_script.py` writes them as text, `packets.py` models the kernel. An index or id is passed from
 one look-up to the next in the connection's mark, and then removed. The id of a target does not
 depend on the other targets. So the entries of a removed endpoint's clients need not be searched:
@@ -26,13 +27,14 @@ and Service Proxies".
 """
 
 import zlib
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
 from immutables import Map
 
 from refk8s.core.network.fronts import NO_FRONTS, Front, Fronts, change_fronts
 from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.ports.service_rules import NODE_PORTS
 from refk8s.core.value import Value, field
 
 Element: TypeAlias = tuple[str, str, str]
@@ -43,6 +45,8 @@ INSIDE_FIRST = 65_536  # the index of the first target for clients on the node (
 MARK_FIRST = 0x4B8 << 20
 MARK_MASK = 0xFFF << 20
 IDS = 1 << 20
+
+SIX = "ip6/"  # begins the names of maps of IPv6
 
 CLUSTER, OUTSIDE, LOCAL, INSIDE = "cluster", "outside", "local", "inside"
 
@@ -60,6 +64,12 @@ class Picker(Value, frozen=True):
     inside: int = 0
     affinity_seconds: int = 0
     node: bool = False
+    six: bool = False  # in the table of IPv6
+
+    @property
+    def key(self) -> str:
+        """The name, different in the tables of both families."""
+        return SIX + self.name if self.six else self.name
 
     @property
     def name(self) -> str:
@@ -73,13 +83,16 @@ class Picker(Value, frozen=True):
     @property
     def within(self) -> "Picker":
         """The chain to which a LOCAL chain sends packets from the node and its pods."""
-        return Picker(INSIDE, self.inside, 0, self.affinity_seconds, self.node)
+        return Picker(INSIDE, self.inside, 0, self.affinity_seconds, self.node, self.six)
 
 
-COMMON = tuple(
-    Picker(kind, n, node=node)
-    for kind, node in ((CLUSTER, False), (OUTSIDE, True))
-    for n in range(1, 9)
+COMMON, COMMON6 = (
+    tuple(
+        Picker(kind, n, node=node, six=six)
+        for kind, node in ((CLUSTER, False), (OUTSIDE, True))
+        for n in range(1, 9)
+    )
+    for six in (False, True)
 )
 """Chains that every table has. A change that needs no other chain is one transaction, not two."""
 
@@ -89,33 +102,38 @@ DROP = "drop"
 
 def picker_of(rule: Rule) -> Picker | None:
     """The chain of this rule; None without targets (NET-12)."""
-    node = not rule.address
+    node, six = rule.is_node_port, ":" in rule.address
     if rule.local:
         return (
-            Picker(LOCAL, len(rule.targets), len(rule.inside), rule.affinity_seconds, node)
+            Picker(LOCAL, len(rule.targets), len(rule.inside), rule.affinity_seconds, node, six)
             if rule.targets or rule.inside
             else None
         )
     if not rule.targets:
         return None
-    return Picker(
-        OUTSIDE if rule.masquerade else CLUSTER, len(rule.targets), 0, rule.affinity_seconds, node
-    )
+    kind = OUTSIDE if rule.masquerade else CLUSTER
+    return Picker(kind, len(rule.targets), 0, rule.affinity_seconds, node, six)
 
 
 def key_of(front: Front) -> str:
     """A front as the key of a map."""
     address, protocol, port = front
-    return f"{address} . {protocol.lower()} . {port}" if address else f"{protocol.lower()} . {port}"
+    of_node = address in NODE_PORTS.values()
+    return f"{protocol.lower()} . {port}" if of_node else f"{address} . {protocol.lower()} . {port}"
 
 
 def compute_elements(rule: Rule) -> list[Element]:
     """The elements of one rule (NET-10). O(targets)."""
     key = key_of((rule.address, rule.protocol, rule.port))
-    guards = [("restricted", key, "")] if rule.restricted else []
+    six = SIX if ":" in rule.address else ""
+    guards = [(f"{six}restricted", key, "")] if rule.restricted else []
     # nft lists one address without the length of its prefix
-    guards += [("allowed", f"{key} . {each.removesuffix('/32')}", "") for each in rule.sources]
-    services, prefix = ("services", "") if rule.address else ("node_ports", "node_")
+    whole = "/128" if six else "/32"
+    guards += [
+        (f"{six}allowed", f"{key} . {each.removesuffix(whole)}", "") for each in rule.sources
+    ]
+    services, prefix = ("node_ports", "node_") if rule.is_node_port else ("services", "")
+    services, prefix = six + services, six + prefix
     picker = picker_of(rule)
     if picker is None:
         return [*guards, (services, key, DROP if rule.drop else REFUSE)]
@@ -161,8 +179,9 @@ class Table(Value, frozen=True, eq=False):
 
     pods: IPv4Network
     fronts: Fronts = NO_FRONTS
+    pods6: IPv6Network | None = None  # without it, there are no rules of IPv6
     reached: Map[str, int] = field(default_factory=Map)
-    # existing chains; one that is no longer used is kept, because it costs nothing
+    # existing chains by key; one that is no longer used is kept, because it costs nothing
     pickers: Map[str, Picker] = field(default_factory=Map)
 
 
@@ -183,12 +202,14 @@ def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
     O(services) to compare, then O(changed)."""
     fronts, differing = change_fronts(table.fronts, rule_set)
     pickers = table.pickers.mutate()
-    made = [] if table.pickers else list(COMMON)
-    pickers.update({picker.name: picker for picker in made})
+    made = [] if table.pickers else [*COMMON, *(COMMON6 if table.pods6 is not None else ())]
+    pickers.update({picker.key: picker for picker in made})
     removed: list[Element] = []
     added: list[Element] = []
     reached: dict[str, int] = {}
     for front in differing:
+        if table.pods6 is None and ":" in front[0]:
+            continue
         old, new = table.fronts.rules.get(front), fronts.rules.get(front)
         before = compute_elements(old) if old is not None else []
         after = compute_elements(new) if new is not None else []
@@ -200,17 +221,21 @@ def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
         added += after
         if new is not None and (picker := picker_of(new)) is not None:
             for needed in (picker.within, picker) if picker.kind == LOCAL else (picker,):
-                if needed.name not in pickers:
-                    pickers[needed.name] = needed
+                if needed.key not in pickers:
+                    pickers[needed.key] = needed
                     made.append(needed)
         _count(reached, old, -1)
         _count(reached, new, 1)
     counts, gone, came = _settle(table, reached)
-    removed += [("hairpin", f"{address} . {address}", "") for address in gone]
-    added += [("hairpin", f"{address} . {address}", "") for address in came]
-    return Table(table.pods, fronts, counts, pickers.finish()), Change(
+    removed += [_hairpin(address) for address in gone]
+    added += [_hairpin(address) for address in came]
+    return Table(table.pods, fronts, table.pods6, counts, pickers.finish()), Change(
         tuple(made), tuple(removed), tuple(added), tuple(differing)
     )
+
+
+def _hairpin(address: str) -> Element:
+    return (SIX if ":" in address else "") + "hairpin", f"{address} . {address}", ""
 
 
 def _count(reached: dict[str, int], rule: Rule | None, step: int) -> None:
@@ -227,10 +252,17 @@ def _settle(table: Table, difference: dict[str, int]) -> tuple[Map[str, int], li
     first, last = int(table.pods.network_address), int(table.pods.broadcast_address)
     # the text prefix of every pod address
     begins = ".".join(str(table.pods.network_address).split(".")[: table.pods.prefixlen // 8])
+    six = table.pods6
+
+    def is_own(address: str) -> bool:
+        if ":" in address:
+            return six is not None and IPv6Address(address) in six
+        return address.startswith(begins) and first <= _number(address) <= last
+
     reached = table.reached.mutate()
     gone, came = [], []
     for address, step in difference.items():
-        if step and address.startswith(begins) and first <= _number(address) <= last:
+        if step and is_own(address):
             count = reached.get(address, 0)
             if count + step:
                 reached[address] = count + step

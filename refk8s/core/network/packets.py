@@ -1,5 +1,5 @@
 """A model of the kernel in Python: what happens to a packet under the programmed rules. Rules
-NET-2, NET-11 to NET-15, NET-21.
+NET-2, NET-11 to NET-15, NET-21, NET-24.
 
 `Programmed` is the state of the kernel: elements by map, and chains. `apply` and `load` are as
 strict as the kernel: a transaction fails if it deletes an absent element, adds an existing one, or
@@ -7,7 +7,7 @@ refers to a chain that does not exist. So the properties check rules for any ser
 without a kernel. `tests/integration/test_rules_kernel.py` compares the kernel with this model.
 """
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
 from immutables import Map
@@ -22,6 +22,7 @@ from refk8s.core.network.nftables import (
     MARK_FIRST,
     OUTSIDE,
     REFUSE,
+    SIX,
     Change,
     Element,
     Picker,
@@ -64,11 +65,18 @@ class Programmed(Value, frozen=True):
     """The rules in the kernel."""
 
     pods: IPv4Network
-    pickers: Map[str, Picker] = field(default_factory=Map)
+    pods6: IPv6Network | None = None
+    pickers: Map[str, Picker] = field(default_factory=Map)  # by key
     maps: Map[str, Map[str, str]] = field(default_factory=Map)
 
     def look_up(self, map: str, key: str) -> str | None:
         return self.maps.get(map, _EMPTY).get(key)
+
+    def is_pod(self, address: str) -> bool:
+        """Whether it is an address of a pod of this node."""
+        if ":" in address:
+            return self.pods6 is not None and ip_address(address) in self.pods6
+        return ip_address(address) in self.pods
 
 
 _EMPTY: Map[str, str] = Map()
@@ -76,14 +84,14 @@ _EMPTY: Map[str, str] = Map()
 
 def load(programmed: Programmed, change: Change) -> Programmed:
     """A complete load: it replaces everything (NET-11)."""
-    return apply(Programmed(programmed.pods), change)
+    return apply(Programmed(programmed.pods, programmed.pods6), change)
 
 
 def apply(programmed: Programmed, change: Change) -> Programmed:
     """The transaction. Raises Impossible if the kernel would reject it."""
-    pickers = programmed.pickers.update({picker.name: picker for picker in change.pickers})
+    pickers = programmed.pickers.update({picker.key: picker for picker in change.pickers})
     for picker in change.pickers:
-        if picker.kind == LOCAL and picker.inside and picker.within.name not in pickers:
+        if picker.kind == LOCAL and picker.inside and picker.within.key not in pickers:
             raise Impossible(
                 f"the chain {picker.name} goes to {picker.within.name}, which does not exist"
             )
@@ -92,7 +100,7 @@ def apply(programmed: Programmed, change: Change) -> Programmed:
         maps = _without(maps, element)
     for element in change.added:
         maps = _with(maps, element, pickers)
-    return Programmed(programmed.pods, pickers, maps)
+    return Programmed(programmed.pods, programmed.pods6, pickers, maps)
 
 
 def _without(maps: Map[str, Map[str, str]], element: Element) -> Map[str, Map[str, str]]:
@@ -111,8 +119,11 @@ def _with(
     entries = maps.get(map, _EMPTY)
     if key in entries:
         raise Impossible(f"{map} has {entries[key]!r} at {key} already")
-    if value.startswith("goto ") and value != REFUSE and value.removeprefix("goto ") not in pickers:
-        raise Impossible(f"{value!r}: there is no such chain")
+    six = SIX if map.startswith(SIX) else ""
+    if value.startswith("goto ") and value != REFUSE:
+        chain = six + value.removeprefix("goto ")
+        if chain not in pickers:
+            raise Impossible(f"{value!r}: there is no such chain")
     return maps.set(map, entries.set(key, value))
 
 
@@ -120,23 +131,24 @@ def route(
     programmed: Programmed, packet: Packet, number: int, sticky: Sticky = NO_STICKY
 ) -> tuple[Verdict, Sticky]:
     """The verdict on a packet if the kernel chooses this random number."""
-    front, prefix = key_of((packet.destination, packet.protocol, packet.port)), ""
-    if not _is_allowed(programmed, front, IPv4Address(packet.source)):
+    six = SIX if ":" in packet.destination else ""
+    front, prefix = key_of((packet.destination, packet.protocol, packet.port)), six
+    if not _is_allowed(programmed, front, packet.source):
         return Verdict(DROPPED), sticky
-    verdict = programmed.look_up("services", front)
-    if verdict is None and packet.to_node:
-        front, prefix = key_of(("", packet.protocol, packet.port)), "node_"
-        verdict = programmed.look_up("node_ports", front)
+    verdict = programmed.look_up(f"{six}services", front)
+    if verdict is None and packet.to_node and packet.destination != "::1":
+        front, prefix = key_of(("", packet.protocol, packet.port)), f"{six}node_"
+        verdict = programmed.look_up(f"{six}node_ports", front)
     if verdict is None:
         return Verdict(PASSES), sticky
     if verdict == REFUSE:
         return Verdict(REFUSED), sticky
     if verdict == DROP:
         return Verdict(DROPPED), sticky
-    picker = programmed.pickers[verdict.removeprefix("goto ")]
-    from_pod = IPv4Address(packet.source) in programmed.pods
+    picker = programmed.pickers[six + verdict.removeprefix("goto ")]
+    from_pod = programmed.is_pod(packet.source)
     if picker.kind == LOCAL and picker.inside and (from_pod or packet.from_node):
-        picker = programmed.pickers[picker.within.name]
+        picker = programmed.pickers[picker.within.key]
     if not picker.count:
         return Verdict(DROPPED), sticky
     target, sticky = _pick(
@@ -145,18 +157,20 @@ def route(
     if target is None:
         return Verdict(DROPPED), sticky
     masquerade = picker.kind == OUTSIDE or (picker.kind in (CLUSTER, INSIDE) and not from_pod)
-    hairpin = programmed.look_up("hairpin", f"{packet.source} . {target.address}") is not None
+    hairpin = programmed.look_up(f"{six}hairpin", f"{packet.source} . {target.address}") is not None
     return Verdict(SENT, target, masquerade or hairpin), sticky
 
 
-def _is_allowed(programmed: Programmed, front: str, source: IPv4Address) -> bool:
+def _is_allowed(programmed: Programmed, front: str, source: str) -> bool:
     """Whether a client may use a front that may be restricted (NET-21). O(ranges); the kernel's sets
     of intervals are faster."""
-    if programmed.look_up("restricted", front) is None:
+    six = SIX if ":" in source else ""
+    if programmed.look_up(f"{six}restricted", front) is None:
         return True
     return any(
-        key.startswith(f"{front} . ") and source in IPv4Network(key.removeprefix(f"{front} . "))
-        for key in programmed.maps.get("allowed", _EMPTY)
+        key.startswith(f"{front} . ")
+        and ip_address(source) in ip_network(key.removeprefix(f"{front} . "))
+        for key in programmed.maps.get(f"{six}allowed", _EMPTY)
     )
 
 

@@ -9,9 +9,10 @@ Source: Kubernetes documentation, "Network Policies".
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import ip_address, ip_network
 
 from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.families import family_of
 from refk8s.core.api.networking_v1 import (
     IPBlock,
     NetworkPolicy,
@@ -64,7 +65,7 @@ def facts_of(pod: Pod | None) -> PodFacts | None:
 
 def _is_address(text: str) -> bool:
     try:
-        return str(IPv4Address(text)) == text
+        return "%" not in text and str(ip_address(text)) == text
     except ValueError:
         return False
 
@@ -116,7 +117,9 @@ def _named(peer: Peer) -> Peer:
         where = f"{peer.namespace} only" if peer.namespace else str(peer.namespaces)
         parts.append(f"pods {peer.pods} in {where}")
     if peer.block is not None:
-        parts.append(" except ".join([peer.block.cidr, *peer.block.excluded]))
+        # the family first: a named port in a block is of addresses of that family (POLICY-16)
+        words = " except ".join([peer.block.cidr, *peer.block.excluded])
+        parts.append(f"{family_of(peer.block.cidr)} {words}")
     if peer.port_name:
         parts.append(f"port {peer.port_protocol} {peer.port_name}")
     return evolve(peer, name="; ".join(parts))
@@ -129,10 +132,10 @@ def numbers_of(pod: PodFacts, protocol: str, name: str) -> tuple[int, ...]:
 
 
 def in_block(block: Block, address: str) -> bool:
-    """Whether an IPv4 address is in the block and in none of its exceptions."""
-    number = IPv4Address(address)
-    return number in IPv4Network(block.cidr) and not any(
-        number in IPv4Network(part) for part in block.excluded
+    """Whether an address is in the block and in none of its exceptions."""
+    number = ip_address(address)
+    return number in ip_network(block.cidr) and not any(
+        number in ip_network(part) for part in block.excluded
     )
 
 
@@ -179,7 +182,7 @@ def _compile_rule(
     peers: Iterable[NetworkPolicyPeer] | None,
     ports: Iterable[NetworkPolicyPort] | None,
 ) -> PolicyRule:
-    """POLICY-4, POLICY-5. Blocks of IPv6 are left out: pods have IPv4 addresses only."""
+    """POLICY-4, POLICY-5."""
     ports = tuple(ports or ())
     found = [_compile_peer(namespace, peer) for peer in peers or ()] if peers else [Peer()]
     ranges, names = [], []
@@ -191,16 +194,14 @@ def _compile_rule(
             ranges.append(PortRange(protocol, 0, PORT_LAST))
         else:
             ranges.append(PortRange(protocol, port.port, port.end_port or port.port))
-    usable = tuple([peer for peer in found if peer is not None])
-    return PolicyRule(usable, tuple(ranges), tuple(names), not ports)
+    return PolicyRule(tuple(found), tuple(ranges), tuple(names), not ports)
 
 
-def _compile_peer(namespace: str, peer: NetworkPolicyPeer) -> Peer | None:
+def _compile_peer(namespace: str, peer: NetworkPolicyPeer) -> Peer:
     """A pod selector alone selects in the namespace of the policy; a namespace selector alone
     selects all pods of these namespaces (POLICY-4)."""
     if peer.ip_block is not None:
-        block = _compile_block(peer.ip_block)
-        return None if block is None else _named(Peer(block=block))
+        return _named(Peer(block=_compile_block(peer.ip_block)))
     pods = Selector() if peer.pod_selector is None else from_label_selector(peer.pod_selector)
     if peer.namespace_selector is None:
         return _named(Peer(namespace=namespace, pods=pods))
@@ -208,10 +209,8 @@ def _compile_peer(namespace: str, peer: NetworkPolicyPeer) -> Peer | None:
     return _named(Peer(namespaces=namespaces, pods=pods))
 
 
-def _compile_block(block: IPBlock) -> Block | None:
+def _compile_block(block: IPBlock) -> Block:
     network = ip_network(block.cidr, strict=False)
-    if network.version != 4:
-        return None
     excluded = {str(ip_network(part, strict=False)) for part in block.except_ or ()}
     return Block(str(network), tuple(sorted(excluded)))
 

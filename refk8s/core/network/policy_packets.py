@@ -7,13 +7,14 @@ the properties check policies for any pods and namespaces without a kernel;
 `tests/integration/test_policies_kernel.py` compares the kernel with this model.
 """
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import pairwise
 from typing import TypeAlias
 
 from immutables import Map
 
 from refk8s.core.machine import Impossible
+from refk8s.core.network.nftables import SIX
 from refk8s.core.network.policy_script import MAPS
 from refk8s.core.network.policy_table import EVERY, Change, class_text
 from refk8s.core.value import Value, evolve, field
@@ -39,15 +40,26 @@ class Filter(Value, frozen=True):
     """The policies in the kernel. `pods`: the pod range of the node."""
 
     pods: IPv4Network
+    pods6: IPv6Network | None = None
     elements: Map[str, Entries] = field(default_factory=Map)
 
+    def entries(self, name: str, address: str) -> Entries:
+        """The set of this name in the table of the address's family."""
+        return self.elements.get(SIX + name if ":" in address else name, _EMPTY)
+
     def has(self, name: str, key: str) -> bool:
-        return key in self.elements.get(name, _EMPTY)
+        """`key` begins with an address."""
+        return key in self.entries(name, key.partition(" ")[0])
+
+    def is_pod(self, address: str) -> bool:
+        """Whether it is in the node's pod range of its family."""
+        pods = self.pods6 if ":" in address else self.pods
+        return pods is not None and ip_address(address) in pods
 
 
-def load(pods: IPv4Network, change: Change) -> Filter:
+def load(pods: IPv4Network, change: Change, pods6: IPv6Network | None = None) -> Filter:
     """A complete load; `change` is the difference to an empty table."""
-    return apply(Filter(pods), change)
+    return apply(Filter(pods, pods6), change)
 
 
 def apply(filter: Filter, change: Change) -> Filter:
@@ -63,11 +75,11 @@ def apply(filter: Filter, change: Change) -> Filter:
         entries = elements.get(name, _EMPTY)
         if key in entries:
             raise Impossible(f"{name} has {key} already")
-        if (name in MAPS) != bool(value):
+        if (name.removeprefix(SIX) in MAPS) != bool(value):
             raise Impossible(f"{name} does not take {value!r}")
         elements = elements.set(name, entries.set(key, value))
     for name in {name: None for name, _, _ in change.added}:
-        if name.endswith("_range") or name == "blocks":
+        if name.endswith("_range") or name.removeprefix(SIX) == "blocks":
             _check_disjoint(name, elements[name])
     return evolve(filter, elements=elements)
 
@@ -87,16 +99,18 @@ def _span(key: str) -> tuple[str, int, int]:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdigit() else int(IPv4Address(text))
+    return int(text) if text.isdigit() else int(ip_address(text))
 
 
 def is_accepted(filter: Filter, packet: Packet) -> bool:
     """The chains of `policy_script.py`, line by line. O(elements)."""
     source, destination = packet.source, packet.destination
-    if IPv4Address(destination).is_multicast or destination == "255.255.255.255":
+    if ip_address(destination).is_multicast or destination == "255.255.255.255":
+        return False
+    if ":" in source and any(ip_address(each).is_link_local for each in (source, destination)):
         return False
     for address in (source, destination):
-        if IPv4Address(address) in filter.pods and not filter.has("known", address):
+        if filter.is_pod(address) and not filter.has("known", address):
             return False
     if filter.has("self", f"{source} . {destination}"):
         return True
@@ -109,7 +123,7 @@ def is_accepted(filter: Filter, packet: Packet) -> bool:
 def _allows(filter: Filter, prefix: str, pod: str, other: str, packet: Packet) -> bool:
     found = [class_text(EVERY)]
     for name in MAPS:
-        entries = filter.elements.get(name, _EMPTY)
+        entries = filter.entries(name, other)
         number = entries.get(other) if name != "blocks" else _in_blocks(entries, other)
         found += [number] if number is not None else []
     for number in found:
@@ -118,7 +132,7 @@ def _allows(filter: Filter, prefix: str, pod: str, other: str, packet: Packet) -
         if filter.has(f"{prefix}_any", key) or filter.has(f"{prefix}_port", port):
             return True
         head = port.rpartition(" . ")[0]
-        for entry in filter.elements.get(f"{prefix}_range", _EMPTY):
+        for entry in filter.entries(f"{prefix}_range", pod):
             of, first, last = _span(entry)
             if of == head and first <= packet.port <= last:
                 return True
@@ -126,7 +140,7 @@ def _allows(filter: Filter, prefix: str, pod: str, other: str, packet: Packet) -
 
 
 def _in_blocks(entries: Entries, address: str) -> str | None:
-    number = int(IPv4Address(address))
+    number = int(ip_address(address))
     for key, value in entries.items():
         _, first, last = _span(key)
         if first <= number <= last:

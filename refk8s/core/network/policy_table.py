@@ -19,17 +19,20 @@ chains and linear in that of elements.
 | in_port, out_port | pod, class, protocol, port | this port is allowed |
 | in_range, out_range | pod, class, protocol, range of ports | these ports are allowed |
 
-The class EVERY of the last six sets means every address. The number of a class is never used for
+The names of those with addresses of IPv6 begin with `ip6/`: they are in a table of IPv6 with the same
+layout (POLICY-16). The class EVERY of the last six sets means every address. The number of a class is never used for
 another one. So a packet that finds its class in the old map and its port in the new set is not
 allowed by mistake.
 """
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, TypeAlias
 
 from immutables import Map
 
+from refk8s.core.api.families import Network, family_of, other_family
+from refk8s.core.network.nftables import SIX
 from refk8s.core.ports import (
     Allowance,
     Allowances,
@@ -69,6 +72,7 @@ class Segment(Value, frozen=True, order=True):
     first: int
     last: int
     entries: Entries
+    version: int = 4
 
 
 class PolicyTable(Value, frozen=True, eq=False):
@@ -151,7 +155,8 @@ class _Draft:
             self.next_number,
             self.sizes.finish(),
         )
-        return following, Change(tuple(self.removed), tuple(self.added), tuple(self.problems))
+        removed, added = map(_in_tables, self.removed), map(_in_tables, self.added)
+        return following, Change(tuple(removed), tuple(added), tuple(self.problems))
 
     # --- classes of addresses
 
@@ -162,7 +167,7 @@ class _Draft:
             self._change_segments()
         for address in touched:
             pods = [after.members[pod] for pod in self.members.get(address, ())]
-            self._set_class("pods", address, [pod.entries for pod in pods])
+            self._set_class("pods", address, [_of_family(pod.entries, address) for pod in pods])
             self._set_class("namespaces", address, [pod.wide for pod in pods])
         self._index_classes()
 
@@ -321,6 +326,20 @@ class _Draft:
 _NO_CLASSES: Map[Entries, None] = Map()
 
 
+def _of_family(entries: Entries, address: str) -> Entries:
+    """The entries without those of named ports in blocks of the other family (POLICY-16)."""
+    other = f"{other_family(family_of(address))} "
+    if not any(name.startswith(other) for name, _ in entries):
+        return entries
+    return tuple([entry for entry in entries if not entry[0].startswith(other)])
+
+
+def _in_tables(element: Element) -> Element:
+    """The element with the name of its set; its key begins with an address, or a range of them."""
+    name, key, value = element
+    return (SIX + name, key, value) if ":" in key.partition(" ")[0] else element
+
+
 def _directions(pod: LocalPod | None) -> list[tuple[Allowances, str]]:
     if pod is None:
         return []
@@ -404,16 +423,30 @@ def compute_segments(blocks: Map[str, Block]) -> tuple[Segment, ...] | None:
 
     None if there are too many (POLICY-14). O(blocks log blocks) and the size of the result.
     """
-    events: dict[int, list[tuple[str, int]]] = {}
+    events: dict[int, dict[int, list[tuple[str, int]]]] = {4: {}, 6: {}}
     for name, block in blocks.items():
         for cidr, step in [(block.cidr, 1), *((part, -1) for part in _outermost(block.excluded))]:
-            network = IPv4Network(cidr)
+            network = ip_network(cidr)
+            of_version = events[network.version]
             first, last = int(network.network_address), int(network.broadcast_address)
-            events.setdefault(first, []).append((name, step))
-            events.setdefault(last + 1, []).append((name, -step))
+            of_version.setdefault(first, []).append((name, step))
+            of_version.setdefault(last + 1, []).append((name, -step))
+    found: list[Segment] = []
+    size = 0
+    for version, of_version in events.items():
+        segments, size = _segments(of_version, version, size)
+        found += segments
+        if size > SEGMENT_ENTRIES_MAX:
+            return None
+    return tuple(found)
+
+
+def _segments(
+    events: dict[int, list[tuple[str, int]]], version: int, size: int
+) -> tuple[list[Segment], int]:
+    """The segments of one family, and the size of all so far; it ends when they are too many."""
     found: list[Segment] = []
     depths: dict[str, int] = {}
-    size = 0
     points = sorted(events)
     for place, point in enumerate(points[:-1]):
         for name, step in events[point]:
@@ -424,40 +457,45 @@ def compute_segments(blocks: Map[str, Block]) -> tuple[Segment, ...] | None:
             continue
         size += len(depths)
         if size > SEGMENT_ENTRIES_MAX:
-            return None
+            break
         entries = tuple(sorted((name, 0) for name in depths))
         last = points[place + 1] - 1
         if found and found[-1].last + 1 == point and found[-1].entries == entries:
-            found[-1] = Segment(found[-1].first, last, entries)
+            found[-1] = Segment(found[-1].first, last, entries, version)
         else:
-            found.append(Segment(point, last, entries))
-    return tuple(found)
+            found.append(Segment(point, last, entries, version))
+    return found, size
 
 
 def _outermost(networks: tuple[str, ...]) -> list[str]:
     """Those that are in no other one: an exception within an exception excludes nothing more."""
-    found: list[IPv4Network] = []
-    for network in sorted(map(IPv4Network, networks)):
-        if not found or not network.subnet_of(found[-1]):
+    found: list[Network] = []
+    # an exception of the other family than its block is rejected by validation
+    for network in sorted(
+        map(ip_network, networks), key=lambda each: (each.version, int(each[0]), each.prefixlen)
+    ):
+        last = found[-1] if found else None
+        if last is None or last.version != network.version or network[0] not in last:
             found.append(network)
     return [str(network) for network in found]
 
 
 def _range(segment: Segment) -> str:
-    first, last = IPv4Address(segment.first), IPv4Address(segment.last)
+    address = IPv4Address if segment.version == 4 else IPv6Address
+    first, last = address(segment.first), address(segment.last)
     return str(first) if first == last else f"{first}-{last}"
 
 
-def with_addresses(policy_set: PolicySet, addresses: dict[str, str]) -> PolicySet:
+def with_addresses(policy_set: PolicySet, addresses: Mapping[str, tuple[str, ...]]) -> PolicySet:
     """The set with the addresses that the runtime gave to pods, by uid (POLICY-11). They count
     before those in the pods' status, which is written later."""
     local, members = policy_set.local.mutate(), policy_set.members.mutate()
     for key, pod in policy_set.local.items():
-        address = addresses.get(pod.uid)
-        if address is None or pod.addresses == (address,):
+        given = addresses.get(pod.uid)
+        if given is None or pod.addresses == given:
             continue
-        local[key] = evolve(pod, addresses=(address,))
+        local[key] = evolve(pod, addresses=given)
         member = policy_set.members.get(key)
         if member is not None:
-            members[key] = evolve(member, addresses=(address,))
+            members[key] = evolve(member, addresses=given)
     return evolve(policy_set, local=local.finish(), members=members.finish())

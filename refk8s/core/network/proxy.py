@@ -1,5 +1,5 @@
 """The proxy: computes rules for packets from Services and EndpointSlices. Rules NET-1 to NET-9
-NET-21 and NET-22 (spec/network.md).
+NET-21, NET-22 and NET-24 (spec/network.md).
 
 One reconciler computes the rules of a service when the service or one of its slices changes. The
 other gives the whole rule set to the adapter, which computes the difference and applies it in one
@@ -14,18 +14,20 @@ whatever the number of services.
 
 Source: Kubernetes documentation, "Virtual IPs and Service Proxies"; KEP-1669 "Proxy terminating
 endpoints"; KEP-2086 "Service internal traffic policy"; KEP-1860 "Load balancer IP mode"; KEP-3015
-"PreferSameZone and PreferSameNode Traffic Distribution". Left out: IPv6.
+"PreferSameZone and PreferSameNode Traffic Distribution"; Kubernetes documentation, "IPv4/IPv6
+dual-stack". Each family of a service has rules of its own (NET-24).
 """
 
 import re
-from collections.abc import Iterable
-from ipaddress import IPv4Network, collapse_addresses
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 from immutables import Map
 
 from refk8s.core.api.core_v1 import Node, Service, ServicePort, ServiceSpec
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
+from refk8s.core.api.families import IPV4, canonical, family_of
 from refk8s.core.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from refk8s.core.api.user import component_user
 from refk8s.core.context import SECOND, Instant
@@ -34,6 +36,7 @@ from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
 from refk8s.core.loop.view import Index, View, key_of
 from refk8s.core.ports import HealthCheck, Rule, RuleSet, Target
+from refk8s.core.ports.service_rules import NODE_PORTS
 from refk8s.core.value import Value, evolve, field
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -45,7 +48,7 @@ PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 AFFINITY_SECONDS = 10_800
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 SOURCES_MAX = 1_000  # ranges of one Service that nodes enforce
-IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
+ADDRESS_OF_IPV4 = re.compile(r"(\d{1,3})(\.\d{1,3}){3}")
 # the adapter gets the set again after this time: other programs may have changed the host
 REFRESH: Instant = 300 * SECOND
 
@@ -215,14 +218,29 @@ def compute_rules(
 ) -> tuple[Rule, ...]:
     """The rules of one service on one node in this zone, from the current service and slices
     (NET-1). O(ports x endpoints)."""
-    spec = service.spec
-    cluster_ip = cluster_address(service)
-    if spec is None or not cluster_ip:
-        return ()
     slices = tuple(slices)
-    affinity = affinity_seconds(spec)
-    sources = source_ranges(service)
     rules: dict[tuple[str, str, int], Rule] = {}
+    for cluster_ip in cluster_addresses(service):
+        family = family_of(cluster_ip)
+        of_family = [each for each in slices if each.address_type == family]
+        for rule in _rules_of(service, cluster_ip, family, of_family, node_name, zone):
+            rules.setdefault((rule.address, rule.protocol, rule.port), rule)
+    return tuple(rules[front] for front in sorted(rules))
+
+
+def _rules_of(
+    service: Service,
+    cluster_ip: str,
+    family: str,
+    slices: list[EndpointSlice],
+    node_name: str,
+    zone: str,
+) -> Iterator[Rule]:
+    """The rules of one family, the first of which counts for a front."""
+    spec = service.spec
+    assert spec is not None
+    affinity = affinity_seconds(spec)
+    sources = source_ranges(service, family)
     for port in spec.ports or ():
         endpoints = endpoints_of(port, slices)
         everywhere = choose(near(endpoints, node_name, zone))
@@ -230,23 +248,20 @@ def compute_rules(
         protocol = port.protocol or "TCP"
         found = [_inside_rule(spec, cluster_ip, protocol, port.port, everywhere, here)]
         # Load balancers first: an external IP with the same address does not lift the restriction.
-        for address in balancer_addresses(service):
+        for address in balancer_addresses(service, family):
             rule = _outside_rule(spec, address, protocol, port.port, everywhere, here)
             found.append(
                 rule if sources is None else evolve(rule, restricted=True, sources=sources)
             )
         found += [
             _outside_rule(spec, address, protocol, port.port, everywhere, here)
-            for address in external_addresses(service)
+            for address in external_addresses(service, family)
         ]
         if port.node_port and spec.type in ("NodePort", "LoadBalancer"):
-            found.append(_outside_rule(spec, "", protocol, port.node_port, everywhere, here))
+            address = NODE_PORTS[family]
+            found.append(_outside_rule(spec, address, protocol, port.node_port, everywhere, here))
         for rule in found:
-            rules.setdefault(
-                (rule.address, protocol, rule.port),
-                evolve(rule, affinity_seconds=affinity) if affinity else rule,
-            )
-    return tuple(rules[front] for front in sorted(rules))
+            yield evolve(rule, affinity_seconds=affinity) if affinity else rule
 
 
 def compute_health_check(
@@ -254,14 +269,15 @@ def compute_health_check(
 ) -> HealthCheck | None:
     """The health check of one service on one node; None if it has none (NET-22). O(endpoints)."""
     spec = service.spec
-    if spec is None or not cluster_address(service) or not spec.health_check_node_port:
+    cluster_ip = next(iter(cluster_addresses(service)), "")
+    if spec is None or not cluster_ip or not spec.health_check_node_port:
         return None
     if spec.type != "LoadBalancer" or spec.external_traffic_policy != "Local":
         return None
     ready = {
         endpoint.addresses[0]
         for slice in slices
-        if slice.address_type == "IPv4"
+        if slice.address_type == family_of(cluster_ip)
         for endpoint in slice.endpoints or ()
         if endpoint.addresses and endpoint.node_name == node_name and is_ready(endpoint)
     }
@@ -307,20 +323,21 @@ def _outside_rule(
     )
 
 
-def cluster_address(service: Service) -> str:
-    """The IPv4 cluster IP; empty without one, or if another proxy handles the service (NET-4)."""
+def cluster_addresses(service: Service) -> list[str]:
+    """The cluster IPs; none if another proxy handles the service (NET-4)."""
     spec = service.spec
     if spec is None or spec.type == "ExternalName" or PROXY_NAME in (service.metadata.labels or {}):
-        return ""
-    return next(
-        (address for address in (spec.cluster_ips or (spec.cluster_ip or "",)) if is_ipv4(address)),
-        "",
-    )
+        return []
+    return _addresses(spec.cluster_ips or (spec.cluster_ip or "",))
 
 
-def is_ipv4(text: str) -> bool:
-    """False for "None" and for IPv6."""
-    return bool(IPV4.fullmatch(text))
+def _addresses(texts: Iterable[str]) -> list[str]:
+    """The addresses among these texts, without "None", those of IPv6 in their canonical form."""
+    return [found for text in texts if (found := _address(text))]
+
+
+def _address(text: str) -> str:
+    return text if ADDRESS_OF_IPV4.fullmatch(text) else canonical(text) if ":" in text else ""
 
 
 def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tuple[Endpoint, int]]:
@@ -328,8 +345,6 @@ def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tup
     (NET-2)."""
     found: list[tuple[Endpoint, int]] = []
     for slice in slices:
-        if slice.address_type != "IPv4":
-            continue
         for of_slice in slice.ports or ():
             named = (of_slice.name or "") == (port.name or "") and (of_slice.protocol or "TCP") == (
                 port.protocol or "TCP"
@@ -338,7 +353,7 @@ def endpoints_of(port: ServicePort, slices: Iterable[EndpointSlice]) -> list[tup
                 found += [
                     (endpoint, of_slice.port)
                     for endpoint in slice.endpoints or ()
-                    if endpoint.addresses
+                    if endpoint.addresses and canonical(endpoint.addresses[0])
                 ]
     return found
 
@@ -367,7 +382,9 @@ def choose(endpoints: Iterable[tuple[Endpoint, int]]) -> tuple[Target, ...]:
     chosen = [entry for entry in endpoints if is_ready(entry[0])] or [
         entry for entry in endpoints if is_serving_terminating(entry[0])
     ]
-    return tuple(sorted({Target(endpoint.addresses[0], number) for endpoint, number in chosen}))
+    return tuple(
+        sorted({Target(canonical(endpoint.addresses[0]), number) for endpoint, number in chosen})
+    )
 
 
 def is_ready(endpoint: Endpoint) -> bool:
@@ -397,15 +414,17 @@ def affinity_seconds(spec: ServiceSpec) -> int:
     return seconds or AFFINITY_SECONDS
 
 
-def external_addresses(service: Service) -> list[str]:
-    """The external IPs (NET-4)."""
+def external_addresses(service: Service, family: str) -> list[str]:
+    """The external IPs of this family (NET-4)."""
     assert service.spec is not None
-    return [address for address in service.spec.external_ips or () if is_ipv4(address)]
+    return [
+        each for each in _addresses(service.spec.external_ips or ()) if family_of(each) == family
+    ]
 
 
-def source_ranges(service: Service) -> tuple[str, ...] | None:
-    """The ranges from which clients may use the addresses of the load balancer, disjoint and
-    sorted; None without a restriction (NET-21). More than SOURCES_MAX, or a range that cannot be
+def source_ranges(service: Service, family: str) -> tuple[str, ...] | None:
+    """The ranges of this family from which clients may use the addresses of the load balancer,
+    disjoint and sorted; None without a restriction (NET-21). More than SOURCES_MAX, or a range that cannot be
     read, allow no client."""
     spec = service.spec
     assert spec is not None
@@ -416,20 +435,23 @@ def source_ranges(service: Service) -> tuple[str, ...] | None:
     if len(texts) > SOURCES_MAX:
         return ()
     try:
-        ranges = [IPv4Network(text.strip(), False) for text in texts if ":" not in text]
+        fours = [IPv4Network(text.strip(), False) for text in texts if ":" not in text]
+        sixes = [IPv6Network(text.strip(), False) for text in texts if ":" in text]
     except ValueError:
         return ()
-    return tuple([str(each) for each in collapse_addresses(ranges)])
+    ranges = collapse_addresses(fours) if family == IPV4 else collapse_addresses(sixes)
+    return tuple([str(each) for each in ranges])
 
 
-def balancer_addresses(service: Service) -> list[str]:
-    """The load balancer's addresses whose ipMode is not Proxy (NET-4)."""
+def balancer_addresses(service: Service, family: str) -> list[str]:
+    """The load balancer's addresses of this family whose ipMode is not Proxy (NET-4)."""
     assert service.spec is not None
     status = service.status
     if status is None or status.load_balancer is None or service.spec.type != "LoadBalancer":
         return []
-    return [
+    texts = [
         ingress.ip
         for ingress in status.load_balancer.ingress or ()
-        if ingress.ip and ingress.ip_mode != "Proxy" and is_ipv4(ingress.ip)
+        if ingress.ip and ingress.ip_mode != "Proxy"
     ]
+    return [each for each in _addresses(texts) if family_of(each) == family]

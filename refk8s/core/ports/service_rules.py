@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 
+from refk8s.core.api.families import IPV4, IPV6
 from refk8s.core.value import Value, field
+
+NODE_PORTS = {IPV4: "", IPV6: "::"}
+"""The addresses of rules for node ports, by family."""
 
 
 class Target(Value, frozen=True, order=True):
@@ -16,12 +20,13 @@ class Rule(Value, frozen=True, order=True):
     """Packets to (address, protocol, port) are sent to one of the targets, each with the same
     probability. Without targets they are rejected, or dropped if `drop`.
 
-    An empty `address` means every local address of the node: a node port. `affinity_seconds` > 0: a
+    An empty `address` means every local address of IPv4 of the node, `::` every one of IPv6: a node
+    port. All addresses of a rule are of one family. `affinity_seconds` > 0: a
     client stays with its target for so long after its last connection. `masquerade`: the source is
     replaced by the node's address, so that the answer returns through the node. `local`: `targets`
     are only those of this node, and clients from outside keep their addresses. Clients on the node
     (its pods, and the node itself) are sent to one of `inside` instead. `restricted`: packets of
-    clients outside the `sources`, disjoint IPv4 ranges, are dropped.
+    clients outside the `sources`, disjoint ranges, are dropped.
     """
 
     address: str
@@ -35,6 +40,11 @@ class Rule(Value, frozen=True, order=True):
     drop: bool = False
     restricted: bool = False
     sources: tuple[str, ...] = ()
+
+    @property
+    def is_node_port(self) -> bool:
+        """Whether the rule is for every local address of a family."""
+        return self.address in NODE_PORTS.values()
 
 
 class HealthCheck(Value, frozen=True, order=True):

@@ -1,7 +1,7 @@
 """Laws of service rules. Rules NET-1, NET-2, NET-3, NET-13 (spec/network.md)."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from refk8s.core.actions import Action
 from refk8s.core.api.resources import ENDPOINT_SLICES, SERVICES
@@ -17,7 +17,9 @@ from refk8s.core.properties.predicates.network import (
 )
 
 PODS = IPv4Network("10.244.0.0/16")
+PODS6 = IPv6Network("fd00::10.244.0.0/112")
 """Addresses that count as those of pods of the node."""
+TABLE = Table(PODS, pods6=PODS6)
 
 
 def new_rules_match_the_view(
@@ -77,7 +79,7 @@ def sources_are_hidden_as_required(cluster: Cluster) -> Iterable[str] | None:
 def _programmed(cluster: Cluster) -> list[tuple[str, Programmed]]:
     """The rules of each proxy as the kernel would have them."""
     return [
-        (name, load(Programmed(PODS), change_table(Table(PODS), cluster.rules[name])[1]))
+        (name, load(Programmed(PODS, PODS6), change_table(TABLE, cluster.rules[name])[1]))
         for name in sorted(cluster.rules)
     ]
 

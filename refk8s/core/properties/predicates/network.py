@@ -1,5 +1,5 @@
 """Predicates of a node's service rules, for any services and slices. Rules NET-1 to NET-4, NET-6,
-NET-7, NET-9 to NET-13, NET-15 (spec/network.md).
+NET-7, NET-9 to NET-13, NET-15, NET-24 (spec/network.md).
 
     inv   NET-1    the rules of a proxy follow from the services and slices in its view
     inv   NET-2    a packet is sent to an endpoint of its service port: a ready one, else one that
@@ -17,6 +17,8 @@ proxy's functions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from itertools import product
 
 from refk8s.core.api.core_v1 import Service, ServicePort
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointSlice
@@ -40,7 +42,14 @@ CLIENTS = {
     "the node": ("192.0.2.11", True),
     OUTSIDE_CLIENT: ("203.0.113.7", False),
 }
+CLIENTS6 = {
+    "a pod of the node": ("fd00::10.244.0.200", False),
+    "the node": ("fd00::192.0.2.11", True),
+    OUTSIDE_CLIENT: ("fd00::203.0.113.7", False),
+}
 NODE_ADDRESSES = ("192.0.2.11", "127.0.0.1")
+NODE_ADDRESSES6 = (str(ip_address("fd00::192.0.2.11")),)
+"""Node ports are not open at ::1 (NET-24)."""
 
 
 class Way(Value, frozen=True):
@@ -49,8 +58,16 @@ class Way(Value, frozen=True):
     service: str
     port: ServicePort
     kind: str
-    address: str  # "": a node port
+    address: str  # "" or "::": a node port
     number: int
+
+    @property
+    def is_node_port(self) -> bool:
+        return self.address in ("", "::")
+
+    @property
+    def is_six(self) -> bool:
+        return ":" in self.address
 
 
 def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
@@ -66,8 +83,11 @@ def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
             or spec.type == "ExternalName"
         ):
             continue
-        if spec.cluster_ip in (None, "", "None") or ":" in spec.cluster_ip:
-            continue
+        cluster_ips = [
+            str(ip_address(text))
+            for text in spec.cluster_ips or (spec.cluster_ip,)
+            if text not in (None, "", "None")
+        ]
         outside = list(spec.external_ips or ())
         if (
             spec.type == "LoadBalancer"
@@ -79,37 +99,39 @@ def ways_in(services: Iterable[Service]) -> dict[tuple[str, str, int], Way]:
                 for entry in service.status.load_balancer.ingress or ()
                 if entry.ip and entry.ip_mode in (None, "VIP")
             ]
-        for port in spec.ports or ():
-            ways = [("inside", spec.cluster_ip or "", port.port)] + [
-                ("outside", address, port.port) for address in outside
+        for cluster_ip, port in product(cluster_ips, spec.ports or ()):
+            is_six = ":" in cluster_ip
+            ways = [("inside", cluster_ip, port.port)] + [
+                ("outside", str(ip_address(address)), port.port)
+                for address in outside
+                if (":" in address) == is_six
             ]
             if spec.type in ("NodePort", "LoadBalancer") and port.node_port:
-                ways.append(("outside", "", port.node_port))
+                ways.append(("outside", "::" if is_six else "", port.node_port))
             for kind, address, number in ways:
-                if ":" not in address:
-                    found.setdefault(
-                        (address, port.protocol or "TCP", number),
-                        Way(key_of(service), port, kind, address, number),
-                    )
+                found.setdefault(
+                    (address, port.protocol or "TCP", number),
+                    Way(key_of(service), port, kind, address, number),
+                )
     return found
 
 
-def endpoints(
-    service: str, port: ServicePort, slices: Iterable[EndpointSlice]
-) -> Iterator[tuple[Endpoint, Target]]:
-    """The endpoints of a service port, in any state."""
+def endpoints(way: Way, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, Target]]:
+    """The endpoints of a way's family, in any state."""
+    service, port = way.service, way.port
+    family = "IPv6" if way.is_six else "IPv4"
     for slice in slices:
         mine = (
             f"{slice.metadata.namespace}/{(slice.metadata.labels or {}).get('kubernetes.io/service-name')}"
             == service
         )
-        for of_slice in slice.ports or () if mine and slice.address_type == "IPv4" else ():
+        for of_slice in slice.ports or () if mine and slice.address_type == family else ():
             if (of_slice.name or "", of_slice.protocol or "TCP") == (
                 port.name or "",
                 port.protocol or "TCP",
             ) and of_slice.port:
                 for endpoint in slice.endpoints or ():
-                    yield endpoint, Target(endpoint.addresses[0], of_slice.port)
+                    yield endpoint, Target(str(ip_address(endpoint.addresses[0])), of_slice.port)
 
 
 def usable(entries: Iterable[tuple[Endpoint, Target]]) -> set[Target]:
@@ -140,7 +162,7 @@ def expected(
     assert spec is not None
     if not net_21_may_use(way, service, source):
         return set(), DROPPED
-    entries = list(endpoints(way.service, way.port, slices))
+    entries = list(endpoints(way, slices))
     all_of_them = usable(entries)
     policy = spec.internal_traffic_policy if way.kind == "inside" else spec.external_traffic_policy
     if policy != "Local" or (way.kind == "outside" and within):
@@ -162,27 +184,32 @@ def net_21_may_use(way: Way, service: Service, source: str) -> bool:
         for each in (balancer.ingress if balancer is not None else None) or ()
         if each.ip_mode != "Proxy"
     ]
-    if not way.address or way.address not in addresses:
+    if way.is_node_port or way.address not in [_canonical(each) for each in addresses if each]:
         return True
     return any(
-        _number(source) >> (32 - int(bits)) == _number(begin) >> (32 - int(bits))
-        for begin, _, bits in (each.partition("/") for each in ranges)
-        if ":" not in begin
+        ip_address(source) in ip_network(each.strip(), strict=False)
+        for each in ranges
+        if (":" in each) == way.is_six
     )
 
 
+def _canonical(address: str) -> str:
+    return str(ip_address(address))
+
+
 def packets(way: Way) -> Iterator[tuple[str, Packet]]:
-    for client, (source, from_node) in CLIENTS.items():
-        for destination in (way.address,) if way.address else NODE_ADDRESSES:
+    own = NODE_ADDRESSES6 if way.is_six else NODE_ADDRESSES
+    for client, (source, from_node) in (CLIENTS6 if way.is_six else CLIENTS).items():
+        for destination in own if way.is_node_port else (way.address,):
             yield (
                 client,
                 Packet(
-                    source,
+                    _canonical(source),
                     destination,
                     way.port.protocol or "TCP",
                     way.number,
                     from_node,
-                    to_node=not way.address,
+                    to_node=way.is_node_port,
                 ),
             )
 
@@ -210,7 +237,7 @@ def net_1_rules_match_the_services(
         way, (service, rule) = ways[front], held[front]
         spec = by_key[way.service].spec
         assert spec is not None
-        entries = list(endpoints(way.service, way.port, slices))
+        entries = list(endpoints(way, slices))
         policy = (
             spec.internal_traffic_policy if way.kind == "inside" else spec.external_traffic_policy
         )
@@ -236,6 +263,7 @@ def net_22_health_checks_count_ready_endpoints(
             and spec.health_check_node_port
             and any(way.service == key_of(service) for way in ways_in([service]).values())
         ):
+            primary = next(iter(spec.cluster_ips or (spec.cluster_ip or "",)))
             asked[key_of(service)] = (
                 spec.health_check_node_port,
                 {
@@ -244,7 +272,7 @@ def net_22_health_checks_count_ready_endpoints(
                     if slice.metadata.namespace == service.metadata.namespace
                     and (slice.metadata.labels or {}).get("kubernetes.io/service-name")
                     == service.metadata.name
-                    and slice.address_type == "IPv4"
+                    and slice.address_type == ("IPv6" if ":" in primary else "IPv4")
                     for endpoint in slice.endpoints or ()
                     if endpoint.node_name == node
                     and (endpoint.conditions is None or endpoint.conditions.ready is not False)
@@ -291,7 +319,8 @@ def net_4_other_packets_pass(
     """NET-4: a packet to an address that is not of a service passes unchanged."""
     known = ways_in(services)
     for packet in others:
-        is_node_port = packet.to_node and ("", packet.protocol, packet.port) in known
+        node_port = ("::" if ":" in packet.destination else "", packet.protocol, packet.port)
+        is_node_port = packet.to_node and packet.destination != "::1" and node_port in known
         if (packet.destination, packet.protocol, packet.port) not in known and not is_node_port:
             verdict, _ = route(programmed, packet, 0)
             if verdict.kind != PASSES:
@@ -337,18 +366,9 @@ def _itself(programmed: Programmed, packet: Packet, verdict: Verdict) -> Iterato
         again.target is not None
         and again.target.address == asker.source
         and not again.masquerade
-        and _is_pod(programmed, asker.source)
+        and programmed.is_pod(asker.source)
     ):
         yield f"{asker.source} connects to {packet.destination}:{packet.port}, is sent to itself and sees its own address"
-
-
-def _is_pod(programmed: Programmed, address: str) -> bool:
-    first = programmed.pods.network_address
-    return int(first) <= _number(address) <= int(programmed.pods.broadcast_address)
-
-
-def _number(address: str) -> int:
-    return int.from_bytes(bytes(int(part) for part in address.split(".")), "big")
 
 
 def net_11_same_rules(one: Programmed, other: Programmed) -> Iterator[str]:
@@ -358,7 +378,7 @@ def net_11_same_rules(one: Programmed, other: Programmed) -> Iterator[str]:
         if mine != theirs:
             yield f"{map}: {_difference(mine, theirs)}"
         for key in sorted(mine):
-            name = mine[key].removeprefix("goto ")
+            name = ("ip6/" if map.startswith("ip6/") else "") + mine[key].removeprefix("goto ")
             if one.pickers.get(name) != other.pickers.get(name):
                 yield f"the chain {name} is {one.pickers.get(name)} and {other.pickers.get(name)}"
 
