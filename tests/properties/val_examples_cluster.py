@@ -193,17 +193,24 @@ NEW = [
     ("VAL-50", DRIVER, {"spec": {"fsGroupPolicy": "Some"}}, [("spec.fsGroupPolicy", "NotSupported")]),
     ("VAL-50", DRIVER, {"spec": {"serviceAccountTokenInSecrets": True}}, [("spec.serviceAccountTokenInSecrets", "Invalid")]),
     ("VAL-50", DRIVER, {"spec": {"tokenRequests": [{"audience": "a"}, {"audience": "a", "expirationSeconds": 5}]}}, [
-        ("spec.tokenRequests[1].audience", "Duplicate"), ("spec.tokenRequests[1].expirationSeconds", "Invalid"),
+        ("spec.tokenRequests[1].audience", "Duplicate"),
+    ]),
+    ("VAL-50", DRIVER, {"spec": {"tokenRequests": [{"audience": "a", "expirationSeconds": 5}]}}, [
+        ("spec.tokenRequests[0].expirationSeconds", "Invalid"),
     ]),
     ("VAL-50", DRIVER, {"spec": {"nodeAllocatableUpdatePeriodSeconds": 9}}, [("spec.nodeAllocatableUpdatePeriodSeconds", "Invalid")]),
     ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": ["zone"]}]}}, []),
-    ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": ""}, {"name": "d", "nodeID": "x" * 193}]}}, [
+    ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": ""}, {"name": "d", "nodeID": "x" * 257}]}}, [
         ("spec.drivers[0].nodeID", "Required"), ("spec.drivers[1].nodeID", "Invalid"), ("spec.drivers[1].name", "Duplicate"),
     ]),
+    ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": "x" * 256, "topologyKeys": ["a", "", "a"]}]}}, [
+        ("spec.drivers[0]", "Required"), ("spec.drivers[0]", "Invalid"), ("spec.drivers[0]", "Invalid"), ("spec.drivers[0]", "Duplicate"),
+    ]),
+    ("VAL-50", CAPACITY, {"storageClassName": "a", "capacity": "1", "maximumVolumeSize": "-1"}, []),
     ("VAL-50", CAPACITY, {"storageClassName": "A", "capacity": "-1"}, [("storageClassName", "Invalid"), ("capacity", "Invalid")]),
     ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), []),
     ("VAL-50", ATTACHMENT, {"spec": {}}, [
-        ("spec.attacher", "Required"), ("spec.source", "Required"), ("spec.nodeName", "Invalid"),
+        ("spec.attacher", "Required"), ("spec.source", "Required"), ("spec.nodeName", "Invalid"), ("spec.attacher", "Required"),
     ]),
     ("VAL-50", ATTACHMENT, attachment(inlineVolumeSpec=INLINE), []),
     ("VAL-50", ATTACHMENT, attachment(inlineVolumeSpec=INLINE, persistentVolumeName="v"), [("spec.source", "Forbidden")]),
@@ -211,6 +218,8 @@ NEW = [
         ("spec.source.inlineVolumeSpec.capacity", "Forbidden"), ("spec.source.inlineVolumeSpec.persistentVolumeReclaimPolicy", "Forbidden"),
     ]),
     ("VAL-50", ATTRIBUTES, {"driverName": "d"}, [("parameters", "Required")]),
+    ("VAL-50", ATTRIBUTES, {"driverName": "Kubernetes.io/os", "parameters": {"a": "b"}}, []),
+    ("VAL-50", ATTRIBUTES, {"driverName": "a_", "parameters": {"a": "b"}}, [("driverName", "Invalid")]),
     # certificates
     ("VAL-51", SIGNING, signing(), []),
     ("VAL-51", SIGNING, signing(request=NOT_PEM), [("spec.request", "Invalid")]),
@@ -387,6 +396,7 @@ CHANGES = [
     ("VAL-50", CSI_NODE, {"spec": {"drivers": [{"name": "d", "nodeID": "n"}]}}, {"spec": {"drivers": [{"name": "d", "nodeID": "m"}]}}, [("spec.drivers", "Invalid")]),
     ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), attachment(persistentVolumeName="w"), [("spec", "Invalid")]),
     ("VAL-50", ATTRIBUTES, {"driverName": "d", "parameters": {"a": "b"}}, {"driverName": "e", "parameters": {"a": "b"}}, [("driverName", "Forbidden")]),
+    ("VAL-50", ATTRIBUTES, {"driverName": "d", "parameters": {"a": "b"}}, {"driverName": "d"}, [("parameters", "Forbidden"), ("parameters", "Required")]),
     ("VAL-50", CAPACITY, {"storageClassName": "a"}, {"storageClassName": "b"}, [("storageClassName", "Invalid")]),
     ("VAL-52", DEVICES, wish(), wish(count=2), [("spec", "Invalid")]),
     ("VAL-52", DEVICE_SLICE, device_slice(nodeName="n"), device_slice(nodeName="m"), [("spec.nodeName", "Invalid")]),
@@ -408,7 +418,7 @@ def decided(*conditions, **status):
 STATUSES = [
     ("VAL-50", ATTACHMENT, attachment(persistentVolumeName="v"), {**attachment(persistentVolumeName="v"), "status": {
         "attached": False, "attachError": {"message": "x" * 1025},
-    }}, [("status.attachError.message", "TooLong")]),
+    }}, [("status.attachError.message", "TooLong")] * 2),
     ("VAL-51", SIGNING, decided(APPROVED), decided(APPROVED, certificate=CERTIFICATE), []),
     ("VAL-51", SIGNING, decided(), decided(APPROVED), [("status.conditions", "Forbidden")]),
     ("VAL-51", SIGNING, decided(), decided(certificate=NOT_PEM), [("status.certificate", "Invalid")]),

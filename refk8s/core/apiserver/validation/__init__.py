@@ -220,7 +220,7 @@ _KINDS = {
     "storage_v1.VolumeAttachment": Kind(
         "csi.validate_volume_attachment",
         "csi.validate_volume_attachment_update",
-        "csi.validate_volume_attachment_status",
+        "csi.validate_volume_attachment_update",
     ),
     "storage_v1.VolumeAttributesClass": Kind(
         "csi.validate_volume_attributes_class", "csi.validate_volume_attributes_class_update"

@@ -28,10 +28,14 @@ from refk8s.core.apiserver.validation.field import (
 from refk8s.core.apiserver.validation.names import dns_subdomain, qualified_name
 from refk8s.core.apiserver.validation.resources import validate_quantity
 from refk8s.core.apiserver.validation.selectors import validate_selector
-from refk8s.core.apiserver.validation.storage import validate_parameters, validate_volume_spec
+from refk8s.core.apiserver.validation.storage import (
+    validate_parameters,
+    validate_provisioner,
+    validate_volume_spec,
+)
 from refk8s.core.apiserver.validation.volume_sources import validate_driver_name
 
-NODE_ID_BYTES_MAX = 192
+NODE_ID_BYTES_MAX = 256
 TOKEN_SECONDS_MIN, TOKEN_SECONDS_MAX = 600, 2**32
 UPDATE_PERIOD_SECONDS_MIN = 10
 ATTACHMENT_METADATA_BYTES_MAX = 256 * 1024
@@ -81,8 +85,8 @@ def _validate_token_requests(driver: CSIDriver) -> Causes:
         here = f"spec.tokenRequests[{position}]"
         if request.audience in seen:
             causes.append(duplicate(f"{here}.audience", request.audience))
-        else:
-            seen.add(request.audience)
+            continue
+        seen.add(request.audience)
         seconds = request.expiration_seconds
         if seconds is None:
             continue
@@ -118,6 +122,7 @@ def validate_csi_node(node: CSINode) -> Causes:
         if driver.name in seen:
             causes.append(duplicate(f"{here}.name", driver.name))
         seen.add(driver.name)
+        causes += _validate_topology_keys(driver, here)
     return causes
 
 
@@ -138,10 +143,19 @@ def _validate_node_driver(driver: CSINodeDriver, at: str) -> Causes:
     ):
         words = "must be greater than or equal to 0"
         causes.append(invalid(f"{at}.allocatable.count", driver.allocatable.count, words))
-    for key in driver.topology_keys or ():
+    return causes
+
+
+def _validate_topology_keys(driver: CSINodeDriver, at: str) -> Causes:
+    """VAL-50: each key is a qualified name, and comes once; upstream's causes name the driver."""
+    causes: Causes = []
+    keys = driver.topology_keys or ()
+    for place, key in enumerate(keys):
         if not key:
-            causes.append(required(f"{at}.topologyKeys"))
-        causes += malformed(f"{at}.topologyKeys", key, qualified_name)
+            causes.append(required(at))
+        if key in keys[:place]:
+            causes.append(duplicate(at, key))
+        causes += malformed(at, key, qualified_name)
     return causes
 
 
@@ -167,12 +181,8 @@ def validate_csi_storage_capacity(capacity: CSIStorageCapacity) -> Causes:
     causes = validate_selector(capacity.node_topology, "nodeTopology")
     name = capacity.storage_class_name
     causes += malformed("storageClassName", name, dns_subdomain)
-    for text, field in (
-        (capacity.capacity, "capacity"),
-        (capacity.maximum_volume_size, "maximumVolumeSize"),
-    ):
-        if text is not None:
-            causes += validate_quantity(text, field)
+    if capacity.capacity is not None:
+        causes += validate_quantity(capacity.capacity, "capacity")
     return causes
 
 
@@ -189,9 +199,19 @@ def validate_csi_storage_capacity_update(
 
 
 def validate_volume_attachment(attachment: VolumeAttachment) -> Causes:
-    """VAL-50: an attacher, a node and one volume."""
+    """VAL-50: a new attachment also needs a well-formed attacher and volume."""
     spec = attachment.spec
-    causes = validate_driver_name(spec.attacher, "spec.attacher")
+    causes = _validate_attachment(attachment) + validate_driver_name(spec.attacher, "spec.attacher")
+    name = spec.source.persistent_volume_name
+    if name is not None:
+        causes += malformed("spec.source.persistentVolumeName", name, dns_subdomain)
+    return causes
+
+
+def _validate_attachment(attachment: VolumeAttachment) -> Causes:
+    """VAL-50: an attacher, a node and one volume; the sizes of metadata and errors are bounded."""
+    spec = attachment.spec
+    causes = [] if spec.attacher else [required("spec.attacher")]
     name, inline = spec.source.persistent_volume_name, spec.source.inline_volume_spec
     one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
     if name is None and inline is None:
@@ -206,36 +226,31 @@ def validate_volume_attachment(attachment: VolumeAttachment) -> Causes:
                 "spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"
             )
         )
-    if name is not None:
-        causes += malformed("spec.source.persistentVolumeName", name, dns_subdomain)
-    return causes + malformed("spec.nodeName", spec.node_name, dns_subdomain)
-
-
-def validate_volume_attachment_update(new: VolumeAttachment, old: VolumeAttachment) -> Causes:
-    """VAL-50: the spec is immutable."""
-    return validate_volume_attachment(new) + unchanged("spec", new.spec, old.spec)
-
-
-def validate_volume_attachment_status(new: VolumeAttachment, old: VolumeAttachment) -> Causes:
-    """VAL-50: the sizes of metadata and errors are bounded."""
-    causes = validate_volume_attachment_update(new, old)
-    status = new.status
+    causes += malformed("spec.nodeName", spec.node_name, dns_subdomain)
+    status = attachment.status
     metadata = status.attachment_metadata or {}
     if _size(*metadata, *metadata.values()) > ATTACHMENT_METADATA_BYTES_MAX:
         causes.append(too_long("status.attachmentMetadata", ATTACHMENT_METADATA_BYTES_MAX))
-    causes += [
-        required("status.attachmentMetadata", "a key may not be empty")
-        for key in metadata
-        if not key
-    ]
     causes += _validate_error(status.attach_error, "status.attachError")
     return causes + _validate_error(status.detach_error, "status.detachError")
 
 
+def validate_volume_attachment_update(new: VolumeAttachment, old: VolumeAttachment) -> Causes:
+    """VAL-50: the spec is immutable. Upstream checks the new object twice."""
+    return _validate_attachment(new) * 2 + unchanged("spec", new.spec, old.spec)
+
+
 def _validate_error(error: VolumeError | None, at: str) -> Causes:
-    if error is None or _size(error.message or "") <= ERROR_BYTES_MAX:
+    """VAL-50. The bound that upstream names for the message is that of the metadata."""
+    if error is None:
         return []
-    return [too_long(f"{at}.message", ERROR_BYTES_MAX)]
+    causes: Causes = []
+    if _size(error.message or "") > ERROR_BYTES_MAX:
+        causes.append(too_long(f"{at}.message", ATTACHMENT_METADATA_BYTES_MAX))
+    if error.error_code is not None and error.error_code < 0:
+        words = f"must be between 0 and {2**31 - 1}, inclusive"
+        causes.append(invalid(f"{at}.errorCode", error.error_code, words))
+    return causes
 
 
 def _size(*texts: str) -> int:
@@ -247,7 +262,7 @@ def _size(*texts: str) -> int:
 
 def validate_volume_attributes_class(attributes_class: VolumeAttributesClass) -> Causes:
     """VAL-50: a driver, and at least one parameter."""
-    causes = validate_driver_name(attributes_class.driver_name, "driverName")
+    causes = validate_provisioner(attributes_class.driver_name, "driverName")
     parameters = attributes_class.parameters or {}
     if not parameters:
         causes.append(required("parameters", "must contain at least one key/value pair"))
@@ -263,4 +278,4 @@ def validate_volume_attributes_class_update(
         causes.append(forbidden("driverName", "updates to driverName are forbidden."))
     if (new.parameters or {}) != (old.parameters or {}):
         causes.append(forbidden("parameters", "updates to parameters are forbidden."))
-    return causes
+    return causes + validate_volume_attributes_class(new)

@@ -328,15 +328,15 @@ def _shrinks(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> bool:
     return wanted.nano < had.nano and (has.nano == 0 or wanted.nano <= has.nano)
 
 
+def validate_provisioner(name: str, at: str) -> Causes:
+    """VAL-29: the name of what makes or changes volumes: a qualified name, in any case."""
+    if not name:
+        return [required(at, name)]
+    return [invalid(at, name, word) for word in qualified_name(name.lower())]
+
+
 def validate_storage_class(storage_class: StorageClass) -> Causes:
-    causes: Causes = []
-    if not storage_class.provisioner:
-        causes.append(required("provisioner", storage_class.provisioner))
-    else:
-        causes += [
-            invalid("provisioner", storage_class.provisioner, word)
-            for word in qualified_name(storage_class.provisioner.lower())
-        ]
+    causes = validate_provisioner(storage_class.provisioner, "provisioner")
     causes += validate_parameters(storage_class.parameters or {}, "parameters")
     policy = storage_class.reclaim_policy
     if policy and policy not in ("Delete", "Retain"):
