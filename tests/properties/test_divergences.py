@@ -11,7 +11,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from api_world import World
 from custom_world import GROUP, CustomWorld, a_definition, a_version, gadgets
-from msgspec.structs import replace
 from sched_worlds import a_node, a_pod
 
 from refk8s.adapters.docker.engine.network import Network
@@ -21,8 +20,7 @@ from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core import components, ports
-from refk8s.core.api.core_v1 import NodeStatus, Service, ServiceSpec, Taint, Toleration
-from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.core_v1 import NodeStatus, Taint, Toleration
 from refk8s.core.api.resources import (
     ALL,
     DEVICE_TAINT_RULES,
@@ -35,7 +33,6 @@ from refk8s.core.api.resources import (
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.context import SECOND, micro_timestamp
-from refk8s.core.controllers.endpoint_slice import compute_hints
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
@@ -304,7 +301,7 @@ def test_d_41_a_settled_cluster_is_never_gone_through_again():
     assert run.tested["WATCH-4"] == sum(one.revision > 0 for one in informers) > 50
 
 
-def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints_by_annotation():
+def test_d_47_endpoints_and_slices_have_no_times():
     run = simulate(
         Setup(
             seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False
@@ -321,11 +318,6 @@ def test_d_47_endpoints_and_slices_bear_no_times_and_no_hints_by_annotation():
         assert "endpoints.kubernetes.io/last-change-trigger-time" not in (
             each.metadata.annotations or {}
         )
-    annotations = {"service.kubernetes.io/topology-mode": "Auto"}
-    web = Service(metadata=ObjectMeta(name="web", annotations=annotations), spec=ServiceSpec())
-    assert compute_hints(web, "z", "n") is None
-    near = replace(web, spec=replace(web.spec, traffic_distribution="PreferSameZone"))
-    assert compute_hints(near, "z", "n") is not None
 
 
 def test_d_49_d_50_these_are_all_the_controllers_that_there_are():

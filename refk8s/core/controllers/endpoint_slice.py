@@ -1,11 +1,10 @@
 """EndpointSlices: the addresses behind each service with a selector. Rules SLICE-1, SLICE-3,
-SLICE-6, SLICE-7, SLICE-8 (spec/workloads/endpoints.md).
+SLICE-6, SLICE-7, SLICE-8, SLICE-10 (spec/workloads/endpoints.md).
 
 The endpoints are computed here and divided into slices in `slices.py`. Source: KEP-752
 "EndpointSlice", KEP-1672 "Tracking terminating endpoints"; Kubernetes documentation,
 "EndpointSlices"; KEP-4444 and KEP-3015 (traffic distribution). Left out: the annotation
-service.kubernetes.io/topology-mode; the annotation
-endpoints.kubernetes.io/last-change-trigger-time.
+endpoints.kubernetes.io/last-change-trigger-time (D-47).
 """
 
 from collections.abc import Iterable
@@ -47,30 +46,55 @@ from refk8s.core.controllers.slices import (
     slices_of,
     writes,
 )
-from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
-from refk8s.core.loop.view import View
+from refk8s.core.loop.view import Index, View
 from refk8s.core.pods.status import is_ready
 
 CONTROLLER = "endpointslice-controller.k8s.io"
 ZONE = "topology.kubernetes.io/zone"
+MODE, OLD_MODE = "service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"
 PREFER_CLOSE, PREFER_SAME_ZONE, PREFER_SAME_NODE = "PreferClose", "PreferSameZone", "PreferSameNode"
 
 
 def _services_on_node(view: View, old: Node | None, new: Node | None) -> Iterable[Key]:
-    """The services with a pod on a node that was created, removed or got another zone (SLICE-6).
-    O(pods on the node)."""
+    """The services with a pod on a node that was created, removed or got another zone (SLICE-6), and
+    those with topology aware hints if the node counts otherwise for them (SLICE-10). O(pods on the
+    node)."""
+    hinted = _hinted_by_node(view, old, new)
     zone_before, zone_after = (
         ((node.metadata.labels or {}).get(ZONE) if node is not None else "") for node in (old, new)
     )
     either = new if new is not None else old
     if either is None or (old is not None and new is not None and zone_before == zone_after):
-        return ()
-    return dict.fromkeys(
+        return hinted
+    return dict.fromkeys(hinted) | dict.fromkeys(
         key
         for pod in view.indexed(PODS, "node", either.metadata.name or "")
         for key in services_of_pod(view, None, pod)
     )
+
+
+def _hinted_by_node(view: View, old: Node | None, new: Node | None) -> Iterable[Key]:
+    services = view.indexed_keys(SERVICES, "topology_aware", MODE)
+    if not services:
+        return ()
+    from refk8s.core.controllers.topology_hints import node_facts
+
+    return services if node_facts(old) != node_facts(new) else ()
+
+
+def is_topology_aware(service: Service) -> bool:
+    """SLICE-10: whether the annotation asks for hints by zone. They replace those of
+    `trafficDistribution`."""
+    annotations = service.metadata.annotations
+    if not annotations:
+        return False
+    return annotations.get(OLD_MODE, annotations.get(MODE)) in ("Auto", "auto")
+
+
+def _topology_aware(service: Service) -> list[str]:
+    return [MODE] if is_topology_aware(service) else []
 
 
 class EndpointSliceController(Reconciler):
@@ -83,7 +107,12 @@ class EndpointSliceController(Reconciler):
         Interest(ENDPOINT_SLICES, services_of_slice),
         Interest(NODES, _services_on_node),
     )
-    indexes = (*INDEXES, BY_SERVICE, pods_by_node())
+    indexes = (
+        *INDEXES,
+        BY_SERVICE,
+        pods_by_node(),
+        Index("topology_aware", SERVICES, _topology_aware, lambda one: one.metadata.annotations),
+    )
 
     def __init__(self, endpoints_max: int = ENDPOINTS_MAX) -> None:
         self.endpoints_max = endpoints_max  # in one slice
@@ -99,17 +128,25 @@ class EndpointSliceController(Reconciler):
         ):
             return NOTHING  # EP-1; the garbage collector deletes the slices of a removed service
 
+        slices = slices_of(view, key, CONTROLLER)
+
         # Decide
-        layouts = lay_out_families(
-            slices_of(view, key, CONTROLLER),
-            {family: compute_endpoints(view, service, family) for family in families_of(service)},
-            True,
-            self.endpoints_max,
-        )
+        wanted = {
+            family: compute_endpoints(view, service, family) for family in families_of(service)
+        }
+        is_hinted = is_topology_aware(service)
+        if is_hinted:
+            from refk8s.core.controllers.topology_hints import add_hints_of, with_old_hints
+
+            wanted = {family: with_old_hints(each, slices) for family, each in wanted.items()}
+        layouts = lay_out_families(slices, wanted, True, self.endpoints_max)
+        notes: tuple[Note, ...] = ()
+        if is_hinted:
+            layouts, notes = add_hints_of(service, layouts, slices, view.list(NODES))
 
         # Act
         requests = writes(layouts, compute_metadata(service), service.metadata.name or "")
-        return Plan((requests,)) if requests else NOTHING
+        return Plan((requests,) if requests else (), notes=notes) if requests or notes else NOTHING
 
 
 def compute_endpoints(view: View, service: Service, family: str) -> Wanted:

@@ -129,13 +129,13 @@ def _fill(
 ) -> tuple[list[tuple[Endpoint, ...]], list[Endpoint]]:
     """The endpoints of each of these slices (with the same ports), and those that are left for new
     slices (SLICE-4)."""
-    waiting = {_identity(endpoint): endpoint for endpoint in wanted}
+    waiting = {identity(endpoint): endpoint for endpoint in wanted}
     filled: list[list[Endpoint]] = []
     for slice in slices:
         staying: list[Endpoint] = []
         for endpoint in slice.endpoints or ():
-            if len(staying) < endpoints_max and _identity(endpoint) in waiting:
-                staying.append(waiting.pop(_identity(endpoint)))
+            if len(staying) < endpoints_max and identity(endpoint) in waiting:
+                staying.append(waiting.pop(identity(endpoint)))
         filled.append(staying)
     rest = list(waiting.values())
     is_written = [
@@ -157,7 +157,8 @@ def _fill(
     return [tuple(staying) for staying in filled], rest
 
 
-def _identity(endpoint: Endpoint) -> tuple[str, str]:
+def identity(endpoint: Endpoint) -> tuple[str, str]:
+    """What makes it the same endpoint: its address and its pod."""
     reference = endpoint.target_ref
     return endpoint.addresses[0] if endpoint.addresses else "", (
         reference.uid or ""
