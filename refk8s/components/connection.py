@@ -168,7 +168,7 @@ class Connection(HttpToolsProtocol):
     # --- the parser's side
 
     def on_message_begin(self) -> None:
-        if len(self.pipeline) >= PIPELINE_MAX:
+        if len(self.pipeline) >= (REQUESTS_MAX if self.is_independent else PIPELINE_MAX):
             self.transport.abort()
         if (arriving := self._arriving) is not None:  # the client sends requests ahead
             self._arriving = None

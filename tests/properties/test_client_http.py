@@ -33,7 +33,7 @@ from refk8s.components.client.http_api import (
     Call,
     HttpApi,
 )
-from refk8s.components.client.pool import CONNECTIONS_MAX, URGENT_MAX
+from refk8s.components.client.pool import CONNECTIONS_MAX, INDEPENDENT_MAX, URGENT_MAX
 from refk8s.components.clock import Clock
 from refk8s.core.api import resources, status
 from refk8s.core.api.codec import encode
@@ -49,6 +49,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta
 from refk8s.core.api.request import Options, Request, WatchEvent
 from refk8s.core.api.user import ADMIN
+from refk8s.core.client.independent import REQUESTS_MAX
 from refk8s.core.client.kubeconfig import Access
 from refk8s.core.client.retry import retry_seconds
 from refk8s.core.value import evolve
@@ -487,6 +488,36 @@ def test_client_7_requests_are_sent_over_a_bounded_number_of_connections() -> No
     in_loop(test)
 
 
+def test_client_7_requests_that_are_independent_are_more_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Shows CLIENT-7.c.
+    sent: list[tuple[int, int]] = []
+    send = Connection.send
+
+    def recorded(self: Connection, messages: list[bytes], receivers: list[Any]) -> None:
+        send(self, messages, receivers)
+        sent.append((len(self.receivers), sum(map(len, in_use()))))
+
+    def in_use() -> list[Any]:
+        return [connection.receivers for connection in client.pool._busy]
+
+    monkeypatch.setattr(Connection, "send", recorded)
+
+    async def test() -> None:
+        nonlocal client
+        async with loopback(await a_steady_server()) as world:
+            client = world.client
+            await asked(client, create("first"))
+            asking = [asked(client, create(f"c-{number}")) for number in range(400)]
+            assert all(answer and answer.code == 201 for answer in await asyncio.gather(*asking))
+        assert max(of_one for of_one, _ in sent) == REQUESTS_MAX
+        assert CONNECTIONS_MAX < max(of_all for _, of_all in sent) <= INDEPENDENT_MAX
+
+    client: Any = None
+    in_loop(test)
+
+
 class SlowServer:
     """An API server that answers requests for Leases at once, and all others never."""
 
@@ -772,7 +803,7 @@ class Independent(Connection):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.requests_max = 16
+        self.is_refk8s, self.requests_max = True, 16
 
 
 def test_client_7_background_requests_beside_others_begin_together_after_a_while(

@@ -332,6 +332,22 @@ def without_age(got: bytes) -> bytes:
     return re.sub(rb'("?)resourceVersion\1: ?"\d+"', b"?", got)
 
 
+@pytest.mark.parametrize("place", [0, 1, 63])
+def test_http_28_one_request_with_a_task_among_as_many_as_may_wait(place: int) -> None:
+    # Shows HTTP-28.b, HTTP-28.c, HTTP-28.d.
+    async def test() -> None:
+        front = await a_front()
+        requests: list[Sent] = [
+            ("POST", CONFIG_MAPS, (), a_body(f"new-{number}")) for number in range(63)
+        ]
+        requests.insert(place, ("GET", "/healthz", (), b""))
+        got = await answers_of_independent(front, requests, [])
+        codes = [re.match(rb"HTTP/1.1 (\d+)", one)[1] for one in got]  # type: ignore[index]
+        assert codes == [b"200" if number == place else b"201" for number in range(64)]
+
+    asyncio.run(test())
+
+
 def test_http_28_requests_that_arrive_together_are_one_transaction() -> None:
     # Shows HTTP-28.b.
     async def test() -> None:

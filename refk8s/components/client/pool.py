@@ -13,10 +13,12 @@ from refk8s.components.client.connection import Connection, Receiver
 
 log = logging.getLogger("refk8s")
 
-REQUESTS_MAX = 32
+REQUESTS_MAX = 32  # in progress
+INDEPENDENT_MAX = 128  # in progress, to a server that answers them independently
 CONNECTIONS_MAX = 32
 URGENT_MAX = 4  # more connections, which only urgent requests may use
 BACKGROUND_BESIDE_MAX = 1  # requests in the background, while others are in progress
+BACKGROUND_TOGETHER_MAX = 16  # of them, to a server that answers them independently
 BACKGROUND_QUIET_SECONDS = 0.05  # without other requests, before those in the background are sent
 BACKGROUND_WAIT_SECONDS = 1.0  # after which some of them are sent beside others
 SLOW_SECONDS = 0.1  # nothing is sent after a request that waits for longer
@@ -68,6 +70,11 @@ class Pool:
         self._timer = self._loop.call_later(1.0, self._check_times)
 
     @property
+    def _requests_max(self) -> int:
+        """How many requests may be in progress."""
+        return INDEPENDENT_MAX if self.is_refk8s else REQUESTS_MAX
+
+    @property
     def waiting_in_background(self) -> int:
         """How many requests in the background wait."""
         return len(self._background)
@@ -101,7 +108,7 @@ class Pool:
         """How many requests of the first queue may be sent now."""
         if self._urgent:
             return len(self._urgent)
-        free = REQUESTS_MAX - self._in_progress  # what is idle besides is for urgent requests
+        free = self._requests_max - self._in_progress  # what is idle besides is for urgent requests
         if self._waiting:
             return min(free, len(self._waiting))
         return min(free, self._background_max(now) - self._in_background, len(self._background))
@@ -111,14 +118,12 @@ class Pool:
         server then answers first, and else as many as possible, because it commits together what
         arrives together."""
         if self._in_progress > self._in_background:
-            beside = max((each.requests_max for each in self._busy), default=1)
-            if (
-                beside == BACKGROUND_BESIDE_MAX
-                or now - self._background_at > BACKGROUND_WAIT_SECONDS
-            ):
-                return beside
+            if not self.is_refk8s:
+                return BACKGROUND_BESIDE_MAX
+            if now - self._background_at > BACKGROUND_WAIT_SECONDS:
+                return BACKGROUND_TOGETHER_MAX
         elif now - self._other_at > BACKGROUND_QUIET_SECONDS:
-            return REQUESTS_MAX
+            return self._requests_max
         if self._later is None and self._background:
             self._later = self._loop.call_later(BACKGROUND_QUIET_SECONDS, self._try_later)
         return 0
@@ -177,7 +182,7 @@ class Pool:
         wanted = min(
             len(self._waiting) + in_background - len(self._opening),
             CONNECTIONS_MAX - used,
-            REQUESTS_MAX - self._in_progress,
+            self._requests_max - self._in_progress,
             max(1, len(self._busy)) - len(self._opening),
         )
         urgent = min(len(self._urgent), CONNECTIONS_MAX + URGENT_MAX - used)

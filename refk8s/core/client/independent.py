@@ -8,6 +8,7 @@ the server decides all that have arrived, and answers in the order of the reques
 
 from typing import Final
 
-PROTOCOL: Final = "refk8s-independent-requests"
-REQUESTS_MAX: Final = 16
-"""Of one connection, without an answer."""
+PROTOCOL: Final = "refk8s-independent-requests/2"
+REQUESTS_MAX: Final = 64
+"""Of one connection, without an answer. Another number needs another protocol: the server closes a
+connection with more."""
