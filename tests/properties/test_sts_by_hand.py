@@ -90,9 +90,8 @@ def test_sts_11_the_status_is_what_the_pods_say(drawn, seconds, kind, replicas):
     owner = as_parallel(with_status(change(OURS, **parts), current_revision="web-old"), True)
     pods, instants, ready, available, now_old, now_new = [], [], 0, 0, 0, 0
     for number, (phase, age, revision, going) in enumerate(drawn):
-        created = NOW - 500_000  # half a second ago
         one = change(a_pod(number, False, revision), phase=phase)
-        one = change(one, creation_timestamp=timestamp(created))
+        one = change(one, creation_timestamp=timestamp(NOW))
         if revision is None:
             one = change(one, labels=LABELS)
         if age is not None:
@@ -103,7 +102,7 @@ def test_sts_11_the_status_is_what_the_pods_say(drawn, seconds, kind, replicas):
             ready += 1
             available += left <= 0
             instants += [NOW + left * SECOND] if left > 0 else []
-        elif phase == "Failed" and not going and timestamp(created) == timestamp(NOW):
+        elif phase == "Failed" and not going:
             instants.append(NOW + SECOND)
         now_old += revision == "web-old" and not going
         now_new += revision == "web-new" and not going
@@ -167,6 +166,35 @@ def test_sts_6_with_ordered_ready_an_update_waits_for_everything_else(world):
     found = deleted(plan_for(STS, UPDATING, OLD, NEW, *world))
     assert not {"web-1", "web-2"} & set(found)
     assert deleted(plan_for(STS, UPDATING, OLD, NEW, old(0), old(1), old(2))) == ["web-2"]
+
+
+def of_strategy(kind, rolling):
+    strategy = replace(OURS.spec.update_strategy, type=kind, rolling_update=rolling)
+    return change(UPDATING, update_strategy=strategy)
+
+
+def test_sts_6_sts_7_without_bounds_all_pods_are_updated():
+    rolling = OURS.spec.update_strategy.rolling_update
+    for bounds in (None, replace(rolling, partition=None), rolling):
+        owner = of_strategy("RollingUpdate", bounds)
+        plan = plan_for(STS, owner, OLD, NEW, old(0), a_pod(1), a_pod(2))
+        assert deleted(plan) == ["web-0"] and without_reasons(plan.requests)
+        (creation,) = sent(plan_for(STS, owner, OLD, NEW), "create", PODS)
+        assert creation.body.metadata.labels["controller-revision-hash"] == "web-new"
+    on_delete = of_strategy("OnDelete", replace(rolling, partition=2))
+    (creation,) = sent(plan_for(STS, on_delete, OLD, NEW), "create", PODS)
+    assert creation.body.metadata.labels["controller-revision-hash"] == "web-new"
+
+
+def test_every_deletion_has_its_reason():
+    many = with_status(stateful_set("web", max_unavailable=2), current_revision="web-old")
+    for owner, world in (
+        (many, [old(0), old(1), old(2)]),
+        (OURS, [a_pod(0), a_pod(1), a_pod(2), a_pod(3)]),
+        (OURS, [a_pod(0, phase="Failed")]),
+    ):
+        plan = plan_for(STS, owner, OLD, NEW, *world)
+        assert deleted(plan) and without_reasons(plan.requests)
 
 
 def test_sts_6_with_parallel_an_update_waits_for_creations():
@@ -390,9 +418,11 @@ def test_sts_9_other_owners_are_kept_in_any_order():
 def test_sts_9_the_claim_of_an_earlier_pod_is_left_alone():
     owner = retention(CLAIMED, "Delete", "Delete")
     earlier = change(pod("web-0"), uid="uid-earlier")
-    claim = owned("data-web-0", earlier)
-    plan = plan_for(STS, owner, NEW, identified(owner, 0), claim)
-    assert not sent(plan, "update", PERSISTENT_VOLUME_CLAIMS)
+    for controls in (True, False):
+        references = (reference_to(earlier, controls),)
+        claim = a_claim("data-web-0", owner_references=references)
+        plan = plan_for(STS, owner, NEW, identified(owner, 0), claim)
+        assert not sent(plan, "update", PERSISTENT_VOLUME_CLAIMS)
 
 
 def test_sts_10_only_an_earlier_pod_of_this_name_holds_a_claim():

@@ -22,7 +22,7 @@ from refk8s.core.api.integer import int64
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.kubelet.draft import Draft, bounded_grace
 from refk8s.core.kubelet.memory import ContainerMemory, Note, PodMemory, ProbeMemory
-from refk8s.core.pods.containers import find_container, is_sidecar
+from refk8s.core.pods.containers import field_path, find_container, is_sidecar
 from refk8s.core.ports import ContainerStatus, Probe, Probed, Result, RunHook
 from refk8s.core.value import evolve
 
@@ -122,9 +122,9 @@ def _judge(
 ) -> tuple[ProbeMemory, Note | None]:
     """PROBE-5: a probe fails or succeeds only after enough equal results in a row."""
     state = replace(state, asking=None)
-    container = _spec(pod, name)
+    container = find_container(pod.spec, name) if pod is not None else None
     probe = dict(probes_of(container)).get(kind) if container is not None else None
-    if probe is None or not isinstance(result, Probed) or result.unknown:
+    if pod is None or probe is None or not isinstance(result, Probed) or result.unknown:
         return state, None
     streak = state.streak + 1 if state.last == result.success else 1
     state = replace(state, last=result.success, streak=streak)
@@ -133,14 +133,8 @@ def _judge(
         state = replace(state, result=result.success)
     if result.success:
         return state, None
-    path = f"spec.containers{{{name}}}"
-    return state, Note(
-        "Unhealthy", f"{kind.capitalize()} probe failed: {result.output}", "Warning", path
-    )
-
-
-def _spec(pod: Pod | None, name: str) -> Container | None:
-    return find_container(pod.spec, name) if pod is not None else None
+    words = f"{kind.capitalize()} probe failed: {result.output}"
+    return state, Note("Unhealthy", words, "Warning", field_path(pod.spec, name))
 
 
 # --- results of probes ----------------------------------------------------------------------------
