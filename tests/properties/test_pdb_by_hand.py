@@ -206,7 +206,7 @@ def test_pdb_4_an_amount_that_is_no_number_is_named():
 
 
 def test_pdb_3_the_next_instant_is_that_of_the_first_pod_and_events_name_each():
-    at = {"b": 150, "c": 30, "d": 10, "e": 20, "f": 200}
+    at = {"b": 150, "c": 20, "d": 10, "e": 30, "f": 200}
     evicted = PodDisruptionBudgetStatus(disrupted_pods={k: ago(v) for k, v in at.items()})
     going = change(pod("d", ready=True), deletion_timestamp=ago(1))
     pods = [pod(name, ready=True) for name in "abcef"]
@@ -218,7 +218,7 @@ def test_pdb_3_the_next_instant_is_that_of_the_first_pod_and_events_name_each():
         Note(one, "NotDeleted", words, "Warning") for one in (pods[1], pods[4])
     )
     status = status_of(the_budget, going, *pods)
-    assert status.disrupted_pods == {"c": ago(30), "e": ago(20)} and status.current_healthy == 3
+    assert status.disrupted_pods == {"c": ago(20), "e": ago(30)} and status.current_healthy == 3
     again = plan_of(replace(the_budget, status=status), going, *pods)
     assert not again.requests and again.wake_at == plan.wake_at
 
