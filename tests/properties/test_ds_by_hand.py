@@ -421,3 +421,19 @@ def test_own_7_an_orphan_that_the_set_selects_makes_it_due():
     assert list(keys[PODS](view, None, pod("p", labels={"x": "y"}))) == []
     assert list(keys[CONTROLLER_REVISIONS](view, None, orphan)) == ["default/agent"]
     assert list(keys[PODS](view, None, a_pod("p", "n1"))) == ["default/agent"]
+
+
+def test_ds_11_the_new_pod_of_a_surge_may_be_the_next_to_become_available():
+    owner = daemon_set(max_unavailable=0, max_surge=1, min_ready_seconds=60)
+    first = change(a_pod("a", "n1", "old", owner=owner), creation_timestamp=ago(90))
+    second = change(a_pod("b", "n1", "new", owner=owner), creation_timestamp=ago(80))
+    for ages, left in (
+        ((50, 40), 10),
+        ((40, 50), 10),
+        ((60, 60), None),
+        ((61, 40), 20),
+        ((40, None), 20),
+    ):
+        pods = [ready_since(one, age) for one, age in zip((first, second), ages, strict=True)]
+        at = None if left is None else NOW + left * SECOND
+        assert planned(owner, node("n1"), *pods).wake_at == at
