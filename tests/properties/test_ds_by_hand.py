@@ -1,7 +1,7 @@
 """What a DaemonSet counts, writes and replaces, beside a plain reading of its rules: DS-2, DS-4 to
 DS-9, DS-11, DS-13 (spec/workloads/daemon_set.md)."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from immutables import Map
 from msgspec.structs import replace
@@ -124,11 +124,12 @@ def test_ds_11_the_next_instant_is_that_of_the_first_pod_or_of_the_first_back_of
         memory = Map({"default/agent": Map({"n2": (NOW, held * SECOND)})})
         plan = planned(owner, node("n1"), node("n2"), *pods, local=Local(memory=memory))
         assert plan.wake_at == NOW + at * SECOND and plan.memory == memory
-    both = Map({"n1": (NOW, 20 * SECOND), "n2": (NOW, 7 * SECOND)})
     failed = [a_pod("a", "n1", phase="Failed"), a_pod("b", "n2", phase="Failed")]
-    local = Local(memory=Map({"default/agent": both}))
-    plan = planned(OURS, node("n1"), node("n2"), *failed, local=local)
-    assert plan.wake_at == NOW + 7 * SECOND
+    for first, second in ((20, 7), (7, 20)):
+        both = Map({"n1": (NOW, first * SECOND), "n2": (NOW, second * SECOND)})
+        local = Local(memory=Map({"default/agent": both}))
+        plan = planned(OURS, node("n1"), node("n2"), *failed, local=local)
+        assert plan.wake_at == NOW + 7 * SECOND
 
 
 # --- requests in full -----------------------------------------------------------------------------
@@ -379,6 +380,9 @@ def test_ds_8_one_pod_without_bounds():
     st.sampled_from([1, 2, "50%"]),
     st.booleans(),
 )
+@example(["both", "old", "old"], 2, True)
+@example(["new", "new", "new", "new", "old"], 2, True)
+@example(["both", "both", "old"], 2, False)
 def test_ds_9_as_many_new_pods_are_made_as_max_surge_leaves(drawn, most, odd):
     """`odd`: a node has a failed pod that is kept for a while beside an old one, and counts."""
     owner = daemon_set(max_unavailable=0, max_surge=most)
@@ -437,3 +441,22 @@ def test_ds_11_the_new_pod_of_a_surge_may_be_the_next_to_become_available():
         pods = [ready_since(one, age) for one, age in zip((first, second), ages, strict=True)]
         at = None if left is None else NOW + left * SECOND
         assert planned(owner, node("n1"), *pods).wake_at == at
+
+
+def test_ds_8_a_node_with_two_pods_of_the_template_counts_as_unavailable():
+    """One of them has failed and is kept for a while."""
+    runs = change(a_pod("a", "n1"), creation_timestamp=ago(90))
+    failed = change(a_pod("b", "n1", phase="Failed"), creation_timestamp=ago(80))
+    local = Local(memory=Map({"default/agent": Map({"n1": (NOW, MINUTE)})}))
+    pods = [runs, failed, a_pod("old2", "n2", "old")]
+    for most, gone in ((1, []), (2, ["old2"])):
+        owner = daemon_set(max_unavailable=most)
+        assert deleted(planned(owner, node("n1"), node("n2"), *pods, local=local)) == gone
+
+
+def test_ds_9_a_failed_pod_goes_when_the_new_one_is_available():
+    """Although it would be kept for a while by DS-7."""
+    failed = change(a_pod("a", "n1", "old", owner=SURGE), phase="Failed")
+    local = Local(memory=Map({"default/agent": Map({"n1": (NOW, MINUTE)})}))
+    new = a_pod("b", "n1", "new", owner=SURGE)
+    assert deleted(planned(SURGE, node("n1"), failed, new, local=local)) == ["a"]
