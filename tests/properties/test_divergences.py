@@ -20,7 +20,7 @@ from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core import components, ports
-from refk8s.core.api.core_v1 import NodeStatus, Taint, Toleration
+from refk8s.core.api.core_v1 import Container, NodeStatus, Taint, Toleration, VolumeMount
 from refk8s.core.api.resources import (
     ALL,
     DEVICE_TAINT_RULES,
@@ -36,6 +36,7 @@ from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node_status
+from refk8s.core.kubelet.status import mount_statuses
 from refk8s.core.network.fronts import NO_FRONTS, change_fronts
 from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.scheduler.cycle import scheduler
@@ -400,7 +401,7 @@ def fields(kind):
     return set(kind.__struct_fields__)
 
 
-def test_d_71_containers_are_told_without_mounts_or_health():
+def test_d_71_containers_are_told_without_health():
     run = simulate(
         Setup(
             seed=2, steps=1_000, faults={}, requests=read_manifests(default_manifests()), user=False
@@ -412,8 +413,10 @@ def test_d_71_containers_are_told_without_mounts_or_health():
         for s in record.value.status.container_statuses or ()
     ]
     assert statuses
-    for status in statuses:
-        assert (status.volume_mounts, status.allocated_resources_status) == (None, None)
+    assert all(status.allocated_resources_status is None for status in statuses)
+    mount = VolumeMount(name="v", mount_path="/v", read_only=True, recursive_read_only="IfPossible")
+    (told,) = mount_statuses(Container(name="c", volume_mounts=(mount,)))
+    assert told.recursive_read_only == "Disabled"
 
 
 def test_d_72_all_that_a_node_has_is_to_be_given():

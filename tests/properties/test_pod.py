@@ -7,18 +7,22 @@ from kubelet_chaos import EXEC, Chaos, container, scripted, shell
 from msgspec.structs import replace
 
 from refk8s.adapters.fake import world as fake
+from refk8s.checking.simulator.scenario import default_manifests, read_manifests
+from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core.api.core_v1 import (
+    Container,
     Lifecycle,
     LifecycleHandler,
     PodCondition,
     PodReadinessGate,
     Probe,
     SleepAction,
+    VolumeMount,
 )
 from refk8s.core.api.resources import PODS
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.kubelet.status import Counts, compute_phase
+from refk8s.core.kubelet.status import Counts, compute_phase, mount_statuses
 from refk8s.core.ports import (
     CreateContainer,
     Failed,
@@ -581,3 +585,31 @@ def test_pod_the_addresses_are_in_the_status_and_each_is_given_once():
     assert {bench.pod("p0").status.host_ip} == {"192.168.0.1"}
     assert bench.pod("p3").status.pod_ips[0].ip == ips[3]
     assert [op.config.name for _, op in bench.did(CreateContainer)].count("c") == 20
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from([None, "Disabled", "Enabled"])), max_size=3)
+)
+def test_pod_25_a_status_lists_the_mounts_of_its_container(drawn):
+    mounts = tuple([
+        VolumeMount(name=f"v{n}", mount_path=f"/v{n}", read_only=is_read_only or None, recursive_read_only=mode if is_read_only else None)
+        for n, (is_read_only, mode) in enumerate(drawn)
+    ])  # fmt: skip
+    told = mount_statuses(Container(name="c", volume_mounts=mounts or None))
+    assert [(one.name, one.mount_path, one.read_only) for one in told or ()] == [
+        (one.name, one.mount_path, one.read_only) for one in mounts
+    ]
+    for one, mount in zip(told or (), mounts, strict=True):
+        expected = (mount.recursive_read_only or "Disabled") if mount.read_only else None
+        assert one.recursive_read_only == expected
+
+
+def test_pod_25_in_a_cluster_every_container_status_has_the_mounts_of_the_spec():
+    run = simulate(Setup(seed=3, steps=800, requests=read_manifests(default_manifests())))
+    seen = 0
+    for record in run.cluster.history.list(PODS.prefix).records:
+        specs = {one.name: one for one in record.value.spec.containers}
+        for status in record.value.status.container_statuses or ():
+            assert status.volume_mounts == mount_statuses(specs[status.name])
+            seen += bool(status.volume_mounts)
+    assert seen

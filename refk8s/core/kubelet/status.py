@@ -1,5 +1,5 @@
 """The status of a pod as its kubelet computes it: container states, phase, conditions. Rules POD-10
-... POD-18 (spec/pod.md).
+... POD-18, POD-25 (spec/pod.md).
 
 The phase is a table of the states of the containers (`PHASES`), read from the top:
 
@@ -15,8 +15,8 @@ The phase is a table of the states of the containers (`PHASES`), read from the t
 
 A phase never changes to an earlier one (POD-10), and it is not final while a container may still
 run (POD-11). Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states,
-conditions), "Pod Readiness Gates" in the same. Left out: resource health and volume mounts in
-container statuses.
+conditions), "Pod Readiness Gates" in the same; "Volumes" (recursive read-only mounts). Left out:
+resource health in container statuses (D-71).
 """
 
 from msgspec.structs import replace
@@ -33,6 +33,7 @@ from refk8s.core.api.core_v1 import (
     Pod,
     PodIP,
     PodStatus,
+    VolumeMountStatus,
 )
 from refk8s.core.context import Instant, timestamp
 from refk8s.core.kubelet import probes, resize
@@ -50,6 +51,8 @@ from refk8s.core.kubelet.sync_pod import restarts
 from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
 from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED
 from refk8s.core.value import Value
+
+ENABLED, DISABLED = "Enabled", "Disabled"
 
 RANK = {PENDING: 0, RUNNING: 1, SUCCEEDED: 2, FAILED: 2}
 """The order of the phases.
@@ -268,6 +271,7 @@ def _container(
             last_state = before.state  # It could not start, as an earlier kubelet reported.
         elif held.last is None:
             last_state = before.last_state if same else _previous(before)
+    mounts = mount_statuses(container)
     if current is None:
         state = ContainerState(waiting=_waiting(pod, held))
         return ContainerStatus(
@@ -277,6 +281,7 @@ def _container(
             started=False,
             state=state,
             restart_count=before.restart_count if before is not None else 0,
+            volume_mounts=mounts,
         )
     if current.state == ports.RUNNING:
         state = ContainerState(
@@ -303,7 +308,26 @@ def _container(
         state=state,
         resources=held.applied,
         allocated_resources=allocated.requests,
+        volume_mounts=mounts,
     )
+
+
+def mount_statuses(container: Container) -> tuple[VolumeMountStatus, ...] | None:
+    """POD-25: the mounts of the container, and of a read-only one whether what is mounted below it is
+    read-only too. O(mounts)."""
+    if not container.volume_mounts:
+        return None
+    return tuple([
+        VolumeMountStatus(
+            name=one.name,
+            mount_path=one.mount_path,
+            read_only=one.read_only,
+            recursive_read_only=(ENABLED if one.recursive_read_only == ENABLED else DISABLED)
+            if one.read_only
+            else None,
+        )
+        for one in container.volume_mounts
+    ])  # fmt: skip
 
 
 def _waiting(pod: Pod, held: ContainerMemory) -> ContainerStateWaiting:
