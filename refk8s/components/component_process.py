@@ -249,16 +249,16 @@ def run_controller_manager(options: ControllerManagerOptions) -> int:
 
 def run_scheduler(options: SchedulerOptions) -> int:
     """Run `refk8s scheduler` until a signal; returns the exit status. Raises CannotRun."""
-    from refk8s.components.scheduler_file import read_scheduler_file
+    from refk8s.components.scheduler_file import read_scheduler_file, scheduler_parts
     from refk8s.core.scheduler_configuration.read import SchedulerConfiguration
 
     found = read_scheduler_file(options.config) if options.config else SchedulerConfiguration()
     options = _with_file(options, found)
 
-    async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.core.scheduler.cycle import scheduler
+    machine, adapters = scheduler_parts(found)
 
-        component.add(_elected(scheduler(found.profiles, found.backoff), options))
+    async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
+        component.add(_elected(machine, options), **adapters)
         return "", _nothing
 
     return run_client("scheduler", options, prepare)

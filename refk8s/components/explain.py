@@ -67,7 +67,7 @@ def explain_pod_now(options: ExplainOptions, namespace: str, name: str, say: Pri
             changes = [(key_of(one), one) for one in (listed.items if listed is not None else ())]
             view, _ = loop.viewer.apply(view, source.resource, changes, 1)
         profiles = {profile.scheduler_name: profile for profile in found.profiles}
-        account = explain_pod(view, f"{namespace}/{name}", profiles)
+        account = explain_pod(view, f"{namespace}/{name}", profiles, found.extenders)
         if account is None:
             raise CannotRun(f"pods {json.dumps(name)} not found in namespace {namespace}")
         say(_json(tree_of(account)) if options.output == "json" else pod_text(account).rstrip("\n"))

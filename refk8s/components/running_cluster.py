@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refk8s.components.certificate_authority import signing_authorities
 from refk8s.components.certificates import Pair
@@ -53,7 +53,7 @@ class RunningCluster:
     async def start(self) -> None:
         """Start all parts. Raises CannotRun; `stop` then removes what was created."""
         options = self.options
-        scheduling = self._scheduler() if options.config else None
+        scheduling, adapters = self._scheduler() if options.config else (None, {})
         self.nodes = choose_nodes(
             options.adapter,
             options.nodes,
@@ -65,10 +65,12 @@ class RunningCluster:
         )
         await self.served.open()
         await self.served.serve()
-        await self._start_components(self.nodes, scheduling)
+        await self._start_components(self.nodes, scheduling, adapters)
         self.served.maintain(self.nodes)
 
-    async def _start_components(self, nodes: Nodes, scheduling: "Loop | None") -> None:
+    async def _start_components(
+        self, nodes: Nodes, scheduling: "Loop | None", of_scheduler: dict[str, Any]
+    ) -> None:
         # The API is served already, so the modules of the components are loaded meanwhile.
         components = await asyncio.to_thread(import_module, "refk8s.core.components")
         from refk8s.components.node_parts import node_parts
@@ -85,7 +87,7 @@ class RunningCluster:
             api.listeners.append(teller.committed)
         authority = Pair(credentials.authority, credentials.authority_key)
         self.drivers += [
-            Driver(machine, api, clock)
+            Driver(machine, api, clock, **(of_scheduler if machine is scheduling else {}))
             for machine in components.control_plane(
                 credentials.authority.read_text(),
                 authorities=signing_authorities(authority),
@@ -121,13 +123,12 @@ class RunningCluster:
         for keeper in self._dns:
             keeper.start()
 
-    def _scheduler(self) -> "Loop":
-        """The scheduler with the profiles of `--config` (SCHED-50). Raises CannotRun."""
-        from refk8s.components.scheduler_file import read_scheduler_file
-        from refk8s.core.scheduler.cycle import scheduler
+    def _scheduler(self) -> "tuple[Loop, dict[str, Any]]":
+        """The scheduler of `--config` (SCHED-50), and the adapters of its driver. Raises
+        CannotRun."""
+        from refk8s.components.scheduler_file import read_scheduler_file, scheduler_parts
 
-        found = read_scheduler_file(self.options.config)
-        return scheduler(found.profiles, found.backoff)
+        return scheduler_parts(read_scheduler_file(self.options.config))
 
     def _pod_ranges(self, nodes: Nodes) -> "PodRanges":
         """The ranges of the Nodes."""

@@ -2,7 +2,7 @@
 SCHED-50, SCHED-56 (spec/scheduler_profiles.md)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refk8s.components.files import FILE_BYTES_MAX, CannotRun, read_bounded
 from refk8s.components.yaml_reader import BadYaml, read_yaml
@@ -12,6 +12,10 @@ from refk8s.core.scheduler_configuration.read import (
     SchedulerConfiguration,
     read_configuration,
 )
+from refk8s.core.value import evolve
+
+if TYPE_CHECKING:
+    from refk8s.core.loop.loop import Loop
 
 
 def read_scheduler_file(path: str, flag: str = "--config") -> SchedulerConfiguration:
@@ -23,9 +27,27 @@ def read_scheduler_file(path: str, flag: str = "--config") -> SchedulerConfigura
     if document.duplicates:
         raise CannotRun(f"{flag} {path}: strict decoding error: {', '.join(document.duplicates)}")
     try:
-        return read_configuration(document.tree, find_plugins())
+        found = read_configuration(document.tree, find_plugins())
     except BadConfiguration as error:
         raise CannotRun(f"{flag} {path}: {error}") from None
+    if not found.extenders:
+        return found
+    from refk8s.components.extender_calls import with_files
+
+    pairs = zip(found.extenders, found.tls_files, strict=True)
+    return evolve(found, extenders=tuple([with_files(one, files) for one, files in pairs]))
+
+
+def scheduler_parts(found: SchedulerConfiguration) -> "tuple[Loop, dict[str, Any]]":
+    """The scheduler of a configuration, and the adapters of its driver. Raises CannotRun."""
+    from refk8s.core.scheduler.cycle import scheduler
+
+    adapters: dict[str, Any] = {}
+    if found.extenders:
+        from refk8s.components.extender_calls import ExtenderCalls
+
+        adapters["runtime"] = ExtenderCalls(found.extenders)
+    return scheduler(found.profiles, found.backoff, found.extenders), adapters
 
 
 def find_plugins() -> dict[str, Callable[[Any], Plugin]]:

@@ -370,11 +370,11 @@ def test_d_271_what_a_configuration_does_not_change():
     assert len(chosen) == 1
 
 
-def test_d_272_extenders_and_other_plugins_are_refused():
+def test_d_272_unknown_plugins_and_urls_are_refused():
     tree = {"apiVersion": GROUP_VERSION, "kind": KIND}
     plugins = {"multiPoint": {"enabled": [{"name": "GangScheduling"}]}}
     for fields, words in (
-        ({"extenders": [{"urlPrefix": "http://127.0.0.1:1"}]}, "extenders are not supported"),
+        ({"extenders": [{"urlPrefix": "127.0.0.1:1"}]}, "must be a URL such as"),
         ({"profiles": [{"plugins": plugins}]}, '"GangScheduling" does not exist'),
     ):
         with pytest.raises(BadSchedulerConfiguration, match=words):
@@ -442,7 +442,7 @@ def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
     assert {kind.__name__ for kind in get_args(ports.Operation)} == {
         "ListPods", "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PullImage", "CreateContainer", "StartContainer",
         "StopContainer", "RemoveContainer", "Probe", "RunHook", "WriteVolume", "DescribeNode",
-        "UpdateRuntimeConfig", "UpdateContainerResources",
+        "UpdateRuntimeConfig", "UpdateContainerResources", "Post",
     }  # fmt: skip
 
 

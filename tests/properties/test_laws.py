@@ -43,6 +43,7 @@ from workload_helpers import (
     with_status,
 )
 
+from refk8s.checking.simulator.extender import AVOIDED, SimulatedExtender
 from refk8s.checking.simulator.webhooks import SimulatedWebhooks
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
 from refk8s.core.api.admissionregistration_v1 import (
@@ -433,6 +434,14 @@ def stored_without_its_webhook() -> Lie:
     return before, queries("create", B), put(before, pod("p"))
 
 
+def bound_against_the_extender() -> Lie:
+    extender = SimulatedExtender()
+    name = next(name for name in "abcdefgh" if extender.rejects(name, AVOIDED))
+    old, new = change(pod(name), node_name=None), change(pod(name), node_name=AVOIDED)
+    before, request, after = told(old, new)
+    return evolve(before, extender=extender), request, evolve(after, extender=extender)
+
+
 def with_owners(obj: Any, **owners: dict[str, Any]) -> Any:
     """The object with these fields of managers that have applied it."""
     entries = tuple(
@@ -467,6 +476,7 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
         labelled("a", me=LABEL), labelled("b", me=LABEL, you=LABEL), verb="update"
     ),
     "HOOK-11": stored_without_its_webhook,
+    "SCHED-58": bound_against_the_extender,
     "CRON-3": lambda: starts_a_job(
         change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)
     ),

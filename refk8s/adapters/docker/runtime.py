@@ -35,6 +35,7 @@ from refk8s.core.ports import (
     ListPods,
     Operation,
     PodsListed,
+    Post,
     Probe,
     Probed,
     PullImage,
@@ -368,6 +369,7 @@ def lane_of(operation: Operation) -> str:
             return NETWORK_LANE
         case CreateContainer(_, container):
             return container.pod_uid
+    assert not isinstance(operation, Post)  # a scheduler sends it, not a kubelet
     uid: str = operation.pod_uid
     return uid
 

@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from refk8s.adapters.fake.world import make_world
+from refk8s.checking.simulator.extender import EXTENDER
 from refk8s.core import components
 from refk8s.core.actions import Submit
 from refk8s.core.api import codec
@@ -15,11 +16,13 @@ from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.config import Config
 from refk8s.core.cluster.servers import submit
-from refk8s.core.cluster.state import Cluster, Webhooks, begin
+from refk8s.core.cluster.state import Cluster, ExtenderServer, Webhooks, begin
 from refk8s.core.cluster.step import start_all, step
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.scheduler.cycle import scheduler
+from refk8s.core.value import evolve
 
 START: Instant = 1_790_000_000 * SECOND
 CPU_MILLI = 4_000
@@ -51,12 +54,13 @@ def new_cluster(
     *,
     has_api_services: bool = False,
     is_dual_stack: bool = False,
+    extender: ExtenderServer | None = None,
 ) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
     `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
     `has_api_services`: there is the component of an API server that follows APIServices.
-    `is_dual_stack`: Services and pods have addresses of both families.
+    `extender`: the scheduler asks it (CLUSTER-19). `is_dual_stack`: Services and pods have addresses of both families.
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig(simulates_devices=True)) for name in names]
@@ -68,6 +72,9 @@ def new_cluster(
 
         machine = apiextensions()
         machines = machines | {machine.name: machine}
+    if extender is not None:
+        machine = scheduler(extenders=(EXTENDER,))
+        machines = machines | {machine.name: machine}
     worlds = {
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)
         for index, name in enumerate(names)
@@ -75,6 +82,7 @@ def new_cluster(
     admission = AdmissionConfig(SERVICE_RANGES_DUAL) if is_dual_stack else AdmissionConfig()
     config = Config(admission=admission)
     cluster = begin(machines, worlds, seed, START, apiservers, webhooks, config)
+    cluster = evolve(cluster, extender=extender)
     for obj in bootstrap_objects(SERVER_ADDRESS, SERVER_PORT, admission):
         cluster = step(cluster, Submit(creation(obj, API_SERVER)))
     return start_all(cluster)

@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 
 from refk8s.checking.simulator import user
 from refk8s.checking.simulator.api_servers import SimulatedApiServer
+from refk8s.checking.simulator.extender import SimulatedExtender
 from refk8s.checking.simulator.faults import FAULTS, Rate, mend
 from refk8s.checking.simulator.ready import Ready
 from refk8s.checking.simulator.scenario import CPU_MILLI, START, new_cluster
@@ -75,6 +76,7 @@ class Setup:
     webhooks: bool = False  # whether there are servers that `webhooks.configurations` name
     # how long another API server fails at times, which `api_servers.registration` names; 0: there is none
     other_server_seconds: int = 0
+    extender: bool = False  # whether the scheduler has one
     is_dual_stack: bool = False  # whether Services and pods may have addresses of both families
 
     def first_cluster(self) -> Cluster:
@@ -88,6 +90,7 @@ class Setup:
         return new_cluster(
             self.nodes, seed, self.cpu_milli, self.instances, self.apiservers, servers,
             has_api_services=has_other, is_dual_stack=self.is_dual_stack,
+            extender=SimulatedExtender() if self.extender else None,
         )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.outcome import Stream
 from refk8s.core.context import Chance, Context, Instant, SeededChance
 from refk8s.core.machine import AnyMachine, Event
-from refk8s.core.ports import Later, NodeNetwork, Operation, Records, Result, RuleSet
+from refk8s.core.ports import Later, NodeNetwork, Operation, Post, Records, Result, RuleSet
 from refk8s.core.store import EMPTY, Committed, History
 from refk8s.core.value import Value, field
 
@@ -70,6 +70,19 @@ class Webhooks(Protocol):
 
     def complaints(self, obj: Any) -> tuple[str, ...]:
         """Why these servers would not have let this object be stored as it is; for laws."""
+
+
+class ExtenderServer(Protocol):
+    """The extender of the scheduler (CLUSTER-19): a function, so that a run is repeatable."""
+
+    def post(self, post: Post, now: Instant, chance: Chance) -> tuple[Instant, Result]:
+        """When the question that is sent now is answered, and how."""
+
+    def rejects(self, name: str, node: str) -> bool:
+        """Whether the pod of this name must not run on the node; for laws."""
+
+    def is_asked_about(self, pod: Any) -> bool:
+        """Whether the scheduler must ask about this pod; for laws."""
 
 
 class Asked(Value, frozen=True, eq=False):
@@ -141,6 +154,7 @@ class Cluster(Value, frozen=True, eq=False):
     apiservers: int = 1
     webhooks: Webhooks | None = None  # constant
     config: Config = DEFAULT_CONFIG  # of every API server; constant
+    extender: ExtenderServer | None = None  # constant
     caches: Map[int, Cache] = field(default_factory=Map)
     down: Map[int, Instant] = field(default_factory=Map)
     components: Map[str, Component] = field(default_factory=Map)

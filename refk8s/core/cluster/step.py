@@ -48,6 +48,7 @@ from refk8s.core.cluster.state import (
     Cluster,
     Component,
     Flying,
+    Pending,
     clock_skew,
     known_to,
     server_of,
@@ -62,7 +63,7 @@ from refk8s.core.machine import (
     WatchEnded,
     Woken,
 )
-from refk8s.core.ports import Later
+from refk8s.core.ports import Later, Post
 from refk8s.core.store import compact
 from refk8s.core.value import evolve
 
@@ -288,6 +289,8 @@ def _operate(cluster: Cluster, channel: Channel) -> Cluster:
     pending = _get(cluster.operations, channel)
     name = channel[0]
     skew = clock_skew(cluster, name)
+    if isinstance(pending.operation, Post) and cluster.extender is not None:
+        return _ask_extender(cluster, channel, pending, pending.operation)
     world, result = cluster.worlds[name].carry_out(
         pending.operation, cluster.now + skew, cluster.chance(channel)
     )
@@ -297,6 +300,17 @@ def _operate(cluster: Cluster, channel: Channel) -> Cluster:
             cluster,
             operations=cluster.operations.set(channel, evolve(pending, due=result.at - skew)),
         )
+    cluster = evolve(cluster, operations=cluster.operations.delete(channel))
+    return handle_event(cluster, channel, Ran(channel[2], result))
+
+
+def _ask_extender(cluster: Cluster, channel: Channel, pending: Pending, post: Post) -> Cluster:
+    """CLUSTER-19: the answer arrives at the instant that the extender determines."""
+    assert cluster.extender is not None
+    at, result = cluster.extender.post(post, cluster.now, cluster.chance(channel))
+    if not pending.due and at > cluster.now:
+        pending = evolve(pending, due=at)
+        return evolve(cluster, operations=cluster.operations.set(channel, pending))
     cluster = evolve(cluster, operations=cluster.operations.delete(channel))
     return handle_event(cluster, channel, Ran(channel[2], result))
 

@@ -20,6 +20,7 @@ from refk8s.core.scheduler import scores
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.claimed import PLUGIN, Claimed, claimed_by
 from refk8s.core.scheduler.cycle import TRUTH
+from refk8s.core.scheduler.extenders import Extender
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import (
@@ -92,6 +93,7 @@ class PodAccount(Value, frozen=True):
     message: str = ""  # that of FailedScheduling; empty if a node can run it
     candidates: tuple[Candidate, ...] = ()  # of preemption, the best first
     preemption: str = ""  # why there are none
+    extenders: tuple[str, ...] = ()  # those that a scheduler would ask, by their URLs
 
     @property
     def best(self) -> str:
@@ -100,9 +102,15 @@ class PodAccount(Value, frozen=True):
         return first.name if first is not None and not first.refusals else ""
 
 
-def explain_pod(view: View, key: Key, profiles: Mapping[str, Profile]) -> PodAccount | None:
+def explain_pod(
+    view: View,
+    key: Key,
+    profiles: Mapping[str, Profile],
+    extenders: Sequence[Extender] = (),
+) -> PodAccount | None:
     """EXPLAIN-1: the account of the pod with this key; None without the pod. `view`: of a
-    scheduler; `profiles`: its profiles by name. O(nodes · plugins + pods)."""
+    scheduler; `profiles`: its profiles by name. Its extenders are named, not asked (EXPLAIN-5).
+    O(nodes · plugins + pods)."""
     pod: Pod | None = view.get(PODS, key)
     if pod is None:
         return None
@@ -115,6 +123,7 @@ def explain_pod(view: View, key: Key, profiles: Mapping[str, Profile]) -> PodAcc
         node_taken(pod),
         tuple([gate.name for gate in pod.spec.scheduling_gates or ()]),
         _condition(pod),
+        extenders=tuple([one.url for one in extenders if one.is_interested(pod)]),
     )
     profile = profiles.get(account.scheduler_name)
     if profile is None or account.state == FINISHED:
@@ -307,6 +316,7 @@ def tree_of(account: PodAccount) -> dict[str, Any]:
         "condition": account.condition,
         "best": account.best,
         "message": account.message,
+        "extenders": [{"url": url, "asked": False} for url in account.extenders],
         "nodes": [_node_tree(one) for one in account.nodes],
         "preemption": {
             "message": account.preemption,

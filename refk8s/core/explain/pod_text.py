@@ -20,6 +20,8 @@ def _lines(account: PodAccount) -> Iterator[str]:
     if account.condition:
         yield f"Condition:  {account.condition}"
     yield f"Answer:     {_answer(account)}"
+    for url in account.extenders:
+        yield f"Extender:   {url} is not asked here: it may reject nodes, and add points"
     able = [one for one in account.nodes if not one.refusals]
     unable = [one for one in account.nodes if one.refusals]
     if able:

@@ -296,9 +296,35 @@ class UpdateRuntimeConfig(Value, frozen=True):
     pod_cidr: str
 
 
+# --- other servers --------------------------------------------------------------------------------
+
+
+class Tls(Value, frozen=True):
+    """How a connection to another server is made: whether its certificate is verified, by the name
+    (empty: that of the URL) and by these PEM certificates of authorities (empty: those of the
+    system); and the PEM certificate and key of this side, if it has one."""
+
+    is_verified: bool = True
+    server_name: str = ""
+    authorities: bytes = b""
+    certificate: bytes = b""
+    key: bytes = b""
+
+
+class Post(Value, frozen=True):
+    """Send JSON to a scheduler extender. Without an answer within `seconds` the operation has
+    failed, and the other server may have taken the request or not (SCHED-58)."""
+
+    url: str
+    body: bytes
+    seconds: float
+    tls: Tls = Tls()
+
+
 Operation: TypeAlias = (
     ListPods | RunPodSandbox | StopPodSandbox | RemovePodSandbox | PullImage | CreateContainer | StartContainer | StopContainer
     | UpdateContainerResources | RemoveContainer | Probe | RunHook | WriteVolume | DescribeNode | UpdateRuntimeConfig
+    | Post
 )  # fmt: skip
 
 
@@ -386,6 +412,13 @@ class NodeDescribed(Value, frozen=True):
     second_ip: str = ""  # of the other family than `internal_ip`; empty without one
 
 
+class Posted(Value, frozen=True):
+    """The answer of another server: the status code of HTTP and the body."""
+
+    code: int
+    body: bytes
+
+
 Result: TypeAlias = (
     Failed
     | Done
@@ -395,6 +428,7 @@ Result: TypeAlias = (
     | ContainerCreated
     | Probed
     | NodeDescribed
+    | Posted
 )
 
 

@@ -17,7 +17,7 @@ from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, ClaimsOf
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import Chooser
-from refk8s.core.scheduler.preempt import Started
+from refk8s.core.scheduler.preempt import Eviction, Started
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import (
     NEVER_PREEMPTS,
@@ -86,18 +86,24 @@ class Batch:
 
     def _decide(self, waiting: Waiting, pod: Pod) -> None:
         around = self.nominated.around(waiting.pod)
-        self._claimed = NOTHING_CLAIMED
-        if waiting.pod.has_claims:
-            self._claimed = self._claims_of(waiting.pod, around, self.in_flight)
-            if self._claimed.blocked:
-                self._block(waiting, pod, len(around.nodes))
-                return
+        if not self._claim(waiting, pod, around):
+            return
         node, refusals = self._choose(waiting, around)
         if node is not None:
             self._place(waiting, node)
         elif waiting.parked_at is None or self._claimed.release:
             self._refuse(waiting, pod, around, refusals)
         # Else it stays parked: other pods of its kind used the room in this batch.
+
+    def _claim(self, waiting: Waiting, pod: Pod, around: Snapshot) -> bool:
+        """Look at the pod's claims; whether a node may run the pod (SCHED-40)."""
+        self._claimed = NOTHING_CLAIMED
+        if waiting.pod.has_claims:
+            self._claimed = self._claims_of(waiting.pod, around, self.in_flight)
+            if self._claimed.blocked:
+                self._block(waiting, pod, len(around.nodes))
+                return False
+        return True
 
     def _block(self, waiting: Waiting, pod: Pod, nodes: int) -> None:
         """SCHED-40: no node can run the pod as long as its claims are as they are."""
@@ -184,29 +190,42 @@ class Batch:
 
     def _preempt(self, waiting: Waiting, pod: Pod, around: Snapshot) -> str:
         """Nominate the pod for a node with victims, or return why it cannot preempt (SCHED-35)."""
-        chooser = self._chooser_of(waiting.pod)
-        if not chooser.profile.has_preemption:
-            return ""
-        if pod.spec.preemption_policy == "Never":
-            return NEVER_PREEMPTS
-        nominated = self.nominated
-        nomination = nominated.nominations.get(waiting.key)
-        if nomination is not None and self._is_emptying(nomination):
-            return VICTIMS_TERMINATING
-        if self._budgets is None:
-            self._budgets = self._read_budgets()
-        eviction, counts = chooser.preempt(
+        if (why := self._why_no_preemption(waiting, pod)) is not None:
+            return why
+        eviction, counts = self._chooser_of(waiting.pod).preempt(
             waiting.pod,
             around,
             self._namespaces,
             self._started,
             self._starts,
-            self._budgets,
+            self._budgets_now(),
             self._claimed,
         )
         if eviction is None:
-            nominated.remove(waiting.key)
+            self.nominated.remove(waiting.key)
             return histogram(counts, len(around.nodes))
+        self._nominate(waiting, eviction)
+        return ""
+
+    def _why_no_preemption(self, waiting: Waiting, pod: Pod) -> str | None:
+        """Why no victims are looked for; None if they are."""
+        if not self._chooser_of(waiting.pod).profile.has_preemption:
+            return ""
+        if pod.spec.preemption_policy == "Never":
+            return NEVER_PREEMPTS
+        nomination = self.nominated.nominations.get(waiting.key)
+        if nomination is not None and self._is_emptying(nomination):
+            return VICTIMS_TERMINATING
+        return None
+
+    def _budgets_now(self) -> Budgets:
+        if self._budgets is None:
+            self._budgets = self._read_budgets()
+        return self._budgets
+
+    def _nominate(self, waiting: Waiting, eviction: Eviction) -> None:
+        """SCHED-37: reserve the room of the victims for the pod."""
+        nominated = self.nominated
         for key in nominated.keys_on(eviction.node):
             if nominated.nominations[key].pod.priority < waiting.pod.priority:
                 nominated.remove(key)
@@ -214,7 +233,6 @@ class Batch:
         nominated.nominate(waiting.key, Nomination(waiting.pod, eviction.node, eviction.victims))
         self.victims += [(victim, waiting.pod, eviction.node) for victim in eviction.victims]
         self._reasons.clear()
-        return ""
 
     def _is_emptying(self, nomination: Nomination) -> bool:
         """Whether victims or terminating pods of lower priority are still on the node."""

@@ -51,6 +51,7 @@ from refk8s.core.pods.devices import claim_keys, parts_of
 from refk8s.core.pods.services import SERVICES_BY_PAIR
 from refk8s.core.pods.status import is_finished
 from refk8s.core.pods.volumes import claims_of, unclaimed
+from refk8s.core.ports import Operation, Result
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.claimed import PLUGIN, Claimed, claimed_by
@@ -68,6 +69,7 @@ from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.nominated import Nominated, Nomination, key_of_info
 from refk8s.core.scheduler.placement import Chooser
+from refk8s.core.scheduler.prebind import bind_devices, bind_volumes
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
 from refk8s.core.scheduler.reasons import NO_NODES
@@ -83,7 +85,6 @@ from refk8s.core.scheduler.snapshot import (
     node_taken,
 )
 from refk8s.core.scheduler.spreading import Groups
-from refk8s.core.scheduler.volumes import Volumes, bindings, volumes_of
 from refk8s.core.scheduler.writes import (
     GATED,
     deallocate,
@@ -98,13 +99,14 @@ from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
     from refk8s.core.scheduler.claims import Kept
+    from refk8s.core.scheduler.extenders import Extender
 
 TRUTH, STARTS, DEVICES = "truth", "starts", "devices"
 NOT_CREATED = "ResourceClaim not created yet"
 BATCH_MAX = 1_000  # pods decided in one reconciliation
 
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
-UNSCHEDULABLE = "Unschedulable"
+UNSCHEDULABLE, ERROR = "Unschedulable", "SchedulerError"
 
 
 class Scheduler(Reconciler):
@@ -128,8 +130,10 @@ class Scheduler(Reconciler):
         self,
         profiles: Sequence[Profile] = (DEFAULT_PROFILE,),
         backoff: Backoff = DEFAULT_BACKOFF,
+        extenders: "Sequence[Extender]" = (),
     ) -> None:
         self.backoff = backoff
+        self.extenders = extenders
         self.name = profiles[0].scheduler_name
         self.profiles = {profile.scheduler_name: profile for profile in profiles}
         self.interests = (
@@ -209,6 +213,8 @@ class Scheduler(Reconciler):
             return self._conclude(memory, key, pod, decision)
         if not decision.sent:
             return self._bind(view, memory, key, pod, decision, now)
+        if decision.reply is not None:
+            return self._after_reply(memory, key, pod, decision, now)
         # The binding was rejected; an unknown outcome would have been read (LOOP-7). The room is
         # free again.
         if local.failure is not None:
@@ -235,13 +241,7 @@ class Scheduler(Reconciler):
         info = self._groups.of(view, info_of(pod))
         if info.devices and (why := self._why_not_created(view, info)):
             return self._wait_for_claims(memory, key, pod, why, now)
-        if (
-            known is None
-            or known.pod.uid != info.uid
-            or known.pod.needs.key != info.needs.key
-            or known.pod.labels != info.labels
-            or known.pod.devices != info.devices
-        ):
+        if known is None or not known.is_about(info):
             memory = memory.with_queue(memory.queue.admit(key, info))
             # An earlier process has nominated it (SCHED-37).
             if pod.status is not None and pod.status.nominated_node_name and known is None:
@@ -265,7 +265,7 @@ class Scheduler(Reconciler):
         conditions = tuple(request for requests, _ in evictions for request in requests)
         status = write_status(
             pod,
-            UNSCHEDULABLE,
+            ERROR if known.is_error else UNSCHEDULABLE,
             known.message,
             nomination.node if nomination is not None else "",
             now,
@@ -321,9 +321,6 @@ class Scheduler(Reconciler):
             and judge(pod, own.node, around, namespaces, chooser.profile) is None
         ) or chooser.has_offer(pod, nominated.base(pod.priority), namespaces)
 
-    def _volumes(self, view: View, pod: PodInfo) -> Volumes:
-        return volumes_of(view, pod, self.profiles[pod.scheduler_name].filters)
-
     def _claimed(
         self, view: View, pod: PodInfo, snapshot: Snapshot, in_flight: Map[Key, Any]
     ) -> Claimed:
@@ -362,13 +359,23 @@ class Scheduler(Reconciler):
                     memory=memory.with_queue(memory.queue.activate((decision.waiting,))),
                     enqueue=((self.name, SCHEDULE),),
                 )
-        for bind in (
-            self._bind_volumes if decision.pod.claims else None,
-            self._bind_devices if decision.pod.devices else None,
+        profile = self.profiles[decision.pod.scheduler_name]
+        again = partial(self._try_again, memory, key, decision, now)
+        for bind, is_needed in (
+            (bind_volumes, decision.pod.claims),
+            (bind_devices, decision.pod.devices),
         ):
-            plan = bind(view, memory, key, decision, now) if bind is not None else None
+            plan = bind(view, memory, key, decision, now, profile, again) if is_needed else None
             if plan is not None:
                 return plan
+        if self.extenders:
+            from refk8s.core.scheduler.binder import ask_binder, binder_of
+
+            if (binder := binder_of(self.extenders, pod)) is not None:
+                return ask_binder(binder, memory, key, pod, decision)
+        return self._send_binding(memory, key, pod, decision)
+
+    def _send_binding(self, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
         namespace, name = split_key(key)
         binding = Binding(
             metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),
@@ -383,79 +390,24 @@ class Scheduler(Reconciler):
             body=binding,
             because=f"{decision.node} is the best node for it",
         )
-        sent = memory.decisions.set(key, evolve(decision, sent=True))
+        sent = memory.decisions.set(key, evolve(decision, sent=True, reply=None))
         return Plan(((request,),), memory=evolve(memory, decisions=sent))
 
-    def _bind_volumes(
-        self, view: View, memory: Memory, key: Key, decision: Decision, now: Instant
-    ) -> Plan | None:
-        """Bind the claims of the pod on its node, and wait for them (SCHED-42); None if all are
-        bound. The pod goes back to the queue if its volumes no longer fit, and after ten minutes
-        (SCHED-43)."""
-        volumes = self._volumes(view, decision.pod)
-        facts = memory.working.nodes.get(decision.node)
-        timeout = self.profiles[decision.pod.scheduler_name].arguments.bind_timeout
-        choices = volumes.choose(facts) if facts is not None else None
-        is_late = bool(decision.since) and now >= decision.since + timeout
-        if (
-            volumes.blocked
-            or facts is None
-            or choices is None
-            or is_late
-            or volumes.refusal(facts, memory.working.load(decision.node)) is not None
-        ):
-            return self._try_again(memory, key, decision, now)
-        if not choices:
-            return None
-        since = decision.since or now
-        waits = memory.decisions.set(key, evolve(decision, since=since))
-        requests = bindings(choices, decision.node)
-        return Plan(
-            (requests,) if requests else (),
-            memory=evolve(memory, decisions=waits),
-            wake_at=since + timeout,
-        )
+    def ran(
+        self, memory: Memory, key: Key, operation: Operation, result: Result, now: Instant
+    ) -> tuple[Memory, tuple[Key, ...]]:
+        """An extender has answered, or failed to (SCHED-57, SCHED-61)."""
+        return memory.with_result(key, operation, result, now), (key,)
 
-    def _bind_devices(
-        self, view: View, memory: Memory, key: Key, decision: Decision, now: Instant
-    ) -> Plan | None:
-        """Allocate and reserve the claims of the pod on its node, and wait for them (DRA-8), and for
-        its devices (DRA-19); None if all are ready. The pod goes back to the queue if it cannot have
-        them any more."""
-        if PLUGIN not in self.profiles[decision.pod.scheduler_name].filters:
-            return None
-        from refk8s.core.scheduler.claims import (
-            BINDING_TIMEOUT,
-            given_back,
-            readiness,
-            reservations,
-        )
+    def _after_reply(
+        self, memory: Memory, key: Key, pod: Pod, decision: Decision, now: Instant
+    ) -> Plan:
+        """SCHED-61: wait until the view shows the pod that an extender has bound."""
+        from refk8s.core.scheduler.binder import after_reply
 
-        facts = memory.working.nodes.get(decision.node)
-        requests = (
-            reservations(view, decision.pod, facts, decision.allocated, now)
-            if facts is not None
-            else None
-        )
-        if requests is None:
-            return self._try_again(memory, key, decision, now)
-        if requests:
-            return Plan((requests,))
-        ready = readiness(view, decision.pod, now, BINDING_TIMEOUT)
-        if ready.failure:
-            wave = given_back(view, decision.pod)
-            again = self._try_again(memory, key, decision, now)
-            return evolve(again, waves=(wave,) if wave else ())
-        if ready.is_ready:
-            return None
-        notes: tuple[Note, ...] = ()
-        pod: Pod | None = view.get(PODS, key)
-        if pod is not None and not decision.waits:
-            words = f"waiting for binding conditions for device on node {decision.node}"
-            notes = (note(pod, decision.pod, "BindingConditionsPending", words, "Scheduling"),)
-        waits = memory.decisions.set(key, evolve(decision, waits=True))
-        memory = evolve(memory, decisions=waits)
-        return Plan(memory=memory, wake_at=ready.until, notes=notes)
+        profile = self.profiles[decision.pod.scheduler_name]
+        arguments = (self.extenders, memory, key, pod, decision, now, profile, self.backoff)
+        return after_reply(*arguments, self.name) or self._send_binding(memory, key, pod, decision)
 
     def _try_again(self, memory: Memory, key: Key, decision: Decision, now: Instant) -> Plan:
         """The decision does not hold any more: the pod is decided again after its back-off."""
@@ -500,6 +452,9 @@ class Scheduler(Reconciler):
         problems: list[Exception] = []
 
         def has_node(pod: PodInfo) -> bool:
+            waiting = queue.pods[key_of_info(pod)]
+            if waiting.seen is not None and waiting.seen is truth.last_change:
+                return False  # SCHED-58
             try:
                 return self._has_node(view, pod, nominated, namespaces, memory.in_flight)
             except Exception as error:  # LOOP-10: it stays parked.
@@ -513,7 +468,7 @@ class Scheduler(Reconciler):
         started = lambda pod: started_of(pods, pod)  # noqa: E731
         budgets = lambda: budgets_of(view.table(POD_DISRUPTION_BUDGETS).objects.values())  # noqa: E731
         claims = partial(self._claimed, view)
-        batch = Batch(
+        arguments = (
             self._choosers,
             nominated,
             namespaces,
@@ -524,6 +479,14 @@ class Scheduler(Reconciler):
             view.fold(STARTS),
             partial(self._groups.of, view),
         )
+        if self.extenders:
+            from refk8s.core.scheduler.extended import ExtendedBatch, consult_of
+
+            consult = consult_of(self.extenders, memory.question, view)
+            ready = consult.order(ready, queue)
+            batch: Batch = ExtendedBatch(*arguments, consult=consult, truth=truth.last_change)
+        else:
+            consult, batch = None, Batch(*arguments)
         for waiting in ready[:BATCH_MAX]:
             pod = view.get(PODS, waiting.key)
             batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
@@ -540,12 +503,9 @@ class Scheduler(Reconciler):
         memory = memory.assume(
             decided, queue, nominated.working, nominated.nominations, batch.in_flight
         )
-        keys = (
-            [each.waiting.key for each in decided]
-            + [waiting.key for waiting in batch.refused]
-            + batch.displaced
-        )
-        again = (SCHEDULE,) if batch.displaced else ()
+        keys = [waiting.key for waiting in (*[each.waiting for each in decided], *batch.refused)]
+        again = bool(batch.displaced) or any(one.is_error for one in batch.refused)  # SCHED-58
+        keys += [*batch.displaced, *((SCHEDULE,) if again else ())]
 
         # Report
         notes = tuple(
@@ -562,13 +522,16 @@ class Scheduler(Reconciler):
             if len(ready) > BATCH_MAX
             else min((at for at in (next_ready, queue.alarm) if at is not None), default=None)
         )
-        enqueue = tuple((self.name, key) for key in (*keys, *again))
+        enqueue = tuple((self.name, key) for key in keys)
+        if consult is not None:
+            memory = evolve(memory, question=consult.question)
         return Plan(
             memory=memory,
             enqueue=enqueue,
             notes=notes,
             wake_at=wake_at,
             problems=(*problems, *batch.problems),
+            runs=consult.posts if consult is not None else (),
         )
 
 
@@ -578,8 +541,10 @@ def _namespaces(view: View) -> Mapping[str, Any]:
 
 
 def scheduler(
-    profiles: Sequence[Profile] = (DEFAULT_PROFILE,), backoff: Backoff = DEFAULT_BACKOFF
+    profiles: Sequence[Profile] = (DEFAULT_PROFILE,),
+    backoff: Backoff = DEFAULT_BACKOFF,
+    extenders: "Sequence[Extender]" = (),
 ) -> Loop:
     """The scheduler as a component: a loop with one reconciler."""
-    reconciler = Scheduler(profiles, backoff)
+    reconciler = Scheduler(profiles, backoff, extenders)
     return Loop("kube-scheduler", [reconciler], component=reconciler.name)

@@ -5,17 +5,21 @@ It is lost in a crash, and rebuilt from a list of pods and nodes.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from immutables import Map
 
 from refk8s.core.context import Instant
 from refk8s.core.loop.plan import Key
+from refk8s.core.ports import Operation, Result
 from refk8s.core.scheduler.nominated import Nomination
 from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
 from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot
 from refk8s.core.value import Value, evolve, field
+
+if TYPE_CHECKING:
+    from refk8s.core.scheduler.consult import Question
 
 
 class Decision(Value, frozen=True, eq=False):
@@ -26,6 +30,8 @@ class Decision(Value, frozen=True, eq=False):
     truth: Change | None  # the last change of the truth when it was decided
     sent: bool = False
     since: Instant = 0  # when the first write for its volumes was sent
+    reply: Result | None = None  # of the extender that binds the pod (SCHED-61)
+    replied_at: Instant = 0
     allocated: tuple[Any, ...] = ()  # the allocations of its claims for devices (DRA-8)
     waits: bool = False  # whether an Event says that its devices are not ready (DRA-19)
 
@@ -48,6 +54,7 @@ class Memory(Value, frozen=True, eq=False):
     nominations: Map[Key, Nomination] = field(default_factory=Map)
     # the allocations of devices that are decided, by claim (DRA-8)
     in_flight: Map[Key, Any] = field(default_factory=Map)
+    question: "Question | None" = None  # what extenders are asked (SCHED-57)
 
     def assume(
         self,
@@ -74,7 +81,19 @@ class Memory(Value, frozen=True, eq=False):
             self.touched,
             nominations,
             self.in_flight if in_flight is None else in_flight,
+            self.question,
         )
+
+    def with_result(self, key: Key, operation: Operation, result: Result, now: Instant) -> "Memory":
+        """The memory with what an extender has answered: to a question, or about the binding of the
+        pod with this key."""
+        decision = self.decisions.get(key)
+        if decision is not None and decision.sent:
+            decision = evolve(decision, reply=result, replied_at=now)
+            return evolve(self, decisions=self.decisions.set(key, decision))
+        if self.question is None:
+            return self
+        return evolve(self, question=self.question.with_result(operation, result))
 
     def with_queue(self, queue: Queue) -> "Memory":
         return evolve(self, queue=queue)

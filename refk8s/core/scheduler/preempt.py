@@ -147,7 +147,7 @@ def _victims(
             spared.add(other.uid)
     victims = tuple([other for other in lesser if other.uid not in spared])
     violations = sum(victim.uid in protected for victim in victims)
-    return Eviction(name, victims, violations, _rank(name, victims, violations, started))
+    return Eviction(name, victims, violations, rank_of(name, victims, violations, started))
 
 
 def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
@@ -155,7 +155,7 @@ def _importance(pod: PodInfo, started: Started) -> tuple[int, str, str]:
     return -pod.priority, started(pod), pod.uid
 
 
-def _rank(
+def rank_of(
     node: str, victims: tuple[PodInfo, ...], violations: int, started: Started
 ) -> tuple[Any, ...]:
     """A sorting key, the best node first (SCHED-36, SCHED-38)."""

@@ -18,7 +18,7 @@ from immutables import Map
 
 from refk8s.core.context import MINUTE, SECOND, Instant
 from refk8s.core.loop.plan import Key
-from refk8s.core.scheduler.snapshot import PodInfo
+from refk8s.core.scheduler.snapshot import Change, PodInfo
 from refk8s.core.value import Value, evolve, field
 
 PARKED_MAX: Instant = 5 * MINUTE
@@ -47,12 +47,25 @@ class Waiting(Value, frozen=True, eq=False):
     parked_at: Instant | None = None
     message: str = ""  # the last reason why no node could run it
     blocked: str = ""  # the part of it about its claims, if they keep it from every node
+    is_error: bool = False  # the message is that of an extender without a usable answer (SCHED-58)
+    # of the snapshot in which an extender rejected nodes: not tried again before another change
+    seen: Change | None = None
     release: tuple[Key, ...] = ()  # the claims that are freed for it (DRA-11)
 
     @property
     def rank(self) -> tuple[int, int]:
         """SCHED-18: descending priority, then the order of arrival."""
         return -self.pod.priority, self.number
+
+    def is_about(self, pod: PodInfo) -> bool:
+        """Whether it is this pod, with the same requirements."""
+        mine = self.pod
+        return (
+            mine.uid == pod.uid
+            and mine.needs.key == pod.needs.key
+            and mine.labels == pod.labels
+            and mine.devices == pod.devices
+        )
 
     @property
     def kind(self) -> bytes:

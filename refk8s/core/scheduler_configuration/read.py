@@ -14,12 +14,14 @@ from refk8s.core.api import codec
 from refk8s.core.apiserver.validation.field import Causes, duplicate, forbidden, invalid, required
 from refk8s.core.context import SECOND
 from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS, Arguments
+from refk8s.core.scheduler.extenders import Extender
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.plugin import Plugin
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile, make_profile
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
-from refk8s.core.scheduler_configuration import profiles
+from refk8s.core.scheduler_configuration import extenders, profiles
 from refk8s.core.scheduler_configuration.arguments import READERS, lines
+from refk8s.core.scheduler_configuration.extenders import TlsFiles
 from refk8s.core.scheduler_configuration.types import (
     ARGS,
     GROUP_VERSION,
@@ -31,7 +33,7 @@ from refk8s.core.scheduler_configuration.types import (
     Plugins,
     ProfileRecord,
 )
-from refk8s.core.value import Value
+from refk8s.core.value import Value, evolve
 
 PROFILES_MAX = 64
 SECONDS_MAX = 7 * 24 * 3600
@@ -51,6 +53,8 @@ class SchedulerConfiguration(Value, frozen=True, eq=False):
 
     profiles: tuple[Profile, ...] = (DEFAULT_PROFILE,)
     backoff: Backoff = DEFAULT_BACKOFF
+    extenders: tuple[Extender, ...] = ()
+    tls_files: tuple[TlsFiles, ...] = ()  # of each extender
     leader_election: LeaderElection = LeaderElection()
     client_connection: ClientConnection = ClientConnection()
 
@@ -73,9 +77,17 @@ def read_configuration(tree: Any, factories: Factories) -> SchedulerConfiguratio
         wrong += errors
         made.append((record, arguments, given))
     _refuse([*wrong, *lines(_check_queue_sort(records))])
+    ignored = extenders.ignored(file.extenders)
     return SchedulerConfiguration(
-        tuple([_profile(record, arguments, given) for record, arguments, given in made]),
+        tuple(
+            [
+                _profile(record, _ignoring(arguments, ignored), given)
+                for record, arguments, given in made
+            ]
+        ),
         _backoff(file),
+        tuple([extenders.extender_of(one) for one in file.extenders]),
+        tuple([extenders.files_of(one) for one in file.extenders]),
         file.leader_election or LeaderElection(),
         file.client_connection or ClientConnection(),
     )
@@ -126,8 +138,7 @@ def _check(file: KubeSchedulerConfiguration) -> list[str]:
     if most < first:
         words = "must be greater than or equal to PodInitialBackoffSeconds"
         causes.append(invalid("podMaxBackoffSeconds", most, words))
-    if file.extenders:
-        causes.append(forbidden("extenders", "extenders are not supported"))
+    causes += extenders.check(file.extenders)
     if file.delay_cache_until_active:
         causes.append(forbidden("delayCacheUntilActive", "a candidate watches from its start"))
     return lines(causes)
@@ -279,6 +290,13 @@ def _profile(record: ProfileRecord, arguments: Arguments, given: dict[str, Plugi
         tuple([given[each] for each in given if each in filters or each in weights]),
         "DynamicResources" in enabled["post_filter"],
     )
+
+
+def _ignoring(arguments: Arguments, ignored: tuple[str, ...]) -> Arguments:
+    """The arguments, without checks of the resources that extenders manage alone (SCHED-57)."""
+    if not ignored:
+        return arguments
+    return evolve(arguments, ignored_resources=(*arguments.ignored_resources, *ignored))
 
 
 def _backoff(file: KubeSchedulerConfiguration) -> Backoff:

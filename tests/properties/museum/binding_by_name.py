@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="SCHED-1",
     changes=(
         Change(
-            Scheduler._bind,
+            Scheduler._send_binding,
             "metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),",
             "metadata=ObjectMeta(namespace=namespace, name=name),",
         ),

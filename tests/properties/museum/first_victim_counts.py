@@ -8,7 +8,7 @@ compares the least important victims (SCHED-36).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.scheduler.preempt import _rank
+from refk8s.core.scheduler.preempt import rank_of
 
 EXHIBIT = Exhibit(
     title="Preemption chooses the node with the more important victim",
@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="SCHED-36",
     changes=(
         Change(
-            _rank,
+            rank_of,
             "highest = max(victim.priority for victim in victims)",
             "highest = min(victim.priority for victim in victims)",
         ),

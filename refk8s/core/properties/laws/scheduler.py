@@ -1,4 +1,5 @@
-"""Laws of the scheduler. Rules SCHED-1, SCHED-25, SCHED-26, SCHED-28 (spec/scheduler.md)."""
+"""Laws of the scheduler. Rules SCHED-1, SCHED-25, SCHED-26, SCHED-28 (spec/scheduler.md),
+SCHED-58 (spec/scheduler_profiles.md)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,6 +24,7 @@ from refk8s.core.properties.predicates.scheduler import (
     on_node,
     sched_1_no_node_over_capacity,
     sched_25_bound_once,
+    sched_58_the_extender_let_it_pass,
     why_not,
     why_not_among,
 )
@@ -48,6 +50,21 @@ def node_has_room(change: Change[Any], before: Cluster, after: Cluster) -> Itera
         if pod.spec.node_name == held.metadata.name and takes_room(pod)
     ]
     return sched_1_no_node_over_capacity([held], there)
+
+
+def extenders_let_pods_pass(
+    change: Change[Any], before: Cluster, after: Cluster
+) -> Iterable[str] | None:
+    """SCHED-58, for a change that gave a pod a node."""
+    extender = before.extender
+    if extender is None or change.record is None or change.previous is None:
+        return None
+    pod = change.record.value
+    if not pod.spec.node_name or change.previous.value.spec.node_name:
+        return None
+    if not extender.is_asked_about(pod):
+        return None
+    return sched_58_the_extender_let_it_pass(pod, extender.rejects)
 
 
 def a_pod_runs_on_one_node(before: Cluster, action: Action, after: Cluster) -> Iterable[str] | None:
@@ -155,6 +172,10 @@ def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
     for pod in waiting:
         for node in nodes:
             here = [other for other in taking if other.spec.node_name == node.metadata.name]
+            if cluster.extender is not None and cluster.extender.rejects(
+                pod.metadata.name or "", node.metadata.name or ""
+            ):
+                continue  # SCHED-58
             if (
                 not why_not(pod, node, here)
                 and not why_not_among(pod, node, nodes, taking, labels)
@@ -169,6 +190,7 @@ def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
 OF_CHANGES = (
     Law("SCHED-25", of_two_versions(sched_25_bound_once), PODS.prefix),
     Law("SCHED-1", node_has_room, PODS.prefix),
+    Law("SCHED-58", extenders_let_pods_pass, PODS.prefix),
 )
 OF_DECISIONS = (Law("SCHED-28", bindings_satisfy_every_filter),)
 OF_STEPS = (Law("SCHED-25", a_pod_runs_on_one_node, actions=(Operate,)),)

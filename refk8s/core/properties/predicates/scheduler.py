@@ -6,7 +6,7 @@ code. So these predicates check any scheduler, and the recorded history of any c
 a sentence for every way in which a rule is broken.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -55,6 +55,13 @@ def sched_25_no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -
         for uid, pod in sorted(before.items())
         if pod.spec.node_name and uid in after and after[uid].spec.node_name != pod.spec.node_name
     ]
+
+
+def sched_58_the_extender_let_it_pass(pod: Pod, rejects: Callable[[str, str], bool]) -> list[str]:
+    """SCHED-58: the extender does not reject the pod's node. `rejects`: a pod's name and a node's."""
+    name, node = pod.metadata.name or "", pod.spec.node_name or ""
+    words = f"SCHED-58: pod {name} was bound to {node}, which its extender rejects"
+    return [words] if rejects(name, node) else []
 
 
 def sched_25_bound_once(old: Pod, new: Pod) -> Iterable[str]:
