@@ -613,6 +613,34 @@ def test_kubelet_23_what_failed_is_tried_again_after_ten_seconds(fault: str, fai
 # --- telling the API ------------------------------------------------------------------------------
 
 
+@given(st.sampled_from(["before", "after", "never"]), st.booleans())
+def test_kubelet_30_a_status_that_another_client_overwrites_is_written_again(
+    when: str, restarted: bool
+) -> None:
+    """What was written is not computed again when the view shows it, and anything else is."""
+    bench = Bench().start().settle()
+    bench.add(make_pod())
+
+    def overwrite() -> None:
+        pod = bench.pod()
+        bench.put(PODS, replace(pod, status=replace(pod.status, phase="Unknown", pod_ip=None)))
+
+    while (choices := bench.choices()) and not bench.sent(PODS, "status"):
+        if (
+            any(request.subresource == "status" for _, _, request in bench.calls)
+            and when == "before"
+        ):
+            overwrite()
+        bench.do(choices[0])
+    if when == "after":
+        overwrite()
+    if restarted:
+        bench.start()
+    bench.run_for(5)
+    assert bench.pod().status.phase == "Running" and bench.pod().status.pod_ip
+    assert not bench.memory().sent
+
+
 def test_kubelet_30_a_node_at_rest_writes_nothing_but_heartbeats() -> None:
     bench = ready(make_pod(), make_pod("q", (container("c"), container("d"))))
     before = len(bench.requests)

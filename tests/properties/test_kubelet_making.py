@@ -5,6 +5,7 @@ import gc
 import random
 import re
 from base64 import b64encode
+from itertools import pairwise
 
 import pytest
 from api_world import World as Server
@@ -878,6 +879,24 @@ def test_kubelet_62_the_lease_is_renewed_every_ten_seconds(seconds, lose):
     assert (lease.spec.holder_identity, lease.spec.lease_duration_seconds) == ("node", 40)
     assert lease.metadata.owner_references[0].uid == bench.node().metadata.uid
     assert seconds // 10 - 1 <= len(bench.sent(LEASES)) - 1 <= seconds // 10 + 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 3 * SECOND), min_size=2, max_size=4))
+def test_kubelet_62_nodes_renew_together(starts):
+    """Each at most ten seconds after its last renewal, and all at multiples of 0.25 s."""
+    for start in starts:
+        bench = Bench()
+        bench.now += start
+        bench.start().run_for(60)
+        times = [
+            parse_timestamp(r.body.document["spec"]["renewTime"])
+            for r in bench.sent(LEASES)
+            if r.verb == "patch"
+        ]
+        assert len(times) >= 5
+        assert all(9.75 * SECOND <= b - a <= 10 * SECOND for a, b in pairwise(times))
+        assert all(at % (SECOND // 4) == 0 for at in times)
 
 
 def test_kubelet_62_renewals_begin_again_with_a_node_that_somebody_else_creates():

@@ -598,13 +598,16 @@ def test_gc_2_gc_9_where_an_owner_is_looked_for(kind, namespaced):
 changes = st.sampled_from(["owners", "finalizers", "marked", "labels", "uid", "gone", "comes"])
 
 
-@given(changes, st.booleans(), st.booleans())
-def test_gc_4_who_is_looked_at_after_a_change(what, owned, marked):
+@given(changes, st.booleans(), st.booleans(), st.sampled_from(["there", "absent", "going"]))
+def test_gc_4_who_is_looked_at_after_a_change(what, owned, marked, owner_is):
     """The object, its owners (they may wait for it), and its dependents once it is going or
-    gone."""
+    gone. A new object whose owner is there has nothing to be looked at."""
     collector = GarbageCollector()
     keys_of = collector.interests[0].keys
-    owner = ConfigMap(metadata=ObjectMeta(name="o", namespace="ns", uid="uid-o"))
+    since = ago(1) if owner_is == "going" else None
+    owner = ConfigMap(
+        metadata=ObjectMeta(name="o", namespace="ns", uid="uid-o", deletion_timestamp=since)
+    )
     before = ConfigMap(
         metadata=ObjectMeta(
             name="c",
@@ -630,7 +633,8 @@ def test_gc_4_who_is_looked_at_after_a_change(what, owned, marked):
     }.get(what, {})
     after = None if what == "gone" else replace(before, metadata=replace(before.metadata, **part))
     old = None if what == "comes" else before
-    view = view_of(collector, owner, child, *([after] if after is not None else []))
+    others = [child] if owner_is == "absent" else [owner, child]
+    view = view_of(collector, *others, *([after] if after is not None else []))
     found = set(keys_of(view, old, after))
     owners = {"uid-o"} if owned else set()
     if what == "gone":
@@ -644,7 +648,8 @@ def test_gc_4_who_is_looked_at_after_a_change(what, owned, marked):
     elif what == "comes":
         # Its dependents are looked at in any case: one of another namespace names an owner that it
         # cannot have (GC-11).
-        assert found == ({"uid-c"} if owned or marked else set()) | {"uid-d"} | (
+        is_news = marked or (owned and owner_is != "there")
+        assert found == ({"uid-c"} if is_news else set()) | {"uid-d"} | (
             owners if marked else set()
         )
     elif what == "owners":

@@ -121,7 +121,7 @@ def _concerned(view: View, old: Any | None, new: Any | None) -> list[Key]:
             news = was is None or (was.owner_references, was.finalizers, was.deletion_timestamp) != (
                 metadata.owner_references, metadata.finalizers, metadata.deletion_timestamp,
             )  # fmt: skip
-            if news:
+            if news and not (old is None and not marked and _is_owned(view, graph, new)):
                 found[metadata.uid] = None
         if old is not None and old.metadata.owner_references != metadata.owner_references:
             # The owner may have waited for this reference only.
@@ -253,6 +253,16 @@ def _owner(view: View, graph: Graph, obj: Any, reference: OwnerReference) -> Any
         if not owner.metadata.namespace or owner.metadata.namespace == obj.metadata.namespace
         else None
     )
+
+
+def _is_owned(view: View, graph: Graph, obj: Any) -> bool:
+    """Whether all owners are there, and none is terminating: there is nothing to do about the
+    object before one of them changes."""
+    for reference in obj.metadata.owner_references or ():
+        owner = _owner(view, graph, obj, reference)
+        if owner is None or owner.metadata.deletion_timestamp is not None:
+            return False
+    return True
 
 
 def _is_waiting(owner: Any) -> bool:

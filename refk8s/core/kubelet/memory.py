@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from immutables import Map
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import Pod, PodSpec, ResourceRequirements
+from refk8s.core.api.core_v1 import Pod, PodSpec, PodStatus, ResourceRequirements
 from refk8s.core.context import Instant
 from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.objects import Held
@@ -203,6 +203,13 @@ class PodMemory(Value, frozen=True):
         return field_path(self.pod.spec if self.pod is not None else None, name)
 
 
+class Sent(Value, frozen=True, eq=False):
+    """The last status that was sent, and the memory of the pod from which it was computed."""
+
+    memory: PodMemory
+    status: PodStatus
+
+
 class NodeMemory(Value, frozen=True):
     """The memory that the reconcilers of one kubelet share."""
 
@@ -228,6 +235,7 @@ class NodeMemory(Value, frozen=True):
     # by admitted pods that have not ended: milli-CPUs, and whole units of all others
     used: Mapping[str, int] = {}
     objects: Map[str, Held] = Map()  # config maps, secrets, tokens
+    sent: Map[str, Sent] = Map()  # by uid of the pod, until the view shows the status
 
 
 def lost_status(status: ContainerStatus, now: Instant) -> ContainerStatus:

@@ -9,6 +9,8 @@ KUBELET-30 ... KUBELET-32 (spec/kubelet.md).
 Source: Kubernetes documentation, "Pod Lifecycle" (termination of pods).
 """
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Pod
@@ -20,10 +22,10 @@ from refk8s.core.context import Instant
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Facts
 from refk8s.core.kubelet.held_back import held_back_until
-from refk8s.core.kubelet.memory import NodeMemory
+from refk8s.core.kubelet.memory import NodeMemory, Sent
 from refk8s.core.kubelet.pod_worker import STATUS, pod_key, pod_of
 from refk8s.core.kubelet.status import compute_pod_status
-from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
+from refk8s.core.loop.plan import NOTHING, UNCHANGED, Key, Local, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
 
@@ -54,16 +56,22 @@ class StatusWriter(Reconciler):
         pod, uid = pod_of(view, key)
         memory = node.pods.get(uid)
         if pod is None or memory is None or node.described is None:
-            return NOTHING
+            return Plan(memory=_without_sent(node, uid)) if uid in node.sent else NOTHING
 
         # Decide
         wait = held_back_until(self.config, pod, memory)
         if wait > now:  # KUBELET-31
             return Plan(wake_at=wait)
-        status = compute_pod_status(Facts(self.config, node.described), pod, memory, now)
+        sent = node.sent.get(uid)
+        following: Any = UNCHANGED if sent is None else _without_sent(node, uid)
+        if sent is not None and sent.memory is memory and sent.status == pod.status:
+            status = pod.status  # the view shows what was written of the same memory
+        else:
+            status = compute_pod_status(Facts(self.config, node.described), pod, memory, now)
 
         # Act
         if status != pod.status:
+            following = replace(node, sent=node.sent.set(uid, Sent(memory, status)))
             body = replace(pod, status=status)
             because = (
                 f"the pod is {status.phase}"
@@ -79,7 +87,7 @@ class StatusWriter(Reconciler):
                 body,
                 because=because,
             )
-            return Plan(waves=((request,),))
+            return Plan(waves=((request,),), memory=following)
         # KUBELET-32: nothing is left on the node, and the API has the last status.
         if (
             pod.metadata.deletion_timestamp is not None
@@ -98,7 +106,11 @@ class StatusWriter(Reconciler):
                 body=options,
                 because=because,
             )
-            return Plan(waves=((request,),))
+            return Plan(waves=((request,),), memory=following)
 
         # Report
-        return NOTHING
+        return NOTHING if sent is None else Plan(memory=following)
+
+
+def _without_sent(node: NodeMemory, uid: str) -> NodeMemory:
+    return replace(node, sent=node.sent.delete(uid))
