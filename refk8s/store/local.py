@@ -1,9 +1,9 @@
 """A store that only this process writes: an engine, in the event loop. Rules STORE-22 ... STORE-30.
 
 Transactions that are submitted within two turns of the event loop are committed as one batch, with
-one synchronisation of the disk. A thread waits for the disk, so that other requests are decided
-meanwhile; their transactions form the next batch (STORE-30). The engine's reads are the reads here,
-so they are never older than the store.
+one synchronisation of the disk; an engine without a disk commits those of one turn. A thread waits
+for the disk, so that other requests are decided meanwhile; their transactions form the next batch
+(STORE-30). The engine's reads are the reads here, so they are never older than the store.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ class LocalStore(Reads[V]):
         """Add the transaction to the next batch."""
         self._waiting.append((txn, done))
         if len(self._waiting) == 1 and self._writing is None:
+            if self._durable is None:  # a larger batch saves nothing
+                self._loop.call_soon(self._flush)
+                return
             # A turn later: a client that is answered in this turn sends its next request at once.
             self._loop.call_soon(self._loop.call_soon, self._flush)
 

@@ -472,6 +472,24 @@ def test_store_29_whatever_is_written_memory_and_file_are_bounded(
     assert all(size < 2 << 20 for size in asyncio.run(test()))
 
 
+def test_store_30_a_store_in_memory_commits_in_the_next_turn() -> None:
+    # Shows STORE-30.e, STORE-30.f.
+    async def play() -> None:
+        store: LocalStore[Any] = LocalStore(MemoryEngine())
+        outcomes: list[Any] = []
+        for name in ("a", "b"):
+            store.submit(Txn((), (Put(PREFIX + name, name),)), outcomes.append)
+        assert not outcomes and store.get(PREFIX + "a") is None
+        await asyncio.sleep(0)
+        assert [type(one) for one in outcomes] == [Committed, Committed]
+        assert store.get(PREFIX + "b") is not None
+        store.submit(Txn((), (Put(PREFIX + "c", "c"),)), outcomes.append)
+        await store.close()
+        assert store.get(PREFIX + "c") is not None and len(outcomes) == 3
+
+    asyncio.run(play())
+
+
 def test_store_30_reads_go_on_while_a_batch_is_made_durable(tmp_path: Path) -> None:
     # Shows STORE-30.a, STORE-30.b, STORE-30.c, STORE-30.d.
     async def test() -> None:
