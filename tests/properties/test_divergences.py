@@ -434,10 +434,6 @@ def test_d_74_a_container_is_made_without_devices_user_namespaces_or_another_con
     ]
 
 
-def test_d_75_an_image_is_asked_for_without_a_secret():
-    assert fields(ports.PullImage) == {"pod_uid", "image", "policy"}
-
-
 def test_d_76_no_operation_ends_a_command_that_was_started_in_a_container():
     assert {kind.__name__ for kind in get_args(ports.Operation)} == {
         "ListPods", "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "PullImage", "CreateContainer", "StartContainer",

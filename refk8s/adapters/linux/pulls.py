@@ -1,9 +1,9 @@
 """The order of image pulls. Rules RT-4, RT-33.
 
 The node first checks whether the engine has the image, which waits for no pull. A missing image is
-fetched once for all pods that wait for it. The number of concurrent fetches from one registry is
-limited, so a registry that does not answer delays only its own images. The removal of a pod cancels
-its pulls, and an image that no pod waits for is not fetched.
+fetched once for all pods that wait for it with the same credentials. The number of concurrent
+fetches from one registry is limited, so a registry that does not answer delays only its own images.
+The removal of a pod cancels its pulls, and an image that no pod waits for is not fetched.
 
 Used in the event loop's thread; worker threads do the checks and fetches.
 """
@@ -75,10 +75,13 @@ class Pulls:
             done(Failed("ErrImagePull", "the pod was deleted"))
 
     def _wait(self, operation: PullImage, done: Then) -> None:
-        """Join a fetch of this image; with policy Always only one that has not started."""
+        """Join a fetch of this image with the same credentials; with policy Always only one that
+        has not started."""
         for fetch in self._fetches:
-            if fetch.operation.image == operation.image and (
-                not fetch.begun or operation.policy != "Always"
+            if (
+                fetch.operation.image == operation.image
+                and fetch.operation.credentials == operation.credentials
+                and (not fetch.begun or operation.policy != "Always")
             ):
                 break
         else:

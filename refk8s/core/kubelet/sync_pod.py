@@ -46,6 +46,7 @@ from refk8s.core.kubelet.memory import (
 )
 from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.kubelet.pull_secrets import pull_credentials
 from refk8s.core.kubelet.volumes import plan_volumes
 from refk8s.core.memo import remember
 from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
@@ -370,9 +371,12 @@ def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
             draft.wake(shown)
         draft.wake(at)
         return
-    draft.operations.append(
-        PullImage(draft.memory.uid, image, container.image_pull_policy or "IfNotPresent")
-    )
+    try:
+        credentials = pull_credentials(draft, image)
+    except NotYet:
+        return  # KUBELET-70, as for `create`
+    policy = container.image_pull_policy or "IfNotPresent"
+    draft.operations.append(PullImage(draft.memory.uid, image, policy, credentials))
     draft.set_container(container.name, replace(memory, operation=PULL, image=image))
 
 

@@ -47,6 +47,7 @@ from refk8s.core.kubelet.objects import (
     volume_key,
 )
 from refk8s.core.kubelet.problems import BadConfig
+from refk8s.core.kubelet.pull_secrets import pull_credentials
 from refk8s.core.kubelet.security import compute_confinement
 from refk8s.core.loop.view import controller_of
 from refk8s.core.memo import remember_identical
@@ -142,9 +143,10 @@ def _image_of(draft: Draft, volume: Volume) -> str:
         raise BadConfig("the image volume names no image")
     found = draft.memory.volume_images.get(reference, "")
     if not found:
+        credentials = pull_credentials(draft, reference)
         draft.remember(volume_images={**draft.memory.volume_images, reference: PULL})
         policy = source.pull_policy or "IfNotPresent"
-        draft.operations.append(PullImage(draft.memory.uid, reference, policy))
+        draft.operations.append(PullImage(draft.memory.uid, reference, policy, credentials))
     if found in ("", PULL):
         raise NotYet(f'image "{reference}" is pulled')
     return found

@@ -177,13 +177,25 @@ class RemovePodSandbox(Value, frozen=True):
     sandbox_id: str
 
 
+class RegistryCredential(Value, frozen=True):
+    """A user of a registry. It is never printed, so its text form shows nothing of it."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "RegistryCredential(...)"
+
+
 class PullImage(Value, frozen=True):
     """Pull the image to the node, if the policy requires it. `policy` is Always, IfNotPresent or
-    Never; answered by `ImagePulled`."""
+    Never; answered by `ImagePulled`. The credentials are tried in this order; without any, the
+    runtime uses its own."""
 
     pod_uid: str
     image: str
     policy: str
+    credentials: tuple[RegistryCredential, ...] = ()
 
 
 class CreateContainer(Value, frozen=True):

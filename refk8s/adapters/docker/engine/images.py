@@ -7,8 +7,8 @@ RT-3.
 | IfNotPresent | used | pulled |
 | Never | used | ErrImageNeverPull |
 
+The credentials of a pod are tried in order (RT-41); without any, the engine's own log-ins are used.
 Source: Kubernetes documentation, "Images" (image pull policy).
-Left out: imagePullSecrets; the engine's own log-ins are used.
 """
 
 import json
@@ -23,7 +23,7 @@ from refk8s.adapters.docker.engine.sample_image import (
     sample_archive,
     static_busybox,
 )
-from refk8s.core.ports import Failed, ImagePulled, PullImage, Result
+from refk8s.core.ports import Failed, ImagePulled, PullImage, RegistryCredential, Result
 
 DIGESTS_MAX = 50
 
@@ -64,17 +64,23 @@ class Images:
     def fetch(self, operation: PullImage) -> Result:
         """Pull the image from its registry."""
         image = operation.image
-        problem = self._fetch(image)
-        if problem:
-            return Failed("ErrImagePull", f'failed to pull image "{image}": {problem}')
-        there = self._engine.call("inspect_image", image)
-        return _pulled(there, True)
+        problems = []
+        for credential in operation.credentials or (None,):
+            problem = self._fetch(image, credential)
+            if not problem:
+                return _pulled(self._engine.call("inspect_image", image), True)
+            problems.append(problem)
+        words = "; ".join(dict.fromkeys(problems))
+        return Failed("ErrImagePull", f'failed to pull image "{image}": {words}')
 
-    def _fetch(self, image: str) -> str:
+    def _fetch(self, image: str, credential: RegistryCredential | None) -> str:
         """Why the image could not be pulled; empty if it was pulled."""
         name, tag = split_reference(image)
+        login = credential and {"username": credential.username, "password": credential.password}
         try:
-            for progress in self._engine.call("pull", name, tag=tag, stream=True, decode=True):
+            for progress in self._engine.call(
+                "pull", name, tag=tag, stream=True, decode=True, auth_config=login
+            ):
                 if "error" in progress:
                     return str(progress["error"])
         except Refused as error:
