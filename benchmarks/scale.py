@@ -8,8 +8,8 @@
 Every simulated node gets `--pods-per-node` pods (30 unless told otherwise) of one Deployment. The
 figures: the time until all pods run, and the processor time of every process for one pod; the
 resident memory, all and for one pod; and the part of a processor that the cluster takes when it is
-idle. The processor time means something on a busy machine too, the time does not. 5,000 nodes need
-some 8 GB of memory and an hour.
+idle. The processor time means something on a busy machine too, the time does not, least of all that of several
+processes. 5,000 nodes need some 8 GB of memory and an hour.
 """
 
 import argparse
