@@ -223,13 +223,14 @@ def _wire_of(head: Head, connection: Connection) -> WireRequest | None:
         return None
     # most clients send the same headers with every request of a connection, but for the length of
     # the body, which has arrived
-    seen, headers = connection.last_headers
-    lines = [line for line in head.headers if line[0] != b"content-length"]
-    if seen != lines:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in lines}
-        if "impersonate-" in " ".join(headers):
-            return None
-        connection.last_headers = lines, headers
+    seen, known, headers = connection.last_headers
+    if seen != head.headers:
+        lines = [line for line in head.headers if line[0] != b"content-length"]
+        if lines != known:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in lines}
+            if "impersonate-" in " ".join(headers):
+                return None
+        connection.last_headers = head.headers, lines, headers
     path, _, query = url.decode("ascii").partition("?")
     return WireRequest(head.method, path, query, headers, head.body)
 

@@ -93,8 +93,9 @@ class Connection(HttpToolsProtocol):
         self._at_once = server.at_once
         self.is_independent = False  # whether no request waits for an earlier one (HTTP-28)
         self.unsent = AnswerOrder()  # the answers to independent requests
-        # the headers of the last request that was answered at once, as bytes and as texts
-        self.last_headers: tuple[Any, Mapping[str, str]] = (None, {})
+        # the headers of the last request that was answered at once: as they came, and without the
+        # length of its body as bytes and as texts
+        self.last_headers: tuple[Any, Any, Mapping[str, str]] = (None, None, {})
 
     @property
     def is_idle(self) -> bool:
