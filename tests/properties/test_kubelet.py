@@ -29,9 +29,14 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS
 from refk8s.core.context import SECOND
+from refk8s.core.kubelet.listing import after_list, has_news, is_as_known
+from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.machine import RuntimeChanged
 from refk8s.core.ports import (
+    CREATED,
+    EXITED,
     RUNNING,
+    ContainerStatus,
     CreateContainer,
     DescribeNode,
     Done,
@@ -43,6 +48,7 @@ from refk8s.core.ports import (
     RemoveContainer,
     RunHook,
     RunPodSandbox,
+    SandboxStatus,
     StartContainer,
     StopContainer,
     StopPodSandbox,
@@ -863,6 +869,62 @@ def test_kubelet_44_a_pod_is_not_listed_while_it_is_being_changed(order: list[in
         elif choices := bench.choices():
             bench.do(choices[number % len(choices)])
     bench.settle()
+
+
+listed_containers = st.lists(
+    st.builds(
+        ContainerStatus,
+        id=st.sampled_from(["1", "2"]),
+        sandbox_id=st.just("s"),
+        pod_uid=st.just("u"),
+        name=st.sampled_from(["c", "d"]),
+        attempt=st.integers(0, 1),
+        state=st.sampled_from([CREATED, RUNNING, EXITED]),
+        exit_code=st.integers(0, 1),
+    ),
+    max_size=3,
+    unique_by=lambda status: (status.name, status.id),
+)
+listed_sandboxes = st.lists(
+    st.builds(
+        SandboxStatus,
+        id=st.sampled_from(["s", "t"]),
+        pod_uid=st.just("u"),
+        namespace=st.just("default"),
+        name=st.just("p"),
+        attempt=st.integers(0, 1),
+        ready=st.booleans(),
+    ),
+    max_size=2,
+    unique_by=lambda status: status.id,
+)
+
+
+parts: list[dict[str, Any]] = [{}, {"removing": True}, {"stale": ("9",)}, {"operation": "remove"}]
+
+
+@settings(max_examples=300)
+@given(listed_sandboxes, listed_containers, st.booleans(), st.sampled_from(parts), st.data())
+def test_kubelet_40_a_list_of_what_is_known_changes_nothing(
+    sandboxes: list[SandboxStatus],
+    containers: list[ContainerStatus],
+    ended: bool,
+    part: dict[str, Any],
+    data: st.DataObject,
+) -> None:
+    before = after_list(PodMemory("u", "default", "p"), sandboxes, containers, START)
+    before = replace(before, ended=ended, listing=True)
+    held = {
+        name: replace(one, **part) if name == "c" else one
+        for name, one in before.containers.items()
+    }
+    before = replace(before, containers=held)
+    if data.draw(st.booleans()):
+        sandboxes, containers = data.draw(listed_sandboxes), data.draw(listed_containers)
+    after = after_list(before, sandboxes, containers, START + SECOND)
+    if is_as_known(before, sandboxes, containers):
+        assert after == replace(before, listing=False)
+        assert not has_news(before, after)
 
 
 @given(st.integers(0, 7), st.booleans())

@@ -4,7 +4,7 @@ Rule KUBELET-40 (spec/kubelet.md).
 A list of the runtime is complete: what it does not contain is gone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -77,6 +77,23 @@ def after_list(
             name, _after_list(memory.containers.get(name, NO_CONTAINER), by_name.get(name, []), now)
         )
     return memory
+
+
+def is_as_known(
+    memory: PodMemory, sandboxes: Sequence[SandboxStatus], containers: Sequence[ContainerStatus]
+) -> bool:
+    """Whether a list shows exactly what the kubelet knows of a pod. Most lists do, and `after_list`
+    changes nothing then but that the list has ended."""
+    if len(sandboxes) != 1 or len(containers) != len(memory.containers) or memory.dead_sandboxes:
+        return False
+    sandbox = sandboxes[0]
+    if not sandbox.ready or sandbox != memory.sandbox or sandbox.attempt >= memory.sandbox_attempt:
+        return False
+    for status in containers:
+        held = memory.container(status.name)
+        if held.current != status or held.stale or held.removing:
+            return False
+    return True
 
 
 def has_news(before: PodMemory, after: PodMemory) -> bool:

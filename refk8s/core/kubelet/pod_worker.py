@@ -23,7 +23,7 @@ from refk8s.core.kubelet.admission import capacity_of, requests_of, why_rejected
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.draft import Draft, Facts
 from refk8s.core.kubelet.held_back import held_back_until
-from refk8s.core.kubelet.listing import after_list, has_news, with_pod_status
+from refk8s.core.kubelet.listing import after_list, has_news, is_as_known, with_pod_status
 from refk8s.core.kubelet.memory import NodeMemory, PodMemory
 from refk8s.core.kubelet.memory import Note as MemoryNote
 from refk8s.core.kubelet.node_status import compute_labels
@@ -397,10 +397,15 @@ class PodWorker(Reconciler):
                 # An operation was running, so the pod is listed again, alone, after it; this list
                 # may be older than the operation (KUBELET-44).
                 continue
-            following = after_list(known, sandboxes, containers, now)
+            is_same = is_as_known(known, sandboxes, containers)
+            following = (
+                replace(known, listing=False, in_whole_list=False, has_waited=False)
+                if is_same
+                else after_list(known, sandboxes, containers, now)
+            )
             pods = pods.set(uid, following)
             # without news, only what became due during the list has waited for it
-            if known.has_waited or known.dirty or has_news(known, following):
+            if known.has_waited or known.dirty or (not is_same and has_news(known, following)):
                 keys.append(pod_key(following))
         memory = replace(memory, pods=pods, list_failures=0)
         if whole:
