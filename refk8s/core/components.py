@@ -3,6 +3,7 @@ this list."""
 
 from collections.abc import Iterable, Mapping
 
+from refk8s.core.controllers.attach_detach import AttachDetachController
 from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from refk8s.core.controllers.certificate_approval import CertificateApprover
 from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
@@ -102,6 +103,7 @@ def controllers(
         ClaimBinder(),
         VolumePhase(),
         EphemeralVolume(),
+        AttachDetachController(),
         ResourceClaimController(),
         ServiceCIDRController(),
         ClusterRoleAggregation(),

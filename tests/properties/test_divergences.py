@@ -33,9 +33,10 @@ from refk8s.core.api.resources import (
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.context import SECOND, micro_timestamp
+from refk8s.core.controllers.attach_detach import MANAGED
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.kubelet.node_status import compute_node_status
+from refk8s.core.kubelet.node_status import compute_node, compute_node_status
 from refk8s.core.kubelet.status import mount_statuses
 from refk8s.core.network.fronts import NO_FRONTS, change_fronts
 from refk8s.core.ports import Rule, RuleSet, Target
@@ -321,7 +322,7 @@ def test_d_47_endpoints_and_slices_have_no_times():
         )
 
 
-def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
+def test_d_49_these_are_all_the_controllers_that_there_are():
     ranges = PodRanges(IPv4Network("10.244.0.0/16"))
     assert sorted(components.controller_manager("", ranges).reconcilers) == sorted(
         [
@@ -331,7 +332,7 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
-            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "resource-claim-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
+            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "attachdetach-controller", "resource-claim-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
             "service-lb-controller",
@@ -341,6 +342,16 @@ def test_d_49_d_50_these_are_all_the_controllers_that_there_are():
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
     assert {"PersistentVolume", "PersistentVolumeClaim", "VolumeAttachment"} <= served
+
+
+def test_d_50_volumes_in_use_are_those_of_other_kubelets():
+    """A node with a volume in use, of whatever driver, says nothing about it."""
+    facts = ports.NodeDescribed(
+        "n", "10.0.0.1", 4_000, 1 << 30, 1 << 30, 110, "amd64", "linux", "os", "kernel", "fake://1"
+    )
+    made = compute_node("n", KubeletConfig(), facts, 0)
+    assert made.metadata.annotations == {MANAGED: "true"}
+    assert made.status.volumes_in_use is None
 
 
 # --- the scheduler --------------------------------------------------------------------------------

@@ -101,6 +101,11 @@ from refk8s.core.api.meta_v1 import (
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
+from refk8s.core.api.storage_v1 import (
+    VolumeAttachment,
+    VolumeAttachmentSource,
+    VolumeAttachmentSpec,
+)
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.cluster.state import Cache, Component, Cursor, Flying, Pending
 from refk8s.core.context import SECOND, timestamp
@@ -434,6 +439,17 @@ def stored_without_its_webhook() -> Lie:
     return before, queries("create", B), put(before, pod("p"))
 
 
+def attached_to_two_nodes() -> Lie:
+    def attachment(name: str) -> VolumeAttachment:
+        source = VolumeAttachmentSource(persistent_volume_name="v")
+        spec = VolumeAttachmentSpec(attacher="x.example.com", source=source, node_name=name)
+        return VolumeAttachment(metadata=ObjectMeta(name=f"csi-{name}", uid=name), spec=spec)
+
+    volume = change(volume_of("one"), access_modes=("ReadWriteOnce",))
+    before = world(volume, attachment("a"))
+    return before, queries("create", attachment("b")), put(before, attachment("b"))
+
+
 def bound_against_the_extender() -> Lie:
     extender = SimulatedExtender()
     name = next(name for name in "abcdefgh" if extender.rejects(name, AVOIDED))
@@ -483,6 +499,7 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
     "CRON-5": lambda: starts_a_job(
         CRON_JOB, of_cron_job("one", FOR_EVER), of_cron_job("two", "2026-01-01T00:01:00Z")
     ),
+    "ATTACH-3": attached_to_two_nodes,
     "VOL-1": lambda: told(volume_of("one"), volume_of("two")),
     "QUOTA-1": beyond_the_quota,
     "QUOTA-8": written_as_less,
