@@ -24,19 +24,20 @@ def choose_nodes(
     node_ip: str = "",
     network_mode: str | None = None,
     service_cidrs: tuple[Network, ...] = (ip_network(SERVICE_CIDR),),
+    cluster_dns: str = "",
 ) -> Nodes:
     """The nodes of `--adapter` and `--nodes`; nothing is started. Raises CannotRun.
 
     `node_name`, `node_ip`: of this machine as a node, if not its own name and usual address.
     `network_mode`: how packets reach the pods of other nodes, if not auto. `service_cidrs`: of all
-    services.
+    services. `cluster_dns`: the address of the DNS, if it does not follow from them.
     """
     if adapter in ("docker", "auto"):
         from refk8s.adapters.docker.nodes import DockerNodes, NoEngine
 
         try:
             name = node_name or hostname()
-            dns = dns_address(service_cidrs)
+            dns = cluster_dns or dns_address(service_cidrs)
             return DockerNodes(data, name, dns, resolv_conf, node_ip, network_mode or AUTO)
         except NoEngine as error:
             if adapter == "docker":

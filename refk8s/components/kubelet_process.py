@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from refk8s.components.component_process import ClientOptions, Component, run_client
+from refk8s.components.dns_address import find_dns_address
 from refk8s.components.files import CannotRun
 from refk8s.core.ports import Nodes
 
@@ -57,6 +58,7 @@ def run_kubelet(options: KubeletOptions) -> int:
             started = nodes.start("")
         else:
             name, address = find_name(options.node_name), find_address(component, options.node_ip)
+            dns = await find_dns_address(component)
             with ExitStack() as undo:
                 directory = NodeDirectory(options.data_dir)
                 undo.callback(directory.abandon)
@@ -69,6 +71,7 @@ def run_kubelet(options: KubeletOptions) -> int:
                     name,
                     address,
                     options.network,
+                    cluster_dns=dns,
                 )
                 started = nodes.start(directory.cluster_id)
                 undo.pop_all()

@@ -39,7 +39,9 @@ from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node, compute_node_status
 from refk8s.core.kubelet.status import mount_statuses
 from refk8s.core.network.fronts import NO_FRONTS, change_fronts
+from refk8s.core.network.node_routes import AUTO, compute_routes
 from refk8s.core.ports import Rule, RuleSet, Target
+from refk8s.core.ports.node_network import NodeNetwork, Peer
 from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.placement import choose
@@ -194,10 +196,12 @@ def test_d_27_a_node_port_that_stands_twice_is_the_clients_mistake():
     assert world.http("PUT", f"{path}/a", twice).code == 422
 
 
-def test_d_23_a_docker_node_has_addresses_of_ipv4_only():
+def test_d_23_a_docker_node_has_a_range_of_ipv4():
     network = Network(None, "c" * 36)  # nothing is asked of an engine
-    for cidr in ("fd00::/64", "10.244.0.0/24,fd00::/64"):
-        assert "IPv4 only" in network.configure(cidr)
+    assert "IPv4 too" in network.configure("fd00::/64")
+    far = Peer("far", "", "", "fd00:2::/64", "fd00:198::2")
+    found = compute_routes(NodeNetwork("", "", (far,), "fd00:1::/64"), (), AUTO)
+    assert not found.routes and "there is no tunnel" in found.problems[0]
 
 
 def test_d_24_version_1_of_autoscaling_is_silent_about_what_it_cannot_say():

@@ -1,6 +1,6 @@
 """Routes to the pods of other nodes. Rules ROUTE-1 to ROUTE-8 (spec/node_network.md)."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import pytest
 from hypothesis import given
@@ -29,6 +29,7 @@ from refk8s.core.network.node_routes import (
 )
 from refk8s.core.ports.node_network import NodeNetwork, Peer
 from refk8s.core.properties.predicates.node_network import route_1_packets_reach_the_node
+from refk8s.core.value import evolve
 
 LINK, OTHER_LINK = IPv4Network("192.0.2.0/24"), IPv4Network("198.51.100.0/24")
 LINKS = (LINK, IPv4Network("172.17.0.0/16"))
@@ -208,3 +209,109 @@ def test_route_4_without_rules_of_its_own_the_engine_masquerades(monkeypatch):
 def test_route_7_segments_through_the_tunnel_are_smaller():
     script = network_script("t", IPv4Network(OWN), "br", "tunnel", ())
     assert 'oifname "tunnel" tcp flags syn tcp option maxseg size set rt mtu' in script
+
+
+# --- two families ---------------------------------------------------------------------------------
+
+LINK6 = IPv6Network("fd00:192::/64")
+OWN6 = "fd00:10:244::/64"
+
+
+@st.composite
+def networks_of_both(draw):
+    """A node with ranges of both families, and peers that have both, or lack something of IPv6."""
+    network = draw(networks())
+    peers = []
+    for number, peer in enumerate(network.peers):
+        place = draw(
+            st.sampled_from(["", f"fd00:192::{number + 2:x}", f"fd00:198::{number + 2:x}"])
+        )
+        cidr = draw(st.sampled_from([f"fd00:10:244:{number + 1:x}::/64"] * 3 + [""]))
+        peers.append(evolve(peer, pod_cidr6=cidr, address6=place))
+    return evolve(network, peers=tuple(sorted(peers)), pod_cidr6=OWN6, address6="fd00:192::1")
+
+
+@given(networks_of_both(), modes)
+def test_route_9_packets_of_ipv6_reach_their_node_directly_or_through_the_tunnel(network, mode):
+    # Shows ROUTE-9.a ROUTE-9.b ROUTE-9.c.
+    found = compute_routes(network, (*LINKS, LINK6), mode)
+    by_range = {str(route.range): route for route in found.routes}
+    plain = NodeNetwork(
+        OWN, "192.0.2.1", tuple(Peer(p.name, p.pod_cidr, p.address) for p in network.peers)
+    )
+    four = [route for route in found.routes if route.range.version == 4]
+    assert four == list(compute_routes(plain, LINKS, mode).routes)
+    for peer in network.peers:
+        is_near = peer.address6.startswith("fd00:192:")
+        route = by_range.get(peer.pod_cidr6)
+        if not peer.pod_cidr6:
+            continue
+        if mode == HOST_GW and not is_near:
+            assert route is None and any(peer.name in problem for problem in found.problems)
+        elif is_near and mode != VXLAN:
+            assert (str(route.node), route.tunnel) == (str(ip_address(peer.address6)), False)
+        else:
+            assert (str(route.node), route.tunnel) == (peer.address, True)
+            assert route.gateway == route.range[0]
+            assert route.hardware_address == hardware_address(IPv4Network(peer.pod_cidr))
+    assert compute_routes(network, (*LINKS, LINK6), NONE).routes == ()
+
+
+def test_route_9_no_range_of_ipv6_overlaps_another_and_what_is_wrong_has_no_route():
+    # Shows ROUTE-9.d.
+    def problems_of(**more):
+        peer = evolve(Peer("a", "10.244.9.0/24", "192.0.2.9"), **more)
+        network = NodeNetwork(OWN, "192.0.2.1", (peer,), OWN6, "fd00:192::1")
+        found = compute_routes(network, (*LINKS, LINK6), AUTO)
+        return [problem for problem in found.problems if "fd00" in problem or "valid" in problem]
+
+    for cidr in (
+        "fd00:10::/32",
+        "fd00:10:244::/80",
+        "fd00:192::/64",
+        "fe80::/64",
+        "ff00::/16",
+        "x",
+        "::/0",
+    ):
+        assert len(problems_of(pod_cidr6=cidr, address6="fd00:192::9")) == 1, cidr
+    assert problems_of(pod_cidr6="fd00:10:244:1::/64", address6="fd00:192::9") == []
+    assert len(problems_of(pod_cidr="", address="", pod_cidr6="fd00:10:244:1::/64")) == 1
+
+
+def test_route_9_the_rules_of_ipv6_are_in_a_table_of_their_own():
+    # Shows ROUTE-9.e.
+    peer = Peer("b", "10.244.1.0/24", "192.0.2.2", "fd00:10:244:1::/64", "fd00:192::2")
+    network = NodeNetwork(OWN, "192.0.2.1", (peer,), OWN6, "fd00:192::1")
+    routes = compute_routes(network, (*LINKS, LINK6), AUTO).routes
+    script = network_script("t", IPv4Network(OWN), "br", "tunnel", routes, IPv6Network(OWN6))
+    four, _, six = script.partition("add table ip6 t")
+    assert "fd00" not in four and "ip6" not in four and "10.244" not in six
+    assert "elements = { fd00:10:244::/64, fd00:10:244:1::/64 }" in six
+    assert "set direct { type ipv6_addr; elements = { fd00:192::2 }; }" in six
+    assert f"ip6 saddr {OWN6} ip6 daddr != ff00::/8 masquerade" in six
+    assert "ip6" not in network_script("t", IPv4Network(OWN), "br", "tunnel", ())
+
+
+@given(st.integers(16, 29), st.integers(64, 127), st.integers(0, 2**13))
+def test_rt_45_a_pod_has_the_same_place_in_both_ranges_or_they_are_refused(length, length6, place):
+    # Shows RT-45.a RT-45.b RT-45.c.
+    four = IPv4Network(("10.244.0.0", length))
+    six = IPv6Network(("fd00:10:244::", length6))
+    is_right = 128 - length6 >= 32 - length
+    for cidr in (f"{four},{six}", f"{six},{four}"):
+        assert (engine_network.why_not_ranges(cidr) == "") == is_right
+        if is_right:
+            engine = PretendEngine()
+            network = engine_network.Network(engine, "12345678", "192.0.2.1,fd00:192::1", NONE)
+            assert network.configure(cidr) == ""
+            assert [
+                p["Subnet"] for p in engine.networks[network.name]["IPAM"]["Config"]
+            ] == cidr.split(",")
+            address = network.take("a")
+            assert int(IPv6Address(network.second_address(address))) - int(six[0]) == int(
+                IPv4Address(address)
+            ) - int(four[0])
+            first = "192.0.2.1" if cidr.startswith("10") else "fd00:192::1"
+            assert network.node_ips[0] == first and len(network.node_ips) == 2
+    assert engine_network.why_not_ranges(str(six)) and not engine_network.why_not_ranges(str(four))

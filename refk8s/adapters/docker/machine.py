@@ -16,7 +16,7 @@ def describe(
     engine: Engine,
     images: Images,
     node_name: str,
-    node_ip: str,
+    node_ips: tuple[str, ...],
     data: Path,
     resolv: Path | None,
     network_error: str = "",
@@ -28,7 +28,8 @@ def describe(
     machine = info.get("Architecture") or os.uname().machine
     return NodeDescribed(
         hostname=node_name,
-        internal_ip=node_ip,
+        internal_ip=node_ips[0],
+        second_ip=node_ips[1] if len(node_ips) > 1 else "",
         cpu_milli=int(info.get("NCPU") or os.cpu_count() or 1) * 1000,
         memory_bytes=int(info.get("MemTotal") or 0),
         ephemeral_storage_bytes=total,

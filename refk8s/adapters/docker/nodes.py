@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from refk8s.adapters.docker.engine.location import engine_host, why_not
 from refk8s.adapters.linux.abilities import has_capability
-from refk8s.adapters.linux.address import node_address
+from refk8s.adapters.linux.address import node_address, node_address6
 from refk8s.adapters.linux.name_server.late import LateNameServer
 from refk8s.adapters.linux.resolv_conf import DEFAULT
-from refk8s.core.api.families import Network
+from refk8s.core.api.families import IPV4, Network, of_family
 from refk8s.core.network.node_routes import NONE
 from refk8s.core.ports import Containers, NameServer, Node
 
@@ -58,7 +58,9 @@ class DockerNodes:
         self._node_name = node_name
         self._dns_address = dns_address
         self._resolv_conf = resolv_conf
-        self._node_ip = node_ip or node_address()
+        known = node_ip or node_address()
+        six = "" if "," in known else node_address6()
+        self._node_ip = f"{known},{six}" if six else known
         self._runtime: DockerRuntime | None = None
         self._rules: ServiceRules | None = None
         self._policies: KernelPolicies | None = None
@@ -118,14 +120,19 @@ class DockerNodes:
         conf = self._resolv_conf or DEFAULT
         return NameServer("cluster.local", conf, self._dns_address, self.pods_bridge)
 
-    def used_networks(self, cluster_id: str) -> list[IPv4Network]:
+    def used_networks(self, cluster_id: str) -> list[Network]:
         """The networks that this machine has routes to, without the default route and the network
         of this cluster's pods."""
         from refk8s.adapters.docker.engine.network import bridge_name
-        from refk8s.adapters.linux.kernel_rules import routes
+        from refk8s.adapters.linux.kernel_rules import routes_of
 
         own = bridge_name(cluster_id)
-        return [network for device, network in routes() if network.prefixlen and device != own]
+        return [
+            network
+            for version in (4, 6)
+            for device, network in routes_of(version)
+            if network.prefixlen and device != own
+        ]
 
     def containers_of(self, node_name: str) -> Containers | None:
         """The containers of this machine's engine."""
@@ -138,7 +145,7 @@ class DockerNodes:
         cidr, problem = await asyncio.to_thread(self._runtime.pod_cidr)
         if problem:
             raise OSError(problem)
-        return address, IPv4Network(cidr)
+        return address, IPv4Network(of_family(cidr.split(","), IPV4))
 
     async def bridge(self) -> tuple[str, str]:
         """This machine's address in the pods' network, and the device of that network.

@@ -75,9 +75,7 @@ class Operations:
         self.containers = Containers(
             self.engine, cluster, self.volumes, self.messages, self.abilities, data / "seccomp"
         )
-        self.sandboxes = Sandboxes(
-            self.engine, cluster, self.network, self.images, self.volumes, self.node_ip
-        )
+        self.sandboxes = Sandboxes(self.engine, cluster, self.network, self.images, self.volumes)
         self.listing = Listing(self.engine, cluster, self.sandboxes, self.messages)
         self._data = data
         self._node_name = node_name
@@ -125,7 +123,7 @@ class Operations:
             self.engine,
             self.images,
             self._node_name,
-            self.node_ip,
+            self.network.node_ips,
             self._data,
             self._resolv_conf,
             self.network.problem(),

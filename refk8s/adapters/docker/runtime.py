@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from refk8s.adapters.linux.lanes import Lanes
 from refk8s.adapters.linux.pulls import FETCHES_MAX, Pulls
 from refk8s.adapters.linux.stopping import Stopping
+from refk8s.core.api.families import IPV4, of_family
 from refk8s.core.network.node_routes import NONE
 from refk8s.core.ports import (
     CreateContainer,
@@ -171,7 +172,8 @@ class DockerRuntime:
         if problem:
             return "", "", problem
         network = self._operations().network
-        return str(ipaddress.ip_network(cidr)[1]), network.bridge, ""
+        four = of_family(cidr.split(","), IPV4)
+        return str(ipaddress.ip_network(four)[1]), network.bridge, ""
 
     # --- called by the driver ---------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import ipaddress
 import socket
 
 FAR_AWAY = ("203.0.113.1", 9)
+FAR_AWAY6 = ("2001:db8::1", 9)
 """An address for documentation. Nothing is sent to it; the kernel only selects the source
 address."""
 
@@ -26,6 +27,18 @@ def node_address() -> str:
     return next(
         (address for address in found if not ipaddress.ip_address(address).is_loopback), "127.0.0.1"
     )
+
+
+def node_address6() -> str:
+    """The address of IPv6 of the default route's device, or of a device with a route to such
+    addresses; empty without one."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect(FAR_AWAY6)
+            address = ipaddress.ip_address(probe.getsockname()[0])
+    except OSError:
+        return ""
+    return "" if address.is_loopback or address.is_link_local else str(address)
 
 
 def address_towards(host: str, port: int) -> str:

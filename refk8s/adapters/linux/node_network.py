@@ -1,5 +1,5 @@
 """The network of pods across nodes in the kernel of this machine: routes and a tunnel by rtnetlink,
-rules by `nft`. Rules ROUTE-4 to ROUTE-8 (spec/node_network.md).
+rules by `nft`. Rules ROUTE-4 to ROUTE-9 (spec/node_network.md).
 
 The routes have a protocol number of this cluster, by which a later process finds them. Each is replaced
 by one message, so a packet finds the old or the new one. pyroute2 is loaded when there is another
@@ -7,17 +7,19 @@ node (24 MB of memory).
 """
 
 import asyncio
+import contextlib
 import logging
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Any
 
 from refk8s.adapters.linux.forwarding import accept, remove_accept
 from refk8s.adapters.linux.nft import Unusable, run_nft
 from refk8s.adapters.linux.tools import output_of
 from refk8s.adapters.warn_once import WarnOnce
+from refk8s.core.api.families import IPV4, Network, of_family
 from refk8s.core.network.nft_script import remove_script
 from refk8s.core.network.node_network_script import FORWARD_MARK, network_script
 from refk8s.core.network.node_routes import (
@@ -38,6 +40,7 @@ log = logging.getLogger("refk8s")
 PROTOCOLS = range(200, 250)
 """The numbers of protocols that mark routes to other nodes; those of routing programs are below."""
 _ONLINK, _PERMANENT, _SELF = 4, 0x80, 2
+_FAMILIES = {4: 2, 6: 10}  # as the kernel numbers them
 _UNKNOWN = IPv4Address(0)
 
 
@@ -51,7 +54,7 @@ class KernelNetwork:
         self.table = f"refk8s_{cluster_id[:8]}_nodes"
         self.mode = mode
         self.protocol = PROTOCOLS[zlib.crc32(cluster_id.encode()) % len(PROTOCOLS)]
-        self._node_ip = node_ip
+        self._node_ip = of_family(node_ip.split(","), IPV4)
         self._comment = f"refk8s {cluster_id[:8]} nodes"
         self._match = ["-m", "mark", "--mark", f"{FORWARD_MARK}/{FORWARD_MARK}"]
         self._script = ""
@@ -78,20 +81,25 @@ class KernelNetwork:
 
     def program_now(self, network: NodeNetwork) -> None:
         """The same; waits. Raises Unusable or OSError if the kernel refuses it."""
-        own = read_range(network.pod_cidr)
-        if own is None or self.mode == NONE:
+        own, own6 = read_range(network.pod_cidr), read_range(network.pod_cidr6, 6)
+        if (own is None and own6 is None) or self.mode == NONE:
             return
         routes: tuple[Route, ...] = ()
         if network.peers or self._has_routes():
             routes = self._route(network)
-        script = network_script(self.table, own, self.bridge, self.tunnel, routes)
+        script = network_script(self.table, own, self.bridge, self.tunnel, routes, own6)
         if script != self._script or network == self._network:  # the same again: a refresh
             run_nft(script)
             accept(self._match, self._comment)
+            if own6 is not None:
+                accept(self._match, self._comment, is_six=True)
         self._script, self._network = script, network
 
     def _has_routes(self) -> bool:
-        return bool((output_of("ip", "route", "show", "proto", str(self.protocol)) or "").strip())
+        return any(
+            (output_of("ip", family, "route", "show", "proto", str(self.protocol)) or "").strip()
+            for family in ("-4", "-6")
+        )
 
     def _route(self, network: NodeNetwork) -> tuple[Route, ...]:
         """Change the routes of the kernel (ROUTE-5); returns them."""
@@ -102,67 +110,82 @@ class KernelNetwork:
             for problem in found.problems:
                 self._warn_once(f"pods of another node cannot be reached: {problem}")
             needs_tunnel = any(route.tunnel for route in found.routes)
-            own = read_range(network.pod_cidr)
-            tunnel = self._ensure_tunnel(ip, own) if needs_tunnel and own is not None else 0
+            own, own6 = read_range(network.pod_cidr), read_range(network.pod_cidr6, 6)
+            is_made = needs_tunnel and own is not None
+            tunnel = self._ensure_tunnel(ip, own, own6) if is_made and own is not None else 0
             change = change_routes(self._held(ip), found.routes)
             for route in change.added:
                 self._add(ip, route, tunnel)
             for route in change.removed:
-                ip.route("del", dst=str(route.range), proto=self.protocol)
+                of = _FAMILIES[route.range.version]
+                ip.route("del", dst=str(route.range), proto=self.protocol, family=of)
             if needs_tunnel:
                 self._tidy_tunnel(ip, tunnel, found.routes)
             else:
                 self._remove_tunnel(ip)
         return found.routes
 
-    def _links(self, ip: Any) -> list[IPv4Network]:
+    def _links(self, ip: Any) -> list[Network]:
         """The networks of this machine's links, without those of pods and tunnels."""
         own = {index for name in (self.bridge, self.tunnel, "lo") for index in _find(ip, name)}
+        found = [
+            ip_interface((each.get_attr("IFA_ADDRESS"), each["prefixlen"])).network
+            for family in _FAMILIES.values()
+            for each in ip.get_addr(family=family)
+            if each["index"] not in own
+        ]
         return [
-            IPv4Interface((each.get_attr("IFA_ADDRESS"), each["prefixlen"])).network
-            for each in ip.get_addr(family=2)
-            if each["index"] not in own and each["prefixlen"] < 32
+            each for each in found if each.prefixlen < each.max_prefixlen and not each.is_link_local
         ]
 
     def _held(self, ip: Any) -> Iterator[Route]:
         """The routes that this or an earlier process has made, as they are now."""
         found = [
-            route for route in ip.get_routes(family=2, table=254) if route["proto"] == self.protocol
+            route
+            for family in _FAMILIES.values()
+            for route in ip.get_routes(family=family, table=254)
+            if route["proto"] == self.protocol
         ]
         tunnel = next(iter(_find(ip, self.tunnel)), 0)
         nodes = self._tunnel_nodes(ip, tunnel) if tunnel else {}
         for route in found:
-            cidr = IPv4Network((route.get_attr("RTA_DST"), route["dst_len"]))
-            gateway = IPv4Address(route.get_attr("RTA_GATEWAY") or 0)
+            cidr = ip_network((route.get_attr("RTA_DST"), route["dst_len"]))
+            gateway = ip_address(route.get_attr("RTA_GATEWAY") or 0)
             if tunnel and route.get_attr("RTA_OIF") == tunnel:
-                yield Route(cidr, nodes.get(str(gateway), _UNKNOWN), tunnel=True)
+                node, hardware = nodes.get(str(gateway), (_UNKNOWN, ""))
+                yield Route(cidr, node, True, hardware if cidr.version == 6 else "")
             else:
                 yield Route(cidr, gateway)
 
-    def _tunnel_nodes(self, ip: Any, tunnel: int) -> dict[str, IPv4Address]:
-        """The node of each address in the tunnel."""
+    def _tunnel_nodes(self, ip: Any, tunnel: int) -> dict[str, tuple[IPv4Address, str]]:
+        """The node and the hardware address of each address in the tunnel."""
         nodes = {
             entry.get_attr("NDA_LLADDR"): IPv4Address(entry.get_attr("NDA_DST"))
             for entry in ip.fdb("dump", ifindex=tunnel)
             if entry.get_attr("NDA_DST")
         }
         return {
-            entry.get_attr("NDA_DST"): nodes.get(entry.get_attr("NDA_LLADDR"), _UNKNOWN)
-            for entry in ip.get_neighbours(family=2, ifindex=tunnel)
+            entry.get_attr("NDA_DST"): (
+                nodes.get(entry.get_attr("NDA_LLADDR"), _UNKNOWN),
+                entry.get_attr("NDA_LLADDR") or "",
+            )
+            for family in _FAMILIES.values()
+            for entry in ip.get_neighbours(family=family, ifindex=tunnel)
         }
 
     def _add(self, ip: Any, route: Route, tunnel: int) -> None:
-        gateway, where = str(route.gateway), {"dst": str(route.range), "proto": self.protocol}
+        family = _FAMILIES[route.range.version]
+        where = {"dst": str(route.range), "proto": self.protocol, "family": family}
+        gateway = str(route.gateway)
         if not route.tunnel:
             ip.route("replace", gateway=gateway, **where)
             return
-        address = hardware_address(route.range)
-        more = {"lladdr": address, "ifindex": tunnel, "state": _PERMANENT}
+        more = {"lladdr": route.hardware_address, "ifindex": tunnel, "state": _PERMANENT}
         ip.fdb("replace", dst=str(route.node), flags=_SELF, **more)
-        ip.neigh("replace", dst=gateway, **more)
+        ip.neigh("replace", dst=gateway, family=family, **more)
         ip.route("replace", gateway=gateway, oif=tunnel, flags=_ONLINK, **where)
 
-    def _ensure_tunnel(self, ip: Any, own: IPv4Network) -> int:
+    def _ensure_tunnel(self, ip: Any, own: Network, own6: Network | None) -> int:
         """The index of the tunnel's device, which is made anew if it is not as it must be."""
         wanted = {
             "vxlan_id": VXLAN_ID,
@@ -181,20 +204,39 @@ class KernelNetwork:
                 and link.get_attr("IFLA_MTU") == mtu
             )
             if is_same:
+                self._address_tunnel(ip, int(link["index"]), own6)
                 return int(link["index"])
             ip.link("del", index=link["index"])
         ip.link("add", ifname=self.tunnel, kind="vxlan", address=address, mtu=mtu, **wanted)
         index = next(iter(_find(ip, self.tunnel)))
         ip.addr("add", index=index, address=str(own.network_address), prefixlen=32)
         ip.link("set", index=index, state="up")
+        self._address_tunnel(ip, index, own6)
         return index
+
+    @staticmethod
+    def _address_tunnel(ip: Any, index: int, own6: Network | None) -> None:
+        """Give the device the address of IPv6 that the node's own packets through it have."""
+        if own6 is None:
+            return
+        address = str(own6.network_address)
+        if not any(
+            each.get_attr("IFA_ADDRESS") == address for each in ip.get_addr(family=10, index=index)
+        ):
+            ip.addr("add", index=index, address=address, prefixlen=128, family=10)
 
     def _tidy_tunnel(self, ip: Any, tunnel: int, routes: tuple[Route, ...]) -> None:
         """Remove entries of nodes that are no longer reached through the tunnel."""
-        wanted = {hardware_address(route.range) for route in routes if route.tunnel}
-        for entry in ip.get_neighbours(family=2, ifindex=tunnel):
+        wanted = {route.hardware_address for route in routes if route.tunnel}
+        entries = [
+            entry
+            for family in _FAMILIES.values()
+            for entry in ip.get_neighbours(family=family, ifindex=tunnel)
+        ]
+        for entry in entries:
             if entry.get_attr("NDA_LLADDR") not in wanted and entry["state"] == _PERMANENT:
-                ip.neigh("del", dst=entry.get_attr("NDA_DST"), ifindex=tunnel)
+                family = entry["family"]
+                ip.neigh("del", dst=entry.get_attr("NDA_DST"), ifindex=tunnel, family=family)
         for entry in ip.fdb("dump", ifindex=tunnel):
             address, node = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_DST")
             if address not in wanted and node:
@@ -211,8 +253,12 @@ class KernelNetwork:
             run_nft(remove_script(self.table))
         except Unusable as error:
             log.warning("rules are left behind, in the table %s: %s", self.table, error)
-        remove_accept(self._match, self._comment)
-        output_of("ip", "route", "flush", "proto", str(self.protocol))
+        with contextlib.suppress(Unusable):  # a kernel without rules of IPv6 has none
+            run_nft(remove_script(self.table, "ip6"))
+        for is_six in (False, True):
+            remove_accept(self._match, self._comment, is_six)
+            family = "-6" if is_six else "-4"
+            output_of("ip", family, "route", "flush", "proto", str(self.protocol))
         output_of("ip", "link", "del", self.tunnel)
 
 

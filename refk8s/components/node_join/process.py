@@ -108,13 +108,13 @@ class _RunningNode:
     async def prepare(self, component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
         """Start the node's parts; returns words for the ready line, and what ends them."""
         from refk8s.components.choose_nodes import choose_nodes
+        from refk8s.components.dns_address import find_dns_address
         from refk8s.components.kubelet.certificates import (
             CertificateKeeper,
             client_certificate,
             serving_certificate,
         )
         from refk8s.components.kubelet.port import KubeletPort, serve_nodes
-        from refk8s.components.listening import DNS_ADDRESS
         from refk8s.components.node_parts import node_parts
         from refk8s.core.kubelet.config import KubeletConfig
 
@@ -122,6 +122,7 @@ class _RunningNode:
         address = find_address(component, options.node_ip)
         port = KubeletPort(component, credentials.authority.read_bytes())
         port.listen(address, options.port)
+        dns = await find_dns_address(component)
         nodes = choose_nodes(
             "docker",
             1,
@@ -131,13 +132,14 @@ class _RunningNode:
             name,
             address,
             options.network,
+            cluster_dns=dns,
         )
         started = nodes.start(self._directory.cluster_id)
         [node] = started
         config = KubeletConfig(
             node_ip=address,
             port=port.number,
-            cluster_dns=(DNS_ADDRESS,) if node.name_server is not None else (),
+            cluster_dns=(dns,) if node.name_server is not None else (),
         )
         parts, self._dns = node_parts(node, config, component.api.call)
         for machine, adapters in parts:

@@ -2,7 +2,7 @@
 to EP-7 (spec/workloads/endpoints.md).
 
 Source: API reference, "Endpoints"; Kubernetes documentation, "Service" (over-capacity endpoints).
-Left out: the annotation endpoints.kubernetes.io/last-change-trigger-time; IPv6.
+Left out: the annotation endpoints.kubernetes.io/last-change-trigger-time.
 """
 
 from collections.abc import Iterable

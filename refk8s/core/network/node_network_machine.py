@@ -6,6 +6,7 @@ and computes the routes (`node_routes.py`).
 """
 
 from refk8s.core.api.core_v1 import Node
+from refk8s.core.api.families import IPV6
 from refk8s.core.api.resources import NODES
 from refk8s.core.api.user import node_user
 from refk8s.core.context import SECOND, Instant
@@ -33,8 +34,11 @@ def _when_it_matters(view: View, old: Node | None, new: Node | None) -> tuple[Ke
     return (ALL,) if _of(old) != _of(new) else ()
 
 
-def _of(node: Node | None) -> tuple[str, str]:
-    return (pod_cidr(node), internal_ip(node)) if node is not None else ("", "")
+def _of(node: Node | None) -> tuple[str, str, str, str]:
+    """The range and the address, of IPv4 and of IPv6."""
+    if node is None:
+        return "", "", "", ""
+    return pod_cidr(node), internal_ip(node), pod_cidr(node, IPV6), internal_ip(node, IPV6)
 
 
 class ProgramNetwork(Reconciler):
@@ -60,7 +64,7 @@ class ProgramNetwork(Reconciler):
         refresh_at = memory.handed_at + REFRESH
         if network == memory.handed and not local.failures and now < refresh_at:
             return Plan(wake_at=refresh_at)
-        if not network.pod_cidr and memory.handed is None:
+        if not (network.pod_cidr or network.pod_cidr6) and memory.handed is None:
             return NOTHING  # ROUTE-2: what an earlier process has made stays until it is known
 
         # Report
@@ -69,15 +73,16 @@ class ProgramNetwork(Reconciler):
 
 def compute_network(nodes: list[Node], node_name: str) -> NodeNetwork:
     """The network as this node sees it; other nodes without a range or address are not in it."""
-    own, address = "", ""
+    own = ("", "", "", "")
     peers: list[Peer] = []
     for node in nodes:
-        cidr, ip = _of(node)
+        cidr, ip, cidr6, ip6 = found = _of(node)
         if node.metadata.name == node_name:
-            own, address = cidr, ip
-        elif cidr and ip:
-            peers.append(Peer(node.metadata.name or "", cidr, ip))
-    return NodeNetwork(own, address, tuple(sorted(peers)))
+            own = found
+        elif (cidr and ip) or (cidr6 and (ip6 or ip)):
+            peers.append(Peer(node.metadata.name or "", *found))
+    cidr, ip, cidr6, ip6 = own
+    return NodeNetwork(cidr, ip, tuple(sorted(peers)), cidr6, ip6)
 
 
 def node_network(node_name: str) -> Loop:

@@ -81,9 +81,9 @@ or the records of its name server."""
 
 if TYPE_CHECKING:
     import asyncio
-    from ipaddress import IPv4Network
 
     from refk8s.core.api.core_v1 import Pod
+    from refk8s.core.api.families import Network as AnyNetwork
     from refk8s.core.api.request import Request, Response, WatchEvent
 
 
@@ -295,7 +295,7 @@ class Nodes(Protocol):
         """Create the nodes, once, in a running event loop. Existing containers with this cluster id
         belong to them."""
 
-    def used_networks(self, cluster_id: str) -> Sequence[IPv4Network]:
+    def used_networks(self, cluster_id: str) -> Sequence[AnyNetwork]:
         """Networks that the range of a Node must not overlap."""
 
     def containers_of(self, node_name: str) -> Containers | None:

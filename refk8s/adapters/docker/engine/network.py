@@ -10,13 +10,14 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 from refk8s.adapters.docker.engine.client import Engine, Refused
 from refk8s.adapters.docker.engine.labels import CLUSTER
 from refk8s.adapters.linux import netlink
 from refk8s.adapters.linux.kernel_rules import why_no_kernel_rules
 from refk8s.adapters.warn_once import WarnOnce
-from refk8s.core.api.families import IPV6, family_of
+from refk8s.core.api.families import IPV4, IPV6, family_of, of_family
 from refk8s.core.network.node_routes import NONE, VXLAN, VXLAN_OVERHEAD
 
 log = logging.getLogger("refk8s")
@@ -29,6 +30,22 @@ CONFIGURE_SECONDS_MAX = 5.0
 def bridge_name(cluster: str) -> str:
     """The device of the pods' network of this cluster."""
     return f"refk8s{cluster[:8]}"
+
+
+def why_not_ranges(cidr: str) -> str:
+    """Why the engine cannot have a network with these ranges; empty if it can (RT-45)."""
+    cidrs = cidr.split(",")
+    four, six = of_family(cidrs, IPV4), of_family(cidrs, IPV6)
+    if not four:
+        return f"{cidr}: pods of this engine need addresses of IPv4 too"
+    if six and ipaddress.ip_network(six).num_addresses < ipaddress.ip_network(four).num_addresses:
+        return f"{six} has fewer addresses than {four}: every pod has one of each"
+    return ""
+
+
+def _ranges(network: dict[str, Any]) -> list[str]:
+    """The ranges of a network, as the engine lists them."""
+    return [pool["Subnet"] for pool in network["IPAM"]["Config"]]
 
 
 class NoAddress(Exception):
@@ -80,9 +97,10 @@ class Network:
         self, engine: Engine, cluster: str, node_ip: str = "", network_mode: str = NONE
     ) -> None:
         """`network_mode`: how packets reach other nodes, whose rules then replace the engine's
-        masquerade (ROUTE-4). `node_ip`: the address of the link to them."""
+        masquerade (ROUTE-4). `node_ip`: the address of the link to them, or one of each family
+        with a comma between them."""
         self._engine = engine
-        self._node_ip = node_ip
+        self._node_ip = node_ip.split(",")
         self._network_mode = network_mode
         self._cluster = cluster
         self._lock = threading.Condition()
@@ -95,15 +113,15 @@ class Network:
 
     def configure(self, cidr: str) -> str:
         """Make sure that the network exists with this range; returns why it cannot, or ""."""
-        if family_of(cidr) == IPV6:
-            return f"{cidr}: pods of this engine have addresses of IPv4 only"
+        if problem := why_not_ranges(cidr):
+            return problem
         with self._lock:
             found = self._engine.found("inspect_network", self.name)
-            if found is not None and found["IPAM"]["Config"][0]["Subnet"] != cidr:
+            if found is not None and {*_ranges(found)} != {*cidr.split(",")}:
                 if found.get("Containers"):
+                    ranges = ",".join(_ranges(found))
                     return (
-                        f"the network {self.name} has containers and the range "
-                        f"{found['IPAM']['Config'][0]['Subnet']}, not {cidr}"
+                        f"the network {self.name} has containers and the range {ranges}, not {cidr}"
                     )
                 self._engine.found("remove_network", self.name)
                 self._addresses = None
@@ -128,20 +146,21 @@ class Network:
                     raise Refused(0, NO_RANGE)
                 if self._addresses is None:
                     self.cidr = self._make(self._range)
-                    self._addresses = Addresses(self.cidr)
+                    self._addresses = Addresses(of_family(self.cidr.split(","), IPV4))
                 return
-            self.cidr = found["IPAM"]["Config"][0]["Subnet"]
+            self.cidr = ",".join(_ranges(found))
             members = sorted(
                 (found.get("Containers") or {}).values(), key=lambda member: member["IPv4Address"]
             )
             self._addresses = Addresses(
-                self.cidr,
+                of_family(_ranges(found), IPV4),
                 {member["IPv4Address"].partition("/")[0]: member["Name"] for member in members},
             )
 
     def _make(self, cidr: str) -> str:
         """Create the network; returns its range."""
-        pool = {"Subnet": cidr, "Gateway": str(ipaddress.ip_network(cidr)[1])}
+        cidrs = cidr.split(",")
+        pools = [{"Subnet": each, "Gateway": str(ipaddress.ip_network(each)[1])} for each in cidrs]
         options = {"com.docker.network.bridge.name": self.bridge, **self._options()}
         try:
             self._engine.call(
@@ -149,16 +168,35 @@ class Network:
                 self.name,
                 driver="bridge",
                 options=options,
-                ipam={"Driver": "default", "Config": [pool]},
+                ipam={"Driver": "default", "Config": pools},
                 check_duplicate=True,
+                enable_ipv6=":" in cidr,
                 labels={CLUSTER: self._cluster},
             )
         except Refused as error:
             if not error.is_conflict:
                 raise
             found = self._engine.call("inspect_network", self.name)
-            return str(found["IPAM"]["Config"][0]["Subnet"])
+            return ",".join(_ranges(found))
         return cidr
+
+    @property
+    def node_ips(self) -> tuple[str, ...]:
+        """The addresses of the node of the families of its pods, that of its first range first."""
+        cidrs = self.cidr.split(",") if self.cidr else []
+        found = [of_family(self._node_ip, family_of(cidr)) for cidr in cidrs]
+        return tuple([address for address in found if address]) or (self._node_ip[0],)
+
+    def second_address(self, address: str) -> str:
+        """The address of IPv6 of the sandbox with this address of IPv4: it has the same place in
+        its range. Empty without a range of IPv6."""
+        cidrs = self.cidr.split(",")
+        six = of_family(cidrs, IPV6)
+        if not six:
+            return ""
+        first = ipaddress.IPv4Network(of_family(cidrs, IPV4)).network_address
+        place = int(ipaddress.IPv4Address(address)) - int(first)
+        return str(ipaddress.IPv6Network(six)[place])
 
     def _options(self) -> dict[str, str]:
         """ROUTE-4, ROUTE-7."""
@@ -168,7 +206,9 @@ class Network:
         if self._network_mode == VXLAN:
             from refk8s.adapters.linux.node_network import mtu_of
 
-            options["com.docker.network.driver.mtu"] = str(mtu_of(self._node_ip) - VXLAN_OVERHEAD)
+            options["com.docker.network.driver.mtu"] = str(
+                mtu_of(of_family(self._node_ip, IPV4)) - VXLAN_OVERHEAD
+            )
         return options
 
     def take(self, owner: str) -> str:

@@ -36,14 +36,12 @@ class Sandboxes:
         network: Network,
         images: Images,
         volumes: Volumes,
-        node_ip: str,
     ) -> None:
         self._engine = engine
         self._cluster = cluster
         self._network = network
         self._images = images
         self._volumes = volumes
-        self._node_ip = node_ip
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -113,16 +111,18 @@ class Sandboxes:
         )
 
     def ips(self, networks: dict[str, Any] | None, mode: str) -> tuple[str, ...]:
-        """The pod's addresses: the node's own for the host's network."""
+        """The pod's addresses, that of the family of the node's first range first: the node's own for
+        the host's network."""
         if mode == "host":
-            return (self._node_ip,)
-        return tuple(
-            [
-                network["IPAddress"]
-                for _, network in sorted((networks or {}).items())
-                if network.get("IPAddress")
-            ]
-        )
+            return self._network.node_ips
+        found = [
+            network[name]
+            for _, network in sorted((networks or {}).items())
+            for name in ("IPAddress", "GlobalIPv6Address")
+            if network.get(name)
+        ]
+        is_six_first = ":" in self._network.cidr.partition(",")[0]
+        return tuple(sorted(found, key=lambda address: (":" in address) != is_six_first))
 
     def _body(self, config: SandboxConfig, address: str) -> dict[str, Any]:
         """The engine's configuration of the sandbox."""
@@ -164,8 +164,11 @@ class Sandboxes:
             "HostConfig": host,
         }
         if address:
+            addresses = {"IPv4Address": address}
+            if second := self._network.second_address(address):
+                addresses["IPv6Address"] = second
             body["NetworkingConfig"] = {
-                "EndpointsConfig": {self._network.name: {"IPAMConfig": {"IPv4Address": address}}}
+                "EndpointsConfig": {self._network.name: {"IPAMConfig": addresses}}
             }
         return body
 

@@ -4,15 +4,17 @@ The links of a simulated node are those of its InternalIP and of nothing else.
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any
 
 from refk8s.core.actions import Action
 from refk8s.core.api.core_v1 import Node
+from refk8s.core.api.families import Network
 from refk8s.core.api.resources import NODES
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.state import LoopState
 from refk8s.core.network.node_routes import AUTO, compute_routes
+from refk8s.core.ports.node_network import NodeNetwork
 from refk8s.core.properties.law import Law, objects
 from refk8s.core.properties.predicates.node_network import (
     ipam_1_no_two_nodes_share_a_range,
@@ -81,7 +83,7 @@ def packets_to_pods_reach_their_nodes(cluster: Cluster) -> Iterable[str] | None:
         for name, network in sorted(cluster.networks.items())
         for words in route_1_packets_reach_the_node(
             [peer for peer in peers if peer.name != name.partition("/")[2]],
-            compute_routes(network, _links(network.address), AUTO).routes,
+            compute_routes(network, _links(network), AUTO).routes,
         )
     ]
 
@@ -92,8 +94,9 @@ def _new_networks(before: Cluster, after: Cluster) -> Iterator[tuple[str, Any]]:
             yield name, after.networks[name]
 
 
-def _links(address: str) -> tuple[IPv4Network, ...]:
-    return (IPv4Network(f"{address}/24", strict=False),) if address else ()
+def _links(network: NodeNetwork) -> list[Network]:
+    links = ((network.address, 24), (network.address6, 112))
+    return [ip_network(f"{address}/{length}", strict=False) for address, length in links if address]
 
 
 def _has_range(node: Node) -> bool:

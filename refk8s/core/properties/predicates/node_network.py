@@ -44,19 +44,33 @@ def route_1_packets_reach_the_node(peers: Iterable[Peer], routes: Iterable[Route
     `peers`: those that must have a route."""
     routes = tuple(routes)
     for peer in peers:
-        network = ip_network(peer.pod_cidr)
-        for address in (network[0], network[-1]):
-            ways = sorted((r.range.prefixlen, str(r.node)) for r in routes if address in r.range)
-            if not ways or ways[-1][1] != peer.address:
-                yield f"{address} of {peer.name} is sent to {ways}, not to {peer.address}"
+        for cidr in (peer.pod_cidr, peer.pod_cidr6):
+            network = ip_network(cidr or "0.0.0.0/32")
+            for address in (network[0], network[-1]) if cidr else ():
+                ways = sorted(
+                    (r.range.prefixlen, str(r.node)) for r in routes if address in r.range
+                )
+                if not ways or ways[-1][1] not in (peer.address, peer.address6):
+                    yield f"{address} of {peer.name} is sent to {ways}, not to {peer.address}"
 
 
 def peer_of(node: Node) -> Peer:
     """What other nodes have to know of a Node; empty texts for what it does not have yet."""
     addresses = (node.status.addresses if node.status is not None else None) or ()
     own = [each.address for each in addresses if each.type == "InternalIP"]
-    cidr = node.spec.pod_cidr if node.spec is not None else None
-    return Peer(node.metadata.name or "", cidr or "", own[0] or "" if own else "")
+    spec = node.spec
+    cidrs = ((spec.pod_cidrs or (spec.pod_cidr or "",)) if spec is not None else None) or ()
+
+    def first(texts: Iterable[str], is_six: bool) -> str:
+        return next((text for text in texts if text and (":" in text) == is_six), "")
+
+    return Peer(
+        node.metadata.name or "",
+        first(cidrs, False),
+        first(own, False),
+        first(cidrs, True),
+        first(own, True),
+    )
 
 
 def route_1_the_network_is_that_of_the_nodes(
@@ -65,14 +79,19 @@ def route_1_the_network_is_that_of_the_nodes(
     """ROUTE-1: a node knows its own range, and all other Nodes with a range and an address."""
     peers = {peer.name: peer for peer in map(peer_of, nodes)}
     own = peers.pop(name, Peer("", "", ""))
-    if (network.pod_cidr, network.address) != (own.pod_cidr, own.address):
+    mine = (network.pod_cidr, network.address, network.pod_cidr6, network.address6)
+    if mine != (own.pod_cidr, own.address, own.pod_cidr6, own.address6):
         yield f"{name} has {network.pod_cidr} and {network.address}, not {own}"
-    wanted = {peer for peer in peers.values() if peer.pod_cidr and peer.address}
+    wanted = {
+        peer
+        for peer in peers.values()
+        if (peer.pod_cidr and peer.address) or (peer.pod_cidr6 and (peer.address6 or peer.address))
+    }
     if {*network.peers} != wanted:
         yield f"{name} has routes to {network.peers}, not to {sorted(wanted)}"
 
 
 def route_2_the_first_network_has_a_range(network: NodeNetwork, name: str) -> Iterator[str]:
     """ROUTE-2: nothing is passed on before the own Node has a range."""
-    if not network.pod_cidr:
+    if not network.pod_cidr and not network.pod_cidr6:
         yield f"{name} removes the routes of an earlier process before it knows its range"
