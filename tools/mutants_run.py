@@ -7,7 +7,7 @@ ones are left out). RESULTS gets a line of JSON for
 each mutant: its name, "killed", "survived", "no tests" or "timeout", the seconds, and the test that
 failed. The tests are collected once and run once without a mutant, which must pass. Then this
 process forks for each mutant, and the fork runs the tests that reach the changed function until one
-fails: first those that have killed the most mutants of that function for their time.
+fails: first those that have killed the largest share of its mutants for their time.
 """
 
 import gc
@@ -41,7 +41,9 @@ class Mutants:
         self.reached: set[str] = set()
         self.seconds: dict[str, float] = {}
         self.tests: defaultdict[str, list[Any]] = defaultdict(list)  # function -> items
-        self.kills: Counter[tuple[str, str]] = Counter()  # (module or function, test) -> mutants
+        # (module or function, test) -> mutants of it that the test killed, and for which it was run
+        self.kills: Counter[tuple[str, str]] = Counter()
+        self.runs: Counter[tuple[str, str]] = Counter()
         trampoline.get_mutant_under_test = lambda: self.active  # type: ignore[assignment]
         trampoline.record_trampoline_hit = lambda name, caller=None: self.reached.add(name)
 
@@ -92,8 +94,10 @@ class Mutants:
             return "no tests", 0.0, ""
 
         def worth(item: Any) -> float:
-            here, near = self.kills[function, item.nodeid], self.kills[module, item.nodeid]
-            return -(here + 0.2 * near + 0.1) / (self.seconds[item.nodeid] + 0.005)
+            here, near = (function, item.nodeid), (module, item.nodeid)
+            killed = self.kills[here] + 0.2 * self.kills[near] + 1
+            share = killed / (self.runs[here] + 0.2 * self.runs[near] + 1)
+            return -share / (self.seconds[item.nodeid] + 0.005)
 
         ordered = sorted(items, key=worth)
         limit = CPU_SECONDS_MIN + ceil(CPU_FACTOR * sum(self.seconds[one.nodeid] for one in items))
@@ -107,6 +111,9 @@ class Mutants:
         seconds = round(time.monotonic() - begin, 3)
         with os.fdopen(reader) as told:
             place = told.read()
+        for item in ordered[: int(place) + 1] if place else ordered:
+            self.runs[function, item.nodeid] += 1
+            self.runs[module, item.nodeid] += 1
         code = os.waitstatus_to_exitcode(status)
         if code in (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL):
             return "timeout", seconds, ""
