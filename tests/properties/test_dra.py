@@ -547,9 +547,9 @@ TEMPLATE = made(ResourceClaimTemplate, "t", spec={
 })  # fmt: skip
 
 
-def planned(key, *objects, memory=None):
+def planned(key, *objects, memory=None, now=NOW):
     local = Local(memory=CONTROLLER.start_memory(NOW) if memory is None else memory)
-    return CONTROLLER.reconcile(view_of(CONTROLLER, *objects), key, NOW, local)
+    return CONTROLLER.reconcile(view_of(CONTROLLER, *objects), key, now, local)
 
 
 def owned(claim, pod="p"):
@@ -602,8 +602,16 @@ def test_dra_13_dra_14_a_claim_is_freed_when_its_pods_have_ended():
     (request,) = planned("claim default/c", claim, ended, over).requests
     assert request.body.status.reserved_for is None and request.body.status.allocation is None
     free = replace(request.body, metadata=claim.metadata)
-    (request,) = planned("claim default/c", free, ended, over).requests
-    assert not request.body.metadata.finalizers
+    plan = planned("claim default/c", free, ended, over)
+    assert not plan.requests and plan.wake_at == NOW + 10 * SECOND
+    changed = replace(free, metadata=replace(free.metadata, resource_version="99"))
+    for one, seconds, is_written in ((free, 9, False), (changed, 10, False), (free, 10, True)):
+        now = NOW + seconds * SECOND
+        found = planned("claim default/c", one, ended, over, memory=plan.memory, now=now)
+        assert bool(found.requests) is is_written, "DRA-14: only if it stays as it is"
+    (request,) = found.requests
+    assert not request.body.metadata.finalizers and not found.memory
+    assert not planned("claim default/c", using("c"), memory=plan.memory).memory
     assert not planned("claim default/c", free, using("c")).requests, "a pod may be about to use it"
     deleted = change(free, deletion_timestamp=GONE)
     (request,) = planned("claim default/c", deleted, using("c")).requests
@@ -686,11 +694,11 @@ def fresh(obj):
     return replace(cleared, status=type(cleared.status)()) if hasattr(cleared, "status") else cleared  # fmt: skip
 
 
-def world(*objects):
+def world(*objects, loops=None):
     loops = {
         "controllers": Loop("controllers", (ResourceClaimController(),)),
         "kube-scheduler": scheduler(),
-    }
+    } | (loops or {})
     cluster = create(begin(loops, {}, b"seed", NOW), Namespace(metadata=ObjectMeta(name="default")))
     for obj in objects:
         cluster = create(cluster, obj if obj.kind == "Node" else fresh(obj))

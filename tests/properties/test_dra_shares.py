@@ -28,6 +28,7 @@ from test_dra import (
     using,
     world,
 )
+from test_sched_profiles import of_plugin, read
 from workload_helpers import get, patch, stored, view_of
 
 from refk8s.core.api import codec
@@ -36,10 +37,11 @@ from refk8s.core.api.resources import PODS, RESOURCE_CLAIMS
 from refk8s.core.context import MINUTE, timestamp
 from refk8s.core.scheduler.capacity import AmbiguousCapacity, consumption
 from refk8s.core.scheduler.claims import InFlight, Kept, given_back, readiness
-from refk8s.core.scheduler.cycle import Scheduler
+from refk8s.core.scheduler.cycle import Scheduler, scheduler
 from refk8s.core.scheduler.device_pools import Pools, fold_devices, id_of, is_lost, results_of
 from refk8s.core.scheduler.devices import BadClaim, Effort, Taken, allocate
 from refk8s.core.scheduler.snapshot import facts_of, info_of
+from refk8s.core.scheduler_configuration.read import BadConfiguration
 
 SCHEDULER = Scheduler()
 
@@ -407,6 +409,26 @@ def test_dra_19_a_pod_waits_for_its_devices_and_gives_them_back_if_they_fail():
     cluster = patch(cluster, RESOURCE_CLAIMS, "c", told(again, attached="True"), "status")
     cluster = settle(cluster, both, seconds_max=60)
     assert get(cluster, PODS, "p").spec.node_name == "a"
+
+
+def test_sched_53_dra_19_the_configuration_says_how_long_a_pod_waits_for_its_devices():
+    """SCHED-53: a minute and a half, instead of ten minutes (DRA-19)."""
+    profiles = read(**of_plugin("DynamicResources", bindingTimeout="1m30s", filterTimeout="10s")).profiles  # fmt: skip
+    objects = (a_class(), a_node("a"), a_slice("a", a_device("d", **ATTACHED)), a_claim(exactly()), using("c"))  # fmt: skip
+    loops = {"kube-scheduler": scheduler(profiles)}
+    cluster = settle(world(*objects, loops=loops), both, seconds_max=85)
+    first = get(cluster, RESOURCE_CLAIMS, "c").status
+    assert first.reserved_for and not get(cluster, PODS, "p").spec.node_name
+    cluster = settle(cluster, both, seconds_max=95)
+    second = get(cluster, RESOURCE_CLAIMS, "c").status
+    assert second.allocation is None or (
+        second.allocation.allocation_timestamp != first.allocation.allocation_timestamp
+    )
+
+
+def test_d_422_a_time_for_the_search_is_refused():
+    with pytest.raises(BadConfiguration, match="ends after a number of steps; only 10s is accepted"):  # fmt: skip
+        read(**of_plugin("DynamicResources", filterTimeout="11s"))
 
 
 def test_dra_19_only_its_own_reservation_is_given_back():

@@ -149,6 +149,9 @@ ARGS = "profiles[0].pluginConfig[0].args"
         (of_plugin("PodTopologySpread", defaultingType="List", defaultConstraints=[SPREAD, SPREAD]), f'{ARGS}.defaultConstraints[1]: Duplicate value: "{{zone, ScheduleAnyway}}"'),
         (of_plugin("VolumeBinding", bindTimeoutSeconds=-1), f"{ARGS}.bindTimeoutSeconds: Invalid value: -1: invalid BindTimeoutSeconds, should not be a negative value"),
         (of_plugin("VolumeBinding", shape=[{"utilization": 0, "score": 1}]), f'{ARGS}.shape: Invalid value: [{{"score":1}}]: unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring'),
+        (of_plugin("DynamicResources", bindingTimeout="999ms"), f'{ARGS}.bindingTimeout: Invalid value: "999ms": must be at least 1 second'),
+        (of_plugin("DynamicResources", filterTimeout="-1s"), f'{ARGS}.filterTimeout: Invalid value: "-1s": must be zero or positive'),
+        (of_plugin("DynamicResources", bindingTimeout="x"), f'{ARGS}.bindingTimeout: Invalid value: "x": time: invalid duration "x"'),
         (of_plugin("DefaultPreemption", minCandidateNodesPercentage=0, minCandidateNodesAbsolute=0), f"[{ARGS}.minCandidateNodesPercentage: Invalid value: 0: cannot be zero at the same time as minCandidateNodesAbsolute, {ARGS}.minCandidateNodesAbsolute: Invalid value: 0: cannot be zero at the same time as minCandidateNodesPercentage]"),
     ],
 )  # fmt: skip

@@ -25,7 +25,8 @@ NIGHTLY = settings().max_examples >= 1_000
 REQUESTS = read_manifests(device_manifests())
 
 MET = {
-    32: "SIM-8: the answers to two questions about one claim, the first of which was enough (DRA-13)"
+    32: "SIM-8: the answers to two questions about one claim, the first of which was enough (DRA-13)",
+    327: "SIM-4: the scheduler and the controller wrote the finalizer in turn, while the controller did not see the pod (DRA-14)",
 }
 """Seeds that have found a mistake, and what it was."""
 

@@ -143,8 +143,10 @@ def test_ep_3_where_a_port_of_the_service_leads(main, beside, sidecar, target, p
 )
 def test_ep_2_the_address_is_the_first_of_the_family(ips, ip, phase):
     one = pod("p", pod_ips=tuple(PodIP(ip=text) for text in ips) or None, pod_ip=ip, phase=phase)
-    usable = [text for text in (ips or [ip or ""]) if text and ":" not in text]
-    assert address_of(one) == (usable[0] if usable and phase in ("Pending", "Running") else None)
+    for family, is_v6 in (("IPv4", False), ("IPv6", True)):
+        usable = [text for text in (ips or [ip or ""]) if text and (":" in text) is is_v6]
+        expected = usable[0] if usable and phase in ("Pending", "Running") else None
+        assert address_of(one, family) == expected
 
 
 @given(
@@ -404,21 +406,22 @@ def test_slice_5_a_mirror_says_what_the_endpoints_say(drawn):
         )
         for is_ready, list_ in ((True, ready), (False, others)):
             for one in list_ or ():
-                if ":" not in one.ip:
-                    entry = (
-                        (one.ip,),
-                        is_ready,
-                        one.hostname or None,
-                        one.node_name,
-                        one.target_ref,
-                    )
-                    expected.setdefault(told, []).append(entry)
+                entry = (
+                    (one.ip,),
+                    is_ready,
+                    one.hostname or None,
+                    one.node_name,
+                    one.target_ref,
+                )
+                family = "IPv6" if ":" in one.ip else "IPv4"
+                expected.setdefault((family, told), []).append(entry)
     shown = {
-        told: [
+        (family, told): [
             (e.addresses, e.conditions.ready, e.hostname, e.node_name, e.target_ref)
             for e in endpoints
         ]
-        for told, endpoints in found.items()
+        for family, of_family in found.items()
+        for told, endpoints in of_family.items()
     }
     assert shown == expected
 

@@ -49,12 +49,16 @@ if TYPE_CHECKING:
 RETRY: Instant = 10 * SECOND
 BASE_LENGTH_MAX = 57  # of a generated name, so that a hyphen and five characters fit
 
-OF_POD, OF_CLAIM = "pod ", "claim "
+OF_POD, OF_CLAIM, PROTECTED = "pod ", "claim ", "protected "
 
 Asked: TypeAlias = dict[tuple[str, str], bool]
 """By name and uid of a pod that the view does not show: whether it is known to be gone."""
 
-Memory: TypeAlias = Map[Key, Asked]
+Protected: TypeAlias = tuple[str | None, Instant]
+"""The version of a claim of which nothing but the finalizer is left, and since when."""
+
+Memory: TypeAlias = Map[Key, Any]
+"""For each key of a claim what was asked, and for this key after PROTECTED what is Protected."""
 
 
 def _of_pod(view: View, old: Pod | None, new: Pod | None) -> Iterable[Key]:
@@ -176,7 +180,8 @@ class ResourceClaimController(Reconciler):
         # Observe
         claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, key.removeprefix(OF_CLAIM))
         if claim is None:
-            return Plan(memory=_with(memory, key, {})) if key in memory else NOTHING
+            rest = _with(_with(memory, key, {}), PROTECTED + key, {})
+            return Plan(memory=rest) if rest is not memory else NOTHING
         namespace = claim.metadata.namespace or ""
         known = memory.get(key, {})
 
@@ -204,6 +209,9 @@ class ResourceClaimController(Reconciler):
             return Plan(queries=tuple(questions), memory=memory, wake_at=now + RETRY)
 
         # Act
+        if not kept and _is_only_protected(view, claim):
+            return _unprotect(claim, PROTECTED + key, memory, now)
+        memory = _with(memory, PROTECTED + key, {})
         wave = _next_write(view, claim, tuple(kept))
         return Plan((wave,) if wave else (), memory=memory)
 
@@ -322,13 +330,8 @@ def _next_write(view: View, claim: ResourceClaim, kept: tuple[Any, ...]) -> tupl
         return (update_of(RESOURCE_CLAIMS, replace(claim, status=freed), because, "status"),)
     if kept:
         return ()
-    if FINALIZER in (metadata.finalizers or ()) and status.allocation is None:
-        finalizers = tuple([one for one in metadata.finalizers or () if one != FINALIZER])
-        if is_being_deleted or _was_freed(view, claim):
-            changed = replace(metadata, finalizers=finalizers or None)
-            return (
-                update_of(RESOURCE_CLAIMS, replace(claim, metadata=changed), "it holds no devices"),
-            )
+    if FINALIZER in (metadata.finalizers or ()) and status.allocation is None and is_being_deleted:
+        return (_without_finalizer(claim),)
     owner = owner_uid(claim)
     if owner and not is_being_deleted:
         names = [one.name for one in metadata.owner_references or () if one.uid == owner]
@@ -346,6 +349,36 @@ def _next_write(view: View, claim: ResourceClaim, kept: tuple[Any, ...]) -> tupl
             )
             return (deletion,)
     return ()
+
+
+def _is_only_protected(view: View, claim: ResourceClaim) -> bool:
+    """DRA-14: whether the finalizer is left of an allocation, and no pod is known to wait."""
+    metadata = claim.metadata
+    return (
+        FINALIZER in (metadata.finalizers or ())
+        and metadata.deletion_timestamp is None
+        and claim.status.allocation is None
+        and not claim.status.reserved_for
+        and _was_freed(view, claim)
+    )
+
+
+def _unprotect(claim: ResourceClaim, key: Key, memory: Memory, now: Instant) -> Plan:
+    """DRA-14: remove the finalizer if the claim stays as it is. The view may not show a pod yet for
+    which the scheduler has just set it, so both would write in turn."""
+    version = claim.metadata.resource_version
+    known: Protected | None = memory.get(key)
+    if known is None or known[0] != version:
+        return Plan(memory=memory.set(key, (version, now)), wake_at=now + RETRY)
+    if now < known[1] + RETRY:
+        return Plan(memory=memory, wake_at=known[1] + RETRY)
+    return Plan(((_without_finalizer(claim),),), memory=memory.delete(key))
+
+
+def _without_finalizer(claim: ResourceClaim) -> Request:
+    finalizers = tuple([one for one in claim.metadata.finalizers or () if one != FINALIZER])
+    changed = replace(claim.metadata, finalizers=finalizers or None)
+    return update_of(RESOURCE_CLAIMS, replace(claim, metadata=changed), "it holds no devices")
 
 
 def _was_freed(view: View, claim: ResourceClaim) -> bool:

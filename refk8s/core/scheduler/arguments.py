@@ -47,6 +47,8 @@ class Arguments(Value, frozen=True):
     default_constraints: tuple[TopologySpreadConstraint, ...] | None = None
     # VolumeBinding: the time for the volumes of a pod to be bound (SCHED-43)
     bind_timeout: Instant = 10 * MINUTE
+    # DynamicResources: the time for the devices of a pod to become ready (DRA-19)
+    device_timeout: Instant = 10 * MINUTE
     # DefaultPreemption: the number of nodes that are compared (SCHED-36)
     candidates_percent: int = 10
     candidates_min: int = 100

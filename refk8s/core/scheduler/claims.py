@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import DEVICE_CLASSES, RESOURCE_CLAIMS
-from refk8s.core.context import MINUTE, Instant, parse_timestamp, timestamp
+from refk8s.core.context import Instant, parse_timestamp, timestamp
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
 from refk8s.core.pods.devices import (
@@ -72,9 +72,6 @@ PODS_MAX = 64
 """For how many pods the results of nodes are kept."""
 
 ALTERNATIVES_MAX = 8
-
-BINDING_TIMEOUT: Instant = 10 * MINUTE
-"""How long a pod waits for its devices to become ready, from their allocation on (DRA-19)."""
 
 
 class InFlight(Value, frozen=True, eq=False):

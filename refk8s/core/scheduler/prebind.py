@@ -63,12 +63,7 @@ def bind_devices(
     them any more."""
     if PLUGIN not in profile.filters:
         return None
-    from refk8s.core.scheduler.claims import (
-        BINDING_TIMEOUT,
-        given_back,
-        readiness,
-        reservations,
-    )
+    from refk8s.core.scheduler.claims import given_back, readiness, reservations
 
     facts = memory.working.nodes.get(decision.node)
     requests = (
@@ -80,7 +75,7 @@ def bind_devices(
         return again()
     if requests:
         return Plan((requests,))
-    ready = readiness(view, decision.pod, now, BINDING_TIMEOUT)
+    ready = readiness(view, decision.pod, now, profile.arguments.device_timeout)
     if ready.failure:
         wave = given_back(view, decision.pod)
         return evolve(again(), waves=(wave,) if wave else ())

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import TopologySpreadConstraint
+from refk8s.core.api.cron_schedule import ScheduleError, parse_duration
 from refk8s.core.apiserver.validation.field import (
     Causes,
     duplicate,
@@ -21,7 +22,7 @@ from refk8s.core.apiserver.validation.field import (
 )
 from refk8s.core.apiserver.validation.names import qualified_name
 from refk8s.core.apiserver.validation.scheduling import validate_node_affinity
-from refk8s.core.context import SECOND
+from refk8s.core.context import SECOND, Instant
 from refk8s.core.scheduler.arguments import (
     CPU_AND_MEMORY,
     LEAST_ALLOCATED,
@@ -32,6 +33,7 @@ from refk8s.core.scheduler.arguments import (
 )
 from refk8s.core.scheduler_configuration.types import (
     DefaultPreemptionArgs,
+    DynamicResourcesArgs,
     InterPodAffinityArgs,
     NodeAffinityArgs,
     NodeResourcesBalancedAllocationArgs,
@@ -212,6 +214,35 @@ def _volumes(args: VolumeBindingArgs, at: str, known: Arguments) -> tuple[Causes
     return causes, replace(known, bind_timeout=timeout)
 
 
+def _devices(args: DynamicResourcesArgs, at: str, known: Arguments) -> tuple[Causes, Arguments]:
+    """A search for devices is bounded in steps, so no other time can be followed (D-347)."""
+    causes: Causes = []
+    times: list[Instant] = []
+    for field, text, default in (
+        ("filterTimeout", args.filter_timeout, "10s"),
+        ("bindingTimeout", args.binding_timeout, "10m"),
+    ):
+        try:
+            times.append(parse_duration(default if text is None else text))
+        except ScheduleError as error:
+            causes.append(invalid(f"{at}.{field}", text, str(error)))
+    if causes:
+        return causes, known
+    of_filter, of_binding = times
+    if of_filter < 0:
+        causes.append(
+            invalid(f"{at}.filterTimeout", args.filter_timeout, "must be zero or positive")
+        )
+    elif of_filter != 10 * SECOND:
+        words = "a search for devices ends after a number of steps; only 10s is accepted"
+        causes.append(invalid(f"{at}.filterTimeout", args.filter_timeout, words))
+    if of_binding < SECOND:
+        words = "must be at least 1 second"
+        causes.append(invalid(f"{at}.bindingTimeout", args.binding_timeout, words))
+    timeout = min(of_binding, BIND_TIMEOUT_SECONDS_MAX * SECOND)
+    return causes, replace(known, device_timeout=timeout)
+
+
 def _preemption(args: DefaultPreemptionArgs, at: str, known: Arguments) -> tuple[Causes, Arguments]:
     percent, absolute = args.min_candidate_nodes_percentage, args.min_candidate_nodes_absolute
     percent = 10 if percent is None else percent
@@ -236,6 +267,7 @@ READERS: dict[str, Callable[[Any, str, Arguments], tuple[Causes, Arguments]]] = 
     "InterPodAffinity": _inter_pod,
     "PodTopologySpread": _spread,
     "VolumeBinding": _volumes,
+    "DynamicResources": _devices,
     "DefaultPreemption": _preemption,
 }
 """For each plugin: what is wrong with its arguments at that place, and the arguments with them."""

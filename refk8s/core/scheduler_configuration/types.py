@@ -171,6 +171,11 @@ class VolumeBindingArgs(Args, frozen=True, kw_only=True):
     shape: tuple[ShapePoint, ...] | None = None
 
 
+class DynamicResourcesArgs(Args, frozen=True, kw_only=True):
+    filter_timeout: str | None = None
+    binding_timeout: str | None = None
+
+
 class DefaultPreemptionArgs(Args, frozen=True, kw_only=True):
     min_candidate_nodes_percentage: Int32 | None = None
     min_candidate_nodes_absolute: Int32 | None = None
@@ -183,6 +188,7 @@ ARGS: dict[str, type[Args]] = {
     "InterPodAffinity": InterPodAffinityArgs,
     "PodTopologySpread": PodTopologySpreadArgs,
     "VolumeBinding": VolumeBindingArgs,
+    "DynamicResources": DynamicResourcesArgs,
     "DefaultPreemption": DefaultPreemptionArgs,
 }
 """The arguments of each plugin that has any, by its name."""
