@@ -9,6 +9,7 @@ from attrs import frozen
 from refk8s.components.component_process import ClientOptions, Component, run_client
 from refk8s.components.dns_address import find_dns_address
 from refk8s.components.files import CannotRun
+from refk8s.components.listening import DNS_ADDRESS
 from refk8s.components.pod_network import PodNetwork
 
 
@@ -34,8 +35,7 @@ def run_dns(options: DnsOptions) -> int:
         node_name = options.node_name or hostname()
         conf = Path(options.resolv_conf).absolute() if options.resolv_conf else None
         pods = PodNetwork(component, node_name, options.pod_cidr, options.address)
-        cluster_dns = await find_dns_address(component)
-        server = create_name_server(options.cluster_domain, conf, cluster_dns, pods.find)
+        server = create_name_server(options.cluster_domain, conf, DNS_ADDRESS, pods.find)
         keeper = ClusterDns(server, node_name, component.api.call)
         words = f" for node {node_name}"
         if options.address:
@@ -46,6 +46,8 @@ def run_dns(options: DnsOptions) -> int:
                     f"cannot listen at {options.address}: {error.strerror or error}; choose another with --address"
                 ) from None
             words = f" at {address}:{ports['dns']}{words}"
+        # after the port is open: the API server may not answer yet
+        server.cluster_address = await find_dns_address(component)
         component.add(dns("dns", options.cluster_domain), name_server=server)
         keeper.start()
 

@@ -14,14 +14,14 @@ from refk8s.adapters.linux.resolv_conf import DEFAULT
 
 if TYPE_CHECKING:
     from refk8s.adapters.linux.kernel_policies import KernelPolicies
+    from refk8s.adapters.linux.name_server.server import NameServer as LinuxNameServer
     from refk8s.adapters.linux.name_server.server import PodsBridge
     from refk8s.adapters.linux.service_rules import Aside, ServiceRules
-    from refk8s.core.ports import NameServer
 
 
 def create_name_server(
     domain: str, resolv_conf: Path | None, cluster_address: str, pods_bridge: "PodsBridge"
-) -> "NameServer":
+) -> "LinuxNameServer":
     """A name server of this machine's pods; its sockets are not opened."""
     from refk8s.adapters.linux.name_server.server import NameServer
 

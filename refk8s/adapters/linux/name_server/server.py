@@ -79,12 +79,15 @@ class NameServer:
     ) -> None:
         """`cluster_address`: at which clients reach the name servers of this cluster."""
         self.address = ""
+        self.cluster_address = cluster_address
         self.port = 0
         self.metrics_port = 0
         self._metrics = Metrics()
         self._domain = labels_of(domain)
         self._forwarder = Forwarder(
-            resolv_conf, lambda address: address in (cluster_address, self.address), self._metrics
+            resolv_conf,
+            lambda address: address in (self.cluster_address, self.address),
+            self._metrics,
         )
         self._pods_bridge = pods_bridge
         self._records: Records | None = None
