@@ -8,8 +8,13 @@
 Every simulated node gets `--pods-per-node` pods (30 unless told otherwise) of one Deployment. The
 figures: the time until all pods run, and the processor time of every process for one pod; the
 resident memory, all and for one pod; and the part of a processor that the cluster takes when it is
-idle. The processor time means something on a busy machine too, the time does not, least of all that of several
-processes. 5,000 nodes need some 8 GB of memory and an hour.
+idle. The processor time means something on a busy machine too, the time does not, least of all
+that of several processes.
+
+Measured in one process on a quiet machine with 2 cores, Python 3.11, 2026-12-01: 150,000 pods on
+5,000 nodes ran after 456 s, with 3.08 ms of processor time and 14.6 kB a pod (2,559 MB in all);
+idle, the cluster took 66 % of a processor. With 500 nodes a pod took 2.33 ms, with 1,500 it took
+2.93 (2026-11-30, busier).
 """
 
 import argparse
