@@ -622,8 +622,8 @@ def test_adm_1_nothing_is_written_where_a_compare_fails():
         )
     )
     assert isinstance(wanted, Commit)
-    # the service and its address; neither is there, the namespace is
-    assert len(wanted.txn.writes) == 2 and len(wanted.txn.compares) == 3
+    # the service and its address; neither is there, the namespace and the range of addresses are
+    assert len(wanted.txn.writes) == 2 and len(wanted.txn.compares) == 4
     for compare in wanted.txn.compares:
         spoiled = replace(compare, mod_revision=compare.mod_revision + 1)
         compares = tuple([spoiled if one is compare else one for one in wanted.txn.compares])

@@ -262,7 +262,7 @@ def test_sim_12_every_rule_holds_with_several_api_servers(seed, apiservers):
 
 def test_sim_12_sometimes_answers_and_writes_are_decided_by_servers_that_are_behind():
     tested, taken = Counter(), Counter()
-    for seed in range(3):
+    for seed in range(4):
         run = simulate(Setup(seed=seed, steps=900, requests=REQUESTS, faults=OFTEN))
         tested += run.tested
         taken += run.taken

@@ -224,6 +224,7 @@ class NodeMemory(Value, frozen=True):
     describe_error: str = ""
     describing: bool = False
     described_at: Instant = 0  # when the last description was requested
+    host_ips: tuple[str, ...] = ()  # the addresses of the node that the statuses of pods show
     registered: bool = False
     renewed_at: Instant = 0  # when the last renewal of the Lease was sent
     renewal_fails: bool = False

@@ -7,6 +7,7 @@ registered again before the kubelet restarts. Source: Kubernetes documentation, 
 (self-registration, heartbeats), "Leases" (node heartbeats); CRI (UpdateRuntimeConfig).
 """
 
+from immutables import Map
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import Node
@@ -16,6 +17,7 @@ from refk8s.core.api.user import node_user
 from refk8s.core.context import Instant, micro_timestamp
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.memory import NodeMemory
+from refk8s.core.kubelet.node_addresses import node_ips
 from refk8s.core.kubelet.node_status import (
     LEASE_NAMESPACE,
     compute_lease,
@@ -24,7 +26,7 @@ from refk8s.core.kubelet.node_status import (
     is_same_but_heartbeats,
     own_labels,
 )
-from refk8s.core.kubelet.pod_worker import NODE_KEY, WORKER
+from refk8s.core.kubelet.pod_worker import NODE_KEY, STATUS, WORKER, pod_key
 from refk8s.core.loop.plan import NOTHING, UNCHANGED, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import View
@@ -148,6 +150,8 @@ class NodeAgent(Reconciler):
         if self._is_description_due(memory, now):
             return Plan(runs=(DescribeNode(),), memory=_describing(memory, now), wake_at=wake)
         facts = memory.described
+        if facts is not None and node_ips(self.config, facts) != memory.host_ips:
+            return self._new_addresses(node_ips(self.config, facts), memory, wake)
         if node is None or facts is None or not memory.registered:
             return Plan(wake_at=wake)
         if facts.network_error and memory.configuring:
@@ -170,6 +174,20 @@ class NodeAgent(Reconciler):
             because=because,
         )
         return Plan(waves=((request,),), memory=replace(memory, status_at=now), wake_at=wake)
+
+    def _new_addresses(
+        self, ips: tuple[str, ...], memory: NodeMemory, wake: Instant | None
+    ) -> Plan:
+        """KUBELET-119: the status of every pod shows the addresses of the node. O(pods).
+
+        After a start no status shows others, as each is computed after the first description.
+        """
+        pods = sorted([pod_key(pod) for pod in memory.pods.values()]) if memory.host_ips else []
+        return Plan(
+            memory=replace(memory, host_ips=ips, sent=Map()),
+            wake_at=wake,
+            enqueue=(*[(STATUS, key) for key in pods], (AGENT, NODE_STATUS)),
+        )
 
     def _is_description_due(self, memory: NodeMemory, now: Instant) -> bool:
         return not memory.describing and now >= self._beat_after(memory.described_at)
