@@ -1,5 +1,6 @@
 """The adapter that runs the pods of this process's nodes: a Docker engine, or simulated nodes."""
 
+import os
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -41,7 +42,20 @@ def choose_nodes(
             return DockerNodes(data, name, dns, resolv_conf, node_ip, network_mode or AUTO)
         except NoEngine as error:
             if adapter == "docker":
-                raise CannotRun(
-                    f"{error}; start the engine, set DOCKER_HOST, or use --adapter fake"
-                ) from None
+                raise _without_engine(str(error)) from None
     return FakeNodes(1 if count is None else count, clock.now, CHANCE)
+
+
+def check_engine(adapter: str) -> None:
+    """Raises CannotRun if the adapter needs a Docker engine and none answers. To be called before
+    what takes longer, and reports problems of its own."""
+    if adapter == "docker":
+        from refk8s.adapters.docker.engine.location import why_not
+
+        problem = why_not(os.environ)
+        if problem:
+            raise _without_engine(problem)
+
+
+def _without_engine(problem: str) -> CannotRun:
+    return CannotRun(f"{problem}; start the engine, set DOCKER_HOST, or use --adapter fake")

@@ -159,6 +159,7 @@ class Front:
     async def _serve(self, scope: Scope, receive_part: Receive, send: Send, meter: Meter) -> None:
         connection: Connection | None = scope.get("connection")
         method = meter.method
+        wire: WireRequest | None = None  # while its headers are not read
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
@@ -222,7 +223,7 @@ class Front:
             finally:
                 self.fair.leave(ticket)
         except ApiError as error:
-            if self.auditor is not None and meter.trail is None:
+            if self.auditor is not None and meter.trail is None and wire is not None:
                 meter.trail = self._begin_trail(self.auditor, wire, None, scope)
             if connection is not None and method not in ("GET", "HEAD"):
                 # The rest of the body is not read (HTTP-3, HTTP-4).

@@ -44,7 +44,7 @@ def run_kubelet(options: KubeletOptions) -> int:
     """Run `refk8s kubelet` until a signal; returns the exit status. Raises CannotRun."""
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.components.choose_nodes import choose_nodes
+        from refk8s.components.choose_nodes import check_engine, choose_nodes
         from refk8s.components.kubelet.port import open_port, serve_nodes
         from refk8s.components.node_directory import NodeDirectory
         from refk8s.core.kubelet.config import KubeletConfig
@@ -58,6 +58,7 @@ def run_kubelet(options: KubeletOptions) -> int:
             started = nodes.start("")
         else:
             name, address = find_name(options.node_name), find_address(component, options.node_ip)
+            check_engine(options.adapter)
             dns = await find_dns_address(component)
             with ExitStack() as undo:
                 directory = NodeDirectory(options.data_dir)
