@@ -47,8 +47,8 @@ REGISTER, NODE_STATUS, LEASE, NETWORK = "register", "status", "lease", "network"
 
 
 def _keys_of_node(view: View, old: Node | None, new: Node | None) -> tuple[Key, ...]:
-    """The keys that a change of the Node concerns. The renewals of the Lease end with the Node, so
-    they begin again with one that somebody else creates."""
+    """The keys that a change of the Node concerns. The Lease is not renewed while there is no Node,
+    so a new Node also concerns the Lease."""
     keys = (NETWORK, REGISTER, NODE_STATUS)
     return keys if old is not None else (*keys, LEASE)
 
