@@ -1,13 +1,13 @@
-"""The speed of the explorer, which models it exhausts, and a comparison with a public explicit-state
-checker on a toy model.
+"""The speed of the explorer, which models it exhausts, and a comparison with a public
+explicit-state checker on a toy model.
 
     python benchmarks/explorer.py [--seconds N] [MODEL ...]
 
-It takes some minutes; the comparison needs minicheck (PyPI). Rates are per second of CPU time, because
-other processes may use the machine. In the toy model each machine reads one object and writes it
-back incremented, with the resourceVersion that it read, until it has done so twice; after a conflict
-it reads again. In our model the machines use the real API server and store, in that of minicheck a
-state is a tuple. Both find the same number of states.
+It takes some minutes; the comparison needs minicheck (PyPI). Rates are per second of CPU time,
+because other processes may use the machine. In the toy model each machine reads one object and
+writes it back incremented, with the resourceVersion that it read, until it has done so twice; after
+a conflict it reads again. In our model the machines use the real API server and store, in that of
+minicheck a state is a tuple. Both find the same number of states.
 """
 
 import argparse
@@ -72,7 +72,8 @@ def explorer_model(machines: int) -> Model:
 
 
 def minicheck_model(machines: int) -> Any:
-    """The toy model for minicheck: (value, (left, phase, value read or written) of each machine)."""
+    """The toy model for minicheck: (value, (left, phase, value read or written) of each
+    machine)."""
     from minicheck import Protocol
 
     def moves(state: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:

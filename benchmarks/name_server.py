@@ -1,7 +1,8 @@
 """The cost of DNS answers and records. Prints the processor time of each, measured in one run, and
 ratios to the kept answer.
 
-Usage: python benchmarks/name_server.py [--services N] [--endpoints N]. Needs no rights and no network.
+Usage: python benchmarks/name_server.py [--services N] [--endpoints N]. Needs no rights and no
+network.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ APISERVICE = {
         "3": ["port", "int32"],
     },
 }
-# The types of fields that upstream writes even if they are zero, unless they are pointers, and their
-# names in go_facts.py.
+# The types of fields that upstream writes even if they are zero, unless they are pointers, and
+# their names in go_facts.py.
 WRITTEN_SCALARS = {"string": "str", "bool": "bool", "int32": "Int32", "int64": "Int64"}
 WRITTEN_TIMES = ("Time", "MicroTime")
 CREATED = "meta_v1.ObjectMeta.creationTimestamp"

@@ -1,4 +1,5 @@
-"""The components as processes of their own: `refk8s apiserver` and the others (spec/processes.md)."""
+"""The components as processes of their own: `refk8s apiserver` and the others
+(spec/processes.md)."""
 
 import sys
 from collections.abc import Callable
@@ -341,7 +342,8 @@ def scheduler(**options: Any) -> None:
 )
 @cluster_domain
 def kubelet(**options: Any) -> None:
-    """Run the kubelet of this machine's Docker engine, or those of simulated nodes, until Ctrl-C."""
+    """Run the kubelet of this machine's Docker engine, or those of simulated nodes, until
+    Ctrl-C."""
     from refk8s.components.listening import is_address
 
     for address in options["cluster_dns"]:

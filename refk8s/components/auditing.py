@@ -1,4 +1,5 @@
-"""Records the requests of the HTTP front in the audit log. Rules AUDIT-1 to AUDIT-6 (spec/audit.md).
+"""Records the requests of the HTTP front in the audit log. Rules AUDIT-1 to AUDIT-6
+(spec/audit.md).
 
 Nothing of it is loaded without a policy file.
 """

@@ -181,7 +181,8 @@ def make_server(
     now: datetime,
     issuer: str = AUTHORITY_NAME,
 ) -> bytes:
-    """A server certificate, in PEM, for these names and addresses. `issuer`: the authority's name."""
+    """A server certificate, in PEM, for these names and addresses. `issuer`: the authority's
+    name."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -201,8 +202,8 @@ def make_client(
     now: datetime,
     issuer: str = AUTHORITY_NAME,
 ) -> bytes:
-    """A client certificate, in PEM, for this user (CN) and group (O; empty: none), as in Kubernetes.
-    `issuer`: the authority's name."""
+    """A client certificate, in PEM, for this user (CN) and group (O; empty: none), as in
+    Kubernetes. `issuer`: the authority's name."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 

@@ -1,5 +1,5 @@
-"""The ConfigMap kube-public/cluster-info: where the API server is, and its authority. Rules TRUST-3,
-TRUST-4 (spec/trust.md)."""
+"""The ConfigMap kube-public/cluster-info: where the API server is, and its authority. Rules
+TRUST-3, TRUST-4 (spec/trust.md)."""
 
 import hashlib
 import json
@@ -66,8 +66,8 @@ def read_info(content: str) -> ClusterInfo:
 async def publish_info(
     info: ClusterInfo, call: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Make the ConfigMap say this; signatures are the bootstrap signer's (TRUST-3). Returns the last
-    response."""
+    """Make the ConfigMap say this; signatures are the bootstrap signer's (TRUST-3). Returns the
+    last response."""
     because = "nodes that join verify the API server by it"
     return await publish(INFO_NAMESPACE, INFO_NAME, {INFO_KEY: write_info(info)}, call, because)
 

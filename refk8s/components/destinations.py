@@ -1,5 +1,5 @@
-"""Connections to pods and to the endpoints of services, for the proxy subresources and for webhooks.
-Rules STREAM-12 to STREAM-14 (spec/streams.md).
+"""Connections to pods and to the endpoints of services, for the proxy subresources and for
+webhooks. Rules STREAM-12 to STREAM-14 (spec/streams.md).
 
 A connection to a pod is made by the kubelet of its node to the address that the runtime has for it,
 so no API object can lead it elsewhere (STREAM-14).
@@ -92,8 +92,8 @@ class Destinations:
 
     async def reach(self, port: ServicePort) -> Streams:
         """A connection to a service's port: to one of its ready pods; to the host that it names, if
-        it is one of type ExternalName; else to an endpoint that is no pod (CALL-4). Raises ApiError,
-        StreamFailed and OSError."""
+        it is one of type ExternalName; else to an endpoint that is no pod (CALL-4). Raises
+        ApiError, StreamFailed and OSError."""
         record = self._api.store.get(SERVICES.key(port.namespace, port.name))
         if record is None:
             raise ApiError(status.unavailable(f"service {status.show(port.name)} not found"))

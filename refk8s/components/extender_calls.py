@@ -1,7 +1,7 @@
 """Sends the questions of a scheduler to its extenders. Rule SCHED-61 (spec/scheduler_profiles.md).
 
-core/scheduler/extenders.py says what is asked and what the answers mean. A question has a connection
-of its own, no redirect is followed, and no answer is longer than ANSWER_BYTES_MAX.
+core/scheduler/extenders.py says what is asked and what the answers mean. A question has a
+connection of its own, no redirect is followed, and no answer is longer than ANSWER_BYTES_MAX.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The keys of other issuers of tokens, over HTTPS. Rules OIDC-2, OIDC-4 (spec/oidc.md).
 
-Keys are fetched when the server starts, and again when a token is refused, since the issuer may have
-new ones; at most once in `AGAIN_SECONDS`. What was verified is remembered until the keys change.
+Keys are fetched when the server starts, and again when a token is refused, since the issuer may
+have new ones; at most once in `AGAIN_SECONDS`. What was verified is remembered until the keys
+change.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Makes the calls to other servers that requests need: admission webhooks, conversions and other API
-servers. Rules CALL-1 to CALL-4, HOOK-13 (spec/webhooks.md), APISVC-7 (spec/api_services.md).
+"""Makes the calls to other servers that requests need: admission webhooks, conversions and other
+API servers. Rules CALL-1 to CALL-4, HOOK-13 (spec/webhooks.md), APISVC-7 (spec/api_services.md).
 
 core/apiserver/calls.py says what is sent and what follows from the answer. The certificate of each
 connection is verified, and no redirect is followed.

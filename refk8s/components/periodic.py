@@ -8,7 +8,8 @@ log = logging.getLogger("refk8s")
 
 
 class Periodic(ABC):
-    """Repeats a round in a task. An exception is logged, and the next round follows after a pause."""
+    """Repeats a round in a task. An exception is logged, and the next round follows after a
+    pause."""
 
     subject = ""  # of the log entry
     failure_pause_seconds = 10.0

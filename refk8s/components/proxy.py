@@ -1,5 +1,5 @@
-"""The proxy subresources of pods, services and nodes: passes a request on and its answer back. Rules
-STREAM-11 ... STREAM-16.
+"""The proxy subresources of pods, services and nodes: passes a request on and its answer back.
+Rules STREAM-11 ... STREAM-16.
 
 core/apiserver/proxy.py chooses the destination and computes the headers. A connection to a pod is
 made by the kubelet of its node to the address that the runtime has for it, so no API object can

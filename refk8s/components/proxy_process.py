@@ -1,5 +1,5 @@
-"""`refk8s proxy`: the service rules and network policies of this machine as a process of its own. Rules PROC-1, PROC-5,
-PROC-8 (spec/processes.md)."""
+"""`refk8s proxy`: the service rules and network policies of this machine as a process of its own.
+Rules PROC-1, PROC-5, PROC-8 (spec/processes.md)."""
 
 import asyncio
 import hashlib

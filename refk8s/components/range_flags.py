@@ -1,7 +1,8 @@
 """The flags with ranges of addresses: of Services, of all pods, and of the pods of a node. Rules
 HOST-18 (spec/host.md), IPAM-7 (spec/node_network.md).
 
-Source: Kubernetes documentation, "IPv4/IPv6 dual-stack", "kube-apiserver", "kube-controller-manager".
+Source: Kubernetes documentation, "IPv4/IPv6 dual-stack", "kube-apiserver",
+"kube-controller-manager".
 """
 
 from typing import TYPE_CHECKING

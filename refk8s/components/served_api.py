@@ -187,8 +187,8 @@ class ServedApi:
         )
 
     def maintain(self, nodes: Nodes | None) -> None:
-        """Keep the service default/kubernetes, let definitions take effect and Events expire. `nodes`: those of this
-        process, whose bridge may lead pods to the API server."""
+        """Keep the service default/kubernetes, let definitions take effect and Events expire.
+        `nodes`: those of this process, whose bridge may lead pods to the API server."""
         from refk8s.components.driver import Driver
         from refk8s.components.event_expiry import EventExpiry
         from refk8s.components.kubernetes_service import KubernetesService

@@ -144,7 +144,8 @@ def layout(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def delete_token(options: TokenOptions, token: str, say: Print) -> int:
-    """Delete a token by its id, or by the whole token. Returns the exit status; raises CannotRun."""
+    """Delete a token by its id, or by the whole token. Returns the exit status; raises
+    CannotRun."""
     id = split_token(token)[0] or token
     if split_token(f"{id}.{'0' * 16}")[0] != id:
         raise CannotRun(f"{id} is not the id of a bootstrap token: six small letters and digits")

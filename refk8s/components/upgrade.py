@@ -1,4 +1,5 @@
-"""Upgrades a connection from HTTP to another protocol: takes the transport from uvicorn as a pair of streams.
+"""Upgrades a connection from HTTP to another protocol: takes the transport from uvicorn as a pair
+of streams.
 
 Rule STREAM-4. Reads and writes have back-pressure, as asyncio's streams do, so buffers are bounded.
 """
@@ -9,7 +10,8 @@ from typing import Any
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 EXTENSION = "refk8s.upgrade"
-"""In the extensions of an upgrade request: a function that answers with a head and returns the streams."""
+"""In the extensions of an upgrade request: a function that answers with a head and returns the
+streams."""
 READ_BYTES_MAX = 1 << 16
 
 

@@ -67,9 +67,9 @@ def controllers(
     load_balancers: bool = True,
 ) -> tuple[Reconciler, ...]:
     """Every controller of the controller manager. `certificate`: the cluster's authority, in PEM.
-    `pod_ranges`: None if Nodes get no podCIDR, and serve no load balancers. `load_balancers`: whether
-    they do otherwise. `authorities`: sign certificates, by the names of the signers; without them no
-    controller does (TRUST-7)."""
+    `pod_ranges`: None if Nodes get no podCIDR, and serve no load balancers. `load_balancers`:
+    whether they do otherwise. `authorities`: sign certificates, by the names of the signers;
+    without them no controller does (TRUST-7)."""
     addresses = (NodeIPAM(pod_ranges),) if pod_ranges is not None else ()
     balancers = (NodeLoadBalancer(),) if pod_ranges is not None and load_balancers else ()
     signers = (CertificateSigner(authorities),) if authorities else ()

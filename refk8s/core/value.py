@@ -1,8 +1,8 @@
 """Values: immutable records for states, events, effects, requests and rules.
 
 They are msgspec structs. A step of a machine creates many of them, at a tenth of the cost of an
-ordinary class, and the class itself is made in a thirtieth of the time. The garbage collector does not track them, because values have no cycles.
-`evolve(value, **changes)` returns a changed copy.
+ordinary class, and the class itself is made in a thirtieth of the time. The garbage collector does
+not track them, because values have no cycles. `evolve(value, **changes)` returns a changed copy.
 """
 
 from typing import Any, TypeVar

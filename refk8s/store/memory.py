@@ -390,8 +390,8 @@ def _with(
     start: int,
     end: int,
 ) -> Iterator[Record[V]]:
-    """The records of one resource from position `start` to `end` before the changes in `undone`, in the
-    order of keys."""
+    """The records of one resource from position `start` to `end` before the changes in `undone`, in
+    the order of keys."""
     revived = sorted(
         key for key, record in undone.items() if record is not None and key not in records
     )

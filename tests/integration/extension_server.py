@@ -1,7 +1,7 @@
 """An extension API server as a process of its own: flunders of wardle.example.com/v1alpha1, in
 memory. It believes the headers of a client with a certificate of the given authority, and refuses
-everybody else. Beside that: a path that says who asks, one that changes the protocol, and faults that
-a file names."""
+everybody else. Beside that: a path that says who asks, one that changes the protocol, and faults
+that a file names."""
 
 import json
 import ssl

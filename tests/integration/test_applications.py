@@ -207,7 +207,8 @@ def service_faults(service: dict[str, Any], objects: Objects) -> Iterator[str]:
         yield f"service {name}: endpoints {sorted(found)}, pods {sorted(wanted)}"
 
 
-# --- what the scripts of an application have done ---------------------------------------------------
+# --- what the scripts of an application have done
+# ---------------------------------------------------
 
 
 def zookeeper_inside(application: Application) -> None:

@@ -1,4 +1,5 @@
-"""Pods resolve names where the kernel takes no service rules. Rules DNS-19 (spec/dns.md), NET-17."""
+"""Pods resolve names where the kernel takes no service rules. Rules DNS-19 (spec/dns.md),
+NET-17."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Three Docker hosts with two families of addresses: Services by addresses of IPv6 and by name, routes
-and a tunnel, and a network policy. Rules ROUTE-9 (spec/node_network.md), RT-45 (spec/runtime.md),
-NET-24, POLICY-16, DNS-2, KUBELET-119."""
+"""Three Docker hosts with two families of addresses: Services by addresses of IPv6 and by name,
+routes and a tunnel, and a network policy. Rules ROUTE-9 (spec/node_network.md), RT-45
+(spec/runtime.md), NET-24, POLICY-16, DNS-2, KUBELET-119."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,5 +1,5 @@
-"""Workloads on a real engine, as the specifications of the conformance suite use them: StatefulSets,
-DaemonSets, Jobs, resizes while containers run, and ephemeral containers."""
+"""Workloads on a real engine, as the specifications of the conformance suite use them:
+StatefulSets, DaemonSets, Jobs, resizes while containers run, and ephemeral containers."""
 
 import json
 import time

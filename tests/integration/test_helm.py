@@ -89,7 +89,8 @@ WAIT = ("--wait", "--timeout", "60s")
 def test_a_release_lives_its_life(helm: Helm, cluster: FakeCluster) -> None:
     said = helm("install", "shop", str(CHART), *WAIT)
     assert "STATUS: deployed" in said and "shop greets with hello." in said
-    # the definition came first, and its object, the lookup and the capabilities found what they need
+    # the definition came first, and its object, the lookup and the capabilities found what they
+    # need
     assert helm.get("lamp", "shop", ".spec.watts") == "2"
     assert helm.get("configmap", "shop", ".data.namespace") == "default"
     assert helm.get("configmap", "shop-capable", ".data.version").startswith("v1.")

@@ -1,5 +1,5 @@
-"""Service rules of both families in a real kernel: NET-24, and NET-10, NET-12, NET-14, NET-15, NET-21
-for IPv6.
+"""Service rules of both families in a real kernel: NET-24, and NET-10, NET-12, NET-14, NET-15,
+NET-21 for IPv6.
 
 The kernel must do what the properties of tests/properties/test_net.py say of the interpreter; the
 last test compares the two.

@@ -1,6 +1,6 @@
-"""A scheduler with a configuration file as a process, and `refk8s explain` against a running cluster.
-Rules SCHED-50, SCHED-54, SCHED-56, EXPLAIN-1, EXPLAIN-3, EXPLAIN-4 (spec/scheduler_profiles.md,
-spec/explain.md)."""
+"""A scheduler with a configuration file as a process, and `refk8s explain` against a running
+cluster. Rules SCHED-50, SCHED-54, SCHED-56, EXPLAIN-1, EXPLAIN-3, EXPLAIN-4
+(spec/scheduler_profiles.md, spec/explain.md)."""
 
 import json
 import shutil

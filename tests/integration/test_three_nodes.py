@@ -1,5 +1,5 @@
-"""An application of three tiers on three machines, which calls itself by name, under a steady stream
-of requests: rolling update, drain, loss and return of a node.
+"""An application of three tiers on three machines, which calls itself by name, under a steady
+stream of requests: rolling update, drain, loss and return of a node.
 
 Planned changes must fail no request. The loss of a node may fail those that it had, and those sent
 to its pods until it is found to be lost (NODE-1). At the end nothing is left of many pods.

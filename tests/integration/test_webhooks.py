@@ -190,8 +190,8 @@ def test_a_webhook_that_is_asked_about_its_own_writes_comes_to_an_end(
     configure(cluster, "Validating", webhook(server, "back", timeoutSeconds=2))
     start = time.monotonic()
     code, _ = create(cluster)
-    # The names grow, so the last of the writes is refused: either before the first one's time is up,
-    # or after it.
+    # The names grow, so the last of the writes is refused: either before the first one's time is
+    # up, or after it.
     assert code in (201, 500)
     assert time.monotonic() - start < 10
     assert cluster.call("GET", CONFIG_MAPS)[0] == 200

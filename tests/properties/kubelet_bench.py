@@ -1,4 +1,5 @@
-"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and a minimal API.
+"""A test bench for one kubelet: the real loop, a simulated runtime, virtual time, and a minimal
+API.
 
 The API stores objects with revisions, serves lists, gets and watches, and deletes pods gracefully.
 It does not validate requests. Operations, answers and watch events are delivered one at a time, in

@@ -1,5 +1,5 @@
-"""What network policies mean: a reference for the network policies of a node, for any policies, pods and namespaces. Rules
-POLICY-1 to POLICY-10 (spec/network_policy.md).
+"""What network policies mean: a reference for the network policies of a node, for any policies,
+pods and namespaces. Rules POLICY-1 to POLICY-10 (spec/network_policy.md).
 
     inv   POLICY-1   a packet is accepted if and only if the policies allow it
     inv   POLICY-9   incremental changes give the same filter as a complete load

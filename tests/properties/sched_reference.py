@@ -156,7 +156,8 @@ def image_points(pod: Pod, node: Node, everything: Sequence[Node]) -> int:
 
 
 def group_of(pod: Pod, services: Sequence[Service], owners: Sequence[ReplicaSet]):
-    """SCHED-27: whether another pod is spread together with this one; None if nothing selects it."""
+    """SCHED-27: whether another pod is spread together with this one; None if nothing selects
+    it."""
     labels = pod.metadata.labels or {}
     selectors = [
         from_map(one.spec.selector)

@@ -143,7 +143,8 @@ def world_of(resource: Resource, state: str) -> World:
 
 def plain_fields(tree: Tree) -> Tree:
     """The object without managedFields, which test_apply.py is about, and without what the API
-    server itself writes to the status of a policy (POL-15), which test_pol_evaluation.py is about."""
+    server itself writes to the status of a policy (POL-15), which test_pol_evaluation.py is
+    about."""
     found = {**tree, "metadata": without(tree["metadata"], "managedFields")}
     if tree.get("kind") == "ValidatingAdmissionPolicy":
         status = without(tree.get("status") or {}, "observedGeneration", "typeChecking")

@@ -1,5 +1,5 @@
-"""Conversion of custom objects by a webhook: CRD-26 to CRD-28 (spec/custom_resources.md). The server
-is a function; a watch is tested with a real one (tests/integration/test_webhooks.py)."""
+"""Conversion of custom objects by a webhook: CRD-26 to CRD-28 (spec/custom_resources.md). The
+server is a function; a watch is tested with a real one (tests/integration/test_webhooks.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Custom resources of a running API server: its controller, its watches (spec/custom_resources.md)."""
+"""Custom resources of a running API server: its controller, its watches
+(spec/custom_resources.md)."""
 
 from __future__ import annotations
 

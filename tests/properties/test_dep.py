@@ -511,9 +511,10 @@ def contradictory():
 @given(worlds())
 @example(contradictory())
 def test_dep_7_what_grows_waits_for_what_shrinks(world):
-    """After each wave, and with only the growing half of a wave done, no more replicas are requested
-    than the bound allows or than there were before. Scaling in proportion may end above both, if
-    the annotations contradict one another (DEP-9), but no step before the last is higher."""
+    """After each wave, and with only the growing half of a wave done, no more replicas are
+    requested than the bound allows or than there were before. Scaling in proportion may end above
+    both, if the annotations contradict one another (DEP-9), but no step before the last is
+    higher."""
     owner, owned = world
     plan = plan_for(DEP, owner, *owned)
     sizes = {rs.metadata.name: rs.spec.replicas for rs in controlled(owned, owner.metadata.uid)}

@@ -1,5 +1,5 @@
-"""The name server: messages, limits, other resolvers and what is kept of their answers. Rules DNS-7,
-DNS-11 ... DNS-19 (spec/dns.md)."""
+"""The name server: messages, limits, other resolvers and what is kept of their answers. Rules
+DNS-7, DNS-11 ... DNS-19 (spec/dns.md)."""
 
 import asyncio
 import contextlib

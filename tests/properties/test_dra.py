@@ -1,5 +1,5 @@
-"""Devices: the search against one that tries everything, claims of pods in runs with faults, and the
-controller of claims (spec/devices.md)."""
+"""Devices: the search against one that tries everything, claims of pods in runs with faults, and
+the controller of claims (spec/devices.md)."""
 
 from __future__ import annotations
 

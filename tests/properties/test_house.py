@@ -432,7 +432,7 @@ assert "attr" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
-LONG_LINES_MAX = 0.015
+LONG_LINES_MAX = 0.012
 
 
 def test_lines_fit_a_screen():

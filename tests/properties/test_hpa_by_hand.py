@@ -1,5 +1,5 @@
-"""The limits and the numbers of replicas of an autoscaler, beside a plain reading of HPA-4 to HPA-10
-and HPA-14 (spec/workloads/autoscaler.md)."""
+"""The limits and the numbers of replicas of an autoscaler, beside a plain reading of HPA-4 to
+HPA-10 and HPA-14 (spec/workloads/autoscaler.md)."""
 
 from fractions import Fraction
 from math import ceil

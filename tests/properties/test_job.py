@@ -222,7 +222,8 @@ JOBS_OF_RUNS = st.sampled_from(
 def test_job_1_job_2_job_3_job_6_job_11_a_job_ends_and_counts_each_pod_once_whatever_is_late(
     owner, drawn
 ):
-    """JOB-1, JOB-2, JOB-3, JOB-6, JOB-11: views are late, answers are lost, requests arrive twice."""
+    """JOB-1, JOB-2, JOB-3, JOB-6, JOB-11: views are late, answers are lost, requests arrive
+    twice."""
     cluster = start_all(create(new_cluster(JOB), owner))
     users = [
         *[lambda c, w=w: nature(c, w) for w in range(6)],

@@ -505,8 +505,8 @@ def set_image(bench: Bench, image: str) -> None:
     bench.put(PODS, replace(pod, spec=replace(pod.spec, containers=changed)))
 
 
-# A pull takes two seconds: at 1 s it is in progress, at 3 s its result is known, later there may be a
-# back-off.
+# A pull takes two seconds: at 1 s it is in progress, at 3 s its result is known, later there may be
+# a back-off.
 @settings(max_examples=30, deadline=None)
 @given(st.booleans(), st.sampled_from([1, 3, 7, 60]))
 @example(False, 1)

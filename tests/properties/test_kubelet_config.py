@@ -1,5 +1,5 @@
-"""What a container is made from, from its spec and the objects that it names, beside a plain reading
-of KUBELET-50, 52 to 55, 94, 101 and 106 (spec/kubelet.md).
+"""What a container is made from, from its spec and the objects that it names, beside a plain
+reading of KUBELET-50, 52 to 55, 94, 101 and 106 (spec/kubelet.md).
 
 `test_kubelet_making.py` shows the same rules in a running kubelet."""
 

@@ -1,5 +1,5 @@
-"""Properties that real bugs asked for (spec/evidence/museum.md): where those that stood here did not find
-one, the one that does was added."""
+"""Properties that real bugs asked for (spec/evidence/museum.md): where those that stood here did
+not find one, the one that does was added."""
 
 from functools import cache
 

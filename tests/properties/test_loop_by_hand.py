@@ -520,8 +520,8 @@ class Alarm(Reconciler):
     st.sampled_from([0, 0, TIMERS_SEARCHED_MAX - 2, TIMERS_SEARCHED_MAX + 1]),
 )
 def test_loop_2_the_loop_is_woken_at_the_earliest_timer_that_still_counts(changes, others):
-    """`others`: timers that are later than all of these. Once there were more than the limit, a wake
-    may be early."""
+    """`others`: timers that are later than all of these. Once there were more than the limit, a
+    wake may be early."""
     bench = Bench(reconcilers=[Alarm()])
     wanted: dict[str, int] = {}
     version, most = LISTED, 0

@@ -1,5 +1,5 @@
-"""The museum (spec/evidence/museum.md): every real bug that is made again is found, by the rule that it
-breaks; without it nothing is."""
+"""The museum (spec/evidence/museum.md): every real bug that is made again is found, by the rule
+that it breaks; without it nothing is."""
 
 import subprocess
 import sys

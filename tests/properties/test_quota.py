@@ -859,7 +859,8 @@ HARDS = ({"configmaps": "2"}, {"configmaps": "3", "pods": "2"}, {"pods": "2", "r
 
 
 def racing(cluster: Any, which: int) -> Any:
-    """A user creates, deletes or changes something, at one of the API servers. It may be refused."""
+    """A user creates, deletes or changes something, at one of the API servers. It may be
+    refused."""
     server, which = which % 2, which // 2
     name = "abcd"[which % 4]
     what = which // 4 % 16

@@ -1,5 +1,6 @@
 """Limit ranges from drawn amounts, and what the quota controller asks and is called for, beside a
-plain reading of ADM-41, QUOTA-3, QUOTA-4, QUOTA-7 and QUOTA-8 (spec/admission.md, spec/quota.md)."""
+plain reading of ADM-41, QUOTA-3, QUOTA-4, QUOTA-7 and QUOTA-8 (spec/admission.md,
+spec/quota.md)."""
 
 from fractions import Fraction
 from typing import Any

@@ -1,4 +1,5 @@
-"""The check of linearizability itself: it accepts what one register does, and finds each mistake."""
+"""The check of linearizability itself: it accepts what one register does, and finds each
+mistake."""
 
 import random
 

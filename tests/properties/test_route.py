@@ -168,7 +168,8 @@ def test_route_2_the_network_is_passed_on_when_it_is_known_and_again_after_a_fai
 
 
 def test_route_4_route_6_the_rules_name_the_ranges_and_nodes():
-    """What packets do under them is shown with a kernel (tests/integration/test_docker_nodes.py)."""
+    """What packets do under them is shown with a kernel
+    (tests/integration/test_docker_nodes.py)."""
     found = compute_routes(
         NodeNetwork(OWN, "192.0.2.1", (Peer("b", "10.244.1.0/24", "192.0.2.2"), Peer("c", "10.244.2.0/24", "198.51.100.3"))),
         LINKS, AUTO,

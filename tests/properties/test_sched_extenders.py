@@ -330,7 +330,8 @@ def test_sched_59_an_extender_that_does_not_answer_gives_no_points():
 
 
 def crowded(answer, **fields):
-    """Two nodes, each full of one pod, the second of higher priority; a more important pod comes."""
+    """Two nodes, each full of one pod, the second of higher priority; a more important pod
+    comes."""
     cluster = with_classes(nodes(extended({"preempt": answer}, **fields), "a", "b"))
     for name, priority, node in (("low", "low", "a"), ("middle", "mid", "b")):
         cluster = submitted(cluster, classed(name, priority, "2", node_name=node))

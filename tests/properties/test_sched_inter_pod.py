@@ -332,7 +332,8 @@ def test_sched_32_constraints_count_nodes_that_have_every_key_and_pods_that_stay
     )
 )
 def test_sched_27_pods_that_leave_and_those_of_other_namespaces_do_not_count(rows):
-    """Each pod is (on which of two nodes, its label, its namespace, whether it is being deleted)."""
+    """Each pod is (on which of two nodes, its label, its namespace, whether it is being
+    deleted)."""
     nodes = [a_node("n0"), a_node("n1")]
     gone = {True: "2026-01-01T00:00:00Z", False: None}
     pods = [

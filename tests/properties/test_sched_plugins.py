@@ -1,5 +1,5 @@
-"""Each filter and each score by itself, from the few numbers that it reads, beside a plain reading of
-its rule: SCHED-5 to SCHED-15, 27, 30 to 34, 45, 52, 53 (spec/scheduler.md,
+"""Each filter and each score by itself, from the few numbers that it reads, beside a plain reading
+of its rule: SCHED-5 to SCHED-15, 27, 30 to 34, 45, 52, 53 (spec/scheduler.md,
 spec/scheduler_profiles.md).
 
 `test_sched_profiles.py` compares all of them in whole worlds."""

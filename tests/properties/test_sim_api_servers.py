@@ -18,7 +18,8 @@ from refk8s.core.api.resources import API_SERVICES, DEPLOYMENTS
 from refk8s.core.apiserver.calls import Answered, Call
 
 MANIFESTS = read_manifests((*registration(), *default_manifests()))
-# the runs go on for more than a minute after that, so several rounds of the autoscaler have an answer
+# the runs go on for more than a minute after that, so several rounds of the autoscaler have an
+# answer
 SECONDS = 30
 
 

@@ -1,5 +1,5 @@
-"""Opening a store, rules STORE-18 and STORE-27 (spec/store.md): one file, one cluster, one process, and a clear
-refusal for all else."""
+"""Opening a store, rules STORE-18 and STORE-27 (spec/store.md): one file, one cluster, one process,
+and a clear refusal for all else."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Topology aware hints (spec/workloads/endpoints.md, SLICE-10): endpoints for each zone in proportion
-to its CPUs."""
+"""Topology aware hints (spec/workloads/endpoints.md, SLICE-10): endpoints for each zone in
+proportion to its CPUs."""
 
 import math
 
@@ -175,7 +175,8 @@ def test_slice_4_slice_10_slices_keep_their_hints_as_long_as_each_zone_can_get_i
 
 
 def _is_as_it_was(slice, pods):
-    """Whether the endpoints of the slice are the same as before, on the same nodes and with hints."""
+    """Whether the endpoints of the slice are the same as before, on the same nodes and with
+    hints."""
     there = {pod.metadata.uid: pod.spec.node_name for pod in pods}
     return all(
         there.get(one.target_ref.uid) == one.node_name and one.hints for one in slice.endpoints

@@ -1,7 +1,8 @@
-"""Objects that are wrong in one way, and the causes that Kubernetes gives for it: (rule, kind, fields, causes).
+"""Objects that are wrong in one way, and the causes that Kubernetes gives for it: (rule, kind,
+fields, causes).
 
-The fields and reasons are those of a real cluster wherever one was asked. An entry without causes is right, and stands beside one that is
-not.
+The fields and reasons are those of a real cluster wherever one was asked. An entry without causes
+is right, and stands beside one that is not.
 """
 
 C = {"name": "c", "image": "i"}

@@ -1,4 +1,5 @@
-"""Objects of storage, networking and certificates that are wrong in one way: see val_examples.py."""
+"""Objects of storage, networking and certificates that are wrong in one way: see
+val_examples.py."""
 
 CLASS, DRIVER, CSI_NODE = "StorageClass.storage.k8s.io/v1", "CSIDriver.storage.k8s.io/v1", "CSINode.storage.k8s.io/v1"
 ATTACHMENT, ATTRIBUTES = "VolumeAttachment.storage.k8s.io/v1", "VolumeAttributesClass.storage.k8s.io/v1"

@@ -1,4 +1,5 @@
-"""Objects that are odd in one way, and the causes that Kubernetes gives for it, as in val_examples.py."""
+"""Objects that are odd in one way, and the causes that Kubernetes gives for it, as in
+val_examples.py."""
 
 from val_examples import CLAIM, DEPLOYMENT, INGRESS, SLICE, S, T, pod, service
 

@@ -49,8 +49,9 @@ class DockerNodes:
         network_mode: str = NONE,
         services: tuple[Network, ...] = (),
     ) -> None:
-        """`services`: the ranges of cluster IPs, if not the usual. `dns_address`: of the cluster's DNS. `resolv_conf`, `node_ip`: of the machine, if not the
-        usual. `network_mode`: how packets reach other nodes (ROUTE-1)."""
+        """`services`: the ranges of cluster IPs, if not the usual. `dns_address`: of the cluster's
+        DNS. `resolv_conf`, `node_ip`: of the machine, if not the usual. `network_mode`: how packets
+        reach other nodes (ROUTE-1)."""
         problem = why_not(os.environ)
         if problem:
             raise NoEngine(problem)

@@ -11,8 +11,8 @@ DEVICE = "lo"
 
 
 class LoopbackAddresses:
-    """Cluster IPs as addresses of the loopback device. They have a label of this cluster, by which a
-    later process finds them."""
+    """Cluster IPs as addresses of the loopback device. They have a label of this cluster, by which
+    a later process finds them."""
 
     def __init__(self, label: str) -> None:
         self._label = label

@@ -1,8 +1,9 @@
 """Lists the ports of a bridge and sets their hairpin mode, with rtnetlink.
 
 If a pod connects to its own service and is chosen as the endpoint, the bridge must send the packet
-back through the port at which it arrived. A port does so only in hairpin mode, which an engine with a
-user-space proxy does not set. Source: rtnetlink(7); the Linux header if_link.h (IFLA_BRPORT_MODE).
+back through the port at which it arrived. A port does so only in hairpin mode, which an engine with
+a user-space proxy does not set. Source: rtnetlink(7); the Linux header if_link.h
+(IFLA_BRPORT_MODE).
 """
 
 import os

@@ -1,9 +1,9 @@
 """The network of pods across nodes in the kernel of this machine: routes and a tunnel by rtnetlink,
 rules by `nft`. Rules ROUTE-4 to ROUTE-9 (spec/node_network.md).
 
-The routes have a protocol number of this cluster, by which a later process finds them. Each is replaced
-by one message, so a packet finds the old or the new one. pyroute2 is loaded when there is another
-node (24 MB of memory).
+The routes have a protocol number of this cluster, by which a later process finds them. Each is
+replaced by one message, so a packet finds the old or the new one. pyroute2 is loaded when there is
+another node (24 MB of memory).
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Forwards the TCP connections and UDP flows of a port, each to a target that is chosen at its start.
-Rules NET-16, NET-20.
+"""Forwards the TCP connections and UDP flows of a port, each to a target that is chosen at its
+start. Rules NET-16, NET-20.
 
 A listener calls `choose(front, client, here)`, which returns the targets in the order of attempts;
 `here` is the address of this machine to which the client connected. Without a target the client is
@@ -35,8 +35,8 @@ UdpClient: TypeAlias = tuple[str, int, bytes]
 
 
 class TcpListener:
-    """The TCP listener of one front. Established connections stay open after `close`: an endpoint that
-    terminates closes them itself."""
+    """The TCP listener of one front. Established connections stay open after `close`: an endpoint
+    that terminates closes them itself."""
 
     def __init__(self, choose: Choose, front: Front) -> None:
         self._choose = choose
@@ -158,8 +158,8 @@ class UdpListener:
     """The UDP listener of one front. Each client has its own socket to its target, until it is idle
     or the target is removed.
 
-    A node port listens at every address, so the response needs the source address to which the client
-    sent (ip(7), IP_PKTINFO).
+    A node port listens at every address, so the response needs the source address to which the
+    client sent (ip(7), IP_PKTINFO).
     """
 
     def __init__(self, choose: Choose, front: Front) -> None:

@@ -80,8 +80,8 @@ def exists(name: str, at: int) -> bool:
 
 
 def walk(root: int, names: list[str], flags: int = DIRECTORY) -> int:
-    """Open the file at this path; every component before the last is a directory and not a link. The
-    caller closes it."""
+    """Open the file at this path; every component before the last is a directory and not a link.
+    The caller closes it."""
     at = os.dup(root)
     for position, name in enumerate(names):
         last = position + 1 == len(names)
@@ -200,10 +200,11 @@ def _unlinked(name: str, at: int) -> bool:
 
 
 def open_inside(root: int, place: str, inner: str, mode: int) -> int:
-    """Open the file or directory at a subPath of the volume at `place`; the caller closes it (RT-7).
+    """Open the file or directory at a subPath of the volume at `place`; the caller closes it
+    (RT-7).
 
-    Links are followed if they stay in the volume. Missing directories are created. Raises UnsafePath
-    if the path leads out of the volume, and OSError if it was changed meanwhile.
+    Links are followed if they stay in the volume. Missing directories are created. Raises
+    UnsafePath if the path leads out of the volume, and OSError if it was changed meanwhile.
     """
     wanted = split_path(inner)
     real = os.path.realpath(place)
@@ -243,6 +244,6 @@ def _directory(name: str, at: int, mode: int) -> int:
 
 
 def is_inside(path: str, root: str) -> bool:
-    """Whether an absolute path is this directory or below it. Components are compared: /vol-2 is not
-    below /vol."""
+    """Whether an absolute path is this directory or below it. Components are compared: /vol-2 is
+    not below /vol."""
     return os.path.commonpath([path, root]) == root

@@ -90,8 +90,8 @@ class UserspaceRules:
 
     async def _listen_where_needed(self) -> None:
         wanted = [front for front in sorted(self._fronts.rules) if self._serves(front)]
-        # Also those without endpoints: a connection to an address of this machine is refused at once
-        # if no socket listens.
+        # Also those without endpoints: a connection to an address of this machine is refused at
+        # once if no socket listens.
         addresses = sorted(
             {
                 front[0]

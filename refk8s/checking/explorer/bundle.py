@@ -45,8 +45,8 @@ class Bundle(Value, frozen=True, eq=False):
 
 
 class Turn(Value, frozen=True, eq=False):
-    """The result of one step of a machine: its next state, the new id of each id that it still uses,
-    and its effects under the new ids."""
+    """The result of one step of a machine: its next state, the new id of each id that it still
+    uses, and its effects under the new ids."""
 
     state: int
     ids: dict[int, int]

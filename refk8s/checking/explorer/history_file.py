@@ -60,7 +60,8 @@ def read(path: Path) -> tuple[str, list[Action]]:
 
 
 def replay(model: Model, actions: list[Action]) -> tuple[Cluster, list[Broken]]:
-    """The real cluster after these actions, and the rules that a step or the settled state breaks."""
+    """The real cluster after these actions, and the rules that a step or the settled state
+    breaks."""
     cluster = begin_model(model)
     broken: list[Broken] = []
     for number, action in enumerate(actions, 1):

@@ -13,8 +13,8 @@ from refk8s.core.value import evolve
 
 
 def live_ids(state: Any) -> dict[int, tuple[Any, ...]]:
-    """The requests, watches and operations for which a loop waits: id -> description, which does not
-    depend on the order of the requests."""
+    """The requests, watches and operations for which a loop waits: id -> description, which does
+    not depend on the order of the requests."""
     if isinstance(state, ElectorState):
         return _live_ids_of_elector(state)
     if not isinstance(state, LoopState):
@@ -58,10 +58,11 @@ def target_of(request: Request) -> tuple[str, ...]:
 
 
 def canonical(state: Any) -> tuple[Any, dict[int, int]]:
-    """A loop's state with its ids renumbered in the order of their descriptions, and old id -> new id
-    (EXPLORE-3).
+    """A loop's state with its ids renumbered in the order of their descriptions, and old id -> new
+    id (EXPLORE-3).
 
-    Ids are only compared for equality, but those of due keys and of equal requests keep their order.
+    Ids are only compared for equality, but those of due keys and of equal requests keep their
+    order.
     """
     if isinstance(state, ElectorState):
         return _canonical_elector(state)

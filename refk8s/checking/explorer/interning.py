@@ -1,10 +1,10 @@
 """Values as small numbers: equal values have the same number, so the state of a cluster is a short
 tuple of integers. Rule EXPLORE-3 (spec/explorer.md).
 
-Contents are compared exactly, level by level (hash-consing), so a collision of hashes has no effect.
-Values that differ only in what no machine can observe have the same number: the encoded form of a
-record, the indexes of a table (they follow from its objects), and the Events that a machine has
-recorded.
+Contents are compared exactly, level by level (hash-consing), so a collision of hashes has no
+effect. Values that differ only in what no machine can observe have the same number: the encoded
+form of a record, the indexes of a table (they follow from its objects), and the Events that a
+machine has recorded.
 """
 
 from typing import Any
@@ -27,7 +27,8 @@ IGNORED: dict[type, tuple[str, ...]] = {
     LoopState: ("recorder",),
     ElectorState: ("recorder",),
 }
-"""Fields that are not compared: caches, values derived from other fields, and the state of Events."""
+"""Fields that are not compared: caches, values derived from other fields, and the state of
+Events."""
 
 _PLAIN = frozenset((str, int, bool, float, bytes, type(None)))
 

@@ -39,8 +39,8 @@ from refk8s.core.store import Change, Committed, Compacted, History, Page, resou
 from refk8s.core.value import evolve
 
 OF_THE_STORE = ("STORE-5", "STORE-7")
-"""Laws that compare the identity of records, which equal records share here. Simulated runs evaluate
-them."""
+"""Laws that compare the identity of records, which equal records share here. Simulated runs
+evaluate them."""
 
 
 class NeedsMore(Exception):
@@ -109,8 +109,9 @@ class RecordingReader(Reader):
         return Page(tuple(sorted(records, key=_key_of)), self.revision, False, 0)
 
     def changes(self, prefix: str, after: int, limit: int | None = None) -> tuple[Change[Any], ...]:
-        """The changes of the resource of this step after a revision; prefix "/" means this resource.
-        Of another resource, all changes since its compaction: its revisions are not comparable."""
+        """The changes of the resource of this step after a revision; prefix "/" means this
+        resource. Of another resource, all changes since its compaction: its revisions are not
+        comparable."""
         prefix = self.store_states.prefixes[self.home] if prefix == "/" else prefix
         history = self._history(prefix)
         is_other = self.store_states.position(resource_prefix(prefix)) != self.home

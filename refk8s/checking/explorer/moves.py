@@ -15,8 +15,8 @@ The fields of a move distinguish it from the other moves of a state. Its class h
     is_judged   whether laws of steps and decisions are evaluated for it (EXPLORE-7), which needs
                 exactly one machine that takes a step
 
-`transitions.py` decides which moves are possible. A new kind of move needs a class here, an entry in
-`ACTIONS`, and the line there that lists it.
+`transitions.py` decides which moves are possible. A new kind of move needs a class here, an entry
+in `ACTIONS`, and the line there that lists it.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol

@@ -1,10 +1,11 @@
-"""The parts of a cluster as numbers, and the effect of every move on them. Rules EXPLORE-2, EXPLORE-3
-(spec/explorer.md).
+"""The parts of a cluster as numbers, and the effect of every move on them. Rules EXPLORE-2,
+EXPLORE-3 (spec/explorer.md).
 
-The reference is `step` of refk8s/core/cluster/step.py. Here each state of a machine, request, answer,
-stream and operation has a number, and so has each bundle (bundle.py). The machines and the API
-server are the real ones, and the messages to machines come from refk8s/core/cluster/messages.py. All
-of them are pure functions, so each result is computed once for the same numbers.
+The reference is `step` of refk8s/core/cluster/step.py. Here each state of a machine, request,
+answer, stream and operation has a number, and so has each bundle (bundle.py). The machines and the
+API server are the real ones, and the messages to machines come from
+refk8s/core/cluster/messages.py. All of them are pure functions, so each result is computed once for
+the same numbers.
 
     handle_event  bundle, event                 -> bundle         Machine.step, renumber the ids
     decide        store, request                -> store, answer  handle and commit

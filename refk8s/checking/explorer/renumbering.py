@@ -35,8 +35,8 @@ from refk8s.core.value import evolve
 
 OLD = 1
 BASE = 1_000
-"""Renumbered current versions start here. No store of a model reaches this revision by its writes, so
-a revision shows whether it was renumbered."""
+"""Renumbered current versions start here. No store of a model reaches this revision by its writes,
+so a revision shows whether it was renumbered."""
 
 
 @cache
@@ -56,8 +56,8 @@ _LEAVES = frozenset((str, int, bool, float, bytes, type(None)))
 
 
 class RevisionMap:
-    """New revisions for one resource: `versions` maps resourceVersions of objects, `revisions` those
-    of the history from the one that every watcher has reached, in their order."""
+    """New revisions for one resource: `versions` maps resourceVersions of objects, `revisions`
+    those of the history from the one that every watcher has reached, in their order."""
 
     def __init__(
         self, prefix: str, versions: dict[str, str], revisions: list[tuple[int, int]]
@@ -143,7 +143,8 @@ class RevisionMap:
         )
 
     def request(self, request: Request) -> Request:
-        """A request for the resource, with its preconditions and the start of its watch replaced."""
+        """A request for the resource, with its preconditions and the start of its watch
+        replaced."""
         if request.resource.prefix != self.prefix:
             return request
         body, options = request.body, request.options

@@ -2,9 +2,9 @@
 (spec/explorer.md).
 
 Kubernetes may store resources in several etcd clusters, so no client may compare revisions of
-different resources. With separate histories, two orders of writes to different resources lead to the
-same state. Each history is a real `History`, without the changes that no machine can request any
-more. The real `handle` decides requests, and the real `commit` writes.
+different resources. With separate histories, two orders of writes to different resources lead to
+the same state. Each history is a real `History`, without the changes that no machine can request
+any more. The real `handle` decides requests, and the real `commit` writes.
 """
 
 from typing import Any
@@ -36,8 +36,8 @@ from refk8s.core.store import (
 from refk8s.core.value import Value
 
 StoreState = tuple[int, ...]
-"""A state of the store: for each resource, in the order of `StoreStates.prefixes`, the number of its
-state; 0: it has never been written."""
+"""A state of the store: for each resource, in the order of `StoreStates.prefixes`, the number of
+its state; 0: it has never been written."""
 
 
 class ResourceState(Value, frozen=True, eq=False):
@@ -179,7 +179,8 @@ class StoreStates:
         return store, answer, Committed((last or committed).revision, tuple(changes))
 
     def _reached(self, history: History[Any], revision: int) -> History[Any]:
-        """The history before the next write: with one counter, its revision is that of the store."""
+        """The history before the next write: with one counter, its revision is that of the
+        store."""
         return (
             History(revision, history.compacted, history._by_resource)
             if self.one_revision
@@ -203,7 +204,8 @@ class StoreStates:
 
 
 def chance_of_name(seed: bytes, key: str, used: int) -> bytes:
-    """The seed of an object's uid: its key, and how many objects of that key were deleted before."""
+    """The seed of an object's uid: its key, and how many objects of that key were deleted
+    before."""
     return seed + key.encode() + used.to_bytes(4, "big")
 
 
@@ -243,8 +245,8 @@ class Reader:
         ]
 
     def _at(self, history: History[Any], at: int) -> int:
-        """A revision of the store as one of this history, which lags behind if one counter is shared
-        with other resources."""
+        """A revision of the store as one of this history, which lags behind if one counter is
+        shared with other resources."""
         return min(at, history.revision) if self.store_states.one_revision else at
 
     def get(self, key: str, at: int | None = None) -> Record[Any] | None:

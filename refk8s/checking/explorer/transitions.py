@@ -152,7 +152,8 @@ class Transitions:
         self.old_ids: dict[tuple[int, int], dict[int, int]] = {}
         self._cuts: dict[Any, tuple[int, tuple[tuple[int, int], ...]]] = {}
         self._environments: dict[Any, tuple[int, ...]] = {}
-        # by number: how many faults of each kind are left, and the next request of the user's script
+        # by number: how many faults of each kind are left, and the next request of the user's
+        # script
         self.budgets: list[tuple[tuple[int, ...], int]] = []
         self._budget_numbers: dict[Any, int] = {}
         self._spent: dict[tuple[int, str], int] = {}
@@ -244,7 +245,8 @@ class Transitions:
         )
 
     def happenings(self, state: State) -> Iterator[Move]:
-        """The moves that `happenings` of the reference has as actions (EXPLORE-12), in a fixed order."""
+        """The moves that `happenings` of the reference has as actions (EXPLORE-12), in a fixed
+        order."""
         parts, now = self.parts, state[NOW]
         resource_states = parts.stores[state[STORE]]
         for number in state[FIRST:]:

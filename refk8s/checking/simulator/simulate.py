@@ -74,7 +74,8 @@ class Setup:
     requests: tuple[Request, ...] = ()
     user: bool = True  # whether a simulated user acts
     webhooks: bool = False  # whether there are servers that `webhooks.configurations` name
-    # how long another API server fails at times, which `api_servers.registration` names; 0: there is none
+    # how long another API server fails at times, which `api_servers.registration` names; 0: there
+    # is none
     other_server_seconds: int = 0
     extender: bool = False  # whether the scheduler has one
     is_dual_stack: bool = False  # whether Services and pods may have addresses of both families

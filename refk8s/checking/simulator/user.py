@@ -39,8 +39,9 @@ Act = Callable[[Cluster, Random], Submit | None]
 
 
 def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
-    """What the user of a run does that begins with these requests: sets, Jobs and claims are changed
-    only in runs that begin with one, and objects are applied in runs that begin with an apply."""
+    """What the user of a run does that begins with these requests: sets, Jobs and claims are
+    changed only in runs that begin with one, and objects are applied in runs that begin with an
+    apply."""
     requests = tuple(requests)
     begins = [request.resource for request in requests]
     acts = _ACTS

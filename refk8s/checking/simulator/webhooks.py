@@ -1,9 +1,9 @@
-"""Webhooks of simulated runs: servers that are slow, unreachable or wrong at times. Rules CLUSTER-18
-(spec/cluster.md), HOOK-8 to HOOK-11 (spec/webhooks.md).
+"""Webhooks of simulated runs: servers that are slow, unreachable or wrong at times. Rules
+CLUSTER-18 (spec/cluster.md), HOOK-8 to HOOK-11 (spec/webhooks.md).
 
 The mutating server adds a label to pods, and the validating one rejects pods without it. Whatever
-goes wrong is a function of the seed and of the call, so it never lasts: a request that is sent again
-has another id.
+goes wrong is a function of the seed and of the call, so it never lasts: a request that is sent
+again has another id.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 (spec/processes.md).
 
 A controller manager lists and watches as itself. Every other request has the user of a controller
-(LOOP-13), a service account in kube-system. `AccountApi` requests a token for each of these accounts
-with the credentials of the process, renews it, and sends the requests of the controller with it.
+(LOOP-13), a service account in kube-system. `AccountApi` requests a token for each of these
+accounts with the credentials of the process, renews it, and sends the requests of the controller
+with it.
 
 Source: Kubernetes documentation, "Using RBAC Authorization" (controller roles), the flag
 --use-service-account-credentials.

@@ -1,5 +1,5 @@
-"""One HTTP request over a connection of its own, whose bodies are streamed in both directions. Rules
-STREAM-3, STREAM-8.
+"""One HTTP request over a connection of its own, whose bodies are streamed in both directions.
+Rules STREAM-3, STREAM-8.
 
 A side that reads slowly delays the other one: the answer is read from the connection only as fast
 as it is taken. httptools parses the answer.

@@ -1,5 +1,5 @@
-"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7, CLIENT-11,
-CLIENT-13 (spec/client.md)."""
+"""The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7,
+CLIENT-11, CLIENT-13 (spec/client.md)."""
 
 import asyncio
 import logging
@@ -171,8 +171,8 @@ class Pool:
         )
 
     def _open_more(self, now: float) -> None:
-        """Open connections for the requests that wait: as many at a time as there are already, since
-        a handshake costs as much as several requests; only one after a failure."""
+        """Open connections for the requests that wait: as many at a time as there are already,
+        since a handshake costs as much as several requests; only one after a failure."""
         used = len(self._busy) + len(self._opening) + len(self._idle)
         in_background = 0
         if self._background:
@@ -260,7 +260,8 @@ class Pool:
         return connection
 
     def retire(self) -> None:
-        """Use no connection for another request that is open now: its certificate is the old one."""
+        """Use no connection for another request that is open now: its certificate is the old
+        one."""
         for connection in self._idle:
             connection.abort("retired")
         for connection in self._busy:

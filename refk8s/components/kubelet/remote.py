@@ -248,8 +248,8 @@ _bridging: set["asyncio.Task[None]"] = set()
 async def _as_streams(
     connection: Any,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The data of a forwarded connection as a stream, which TLS can be put on. Its buffers are those
-    of a pair of sockets."""
+    """The data of a forwarded connection as a stream, which TLS can be put on. Its buffers are
+    those of a pair of sockets."""
     ours, theirs = socket.socketpair()
     near = await asyncio.open_connection(sock=ours)
     reader, writer = await asyncio.open_connection(sock=theirs)

@@ -1,5 +1,5 @@
-"""`refk8s node join`: makes this machine a node of a cluster and runs it. Rules TRUST-11 to TRUST-14
-(spec/trust.md), PROC-7.
+"""`refk8s node join`: makes this machine a node of a cluster and runs it. Rules TRUST-11 to
+TRUST-14 (spec/trust.md), PROC-7.
 
 One process has the kubelet with its HTTPS port, the proxy and the name server. A second start uses
 the credentials of the first.

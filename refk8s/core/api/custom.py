@@ -175,7 +175,8 @@ def _resources_of(same: _Same) -> tuple[Resource, ...]:
 
 def resource_to_list(crd: CustomResourceDefinition) -> Resource | None:
     """The served resource for a component that reads only metadata: in the storage version if that
-    is served, so that no object need be converted; else the preferred one. None if none is served."""
+    is served, so that no object need be converted; else the preferred one. None if none is
+    served."""
     served = resources_of(crd)
     return next((one for one in served if one.definition.is_stored), served[0] if served else None)
 

@@ -1,5 +1,5 @@
-"""The names that upstream's messages give to the types of fields, where they differ from the types of
-the values: a Service's type is a `v1.ServiceType`, and not a `string`. Also the embedded structs
+"""The names that upstream's messages give to the types of fields, where they differ from the types
+of the values: a Service's type is a `v1.ServiceType`, and not a `string`. Also the embedded structs
 that stand in the path of a field. Rule OBJ-10
 (spec/object_model.md).
 

@@ -2,10 +2,11 @@
 API-15, API-16, HTTP-18, HTTP-19.
 
 A token is one of the configuration (the administrator's), a bootstrap token (TRUST-1), or a JSON
-Web Token that this API server has signed for a service account. Its claims are the account, the audiences, the lifetime and
-the object that it is bound to. It is valid while the objects that it names exist with the same uid.
-Source: Kubernetes documentation, "Authenticating", "Managing Service Accounts"; RFC 7519. Tokens of other issuers are those
-of OpenID Connect (oidc/). Left out: webhooks.
+Web Token that this API server has signed for a service account. Its claims are the account, the
+audiences, the lifetime and the object that it is bound to. It is valid while the objects that it
+names exist with the same uid. Source: Kubernetes documentation, "Authenticating", "Managing Service
+Accounts"; RFC 7519. Tokens of other issuers are those of OpenID Connect (oidc/). Left out:
+webhooks.
 """
 
 import base64

@@ -66,7 +66,8 @@ class Demand:
 
 
 class Need(Value, frozen=True):
-    """What is remembered of the demand of a level: that of the last period, and the smoothed one."""
+    """What is remembered of the demand of a level: that of the last period, and the smoothed
+    one."""
 
     observed: Observed = Observed()
     smoothed: float = 0.0
@@ -100,7 +101,8 @@ class Assigned(Value, frozen=True):
 
 
 def assign(bounds: Mapping[str, Bounds], needs: Mapping[str, Need]) -> Assigned | None:
-    """The seats of all levels. None if their bounds cannot be met: then the limits stay as they are.
+    """The seats of all levels. None if their bounds cannot be met: then the limits stay as they
+    are.
 
     A level has at least what it needed at most in the last period, up to its nominal seats. The
     others are divided so that each level has the same part of its target. O(levels * log levels).
@@ -124,8 +126,8 @@ def assign(bounds: Mapping[str, Bounds], needs: Mapping[str, Need]) -> Assigned 
 def divide(
     total: int, items: Sequence[tuple[float, float, float]]
 ) -> tuple[list[float], float] | None:
-    """Parts that sum to the total, one for each (lowest, highest, target), and the factor: a part is
-    the factor times the target, within the bounds. None if there are no such parts."""
+    """Parts that sum to the total, one for each (lowest, highest, target), and the factor: a part
+    is the factor times the target, within the bounds. None if there are no such parts."""
     raised = [(lower, upper, max(target, TARGET_MIN)) for lower, upper, target in items]
     lowest, highest = sum(one[0] for one in raised), sum(one[1] for one in raised)
     if not raised or lowest - total > SLACK or total - highest > SLACK:

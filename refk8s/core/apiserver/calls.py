@@ -1,11 +1,12 @@
 """Calls to other servers on which the decision of a request depends. Rules CALL-1 to CALL-4
 (spec/webhooks.md).
 
-A stage that needs the answer of another server (an admission webhook, a conversion webhook) asks for
-it by `ask`. If the answer is not there yet, the decision ends with `Needed`, and its outcome is `Ask`:
-the calls, and what is known so far. A driver makes the calls and decides the request again, with the
-same time and random values and on the newest state of the store. So a stage is written as if the
-answer was always there, nothing waits inside the core, and the state of a request is a value.
+A stage that needs the answer of another server (an admission webhook, a conversion webhook) asks
+for it by `ask`. If the answer is not there yet, the decision ends with `Needed`, and its outcome is
+`Ask`: the calls, and what is known so far. A driver makes the calls and decides the request again,
+with the same time and random values and on the newest state of the store. So a stage is written as
+if the answer was always there, nothing waits inside the core, and the state of a request is a
+value.
 
     decide ──> Ask(calls) ──> a driver makes the calls ──> resume(ask, results) ──> Ask, or an outcome
 """
@@ -45,8 +46,8 @@ class ServicePort(Value, frozen=True):
 
 
 class AskedWebhook(Value, frozen=True):
-    """The admission webhook of a call. `type`: admit or validating. `fails_closed`: without an answer
-    the request is rejected."""
+    """The admission webhook of a call. `type`: admit or validating. `fails_closed`: without an
+    answer the request is rejected."""
 
     name: str
     type: str
@@ -58,13 +59,14 @@ class AskedWebhook(Value, frozen=True):
 class Call(Value, frozen=True):
     """One request with a JSON document, or with none, over TLS.
 
-    `id`: equal for two calls of a request only if they ask the same. `url`: with the query; the host
-    is the name that the certificate must have. `service`: where the URL leads if it is that of a
-    service. `ca_bundle`: PEM certificates of authorities; empty for those of the system. `seconds`:
-    how long it may take. A longer answer than `answer_bytes_max` is a failure. `content_type`: of
-    the body. `headers`: further ones. `is_verified`: whether the certificate of the other server is
-    verified. `is_of_proxy`: whether the connection has this server's certificate, by which other API
-    servers believe its headers (APISVC-6). `asked`: the admission webhook, if it is one, for metrics.
+    `id`: equal for two calls of a request only if they ask the same. `url`: with the query; the
+    host is the name that the certificate must have. `service`: where the URL leads if it is that of
+    a service. `ca_bundle`: PEM certificates of authorities; empty for those of the system.
+    `seconds`: how long it may take. A longer answer than `answer_bytes_max` is a failure.
+    `content_type`: of the body. `headers`: further ones. `is_verified`: whether the certificate of
+    the other server is verified. `is_of_proxy`: whether the connection has this server's
+    certificate, by which other API servers believe its headers (APISVC-6). `asked`: the admission
+    webhook, if it is one, for metrics.
     """
 
     id: str
@@ -128,9 +130,9 @@ class Needed(Exception):
 
 
 class Calls(Value, frozen=True, eq=False):
-    """The calls of one request so far. `seed`: of its random values, and of the ids of calls. `now`:
-    the time of the decision. `until`: when the answer is due. `warnings` and `annotations` (of the audit
-    log) collect those of the present decision."""
+    """The calls of one request so far. `seed`: of its random values, and of the ids of calls.
+    `now`: the time of the decision. `until`: when the answer is due. `warnings` and `annotations`
+    (of the audit log) collect those of the present decision."""
 
     seed: bytes
     now: Instant
@@ -164,8 +166,8 @@ class Calls(Value, frozen=True, eq=False):
 
 
 class Ask(Value, frozen=True, eq=False):
-    """An outcome: these calls are to be made, at the same time, and then `resume` decides the request
-    (CALL-1)."""
+    """An outcome: these calls are to be made, at the same time, and then `resume` decides the
+    request (CALL-1)."""
 
     calls: tuple[Call, ...]
     request: Request
@@ -173,7 +175,8 @@ class Ask(Value, frozen=True, eq=False):
 
 
 def begin(context: Context, seconds: int | None = None) -> Calls:
-    """The calls of a request before the first one. `seconds`: how long its client waits (CALL-3)."""
+    """The calls of a request before the first one. `seconds`: how long its client waits
+    (CALL-3)."""
     seconds = REQUEST_SECONDS_MAX if seconds is None else min(seconds, REQUEST_SECONDS_MAX)
     return Calls(context.chance.draw(16), context.now, context.now + seconds * SECOND)
 
@@ -182,8 +185,8 @@ def begun(exchange: Exchange) -> Exchange:
     """The exchange of a request that is known to need calls."""
     request = exchange.request
     calls = begin(exchange.context, request.options.timeout_seconds)
-    # In a simulation, requests that begin at one revision draw the same. Each has a seed of its own,
-    # so that two objects never get one uid.
+    # In a simulation, requests that begin at one revision draw the same. Each has a seed of its
+    # own, so that two objects never get one uid.
     names = (request.verb, request.resource.prefix, request.key, _name_of(request.body))
     seed = blake2b("\0".join(names).encode(), key=calls.seed, digest_size=16).digest()
     calls = evolve(calls, seed=seed)
@@ -220,8 +223,8 @@ def timed(url: str, seconds: float) -> str:
 
 
 def refused_words(code: int, body: bytes) -> str:
-    """Upstream's words for an answer that is not a success: those of a Status in the body, or of the
-    code."""
+    """Upstream's words for an answer that is not a success: those of a Status in the body, or of
+    the code."""
     from refk8s.core.api.meta_v1 import Status
 
     try:

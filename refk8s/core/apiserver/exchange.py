@@ -9,8 +9,8 @@ from refk8s.core.value import Value, field
 
 
 class Notes:
-    """What stages of one decision note besides its outcome: warnings for the client, and annotations
-    of its audit event."""
+    """What stages of one decision note besides its outcome: warnings for the client, and
+    annotations of its audit event."""
 
     __slots__ = ("annotations", "warnings")
 

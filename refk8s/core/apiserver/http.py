@@ -86,8 +86,8 @@ class Received(Value, frozen=True):
 
 
 class Forward(Value, frozen=True):
-    """An authorized request that another API server answers (APISVC-5). `request`: what it asks for;
-    None for a path that is no resource."""
+    """An authorized request that another API server answers (APISVC-5). `request`: what it asks
+    for; None for a path that is no resource."""
 
     remote: Remote
     user: User
@@ -122,9 +122,9 @@ def user_of(
     """The user, from the headers alone: the body need not have been read.
 
     None for an anonymous user. Raises ApiError 401 for invalid credentials on every path, and for
-    missing ones without an authorizer, unless the path is open (API-15, AUTHZ-6). A client certificate takes
-    precedence over a token, as upstream. Raises ApiError 403 and 500 for an impersonation that is
-    not allowed (HTTP-23).
+    missing ones without an authorizer, unless the path is open (API-15, AUTHZ-6). A client
+    certificate takes precedence over a token, as upstream. Raises ApiError 403 and 500 for an
+    impersonation that is not allowed (HTTP-23).
     """
     user = certificate_user or _user_of_token(wire, config, now, objects)
     if not wire.impersonation:
@@ -259,7 +259,8 @@ def _of_agent(options: Options, agent: str) -> Options:
 
 
 def _has_protobuf(target: Target) -> bool:
-    """Whether the answer has a protobuf message (PROTO-9). An answer that is a Status always has."""
+    """Whether the answer has a protobuf message (PROTO-9). An answer that is a Status always
+    has."""
     from refk8s.core.apiserver.protobuf import has_message  # imported here: few clients request it
 
     resource = target.resource

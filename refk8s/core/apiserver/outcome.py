@@ -25,8 +25,9 @@ class Commit(Value, frozen=True):
     known.
 
     The deletion of a collection has one transaction for each object (DEL-9): `rest` is the request
-    for the next one, and its answer is the answer. After a conflict `again` is handled on the newer state; None means
-    the same request. `calls`: what other servers have answered already, for the case of a conflict.
+    for the next one, and its answer is the answer. After a conflict `again` is handled on the newer
+    state; None means the same request. `calls`: what other servers have answered already, for the
+    case of a conflict.
     """
 
     txn: Txn[Any]

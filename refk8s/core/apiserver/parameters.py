@@ -30,8 +30,8 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def get_seconds(values: Mapping[str, str], name: str) -> int | None:
-    """A duration in whole seconds, rounded up; None if it is absent or zero. Raises ApiError 400 for
-    any other text."""
+    """A duration in whole seconds, rounded up; None if it is absent or zero. Raises ApiError 400
+    for any other text."""
     text = values.get(name, "")
     if not text or text == "0":
         return None

@@ -1,5 +1,5 @@
-"""The proxy subresources: where a request is sent, and the headers of both directions. Rules STREAM-11
-... STREAM-15 (spec/streams.md).
+"""The proxy subresources: where a request is sent, and the headers of both directions. Rules
+STREAM-11 ... STREAM-15 (spec/streams.md).
 
 Source: Kubernetes documentation, "Access Services Running on Clusters" (URLs of the proxy);
 Kubernetes API reference, "connect GET requests to proxy of Pod"; RFC 9110, section 7.6.1
@@ -101,9 +101,9 @@ class Endpoint(Value, frozen=True):
 def list_endpoints(
     service: Service, named: Named, slices: Iterable[EndpointSlice]
 ) -> list[Endpoint]:
-    """The ready endpoints for the service's port in the URL (STREAM-13): by name, or by number. Only
-    endpoints that are pods of the service's namespace. Raises ApiError 503 for a port number that
-    the service does not have."""
+    """The ready endpoints for the service's port in the URL (STREAM-13): by name, or by number.
+    Only endpoints that are pods of the service's namespace. Raises ApiError 503 for a port number
+    that the service does not have."""
     namespace = service.metadata.namespace
     found = []
     for endpoint, port in _ready(service, named, slices):
@@ -195,9 +195,9 @@ def compute_request(
     upgrade: bytes = b"",
     added: Headers = (),
 ) -> bytes:
-    """The head of the request to the destination (STREAM-15). `target`: path and query. `upgrade`: the
-    protocol that the client changes to. `added`: headers of the API server, which are valid. The
-    body has the length that the client announces, or is sent in chunks."""
+    """The head of the request to the destination (STREAM-15). `target`: path and query. `upgrade`:
+    the protocol that the client changes to. `added`: headers of the API server, which are valid.
+    The body has the length that the client announces, or is sent in chunks."""
     dropped = _hop_by_hop(headers) | CREDENTIALS | _FORWARDED | {b"expect"}
     lines = [f"{method} {target} HTTP/1.1".encode("latin-1")]
     forwarded = [

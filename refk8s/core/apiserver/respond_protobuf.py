@@ -1,8 +1,8 @@
 """Encodes answers and watches as protobuf. Rules PROTO-9, PROTO-10 (spec/protobuf.md).
 
 The message of an object is kept in its store record, as its JSON is, and a list joins the messages
-of its items: to encode a pod takes 0.12 ms, 30 times as long as in JSON. Source: Kubernetes documentation, "Kubernetes API Concepts"
-(Kubernetes Protobuf encoding).
+of its items: to encode a pod takes 0.12 ms, 30 times as long as in JSON. Source: Kubernetes
+documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding).
 """
 
 from collections.abc import Sequence

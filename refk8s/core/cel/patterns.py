@@ -1,5 +1,5 @@
-"""Regular expressions of schemas and of matches(): RE2, whose time is linear in the text. Rules CRD-9
-and CRD-22 (spec/custom_resources.md).
+"""Regular expressions of schemas and of matches(): RE2, whose time is linear in the text. Rules
+CRD-9 and CRD-22 (spec/custom_resources.md).
 
 Upstream's are those of Go, which have the same syntax. Python's own would let a client keep the
 server busy with one text (catastrophic backtracking). Source: RE2, "Syntax".

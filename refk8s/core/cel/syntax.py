@@ -157,7 +157,8 @@ PROBLEMS_MAX: Final = 30
 
 
 def parse(text: str) -> Node:
-    """The tree of an expression. Raises CelSyntaxError with every error that was found. O(length)."""
+    """The tree of an expression. Raises CelSyntaxError with every error that was found.
+    O(length)."""
     if len(text) > EXPRESSION_LENGTH_MAX:
         words = f"expression has more than {EXPRESSION_LENGTH_MAX} characters"
         raise CelSyntaxError(text[:40], [Problem(0, words)])

@@ -76,7 +76,8 @@ def read_path(path: str) -> PodPath | None:
 
 
 def write_log_query(options: LogOptions, uid: str) -> str:
-    """The query for a part of a log. `uid` is ours: upstream's kubelet takes any pod of the name."""
+    """The query for a part of a log. `uid` is ours: upstream's kubelet takes any pod of the
+    name."""
     values: dict[str, str] = {"uid": uid} if uid else {}
     for name, is_set in (
         ("follow", options.follow),

@@ -46,7 +46,8 @@ class NodeStats(Struct, frozen=True, rename="camel"):
 
 
 class Summary(Struct, frozen=True, rename="camel"):
-    """A node and its pods. `window_seconds` is ours: the time over which the rates were measured."""
+    """A node and its pods. `window_seconds` is ours: the time over which the rates were
+    measured."""
 
     node: NodeStats
     pods: tuple[PodStats, ...] = ()

@@ -80,8 +80,8 @@ def call(cluster: Cluster, ask: Ask) -> tuple[Asked, Instant]:
 def carry_out(
     cluster: Cluster, request: Request, server: int, asked: Asked | None = None
 ) -> Decided:
-    """Decide the request at this API server, and commit its transaction. `asked`: what other servers
-    have answered."""
+    """Decide the request at this API server, and commit its transaction. `asked`: what other
+    servers have answered."""
     decided = decide(cluster, request, server, asked)
     outcome = decided.outcome
     if not isinstance(outcome, Commit):

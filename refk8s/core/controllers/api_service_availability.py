@@ -39,9 +39,9 @@ ANSWER_MAX: Instant = 60 * SECOND
 
 
 class Entry(Value, frozen=True, eq=False):
-    """What is known of one other API server besides its APIService. `answer`: the last one. `known`:
-    the last one that said what the other server serves, and `is_stale`: a later one did not.
-    `failures`: of the last questions, in a row."""
+    """What is known of one other API server besides its APIService. `answer`: the last one.
+    `known`: the last one that said what the other server serves, and `is_stale`: a later one did
+    not. `failures`: of the last questions, in a row."""
 
     uid: str
     spec: Any

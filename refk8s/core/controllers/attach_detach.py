@@ -246,7 +246,8 @@ class _Step:
         self.wake_at: Instant | None = None
 
     def attach(self, name: str, elsewhere: set[str]) -> bool:
-        """ATTACH-1, ATTACH-3: create the VolumeAttachment, or say why not; whether it is created."""
+        """ATTACH-1, ATTACH-3: create the VolumeAttachment, or say why not; whether it is
+        created."""
         volume, node = self.volume, self.view.get(NODES, name)
         assert volume is not None and volume.spec.csi is not None
         if node is None or (node.metadata.annotations or {}).get(MANAGED) != "true":

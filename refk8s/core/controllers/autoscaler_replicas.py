@@ -76,8 +76,8 @@ class Groups(Value, frozen=True, eq=False):
 def by_ratio(
     value: int, target: int, pods: Iterable[Pod], current: int, tolerances: Tolerances
 ) -> int:
-    """The replicas for a value of the whole target, in thousandths: its ratio to `target` multiplies
-    the running and ready pods (HPA-14). Raises Uncomputable."""
+    """The replicas for a value of the whole target, in thousandths: its ratio to `target`
+    multiplies the running and ready pods (HPA-14). Raises Uncomputable."""
     ratio = value / target
     if tolerances.covers(ratio):
         return current

@@ -1,4 +1,5 @@
-"""DaemonSet: one pod on every node that is meant. Rules DS-1 to DS-13 (spec/workloads/daemon_set.md).
+"""DaemonSet: one pod on every node that is meant. Rules DS-1 to DS-13
+(spec/workloads/daemon_set.md).
 
 `daemon_set_nodes.py` decides which nodes get a pod, `daemon_set_steps.py` the next creations and
 deletions, `controller_revisions.py` keeps the templates.
@@ -57,7 +58,8 @@ from refk8s.core.loop.view import View, key_of, namespace_index, owner_index
 from refk8s.core.pods.status import available_at, is_finished, ready_condition
 
 BURST_MAX = 250
-"""The most pods that one plan creates, and the most that it deletes; the next plan does the rest."""
+"""The most pods that one plan creates, and the most that it deletes; the next plan does the
+rest."""
 
 Memory: TypeAlias = Map[Key, Backoffs]
 

@@ -88,7 +88,8 @@ def compute_fit(daemon_set: DaemonSet, tolerations: Iterable[Toleration], node: 
 
 
 def is_alike(one: Node, other: Node) -> bool:
-    """Whether two states of a node are the same for every DaemonSet. Most changes are heartbeats."""
+    """Whether two states of a node are the same for every DaemonSet. Most changes are
+    heartbeats."""
     return one.metadata.labels == other.metadata.labels and (
         one.spec is other.spec
         or (one.spec and one.spec.taints) == (other.spec and other.spec.taints)

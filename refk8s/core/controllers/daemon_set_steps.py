@@ -1,5 +1,5 @@
-"""The next steps of a DaemonSet: which pods are deleted, and which nodes get one. Rules DS-5 to DS-9
-(spec/workloads/daemon_set.md).
+"""The next steps of a DaemonSet: which pods are deleted, and which nodes get one. Rules DS-5 to
+DS-9 (spec/workloads/daemon_set.md).
 
     manage        one pod on every node that gets one, none on nodes that keep none; finished pods
                   and surplus pods are deleted

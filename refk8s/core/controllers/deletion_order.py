@@ -1,9 +1,9 @@
 """The order in which surplus pods are deleted. Rules RS-5 (spec/workloads/replica_set.md), JOB-14
 (spec/workloads/job.md).
 
-Pods of a ReplicaSet are sorted by `deletion_key`, smallest first. Each line of the key decides between pods that
-are equal in all lines before it. Source: Kubernetes documentation, "ReplicaSet", "Scaling a
-ReplicaSet"; KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
+Pods of a ReplicaSet are sorted by `deletion_key`, smallest first. Each line of the key decides
+between pods that are equal in all lines before it. Source: Kubernetes documentation, "ReplicaSet",
+"Scaling a ReplicaSet"; KEP-2185 (random pod selection on scale-down), KEP-2255 (pod cost).
 """
 
 import re

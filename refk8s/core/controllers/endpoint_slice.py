@@ -58,9 +58,9 @@ PREFER_CLOSE, PREFER_SAME_ZONE, PREFER_SAME_NODE = "PreferClose", "PreferSameZon
 
 
 def _services_on_node(view: View, old: Node | None, new: Node | None) -> Iterable[Key]:
-    """The services with a pod on a node that was created, removed or got another zone (SLICE-6), and
-    those with topology aware hints if the node counts otherwise for them (SLICE-10). O(pods on the
-    node)."""
+    """The services with a pod on a node that was created, removed or got another zone (SLICE-6),
+    and those with topology aware hints if the node counts otherwise for them (SLICE-10). O(pods on
+    the node)."""
     hinted = _hinted_by_node(view, old, new)
     zone_before, zone_after = (
         ((node.metadata.labels or {}).get(ZONE) if node is not None else "") for node in (old, new)

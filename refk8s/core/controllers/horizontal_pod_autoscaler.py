@@ -79,8 +79,9 @@ class Wanted(Value, frozen=True):
 class Entry(Value, frozen=True, eq=False):
     """What is known of one autoscaler besides its object.
 
-    `asked`: what the present round waits for, and since when. `questions`: those that it has asked for
-    metrics, and `answers`, by their keys. `pods` is the selector of the target in the last round.
+    `asked`: what the present round waits for, and since when. `questions`: those that it has asked
+    for metrics, and `answers`, by their keys. `pods` is the selector of the target in the last
+    round.
     """
 
     uid: str

@@ -275,8 +275,8 @@ def _ask_others(view: View, survey: Survey) -> tuple[Survey, tuple[Request, ...]
 
 
 def _with_answer_of_another(survey: Survey, request: Request, response: Response | None) -> Survey:
-    """Add what another API server serves, or the answer to one of its lists. A server that fails does
-    not keep the other content (NS-7)."""
+    """Add what another API server serves, or the answer to one of its lists. A server that fails
+    does not keep the other content (NS-7)."""
     resource = request.resource
     name = f"{resource.version}.{resource.group}"
     if not resource.plural:

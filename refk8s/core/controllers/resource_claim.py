@@ -1,5 +1,5 @@
-"""The ResourceClaims of pods: created from templates, and freed when no pod needs them. Rules DRA-12
-to DRA-14 (spec/devices.md).
+"""The ResourceClaims of pods: created from templates, and freed when no pod needs them. Rules
+DRA-12 to DRA-14 (spec/devices.md).
 
     pod names a template   -> a claim of the pod, and its name in the pod's status
     pod got a node without the scheduler -> its allocated claims are reserved for it

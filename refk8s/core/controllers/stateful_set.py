@@ -1,5 +1,5 @@
-"""StatefulSet: pods with an ordinal, a name of their own and volume claims of their own. Rules STS-1
-to STS-14 (spec/workloads/stateful_set.md).
+"""StatefulSet: pods with an ordinal, a name of their own and volume claims of their own. Rules
+STS-1 to STS-14 (spec/workloads/stateful_set.md).
 
 `stateful_set_pods.py` has the identity of pods, `stateful_set_claims.py` their claims,
 `stateful_set_steps.py` the order of creations and deletions, `controller_revisions.py` the history

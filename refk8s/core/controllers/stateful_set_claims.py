@@ -1,4 +1,5 @@
-"""The volume claims of a StatefulSet's pods. Rules STS-8 to STS-10 (spec/workloads/stateful_set.md).
+"""The volume claims of a StatefulSet's pods. Rules STS-8 to STS-10
+(spec/workloads/stateful_set.md).
 
     whenDeleted  whenScaled   owner of the claim of a wanted pod   of a pod that is scaled away
     Retain       Retain       -                                    -

@@ -59,7 +59,8 @@ def replicas_of(stateful_set: StatefulSet) -> int:
 
 
 class Layout(Value, frozen=True, eq=False):
-    """The pods of a set: by ordinal, if the set wants the ordinal, and the others, highest first."""
+    """The pods of a set: by ordinal, if the set wants the ordinal, and the others, highest
+    first."""
 
     start: int
     replicas: int

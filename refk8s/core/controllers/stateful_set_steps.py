@@ -202,7 +202,8 @@ def creation_of(situation: Situation, ordinal: int) -> Steps:
 
 
 def claims_for(situation: Situation, pod: Pod) -> Wave:
-    """Create the missing claims of a wanted pod (STS-8), and give the others their owner (STS-9)."""
+    """Create the missing claims of a wanted pod (STS-8), and give the others their owner
+    (STS-9)."""
     view, stateful_set = situation.view, situation.stateful_set
     made = missing_claims(view, stateful_set, name_of(pod))
     return made + retention_changes(view, stateful_set, pod, False)

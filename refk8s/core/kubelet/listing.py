@@ -1,5 +1,5 @@
-"""The kubelet's memory after a list of the runtime, and with the facts that only the API server has.
-Rule KUBELET-40 (spec/kubelet.md).
+"""The kubelet's memory after a list of the runtime, and with the facts that only the API server
+has. Rule KUBELET-40 (spec/kubelet.md).
 
 A list of the runtime is complete: what it does not contain is gone.
 """

@@ -1,6 +1,7 @@
 """The addresses of a node, which its pods show as theirs. Rule KUBELET-119 (spec/kubelet.md).
 
-Source: Kubernetes documentation, "IPv4/IPv6 dual-stack" (`--node-ip`); API reference, "NodeAddress".
+Source: Kubernetes documentation, "IPv4/IPv6 dual-stack" (`--node-ip`); API reference,
+"NodeAddress".
 """
 
 from refk8s.core.api.families import family_of

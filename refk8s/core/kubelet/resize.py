@@ -9,7 +9,8 @@
 Containers get what is allocated. The allocation is not stored: a kubelet that has restarted takes
 what the status reports, and decides again.
 
-Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers"; KEP-1287.
+Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers";
+KEP-1287.
 """
 
 from collections.abc import Mapping

@@ -313,8 +313,8 @@ def _container(
 
 
 def mount_statuses(container: Container) -> tuple[VolumeMountStatus, ...] | None:
-    """POD-25: the mounts of the container, and of a read-only one whether what is mounted below it is
-    read-only too. O(mounts)."""
+    """POD-25: the mounts of the container, and of a read-only one whether what is mounted below it
+    is read-only too. O(mounts)."""
     if not container.volume_mounts:
         return None
     return tuple([

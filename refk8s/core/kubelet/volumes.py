@@ -290,8 +290,8 @@ def compute_files(draft: Draft, pod: Pod, volume: Volume) -> tuple[Files, int | 
         return _downward(draft, pod, downward.items), downward.default_mode
     if (projected := volume.projected) is not None:
         files: Files = {}
-        # The exception itself is not kept: it would refer to this frame, and the frame to it, so that
-        # only the interpreter's collector could free both and the whole step.
+        # The exception itself is not kept: it would refer to this frame, and the frame to it, so
+        # that only the interpreter's collector could free both and the whole step.
         missing = ""
         for source in projected.sources or ():
             try:

@@ -121,7 +121,8 @@ class Draft:
             self.set_timer(item, at)
 
     def end_plan(self, item: Item, failure: Response | None, failed: bool = False) -> None:
-        """A plan has ended: after a failure the key is reconciled again after a back-off (LOOP-5)."""
+        """A plan has ended: after a failure the key is reconciled again after a back-off
+        (LOOP-5)."""
         if failure is None and not failed:
             if item in self.failures:
                 self.failures = self.failures.delete(item)

@@ -47,7 +47,8 @@ class ElectionConfig(Value, frozen=True):
 
     @property
     def request_timeout(self) -> Instant:
-        """After so long a request of the election without a response counts as unknown (ELECT-3)."""
+        """After so long a request of the election without a response counts as unknown
+        (ELECT-3)."""
         return self.renew_deadline // 2
 
 

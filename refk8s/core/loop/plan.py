@@ -47,11 +47,11 @@ class Plan(Value, frozen=True):
     reconciled again before every request is answered and the view shows their result.
 
     `memory` replaces the reconciler's memory. `enqueue` names (reconciler, key) pairs to reconcile
-    soon, or at the instant `enqueue_at`. `failed` asks for a back-off although nothing was sent. `queries` are requests whose
-    responses the reconciler itself handles (`Reconciler.answered`): a read from the API server,
-    because the view may be behind, or a token; the key does not rest for them. `problems` are
-    exceptions about single objects in a plan about many: they are reported, and the plan covers the
-    other objects (LOOP-10).
+    soon, or at the instant `enqueue_at`. `failed` asks for a back-off although nothing was sent.
+    `queries` are requests whose responses the reconciler itself handles (`Reconciler.answered`): a
+    read from the API server, because the view may be behind, or a token; the key does not rest for
+    them. `problems` are exceptions about single objects in a plan about many: they are reported,
+    and the plan covers the other objects (LOOP-10).
     """
 
     waves: tuple[tuple[Request, ...], ...] = ()

@@ -34,11 +34,12 @@ _NODE_FRONT_TYPE = "inet_proto . inet_service"
 
 
 class Layout:
-    """The maps, sets and chains of a table, by name. The tables of both families have the same names.
+    """The maps, sets and chains of a table, by name. The tables of both families have the same
+    names.
 
-    `seed`: of the hashes that stand for a client and a front in the affinity of IPv6. nft 1.0 aborts
-    at an update of a map whose key has an address of IPv6 and more. Two clients with equal hashes
-    (one in 2^30) share their entry.
+    `seed`: of the hashes that stand for a client and a front in the affinity of IPv6. nft 1.0
+    aborts at an update of a map whose key has an address of IPv6 and more. Two clients with equal
+    hashes (one in 2^30) share their entry.
     """
 
     def __init__(self, family: str) -> None:

@@ -17,13 +17,13 @@ endpoints, with or without affinity, and whether the source address is replaced.
 | hairpin | (pod, pod) | none: packets of a pod to itself are masqueraded |
 
 Maps whose names begin with `ip6/`, and chains of such pickers, are in a table of IPv6 with the same
-layout (NET-24); both tables change in one transaction. This file computes the elements and chains of a rule, and the difference of two rule sets.
-`nft_script.py` writes them as text, `packets.py` models the kernel. An index or id is passed from
-one look-up to the next in the connection's mark, and then removed. The id of a target does not
-depend on the other targets. So the entries of a removed endpoint's clients need not be searched:
-the id leads nowhere, and the next packet of such a client gets another target (NET-14). Source: the
-nftables wiki, "Maps", "Concatenations", "Load balancing"; Kubernetes documentation, "Virtual IPs
-and Service Proxies".
+layout (NET-24); both tables change in one transaction. This file computes the elements and chains
+of a rule, and the difference of two rule sets. `nft_script.py` writes them as text, `packets.py`
+models the kernel. An index or id is passed from one look-up to the next in the connection's mark,
+and then removed. The id of a target does not depend on the other targets. So the entries of a
+removed endpoint's clients need not be searched: the id leads nowhere, and the next packet of such a
+client gets another target (NET-14). Source: the nftables wiki, "Maps", "Concatenations", "Load
+balancing"; Kubernetes documentation, "Virtual IPs and Service Proxies".
 """
 
 import zlib

@@ -5,9 +5,9 @@
               10.244.2.0 is at 02:00:0a:f4:02:00                to 192.0.2.12
 
 The network address of a range stands for its node in the tunnel, and the hardware address follows
-from it, so all nodes compute the same without telling each other. Packets of IPv6 go through the same
-tunnel, to the address of IPv4 of the other node and to the hardware address of its range of IPv4
-(ROUTE-9). Source: the flannel
+from it, so all nodes compute the same without telling each other. Packets of IPv6 go through the
+same tunnel, to the address of IPv4 of the other node and to the hardware address of its range of
+IPv4 (ROUTE-9). Source: the flannel
 documentation, "Backends" (host-gw, VXLAN), for the layout; ip-route(8), ip-link(8), bridge(8).
 """
 

@@ -162,8 +162,8 @@ def route(
 
 
 def _is_allowed(programmed: Programmed, front: str, source: str) -> bool:
-    """Whether a client may use a front that may be restricted (NET-21). O(ranges); the kernel's sets
-    of intervals are faster."""
+    """Whether a client may use a front that may be restricted (NET-21). O(ranges); the kernel's
+    sets of intervals are faster."""
     six = SIX if ":" in source else ""
     if programmed.look_up(f"{six}restricted", front) is None:
         return True

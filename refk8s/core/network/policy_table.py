@@ -19,10 +19,10 @@ chains and linear in that of elements.
 | in_port, out_port | pod, class, protocol, port | this port is allowed |
 | in_range, out_range | pod, class, protocol, range of ports | these ports are allowed |
 
-The names of those with addresses of IPv6 begin with `ip6/`: they are in a table of IPv6 with the same
-layout (POLICY-16). The class EVERY of the last six sets means every address. The number of a class is never used for
-another one. So a packet that finds its class in the old map and its port in the new set is not
-allowed by mistake.
+The names of those with addresses of IPv6 begin with `ip6/`: they are in a table of IPv6 with the
+same layout (POLICY-16). The class EVERY of the last six sets means every address. The number of a
+class is never used for another one. So a packet that finds its class in the old map and its port in
+the new set is not allowed by mistake.
 """
 
 from collections.abc import Iterable, Mapping

@@ -424,8 +424,8 @@ def external_addresses(service: Service, family: str) -> list[str]:
 
 def source_ranges(service: Service, family: str) -> tuple[str, ...] | None:
     """The ranges of this family from which clients may use the addresses of the load balancer,
-    disjoint and sorted; None without a restriction (NET-21). More than SOURCES_MAX, or a range that cannot be
-    read, allow no client."""
+    disjoint and sorted; None without a restriction (NET-21). More than SOURCES_MAX, or a range that
+    cannot be read, allow no client."""
     spec = service.spec
     assert spec is not None
     annotation = (service.metadata.annotations or {}).get(SOURCE_RANGES, "").strip()

@@ -1,5 +1,5 @@
-"""The in-place resize of a pod's containers: what changes, and what counts meanwhile. Rules RESIZE-3,
-RESIZE-6 (spec/resize.md).
+"""The in-place resize of a pod's containers: what changes, and what counts meanwhile. Rules
+RESIZE-3, RESIZE-6 (spec/resize.md).
 
     spec.containers[].resources                     what is desired
     status.containerStatuses[].allocatedResources   the requests that the kubelet has granted

@@ -1,5 +1,5 @@
-"""Volumes and claims: which claims a pod uses, and which volumes a claim can be bound to. Rules VOL-1
-to VOL-3 (spec/workloads/volume_binding.md).
+"""Volumes and claims: which claims a pod uses, and which volumes a claim can be bound to. Rules
+VOL-1 to VOL-3 (spec/workloads/volume_binding.md).
 
 Source: Kubernetes documentation, "Persistent Volumes" (Binding), "Storage Classes".
 """
@@ -84,7 +84,8 @@ def is_reserved_for(volume: PersistentVolume, claim: PersistentVolumeClaim) -> b
 
 
 def why_not_bound(volume: PersistentVolume, claim: PersistentVolumeClaim) -> str:
-    """Why the claim cannot be bound to this volume, in upstream's words (VOL-2); empty if it can."""
+    """Why the claim cannot be bound to this volume, in upstream's words (VOL-2); empty if it
+    can."""
     if volume.metadata.deletion_timestamp is not None:
         return f'the volume is marked for deletion "{volume.metadata.name}"'
     if storage(volume.spec.capacity) < storage(claim.spec.resources.requests):

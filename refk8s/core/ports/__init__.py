@@ -306,8 +306,8 @@ class Nodes(Protocol):
         no network. Raises OSError if it is not known."""
 
     async def close(self, keep: bool) -> None:
-        """Stop carrying out operations. Unless `keep`, remove the cluster's containers, networks and
-        rules (RT-8)."""
+        """Stop carrying out operations. Unless `keep`, remove the cluster's containers, networks
+        and rules (RT-8)."""
 
 
 __all__ = [

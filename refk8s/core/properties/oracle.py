@@ -1,5 +1,5 @@
-"""A second implementation of `core/pods/` for the laws: taints, nodes, requests, ports, phases. Rules
-POD-20 to POD-24 (spec/pod.md).
+"""A second implementation of `core/pods/` for the laws: taints, nodes, requests, ports, phases.
+Rules POD-20 to POD-24 (spec/pod.md).
 
 The laws check the components, so they share no code with `core/pods/`: otherwise a mistake there
 would hide itself. Each function states its rule as simply as possible; none is fast.

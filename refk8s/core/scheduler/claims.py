@@ -407,7 +407,8 @@ def reservations(
     return tuple(found.values())
 
 
-# --- devices that are not ready yet ----------------------------------------------------------------
+# --- devices that are not ready yet
+# ----------------------------------------------------------------
 
 
 class Readiness(Value, frozen=True, eq=False):

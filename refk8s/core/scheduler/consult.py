@@ -2,8 +2,8 @@
 
 A decision that needs an answer which is not there ends with `Needed`. The questions are sent as
 operations, and when all are answered, the pod is decided again, on the newest snapshot. So the
-decision is written as if every answer was there, and nothing waits inside the core. One pod is asked
-about at a time, as kube-scheduler does; pods that no extender is interested in are decided
+decision is written as if every answer was there, and nothing waits inside the core. One pod is
+asked about at a time, as kube-scheduler does; pods that no extender is interested in are decided
 meanwhile (D-410).
 """
 
@@ -157,8 +157,8 @@ class Consult:
         return left, refusals
 
     def points(self, concerned: Concerned, pod: Pod, names: Sequence[str]) -> dict[str, int]:
-        """SCHED-59: the points that extenders add to these nodes. All are asked at the same time; one
-        that does not answer gives none. Raises Needed."""
+        """SCHED-59: the points that extenders add to these nodes. All are asked at the same time;
+        one that does not answer gives none. Raises Needed."""
         scoring = [(number, one) for number, one in concerned if one.prioritize_verb]
         needed: list[Asked] = []
         found: dict[str, int] = {}

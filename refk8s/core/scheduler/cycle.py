@@ -154,8 +154,8 @@ class Scheduler(Reconciler):
         self.forget()
 
     def forget(self) -> None:
-        """Drop the caches of values computed from snapshots and pods (SCHED-17); they are not a part
-        of the state."""
+        """Drop the caches of values computed from snapshots and pods (SCHED-17); they are not a
+        part of the state."""
         self._choosers = {name: Chooser(profile) for name, profile in self.profiles.items()}
         self._groups = Groups()
         self._kept: Kept | None = None  # of devices; made when a pod has claims

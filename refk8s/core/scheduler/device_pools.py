@@ -1,5 +1,5 @@
-"""The devices of the cluster: the pools of the ResourceSlices, and which devices are allocated. Rules
-DRA-2, DRA-5, DRA-17, DRA-18 (spec/devices.md).
+"""The devices of the cluster: the pools of the ResourceSlices, and which devices are allocated.
+Rules DRA-2, DRA-5, DRA-17, DRA-18 (spec/devices.md).
 
 A pool is all slices of one driver with one pool name and the newest generation. The inventory is a
 fold over slices and claims, so a decision reads only the pools of the nodes that it looks at.

@@ -7,8 +7,8 @@ solution in this order is found, and none is missed. The devices of one request 
 only ascending ones are tried. The steps are counted, so a claim that no devices fulfil cannot keep
 the scheduler busy (DRA-9).
 
-Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim". Left
-out: attributes that are lists (D-346).
+Source: Kubernetes documentation, "Dynamic Resource Allocation"; API reference, "ResourceClaim".
+Left out: attributes that are lists (D-346).
 """
 
 import hashlib
@@ -116,8 +116,8 @@ class Picked(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What is allocated already: whether a claim holds the device alone, and what is consumed of one
-    that is shared."""
+    """What is allocated already: whether a claim holds the device alone, and what is consumed of
+    one that is shared."""
 
     is_held: Callable[[DeviceId], bool]
     shares: Callable[[DeviceId], Sequence[Consumed]] = lambda device: ()

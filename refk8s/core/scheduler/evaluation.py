@@ -1,5 +1,5 @@
-"""The result of one node for one pod: the refusal, or the numbers from which its points are computed.
-Rules SCHED-16, SCHED-17 (spec/scheduler.md).
+"""The result of one node for one pod: the refusal, or the numbers from which its points are
+computed. Rules SCHED-16, SCHED-17 (spec/scheduler.md).
 """
 
 from collections.abc import Mapping

@@ -34,8 +34,8 @@ class Nominated:
         self._bases: dict[int, Snapshot] = {}  # with the nominated pods, by priority
 
     def base(self, priority: int) -> Snapshot:
-        """The snapshot for pods of this priority that are not nominated. O(nominations) at the first
-        use of a priority."""
+        """The snapshot for pods of this priority that are not nominated. O(nominations) at the
+        first use of a priority."""
         if not self.nominations:
             return self.working
         base = self._bases.get(priority)

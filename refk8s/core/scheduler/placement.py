@@ -55,8 +55,8 @@ def survey(
 ) -> Survey:
     """Evaluate every node. O(nodes), and the time of `source`.
 
-    `evaluations`: earlier results for pods with the same needs; it is updated. `claimed`: the claims
-    of the pod, whose refusals count after those of the node's own filters (SCHED-41).
+    `evaluations`: earlier results for pods with the same needs; it is updated. `claimed`: the
+    claims of the pod, whose refusals count after those of the node's own filters (SCHED-41).
     """
     evaluations = {} if evaluations is None else evaluations
     relations = relate(pod, snapshot, namespaces, source, profile.arguments)
@@ -228,8 +228,8 @@ class Chooser:
         namespaces: Mapping[str, Any] = NO_NAMESPACES,
         claimed: Claimed = NOTHING_CLAIMED,
     ) -> Iterator[tuple[str, Refusal]]:
-        """The refusals by node, in the order of their names. O(changed nodes) and the nodes that are
-        read."""
+        """The refusals by node, in the order of their names. O(changed nodes) and the nodes that
+        are read."""
         profile = self.profile
         relations = self._relate(pod, snapshot, namespaces)
         for name, refusal in self._ranking(pod, snapshot).refusing(snapshot):

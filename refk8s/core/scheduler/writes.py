@@ -1,5 +1,5 @@
-"""The requests and Events of the scheduler about a pod: its condition, its victims, its claims. Rules
-SCHED-10, SCHED-11, SCHED-35 (spec/scheduler.md), DRA-11 (spec/devices.md).
+"""The requests and Events of the scheduler about a pod: its condition, its victims, its claims.
+Rules SCHED-10, SCHED-11, SCHED-35 (spec/scheduler.md), DRA-11 (spec/devices.md).
 """
 
 from collections.abc import Mapping

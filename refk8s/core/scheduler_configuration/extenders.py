@@ -1,4 +1,5 @@
-"""The extenders of a KubeSchedulerConfiguration. Rules SCHED-54, SCHED-57 (spec/scheduler_profiles.md).
+"""The extenders of a KubeSchedulerConfiguration. Rules SCHED-54, SCHED-57
+(spec/scheduler_profiles.md).
 
 Source: Kubernetes documentation, "kube-scheduler Configuration (v1)" (Extender), and what
 kube-scheduler answers.

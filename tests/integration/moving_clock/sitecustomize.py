@@ -1,5 +1,5 @@
-"""A wall clock that a test sets. Python runs this file at the start of a process that has this folder
-in PYTHONPATH.
+"""A wall clock that a test sets. Python runs this file at the start of a process that has this
+folder in PYTHONPATH.
 
 The file of REFK8S_TEST_CLOCK has the nanoseconds by which the clock is ahead, as a signed number of
 eight bytes. Only what Python reads is moved: OpenSSL checks certificates at the true time.

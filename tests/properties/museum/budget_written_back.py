@@ -1,9 +1,9 @@
 """The controller gives an eviction's share of the budget back.
 
-The disruption controller computed how many pods may be evicted. Meanwhile the API server admitted an
-eviction and decremented that number. The controller's write conflicted, and it wrote its own number
-again on the newer object, with pods as they were before. So one more pod was evicted than the
-budget allows. The change writes the status without comparing versions (PDB-6).
+The disruption controller computed how many pods may be evicted. Meanwhile the API server admitted
+an eviction and decremented that number. The controller's write conflicted, and it wrote its own
+number again on the newer object, with pods as they were before. So one more pod was evicted than
+the budget allows. The change writes the status without comparing versions (PDB-6).
 """
 
 from museum.change import Change

@@ -1,9 +1,9 @@
 """One device is allocated to two claims.
 
-When many pods were scheduled quickly, the scheduler sometimes allocated a device for a second claim,
-because its list of allocated devices did not show yet what it had decided itself a moment before.
-Both pods then got the device, unless the driver refused the second one. The change counts only the
-allocations that the view of the scheduler shows (DRA-5).
+When many pods were scheduled quickly, the scheduler sometimes allocated a device for a second
+claim, because its list of allocated devices did not show yet what it had decided itself a moment
+before. Both pods then got the device, unless the driver refused the second one. The change counts
+only the allocations that the view of the scheduler shows (DRA-5).
 """
 
 from museum.change import Change

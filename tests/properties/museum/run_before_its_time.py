@@ -1,9 +1,9 @@
 """A timer that fires early runs a job twice.
 
-The library with which Kubernetes reads schedules also runs jobs. Its timer fired some seconds before
-the scheduled time, as it does when a clock is adjusted. The job ran, and the next run was computed
-from the time of the clock: it was the same scheduled time. The change takes a time that is two
-seconds ahead as due, and goes on from the time of the clock (CRON-3).
+The library with which Kubernetes reads schedules also runs jobs. Its timer fired some seconds
+before the scheduled time, as it does when a clock is adjusted. The job ran, and the next run was
+computed from the time of the clock: it was the same scheduled time. The change takes a time that is
+two seconds ahead as due, and goes on from the time of the clock (CRON-3).
 """
 
 from museum.change import Change

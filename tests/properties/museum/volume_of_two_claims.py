@@ -1,8 +1,8 @@
 """Two claims are bound to one volume.
 
-The binder chose the same volume for two claims that were created together, because its cache did not
-show the first reservation yet, and the second write replaced the first. Two pods then wrote to one
-disk. The change writes a reservation without comparing versions (VOL-1).
+The binder chose the same volume for two claims that were created together, because its cache did
+not show the first reservation yet, and the second write replaced the first. Two pods then wrote to
+one disk. The change writes a reservation without comparing versions (VOL-1).
 """
 
 from museum.change import Change

@@ -111,8 +111,8 @@ class Sandboxes:
         )
 
     def ips(self, networks: dict[str, Any] | None, mode: str) -> tuple[str, ...]:
-        """The pod's addresses, that of the family of the node's first range first: the node's own for
-        the host's network."""
+        """The pod's addresses, that of the family of the node's first range first: the node's own
+        for the host's network."""
         if mode == "host":
             return self._network.node_ips
         found = [

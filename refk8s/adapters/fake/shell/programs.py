@@ -256,7 +256,8 @@ def _sleep(shell: Shell, arguments: list[str]) -> Program:
 
 
 def _timeout(shell: Shell, arguments: list[str]) -> Program:
-    """timeout [-s signal] [-k seconds] seconds command: the command itself, which is not stopped."""
+    """timeout [-s signal] [-k seconds] seconds command: the command itself, which is not
+    stopped."""
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)

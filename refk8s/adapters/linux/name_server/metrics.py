@@ -1,6 +1,7 @@
 """What a name server counts, as Prometheus reads it. Rule DNS-20 (spec/dns.md).
 
-Source: CoreDNS documentation, "prometheus", "cache"; Prometheus documentation, "Exposition formats".
+Source: CoreDNS documentation, "prometheus", "cache"; Prometheus documentation, "Exposition
+formats".
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The name server of this node: sockets for UDP and TCP. Rules DNS-11 to DNS-15 (spec/dns.md).
 
-It listens at the node's address in the pods' network, at a port of its own. The node's rules for the
-Service kube-dns lead there (DNS-19), so another name server of the machine is not in the way.
+It listens at the node's address in the pods' network, at a port of its own. The node's rules for
+the Service kube-dns lead there (DNS-19), so another name server of the machine is not in the way.
 """
 
 import asyncio

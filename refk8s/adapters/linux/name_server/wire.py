@@ -46,7 +46,8 @@ class Query:
 
 
 def read_query(data: bytes, tcp: bool = False) -> Query | bytes | None:
-    """The query; or the bytes of the answer that refuses it; or None if it is not answered (DNS-12).
+    """The query; or the bytes of the answer that refuses it; or None if it is not answered
+    (DNS-12).
 
     Never raises an exception, whatever the bytes.
     """

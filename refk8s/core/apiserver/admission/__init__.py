@@ -13,8 +13,8 @@ does not change an object that it cannot interpret (ADM-11); validation, which f
 What a kubelet may write is checked after these stages, by node_restriction.py.
 
 The order is upstream's: the stages of the table, mutating webhooks, validation, the checks of the
-table, PodSecurity, validating webhooks, quotas. Source: Kubernetes documentation, "Admission Control
-in Kubernetes". Left out, for now: admission policies.
+table, PodSecurity, validating webhooks, quotas. Source: Kubernetes documentation, "Admission
+Control in Kubernetes". Left out, for now: admission policies.
 """
 
 from collections.abc import Callable, Sequence
@@ -289,8 +289,8 @@ def _validated(exchange: "Exchange", request_of: Callable[[], AdmissionRequest])
 
 def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
     """Raise ApiError 403 if the cluster rejects a valid object (ADM-20, ADM-22, ADM-31, ADM-41,
-    ADM-44, PSA-4), or what a policy or webhook says (POL-10, HOOK-11). Returns warnings, and the compares
-    and writes that charge it to quotas (QUOTA-2), which comes last."""
+    ADM-44, PSA-4), or what a policy or webhook says (POL-10, HOOK-11). Returns warnings, and the
+    compares and writes that charge it to quotas (QUOTA-2), which comes last."""
     request = exchange.request
     for refuse in _CHECKS.get((request.resource, request.subresource), ()):
         refuse(request, new, old, exchange.store)

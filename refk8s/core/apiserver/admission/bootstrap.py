@@ -1,7 +1,7 @@
 """The initial objects of a cluster. Rules ADM-12 (spec/admission.md), HOST-2.
 
-The default roles are in authorize/default_policy.py. The process that starts the API server creates the objects by ordinary requests, namespaces first.
-An existing object is not changed.
+The default roles are in authorize/default_policy.py. The process that starts the API server creates
+the objects by ordinary requests, namespaces first. An existing object is not changed.
 
 Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priority and Preemption"
 (how to use priority and preemption), "Accessing the

@@ -80,8 +80,8 @@ def variables_of(request: AdmissionRequest, resource: Resource) -> dict[str, Any
 
 
 def request_tree(request: AdmissionRequest, resource: Resource) -> dict[str, Any]:
-    """The attributes of a request for admission, as an AdmissionReview has them. `resource`: that by
-    which the criteria match; the client's own is named too (MATCH-2)."""
+    """The attributes of a request for admission, as an AdmissionReview has them. `resource`: that
+    by which the criteria match; the client's own is named too (MATCH-2)."""
     group, version, kind = request.kind
     same = resource == request.resource
     tree: dict[str, Any] = {

@@ -1,5 +1,5 @@
-"""Administrative access to devices, and the status of devices that are released. Rules DRA-7, DRA-19
-(spec/devices.md).
+"""Administrative access to devices, and the status of devices that are released. Rules DRA-7,
+DRA-19 (spec/devices.md).
 
 Source: Kubernetes documentation, "Dynamic Resource Allocation" (admin access); API reference,
 "ResourceClaim" (status.devices).

@@ -75,8 +75,8 @@ class AdmissionRequest(Value, frozen=True, eq=False):
 
 
 def rule_matches(rule: Any, request: AdmissionRequest, resource: Resource) -> bool:
-    """Whether a RuleWithOperations or NamedRuleWithOperations matches the operation, taken as one on
-    this resource (MATCH-1). O(length of the rule)."""
+    """Whether a RuleWithOperations or NamedRuleWithOperations matches the operation, taken as one
+    on this resource (MATCH-1). O(length of the rule)."""
     return (
         _has(rule.operations, request.operation)
         and _has(rule.api_groups, resource.group)

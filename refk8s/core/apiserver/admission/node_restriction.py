@@ -1,8 +1,8 @@
 """NodeRestriction: what a kubelet may write. Rules NAUTH-4, NAUTH-5, NAUTH-6
 (spec/authorization.md).
 
-It limits requests of users `system:node:NAME` to the objects of that node. The words of the refusals
-are upstream's. Source: Kubernetes documentation, "Admission Control in Kubernetes"
+It limits requests of users `system:node:NAME` to the objects of that node. The words of the
+refusals are upstream's. Source: Kubernetes documentation, "Admission Control in Kubernetes"
 (NodeRestriction), "Using Node Authorization". Left out: the limits on the audiences of tokens.
 """
 

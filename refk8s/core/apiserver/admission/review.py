@@ -89,8 +89,8 @@ def read_answer(
 
 
 class Verdict(Value, frozen=True):
-    """What an answer means for the request, as upstream counts it. `error_type`: why it is rejected.
-    `is_ignored`: the webhook has failed, and the request goes on."""
+    """What an answer means for the request, as upstream counts it. `error_type`: why it is
+    rejected. `is_ignored`: the webhook has failed, and the request goes on."""
 
     is_rejected: bool
     code: int
@@ -141,7 +141,8 @@ def _invalid(words: str) -> WebhookFailed:
 
 
 def _response(version: str, uid: str, body: bytes) -> dict[str, Any]:
-    """The response of the review, which must be of the wanted version and name the request's uid."""
+    """The response of the review, which must be of the wanted version and name the request's
+    uid."""
     try:
         tree = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:

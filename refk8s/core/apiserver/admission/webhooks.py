@@ -84,7 +84,8 @@ class Webhook(Value, frozen=True, eq=False):
 
 
 class Index(Value, frozen=True, eq=False):
-    """Webhooks by the plural of the resources that they name; `others`: those for every resource."""
+    """Webhooks by the plural of the resources that they name; `others`: those for every
+    resource."""
 
     by_plural: Mapping[str, tuple[Webhook, ...]]
     others: tuple[Webhook, ...]

@@ -1,8 +1,8 @@
 """The request that is passed on to another API server, and what its answer becomes. Rules APISVC-5,
 APISVC-6, APISVC-8 (spec/api_services.md).
 
-Source: Kubernetes documentation, "Configure the Aggregation Layer" (Kubernetes Apiserver Proxies the
-Request); RFC 9110, section 7.6.1.
+Source: Kubernetes documentation, "Configure the Aggregation Layer" (Kubernetes Apiserver Proxies
+the Request); RFC 9110, section 7.6.1.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How another API server gets to know who asks. Rule APISVC-6 (spec/api_services.md).
 
-This server has authenticated the user. The other one believes the headers because the connection has
-the certificate of this server (request header authentication). Source: Kubernetes documentation,
-"Configure the Aggregation Layer" (Kubernetes Apiserver Proxies the Request), "Authenticating"
-(Authenticating Proxy).
+This server has authenticated the user. The other one believes the headers because the connection
+has the certificate of this server (request header authentication). Source: Kubernetes
+documentation, "Configure the Aggregation Layer" (Kubernetes Apiserver Proxies the Request),
+"Authenticating" (Authenticating Proxy).
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
         ("list watch", "networking.k8s.io", "networkpolicies"),
     ),
     # The proxy, the name server and the routes of a node that has joined use the certificate of its
-    # kubelet (TRUST-12), which also authenticates the request for its serving certificate (TRUST-9).
+    # kubelet (TRUST-12), which also authenticates the request for its serving certificate
+    # (TRUST-9).
     OF_NODES: (
         ("list watch", "core", "endpoints namespaces nodes services"),
         ("list watch", "discovery.k8s.io", "endpointslices"),

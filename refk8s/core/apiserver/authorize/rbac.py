@@ -1,10 +1,11 @@
 """The RBAC authorizer: roles and their bindings decide. Rules RBAC-1 to RBAC-5
 (spec/authorization.md).
 
-A decision is that of the state of the store (RBAC-4). `Rbac` reads the roles and bindings of a store once and then their changes only. Bindings are
-indexed by subject, so a decision costs time for the rules of its user, however many other bindings
-there are. What was decided for a user is remembered until a role or binding changes.
-Source: Kubernetes documentation, "Using RBAC Authorization".
+A decision is that of the state of the store (RBAC-4). `Rbac` reads the roles and bindings of a
+store once and then their changes only. Bindings are indexed by subject, so a decision costs time
+for the rules of its user, however many other bindings there are. What was decided for a user is
+remembered until a role or binding changes. Source: Kubernetes documentation, "Using RBAC
+Authorization".
 """
 
 from collections.abc import Iterable

@@ -1,9 +1,9 @@
 """Conversion of custom objects between versions by a webhook. Rules CRD-26 to CRD-28
 (spec/custom_resources.md).
 
-All objects of a request that need it are converted by one call (a list, for example). The webhook may
-change everything but the metadata, of which labels and annotations are its own. Source: Kubernetes
-documentation, "Versions in CustomResourceDefinitions" (Webhook conversion).
+All objects of a request that need it are converted by one call (a list, for example). The webhook
+may change everything but the metadata, of which labels and annotations are its own. Source:
+Kubernetes documentation, "Versions in CustomResourceDefinitions" (Webhook conversion).
 """
 
 from __future__ import annotations

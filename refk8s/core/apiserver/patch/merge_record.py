@@ -1,5 +1,5 @@
-"""A merge patch of texts, applied to a record without making a tree of it: a heartbeat. Rule PATCH-7
-(spec/patch.md).
+"""A merge patch of texts, applied to a record without making a tree of it: a heartbeat. Rule
+PATCH-7 (spec/patch.md).
 
 The plain way is `merge` on the tree of the record, which is then decoded. It gives the same, and a
 property compares both.

@@ -1,7 +1,8 @@
 """The resize of a pod: which changes of its containers' resources are allowed. Rule RESIZE-2
 (spec/resize.md).
 
-Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers"; KEP-1287.
+Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers";
+KEP-1287.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
-"""Laws of the containers of nodes. Rules KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-32, KUBELET-42,
-KUBELET-95 (spec/kubelet.md)."""
+"""Laws of the containers of nodes. Rules KUBELET-2, KUBELET-4, KUBELET-16, KUBELET-30, KUBELET-32,
+KUBELET-42, KUBELET-95 (spec/kubelet.md)."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,5 @@
-"""Laws of the addresses and ports that are allocated to services. Rules ALLOC-1, ALLOC-9 (spec/admission.md)."""
+"""Laws of the addresses and ports that are allocated to services. Rules ALLOC-1, ALLOC-9
+(spec/admission.md)."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,5 @@
-"""Laws of StatefulSets. Rules STS-1, STS-2, STS-4, STS-6, STS-12 (spec/workloads/stateful_set.md)."""
+"""Laws of StatefulSets. Rules STS-1, STS-2, STS-4, STS-6, STS-12
+(spec/workloads/stateful_set.md)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any

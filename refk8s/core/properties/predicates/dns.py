@@ -157,7 +157,8 @@ def dns_1_answers_follow_from_the_objects(
     records: Records, services: Sequence[Service], slices: Sequence[EndpointSlice], namespaces: Sequence[str], domain: str,
     more: Iterable[tuple[str, str]] = (),
 ) -> Iterator[str]:  # fmt: skip
-    """DNS-1: every name and type is answered as the objects require, and so are `more` questions."""
+    """DNS-1: every name and type is answered as the objects require, and so are `more`
+    questions."""
     zone = zone_file(services, slices, namespaces, domain)
     questions = [(name, type) for name in sorted(zone) for type in ("A", "AAAA", "SRV", "PTR", "CNAME", "TXT")]  # fmt: skip
     questions += [(f"nothing.{name}", "A") for name in sorted(zone)]

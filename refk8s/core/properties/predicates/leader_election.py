@@ -36,7 +36,8 @@ def elect_1_the_holder_is_recorded(old: LeaseSpec | None, new: LeaseSpec) -> lis
 def elect_4_the_lease_has_not_ended(
     identity: str, lease: Lease | None, renew_deadline: Instant, now: Instant
 ) -> list[str]:
-    """ELECT-4: the renew deadline has not passed since the last renewal. `now`: by its own clock."""
+    """ELECT-4: the renew deadline has not passed since the last renewal. `now`: by its own
+    clock."""
     if lease is None or lease.spec.holder_identity != identity or not lease.spec.renew_time:
         return []
     late = now - parse_timestamp(lease.spec.renew_time) - renew_deadline

@@ -58,7 +58,8 @@ def sched_25_no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -
 
 
 def sched_58_the_extender_let_it_pass(pod: Pod, rejects: Callable[[str, str], bool]) -> list[str]:
-    """SCHED-58: the extender does not reject the pod's node. `rejects`: a pod's name and a node's."""
+    """SCHED-58: the extender does not reject the pod's node. `rejects`: a pod's name and a
+    node's."""
     name, node = pod.metadata.name or "", pod.spec.node_name or ""
     words = f"SCHED-58: pod {name} was bound to {node}, which its extender rejects"
     return [words] if rejects(name, node) else []

@@ -11,7 +11,8 @@ from ipaddress import ip_address
 from typing import Any
 
 ALLOCATED = "ipaddress.kubernetes.io/managed-by"
-"""The label of an IPAddress that the API server allocated for a service. Users may create others."""
+"""The label of an IPAddress that the API server allocated for a service. Users may create
+others."""
 
 
 def allocations_of(service: Any) -> list[str | int]:

@@ -1,7 +1,7 @@
 """Pods of one group are spread over nodes and zones. Rules SCHED-27, SCHED-33 (spec/scheduler.md).
 
-Every pod with a group (spreading.py) has two constraints by default: over nodes with a skew of 3 and
-over zones with a skew of 5, both only as a preference. A pod with its own constraints has those
+Every pod with a group (spreading.py) has two constraints by default: over nodes with a skew of 3
+and over zones with a skew of 5, both only as a preference. A pod with its own constraints has those
 instead. Source: Kubernetes documentation, "Pod Topology Spread Constraints" (and built-in default
 constraints).
 """

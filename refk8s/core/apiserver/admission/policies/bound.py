@@ -36,7 +36,8 @@ EXEMPT: Final = matching.EXEMPT - {
     resources.MUTATING_WEBHOOK_CONFIGURATIONS.prefix,
     resources.VALIDATING_WEBHOOK_CONFIGURATIONS.prefix,
 }
-"""Resources that no policy is for: policies themselves, and reviews. Webhooks are not among them."""
+"""Resources that no policy is for: policies themselves, and reviews. Webhooks are not among
+them."""
 
 
 class Bound(Value, frozen=True, eq=False):

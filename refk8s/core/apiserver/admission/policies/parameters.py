@@ -1,7 +1,7 @@
 """The parameters of a binding. Rule POL-7 (spec/admission_policies.md).
 
-Source: Kubernetes documentation, "Validating Admission Policy" (Parameter resources); API reference,
-"ParamRef".
+Source: Kubernetes documentation, "Validating Admission Policy" (Parameter resources); API
+reference, "ParamRef".
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Misconfigured(Exception):
 
 
 def parameter_resource(kind: ParamKind | None, store: Reader) -> Resource | None:
-    """The resource of a policy's kind of parameters; None if it has none. Raises Misconfigured if it
-    is not served. O(definitions) for a custom one."""
+    """The resource of a policy's kind of parameters; None if it has none. Raises Misconfigured if
+    it is not served. O(definitions) for a custom one."""
     if kind is None:
         return None
     version, name = kind.api_version or "", kind.kind or ""
