@@ -605,3 +605,96 @@ def test_kubelet_55_a_path_must_stay_inside():
     )
     assert refused(mounts, subPathExpr="$(Y)") == 'missing value for "Y"'
     assert refused(mounts, name="z") == 'volume "z" of container "c" is not there'
+
+
+# --- what a container is created with, one source at a time ---------------------------------------
+
+
+def config_of(pod, facts=FACTS, books=None, **containers):
+    """The request to create the pod's first container."""
+    one = pod.spec.containers[0]
+    memory = PodMemory("u", "ns", "p", pod=pod, containers=containers)
+    draft = Draft(facts, pod, memory, books or library(), SECOND)
+    return compute_container_config(draft, pod, one, 0, SANDBOX)
+
+
+def test_kubelet_92_a_container_has_every_confinement_that_its_context_requests():
+    node = replace(NODE, security_modules=("seccomp", "apparmor", "selinux"))
+    context = {
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"},
+        "appArmorProfile": {"type": "RuntimeDefault"},
+        "seLinuxOptions": {"type": "t", "level": "s0"},
+        "allowPrivilegeEscalation": False,
+        "procMount": "Unmasked",
+    }
+    for own, shared in ((context, {}), ({}, dict(list(context.items())[:3]))):
+        pod = a_pod(a_container(securityContext=own), securityContext=shared)
+        found = config_of(pod, replace(FACTS, node=node))
+        assert found.seccomp == "Localhost/p.json"
+        assert found.app_armor == "RuntimeDefault"
+        assert found.se_linux == (("type", "t"), ("level", "s0"))
+        assert found.no_new_privileges == found.unmasked_proc == bool(own)
+    bare = config_of(a_pod())
+    assert (bare.seccomp, bare.app_armor, bare.se_linux) == ("", "", ())
+    assert (bare.no_new_privileges, bare.unmasked_proc) == (False, False)
+
+
+def test_kubelet_52_a_container_gets_variables_of_objects_its_pod_and_its_node():
+    sources = {
+        "A": {"configMapKeyRef": {"name": "cm", "key": "k"}},
+        "B": {"secretKeyRef": {"name": "s", "key": "k"}},
+        "C": {"fieldRef": {"fieldPath": "status.hostIPs"}},
+        "D": {"resourceFieldRef": {"resource": "limits.cpu"}},
+    }
+    env = [{"name": name, "valueFrom": source} for name, source in sources.items()]
+    node = replace(NODE, second_ip="fd00::1")
+    books = library(config_map(k="v"), secret(k="w"))
+    found = config_of(a_pod(a_container(env=env)), replace(FACTS, node=node), books)
+    assert found.env == (("A", "v"), ("B", "w"), ("C", "10.0.0.1,fd00::1"), ("D", "4"))
+
+
+def test_kubelet_94_a_container_has_the_hosts_file_of_its_pods_subdomain():
+    found = config_of(a_pod(subdomain="d"))
+    assert found.hosts == LOCAL + "10.1.0.9\tp.d.ns.svc.c.local\tp\n"
+
+
+def test_kubelet_101_an_ephemeral_container_is_created_with_its_target():
+    debugger = {"name": "d", "image": "i", "targetContainerName": "c"}
+    pod = a_pod(ephemeralContainers=[debugger])
+    runs = ContainerMemory(current=ContainerStatus("id", "sb", "u", "c", 0, "running"))
+    draft = draft_of(pod, c=runs)
+    one = a_container(name="d")
+    assert compute_container_config(draft, pod, one, 0, SANDBOX).target_id == "id"
+    assert config_of(pod, c=runs).target_id == ""
+
+
+def test_kubelet_50_a_name_that_is_too_long_starts_no_sandbox_and_says_so():
+    pod = a_pod(hostname="h" * 48, subdomain="d", setHostnameAsFQDN=True)
+    with pytest.raises(BadConfig) as error:
+        compute_hostname(FACTS, pod)
+    assert error.value.reason == "FailedCreatePodSandBox"
+
+
+def test_kubelet_96_the_event_says_what_was_left_out():
+    many = {"nameservers": [f"1.1.1.{n}" for n in range(4)]}
+    pod, notes = a_pod(dnsPolicy="None", dnsConfig=many), []
+    compute_sandbox_config(FACTS, pod, 0, lambda *words: notes.append(words))
+    kept = "1.1.1.0 1.1.1.1 1.1.1.2"
+    words = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is:"
+    assert notes == [("DNSConfigForming", f"{words} {kept}", "Warning")]
+
+
+def test_kubelet_54_the_variables_of_services_are_those_of_the_services():
+    web = service("w", "1.2.3.4", (80, None, "TCP"))
+    assert dict(environment({}, services=[web])) == service_variables([web])
+
+
+def test_kubelet_52_a_resource_name_and_a_key_may_have_separators_of_their_own():
+    one = a_container(resources={"requests": {"example.com/gpu": "3"}})
+    ref = {"resourceFieldRef": {"resource": "requests.example.com/gpu"}}
+    entry = {"name": "n", "valueFrom": ref}
+    assert environment(
+        {"env": [entry], "resources": codec.to_tree(one.resources)}, pod=a_pod(one)
+    ) == [("n", "3")]
+    pod = a_pod(metadata={"annotations": {"a['b": "1"}})
+    assert field_value(pod, "metadata.annotations['a['b']", ("h",), ()) == "1"

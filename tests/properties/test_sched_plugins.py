@@ -7,7 +7,7 @@ spec/scheduler_profiles.md).
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import permutations
+from itertools import permutations, product
 from math import floor, log, sqrt
 
 import pytest
@@ -125,6 +125,23 @@ def test_sched_9_what_is_requested_must_be_left(wanted, given_, taken, pods, mos
     resolvable = all(much <= there for _, much, there, _ in short)
     expected = Refusal("NodeResourcesFit", tuple(messages), resolvable) if messages else None
     assert refusal == expected
+
+
+@pytest.mark.parametrize("place", range(len(NAMES)))
+def test_sched_9_a_resource_by_itself_is_compared_with_what_is_left(place):
+    """Every case of three small numbers, also where the node has nothing of the resource."""
+
+    def alone(much):
+        return tuple(much if at == place else 0 for at in range(len(NAMES)))
+
+    for wanted, there, taken, pods in product(range(3), range(3), range(3), (0, 1)):
+        refusal = node_resources.check(
+            needs_with(alone(wanted)), facts_with(alone(there), pods=1), load_with(alone(taken), count=pods)
+        )  # fmt: skip
+        is_short = bool(wanted) and wanted > there - taken
+        messages = ["Too many pods"] * pods + [f"Insufficient {SHOWN[place]}"] * is_short
+        expected = Refusal("NodeResourcesFit", tuple(messages), not is_short or wanted <= there)
+        assert refusal == (expected if messages else None), (wanted, there, taken, pods)
 
 
 @given(

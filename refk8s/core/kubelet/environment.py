@@ -45,19 +45,18 @@ def compute_environment(
                 library, namespace, source.secret_ref.name or "", source.secret_ref.optional
             )
         else:
-            data = {}
-        for name in sorted(data or {}):
+            continue
+        for name, value in sorted((data or {}).items()):
             if "=" not in name:
-                given[prefix + name] = (data or {})[name]
+                given[prefix + name] = value
     linked = service_variables(services)
     for entry in container.env or ():
-        value = _value(pod, container, entry, library, {**linked, **given}, node, host_ips, ips)
-        if value is not None:
+        found = _value(pod, container, entry, library, {**linked, **given}, node, host_ips, ips)
+        if found is not None:
             given.pop(entry.name, None)
-            given[entry.name] = value
+            given[entry.name] = found
     for name, value in linked.items():
-        if name not in given:
-            given[name] = value
+        given.setdefault(name, value)
     return tuple(given.items())
 
 
@@ -131,7 +130,7 @@ def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
         return text
     parts: list[str] = []
     at = 0
-    while at < len(text):
+    while True:
         dollar = text.find("$", at)
         if dollar < 0 or dollar + 1 == len(text):
             parts.append(text[at:])
@@ -141,7 +140,7 @@ def expand(text: str, known: Mapping[str, str], strict: bool = False) -> str:
         if following == "$":
             parts.append("$")
             at = dollar + 2
-        elif following == "(" and (end := text.find(")", dollar)) > 0:
+        elif following == "(" and (end := text.find(")", dollar)) != -1:
             name = text[dollar + 2 : end]
             if strict and name not in known:
                 raise BadConfig(f'missing value for "{name}"')
