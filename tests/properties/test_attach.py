@@ -1,4 +1,4 @@
-"""Volumes are attached to nodes (spec/workloads/attach_detach.md, ATTACH-1 to ATTACH-6), with an
+"""Volumes are attached to nodes (spec/workloads/attach_detach.md, ATTACH-1 to ATTACH-7), with an
 attacher and a kubelet that the tests play."""
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ from refk8s.core.api.resources import (
     PODS,
     VOLUME_ATTACHMENTS,
 )
-from refk8s.core.api.storage_v1 import CSIDriver, CSIDriverSpec
+from refk8s.core.api.storage_v1 import (
+    CSIDriver,
+    CSIDriverSpec,
+    VolumeAttachment,
+    VolumeAttachmentSource,
+    VolumeAttachmentSpec,
+)
 from refk8s.core.cluster.step import start_all
 from refk8s.core.controllers.attach_detach import (
     MANAGED,
@@ -262,3 +268,40 @@ def test_attach_6_whatever_happens_the_volume_is_where_pods_need_it(events, mode
     else:
         assert found <= wanted and len(found) == min(len(wanted), 1)
     assert all(attached_to(cluster, name) == ([UNIQUE] if name in found else []) for name in "ab")
+
+
+def of_a_client(name, where, volume="v"):
+    spec = VolumeAttachmentSpec(
+        attacher=DRIVER,
+        source=VolumeAttachmentSource(persistent_volume_name=volume),
+        node_name=where,
+    )
+    return VolumeAttachment(metadata=ObjectMeta(name=name), spec=spec)
+
+
+@pytest.mark.parametrize("volume", ["v", "gone"])
+def test_attach_7_an_attachment_of_another_client_stays(volume):
+    cluster = quiet(create(a_world(), of_a_client("va-1", "a", volume)))
+    assert set(attachments(cluster)) == {"a"}
+    cluster = quiet(attach(cluster), 3_600)
+    assert attachments(cluster)["a"].status.attached and attached_to(cluster, "a") == []
+    assert not attachments(quiet(remove(cluster, VOLUME_ATTACHMENTS, "va-1")))
+
+
+def test_attach_7_the_attachment_of_a_volume_that_is_gone_is_deleted():
+    name = attachment_name("handle", DRIVER, "a")
+    assert not attachments(quiet(create(a_world(), of_a_client(name, "a", "gone"))))
+
+
+def test_attach_7_another_clients_attachment_keeps_the_volume_from_other_nodes():
+    cluster = quiet(create(a_world(), of_a_client("va-1", "a")))
+    cluster = quiet(create(cluster, using("q", "b")))
+    assert set(attachments(cluster)) == {"a"}
+    assert told(cluster, "FailedAttachVolume") == [
+        'Multi-Attach error for volume "v" Volume is already exclusively attached to one node '
+        "and can't be attached to another"
+    ]
+    cluster = quiet(create(cluster, using("p", "a")))
+    names = {one.metadata.name for one in stored(cluster, VOLUME_ATTACHMENTS)}
+    assert names == {"va-1", attachment_name("handle", DRIVER, "a")}
+    assert attached_to(attach(cluster), "a") == [UNIQUE]

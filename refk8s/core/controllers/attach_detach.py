@@ -1,7 +1,7 @@
-"""Volumes of CSI drivers are attached to the nodes of their pods. Rules ATTACH-1 to ATTACH-6
+"""Volumes of CSI drivers are attached to the nodes of their pods. Rules ATTACH-1 to ATTACH-7
 (spec/workloads/attach_detach.md).
 
-    a VolumeAttachment of the volume         does
+    a VolumeAttachment of this controller    does
     its node has a pod with the volume       attached: it is named in the Node's status
     its node has none, volume in use         waits; by force after six minutes, if the node is lost
     its node has none, volume not in use     removed from the Node's status, then deleted
@@ -11,6 +11,7 @@ reference, VolumeAttachment; the messages of kube-controller-manager. Left out: 
 a migrated driver replaces.
 """
 
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from operator import attrgetter
@@ -49,6 +50,7 @@ MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 FOR_MANY_NODES = ("ReadWriteMany", "ReadOnlyMany")
 TOLD_MAX = 64  # Events that are remembered for a volume
+_COMPUTED = re.compile("csi-[0-9a-f]{64}")
 
 
 class Known(Value, frozen=True, eq=False):
@@ -65,6 +67,16 @@ Memory: TypeAlias = Map[Key, Known]
 def attachment_name(handle: str, driver: str, node: str) -> str:
     """ATTACH-1: the name of the VolumeAttachment, as upstream computes it."""
     return f"csi-{sha256(f'{handle}{driver}{node}'.encode()).hexdigest()}"
+
+
+def is_own(attachment: VolumeAttachment, volume: PersistentVolume | None) -> bool:
+    """ATTACH-7: whether this controller has made it: it has the name that is computed for it. The
+    handle of a volume that is gone is not known, so the form of the name decides."""
+    name = attachment.metadata.name or ""
+    if volume is None:
+        return _COMPUTED.fullmatch(name) is not None
+    csi, node = volume.spec.csi, attachment.spec.node_name
+    return csi is not None and name == attachment_name(csi.volume_handle, csi.driver, node)
 
 
 def unique_name(volume: PersistentVolume) -> str:
@@ -171,7 +183,8 @@ class AttachDetachController(Reconciler):
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
         # Observe
         volume: PersistentVolume | None = view.get(PERSISTENT_VOLUMES, key)
-        attachments: list[VolumeAttachment] = view.indexed(VOLUME_ATTACHMENTS, "volume", key)
+        every: list[VolumeAttachment] = view.indexed(VOLUME_ATTACHMENTS, "volume", key)
+        attachments = [one for one in every if is_own(one, volume)]
         memory: Memory = local.memory
         if volume is None and not attachments:
             return Plan(memory=memory.delete(key)) if key in memory else NOTHING
@@ -186,9 +199,10 @@ class AttachDetachController(Reconciler):
                 step.detach(attachment)
             elif attachment.metadata.deletion_timestamp is None:
                 step.confirm(attachment)
-        here = {one.spec.node_name for one in attachments}
+        own = {one.spec.node_name for one in attachments}
+        here = {one.spec.node_name for one in every}
         for node in wanted:
-            if node not in here and step.attach(node, here):
+            if node not in own and step.attach(node, here - {node}):
                 here.add(node)
 
         # Act, Report
