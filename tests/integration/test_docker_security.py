@@ -286,7 +286,6 @@ def test_what_a_security_context_says_holds_inside(cluster: Cluster) -> None:
             },
             "CreateContainerConfigError",
         ),
-        ({"securityContext": {"seLinuxOptions": {"level": "s0:c1"}}}, "CreateContainerConfigError"),
         ({"hostUsers": False}, "CreateContainerConfigError"),
     ],
 )
@@ -424,3 +423,12 @@ def test_containers_that_wait_for_init_containers_say_so(cluster: Cluster) -> No
     )
     assert waiting(cluster, "slow") == {"reason": "PodInitializing"}
     cluster.kubectl("delete", "pod", "slow", "--now")
+
+
+def test_a_label_of_selinux_has_no_effect_on_a_node_without_selinux(cluster: Cluster) -> None:
+    """KUBELET-92."""
+    assert "selinux" not in cluster.host.docker("info", "-f", "{{.SecurityOptions}}")
+    labelled = {"seLinuxOptions": {"level": "s0:c0,c1"}}
+    cluster.apply(make_pod("labelled", container("main"), securityContext=labelled))
+    until(lambda: cluster.pod("labelled")["status"]["phase"] == "Running", 20, "it does not run")
+    cluster.kubectl("delete", "pod", "labelled", "--now")

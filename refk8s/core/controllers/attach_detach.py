@@ -192,7 +192,7 @@ class AttachDetachController(Reconciler):
         if not attachments and not wanted:
             return Plan(memory=memory.delete(key)) if key in memory else NOTHING
 
-        # Decide
+        # Decide (ATTACH-6)
         step = _Step(view, volume, key, wanted, memory.get(key, Known()), now)
         for attachment in attachments:
             if attachment.spec.node_name not in wanted:

@@ -129,15 +129,13 @@ def _profile(profile: Any, module: str, node: NodeDescribed) -> str:
 
 
 def compute_se_linux(asked: Confinement, node: NodeDescribed) -> tuple[tuple[str, str], ...]:
-    """(part, value) of the requested SELinux label."""
+    """(part, value) of the requested SELinux label; none on a node without SELinux, which has no
+    policy in which a label would have a meaning (KUBELET-92)."""
     options = asked.se_linux_options
-    if options is None:
+    if options is None or "selinux" not in node.security_modules:
         return ()
     parts = [(name, getattr(options, name) or "") for name in ("user", "role", "type", "level")]
-    found = tuple([(name, value) for name, value in parts if value])
-    if found and "selinux" not in node.security_modules:
-        raise BadConfig("seLinuxOptions are asked for, and this node's runtime has no SELinux")
-    return found
+    return tuple([(name, value) for name, value in parts if value])
 
 
 # --- pods that the kubelet rejects or does not run ------------------------------------------------
