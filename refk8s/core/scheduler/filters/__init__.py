@@ -5,8 +5,8 @@ A filter returns the refusal, or None. They are evaluated in this order, and the
 the reason for the node. The filters of `by_node` depend only on the Node object, those of `by_load`
 also on the pods of the node. The last ones, topology_spread and pod_affinity, depend on the pods of
 all nodes. Source: Kubernetes documentation, "Scheduler Configuration" (scheduling plugins enabled
-by default), and their order there. The volume plugins are in `volumes.py`. Left out: NodeName (a
-pod with a node is not scheduled); dynamic resources.
+by default), and their order there. The filter of volumes is in `volumes.py`, that of devices in
+`../claims.py`. Left out: NodeName (a pod with a node is not scheduled).
 """
 
 from collections.abc import Callable, Collection
