@@ -541,7 +541,11 @@ def test_kubelet_20_a_changed_image_ends_a_back_off() -> None:
 
 
 def test_kubelet_21_what_is_no_image_name_is_not_pulled() -> None:
-    for image in ("Not An Image", "UPPER/Case", "a//b", "a:", "-a", "a@sha256:12", ""):
+    identifier, short = "a" * 64, "a@sha512:" + "0" * 64
+    for image in (
+        *("Not An Image", "UPPER/Case", "a//b", "a:", "-a", "a@sha256:12", ""),
+        *(identifier, short, "a@md5:" + "0" * 32, "a/" * 127 + "ab"),
+    ):
         bench = ready(make_pod(containers=(container("c", image=image), container("d"))))
         bench.run_for(1)
         assert state(bench) == "InvalidImageName", image

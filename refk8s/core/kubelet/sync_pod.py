@@ -17,10 +17,9 @@ Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar C
 "Container Lifecycle Hooks", "Ephemeral Containers".
 """
 
-import re
-
 from msgspec.structs import replace
 
+from refk8s.core.api import reference
 from refk8s.core.api.core_v1 import Container, Pod
 from refk8s.core.kubelet import lifecycle, probes, resize
 from refk8s.core.kubelet.backoff import pull_at, restart_at, restarted
@@ -48,7 +47,6 @@ from refk8s.core.kubelet.objects import NotYet
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.pull_secrets import pull_credentials
 from refk8s.core.kubelet.volumes import plan_volumes
-from refk8s.core.memo import remember
 from refk8s.core.pods.containers import ephemeral_containers, is_init, is_sidecar
 from refk8s.core.ports import (
     CREATED,
@@ -348,7 +346,7 @@ def forget_image(draft: Draft, name: str, memory: ContainerMemory) -> ContainerM
 def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     """Pull the image to the node, with a back-off after failures (KUBELET-21)."""
     image = container.image or ""
-    if not _is_reference(image):
+    if reference.parse(image) is None:
         if memory.reason != "InvalidImageName":
             words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
             draft.note("InspectFailed", words, "Warning", container)
@@ -379,19 +377,6 @@ def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     draft.operations.append(PullImage(draft.memory.uid, image, policy, credentials))
     draft.set_container(container.name, replace(memory, operation=PULL, image=image))
 
-
-@remember(1024)
-def _is_reference(image: str) -> bool:
-    return _REFERENCE.fullmatch(image) is not None
-
-
-_DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
-_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_TAG = r"[\w][\w.-]{0,127}"
-_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_REFERENCE = re.compile(
-    rf"(?:{_DOMAIN}/)?{_PATH}(?:/{_PATH})*(?::{_TAG})?(?:@{_DIGEST})?", re.ASCII
-)
 
 ERROR_SHOWN = 2_000_000
 """The error of a pull is shown for this time, before the back-off message (microseconds)."""
