@@ -1,11 +1,12 @@
-"""What the integration tests share: a host with a Docker engine, and three of them, each made
-once."""
+"""What the integration tests share: a host with a Docker engine, and three of them, each made once;
+a node with pods and a client, for each file."""
 
 from collections.abc import Iterator
 
 import pytest
 from docker_host import Host, missing_tools
 from docker_nodes import DockerNodes
+from net_world import World, needs_kernel_rules
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,12 @@ def docker_nodes() -> Iterator[DockerNodes]:
         pytest.fail(f"the Docker tests need {', '.join(missing)}")
     with DockerNodes() as nodes:
         yield nodes
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A node with three pods, and a client, in network namespaces."""
+    needs_kernel_rules()
+    world = World()
+    yield world
+    world.close()

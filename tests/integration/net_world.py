@@ -10,24 +10,30 @@ made, so one server answers for all pods.
 
 import contextlib
 import ctypes
+import json
 import os
 import selectors
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+
+from refk8s.adapters.linux.kernel_rules import KernelRules
+from refk8s.core.ports import Rule, RuleSet
 
 T = TypeVar("T")
 
 NODE, CLIENT, PODS = "192.0.2.11", "192.0.2.9", "10.244.77.0/24"
 NODE6, CLIENT6, PODS6 = "fd00:192::11", "fd00:192::9", "fd00:244::/64"
 CLONE_NEWNET = 0x40000000
+CLUSTER = "c0ffee00-0000"
 
 
 def skip_or_fail_on_ci(lacking: str) -> None:
@@ -240,3 +246,57 @@ def ask_udp(address: str, port: int, seconds: float = 2.0, source_port: int = 0)
         except OSError as error:
             return "nothing", str(error)
     return pod, seen
+
+
+def times(
+    space: Namespace, count: int, address: str, port: int, by: Callable[..., Any] = ask
+) -> Counter[tuple[str, str]]:
+    """How often each answer of `ask` comes, of so many requests from this namespace."""
+    return Counter(space.do(lambda: [by(address, port) for _ in range(count)]))
+
+
+def program(world: World, rules: KernelRules, **services: tuple[Rule, ...]) -> None:
+    """Give the node the rules of these services."""
+    found = RuleSet({f"ns/{name}": found for name, found in services.items()})
+    world.node.do(lambda: rules.program_now(found))
+
+
+@contextlib.contextmanager
+def removed_at_the_end(world: World, make: Callable[[], T]) -> Iterator[T]:
+    """Rules or policies that are made on the node. At the end they are removed, and the node must
+    have no table left."""
+    made = world.node.do(make)
+    yield made
+    world.node.do(made.remove)
+    assert world.node.run("nft", "list", "ruleset") == ""
+
+
+def kernel_elements(world: World, name: str, family: str = "ip") -> dict[str, dict[str, str]]:
+    """The elements of each set and map of a table, in the text in which they were written."""
+    found: dict[str, dict[str, str]] = {}
+    listing = world.node.run("nft", "-j", "list", "table", family, name)
+    for item in json.loads(listing)["nftables"]:
+        listed = item.get("map") or item.get("set")
+        if listed is None or "sticky" in listed["name"]:
+            continue
+        elements = {}
+        for element in listed.get("elem", []):
+            key, value = element if "map" in item else (element, "")
+            elements[_as_text(key)] = _as_text(value)
+        if elements:
+            found[listed["name"]] = elements
+    return found
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict) and "concat" in value:
+        return " . ".join(_as_text(part) for part in value["concat"])
+    if isinstance(value, dict) and "range" in value:
+        return "-".join(_as_text(part) for part in value["range"])
+    if isinstance(value, dict) and "prefix" in value:
+        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
+    if isinstance(value, dict) and "goto" in value:
+        return f"goto {value['goto']['target']}"
+    if isinstance(value, dict):
+        return next(iter(value))  # drop
+    return str(value)

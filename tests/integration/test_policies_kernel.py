@@ -11,8 +11,16 @@ from ipaddress import IPv4Network
 
 import pytest
 from immutables import Map
-from net_world import CLIENT, NODE, PODS, World, ask, ask_udp, needs_kernel_rules
-from test_rules_kernel import kernel_elements
+from net_world import (
+    CLIENT,
+    CLUSTER,
+    NODE,
+    PODS,
+    ask,
+    ask_udp,
+    kernel_elements,
+    removed_at_the_end,
+)
 
 from refk8s.adapters.linux.kernel_policies import KernelPolicies, read_setting, write_setting
 from refk8s.adapters.linux.kernel_rules import KernelRules
@@ -31,26 +39,15 @@ from refk8s.core.ports import (
     Target,
 )
 
-CLUSTER = "c0ffee00-0000"
 WEB, DB, OTHER = "10.244.77.2", "10.244.77.3", "10.244.77.4"
 TCP_8080 = (PortRange("TCP", 8080, 8080),)
 
 
-@pytest.fixture(scope="module")
-def world():
-    needs_kernel_rules()
-    world = World()
-    yield world
-    world.close()
-
-
 @pytest.fixture
 def policies(world):
-    """The policies of the node; removed at the end, and nothing may be left."""
-    policies = world.node.do(lambda: KernelPolicies(CLUSTER, lambda: (PODS, "")))
-    yield policies
-    world.node.do(policies.remove)
-    assert world.node.run("nft", "list", "ruleset") == ""
+    """The policies of the node."""
+    with removed_at_the_end(world, lambda: KernelPolicies(CLUSTER, lambda: (PODS, ""))) as policies:
+        yield policies
 
 
 def enforce(world, policies, members=None, blocks=None, **local):

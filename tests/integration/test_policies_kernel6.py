@@ -5,9 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from immutables import Map
-from net_world import PODS, PODS6, World, ask, needs_kernel_rules
-from test_policies_kernel import CLUSTER
-from test_rules_kernel import kernel_elements
+from net_world import CLUSTER, PODS, PODS6, ask, kernel_elements, removed_at_the_end
 
 from refk8s.adapters.linux.kernel_policies import KernelPolicies
 from refk8s.core.network.policy_packets import apply, load
@@ -26,21 +24,12 @@ WEB, DB, OTHER = "fd00:244::2", "fd00:244::3", "fd00:244::4"
 FOUR = {WEB: "10.244.77.2", DB: "10.244.77.3", OTHER: "10.244.77.4"}
 
 
-@pytest.fixture(scope="module")
-def world():
-    needs_kernel_rules()
-    world = World()
-    yield world
-    world.close()
-
-
 @pytest.fixture
 def policies(world):
-    """The policies of the node; removed at the end, and nothing may be left."""
-    policies = world.node.do(lambda: KernelPolicies(CLUSTER, lambda: (f"{PODS},{PODS6}", "")))
-    yield policies
-    world.node.do(policies.remove)
-    assert world.node.run("nft", "list", "ruleset") == ""
+    """The policies of the node, for both families."""
+    both = f"{PODS},{PODS6}"
+    with removed_at_the_end(world, lambda: KernelPolicies(CLUSTER, lambda: (both, ""))) as policies:
+        yield policies
 
 
 def enforce(world, policies, db, members=None, blocks=None):

@@ -6,7 +6,6 @@ last test compares the two.
 """
 
 import collections
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,18 @@ import socket
 import threading
 
 import pytest
-from net_world import CLIENT, NODE, PODS, World, ask, ask_udp, needs_kernel_rules
+from net_world import (
+    CLIENT,
+    CLUSTER,
+    NODE,
+    PODS,
+    ask,
+    ask_udp,
+    kernel_elements,
+    program,
+    removed_at_the_end,
+    times,
+)
 
 from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
 from refk8s.adapters.linux.service_rules import choose_rules
@@ -23,43 +33,19 @@ from refk8s.core.network.packets import Programmed, apply
 from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.value import evolve
 
-CLUSTER = "c0ffee00-0000"
 GATEWAY = "10.244.77.1"
-
-
-@pytest.fixture(scope="module")
-def world():
-    needs_kernel_rules()
-    world = World()
-    yield world
-    world.close()
 
 
 @pytest.fixture
 def rules(world):
-    """Kernel rules of the node; taken away at the end, and nothing may be left."""
-    rules = world.node.do(lambda: KernelRules(NODE, PODS, CLUSTER))
-    yield rules
-    world.node.do(rules.remove)
-    assert world.node.run("nft", "list", "ruleset") == ""
+    """Kernel rules of the node."""
+    with removed_at_the_end(world, lambda: KernelRules(NODE, PODS, CLUSTER)) as rules:
+        yield rules
 
 
 @pytest.fixture
 def pods(world):
     return tuple(Target(address, 8080) for address in world.pods)
-
-
-def program(world, rules, **services):
-    world.node.do(
-        lambda: rules.program_now(
-            RuleSet({f"ns/{name}": found for name, found in services.items()})
-        )
-    )
-
-
-def times(space, count, address, port, by=ask):
-    """Who answered, and whom they saw."""
-    return collections.Counter(space.do(lambda: [by(address, port) for _ in range(count)]))
 
 
 def test_net_10_every_request_is_answered_and_all_endpoints_answer(world, rules, pods):
@@ -453,37 +439,6 @@ def test_net_11_the_kernel_holds_what_the_interpreter_says(world, rules, pods):
         assert kernel_elements(world, rules.name) == {
             name: dict(entries) for name, entries in state.maps.items()
         }
-
-
-def kernel_elements(world, name, family="ip"):
-    """What `nft` lists, in the words in which it was written."""
-    found = {}
-    listing = world.node.run("nft", "-j", "list", "table", family, name)
-    for item in json.loads(listing)["nftables"]:
-        listed = item.get("map") or item.get("set")
-        if listed is None or "sticky" in listed["name"]:
-            continue
-        elements = {}
-        for element in listed.get("elem", []):
-            key, value = element if "map" in item else (element, "")
-            elements[words(key)] = words(value)
-        if elements:
-            found[listed["name"]] = elements
-    return found
-
-
-def words(value):
-    if isinstance(value, dict) and "concat" in value:
-        return " . ".join(words(part) for part in value["concat"])
-    if isinstance(value, dict) and "range" in value:
-        return "-".join(words(part) for part in value["range"])
-    if isinstance(value, dict) and "prefix" in value:
-        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
-    if isinstance(value, dict) and "goto" in value:
-        return f"goto {value['goto']['target']}"
-    if isinstance(value, dict):
-        return next(iter(value))  # drop
-    return str(value)
 
 
 def test_net_17_asking_whether_the_kernel_takes_rules_changes_nothing(world):

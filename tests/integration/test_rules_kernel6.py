@@ -9,8 +9,20 @@ import collections
 import random
 
 import pytest
-from net_world import CLIENT6, NODE, NODE6, PODS, PODS6, World, ask, ask_udp, needs_kernel_rules
-from test_rules_kernel import CLUSTER, kernel_elements, program, times
+from net_world import (
+    CLIENT6,
+    CLUSTER,
+    NODE,
+    NODE6,
+    PODS,
+    PODS6,
+    ask,
+    ask_udp,
+    kernel_elements,
+    program,
+    removed_at_the_end,
+    times,
+)
 
 from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
 from refk8s.core.network.nftables import Table, change_table
@@ -21,21 +33,12 @@ from refk8s.core.value import evolve
 SERVICE6, GATEWAY6 = "fd00:10:96::1", "fd00:244::1"
 
 
-@pytest.fixture(scope="module")
-def world():
-    needs_kernel_rules()
-    world = World()
-    yield world
-    world.close()
-
-
 @pytest.fixture
 def rules(world):
-    """Kernel rules of both families; taken away at the end, and nothing may be left."""
-    made = world.node.do(lambda: KernelRules(f"{NODE},{NODE6}", f"{PODS},{PODS6}", CLUSTER))
-    yield made
-    world.node.do(made.remove)
-    assert world.node.run("nft", "list", "ruleset") == ""
+    """Kernel rules of both families."""
+    both = f"{NODE},{NODE6}", f"{PODS},{PODS6}"
+    with removed_at_the_end(world, lambda: KernelRules(*both, CLUSTER)) as rules:
+        yield rules
 
 
 @pytest.fixture

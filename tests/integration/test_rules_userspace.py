@@ -1,40 +1,30 @@
 """Service rules by this process, where the kernel takes none: in the same small world, without nft.
 Rules NET-17, NET-19, NET-20."""
 
-import collections
 import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import uvloop
 from net_world import (
     CLIENT,
+    CLUSTER,
     NODE,
     PODS,
-    World,
     ask,
     ask_udp,
-    needs_kernel_rules,
     skip_or_fail_on_ci,
+    times,
 )
 
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.core.ports import Rule, RuleSet, Target
-
-CLUSTER = "c0ffee00-0000"
-
-
-@pytest.fixture(scope="module")
-def world():
-    needs_kernel_rules()
-    world = World()
-    yield world
-    world.close()
 
 
 class InLoop:
@@ -80,10 +70,9 @@ def pods(world):
     return tuple(Target(address, 8080) for address in world.pods)
 
 
-def times(space, count, address, port, by=ask):
-    return collections.Counter(
-        pod for pod, _ in space.do(lambda: [by(address, port) for _ in range(count)])
-    )
+def answering(space, count, address, port, by=ask):
+    """The pods that answer so many requests, and how often each."""
+    return Counter(pod for pod, _ in times(space, count, address, port, by).elements())
 
 
 def test_net_20_every_request_is_answered_and_all_endpoints_answer(world, proxy, pods):
@@ -99,9 +88,11 @@ def test_net_20_every_request_is_answered_and_all_endpoints_answer(world, proxy,
             ("10.96.0.2", 53, ask_udp),
             (NODE, 30053, ask_udp),
         ):
-            answers = times(space, 20, address, port, by) + times(space, 20, address, port, by)
+            answers = answering(space, 20, address, port, by) + answering(
+                space, 20, address, port, by
+            )
             assert set(answers) == set(world.pods), dict(answers)
-    assert set(times(world.node, 40, "127.0.0.1", 30080)) == set(world.pods)
+    assert set(answering(world.node, 40, "127.0.0.1", 30080)) == set(world.pods)
 
 
 def test_net_12_and_20_what_has_no_endpoints_is_refused_and_served_when_it_has(world, proxy, pods):
@@ -120,7 +111,7 @@ def test_net_12_and_20_what_has_no_endpoints_is_refused_and_served_when_it_has(w
 def test_net_20_an_endpoint_that_does_not_answer_is_passed_over(world, proxy, pods):
     dead = Target(pods[0].address, 9999)
     proxy.program(web=(Rule("", "TCP", 30082, (dead, pods[1]), masquerade=True),))
-    assert times(world.client, 20, NODE, 30082) == {pods[1].address: 20}
+    assert answering(world.client, 20, NODE, 30082) == {pods[1].address: 20}
 
 
 def test_net_5_and_20_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goes(
@@ -130,18 +121,18 @@ def test_net_5_and_20_a_client_stays_with_its_endpoint_and_leaves_it_when_it_goe
         proxy.program(web=(Rule("", "TCP", 30083, targets, 100, masquerade=True),))
 
     sticky(*pods)
-    [first] = times(world.client, 10, NODE, 30083)
+    [first] = answering(world.client, 10, NODE, 30083)
     sticky(*(target for target in pods if target.address != first))
-    [second] = times(world.client, 10, NODE, 30083)
+    [second] = answering(world.client, 10, NODE, 30083)
     sticky(*pods)
-    assert set(times(world.client, 10, NODE, 30083)) == {second}
+    assert set(answering(world.client, 10, NODE, 30083)) == {second}
 
 
 def test_net_7_and_20_who_is_within_goes_anywhere(world, proxy, pods):
     proxy.program(web=(Rule("", "TCP", 30084, pods[:1], local=True, inside=pods),))
-    assert set(times(world.client, 10, NODE, 30084)) == {pods[0].address}
+    assert set(answering(world.client, 10, NODE, 30084)) == {pods[0].address}
     for space in (world.node, world.pods[pods[1].address]):
-        assert set(times(space, 40, NODE, 30084)) == set(world.pods)
+        assert set(answering(space, 40, NODE, 30084)) == set(world.pods)
 
 
 def test_net_16_and_20_a_udp_client_is_not_held_to_an_endpoint_that_left_but_is_to_one_that_stays(
@@ -149,7 +140,7 @@ def test_net_16_and_20_a_udp_client_is_not_held_to_an_endpoint_that_left_but_is_
 ):
     proxy.program(dns=(Rule("", "UDP", 30054, pods, masquerade=True),))
     by = lambda address, port: ask_udp(address, port, source_port=5454)  # noqa: E731
-    [first] = times(world.client, 10, NODE, 30054, by)
+    [first] = answering(world.client, 10, NODE, 30054, by)
     proxy.program(
         dns=(
             Rule(
@@ -161,7 +152,7 @@ def test_net_16_and_20_a_udp_client_is_not_held_to_an_endpoint_that_left_but_is_
             ),
         )
     )
-    [second] = times(world.client, 10, NODE, 30054, by)
+    [second] = answering(world.client, 10, NODE, 30054, by)
     assert second != first
 
 
