@@ -17,7 +17,14 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
-from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.api.resources import (
+    CONFIG_MAPS,
+    LATER,
+    NAMESPACES,
+    PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+)
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
@@ -169,6 +176,21 @@ def test_ns_6_however_many_questions_fail_the_next_round_is_one_and_later(failur
         waits.append(early.wake_at - now)
         now = early.wake_at
     assert waits == [min(5_000 << n, 30_000_000) for n in range(rounds + 1)]
+
+
+def test_ns_2_what_an_older_server_does_not_serve_has_no_objects():
+    """LOOP-16; a 404 of another resource is a failure (NS-6)."""
+    controller = NamespaceController()
+    plan = decide(controller.start_memory(0))
+    for wrong in (None, CONFIG_MAPS):
+        memory = plan.memory
+        for question in plan.queries:
+            is_there = question.resource not in LATER and question.resource != wrong
+            listed = Response(200, PodList(metadata=ListMeta(resource_version="5")))
+            answer = listed if is_there else Response(404, None)
+            memory, _ = controller.answered(memory, "doomed", question, answer, 0)
+        found = decide(memory)
+        assert bool(sent(found, "update", subresource="finalize")) == (wrong is None)
 
 
 def test_ns_6_what_was_said_of_an_earlier_namespace_of_this_name_is_no_answer():

@@ -126,6 +126,11 @@ def test_ns_2_ns_3_ns_4_ns_5_one_turn_of_a_namespace_that_ends(found, before, fi
     assert list(plan.memory) == ["else"], "the next look asks anew"
     assert plan.wake_at == ((NOW if doomed else NOW + AGAIN) if remaining else None)
 
+    if doomed:
+        assert not sent(plan, "update", NAMESPACES, "status"), "the next round counts what is left"
+        memory = Map({"doomed": survey(found), "else": survey({})})
+        plan = NS.reconcile(view_of(NS, obj), "doomed", NOW, Local(memory, failures=1))
+
     held = {}
     for kind in remaining:
         for name, count in found[kind].finalizers:
@@ -198,7 +203,10 @@ def test_ns_2_ns_3_ns_4_ns_5_one_turn_of_a_namespace_that_ends(found, before, fi
         kept = type in known and known[type].status == status
         assert told[type].last_transition_time == (ago(50) if kept else timestamp(NOW))
     silent = NS.reconcile(
-        view_of(NS, report.body), "doomed", NOW + SECOND, Local(Map({"doomed": survey(found)}))
+        view_of(NS, report.body),
+        "doomed",
+        NOW + SECOND,
+        Local(Map({"doomed": survey(found)}), failures=1),
     )
     assert not sent(silent, "update", NAMESPACES, "status"), (
         "what stands already is not written again"

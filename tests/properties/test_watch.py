@@ -1,5 +1,5 @@
 """Watches and views (spec/watch.md): WATCH-3 to WATCH-7, on one loop that only looks. WATCH-1 and
-WATCH-2 are in test_loop.py."""
+WATCH-2 are in test_loop.py. LOOP-16."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,8 @@ from workload_helpers import NOW
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Response, WatchEvent
-from refk8s.core.api.resources import CONFIG_MAPS, NODES, PODS
+from refk8s.core.api.resource_v1 import DeviceTaintRule, DeviceTaintRuleList
+from refk8s.core.api.resources import ALL, CONFIG_MAPS, DEVICE_TAINT_RULES, LATER, NODES, PODS
 from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Plan
@@ -291,3 +292,66 @@ def test_watch_1_a_resource_that_is_not_watched_has_no_objects_in_the_view():
     assert view.get(NODES, "a") is None and view.get(CONFIG_MAPS, "ns/a") is None
     assert view.list(NODES) == view.keys(NODES) == view.indexed(NODES, "owner", "u") == []
     assert view.count(NODES) == 0
+
+
+# --- resources that an older API server does not serve --------------------------------------------
+
+
+def _asked(effects, resource):
+    [call] = [e for e in effects if isinstance(e, Call) and e.request.resource == resource]
+    return call
+
+
+def _rules(revision, *names):
+    items = tuple(
+        DeviceTaintRule(metadata=ObjectMeta(name=name, resource_version=str(revision)))
+        for name in names
+    )
+    metadata = ListMeta(resource_version=str(revision))
+    return Response(200, DeviceTaintRuleList(metadata=metadata, items=items))
+
+
+class Both(Noting):
+    interests = (Interest(CONFIG_MAPS, own_key), Interest(DEVICE_TAINT_RULES, own_key))
+
+
+def test_loop_16_a_resource_that_is_not_served_is_empty_until_it_is_served():
+    loop = Loop("looker", [Both()])
+    state, effects = loop.start(NOW, b"x")
+    rules = _asked(effects, DEVICE_TAINT_RULES)
+    answer = Answered(_asked(effects, CONFIG_MAPS).id, listed(10, "a"))
+    state, _ = loop.step(state, [answer], NOW)
+    assert state.memories["looker"] == ()  # LOOP-1
+    state, effects = loop.step(state, [Answered(rules.id, Response(404, None))], NOW)
+    assert state.memories["looker"] == ("default/a",)
+    [wake] = [each for each in effects if isinstance(each, WakeAt)]
+    assert wake.at == NOW + 300 * SECOND
+    state, effects = loop.step(state, [], wake.at - 1)
+    assert not [each for each in effects if isinstance(each, Call)]
+
+    state, effects = loop.step(state, [], wake.at)  # the server has been upgraded
+    again = _asked(effects, DEVICE_TAINT_RULES)
+    state, effects = loop.step(state, [Answered(again.id, _rules(20, "r"))], wake.at)
+    assert state.memories["looker"][-1] == "r" and state.view.count(DEVICE_TAINT_RULES) == 1
+    [watch] = [each for each in effects if isinstance(each, Watch)]
+
+    state, effects = loop.step(state, [WatchEnded(watch.id, 404)], wake.at)  # and the other way
+    again = _asked(effects, DEVICE_TAINT_RULES)
+    state, effects = loop.step(state, [Answered(again.id, Response(404, None))], wake.at)
+    assert state.memories["looker"][1:] == ("r", "r") and not state.view.count(DEVICE_TAINT_RULES)
+
+
+@given(st.sampled_from([one for one in ALL if "watch" in one.verbs]), st.sampled_from([404, 403, 500]))  # fmt: skip
+def test_loop_16_only_of_later_resources_and_only_404_means_that(resource, code):
+    class One(Noting):
+        interests = (Interest(resource, own_key),)
+        initial_keys = ("first",)
+
+    loop = Loop("looker", [One()])
+    state, effects = loop.start(NOW, b"x")
+    call = _asked(effects, resource)
+    state, effects = loop.step(state, [Answered(call.id, Response(code, None))], NOW)
+    [wake] = [each for each in effects if isinstance(each, WakeAt)]
+    is_missing = code == 404 and resource in LATER
+    assert bool(state.memories["looker"]) == is_missing
+    assert (wake.at - NOW == 300 * SECOND) == is_missing

@@ -500,6 +500,26 @@ ALL: tuple[Resource, ...] = tuple(
 )
 """Every built-in resource, in the order of groups in discovery, the preferred version first."""
 
+LATER = frozenset(
+    [
+        IP_ADDRESSES,
+        SERVICE_CIDRS,
+        VOLUME_ATTRIBUTES_CLASSES,
+        DEVICE_CLASSES,
+        RESOURCE_CLAIMS,
+        RESOURCE_CLAIM_TEMPLATES,
+        RESOURCE_SLICES,
+        DEVICE_TAINT_RULES,
+        MUTATING_ADMISSION_POLICIES,
+        MUTATING_ADMISSION_POLICY_BINDINGS,
+        STORAGE_VERSION_MIGRATIONS,
+        CLUSTER_TRUST_BUNDLES,
+        POD_CERTIFICATE_REQUESTS,
+    ]
+)
+"""Resources that became generally available with v1.33 or later, so that an API server of an older
+version of Kubernetes may not serve them (LOOP-16)."""
+
 # metrics.k8s.io: computed for each request, never stored (STREAM-17)
 _METRICS = ("metrics", "metrics.k8s.io", "v1beta1")
 _READ = ("get", "list")

@@ -29,6 +29,7 @@ from refk8s.core.api.resources import (
     ALL,
     API_SERVICES,
     CUSTOM_RESOURCE_DEFINITIONS,
+    LATER,
     NAMESPACES,
     PODS,
     Resource,
@@ -195,7 +196,10 @@ class NamespaceController(Reconciler):
         memory = surveys.delete(key)
         if remaining or failing:
             again = now if to_delete else now + AGAIN
-            if to_delete and all(map(is_aggregated, to_delete)):
+            asks_others = bool(to_delete) and all(map(is_aggregated, to_delete))
+            if to_delete and not asks_others and not local.failures:
+                status = ()  # NS-5: the next round counts what is left
+            if asks_others:
                 # another server may not do what it is asked, so it is not asked again at once
                 again = now + AGAIN
                 memory = surveys.set(key, evolve(survey, again_at=again))
@@ -243,6 +247,10 @@ class NamespaceController(Reconciler):
             survey = _with_answer_of_another(survey, request, response)
             is_due = survey.complete or not survey.is_listed
             return memory.set(key, survey), (key,) if is_due else ()
+        if response is not None and response.code == 404 and request.resource in LATER:
+            nothing = Remaining(0, 0, ())  # it is not served (LOOP-16)
+            survey = evolve(survey, found=survey.found.set(request.resource.prefix, nothing))
+            return memory.set(key, survey), (key,) if survey.complete else ()
         if response is None or not response.ok:  # NS-6
             again_at = now + min(BACKOFF_FIRST << min(survey.tries, 20), BACKOFF_MAX)
             return memory.set(key, evolve(survey, tries=survey.tries + 1, again_at=again_at)), (

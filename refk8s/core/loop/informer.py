@@ -6,6 +6,7 @@ WATCH-2 to WATCH-6 (spec/watch.md).
 | resting | start, or its timer expires | listing | Call(list), unless the informer is dormant (LOOP-14) |
 | listing | the list | watching | Watch from the list's revision |
 | listing | an error, or no response | resting | WakeAt, after a back-off |
+| listing | 404, of a resource that may be missing (LOOP-16) | resting | WakeAt, after five minutes |
 | watching | changes | watching | - |
 | watching | 410 Gone | listing | Call(list): the missed changes are compacted |
 | watching | cut | resting, then watching | WakeAt, then Watch from the last revision |
@@ -16,7 +17,7 @@ Source: Kubernetes documentation, "Kubernetes API Concepts", "Efficient detectio
 from msgspec.structs import replace
 
 from refk8s.core.api.request import Options, Request
-from refk8s.core.api.resources import Resource
+from refk8s.core.api.resources import LATER, Resource
 from refk8s.core.api.user import User
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.loop.view import View
@@ -26,6 +27,8 @@ RESTING, LISTING, WATCHING = "resting", "listing", "watching"
 
 BACKOFF_FIRST: Instant = 10 * MILLISECOND
 BACKOFF_MAX: Instant = 30 * SECOND
+NOT_SERVED: Instant = 300 * SECOND
+"""How long a resource that is not served is not listed again (LOOP-16)."""
 
 
 class Informer(Value, frozen=True):
@@ -77,6 +80,15 @@ class Informer(Value, frozen=True):
         """Wait before the next attempt: 10 ms, doubled each time, at most 30 s (WATCH-6)."""
         delay = min(BACKOFF_FIRST << min(self.failures, 20), BACKOFF_MAX)
         return replace(self, phase=RESTING, failures=self.failures + 1, due=now + delay)
+
+    def is_missing(self, code: int) -> bool:
+        """Whether an answer with this code says that the API server does not serve the resource
+        (LOOP-16)."""
+        return code == 404 and self.resource in LATER
+
+    def missing(self, now: Instant) -> "Informer":
+        """The resource is not served: list it again later (LOOP-16)."""
+        return replace(self, phase=RESTING, revision=0, failures=0, due=now + NOT_SERVED)
 
     def gone(self, now: Instant) -> "Informer":
         """410: list again at once (WATCH-3)."""

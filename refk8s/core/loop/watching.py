@@ -1,5 +1,5 @@
 """The lists and watches of a loop: changes update the view and make keys due. Rules LOOP-2,
-WATCH-1 to WATCH-6 (spec/loop.md, spec/watch.md).
+LOOP-16, WATCH-1 to WATCH-6 (spec/loop.md, spec/watch.md).
 
 `informer.py` has the state of the list and watch of one resource.
 """
@@ -54,6 +54,11 @@ def take_list(draft: Draft, prefix: str, id: int, response: Response | None) -> 
     """A list is answered: the view has exactly its objects, and a watch continues from it."""
     draft.sources = draft.sources.delete(id)
     informer = draft.informers[prefix]
+    if response is not None and informer.is_missing(response.code):  # LOOP-16
+        draft.informers = draft.informers.set(prefix, informer.missing(draft.now))
+        table = draft.view.table(informer.resource)
+        _update_view(draft, informer, [(key, None) for key in table.objects], table.revision)
+        return
     if response is None or not response.ok:
         draft.informers = draft.informers.set(prefix, informer.failed(draft.now))
         return
@@ -90,11 +95,13 @@ def take_changes(draft: Draft, prefix: str, events: tuple[WatchEvent, ...]) -> N
 
 
 def end_watch(draft: Draft, prefix: str, id: int, code: int) -> None:
-    """A watch has ended: list again after 410, and otherwise watch again after a back-off."""
+    """A watch has ended: list again after 410, and if the resource is not served any more; otherwise
+    watch again after a back-off."""
     draft.is_watching = False
     draft.sources = draft.sources.delete(id)
     informer = draft.informers[prefix]
-    informer = informer.gone(draft.now) if code == 410 else informer.failed(draft.now)
+    is_listed_again = code == 410 or informer.is_missing(code)
+    informer = informer.gone(draft.now) if is_listed_again else informer.failed(draft.now)
     draft.informers = draft.informers.set(prefix, informer)
 
 
