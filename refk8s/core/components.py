@@ -13,6 +13,7 @@ from refk8s.core.controllers.cluster_role_aggregation import ClusterRoleAggregat
 from refk8s.core.controllers.cron_job import CronJobReconciler
 from refk8s.core.controllers.daemon_set import DaemonSetReconciler
 from refk8s.core.controllers.deployment import DeploymentReconciler
+from refk8s.core.controllers.device_taint_eviction import DeviceTaintEviction
 from refk8s.core.controllers.disruption import DisruptionController
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoint_slice_mirroring import EndpointSliceMirroringController
@@ -105,6 +106,7 @@ def controllers(
         EphemeralVolume(),
         AttachDetachController(),
         ResourceClaimController(),
+        DeviceTaintEviction(),
         ServiceCIDRController(),
         ClusterRoleAggregation(),
         TokenCleaner(),

@@ -9,7 +9,7 @@ from workload_helpers import change, pod
 from refk8s.core.actions import Operate
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import PodResourceClaim
-from refk8s.core.api.resource_v1 import ResourceClaim, ResourceClaimTemplate
+from refk8s.core.api.resource_v1 import DeviceTaintRule, ResourceClaim, ResourceClaimTemplate
 from refk8s.core.cluster.state import Component, Pending
 from refk8s.core.ports import StartContainer
 from refk8s.core.value import evolve
@@ -37,6 +37,14 @@ def claim(name: str = "c", device: str = "", *pods: str, owner: str = "") -> Any
 def template() -> Any:
     metadata = {"name": "t", "namespace": "default", "uid": "uid-t"}
     return codec.from_tree(ResourceClaimTemplate, {"metadata": metadata, "spec": {"spec": {}}})
+
+
+def taint_rule() -> Any:
+    tree = {
+        "metadata": {"name": "r", "uid": "uid-r", "generation": 1},
+        "spec": {"deviceSelector": {}, "taint": {"key": "x", "effect": "NoExecute"}},
+    }
+    return codec.from_tree(DeviceTaintRule, tree)
 
 
 def a_device_of_two() -> Lie:
@@ -80,4 +88,6 @@ OF_REST = {
     "DRA-12": lambda: world(change(pod("p"), resource_claims=FROM_TEMPLATE), template()),
     "DRA-13": lambda: world(claim("c", "gpu", "p")),
     "DRA-14": lambda: world(claim(owner="p")),
+    "DRA-21": lambda: world(on_node("p"), claim("c", "gpu", "p"), taint_rule()),
+    "DRA-22": lambda: world(taint_rule()),
 }

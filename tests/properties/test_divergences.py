@@ -23,11 +23,9 @@ from refk8s.core import components, ports
 from refk8s.core.api.core_v1 import Container, NodeStatus, Taint, Toleration, VolumeMount
 from refk8s.core.api.resources import (
     ALL,
-    DEVICE_TAINT_RULES,
     ENDPOINT_SLICES,
     ENDPOINTS,
     PODS,
-    RESOURCE_CLAIMS,
     VOLUME_ATTACHMENTS,
 )
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
@@ -336,7 +334,7 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
-            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "attachdetach-controller", "resource-claim-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
+            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "attachdetach-controller", "resource-claim-controller", "device-taint-eviction-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
             "service-lb-controller",
@@ -361,10 +359,10 @@ def test_d_50_volumes_in_use_are_those_of_other_kubelets():
 # --- the scheduler --------------------------------------------------------------------------------
 
 
-def test_d_348_taint_rules_are_not_read():
-    seen = scheduler().sources
-    assert RESOURCE_CLAIMS.prefix in seen
-    assert DEVICE_TAINT_RULES.prefix not in seen
+def test_d_348_extended_resource_names_are_not_read():
+    """A pod requests the name that a class of devices gives to them: no node has such a resource."""
+    pod = info_of(a_pod("p", {"example.com/gpu": "1"}))
+    assert choose(pod, recompute([a_node("a")], []))[0] is None
 
 
 def test_d_270_preemption_frees_no_volumes():

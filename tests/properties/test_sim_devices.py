@@ -40,7 +40,7 @@ def test_sim_3_claims_reach_the_desired_state_after_any_faults(seed):
 def test_sim_2_the_user_changes_claims_in_these_runs():
     run = simulate(Setup(seed=4, steps=6_000, nodes=2, requests=REQUESTS))
     assert not run.broken, run.broken[0]
-    assert {"DRA-5", "DRA-8", "DRA-12", "DRA-13", "DRA-14"} <= set(run.tested)
+    assert {"DRA-5", "DRA-8", "DRA-12", "DRA-13", "DRA-14", "DRA-21", "DRA-22"} <= set(run.tested)
 
 
 # --- crashes, late watches, missed changes --------------------------------------------------------

@@ -322,9 +322,10 @@ def patch(
 
 
 def remove(cluster: Cluster, resource: Resource, name: str, **options: Any) -> Cluster:
+    namespace = "default" if resource.namespaced else ""
     return ask(
         cluster,
-        Request("delete", resource, "default", name, body=DeleteOptions(**options), user=ADMIN),
+        Request("delete", resource, namespace, name, body=DeleteOptions(**options), user=ADMIN),
     )
 
 

@@ -1,5 +1,5 @@
-"""Requests of a simulated user about ResourceClaims, pods with claims, and drivers of devices. Rule
-SIM-2 (spec/simulation.md).
+"""Requests of a simulated user about ResourceClaims, pods with claims, drivers of devices, and
+taints of devices. Rule SIM-2 (spec/simulation.md).
 
 The user sends them only in runs that begin with such an object, besides the requests of `user.py`.
 """
@@ -18,8 +18,9 @@ from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resource_v1 import ResourceClaim, ResourceSlice
+from refk8s.core.api.resource_v1 import DeviceTaintRule, ResourceClaim, ResourceSlice
 from refk8s.core.api.resources import (
+    DEVICE_TAINT_RULES,
     NAMESPACES,
     NODES,
     PODS,
@@ -32,7 +33,7 @@ from refk8s.core.apiserver.admission.devices import ADMIN_LABEL
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import objects
 
-RESOURCES = (RESOURCE_CLAIMS, RESOURCE_SLICES)
+RESOURCES = (RESOURCE_CLAIMS, RESOURCE_SLICES, DEVICE_TAINT_RULES)
 OWN = "default"
 DEVICES_MAX = 3  # of a node
 TAINT = "example.com/broken"
@@ -103,14 +104,39 @@ def _change_slice(cluster: Cluster, chance: Random) -> Submit | None:
     generation = record.value.spec.pool.generation + 1
     spec = resource_slice(node, chance.randrange(1, DEVICES_MAX + 1), generation)["spec"]
     if chance.random() < 0.3:
-        spec["devices"][0]["taints"] = [{"key": TAINT, "effect": "NoSchedule"}]
+        effect = chance.choice(("NoSchedule", "NoExecute"))
+        spec["devices"][0]["taints"] = [{"key": TAINT, "effect": effect}]
     body = Patch("application/merge-patch+json", {"spec": spec})
     return Submit(Request("patch", RESOURCE_SLICES, "", name, body=body, user=ADMIN))
 
 
+def _change_rule(cluster: Cluster, chance: Random) -> Submit | None:
+    """An administrator taints the devices of a node, or all, changes the effect, or ends it."""
+    taint = {"key": TAINT, "effect": chance.choice(("NoExecute", "NoSchedule", "None"))}
+    record = cluster.history.get(f"{DEVICE_TAINT_RULES.prefix}maintenance")
+    if record is None:
+        pool = chance.choice([{}, *[{"pool": name} for name in _names(cluster)]])
+        tree = {
+            "metadata": {"name": "maintenance"},
+            "spec": {"deviceSelector": pool, "taint": taint},
+        }
+        return Submit(creation(codec.from_tree(DeviceTaintRule, tree)))
+    if chance.random() < 0.5:
+        return Submit(
+            Request(
+                "delete", DEVICE_TAINT_RULES, "", "maintenance", body=DeleteOptions(), user=ADMIN
+            )
+        )
+    return _patch(DEVICE_TAINT_RULES, record.value, {"spec": {"taint": taint}})
+
+
+def _names(cluster: Cluster) -> list[str]:
+    return [each.metadata.name for each in objects(cluster, NODES.prefix)]
+
+
 ACTS = (
     _make_pod, _make_pod, _make_pod, _make_pod, _delete_pod, _delete_pod, _delete_pod, _make_claim, _make_claim,
-    _allow_administrators, _delete_claim, _change_slice,
+    _allow_administrators, _delete_claim, _change_slice, _change_rule,
 )  # fmt: skip
 
 

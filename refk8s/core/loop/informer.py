@@ -6,7 +6,7 @@ WATCH-2 to WATCH-6 (spec/watch.md).
 | resting | start, or its timer expires | listing | Call(list), unless the informer is dormant (LOOP-14) |
 | listing | the list | watching | Watch from the list's revision |
 | listing | an error, or no response | resting | WakeAt, after a back-off |
-| listing | 404, of a resource that may be missing (LOOP-16) | resting | WakeAt, after five minutes |
+| listing | 404, of a later resource (LOOP-16) | resting | WakeAt, after five minutes |
 | watching | changes | watching | - |
 | watching | 410 Gone | listing | Call(list): the missed changes are compacted |
 | watching | cut | resting, then watching | WakeAt, then Watch from the last revision |

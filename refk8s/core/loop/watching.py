@@ -95,8 +95,8 @@ def take_changes(draft: Draft, prefix: str, events: tuple[WatchEvent, ...]) -> N
 
 
 def end_watch(draft: Draft, prefix: str, id: int, code: int) -> None:
-    """A watch has ended: list again after 410, and if the resource is not served any more; otherwise
-    watch again after a back-off."""
+    """A watch has ended: list again after 410, and if the resource is not served any more;
+    otherwise watch again after a back-off."""
     draft.is_watching = False
     draft.sources = draft.sources.delete(id)
     informer = draft.informers[prefix]

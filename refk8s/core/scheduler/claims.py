@@ -284,7 +284,7 @@ class Devices:
                     self.unallocated,
                     self.kept.pools.of_node(self.inventory, facts),
                     self.classes.get,
-                    Taken(self._is_taken, self._shares_of),
+                    Taken(self._is_taken, self._shares_of, tuple(self.inventory.rules.values())),
                     self.kept.selects,
                     effort,
                     facts.name,

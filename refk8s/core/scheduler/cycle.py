@@ -30,6 +30,7 @@ from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     CSI_NODES,
     DEVICE_CLASSES,
+    DEVICE_TAINT_RULES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -116,7 +117,12 @@ class Scheduler(Reconciler):
     folds = (
         Fold(TRUTH, (PODS, NODES), EMPTY, fold),
         Fold(STARTS, (PODS,), None, fold_starts),
-        Fold(DEVICES, (RESOURCE_CLAIMS, RESOURCE_SLICES), EMPTY_INVENTORY, fold_devices),
+        Fold(
+            DEVICES,
+            (RESOURCE_CLAIMS, RESOURCE_SLICES, DEVICE_TAINT_RULES),
+            EMPTY_INVENTORY,
+            fold_devices,
+        ),
     )
     indexes = (
         Index("claim", PODS, claims_of, attrgetter("spec.volumes")),
@@ -149,6 +155,7 @@ class Scheduler(Reconciler):
             Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
             Interest(RESOURCE_SLICES, keys_of_any, while_any=RESOURCE_CLAIMS),
             Interest(DEVICE_CLASSES, keys_of_any, while_any=RESOURCE_CLAIMS),
+            Interest(DEVICE_TAINT_RULES, keys_of_any, while_any=RESOURCE_CLAIMS),
             *[Interest(resource, no_keys) for resource in (SERVICES, *SPREAD_OWNERS.values())],
         )
         self.forget()

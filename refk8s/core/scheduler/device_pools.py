@@ -1,10 +1,10 @@
 """The devices of the cluster: the pools of the ResourceSlices, and which devices are allocated.
-Rules DRA-2, DRA-5, DRA-17, DRA-18 (spec/devices.md).
+Rules DRA-2, DRA-5, DRA-17, DRA-18, DRA-20 (spec/devices.md).
 
 A pool is all slices of one driver with one pool name and the newest generation. The inventory is a
 fold over slices and claims, so a decision reads only the pools of the nodes that it looks at.
 Source: Kubernetes documentation, "Dynamic Resource Allocation" (ResourceSlice); API reference,
-"ResourceSlice". Left out: DeviceTaintRules (D-348).
+"ResourceSlice", "DeviceTaintRule".
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from immutables import Map
 
 from refk8s.core.api.core_v1 import NodeSelector
 from refk8s.core.api.quantity import parse
-from refk8s.core.api.resources import RESOURCE_CLAIMS, RESOURCE_SLICES, Resource
+from refk8s.core.api.resources import (
+    DEVICE_TAINT_RULES,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
+    Resource,
+)
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import key_of
 from refk8s.core.pods.node_affinity import term_matches
@@ -28,13 +33,14 @@ from refk8s.core.scheduler.capacity import (
     is_within,
 )
 from refk8s.core.scheduler.snapshot import NodeFacts
-from refk8s.core.value import Value
+from refk8s.core.value import Value, evolve
 
 if TYPE_CHECKING:
     from refk8s.core.api.resource_v1 import (
         AllocatedDeviceStatus,
         Device,
         DeviceRequestAllocationResult,
+        DeviceTaintRule,
         ResourceSlice,
     )
 
@@ -94,13 +100,14 @@ class Pool(Value, frozen=True, eq=False):
 
 
 class Inventory(Value, frozen=True, eq=False):
-    """All slices by pool, the pools by node, and the claims that hold each device alone, or a share
-    of it. A value."""
+    """All slices by pool, the pools by node, the claims that hold each device alone, or a share of
+    it, and the rules that taint devices, by name. A value."""
 
     slices: Map[PoolId, Map[str, ResourceSlice]] = Map()
     pools: Map[str, Map[str, PoolId]] = Map()  # node, or EVERYWHERE -> slice -> pool
     holders: Map[DeviceId, Map[Key, None]] = Map()
     shares: Map[DeviceId, Map[Key, tuple[Consumed, ...]]] = Map()
+    rules: Map[str, DeviceTaintRule] = Map()
 
     def shares_of(self, device: DeviceId) -> tuple[Consumed, ...]:
         """What the claims consume that share this device."""
@@ -118,7 +125,7 @@ EMPTY_INVENTORY = Inventory()
 
 
 def fold_devices(inventory: Inventory, resource: Resource, old: Any, new: Any) -> Inventory:
-    """The inventory after one more change of a slice or claim. O(the change)."""
+    """The inventory after one more change of a slice, claim or rule. O(the change)."""
     if resource == RESOURCE_SLICES:
         return _with_slice(_with_slice(inventory, old, False), new, True)
     if resource == RESOURCE_CLAIMS:
@@ -134,7 +141,15 @@ def fold_devices(inventory: Inventory, resource: Resource, old: Any, new: Any) -
         for device, consumed in shared(after).items():
             claims = shares.get(device, _NO_SHARES)
             shares = shares.set(device, claims.set(key, consumed))
-        return Inventory(inventory.slices, inventory.pools, holders, shares)
+        return evolve(inventory, holders=holders, shares=shares)
+    if resource == DEVICE_TAINT_RULES:
+        if old is not None and new is not None and old.spec == new.spec:
+            return inventory
+        name = key_of(new if new is not None else old)
+        rules = inventory.rules
+        return evolve(
+            inventory, rules=_without(rules, name) if new is None else rules.set(name, new)
+        )
     return inventory
 
 
@@ -230,7 +245,7 @@ def _with_slice(inventory: Inventory, one: ResourceSlice | None, is_there: bool)
     pools = (
         inventory.pools.set(place, of_node) if len(of_node) else _without(inventory.pools, place)
     )
-    return Inventory(slices, pools, inventory.holders, inventory.shares)
+    return evolve(inventory, slices=slices, pools=pools)
 
 
 def _without(found: Map[Any, Any], key: Any) -> Map[Any, Any]:

@@ -1,5 +1,5 @@
 """The allocation of devices to the claims of one pod on one node. Rules DRA-3 to DRA-7, DRA-17,
-DRA-18 (spec/devices.md).
+DRA-18, DRA-20 (spec/devices.md).
 
 The search tries, for each request in order, the alternatives in order, and for each device the
 devices of the node in order; it goes back when a later request cannot be fulfilled. So the first
@@ -12,7 +12,7 @@ Left out: attributes that are lists (D-346).
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from refk8s.core.api.core_v1 import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
@@ -28,11 +28,14 @@ from refk8s.core.api.resource_v1 import (
     DeviceRequestAllocationResult,
     DeviceSelector,
     DeviceSubRequest,
+    DeviceTaint,
+    DeviceTaintRule,
     ExactDeviceRequest,
     ResourceClaim,
 )
 from refk8s.core.loop.view import key_of
 from refk8s.core.pods.device_selectors import SelectorProblem
+from refk8s.core.pods.device_taints import selects_device
 from refk8s.core.pods.node_affinity import NAME_FIELD
 from refk8s.core.pods.tolerations import NO_EXECUTE, NO_SCHEDULE, is_tolerated
 from refk8s.core.scheduler.capacity import (
@@ -49,7 +52,7 @@ from refk8s.core.value import Value
 
 RESULTS_MAX = 32  # devices of one claim
 ALL, EXACT = "All", "ExactCount"
-DEVICES_OF_STEP = 16  # how many devices with counters are read for one step
+DEVICES_OF_STEP = 16  # how many devices with counters, or rules, are read for one step
 FROM_CLASS, FROM_CLAIM = "FromClass", "FromClaim"
 
 
@@ -117,10 +120,11 @@ class Picked(NamedTuple):
 
 class Taken(NamedTuple):
     """What is allocated already: whether a claim holds the device alone, and what is consumed of
-    one that is shared."""
+    one that is shared; and the rules that taint devices."""
 
     is_held: Callable[[DeviceId], bool]
     shares: Callable[[DeviceId], Sequence[Consumed]] = lambda device: ()
+    rules: Collection[DeviceTaintRule] = ()
 
 
 def allocate(
@@ -156,6 +160,7 @@ class _Search:
         self.taken, self.selects, self.effort = taken, selects, effort
         self.verdicts: dict[tuple[str, DeviceId], bool] = {}
         self.consumptions: dict[tuple[str, int, DeviceId], Consumed | None] = {}
+        self.tainted: dict[DeviceId, tuple[DeviceTaint, ...]] = {}  # by rules
         # devices of pools that are being changed are not allocated
         self.usable = [
             each for pool, offers in pools if pool.is_complete and pool.is_valid for each in offers
@@ -296,10 +301,30 @@ class _Search:
             return False
         return (
             self._is_selected(want, offered)
-            and not _is_tainted(want, offered.device)
+            and not self._is_tainted(want, offered)
             and self._has_capacity(want, offered)
             and self._has_counters(want, offered)
         )
+
+    def _is_tainted(self, want: Want, offered: Offered) -> bool:
+        """DRA-5: whether a taint of the device is not tolerated."""
+        taints = (*(offered.device.taints or ()), *self._taints_of_rules(offered.id))
+        return any(
+            taint.effect in (NO_SCHEDULE, NO_EXECUTE) and not is_tolerated(taint, want.tolerations)
+            for taint in taints
+        )
+
+    def _taints_of_rules(self, device: DeviceId) -> tuple[DeviceTaint, ...]:
+        """DRA-20: the taints that rules give to the device."""
+        rules = self.taken.rules
+        if not rules:
+            return ()
+        found = self.tainted.get(device)
+        if found is None:
+            self.effort.spend(len(rules) // DEVICES_OF_STEP)
+            found = tuple([one.spec.taint for one in rules if selects_device(one, *device)])
+            self.tainted[device] = found
+        return found
 
     def _has_capacity(self, want: Want, offered: Offered) -> bool:
         """DRA-17: whether the device has what the request asks of its capacity."""
@@ -543,14 +568,6 @@ def _typed(attribute: DeviceAttribute) -> tuple[str, Any] | None:
         if value is not None:
             return name, value
     return None
-
-
-def _is_tainted(want: Want, device: Device) -> bool:
-    """DRA-5: whether a taint of the device is not tolerated."""
-    return any(
-        taint.effect in (NO_SCHEDULE, NO_EXECUTE) and not is_tolerated(taint, want.tolerations)
-        for taint in device.taints or ()
-    )
 
 
 def node_selector(chosen: Sequence[Offered], node: str = "") -> NodeSelector | None:

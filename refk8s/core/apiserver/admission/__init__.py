@@ -93,6 +93,8 @@ _STAGES: dict[Resource, tuple[Stage, ...]] = {
     resources.CUSTOM_RESOURCE_DEFINITIONS: (definitions.admit_definition,),
     resources.API_SERVICES: (api_services.admit_api_service,),
     resources.ENDPOINT_SLICES: (dropped.drop_topology,),
+    resources.RESOURCE_SLICES: (devices.date_taints,),
+    resources.DEVICE_TAINT_RULES: (devices.date_taint,),
     resources.VALIDATING_ADMISSION_POLICIES: (_check_types,),
 }
 

@@ -1,8 +1,8 @@
-"""Administrative access to devices, and the status of devices that are released. Rules DRA-7,
-DRA-19 (spec/devices.md).
+"""Administrative access to devices, the status of devices that are released, and the times of
+taints. Rules DRA-7, DRA-19, DRA-20 (spec/devices.md).
 
 Source: Kubernetes documentation, "Dynamic Resource Allocation" (admin access); API reference,
-"ResourceClaim" (status.devices).
+"ResourceClaim" (status.devices), "DeviceTaint" (timeAdded).
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +13,16 @@ from refk8s.core.api import resources, status
 from refk8s.core.api.request import Request
 from refk8s.core.api.status import FORBIDDEN, OMITTED, ApiError, Cause
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context, timestamp
 
 if TYPE_CHECKING:
-    from refk8s.core.api.resource_v1 import ResourceClaim
+    from refk8s.core.api.resource_v1 import (
+        Device,
+        DeviceTaint,
+        DeviceTaintRule,
+        ResourceClaim,
+        ResourceSlice,
+    )
 
 ADMIN_LABEL: Final = "resource.kubernetes.io/admin-access"
 
@@ -56,6 +63,42 @@ def drop_released(new: "ResourceClaim", old: "ResourceClaim | None") -> "Resourc
         return new
     kept = tuple([one for one in new.status.devices if _share(one) not in released])
     return replace(new, status=replace(new.status, devices=kept or None))
+
+
+def date_taints(
+    request: Request, new: "ResourceSlice", old: Any, store: Reader, context: Context
+) -> "ResourceSlice":
+    """DRA-20: each taint of a device has the time at which it was added."""
+    devices = new.spec.devices or ()
+    if all(taint.time_added for device in devices for taint in device.taints or ()):
+        return new
+    now = timestamp(context.now)
+    dated = tuple([_with_dates(device, now) for device in devices])
+    return replace(new, spec=replace(new.spec, devices=dated))
+
+
+def _with_dates(device: "Device", now: str) -> "Device":
+    taints = device.taints or ()
+    return replace(device, taints=tuple([_with_date(taint, now) for taint in taints]) or None)
+
+
+def _with_date(taint: "DeviceTaint", now: str) -> "DeviceTaint":
+    return taint if taint.time_added else replace(taint, time_added=now)
+
+
+def date_taint(
+    request: Request,
+    new: "DeviceTaintRule",
+    old: "DeviceTaintRule | None",
+    store: Reader,
+    context: Context,
+) -> "DeviceTaintRule":
+    """DRA-20: the taint of a rule has the time at which it got its effect."""
+    taint, now = new.spec.taint, timestamp(context.now)
+    before = old.spec.taint if old is not None else taint
+    is_other = taint.effect != before.effect and taint.time_added == before.time_added
+    taint = replace(taint, time_added=now) if is_other else _with_date(taint, now)
+    return replace(new, spec=replace(new.spec, taint=taint))
 
 
 def _allocated(claim: "ResourceClaim") -> set[tuple[Any, ...]]:

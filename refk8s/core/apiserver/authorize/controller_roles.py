@@ -81,6 +81,8 @@ CONTROLLER_ROLES: Final[dict[str, Grants]] = {
         (READ, _RESOURCE, "resourceclaims"),
         (READ, _RESOURCE, "resourceslices"),
         (READ, _RESOURCE, "deviceclasses"),
+        (READ, _RESOURCE, "devicetaintrules"),
+        ("patch update", _RESOURCE, "devicetaintrules/status"),
         EVENTS,
     ),
     "disruption-controller": (

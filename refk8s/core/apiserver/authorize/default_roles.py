@@ -163,6 +163,7 @@ CLUSTER_ROLES: Final[dict[str, Grants]] = {
         ("patch update", _RESOURCE, "resourceclaims/binding"),
         ("patch update", "core", "pods/finalizers"),
         (READ, _RESOURCE, "resourceslices"),
+        (READ, _RESOURCE, "devicetaintrules"),
     ),
     "system:kubelet-api-admin": (
         (READ, "core", "nodes"),

@@ -1,14 +1,17 @@
-"""Laws of devices and their claims. Rules DRA-5, DRA-8, DRA-12 to DRA-14 (spec/devices.md)."""
+"""Laws of devices and their claims. Rules DRA-5, DRA-8, DRA-12 to DRA-14, DRA-21, DRA-22
+(spec/devices.md)."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.actions import Action, Operate
 from refk8s.core.api.resources import (
+    DEVICE_TAINT_RULES,
     NODES,
     PODS,
     RESOURCE_CLAIM_TEMPLATES,
     RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
 )
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.ports import StartContainer
@@ -21,6 +24,8 @@ from refk8s.core.properties.predicates.devices import (
     dra_13_reserved_while_it_runs,
     dra_13_settled,
     dra_14_settled,
+    dra_21_settled,
+    dra_22_settled,
 )
 from refk8s.core.store import Change
 
@@ -104,6 +109,22 @@ def claims_go(cluster: Cluster) -> Iterable[str] | None:
     return list(dra_14_settled(claims, objects(cluster, PODS.prefix))) if claims else None
 
 
+def tainted_devices_are_not_used(cluster: Cluster) -> Iterable[str] | None:
+    """DRA-21."""
+    claims = objects(cluster, RESOURCE_CLAIMS.prefix)
+    if not claims:
+        return None
+    slices = objects(cluster, RESOURCE_SLICES.prefix)
+    rules = objects(cluster, DEVICE_TAINT_RULES.prefix)
+    return list(dra_21_settled(objects(cluster, PODS.prefix), claims, slices, rules))
+
+
+def rules_are_reported(cluster: Cluster) -> Iterable[str] | None:
+    """DRA-22."""
+    rules = objects(cluster, DEVICE_TAINT_RULES.prefix)
+    return list(dra_22_settled(rules)) if rules else None
+
+
 OF_CHANGES = (
     Law("DRA-5", one_claim_for_a_device, RESOURCE_CLAIMS.prefix),
     Law("DRA-8", bound_with_its_devices, PODS.prefix),
@@ -114,4 +135,6 @@ OF_REST = (
     Law("DRA-12", claims_are_made),
     Law("DRA-13", reservations_end),
     Law("DRA-14", claims_go),
+    Law("DRA-21", tainted_devices_are_not_used),
+    Law("DRA-22", rules_are_reported),
 )

@@ -8,6 +8,7 @@ from refk8s.core.actions import Action, Operate
 from refk8s.core.api.core_v1 import Node
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
+    DEVICE_TAINT_RULES,
     NAMESPACES,
     NODES,
     PODS,
@@ -168,6 +169,7 @@ def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
     }
     claims = objects(cluster, RESOURCE_CLAIMS.prefix)
     slices = objects(cluster, RESOURCE_SLICES.prefix)
+    rules = objects(cluster, DEVICE_TAINT_RULES.prefix)
     found = []
     for pod in waiting:
         for node in nodes:
@@ -179,7 +181,7 @@ def no_schedulable_pod_waits(cluster: Cluster) -> Iterable[str] | None:
             if (
                 not why_not(pod, node, here)
                 and not why_not_among(pod, node, nodes, taking, labels)
-                and not why_no_devices(pod, node, claims, slices)
+                and not why_no_devices(pod, node, claims, slices, rules)
             ):
                 found.append(
                     f"pod {pod.metadata.name} waits, and node {node.metadata.name} can run it"

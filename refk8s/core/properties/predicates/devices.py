@@ -1,5 +1,5 @@
-"""Predicates of devices and their claims. Rules DRA-4, DRA-5, DRA-8, DRA-12 to DRA-14
-(spec/devices.md).
+"""Predicates of devices and their claims. Rules DRA-4, DRA-5, DRA-8, DRA-12 to DRA-14,
+DRA-20 to DRA-22 (spec/devices.md).
 
 This shares no code with the scheduler and the controller. Claims are found by the name that the
 pod's spec or status has; only requests of a number of devices without selectors are judged.
@@ -143,10 +143,80 @@ def dra_12_settled(pods: Iterable[Any], claims: Claims, templates: Claims) -> It
                 yield f"pod {metadata.name} has no claim {one.name} of its own"
 
 
+# --- taints ---------------------------------------------------------------------------------------
+
+
+def _taints(id: tuple[str, str, str], device: Any, rules: Iterable[Any]) -> list[Any]:
+    """DRA-20: the taints of a device, from its slice (None: it is in none) and from rules."""
+    found = list(device.taints or ()) if device is not None else []
+    for rule in rules:
+        selector = rule.spec.device_selector
+        if selector is None:
+            continue
+        wanted = (selector.driver, selector.pool, selector.device)
+        if all(one is None or one == own for one, own in zip(wanted, id, strict=True)):
+            found.append(rule.spec.taint)
+    return found
+
+
+def dra_21_settled(
+    pods: Iterable[Any], claims: Iterable[Any], slices: Iterable[Any], rules: Sequence[Any]
+) -> Iterator[str]:
+    """DRA-21: no pod stays that uses a device with a NoExecute taint that it does not tolerate. One
+    that tolerates it for a time is not judged."""
+    running = {
+        pod.metadata.uid: pod
+        for pod in pods
+        if pod.spec.node_name and not has_ended(pod) and pod.metadata.deletion_timestamp is None
+    }
+    slices = list(slices)
+    for claim in claims:
+        for one in results(claim):
+            id = (one.driver, one.pool, one.device)
+            device = _newest_device(id, slices)
+            bad = [
+                taint
+                for taint in _taints(id, device, rules)
+                if taint.effect == "NoExecute"
+                and not any(tolerates(each, taint) for each in one.tolerations or ())
+            ]
+            for uid in reserved_uids(claim) if bad else ():
+                if uid in running:
+                    name = running[uid].metadata.name
+                    yield f"pod {name} uses {'/'.join(id)}, which has a taint {bad[0].key}"
+
+
+def _newest_device(id: tuple[str, str, str], slices: Iterable[Any]) -> Any:
+    driver, pool, name = id
+    own = [one for one in slices if (one.spec.driver, one.spec.pool.name) == (driver, pool)]
+    newest = max((one.spec.pool.generation for one in own), default=0)
+    devices = [
+        each
+        for one in own
+        if one.spec.pool.generation == newest
+        for each in one.spec.devices or ()
+        if each.name == name
+    ]
+    return devices[0] if devices else None
+
+
+def dra_22_settled(rules: Iterable[Any]) -> Iterator[str]:
+    """DRA-22: each rule says of its present spec how far its evictions are, and none is left."""
+    for rule in rules:
+        told = {one.type: one for one in rule.status.conditions or ()}
+        condition, name = told.get("EvictionInProgress"), rule.metadata.name
+        if condition is None or condition.observed_generation != rule.metadata.generation:
+            yield f"rule {name} has no condition for its spec"
+        elif condition.status != "False":
+            yield f"rule {name} says: {condition.message}"
+
+
 # --- why a pod waits ------------------------------------------------------------------------------
 
 
-def why_no_devices(pod: Any, node: Any, claims: Sequence[Any], slices: Iterable[Any]) -> list[str]:
+def why_no_devices(
+    pod: Any, node: Any, claims: Sequence[Any], slices: Iterable[Any], rules: Sequence[Any] = ()
+) -> list[str]:
     """DRA-4: why the node has no devices for the pod. Requests that are not judged count as a
     reason."""
     if not pod.spec.resource_claims:
@@ -181,7 +251,7 @@ def why_no_devices(pod: Any, node: Any, claims: Sequence[Any], slices: Iterable[
                 and all(
                     taint.effect == "None"
                     or any(tolerates(one, taint) for one in exact.tolerations or ())
-                    for taint in device.taints or ()
+                    for taint in _taints(id, device, rules)
                 )
             ]
             if len(free) < exact.count:
