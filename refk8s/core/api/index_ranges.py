@@ -18,7 +18,7 @@ def parse_ranges(text: str, completions: int) -> Ranges:
     """The indexes below `completions` in a text. Parts that are not intervals are left out: the
     text may come from an older version or another writer. O(n log n)."""
     found: list[tuple[int, int]] = []
-    for part in text.split(",") if text else ():
+    for part in text.split(","):
         first, dash, last = part.partition("-")
         start, end = _number(first), _number(last if dash else first)
         if start is not None and end is not None and start <= end and start < completions:
@@ -92,7 +92,5 @@ def first_missing(ranges: Ranges, count: int, completions: int) -> list[int]:
     following = 0
     for start, end in (*ranges, (completions, completions)):
         found.extend(range(following, min(start, following + count - len(found), completions)))
-        if len(found) >= count:
-            break
         following = end + 1
     return found

@@ -70,7 +70,7 @@ from refk8s.core.controllers.owners import (
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Index, View, controller_of, key_of, namespace_index, owner_index
-from refk8s.core.pods.status import FINAL_PHASES, is_active
+from refk8s.core.pods.status import FINAL_PHASES, is_active, split
 from refk8s.core.pods.template import pod_from_template
 from refk8s.core.value import Value
 
@@ -204,7 +204,7 @@ class JobReconciler(Reconciler):
         else:
             waves = [_report(job, status), counted, *waves, *creations]
         notes = _notes(job, status, local.failure if needs.creations else None)
-        wakes = [at for at in (needs.wake_at, deadline_of(job)) if at is not None and at > now]
+        wakes = [at for at in (needs.wake_at, deadline_of(job)) if at is not None]
         wake_at = min(wakes, default=None) if target is None else None
         return Plan(tuple(wave for wave in waves if wave), wake_at=wake_at, notes=notes)
 
@@ -220,17 +220,13 @@ def _is_unfinished(pod: Pod) -> bool:
 
 def _compute_needs(job: Job, pods: Sequence[Pod], tally: Tally, now: Instant) -> _Pods:
     """The pods to create or to delete: never both in one plan (JOB-2)."""
-    active = [pod for pod in pods if is_active(pod)]
+    active, terminating = split(pods)
     wanted = _wanted(job, len(active), tally)
-    surplus = _choose_surplus(job, active, max(len(active) - wanted, 0), now)
+    surplus = _choose_surplus(job, active, max(len(active) - wanted, 0))
     if surplus or is_suspended(job):
         return _Pods(surplus=tuple(surplus[:BURST_MAX]))
-    terminating = [
-        pod
-        for pod in pods
-        if pod.metadata.deletion_timestamp is not None
-        and pod.status.phase not in ("Failed", "Succeeded")
-    ] if replaces_only_failed(job) else []  # fmt: skip
+    if not replaces_only_failed(job):
+        terminating = []
     missing = min(wanted - len(active) - len(terminating), BURST_MAX)
     if missing <= 0:
         return _NO_PODS
@@ -267,7 +263,7 @@ def _wanted(job: Job, active: int, tally: Tally) -> int:
     return max(min(job.spec.completions - tally.succeeded, parallelism), 0)
 
 
-def _choose_surplus(job: Job, active: Sequence[Pod], least: int, now: Instant) -> list[Pod]:
+def _choose_surplus(job: Job, active: Sequence[Pod], least: int) -> list[Pod]:
     """The active pods to delete: those with a wrong or repeated index, and then as many as are too
     many (JOB-14). O(n log n)."""
     surplus: list[Pod] = []

@@ -23,7 +23,6 @@ from refk8s.core.api.index_ranges import (
     format_ranges,
     parse_ranges,
     size,
-    union,
     with_indexes,
 )
 from refk8s.core.context import SECOND, Instant, parse_timestamp, timestamp
@@ -37,7 +36,7 @@ from refk8s.core.controllers.job_pods import (
     success_rule,
     waiting_for_replacement,
 )
-from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED, is_active, is_ready
+from refk8s.core.pods.status import FAILED, PENDING, RUNNING, SUCCEEDED, is_active, is_ready, split
 from refk8s.core.value import Value
 
 COMPLETE, JOB_FAILED, SUSPENDED = "Complete", "Failed", "Suspended"
@@ -276,9 +275,7 @@ def count_pods(
     if not is_indexed(job):
         return counts
     completed = with_indexes(completed, indexes)
-    lost = None
-    if tally.failed_indexes is not None:
-        lost = format_ranges(union(tally.failed_indexes, EMPTY))
+    lost = format_ranges(tally.failed_indexes) if tally.failed_indexes is not None else None
     return replace(
         counts,
         succeeded=size(completed) or None,
@@ -322,18 +319,12 @@ def compute_status(
 ) -> JobStatus:
     """The status of a Job that has not ended (JOB-3, JOB-11, JOB-13). `elsewhere` as in
     count_pods."""
-    active = [pod for pod in pods if is_active(pod)]
-    terminating = sum(
-        1
-        for pod in pods
-        if pod.metadata.deletion_timestamp is not None
-        and pod.status.phase not in (SUCCEEDED, FAILED)
-    )
+    active, terminating = split(pods)
     status = replace(
         count_pods(job, pods, tally, target.type if target is not None else "", elsewhere),
         active=len(active) or None,
         ready=sum(map(is_ready, active)),
-        terminating=terminating,
+        terminating=len(terminating),
     )
     if status.start_time is None and not is_suspended(job):
         status = replace(status, start_time=timestamp(now))

@@ -29,12 +29,13 @@ class _Ends:
     """Which conditions of a status are True."""
 
     def __init__(self, status: JobStatus) -> None:
-        true: dict[str, bool] = {}  # the first condition of a type counts
+        found: dict[str, str] = {}  # the first condition of a type counts
         for one in status.conditions or ():
-            true.setdefault(one.type, one.status == "True")
-        self.complete, self.failed = true.get(COMPLETE, False), true.get(FAILED, False)
-        self.met, self.target = true.get(CRITERIA_MET, False), true.get(FAILURE_TARGET, False)
-        self.suspended = true.get(SUSPENDED, False)
+            found.setdefault(one.type, one.status)
+        true = {kind for kind, value in found.items() if value == "True"}
+        self.complete, self.failed = COMPLETE in true, FAILED in true
+        self.met, self.target = CRITERIA_MET in true, FAILURE_TARGET in true
+        self.suspended = SUSPENDED in true
         self.finished = self.complete or self.failed
 
 
