@@ -148,8 +148,9 @@ class HorizontalPodAutoscalerController(Reconciler):
             if now < entry.asked_at + ANSWER_MAX:
                 return Plan(wake_at=entry.asked_at + ANSWER_MAX)
             return _ask_for_scale(view, hpa, _rested(entry, now), key, now, memory)
-        if entry.asked == "scale" and _is_decided_by_metrics(hpa, entry.scale):
-            questions = _questions(view, hpa, entry.scale.body.status.selector)
+        scale = _scale_of(entry.scale)
+        if entry.asked == "scale" and scale is not None and _is_decided_by_metrics(hpa, scale):
+            questions = _questions(view, hpa, scale.status.selector or "")
             if questions:
                 return _ask_for_metrics(questions, entry, key, now, memory)
         return _Round(view, hpa, entry, key, now, memory).plan()
@@ -191,11 +192,15 @@ def _ask_for_scale(
     return Plan(queries=(question,), memory=memory.set(key, entry), wake_at=now + ANSWER_MAX)
 
 
-def _is_decided_by_metrics(hpa: HorizontalPodAutoscaler, response: Response) -> bool:
+def _scale_of(response: Response) -> Scale | None:
+    """The scale that the API server answered; None if it answered anything else (HPA-2)."""
+    return response.body if response.ok and isinstance(response.body, Scale) else None
+
+
+def _is_decided_by_metrics(hpa: HorizontalPodAutoscaler, scale: Scale) -> bool:
     """Whether the metrics decide: the target is neither off nor out of its bounds."""
-    if not response.ok or not _is_within(hpa, _replicas_of(response)):
-        return False
-    return bool(response.body.status.selector)
+    is_within = _least(hpa) <= (scale.spec.replicas or 0) <= hpa.spec.max_replicas
+    return is_within and bool(scale.status.selector)
 
 
 def _questions(view: View, hpa: HorizontalPodAutoscaler, selector: str) -> tuple[Request, ...]:
@@ -231,16 +236,8 @@ def _rested(entry: Entry, now: Instant) -> Entry:
     return evolve(entry, asked="", scale=None, questions=(), answers=Map(), due_at=now + PERIOD)
 
 
-def _replicas_of(response: Response) -> int:
-    return int(response.body.spec.replicas or 0)
-
-
 def _least(hpa: HorizontalPodAutoscaler) -> int:
     return 1 if hpa.spec.min_replicas is None else hpa.spec.min_replicas
-
-
-def _is_within(hpa: HorizontalPodAutoscaler, replicas: int) -> bool:
-    return replicas > 0 and _least(hpa) <= replicas <= hpa.spec.max_replicas
 
 
 # --- a round --------------------------------------------------------------------------------------
@@ -280,16 +277,17 @@ class _Round:
         """HPA-2, HPA-10: from the scale and the metrics to the number of replicas."""
         response = self.entry.scale
         assert response is not None
-        if not response.ok or not isinstance(response.body, Scale):
+        scale = _scale_of(response)
+        if scale is None:
             return self.no_scale(words_of(response, UNKNOWN_PATH))
         words = "the HPA controller was able to get the target's current scale"
         self.condition(ABLE, "True", "SucceededGetScale", words)
-        current = _replicas_of(response)
+        current = scale.spec.replicas or 0
         hpa, least, most = self.hpa, _least(self.hpa), self.hpa.spec.max_replicas
         if not self.entry.recommendations:
             self.entry = evolve(self.entry, recommendations=((self.now, current),))
         reason = ""
-        if current == 0 and least != 0:
+        if current == 0:
             words = "scaling is disabled since the replica count of the target is zero"
             self.condition(ACTIVE, "False", "ScalingDisabled", words)
             desired = 0
@@ -298,7 +296,7 @@ class _Round:
         elif current < least:
             desired, reason = least, "Current number of replicas below Spec.MinReplicas"
         else:
-            found = self.by_metrics(response.body)
+            found = self.by_metrics(scale)
             if found is None:
                 return self.report(self.with_replicas(current))
             proposed, metric = found
@@ -313,7 +311,7 @@ class _Round:
         )
         if desired == current:
             return self.report(status)
-        return self.rescale(response.body, status, Wanted(current, desired, reason))
+        return self.rescale(scale, status, Wanted(current, desired, reason))
 
     def with_replicas(self, current: int) -> HorizontalPodAutoscalerStatus:
         """The status when no number could be computed: the desired one stays."""
