@@ -452,6 +452,7 @@ def test_job_8_the_first_pod_of_an_index_has_no_failures_before_it():
         ("1", "2", 9, ("1", "3")),
         ("0", None, 9, ("0", "1")),
         ("x", "y", 1, ("1", None)),
+        ("12345678901", "12345678901", 9, ("0", "1")),
         (str(2**31 - 1), str(2**31 - 1), 9, (str(2**31 - 1), str(2**31 - 1))),
     ],
 )
@@ -468,9 +469,10 @@ def test_job_8_the_next_pod_of_an_index_knows_the_failures_before_it(counted, ig
 
 def test_job_8_of_several_failed_pods_of_an_index_the_last_one_tells_the_failures():
     owner = limited(9)
-    rest = its_pod("y", owner, 1), its_pod("z", owner, 2)
+    rest = its_pod("0", owner, 1), its_pod("z", owner, 2)
 
     def told(*pods):
+        """The pods are seen in the order of their names."""
         plan = plan_for(JOB, owner, *pods, *rest)
         [made] = sent(plan, "create")
         # the last one keeps its finalizer, and the others are counted
@@ -479,9 +481,10 @@ def test_job_8_of_several_failed_pods_of_an_index_the_last_one_tells_the_failure
 
     few = failed_pod("a", owner, 0, annotations={INDEX_FAILURES: "1"}, at=ago(3700))
     many = failed_pod("b", owner, 0, annotations={INDEX_FAILURES: "2"}, at=ago(3800))
-    assert told(few, many) == told(many, few) == ("3", ("uid-a",))
+    assert told(few, many) == ("3", ("uid-a",))
+    assert told(change(few, name="c"), many) == ("3", ("uid-a",))
     late = failed_pod("c", owner, 0, annotations={INDEX_FAILURES: "2"}, at=ago(3600))
-    assert told(many, late) == told(late, many) == ("3", ("uid-b",))
+    assert told(many, late) == told(many, change(late, name="a")) == ("3", ("uid-b",))
     ignored = {INDEX_FAILURES: "1", INDEX_IGNORED_FAILURES: "5"}
     assert told(many, failed_pod("d", owner, 0, annotations=ignored)) == ("2", ("uid-b",))
 
@@ -816,3 +819,35 @@ def test_job_17_a_status_that_is_right_is_not_written():
     owner = job(completions=2, start_time=OLD, active=1, ready=0, terminating=0, uncounted_terminated_pods=UncountedTerminatedPods())  # fmt: skip
     assert plan_for(JOB, owner, its_pod("p", owner)) == Plan()
     assert parse_timestamp(OLD) < NOW
+
+
+# --- boundaries -----------------------------------------------------------------------------------
+
+
+def test_job_2_without_completions_one_success_is_enough():
+    owner = job(completions=None, parallelism=2, succeeded=1, start_time=OLD)
+    assert not sent(plan_for(JOB, owner, its_pod("p", owner)), "create")
+    fresh = job(completions=None, parallelism=2, start_time=OLD)
+    assert len(sent(plan_for(JOB, fresh, its_pod("p", fresh)), "create")) == 1
+
+
+def test_job_16_the_next_pod_is_made_at_the_end_of_the_back_off():
+    owner = job(completions=9)
+    for seconds, made in ((9, 0), (10, 1)):
+        plan = plan_for(JOB, owner, failed_pod("p", owner, at=ago(seconds)))
+        assert len(sent(plan, "create")) == made
+
+
+def test_job_11_the_pods_of_a_job_that_ends_are_deleted_in_full():
+    owner = ending(job(completions=9, start_time=OLD), FAILURE)
+    one = its_pod("p", owner)
+    assert [deleting(owner, one)] in waves_of(plan_for(JOB, owner, one))
+
+
+def test_job_17_an_end_without_words_is_told_without_them():
+    target = JobCondition(type=FAILURE, status="True")
+    owner = job(start_time=OLD, conditions=(target,))
+    [update] = sent(plan_for(JOB, owner), "update", JOBS, "status")
+    assert update.note == Note(owner, "", "", "Warning")
+    none = ending(job(completions=0, start_time=OLD), SUCCESS)
+    assert plan_for(JOB, none).notes == ()

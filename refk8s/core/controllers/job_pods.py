@@ -143,9 +143,7 @@ def _all_failures_of_index(pod: Pod) -> int:
 
 
 def fails_its_index(job: Job, pod: Pod) -> bool:
-    """Whether the index of this pod has failed for good (JOB-8)."""
-    if not has_failed(job, pod):
-        return False
+    """Whether the index of this failed pod has failed for good (JOB-8)."""
     verdict = judge_failure(job, pod)
     return verdict.action == "FailIndex" or (
         verdict.counts and failures_of_index(pod) >= (job.spec.backoff_limit_per_index or 0)
