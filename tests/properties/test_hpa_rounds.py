@@ -95,9 +95,15 @@ def computed(name):
 
 def conditions(*parts, at=NOW):
     return tuple(
-        HorizontalPodAutoscalerCondition(type=kind, status=status, reason=reason, message=message, last_transition_time=timestamp(at))
+        HorizontalPodAutoscalerCondition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=message,
+            last_transition_time=timestamp(at),
+        )
         for kind, status, reason, message in parts
-    )  # fmt: skip
+    )
 
 
 def use_of(average, percent=None, name="cpu"):
@@ -108,7 +114,9 @@ def use_of(average, percent=None, name="cpu"):
 def written(one, **parts):
     status = HorizontalPodAutoscalerStatus(observed_generation=1, **parts)
     body = replace(one, status=status)
-    return Request("update", HORIZONTAL_POD_AUTOSCALERS, "default", one.metadata.name, "status", body=body)  # fmt: skip
+    return Request(
+        "update", HORIZONTAL_POD_AUTOSCALERS, "default", one.metadata.name, "status", body=body
+    )
 
 
 # --- a round in full ------------------------------------------------------------------------------
@@ -117,7 +125,9 @@ def written(one, **parts):
 def test_hpa_1_what_a_round_asks_for_in_full():
     rounds = Rounds(hpa(metrics=(cpu(), memory())), *PODS_OF_TWO)
     first = rounds.reconcile()
-    assert without_reasons(first.queries) == [Request("get", DEPLOYMENTS, "default", "web", "scale")]  # fmt: skip
+    assert without_reasons(first.queries) == [
+        Request("get", DEPLOYMENTS, "default", "web", "scale")
+    ]
     assert first.wake_at == NOW + ANSWER_MAX and not first.requests
     rounds.now = NOW + SECOND
     waits = rounds.reconcile()
@@ -125,7 +135,9 @@ def test_hpa_1_what_a_round_asks_for_in_full():
     rounds.answer(first.queries[0], scale(2))
     second = rounds.reconcile()
     options = Options(label_selector="app=web")
-    assert without_reasons(second.queries) == [Request("list", POD_METRICS, "default", options=options)]  # fmt: skip
+    assert without_reasons(second.queries) == [
+        Request("list", POD_METRICS, "default", options=options)
+    ]
     assert second.wake_at == NOW + SECOND + ANSWER_MAX
     # without an answer the round begins anew, and late answers belong to no question
     rounds.now += ANSWER_MAX
@@ -139,7 +151,10 @@ def test_hpa_1_what_a_round_asks_for_in_full():
 
 def test_hpa_1_answers_that_nobody_waits_for_change_nothing():
     rounds = Rounds(hpa(), *PODS_OF_TWO)
-    for question in (Request("get", DEPLOYMENTS, "default", "web", "scale"), Request("list", POD_METRICS, "default")):  # fmt: skip
+    for question in (
+        Request("get", DEPLOYMENTS, "default", "web", "scale"),
+        Request("list", POD_METRICS, "default"),
+    ):
         before = rounds.memory[KEY]
         rounds.answer(question, scale(1))
         assert (rounds.memory[KEY].scale, rounds.memory[KEY].answers) == (before.scale, Map())
@@ -149,7 +164,12 @@ def test_hpa_1_a_new_autoscaler_rests_first_and_so_does_one_of_the_same_name():
     plan = HPA.reconcile(view_of(HPA, hpa()), KEY, NOW, Local(Map()))
     assert plan == Plan(wake_at=NOW + PERIOD, memory=plan.memory)
     entry = plan.memory[KEY]
-    assert (entry.uid, entry.due_at, entry.asked, entry.wanted) == ("uid-web", NOW + PERIOD, "", None)  # fmt: skip
+    assert (entry.uid, entry.due_at, entry.asked, entry.wanted) == (
+        "uid-web",
+        NOW + PERIOD,
+        "",
+        None,
+    )
     assert (entry.recommendations, entry.ups, entry.downs, entry.pods) == ((), (), (), "")
     old = Map({KEY: Entry("earlier", recommendations=((NOW, 9),))})
     later = HPA.reconcile(view_of(HPA, hpa()), KEY, NOW + 1, Local(old))
@@ -168,13 +188,28 @@ def test_hpa_4_hpa_11_hpa_12_a_change_in_full():
     said = f"New size: 4; reason: {CPU} above target"
     body = replace(scale(2).body, spec=ScaleSpec(replicas=4))
     resize = Request(
-        "update", DEPLOYMENTS, "default", "web", "scale", body=body, note=Note(one, "SuccessfulRescale", said)
-    )  # fmt: skip
-    able = ("AbleToScale", "True", "SucceededRescale", "the HPA controller was able to update the target scale to 4")  # fmt: skip
+        "update",
+        DEPLOYMENTS,
+        "default",
+        "web",
+        "scale",
+        body=body,
+        note=Note(one, "SuccessfulRescale", said),
+    )
+    able = (
+        "AbleToScale",
+        "True",
+        "SucceededRescale",
+        "the HPA controller was able to update the target scale to 4",
+    )
     status = written(
-        one, current_replicas=2, desired_replicas=4, current_metrics=(use_of("100m", 100),), last_scale_time=timestamp(NOW),
+        one,
+        current_replicas=2,
+        desired_replicas=4,
+        current_metrics=(use_of("100m", 100),),
+        last_scale_time=timestamp(NOW),
         conditions=conditions(able, computed(CPU), FITS),
-    )  # fmt: skip
+    )
     assert [without_reasons(wave) for wave in plan.waves] == [[resize], [status]]
     assert plan.notes == () and plan.wake_at == NOW + PERIOD
     assert plan.requests[0].because == f"{CPU} above target"
@@ -186,20 +221,28 @@ def test_hpa_4_hpa_11_hpa_12_a_change_in_full():
 
 
 def test_hpa_4_hpa_8_a_removal_in_full():
-    rules = HPAScalingRules(stabilization_window_seconds=0, policies=(HPAScalingPolicy(type="Pods", value=9, period_seconds=15),))  # fmt: skip
+    rules = HPAScalingRules(
+        stabilization_window_seconds=0,
+        policies=(HPAScalingPolicy(type="Pods", value=9, period_seconds=15),),
+    )
     one = hpa(behavior=HorizontalPodAutoscalerBehavior(scale_up=rules, scale_down=rules))
     plan = Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0=10, p1=10))
     assert new_size(plan) == 1
-    assert plan.requests[0].note == Note(one, "SuccessfulRescale", "New size: 1; reason: All metrics below target")  # fmt: skip
+    assert plan.requests[0].note == Note(
+        one, "SuccessfulRescale", "New size: 1; reason: All metrics below target"
+    )
 
 
 def test_hpa_10_hpa_12_nothing_to_change_in_full():
     one = hpa()
     plan = Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0=51, p1=51))
     status = written(
-        one, current_replicas=2, desired_replicas=2, current_metrics=(use_of("51m", 51),),
+        one,
+        current_replicas=2,
+        desired_replicas=2,
+        current_metrics=(use_of("51m", 51),),
         conditions=conditions(READY, computed(CPU), FITS),
-    )  # fmt: skip
+    )
     assert without_reasons(plan.requests) == [status]
     assert plan.notes == () and plan.memory[KEY].wanted is None
 
@@ -214,10 +257,21 @@ def test_hpa_10_hpa_12_nothing_to_change_in_full():
 def test_hpa_10_a_target_out_of_its_bounds_in_full(least, current, size, reason):
     one = hpa(least=least)
     plan = Rounds(one, *PODS_OF_TWO).round(scale(current))
-    able = ("AbleToScale", "True", "SucceededRescale", f"the HPA controller was able to update the target scale to {size}")  # fmt: skip
+    able = (
+        "AbleToScale",
+        "True",
+        "SucceededRescale",
+        f"the HPA controller was able to update the target scale to {size}",
+    )
     assert without_reasons(plan.requests)[1:] == [
-        written(one, current_replicas=current, desired_replicas=size, last_scale_time=timestamp(NOW), conditions=conditions(able))
-    ]  # fmt: skip
+        written(
+            one,
+            current_replicas=current,
+            desired_replicas=size,
+            last_scale_time=timestamp(NOW),
+            conditions=conditions(able),
+        )
+    ]
     assert new_size(plan) == size and plan.memory[KEY].wanted == Wanted(current, size, reason)
 
 
@@ -235,7 +289,9 @@ def test_hpa_10_a_target_without_replicas_in_full():
     plan = Rounds(one, *PODS_OF_TWO).round(scale(0))
     words = "scaling is disabled since the replica count of the target is zero"
     off = ("ScalingActive", "False", "ScalingDisabled", words)
-    assert without_reasons(plan.requests) == [written(one, desired_replicas=0, conditions=conditions(GOT, off))]  # fmt: skip
+    assert without_reasons(plan.requests) == [
+        written(one, desired_replicas=0, conditions=conditions(GOT, off))
+    ]
 
 
 def test_hpa_12_the_bounds_are_told_in_full():
@@ -252,7 +308,11 @@ def test_hpa_12_the_bounds_are_told_in_full():
 def test_hpa_2_a_target_without_a_scale_in_full():
     one = hpa()
     body = failure(404, "NotFound", "not there", StatusDetails())
-    for answer, words in ((Response(404, body), "not there"), (Response(200, body), "not there"), (Response(500, None), "the server could not find the requested resource")):  # fmt: skip
+    for answer, words in (
+        (Response(404, body), "not there"),
+        (Response(200, body), "not there"),
+        (Response(500, None), "the server could not find the requested resource"),
+    ):
         plan = Rounds(one, *PODS_OF_TWO).round(answer)
         said = f"the HPA controller was unable to get the target's current scale: {words}"
         unable = ("AbleToScale", "False", "FailedGetScale", said)
@@ -297,15 +357,19 @@ def test_hpa_12_a_selector_that_cannot_be_used_in_full(selector, reason, note, w
 
 def test_hpa_12_several_autoscalers_for_the_same_pods_in_full():
     one = hpa()
-    rounds = Rounds(one, hpa("other"), hpa("third"), hpa("far", namespace="elsewhere"), *PODS_OF_TWO)  # fmt: skip
+    rounds = Rounds(
+        one, hpa("other"), hpa("third"), hpa("far", namespace="elsewhere"), *PODS_OF_TWO
+    )
     rounds.memory = rounds.memory.update(
         {
-            "default/third": Entry("uid-third", pods="app=web"), "default/other": Entry("uid-other", pods="app"),
-            "elsewhere/far": Entry("uid-far", pods="app=web"), "default/gone": Entry("uid-gone", pods="app=web"),
+            "default/third": Entry("uid-third", pods="app=web"),
+            "default/other": Entry("uid-other", pods="app"),
+            "elsewhere/far": Entry("uid-far", pods="app=web"),
+            "default/gone": Entry("uid-gone", pods="app=web"),
         }
-    )  # fmt: skip
+    )
     plan = rounds.round(scale(2), measured(p0=1, p1=1))
-    words = "pods by selector app=web are controlled by multiple HPAs: [default/other default/third default/web]"  # fmt: skip
+    words = "pods by selector app=web are controlled by multiple HPAs: [default/other default/third default/web]"
     assert plan.notes == (Note(one, "AmbiguousSelector", words, "Warning"),)
     off = ("ScalingActive", "False", "AmbiguousSelector", words)
     assert status_of(plan).conditions == conditions(GOT, off)
@@ -316,7 +380,9 @@ def test_hpa_12_several_autoscalers_for_the_same_pods_in_full():
         plan = rounds.round(scale(2), measured(p0=100, p1=100))
         assert new_size(plan) == 4
     rounds = Rounds(one, hpa("other"), hpa("third"), *PODS_OF_TWO)
-    rounds.memory = rounds.memory.update({"default/other": Entry("o", pods="a in b"), "default/third": Entry("t", pods="app=web")})  # fmt: skip
+    rounds.memory = rounds.memory.update(
+        {"default/other": Entry("o", pods="a in b"), "default/third": Entry("t", pods="app=web")}
+    )
     plan = rounds.round(scale(2), measured(p0=100, p1=100))
     assert "[default/third default/web]" in plan.notes[0].message
 
@@ -327,16 +393,24 @@ def test_hpa_3_metrics_that_fail_in_full():
     use = {"cpu": "1", "memory": "10"}
     plan = Rounds(one, *bare).round(scale(2), measured(p0=use, p1=use))
     words = "failed to get cpu utilization: missing request for cpu in container c of Pod p0"
-    said = f"invalid metrics (1 invalid out of 2), first error is: failed to get cpu resource metric value: {words}"  # fmt: skip
+    said = f"invalid metrics (1 invalid out of 2), first error is: failed to get cpu resource metric value: {words}"
     assert plan.notes == (
         Note(one, "FailedGetResourceMetric", words, "Warning"),
         Note(one, "FailedComputeMetricsReplicas", said, "Warning"),
     )
-    off = ("ScalingActive", "False", "FailedGetResourceMetric", f"the HPA was unable to compute the replica count: {words}")  # fmt: skip
+    off = (
+        "ScalingActive",
+        "False",
+        "FailedGetResourceMetric",
+        f"the HPA was unable to compute the replica count: {words}",
+    )
     status = written(
-        one, current_replicas=2, desired_replicas=0, conditions=conditions(GOT, off),
+        one,
+        current_replicas=2,
+        desired_replicas=0,
+        conditions=conditions(GOT, off),
         current_metrics=(MetricStatus(type=""), use_of("10", name="memory")),
-    )  # fmt: skip
+    )
     assert without_reasons(plan.requests) == [status]
     # where the other metric asks for as many as there are, it decides
     use = {"cpu": "1", "memory": "100"}
@@ -365,7 +439,12 @@ def test_hpa_11_a_rejected_change_in_full(kind):
     plan = rounds.reconcile()
     said = f"New size: 4; reason: {CPU} above target; error: no"
     assert plan.notes == (Note(one, "FailedRescale", said, "Warning"),)
-    unable = ("AbleToScale", "False", "FailedUpdateScale", "the HPA controller was unable to update the target scale: no")  # fmt: skip
+    unable = (
+        "AbleToScale",
+        "False",
+        "FailedUpdateScale",
+        "the HPA controller was unable to update the target scale: no",
+    )
     status = replace(one.status, conditions=conditions(unable))
     body = replace(one, status=status)
     assert without_reasons(plan.requests) == [
@@ -391,7 +470,9 @@ def test_hpa_9_hpa_11_a_change_is_remembered_when_it_took_effect(kind, before, a
     """Also if only the status of the autoscaler could not be written."""
 
     def rules(seconds):
-        return HPAScalingRules(policies=(HPAScalingPolicy(type="Pods", value=1, period_seconds=seconds),))  # fmt: skip
+        return HPAScalingRules(
+            policies=(HPAScalingPolicy(type="Pods", value=1, period_seconds=seconds),)
+        )
 
     behavior = HorizontalPodAutoscalerBehavior(scale_up=rules(60), scale_down=rules(30))
     rounds = Rounds(hpa(behavior=behavior if has_behavior else None))
@@ -399,7 +480,11 @@ def test_hpa_9_hpa_11_a_change_is_remembered_when_it_took_effect(kind, before, a
     wanted = Wanted(before, after, "r")
     entry = Entry("uid-web", NOW + 7, ups=earlier, downs=earlier, wanted=wanted)
     rounds.memory = rounds.memory.set(KEY, entry)
-    rounds.failure = None if kind is None else Response(409, failure(409, "Conflict", "x", StatusDetails(kind=kind)))  # fmt: skip
+    rounds.failure = (
+        None
+        if kind is None
+        else Response(409, failure(409, "Conflict", "x", StatusDetails(kind=kind)))
+    )
     plan = rounds.reconcile()
     assert plan == Plan(wake_at=NOW + 7, memory=plan.memory)
     found = plan.memory[KEY]
@@ -438,7 +523,12 @@ def uses(pod, containers, at=NOW, window="10s"):
     """What metrics.k8s.io says of a pod: the use of each container, as texts."""
     found = tuple([ContainerMetrics(name=name, usage=usage) for name, usage in containers.items()])
     time = at if isinstance(at, str) else timestamp(at)
-    return PodMetrics(metadata=ObjectMeta(name=pod, namespace="default"), timestamp=time, window=window, containers=found)  # fmt: skip
+    return PodMetrics(
+        metadata=ObjectMeta(name=pod, namespace="default"),
+        timestamp=time,
+        window=window,
+        containers=found,
+    )
 
 
 def answer(*items):
@@ -448,32 +538,39 @@ def answer(*items):
 def test_hpa_4_a_containers_metric_in_full():
     one = hpa(metrics=(container_cpu(),))
     plan = Rounds(one, *PODS_OF_TWO).round(
-        scale(2), answer(*[uses(name, {"c": {"cpu": "60m"}, "d": {"cpu": "1"}}) for name in ("p0", "p1")])
-    )  # fmt: skip
+        scale(2),
+        answer(*[uses(name, {"c": {"cpu": "60m"}, "d": {"cpu": "1"}}) for name in ("p0", "p1")]),
+    )
     value = MetricValueStatus(average_value="60m", average_utilization=60)
     shown = ContainerResourceMetricStatus(name="cpu", container="c", current=value)
-    assert status_of(plan).current_metrics == (MetricStatus(type="ContainerResource", container_resource=shown),)  # fmt: skip
+    assert status_of(plan).current_metrics == (
+        MetricStatus(type="ContainerResource", container_resource=shown),
+    )
     name = "cpu container resource utilization (percentage of request)"
     assert plan.requests[0].because == f"{name} above target" and new_size(plan) == 3
     # a target value is compared with the use of the container
-    one = hpa(metrics=(container_cpu(target=MetricTarget(type="AverageValue", average_value="20m")),))  # fmt: skip
+    one = hpa(
+        metrics=(container_cpu(target=MetricTarget(type="AverageValue", average_value="20m")),)
+    )
     plan = Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0=30, p1=30))
     assert plan.requests[0].because == "cpu container resource above target"
-    assert status_of(plan).current_metrics[0].container_resource.current == MetricValueStatus(average_value="30m")  # fmt: skip
+    assert status_of(plan).current_metrics[0].container_resource.current == MetricValueStatus(
+        average_value="30m"
+    )
 
 
 def test_hpa_3_hpa_4_a_container_that_is_nowhere_in_full():
     one = hpa(metrics=(container_cpu("x"),))
     plan = Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0=1, p1=1))
-    words = "failed to get cpu utilization: unable to get metrics for resource cpu: container x not present in metrics for pod default/p0"  # fmt: skip
-    said = f"invalid metrics (1 invalid out of 1), first error is: failed to get x container metric value: {words}"  # fmt: skip
+    words = "failed to get cpu utilization: unable to get metrics for resource cpu: container x not present in metrics for pod default/p0"
+    said = f"invalid metrics (1 invalid out of 1), first error is: failed to get x container metric value: {words}"
     assert [note.message for note in plan.notes] == [words, said]
     usage = hpa(metrics=(memory(),))
     plan = Rounds(usage, *PODS_OF_TWO).round(scale(2), Response(503, failure(503, "S", "down")))
-    words = "failed to get memory usage: unable to get metrics for resource memory: unable to fetch metrics from resource metrics API: down"  # fmt: skip
+    words = "failed to get memory usage: unable to get metrics for resource memory: unable to fetch metrics from resource metrics API: down"
     assert plan.notes[0].message == words
     plan = Rounds(usage, *PODS_OF_TWO).round(scale(2), answer())
-    words = "failed to get memory usage: unable to get metrics for resource memory: no metrics returned from resource metrics API"  # fmt: skip
+    words = "failed to get memory usage: unable to get metrics for resource memory: no metrics returned from resource metrics API"
     assert plan.notes[0].message == words
 
 
@@ -498,7 +595,11 @@ def test_hpa_4_hpa_5_the_use_of_a_pod_is_the_sum_of_its_containers():
 )  # fmt: skip
 def test_hpa_5_a_measurement_has_its_time_and_its_window(at, window, size):
     """The pod has been ready for 40 seconds, and was measured over the window before."""
-    fresh = change(a_pod("p0"), start_time=ago(60), conditions=(replace(a_pod("p").status.conditions[0], last_transition_time=ago(40)),))  # fmt: skip
+    fresh = change(
+        a_pod("p0"),
+        start_time=ago(60),
+        conditions=(replace(a_pod("p").status.conditions[0], last_transition_time=ago(40)),),
+    )
     item = uses("p0", {"c": {"cpu": "90m"}}, at, window)
     assert new_size(Rounds(hpa(), fresh).round(scale(1), answer(item))) == size
 
@@ -507,11 +608,21 @@ def test_hpa_7_each_direction_has_its_own_tolerance():
     policy = (HPAScalingPolicy(type="Pods", value=4, period_seconds=15),)
 
     def both(up, down):
-        rules = [HPAScalingRules(tolerance=each, stabilization_window_seconds=0, policies=policy) for each in (up, down)]  # fmt: skip
-        return hpa(metrics=(memory("100"),), behavior=HorizontalPodAutoscalerBehavior(scale_up=rules[0], scale_down=rules[1]))  # fmt: skip
+        rules = [
+            HPAScalingRules(tolerance=each, stabilization_window_seconds=0, policies=policy)
+            for each in (up, down)
+        ]
+        return hpa(
+            metrics=(memory("100"),),
+            behavior=HorizontalPodAutoscalerBehavior(scale_up=rules[0], scale_down=rules[1]),
+        )
 
     def sized(one, text):
-        return new_size(Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0={"memory": text}, p1={"memory": text})))  # fmt: skip
+        return new_size(
+            Rounds(one, *PODS_OF_TWO).round(
+                scale(2), measured(p0={"memory": text}, p1={"memory": text})
+            )
+        )
 
     assert sized(both("0.3", "0.05"), "125") is None and sized(both("0.2", "0.05"), "125") == 3
     assert sized(both("0.05", "0.6"), "50") is None and sized(both("0.05", "0.4"), "50") == 1
@@ -526,7 +637,15 @@ def test_hpa_7_each_direction_has_its_own_tolerance():
 )  # fmt: skip
 def test_hpa_4_a_target_of_nothing_counts_as_one(target, expected):
     of = replace(cpu().resource, target=target)
-    one = hpa(metrics=(replace(cpu(), resource=of),), most=10, behavior=HorizontalPodAutoscalerBehavior(scale_up=HPAScalingRules(policies=(HPAScalingPolicy(type="Pods", value=99, period_seconds=15),))))  # fmt: skip
+    one = hpa(
+        metrics=(replace(cpu(), resource=of),),
+        most=10,
+        behavior=HorizontalPodAutoscalerBehavior(
+            scale_up=HPAScalingRules(
+                policies=(HPAScalingPolicy(type="Pods", value=99, period_seconds=15),)
+            )
+        ),
+    )
     plan = Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0=5, p1=5))
     assert new_size(plan) == expected
 
@@ -545,9 +664,13 @@ def test_hpa_13_the_questions_in_full():
     assert question_key(asked) == "custom.metrics.k8s.io/v1beta2/pods/*/hits?app=web&queue=a"
     asked = question_of(view, external(of_value("1"), selector=SELECTOR), "ns", "app=web")
     place = aggregated_resource("external.metrics.k8s.io", "v1beta1", "queue")
-    assert without_reasons([asked]) == [Request("get", place, "ns", options=Options(label_selector="queue=a"))]  # fmt: skip
+    assert without_reasons([asked]) == [
+        Request("get", place, "ns", options=Options(label_selector="queue=a"))
+    ]
     named = of_object(of_value("1"))
-    named = replace(named, object=replace(named.object, metric=MetricIdentifier(name="hits", selector=SELECTOR)))  # fmt: skip
+    named = replace(
+        named, object=replace(named.object, metric=MetricIdentifier(name="hits", selector=SELECTOR))
+    )
     asked = question_of(view, named, "ns", "app=web")
     place = aggregated_resource("custom.metrics.k8s.io", "v1beta2", "services")
     options = Options(metric_label_selector="queue=a")
@@ -559,7 +682,9 @@ def test_hpa_13_the_questions_in_full():
         place = aggregated_resource("custom.metrics.k8s.io", "v1beta2", "metrics")
         assert without_reasons([asked]) == [Request("get", place, "ns", "hits", options=options)]
     odd = of_object(of_value("1"), "Namespace", "example.com/v1")
-    assert question_of(view, odd, "ns", "") == 'no matches for kind "Namespace" in group "example.com"'  # fmt: skip
+    assert (
+        question_of(view, odd, "ns", "") == 'no matches for kind "Namespace" in group "example.com"'
+    )
     plain = of_object(of_value("1"), "Odd", None)
     assert question_of(view, plain, "ns", "") == 'no matches for kind "Odd" in group ""'
 
@@ -571,16 +696,22 @@ def current_of(plan):
 
 def test_hpa_13_hpa_14_the_statuses_of_metrics_in_full():
     world = (*PODS_OF_TWO, *registered("v1beta2"))
-    plan = Metrics(hpa(metrics=(pods("10"),)), *world).round(scale(2), values(("p0", "20"), ("p1", "20")))  # fmt: skip
+    plan = Metrics(hpa(metrics=(pods("10"),)), *world).round(
+        scale(2), values(("p0", "20"), ("p1", "20"))
+    )
     average = MetricValueStatus(average_value="20")
-    assert current_of(plan) == MetricStatus(type="Pods", pods=PodsMetricStatus(metric=ONE, current=average))  # fmt: skip
+    assert current_of(plan) == MetricStatus(
+        type="Pods", pods=PodsMetricStatus(metric=ONE, current=average)
+    )
     for target, value, name in (
         (of_value("10"), MetricValueStatus(value="30"), "Service metric hits"),
         (of_average("10"), MetricValueStatus(average_value="15"), "external metric hits(nil)"),
     ):
         one = of_object(target)
         plan = Metrics(hpa(metrics=(one,)), *world).round(scale(2), values("30"))
-        shown = ObjectMetricStatus(metric=ONE, described_object=one.object.described_object, current=value)  # fmt: skip
+        shown = ObjectMetricStatus(
+            metric=ONE, described_object=one.object.described_object, current=value
+        )
         assert current_of(plan) == MetricStatus(type="Object", object=shown)
         assert plan.requests[0].because == f"{name} above target"
     for target, value in (
@@ -652,14 +783,31 @@ def test_hpa_13_the_time_and_the_window_of_a_value(item, sample):
 def test_hpa_3_hpa_13_the_words_for_an_answer_that_is_none(response, words):
     view = view_of(HPA, hpa(), *registered("v1beta2"))
     where = {
-        external(of_value("1")): ("unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: ", "queue.external.metrics.k8s.io"),
-        pods(): ("unable to get metric hits: unable to fetch metrics from custom metrics API: ", "pods.custom.metrics.k8s.io *"),
-    }  # fmt: skip
-    lost, busy = "the server could not find the requested resource", "the server is currently unable to handle the request"  # fmt: skip
+        external(of_value("1")): (
+            "unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: ",
+            "queue.external.metrics.k8s.io",
+        ),
+        pods(): (
+            "unable to get metric hits: unable to fetch metrics from custom metrics API: ",
+            "pods.custom.metrics.k8s.io *",
+        ),
+    }
+    lost, busy = (
+        "the server could not find the requested resource",
+        "the server is currently unable to handle the request",
+    )
     for spec, (begin, what) in where.items():
         question = question_of(view, spec, "default", "app=web")
         with pytest.raises(Uncomputable) as error:
-            compute_metric(hpa(), spec, question, {question_key(question): response}, list(PODS_OF_TWO), scale(2).body, NOW)  # fmt: skip
+            compute_metric(
+                hpa(),
+                spec,
+                question,
+                {question_key(question): response},
+                list(PODS_OF_TWO),
+                scale(2).body,
+                NOW,
+            )
         assert str(error.value) == begin + words.format(lost=lost, busy=busy, what=what)
 
 
@@ -667,8 +815,17 @@ def test_hpa_13_selectors_are_shown_in_the_order_of_their_keys():
     term = LabelSelectorRequirement(key="k", operator="Exists")
     both = LabelSelector(match_labels={"b": "2", "a": "1"}, match_expressions=(term, term))
     one = "LabelSelectorRequirement{Key:k,Operator:Exists,Values:[],},"
-    assert selector_words(both) == "&LabelSelector{MatchLabels:map[string]string{a: 1,b: 2,},MatchExpressions:[]LabelSelectorRequirement{" + one + one + "},}"  # fmt: skip
-    assert selector_words(LabelSelector()) == "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{},}"  # fmt: skip
+    assert (
+        selector_words(both)
+        == "&LabelSelector{MatchLabels:map[string]string{a: 1,b: 2,},MatchExpressions:[]LabelSelectorRequirement{"
+        + one
+        + one
+        + "},}"
+    )
+    assert (
+        selector_words(LabelSelector())
+        == "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{},}"
+    )
 
 
 def test_hpa_14_a_value_without_ready_pods_asks_for_none():

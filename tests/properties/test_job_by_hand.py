@@ -127,12 +127,24 @@ def test_job_2_job_3_job_4_job_17_a_plan_is_what_a_plain_count_says(
     pods, recorded = [], {"succeeded": ["uid-gone"] * bool(failed), "failed": []}
     for n, (phase, is_dying, is_tracked, known) in enumerate(drawn):
         ready = PodCondition(type="Ready", status="True", last_transition_time=OLD)
-        one = its_pod(f"p{n}", base, tracked=is_tracked, phase=phase, creation_timestamp=OLD, conditions=(ready,))  # fmt: skip
+        one = its_pod(
+            f"p{n}",
+            base,
+            tracked=is_tracked,
+            phase=phase,
+            creation_timestamp=OLD,
+            conditions=(ready,),
+        )
         pods.append(change(one, deletion_timestamp=OLD) if is_dying else one)
         if known is not None:
             recorded[known].append(f"uid-p{n}")
     lists = {kind: tuple(uids) or None for kind, uids in recorded.items()}
-    owner = change(base, succeeded=succeeded or None, failed=failed or None, uncounted_terminated_pods=UncountedTerminatedPods(**lists))  # fmt: skip
+    owner = change(
+        base,
+        succeeded=succeeded or None,
+        failed=failed or None,
+        uncounted_terminated_pods=UncountedTerminatedPods(**lists),
+    )
     local = Local(failures=1) if has_failed_before else Local()
     plan = plan_for(JOB, owner, *pods, local=local)
 
@@ -157,12 +169,13 @@ def test_job_2_job_3_job_4_job_17_a_plan_is_what_a_plain_count_says(
         succeeded=succeeded + len(recorded["succeeded"]) - len(kept["succeeded"]) or None,
         failed=failed + len(recorded["failed"]) - len(kept["failed"]) or None,
         uncounted_terminated_pods=UncountedTerminatedPods(
-            succeeded=tuple(kept["succeeded"] + done) or None, failed=tuple(kept["failed"] + lost) or None
+            succeeded=tuple(kept["succeeded"] + done) or None,
+            failed=tuple(kept["failed"] + lost) or None,
         ),
         active=len(active) + (0 if has_failed_before else missing) or None,
         ready=len(active),
         terminating=len([uid for uid in dying if phase_of[uid] not in over]),
-    )  # fmt: skip
+    )
     [update] = sent(plan, "update", JOBS, "status")
     assert update.body == replace(owner, status=status)
     assert sorted(untracked(plan))[: len(pods)] == sorted(
@@ -200,11 +213,17 @@ def test_job_2_without_parallelism_one_pod_runs():
 )
 def test_job_3_a_pod_is_made_from_the_template_with_the_finalizer(finalizers):
     base = job(completions=2)
-    shape = replace(base.spec.template, metadata=replace(base.spec.template.metadata, finalizers=finalizers))  # fmt: skip
+    shape = replace(
+        base.spec.template, metadata=replace(base.spec.template.metadata, finalizers=finalizers)
+    )
     owner = change(base, template=shape)
     made = without_reasons(sent(plan_for(JOB, owner), "create"))
     expected = pod_from_template(shape, reference_to(owner))
-    all_of_them = finalizers if TRACKING_FINALIZER in (finalizers or ()) else (*(finalizers or ()), TRACKING_FINALIZER)  # fmt: skip
+    all_of_them = (
+        finalizers
+        if TRACKING_FINALIZER in (finalizers or ())
+        else (*(finalizers or ()), TRACKING_FINALIZER)
+    )
     body = change(expected, finalizers=all_of_them)
     note = Note(owner, "SuccessfulCreate", "Created pod: {name}")
     assert made == [Request("create", PODS, "default", body=body, note=note)]
@@ -218,8 +237,10 @@ def test_job_6_a_pod_of_an_index_is_made_from_the_template():
     shape = replace(
         base.spec.template,
         metadata=ObjectMeta(labels=LABELS, annotations={"note": "n"}),
-        spec=replace(base.spec.template.spec, containers=containers, init_containers=(Container(name="i"),)),
-    )  # fmt: skip
+        spec=replace(
+            base.spec.template.spec, containers=containers, init_containers=(Container(name="i"),)
+        ),
+    )
     owner = change(base, template=shape)
     [made] = without_reasons(sent(plan_for(JOB, owner), "create"))
     path = "metadata.labels['batch.kubernetes.io/job-completion-index']"
@@ -253,7 +274,16 @@ def test_job_4_a_surplus_pod_is_freed_and_deleted_as_it_was_seen():
     mine, free = its_pod("a", owner), its_pod("b", owner, tracked=False, node_name="n")
     status, freed, deleted = waves_of(plan_for(JOB, owner, mine, free))
     assert (freed, deleted) == ([freeing(mine)], [deleting(owner, mine), deleting(owner, free)])
-    body = replace(owner, status=replace(owner.status, active=2, ready=0, terminating=0, uncounted_terminated_pods=UncountedTerminatedPods()))  # fmt: skip
+    body = replace(
+        owner,
+        status=replace(
+            owner.status,
+            active=2,
+            ready=0,
+            terminating=0,
+            uncounted_terminated_pods=UncountedTerminatedPods(),
+        ),
+    )
     assert status == [Request("update", JOBS, "default", "work", "status", body=body)]
 
 
@@ -261,9 +291,14 @@ def test_job_4_of_a_repeated_index_all_pods_but_one_go_before_others():
     owner = indexed(9, 2, start_time=OLD)
     older = {"creation_timestamp": ago(90)}
     pods = [
-        its_pod("a", owner, 1), its_pod("b", owner, 1, **older), its_pod("c", owner, 0, **older), its_pod("d", owner, 0),
-        its_pod("e", owner, 2, node_name="n"), its_pod("f", owner, 3, node_name="n", **older), its_pod("g", owner, 4),
-    ]  # fmt: skip
+        its_pod("a", owner, 1),
+        its_pod("b", owner, 1, **older),
+        its_pod("c", owner, 0, **older),
+        its_pod("d", owner, 0),
+        its_pod("e", owner, 2, node_name="n"),
+        its_pod("f", owner, 3, node_name="n", **older),
+        its_pod("g", owner, 4),
+    ]
     # d and a repeat indexes; of the five others the three without a node and the youngest go
     plan = plan_for(JOB, owner, *pods)
     assert [r.name for r in sent(plan, "delete")] == ["d", "a", "g", "b", "c"]
@@ -349,7 +384,11 @@ def test_job_11_a_finished_job_and_one_that_is_gone_need_nothing(kind):
 def test_job_9_what_counts_as_failed(policy, phase, is_dying):
     waits = policy != "TerminatingOrFailed"
     rules = PodFailurePolicy(rules=()) if policy == "rules" else None
-    owner = job(completions=9, pod_failure_policy=rules, pod_replacement_policy="Failed" if policy == "Failed" else "TerminatingOrFailed")  # fmt: skip
+    owner = job(
+        completions=9,
+        pod_failure_policy=rules,
+        pod_replacement_policy="Failed" if policy == "Failed" else "TerminatingOrFailed",
+    )
     one = its_pod("p", owner, phase=phase, creation_timestamp=OLD)
     one = change(one, deletion_timestamp=OLD) if is_dying else one
     plan = plan_for(JOB, owner, one)
@@ -408,15 +447,26 @@ RUNNING = ContainerStatus(name="r", state=ContainerState(running=ContainerStateR
 )
 def test_job_7_the_first_container_with_such_a_code_is_named(rule, containers, init, found):
     owner = job(completions=9, pod_failure_policy=PodFailurePolicy(rules=(rule,)))
-    one = its_pod("p", owner, phase="Failed", container_statuses=containers, init_container_statuses=init)  # fmt: skip
+    one = its_pod(
+        "p", owner, phase="Failed", container_statuses=containers, init_container_statuses=init
+    )
     target = condition(statuses(plan_for(JOB, owner, one))[0], FAILURE)
-    words = f"Container {found[0]} for pod default/p failed with exit code {found[1]} matching FailJob rule at index 0" if found else None  # fmt: skip
+    words = (
+        f"Container {found[0]} for pod default/p failed with exit code {found[1]} matching FailJob rule at index 0"
+        if found
+        else None
+    )
     assert (target.message if target else None) == words
 
 
 def test_job_7_a_condition_matches_by_type_and_status_and_true_is_meant_without_one():
     there = PodCondition(type="X", status="False"), PodCondition(type="Y", status="True")
-    for kind, status, is_found in (("X", None, False), ("Y", None, True), ("X", "False", True), ("Y", "False", False)):  # fmt: skip
+    for kind, status, is_found in (
+        ("X", None, False),
+        ("Y", None, True),
+        ("X", "False", True),
+        ("Y", "False", False),
+    ):
         pattern = PodFailurePolicyOnPodConditionsPattern(type=kind, status=status)
         other = PodFailurePolicyOnPodConditionsPattern(type="Z", status="True")
         rule = PodFailurePolicyRule(action="FailJob", on_pod_conditions=(other, pattern))
@@ -461,7 +511,11 @@ def test_job_8_the_next_pod_of_an_index_knows_the_failures_before_it(counted, ig
     policy = PodFailurePolicy(rules=(exit_rule("Ignore", 9),))
     owner = limited(2**31 - 1, pod_failure_policy=policy)
     before = {INDEX_FAILURES: counted} | ({INDEX_IGNORED_FAILURES: ignored} if ignored else {})
-    pods = failed_pod("a", owner, 0, code, annotations=before), its_pod("b", owner, 1), its_pod("c", owner, 2)  # fmt: skip
+    pods = (
+        failed_pod("a", owner, 0, code, annotations=before),
+        its_pod("b", owner, 1),
+        its_pod("c", owner, 2),
+    )
     [made] = sent(plan_for(JOB, owner, *pods), "create")
     kinds = (INDEX_FAILURES, INDEX_IGNORED_FAILURES)
     assert tuple(made.body.metadata.annotations.get(kind) for kind in kinds) == after
@@ -564,7 +618,9 @@ def test_job_16_only_failures_after_the_last_success_count(success, left):
     owner = job(completions=9, backoff_limit=99)
     pods = [failed_pod("a", owner, at=ago(5)), failed_pod("b", owner, at=ago(5))]
     if success is not None:
-        state = ContainerState(terminated=ContainerStateTerminated(exit_code=0, finished_at=ago(success)))  # fmt: skip
+        state = ContainerState(
+            terminated=ContainerStateTerminated(exit_code=0, finished_at=ago(success))
+        )
         fine = ContainerStatus(name="c", state=state)
         pods.append(its_pod("s", owner, phase="Succeeded", container_statuses=(fine,)))
         pods.append(its_pod("t", owner, phase="Succeeded", creation_timestamp=ago(600)))
@@ -612,7 +668,13 @@ def test_job_5_restarts_of_all_containers_of_pods_that_run_are_added(init, main,
         return tuple([ContainerStatus(name=f"c{n}", restart_count=n) for n in restarts]) or None
 
     owner = job(completions=9, restart="OnFailure", backoff_limit=4)
-    one = its_pod("a", owner, phase=phase, init_container_statuses=counts(init), container_statuses=counts(main))  # fmt: skip
+    one = its_pod(
+        "a",
+        owner,
+        phase=phase,
+        init_container_statuses=counts(init),
+        container_statuses=counts(main),
+    )
     more = its_pod("b", owner, phase="Running", container_statuses=counts((1,)))
     found = condition(statuses(plan_for(JOB, owner, one, more))[0], FAILURE)
     assert (found is not None) == ends
@@ -638,13 +700,19 @@ REASONS = {
 
 @given(st.sets(st.sampled_from(list(REASONS))))
 def test_job_12_the_first_reason_counts(holds):
-    policy = PodFailurePolicy(rules=(exit_rule("FailJob", 1 if "PodFailurePolicy" in holds else 5),))  # fmt: skip
+    policy = PodFailurePolicy(
+        rules=(exit_rule("FailJob", 1 if "PodFailurePolicy" in holds else 5),)
+    )
     owner = indexed(
-        3, 0, backoff_limit_per_index=0, start_time=OLD, pod_failure_policy=policy,
+        3,
+        0,
+        backoff_limit_per_index=0,
+        start_time=OLD,
+        pod_failure_policy=policy,
         backoff_limit=0 if "BackoffLimitExceeded" in holds else 9,
         active_deadline_seconds=5000 if "DeadlineExceeded" in holds else 5001,
         max_failed_indexes=0 if "MaxFailedIndexesExceeded" in holds else 1,
-    )  # fmt: skip
+    )
     # index 0 fails now; the others have succeeded, or one is left
     owner = change(owner, completed_indexes="1,2" if "FailedIndexes" in holds else "1")
     status = statuses(plan_for(JOB, owner, failed_pod("p", owner, 0)))[0]
@@ -673,7 +741,11 @@ def test_job_1_enough_successes_and_no_active_pod_decide_the_success(completions
     plan = plan_for(JOB, owner, *pods)
     found = condition(statuses(plan)[0], SUCCESS) if statuses(plan) else None
     words = "Reached expected number of succeeded pods"
-    assert found == (at(NOW, type=SUCCESS, status="True", reason="CompletionsReached", message=words) if enough else None)  # fmt: skip
+    assert found == (
+        at(NOW, type=SUCCESS, status="True", reason="CompletionsReached", message=words)
+        if enough
+        else None
+    )
 
 
 # --- how pods are counted at the end --------------------------------------------------------------
@@ -706,7 +778,10 @@ def test_job_5_how_a_pod_is_counted(phase, is_dying, target, policy, is_job_dyin
 
 
 def test_job_11_the_end_is_reported_when_nothing_is_left():
-    for kind, last, reason in ((SUCCESS, "Complete", "CompletionsReached"), (FAILURE, "Failed", "X")):  # fmt: skip
+    for kind, last, reason in (
+        (SUCCESS, "Complete", "CompletionsReached"),
+        (FAILURE, "Failed", "X"),
+    ):
         owner = ending(job(completions=2, start_time=OLD, failed=1), kind, reason)
         old = owner.status.conditions
         other = JobCondition(type=last, status="False")
@@ -714,11 +789,19 @@ def test_job_11_the_end_is_reported_when_nothing_is_left():
         plan = plan_for(JOB, owner)
         end = at(NOW, type=last, status="True", reason=reason, message="m")
         expected = replace(
-            owner.status, conditions=(*old, end), ready=0, terminating=0, uncounted_terminated_pods=UncountedTerminatedPods(),
+            owner.status,
+            conditions=(*old, end),
+            ready=0,
+            terminating=0,
+            uncounted_terminated_pods=UncountedTerminatedPods(),
             completion_time=timestamp(NOW) if last == "Complete" else None,
-        )  # fmt: skip
+        )
         [update] = without_reasons(plan.requests)
-        note = Note(owner, "Completed", "Job completed") if last == "Complete" else Note(owner, "X", "m", "Warning")  # fmt: skip
+        note = (
+            Note(owner, "Completed", "Job completed")
+            if last == "Complete"
+            else Note(owner, "X", "m", "Warning")
+        )
         body = replace(owner, status=expected)
         assert update == Request("update", JOBS, "default", "work", "status", body=body, note=note)
         assert plan == replace(plan, wake_at=None, notes=())
@@ -816,7 +899,14 @@ def test_job_17_more_successes_than_completions_are_told(succeeded, completions,
 
 
 def test_job_17_a_status_that_is_right_is_not_written():
-    owner = job(completions=2, start_time=OLD, active=1, ready=0, terminating=0, uncounted_terminated_pods=UncountedTerminatedPods())  # fmt: skip
+    owner = job(
+        completions=2,
+        start_time=OLD,
+        active=1,
+        ready=0,
+        terminating=0,
+        uncounted_terminated_pods=UncountedTerminatedPods(),
+    )
     assert plan_for(JOB, owner, its_pod("p", owner)) == Plan()
     assert parse_timestamp(OLD) < NOW
 

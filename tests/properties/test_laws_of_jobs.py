@@ -133,11 +133,15 @@ def test_job_2_active_pods_and_creations_are_at_most_parallelism():
 
 def test_job_6_no_two_pods_have_one_index():
     twice = [its_pod("a", MANY, 1), its_pod("b", MANY, 0), its_pod("c", MANY, 1)]
-    assert list(job_6_one_pod_for_each_index(MANY, twice)) == ["pods of work have the indexes 1, 0, 1"]  # fmt: skip
+    assert list(job_6_one_pod_for_each_index(MANY, twice)) == [
+        "pods of work have the indexes 1, 0, 1"
+    ]
     assert list(job_6_one_pod_for_each_index(MANY, twice[:2])) == []
     assert list(job_6_one_pod_for_each_index(OWNER, twice)) == []
     nameless = [its_pod("a", MANY), its_pod("b", MANY)]
-    assert list(job_6_one_pod_for_each_index(MANY, nameless)) == ["pods of work have the indexes , "]  # fmt: skip
+    assert list(job_6_one_pod_for_each_index(MANY, nameless)) == [
+        "pods of work have the indexes , "
+    ]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,9 @@ def test_job_11_writes_of_a_job_that_has_ended_are_judged():
 
 
 def judged(law, view, *requests):
-    before, _, after = decides("job-controller", "default/work", view_of(*view, resources=(PODS,)), requests)  # fmt: skip
+    before, _, after = decides(
+        "job-controller", "default/work", view_of(*view, resources=(PODS,)), requests
+    )
     [decision] = decisions(before, after)
     found = law(decision, before, after)
     return None if found is None else list(found)
@@ -222,7 +228,9 @@ def test_job_2_job_6_decisions_that_create_pods_are_judged():
     create = request("create", its_pod("n", owner, 0))
     many, same = laws.creates_no_more_than_parallelism, laws.creates_one_pod_for_each_index
     assert judged(many, (owner, zero), create) == []
-    assert judged(many, (owner, zero, one), create) == ["2 active pods and 1 creations; spec.parallelism is 2"]  # fmt: skip
+    assert judged(many, (owner, zero, one), create) == [
+        "2 active pods and 1 creations; spec.parallelism is 2"
+    ]
     assert judged(same, (owner, one), create) == []
     assert judged(same, (owner, zero), create) == ["pods of work have the indexes 0, 0"]
     assert judged(same, (owner, change(zero, phase="Failed")), create) == []
@@ -260,12 +268,17 @@ def test_cron_3_each_time_is_run_once():
     twin = change(FIRST, name="twin")
     assert said(None, of_cron_job(CRON, AT - MINUTE), twin) == [f"{name} and twin are for {text}"]
     by_hand = change(FIRST, annotations=None)
-    assert list(cron_3_runs_each_time_once(by_hand, change(CRON, last_schedule_time=text), [twin])) == []  # fmt: skip
+    assert (
+        list(cron_3_runs_each_time_once(by_hand, change(CRON, last_schedule_time=text), [twin]))
+        == []
+    )
 
 
 def test_cron_5_none_is_created_while_another_runs():
     def said(policy, *others):
-        return list(cron_5_forbids_a_second_job(FIRST, change(CRON, concurrency_policy=policy), others))  # fmt: skip
+        return list(
+            cron_5_forbids_a_second_job(FIRST, change(CRON, concurrency_policy=policy), others)
+        )
 
     one, two = of_cron_job(CRON, AT - MINUTE), of_cron_job(CRON, AT - 2 * MINUTE)
     words = f"{FIRST.metadata.name} is created while {one.metadata.name}, {two.metadata.name} runs"
