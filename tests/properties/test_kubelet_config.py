@@ -116,8 +116,8 @@ def test_kubelet_54_sources_in_order_and_the_last_wins():
     sources = [
         {"configMapRef": {"name": "cm"}},
         {"prefix": "P_", "secretRef": {"name": "s"}},
-        {"secretRef": {"name": "s"}},
         {},
+        {"secretRef": {"name": "s"}},
     ]
     env = [{"name": "a", "value": "$(c)!"}, {"name": "d"}, {"name": "e", "value": "$(a)$(d)"}]
     assert environment({"envFrom": sources, "env": env}, books) == [

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import permutations, product
 from math import floor, log, sqrt
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -19,14 +20,20 @@ from sched_reference import line
 from sched_worlds import a_node, a_pod, taints, tolerations
 
 from refk8s.core.api.core_v1 import (
+    Affinity,
     ContainerImage,
+    ContainerStatus,
+    NodeAffinity,
+    NodeSelector,
     NodeSelectorRequirement,
     NodeSelectorTerm,
+    ResourceRequirements,
     Taint,
     Toleration,
 )
 from refk8s.core.api.selector import NOTHING
 from refk8s.core.pods.host_ports import HostPort
+from refk8s.core.pods.node_affinity import term_matches
 from refk8s.core.pods.tolerations import tolerates
 from refk8s.core.scheduler import filters, scores
 from refk8s.core.scheduler.arguments import Arguments, Strategy
@@ -40,7 +47,7 @@ from refk8s.core.scheduler.filters import (
 )
 from refk8s.core.scheduler.filters import taints as taint_filter
 from refk8s.core.scheduler.inter_pod import Constraint
-from refk8s.core.scheduler.needs import needs_of
+from refk8s.core.scheduler.needs import Needs, needs_of
 from refk8s.core.scheduler.reasons import (
     NO_NODES,
     UNHELPFUL,
@@ -144,22 +151,20 @@ def test_sched_9_a_resource_by_itself_is_compared_with_what_is_left(place):
         assert refusal == (expected if messages else None), (wanted, there, taken, pods)
 
 
-@given(
-    amounts,
-    st.sampled_from([(), (GPU,), (GPU, DISK)]),
-    st.sampled_from([(), ("other.org",), ("example.com", "x")]),
-)
-def test_sched_53_ignored_resources_and_groups_are_not_checked(wanted, resources, groups):
+@pytest.mark.parametrize("resources", [(), (GPU,), (GPU, DISK)])
+@pytest.mark.parametrize("groups", [(), ("other.org",), ("example.com", "x")])
+def test_sched_53_ignored_resources_and_groups_are_not_checked(resources, groups):
     arguments = Arguments(ignored_resources=resources, ignored_groups=groups)
     checks = dict(filters.by_load(("NodeResourcesFit", "NodePorts"), arguments))
     assert list(checks) == ["NodePorts", "NodeResourcesFit"]
-    checked = tuple(
-        0 if name in resources or name.partition("/")[0] in groups else much
-        for name, much in zip(NAMES, wanted, strict=True)
-    )
-    facts = facts_with((4, 4, 4, 0, 0))
-    found = checks["NodeResourcesFit"](needs_with(wanted), facts, IDLE)
-    assert found == node_resources.check(needs_with(checked), facts, IDLE)
+    facts = facts_with((1, 1, 1, 0, 0))
+    for wanted in product((0, 1, 2), (0, 1), (0, 2), (0, 1), (0, 1)):
+        checked = tuple(
+            0 if name in resources or name.partition("/")[0] in groups else much
+            for name, much in zip(NAMES, wanted, strict=True)
+        )
+        found = checks["NodeResourcesFit"](needs_with(wanted), facts, IDLE)
+        assert found == node_resources.check(needs_with(checked), facts, IDLE)
 
 
 @given(st.sets(st.sampled_from(["NodeAffinity", "NodeUnschedulable", "TaintToleration", "NodePorts", "NodeResourcesFit"])), st.booleans())  # fmt: skip
@@ -310,103 +315,176 @@ def test_sched_32_the_skew_with_the_pod(drawn, labels):
     assert topology_spread.check(relations_with(hard=hard), facts_with(labels=labels)) == expected
 
 
+def test_sched_32_the_skew_at_every_boundary():
+    """Small numbers of pods in the domain, also where it has none, of the pod and of the domain with
+    the fewest."""
+    for there, own, least, skew in product((None, 0, 1, 2), (0, 1), (0, 1, 2), (1, 2)):
+        counts = {} if there is None else {"a": there}
+        hard = ((constraint("zone", skew), own, least, counts),)
+        is_more = (there or 0) + own - least > skew
+        found = topology_spread.check(relations_with(hard=hard), facts_with(labels={"zone": "a"}))
+        assert found == (topology_spread.REFUSAL if is_more else None), (there, own, least, skew)
+
+
+def naming(*requirements):
+    """A term with these (key, operator, values) of fields."""
+    fields = [NodeSelectorRequirement(key=k, operator=o, values=v) for k, o, v in requirements]
+    return NodeSelectorTerm(match_fields=tuple(fields) or None)
+
+
+def named_by(*terms):
+    """The only nodes that the required terms of a pod name."""
+    selector = NodeSelector(node_selector_terms=terms)
+    required = NodeAffinity(required_during_scheduling_ignored_during_execution=selector)
+    return needs_of(a_pod("p", affinity=Affinity(node_affinity=required))).node_names
+
+
+NAME = "metadata.name"
+
+
+def test_sched_7_the_nodes_that_the_terms_name():
+    assert needs_of(a_pod("p")).node_names is None and named_by() is None
+    assert named_by(naming((NAME, "In", ("b", "a")))) == ("a", "b")
+    assert named_by(naming((NAME, "In", ("b",))), naming((NAME, "In", ("a", "b")))) == ("a", "b")
+    both = naming((NAME, "In", ("a", "b")), (NAME, "In", ("b", "c")))
+    assert named_by(both) == ("b",) and named_by(naming((NAME, "In", None))) == ()
+    assert named_by(naming((NAME, "In", ("a", "b")), (NAME, "NotIn", ("b",)))) == ("a", "b")
+    anywhere = [naming(), having("k", "v"), naming((NAME, "NotIn", ("a",))), naming(("x", "In", ("a",)))]  # fmt: skip
+    for term in anywhere:
+        assert named_by(term) is None and named_by(naming((NAME, "In", ("a",))), term) is None
+
+
+requirements_of_fields = st.tuples(
+    st.sampled_from([NAME, NAME, "x"]), st.sampled_from(["In", "In", "NotIn", "Exists"]),
+    st.lists(st.sampled_from("abc"), max_size=2).map(lambda some: tuple(some) or None),
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(requirements_of_fields, max_size=2), max_size=2))
+def test_sched_7_every_node_that_matches_is_one_that_the_terms_name(drawn):
+    terms = [naming(*requirements) for requirements in drawn]
+    names = named_by(*terms)
+    for name in "abc":
+        if any(term_matches(term, {}, name) for term in terms):
+            assert names is None or name in names
+
+
 # --- local scores ---------------------------------------------------------------------------------
 
-larger = st.integers(0, 40)
-pairs = st.tuples(larger, larger)
+
+def cases(count):
+    """Generators of random numbers, the same in every run. A few hundred rows of numbers reach the
+    boundaries that 40 examples do not."""
+    return [Random(number) for number in range(count)]
+
+
+def numbers(rng, most, count=2):
+    """Numbers up to `most`; every fourth is 0."""
+    return tuple(rng.choice([0, *[rng.randint(0, most) for _ in range(3)]]) for _ in range(count))
 
 
 def both(pair):
     return (*pair, 0, 0, 0)
 
 
-@given(pairs, pairs, pairs, pairs, pairs)
-def test_sched_12_sched_13_cpu_and_memory(wanted, scored, given_, taken, taken_scored):
+def test_sched_12_sched_13_cpu_and_memory():
     """The requests of scores differ from those of filters: containers without any count."""
-    needs = needs_with(both(wanted), scored)
-    facts, load = facts_with(both(given_)), load_with(both(taken), scored=taken_scored)
-    free = [
-        max(there - used - more, 0) * 100 // there
-        for there, used, more in zip(given_, taken_scored, scored, strict=True)
-        if there
-    ]
-    expected = sum(free) // len(free) if free else 0
-    assert least_allocated.points(needs, facts, load) == expected
-    assert scores.node_resources.fit_points(Strategy()) is least_allocated.points
-
-    found = balanced_allocation.points(needs, facts, load)
-    if not any(wanted):
-        assert found == 0
-    elif not all(given_):
-        assert found == 100
-    else:
-        shares = [
-            min(Fraction(used + more, there), Fraction(1))
-            for there, used, more in zip(given_, taken, wanted, strict=True)
+    for rng in cases(400):
+        wanted, scored, taken, taken_scored = (numbers(rng, 20) for _ in range(4))
+        given_ = numbers(rng, 60)
+        needs = needs_with(both(wanted), scored)
+        facts, load = facts_with(both(given_)), load_with(both(taken), scored=taken_scored)
+        free = [
+            max(there - used - more, 0) * 100 // there
+            for there, used, more in zip(given_, taken_scored, scored, strict=True)
+            if there
         ]
-        assert found == floor(100 * (1 - abs(shares[0] - shares[1]) / 2))
+        expected = sum(free) // len(free) if free else 0
+        points = least_allocated.points(needs, facts, load)
+        assert points == expected and isinstance(points, int)
+
+        found = balanced_allocation.points(needs, facts, load)
+        if not any(wanted):
+            assert found == 0
+        elif not all(given_):
+            assert found == 100
+        else:
+            shares = [
+                min(Fraction(used + more, there), Fraction(1))
+                for there, used, more in zip(given_, taken, wanted, strict=True)
+            ]
+            assert found == floor(100 * (1 - abs(shares[0] - shares[1]) / 2))
+    assert scores.node_resources.fit_points(Strategy()) is least_allocated.points
     assert resource_scores.balanced_points(("cpu", "memory")) is balanced_allocation.points
 
 
 TYPES = ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio")
-shapes = st.lists(st.integers(0, 100), min_size=1, max_size=3, unique=True).map(sorted)
 
 
-@given(
-    st.sampled_from(TYPES), st.lists(st.sampled_from(SHOWN), min_size=1, unique=True), st.lists(st.integers(1, 3), min_size=5, max_size=5),
-    shapes.flatmap(lambda xs: st.tuples(*[st.tuples(st.just(x), st.integers(0, 10)) for x in xs])),
-    amounts, amounts, amounts, pairs, pairs,
-)  # fmt: skip
-def test_sched_52_the_strategies(
-    kind, names, weights, shape, wanted, given_, taken, scored, loaded
-):
-    resources = tuple(zip(names, weights, strict=False))
-    needs, facts = needs_with(wanted, scored), facts_with(given_)
-    load = load_with(taken, scored=loaded)
-    rows = dict(zip(SHOWN, zip(wanted, given_, taken, strict=True), strict=True))
-    rows["cpu"] = (scored[0], given_[0], loaded[0])
-    rows["memory"] = (scored[1], given_[1], loaded[1])
-    total = of = 0
-    for name, weight in resources:
-        more, there, used = rows[name]
-        if not there or ("/" in name and not more):
-            continue
-        if kind == "LeastAllocated":
-            points = max(there - used - more, 0) * 100 // there
-        elif kind == "MostAllocated":
-            points = min(used + more, there) * 100 // there
-        else:
-            points = line(shape, min((used + more) * 100 // there, 100))
-        if points or kind != TYPES[2]:
-            total, of = total + weight * points, of + weight
-    expected = 0
-    if of:
-        expected = floor(Fraction(total, of) + Fraction(1, 2)) if kind == TYPES[2] else total // of
-    points = resource_scores.fit_points(Strategy(kind, resources, shape))
-    assert points(needs, facts, load) == expected
+def a_shape(rng):
+    xs = sorted(rng.sample(range(101), rng.randint(1, 3)))
+    return tuple((x, rng.randint(0, 10)) for x in xs)
 
 
-@given(st.lists(st.sampled_from(SHOWN), min_size=1, unique=True), amounts, amounts, amounts)
-def test_sched_52_the_balance_of_any_resources(names, wanted, given_, taken):
-    rows = dict(zip(SHOWN, zip(wanted, given_, taken, strict=True), strict=True))
-    # an extended resource that is not requested is not one of the node's
-    shares = [
-        min((rows[name][2] + rows[name][0]) / rows[name][1], 1.0)
-        for name in names
-        if rows[name][1] and not ("/" in name and not rows[name][0])
-    ]
-    if not any(rows[name][0] for name in names):
+@pytest.mark.parametrize("kind", TYPES)
+def test_sched_52_the_strategies(kind):
+    for rng in cases(400):
+        names = rng.sample(SHOWN, rng.randint(1, 5))
+        resources = tuple((name, rng.randint(1, 3)) for name in names)
+        shape = a_shape(rng)
+        wanted, taken, given_ = numbers(rng, 5, 5), numbers(rng, 5, 5), numbers(rng, 20, 5)
+        scored, loaded = numbers(rng, 5), numbers(rng, 5)
+        needs, facts = needs_with(wanted, scored), facts_with(given_)
+        load = load_with(taken, scored=loaded)
+        rows = dict(zip(SHOWN, zip(wanted, given_, taken, strict=True), strict=True))
+        rows["cpu"] = (scored[0], given_[0], loaded[0])
+        rows["memory"] = (scored[1], given_[1], loaded[1])
+        total = of = 0
+        for name, weight in resources:
+            more, there, used = rows[name]
+            if not there or ("/" in name and not more):
+                continue
+            if kind == "LeastAllocated":
+                points = max(there - used - more, 0) * 100 // there
+            elif kind == "MostAllocated":
+                points = min(used + more, there) * 100 // there
+            else:
+                points = line(shape, min((used + more) * 100 // there, 100))
+            if points or kind != TYPES[2]:
+                total, of = total + weight * points, of + weight
         expected = 0
-    elif len(shares) < 2:
-        expected = 100
-    elif len(shares) == 2:
-        expected = int((1 - abs(shares[0] - shares[1]) / 2) * 100)
-    else:
-        mean = sum(shares) / len(shares)
-        variance = sum((each - mean) * (each - mean) for each in shares) / len(shares)
-        expected = int((1 - sqrt(variance)) * 100)
-    points = resource_scores.balanced_points((*names, "x"))  # other than the default ones
-    assert points(needs_with(wanted), facts_with(given_), load_with(taken)) == expected
+        if of:
+            mean = Fraction(total, of)
+            expected = floor(mean + Fraction(1, 2)) if kind == TYPES[2] else floor(mean)
+        found = resource_scores.fit_points(Strategy(kind, resources, shape))(needs, facts, load)
+        assert found == expected, (resources, shape, rows)
+
+
+def test_sched_52_the_balance_of_any_resources():
+    for rng in cases(600):
+        names = rng.sample(SHOWN, rng.randint(1, 5))
+        wanted, taken, given_ = numbers(rng, 5, 5), numbers(rng, 5, 5), numbers(rng, 20, 5)
+        rows = dict(zip(SHOWN, zip(wanted, given_, taken, strict=True), strict=True))
+        # an extended resource that is not requested is not one of the node's
+        shares = [
+            min((rows[name][2] + rows[name][0]) / rows[name][1], 1.0)
+            for name in names
+            if rows[name][1] and not ("/" in name and not rows[name][0])
+        ]
+        if not any(rows[name][0] for name in names):
+            expected = 0
+        elif len(shares) < 2:
+            expected = 100
+        elif len(shares) == 2:
+            expected = int((1 - abs(shares[0] - shares[1]) / 2) * 100)
+        else:
+            mean = sum(shares) / len(shares)
+            variance = sum((each - mean) * (each - mean) for each in shares) / len(shares)
+            expected = int((1 - sqrt(variance)) * 100)
+        points = resource_scores.balanced_points((*names, "x"))  # other than the default ones
+        # what containers without requests count as is for other scores
+        needs, load = needs_with(wanted, (9, 9)), load_with(taken, scored=(9, 9))
+        assert points(needs, facts_with(given_), load) == expected, (names, rows)
 
 
 def test_sched_51_the_local_scores_with_a_weight():
@@ -599,39 +677,87 @@ def test_sched_34_the_sum_of_weights_in_the_domains_of_a_node(preferred, drawn):
         assert total == {name: factor * each for name, each in expected.items()}
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(["zone", "rack"]), st.integers(1, 3), counts), max_size=2),
-    st.lists(places, min_size=1, max_size=4),
-)
-def test_sched_33_the_soft_constraints_of_the_pod(drawn, labels):
-    nodes = {f"n{at}": facts_with(labels=each) for at, each in enumerate(labels)}
-    soft = tuple((constraint(key, skew), each) for key, skew, each in drawn)
-    whole = {
-        name: facts.labels
-        for name, facts in nodes.items()
-        if all(key in facts.labels for key, *_ in drawn)
+def test_sched_33_the_soft_constraints_of_the_pod():
+    for rng in cases(300):
+        drawn = [
+            (key, rng.randint(1, 3), {name: rng.randint(0, 6) for name in rng.sample("abc", 2)})
+            for key in rng.sample(["zone", "rack"], rng.randint(0, 2))
+        ]
+        labels = [
+            {key: rng.choice("abc") for key in ("zone", "rack") if rng.random() < 0.9}
+            for _ in range(rng.randint(1, 4))
+        ]
+        nodes = {f"n{at}": facts_with(labels=each) for at, each in enumerate(labels)}
+        soft = tuple((constraint(key, skew), each) for key, skew, each in drawn)
+        whole = {
+            name: facts.labels
+            for name, facts in nodes.items()
+            if all(key in facts.labels for key, *_ in drawn)
+        }
+        crowds = {}
+        for name, mine in whole.items():
+            crowd = 0.0
+            for key, skew, each in drawn:
+                weight = log(len({theirs[key] for theirs in whole.values()}) + 2)
+                crowd += each.get(mine[key], 0) * weight + skew - 1
+            crowds[name] = floor(crowd + 0.5)
+        most, least = max(crowds.values(), default=0), min(crowds.values(), default=0)
+        expected = {
+            name: 0
+            if not drawn or name not in crowds
+            else 100 * (most + least - crowds[name]) // most
+            if most
+            else 100
+            for name in nodes
+        }
+        relations = relations_with(soft=soft)
+        assert spread_scores.stated_points(relations, nodes) == expected
+        assert scores.related_points({"PodTopologySpread": 2}, relations, nodes) == {
+            name: 2 * each for name, each in expected.items()
+        }
+
+
+def test_sched_33_sched_34_the_weighted_scores_of_other_pods_are_added():
+    nodes = {name: facts_with(labels={"zone": name}) for name in "ab"}
+    relations = relations_with(
+        soft=((constraint("zone", 1), {"a": 2}),), preferred={("zone", "a"): 4}
+    )
+    spread = spread_scores.stated_points(relations, nodes)
+    near = affinity_scores.points(relations, nodes)
+    assert spread["a"] < spread["b"] and near["a"] > near["b"]
+    weights = {"PodTopologySpread": 2, "InterPodAffinity": 3}
+    assert scores.related_points(weights, relations, nodes) == {
+        name: 2 * spread[name] + 3 * near[name] for name in nodes
     }
-    crowds = {}
-    for name, mine in whole.items():
-        crowd = 0.0
-        for key, skew, each in drawn:
-            weight = log(len({theirs[key] for theirs in whole.values()}) + 2)
-            crowd += each.get(mine[key], 0) * weight + skew - 1
-        crowds[name] = floor(crowd + 0.5)
-    most, least = max(crowds.values(), default=0), min(crowds.values(), default=0)
-    expected = {
-        name: 0
-        if not drawn or name not in crowds
-        else 100 * (most + least - crowds[name]) // most
-        if most
-        else 100
-        for name in nodes
-    }
-    relations = relations_with(soft=soft)
-    assert spread_scores.stated_points(relations, nodes) == expected
-    assert scores.related_points({"PodTopologySpread": 2}, relations, nodes) == {
-        name: 2 * each for name, each in expected.items()
-    }
+
+
+# --- what a pod needs -----------------------------------------------------------------------------
+
+
+def test_sched_2_requests_of_the_pod_and_of_its_containers():
+    """Shows SCHED-2: pod-level requests come first; a resize counts with the larger amount."""
+    limits = {"cpu": "3", "memory": "5"}
+    needs = needs_of(a_pod("p", {"cpu": "1"}, resources=ResourceRequirements(requests=limits)))
+    assert (needs.cpu, needs.memory) == (3000, 5)
+    pod = a_pod("p", {"cpu": "1"})
+    (container,) = pod.spec.containers
+    sidecar = replace(container, name="s", restart_policy="Always")
+    pod = replace(pod, spec=replace(pod.spec, init_containers=(sidecar,)))
+    assert needs_of(pod).cpu == 2000
+    told = [
+        ContainerStatus(
+            name=name, resources=ResourceRequirements(requests={"cpu": much}), allocated_resources={"cpu": much},
+        )
+        for name, much in ((container.name, "4"), ("s", "6"))
+    ]  # fmt: skip
+    status = replace(pod.status, container_statuses=(told[0],), init_container_statuses=(told[1],))
+    for generation, cpu in ((1, 2000), (2, 10_000)):
+        resized = replace(pod, metadata=replace(pod.metadata, generation=generation), status=status)
+        assert needs_of(resized).cpu == cpu
+    one = replace(status, init_container_statuses=None)
+    half = replace(pod, metadata=replace(pod.metadata, generation=2), status=one)
+    assert needs_of(half).cpu == 5000, "what is not resized counts as in the spec"
+    assert Needs.of(needs.key) is needs
 
 
 # --- the words ------------------------------------------------------------------------------------

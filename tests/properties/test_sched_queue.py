@@ -22,7 +22,7 @@ from refk8s.core.scheduler.memory import Decision, Memory
 from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import preempt
 from refk8s.core.scheduler.profile import make_profile
-from refk8s.core.scheduler.queue import Queue
+from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff, Queue
 from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, recompute
 from refk8s.core.scheduler.writes import evict, write_status
 
@@ -129,6 +129,62 @@ def test_sched_19_pods_of_one_kind_are_asked_for_once_and_the_nominated_each_by_
     assert [waiting.key for waiting in ready] == ["d/c"]
     assert len(asked) == 2
     assert "c" in asked
+
+
+def queue_of(names, now=0, backoff=DEFAULT_BACKOFF):
+    """These pods of one kind, parked at this instant."""
+    queue = Queue()
+    for name in names:
+        queue = queue.admit(f"d/{name}", info_of(placed(a_pod(name, {"cpu": "1"}), "", name)))
+    return queue.park(list(queue.pods.values()), now, backoff)
+
+
+def parked(queue):
+    return sorted(key for key, waiting in queue.pods.items() if waiting.parked_at is not None)
+
+
+def test_sched_21_a_parked_pod_becomes_active_after_five_minutes_and_no_sooner():
+    """Two pods that were parked a minute apart, and one that became active meanwhile."""
+    queue = queue_of("abc")
+    later = [queue.pods["d/b"]]
+    queue = queue.activate(later).park(later, MINUTE)
+    queue = queue.activate([queue.pods["d/c"]])
+    assert parked(queue) == ["d/a", "d/b"] and sorted(queue.active) == ["d/c"]
+    for now in (1, MINUTE, 5 * MINUTE - 1):
+        assert queue.flush(now) is queue, "nothing is looked at until then"
+    queue = queue.flush(5 * MINUTE)
+    assert parked(queue) == ["d/b"] and sorted(queue.active) == ["d/a", "d/c"]
+    assert queue.flush(6 * MINUTE - 1) is queue and queue.alarm == 6 * MINUTE
+    queue = queue.flush(6 * MINUTE)
+    assert parked(queue) == [] and queue.alarm is None
+    assert queue.flush(100 * MINUTE) is queue
+
+
+def test_sched_20_the_back_off_of_a_configuration_counts_for_parked_pods():
+    backoff = Backoff(2 * SECOND, 5 * SECOND)
+    queue, now = queue_of("a", 0, backoff), 0
+    for seconds in (2, 4, 5, 5):
+        waiting = queue.pods["d/a"]
+        assert waiting.not_before == now + seconds * SECOND
+        now += MINUTE
+        queue = queue.activate([waiting]).park([waiting], now, backoff)
+
+
+def test_sched_19_a_kind_of_which_every_pod_is_nominated_is_asked_for_pod_by_pod():
+    ready, _ = queue_of("a").ready(MINUTE, lambda pod: True, ["d/a"])
+    assert [waiting.key for waiting in ready] == ["d/a"]
+    assert queue_of("a").ready(MINUTE, lambda pod: False, ["d/a"]) == ([], None)
+
+
+def test_sched_18_a_pod_whose_requirements_change_is_another_one_for_the_queue():
+    pod = info_of(placed(a_pod("a", {"cpu": "1"}), "", "u"))
+    waiting = Queue().admit("d/a", pod).pods["d/a"]
+    assert waiting.is_about(replace(pod, priority=9))
+    other = info_of(placed(a_pod("a", {"cpu": "2"}), "", "u"))
+    for changed in (
+        {"uid": "v"}, {"labels": {"a": "b"}}, {"needs": other.needs}, {"devices": (None,)},
+    ):  # fmt: skip
+        assert not waiting.is_about(replace(pod, **changed)), changed
 
 
 # --- what is asked for, in full

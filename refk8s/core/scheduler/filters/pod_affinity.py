@@ -29,13 +29,13 @@ def check(relations: Relations, facts: NodeFacts) -> Refusal | None:
         if key not in labels:
             return NO_AFFINITY
     if not relations.is_first and any(
-        not counts.get(labels[key], 0) for key, counts in relations.affinity
+        not counts.get(labels[key]) for key, counts in relations.affinity
     ):
         return NO_AFFINITY
-    if any(key in labels and counts.get(labels[key], 0) for key, counts in relations.anti_affinity):
+    if any(key in labels and counts.get(labels[key]) for key, counts in relations.anti_affinity):
         return ANTI_AFFINITY
     if any(
-        key in labels and counts.get(labels[key], 0)
+        key in labels and counts.get(labels[key])
         for key, counts in relations.existing_anti_affinity
     ):
         return EXISTING_ANTI_AFFINITY

@@ -125,7 +125,7 @@ def _differing(
         }  # fmt: skip
     if is_spread and (weight := weights.get("PodTopologySpread")):
         spread = topology_spread.points(
-            {(raw.siblings, raw.zone, raw.has_hostname): 0 for raw in sizes},
+            dict.fromkeys([(raw.siblings, raw.zone, raw.has_hostname) for raw in sizes]),
             sum(sizes.values()),
             crowd.zones,
         )
