@@ -167,8 +167,8 @@ def test_attach_1_the_attachment_in_full():
     assert (found.notes, found.wake_at, found.memory) == ((), None, Map({"v": found.memory["v"]}))
     assert found.memory["v"].since == Map() and found.memory["v"].told == frozenset()
     both = plan(
-        the_volume(RWX), CLAIM, the_node("a"), the_node("b"), using("p", "b", creation_timestamp=ago(9)),
-        using("q", "a", creation_timestamp=ago(8)),
+        the_volume(RWX), CLAIM, the_node("a"), the_node("b"), using("q", "b", creation_timestamp=ago(9)),
+        using("p", "a", creation_timestamp=ago(8)),
     )  # fmt: skip
     assert asked(both) == [[creation("b"), creation("a")]], "the oldest pod comes first"
 

@@ -14,10 +14,9 @@ def points(needs: Needs, facts: NodeFacts, load: Load) -> int:
     cpu, memory = load.scored_cpu + needs.scored_cpu, load.scored_memory + needs.scored_memory
     if facts.cpu and facts.memory:
         return (_free(cpu, facts.cpu) + _free(memory, facts.memory)) // 2
-    if facts.cpu:
-        return _free(cpu, facts.cpu)
-    return _free(memory, facts.memory) if facts.memory else 0
+    return _free(cpu, facts.cpu) if facts.cpu else _free(memory, facts.memory)
 
 
 def _free(taken: int, allocatable: int) -> int:
+    """In percent; 0 of a resource that the node does not have."""
     return (allocatable - taken) * 100 // allocatable if taken < allocatable else 0

@@ -129,8 +129,9 @@ def _used(taken: int, allocatable: int) -> int:
 
 
 def _on_line(shape: Shape, taken: int, allocatable: int) -> int:
-    """The height of the line at the requested share; beyond the node's capacity as at 100 %."""
-    share = taken * PERCENT // allocatable if taken <= allocatable else PERCENT
+    """The height of the line at the requested share; beyond the last point it is that of the point,
+    so also beyond the node's capacity."""
+    share = taken * PERCENT // allocatable
     before: tuple[int, int] | None = None
     for utilization, score in shape:
         height = score * PERCENT // SHAPE_SCORE_MAX
