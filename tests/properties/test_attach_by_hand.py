@@ -1,5 +1,5 @@
 """What the attach-detach controller writes and says in full, and which changes concern it, beside a
-plain reading of ATTACH-1 to ATTACH-5 (spec/workloads/attach_detach.md)."""
+plain reading of ATTACH-1 to ATTACH-7 (spec/workloads/attach_detach.md)."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ from refk8s.core.controllers.attach_detach import (
     _Step,
     attachment_name,
     is_exclusive,
+    is_own,
     unique_name,
 )
 from refk8s.core.loop.plan import NOTHING, Local, Note
@@ -90,7 +91,7 @@ def attachment(where, attached=False, error=None, volume="v", **parts):
         attached=attached, attach_error=VolumeError(message=error) if error else None
     )
     made = VolumeAttachment(
-        metadata=ObjectMeta(name=f"csi-{where}", uid=f"uid-{where}"),
+        metadata=ObjectMeta(name=attachment_name("handle", DRIVER, where), uid=f"uid-{where}"),
         spec=VolumeAttachmentSpec(
             attacher=DRIVER, node_name=where, source=VolumeAttachmentSource(persistent_volume_name=volume)
         ),
@@ -123,7 +124,8 @@ def creation(where, handle="handle"):
 
 def deletion(where):
     options = DeleteOptions(preconditions=Preconditions(uid=f"uid-{where}"))
-    return Request("delete", VOLUME_ATTACHMENTS, name=f"csi-{where}", body=options)
+    name = attachment_name("handle", DRIVER, where)
+    return Request("delete", VOLUME_ATTACHMENTS, name=name, body=options)
 
 
 def names_on(where, *names):
@@ -376,6 +378,32 @@ def test_attach_3_all_of_a_volume_is_decided_together():
         the_volume(RWX), CLAIM, the_node("a", [UNIQUE]), the_node("b"), using("q", "b"), attachment("a", True),
     )  # fmt: skip
     assert asked(found) == [[names_on("a")], [creation("b"), deletion("a")]]
+
+
+def test_attach_7_an_attachment_of_another_client_is_neither_confirmed_nor_deleted():
+    """It has another name than the one that is computed for its volume and node."""
+    foreign = change(attachment("a", True), name="mine")
+    swapped = change(attachment("a", True), name=attachment_name("handle", DRIVER, "b"))
+    node, pods = the_node("a", ["x"]), [using("p", "a"), using("q", "b")]
+    for other in (foreign, swapped):
+        assert not is_own(other, the_volume())
+        assert plan(the_volume(), CLAIM, node, other) is NOTHING, "it stays"
+        found = plan(the_volume(), CLAIM, node, pods[0], other)
+        assert asked(found) == [[creation("a")]] and found.notes == ()
+        # it keeps a volume for one node from another node all the same
+        found = plan(the_volume(), CLAIM, node, the_node("b"), pods[1], other)
+        assert asked(found) == [] and told(found)[0][1] == "FailedAttachVolume"
+    mine = attachment("a")
+    assert is_own(mine, the_volume()) and not is_own(mine, change(the_volume(), csi=None))
+    # the handle of a volume that is gone is not known: the form of the name decides
+    digits = "0123456789abcdef" * 4
+    for name, expected in (
+        (f"csi-{digits}", True), ("csi-a", False), (f"csi-{digits}0", False), (f"csi-{digits[1:]}", False), (f"x{digits}", False),
+        (f"csi-{digits[1:]}g", False), (None, False), (mine.metadata.name, True),
+    ):  # fmt: skip
+        assert is_own(change(mine, name=name), None) == expected
+    assert asked(plan(CLAIM, node, mine)) == [[deletion("a")]]
+    assert plan(CLAIM, node, foreign) is NOTHING
 
 
 # --- which changes concern a volume ---------------------------------------------------------------
