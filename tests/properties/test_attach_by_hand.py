@@ -93,10 +93,12 @@ def attachment(where, attached=False, error=None, volume="v", **parts):
     made = VolumeAttachment(
         metadata=ObjectMeta(name=attachment_name("handle", DRIVER, where), uid=f"uid-{where}"),
         spec=VolumeAttachmentSpec(
-            attacher=DRIVER, node_name=where, source=VolumeAttachmentSource(persistent_volume_name=volume)
+            attacher=DRIVER,
+            node_name=where,
+            source=VolumeAttachmentSource(persistent_volume_name=volume),
         ),
         status=status,
-    )  # fmt: skip
+    )
     return change(made, **parts)
 
 
@@ -109,16 +111,20 @@ def asked(found):
 
 
 def told(found):
-    return [(note.regarding.metadata.name, note.reason, note.message, note.type) for note in found.notes]  # fmt: skip
+    return [
+        (note.regarding.metadata.name, note.reason, note.message, note.type) for note in found.notes
+    ]
 
 
 def creation(where, handle="handle"):
     body = VolumeAttachment(
         metadata=ObjectMeta(name=attachment_name(handle, DRIVER, where)),
         spec=VolumeAttachmentSpec(
-            attacher=DRIVER, node_name=where, source=VolumeAttachmentSource(persistent_volume_name="v")
+            attacher=DRIVER,
+            node_name=where,
+            source=VolumeAttachmentSource(persistent_volume_name="v"),
         ),
-    )  # fmt: skip
+    )
     return Request("create", VOLUME_ATTACHMENTS, body=body)
 
 
@@ -151,10 +157,15 @@ def test_attach_1_the_names_are_those_of_upstream():
 @pytest.mark.parametrize(
     ("modes", "expected"),
     [
-        (("ReadWriteOnce",), True), (("ReadWriteOncePod",), True), (("ReadWriteMany",), False), (("ReadOnlyMany",), False),
-        (("ReadWriteOnce", "ReadOnlyMany"), False), ((), False), (None, False),
+        (("ReadWriteOnce",), True),
+        (("ReadWriteOncePod",), True),
+        (("ReadWriteMany",), False),
+        (("ReadOnlyMany",), False),
+        (("ReadWriteOnce", "ReadOnlyMany"), False),
+        ((), False),
+        (None, False),
     ],
-)  # fmt: skip
+)
 def test_attach_3_a_volume_for_one_node_has_only_modes_for_one_node(modes, expected):
     volume = the_volume(modes=modes or ())
     assert is_exclusive(change(volume, access_modes=modes)) == expected
@@ -169,20 +180,30 @@ def test_attach_1_the_attachment_in_full():
     assert (found.notes, found.wake_at, found.memory) == ((), None, Map({"v": found.memory["v"]}))
     assert found.memory["v"].since == Map() and found.memory["v"].told == frozenset()
     both = plan(
-        the_volume(RWX), CLAIM, the_node("a"), the_node("b"), using("q", "b", creation_timestamp=ago(9)),
+        the_volume(RWX),
+        CLAIM,
+        the_node("a"),
+        the_node("b"),
+        using("q", "b", creation_timestamp=ago(9)),
         using("p", "a", creation_timestamp=ago(8)),
-    )  # fmt: skip
+    )
     assert asked(both) == [[creation("b"), creation("a")]], "the oldest pod comes first"
 
 
 @pytest.mark.parametrize(
     "change_of",
     [
-        {"volume": None}, {"volume": {"csi": None}}, {"volume": {"claim_ref": None}}, {"claim": None},
-        {"claim": {"volume_name": "w"}}, {"claim": {"uid": "other"}}, {"pod": {"phase": "Failed"}},
-        {"pod": {"node_name": None}}, {"pod": None},
+        {"volume": None},
+        {"volume": {"csi": None}},
+        {"volume": {"claim_ref": None}},
+        {"claim": None},
+        {"claim": {"volume_name": "w"}},
+        {"claim": {"uid": "other"}},
+        {"pod": {"phase": "Failed"}},
+        {"pod": {"node_name": None}},
+        {"pod": None},
     ],
-)  # fmt: skip
+)
 def test_attach_1_nothing_is_written_for_a_volume_that_no_pod_needs(change_of):
     objects = {"volume": the_volume(), "claim": CLAIM, "pod": using("p", "a")}
     for name, parts in change_of.items():
@@ -208,10 +229,19 @@ def test_attach_1_a_driver_may_say_that_nothing_is_to_be_attached(required):
 def test_attach_1_the_node_must_be_managed(annotations):
     bare = change(the_node("a"), annotations=annotations)
     for objects in ((bare,), ()):
-        found = plan(the_volume(RWX), CLAIM, *objects, the_node("b"), using("p", "a"), using("q", "b"))  # fmt: skip
+        found = plan(
+            the_volume(RWX), CLAIM, *objects, the_node("b"), using("p", "a"), using("q", "b")
+        )
         assert asked(found) == [[creation("b")]]
     # a node that cannot have it does not keep it from another one
-    found = plan(the_volume(), CLAIM, bare, the_node("b"), using("p", "a", creation_timestamp=ago(9)), using("q", "b"))  # fmt: skip
+    found = plan(
+        the_volume(),
+        CLAIM,
+        bare,
+        the_node("b"),
+        using("p", "a", creation_timestamp=ago(9)),
+        using("q", "b"),
+    )
     assert asked(found) == [[creation("b")]]
 
 
@@ -299,8 +329,13 @@ def test_attach_2_a_bounded_number_of_events_is_remembered():
     for known, kept in ((full, 1), (frozenset(list(full)[1:]), TOLD_MAX)):
         here = attachment("a", error="e")
         found = plan(
-            the_volume(), CLAIM, the_node("a"), using("p", "a"), here, memory=Map({"v": Known(told=known)}),
-        )  # fmt: skip
+            the_volume(),
+            CLAIM,
+            the_node("a"),
+            using("p", "a"),
+            here,
+            memory=Map({"v": Known(told=known)}),
+        )
         assert len(found.memory["v"].told) == kept and len(found.notes) == 1
         assert ("uid-p", found.notes[0].message) in found.memory["v"].told
 
@@ -325,8 +360,11 @@ def test_attach_4_first_the_name_is_removed_and_then_the_attachment():
 
 @given(
     st.sampled_from([None, 0, 1, 6 * 60 - 1, 6 * 60, 6 * 60 + 1]),
-    st.booleans(), st.booleans(), st.booleans(), st.booleans(),
-)  # fmt: skip
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 def test_attach_4_attach_5_a_volume_in_use_waits_six_minutes_at_most(
     seconds, is_ready, is_out, uses, exists
 ):
@@ -361,22 +399,36 @@ def test_attach_5_the_first_of_several_waits_is_looked_at_again():
     assert found.wake_at == NOW + 3 * MINUTE and found.waves == ()
     # a node whose pod needs the volume again begins anew
     found = plan(
-        the_volume(), CLAIM, *nodes, using("p", "a"), *[attachment(n, True) for n in "abc"],
+        the_volume(),
+        CLAIM,
+        *nodes,
+        using("p", "a"),
+        *[attachment(n, True) for n in "abc"],
         memory=memory,
-    )  # fmt: skip
+    )
     assert found.memory["v"].since == Map({"b": times["b"], "c": times["c"]})
 
 
 def test_attach_3_all_of_a_volume_is_decided_together():
     """A node that is to lose the volume, and one that waits for it."""
     found = plan(
-        the_volume(), CLAIM, the_node("a", [UNIQUE]), the_node("b"), using("q", "b"), attachment("a", True),
-    )  # fmt: skip
+        the_volume(),
+        CLAIM,
+        the_node("a", [UNIQUE]),
+        the_node("b"),
+        using("q", "b"),
+        attachment("a", True),
+    )
     assert asked(found) == [[names_on("a")], [deletion("a")]]
     assert [name for name, *_ in told(found)] == ["q"]
     found = plan(
-        the_volume(RWX), CLAIM, the_node("a", [UNIQUE]), the_node("b"), using("q", "b"), attachment("a", True),
-    )  # fmt: skip
+        the_volume(RWX),
+        CLAIM,
+        the_node("a", [UNIQUE]),
+        the_node("b"),
+        using("q", "b"),
+        attachment("a", True),
+    )
     assert asked(found) == [[names_on("a")], [creation("b"), deletion("a")]]
 
 
@@ -398,9 +450,15 @@ def test_attach_7_an_attachment_of_another_client_is_neither_confirmed_nor_delet
     # the handle of a volume that is gone is not known: the form of the name decides
     digits = "0123456789abcdef" * 4
     for name, expected in (
-        (f"csi-{digits}", True), ("csi-a", False), (f"csi-{digits}0", False), (f"csi-{digits[1:]}", False), (f"x{digits}", False),
-        (f"csi-{digits[1:]}g", False), (None, False), (mine.metadata.name, True),
-    ):  # fmt: skip
+        (f"csi-{digits}", True),
+        ("csi-a", False),
+        (f"csi-{digits}0", False),
+        (f"csi-{digits[1:]}", False),
+        (f"x{digits}", False),
+        (f"csi-{digits[1:]}g", False),
+        (None, False),
+        (mine.metadata.name, True),
+    ):
         assert is_own(change(mine, name=name), None) == expected
     assert asked(plan(CLAIM, node, mine)) == [[deletion("a")]]
     assert plan(CLAIM, node, foreign) is NOTHING
@@ -414,17 +472,29 @@ def due(resource, old, new, *others):
     return sorted(keys(view_of(CONTROLLER, *others), old, new))
 
 
-WORLD = (the_volume(), change(the_volume(), name="w"), CLAIM, a_claim("d"), a_claim("e", volume="x"))  # fmt: skip
+WORLD = (
+    the_volume(),
+    change(the_volume(), name="w"),
+    CLAIM,
+    a_claim("d"),
+    a_claim("e", volume="x"),
+)
 
 
 def test_attach_1_a_pod_concerns_the_volumes_of_its_claims_when_its_place_changes():
     here, there = using("p", "a"), using("p", "b")
     for old, new, expected in (
-        (None, here, ["v"]), (here, None, ["v"]), (here, there, ["v"]), (here, using("p", None), ["v"]),
-        (here, change(here, phase="Succeeded"), ["v"]), (here, here, []),
-        (here, change(here, labels={"a": "b"}), []), (change(here, phase="Failed"), using("p", None), []),
-        (None, using("p", None), ["v"]), (None, pod("p", node_name="a"), []),
-    ):  # fmt: skip
+        (None, here, ["v"]),
+        (here, None, ["v"]),
+        (here, there, ["v"]),
+        (here, using("p", None), ["v"]),
+        (here, change(here, phase="Succeeded"), ["v"]),
+        (here, here, []),
+        (here, change(here, labels={"a": "b"}), []),
+        (change(here, phase="Failed"), using("p", None), []),
+        (None, using("p", None), ["v"]),
+        (None, pod("p", node_name="a"), []),
+    ):
         assert due(PODS, old, new, *WORLD) == expected
     assert due(PODS, None, here) == [], "the claim is not there"
     assert due(PODS, None, here, change(CLAIM, volume_name=None)) == []
@@ -433,14 +503,20 @@ def test_attach_1_a_pod_concerns_the_volumes_of_its_claims_when_its_place_change
 def test_attach_1_a_claim_and_an_attachment_concern_their_volumes_before_and_after():
     other = change(CLAIM, volume_name="w")
     for old, new, expected in (
-        (None, CLAIM, ["v"]), (CLAIM, None, ["v"]), (CLAIM, other, ["v", "w"]), (None, a_claim(), []),
-    ):  # fmt: skip
+        (None, CLAIM, ["v"]),
+        (CLAIM, None, ["v"]),
+        (CLAIM, other, ["v", "w"]),
+        (None, a_claim(), []),
+    ):
         assert due(PERSISTENT_VOLUME_CLAIMS, old, new) == expected
     one, two = attachment("a"), attachment("a", volume="w")
     nameless = attachment("a", volume=None)
     for old, new, expected in (
-        (None, one, ["v"]), (one, None, ["v"]), (one, two, ["v", "w"]), (None, nameless, []),
-    ):  # fmt: skip
+        (None, one, ["v"]),
+        (one, None, ["v"]),
+        (one, two, ["v", "w"]),
+        (None, nameless, []),
+    ):
         assert due(VOLUME_ATTACHMENTS, old, new) == expected
 
 
@@ -448,12 +524,19 @@ def test_attach_4_a_node_concerns_what_is_attached_to_it():
     node = the_node("a")
     others = (*WORLD, attachment("a"), attachment("b", volume="w"))
     for changed in (
-        change(node, volumes_in_use=("x",)), the_node("a", ["x"]), the_node("a", ready=False),
-        change(node, taints=(Taint(key="k", effect="NoExecute"),)), change(node, annotations=None),
-    ):  # fmt: skip
+        change(node, volumes_in_use=("x",)),
+        the_node("a", ["x"]),
+        the_node("a", ready=False),
+        change(node, taints=(Taint(key="k", effect="NoExecute"),)),
+        change(node, annotations=None),
+    ):
         assert due(NODES, node, changed, *others) == ["v"]
         assert due(NODES, changed, node, *others) == ["v"]
-    for same in (node, change(node, labels={"a": "b"}), change(node, annotations={MANAGED: "true", "x": "y"})):  # fmt: skip
+    for same in (
+        node,
+        change(node, labels={"a": "b"}),
+        change(node, annotations={MANAGED: "true", "x": "y"}),
+    ):
         assert due(NODES, node, same, *others) == []
     assert due(NODES, None, node, *others) == due(NODES, node, None, *others) == ["v", "w"]
     driver = CSIDriver(metadata=ObjectMeta(name=DRIVER), spec=CSIDriverSpec())

@@ -38,17 +38,30 @@ def sandbox(id="s", attempt=0, ready=True, created=0) -> SandboxStatus:
 
 def attempt(number=0, state="running", name="c", **more) -> ContainerStatus:
     return ContainerStatus(
-        id=more.pop("id", f"{name}-{number}"), sandbox_id="s", pod_uid="u", name=name, attempt=number, state=state, image="c:1",
-        image_id="sha", started_at=5 * SECOND, finished_at=60 * SECOND if state == "exited" else 0,
-        exit_code=3 if state == "exited" else 0, **more,
-    )  # fmt: skip
+        id=more.pop("id", f"{name}-{number}"),
+        sandbox_id="s",
+        pod_uid="u",
+        name=name,
+        attempt=number,
+        state=state,
+        image="c:1",
+        image_id="sha",
+        started_at=5 * SECOND,
+        finished_at=60 * SECOND if state == "exited" else 0,
+        exit_code=3 if state == "exited" else 0,
+        **more,
+    )
 
 
 def lost(status):
     return replace(
-        status, state="exited", exit_code=137, reason="ContainerStatusUnknown",
-        message="The container could not be located when the pod was terminated", finished_at=NOW,
-    )  # fmt: skip
+        status,
+        state="exited",
+        exit_code=137,
+        reason="ContainerStatusUnknown",
+        message="The container could not be located when the pod was terminated",
+        finished_at=NOW,
+    )
 
 
 def a_memory(**parts) -> PodMemory:
@@ -73,9 +86,10 @@ def test_kubelet_40_the_newest_living_sandbox_is_the_pods():
         assert found.sandbox_attempt == 3 and found.notes == ()
     # without a living one it is the newest, by attempt, time of creation and id
     for first, second in (
-        (sandbox("z", 0, False), sandbox("a", 1, False)), (sandbox("z", 0, False, 1), sandbox("a", 0, False, 2)),
+        (sandbox("z", 0, False), sandbox("a", 1, False)),
+        (sandbox("z", 0, False, 1), sandbox("a", 0, False, 2)),
         (sandbox("a", 0, False), sandbox("b", 0, False)),
-    ):  # fmt: skip
+    ):
         for order in permutations([first, second]):
             found = listed(a_memory(), order)
             assert (found.sandbox, found.dead_sandboxes) == (second, (first,))
@@ -98,10 +112,14 @@ def test_kubelet_40_a_sandbox_that_the_kubelet_had_stopped_is_not_the_pods():
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        (sandbox(), [sandbox()], False), (sandbox(), [], True), (sandbox(), [sandbox(ready=False)], True),
-        (sandbox(), [sandbox("t", 1)], True), (sandbox(ready=False), [], False), (None, [sandbox()], False),
+        (sandbox(), [sandbox()], False),
+        (sandbox(), [], True),
+        (sandbox(), [sandbox(ready=False)], True),
+        (sandbox(), [sandbox("t", 1)], True),
+        (sandbox(ready=False), [], False),
+        (None, [sandbox()], False),
     ],
-)  # fmt: skip
+)
 def test_kubelet_10_a_changed_sandbox_is_told(before, after, told):
     known = Note("a", "b")
     found = listed(a_memory(sandbox=before, notes=(known,)), after)
@@ -135,9 +153,16 @@ def test_kubelet_40_the_newest_attempt_is_current_and_the_one_before_is_kept():
 def test_kubelet_40_what_is_remembered_of_the_same_attempt_stays():
     probes = {"liveness": ProbeMemory("c-2", True)}
     held = ContainerMemory(
-        attempt(2), attempt(1, "exited"), ("c-0",), operation="postStart", image="c:1", image_id="sha", probes=probes,
-        removing=True, grace_until=7,
-    )  # fmt: skip
+        attempt(2),
+        attempt(1, "exited"),
+        ("c-0",),
+        operation="postStart",
+        image="c:1",
+        image_id="sha",
+        probes=probes,
+        removing=True,
+        grace_until=7,
+    )
     three = (attempt(0, "exited"), attempt(1, "exited"), attempt(2))
     assert container_after(held, *three) == replace(held, removing=False)
     assert container_after(held, three[2]) == replace(held, removing=False, stale=())
@@ -193,8 +218,11 @@ def test_kubelet_40_every_container_of_the_list_and_of_the_memory_is_looked_at()
     memory = a_memory(containers=held)
     found = listed(memory, [sandbox()], [attempt(name="c"), attempt(3, name="d")])
     assert {name: one.current for name, one in found.containers.items()} == {
-        "a": lost(attempt(name="a")), "b": None, "c": attempt(name="c"), "d": attempt(3, name="d"),
-    }  # fmt: skip
+        "a": lost(attempt(name="a")),
+        "b": None,
+        "c": attempt(name="c"),
+        "d": attempt(3, name="d"),
+    }
 
 
 # --- news -----------------------------------------------------------------------------------------
@@ -215,23 +243,33 @@ def test_kubelet_41_a_list_that_shows_what_is_known():
     )
     c, d = known().containers["c"], known().containers["d"]
     for memory, sandboxes, containers in (
-        (known(), [], there), (known(), [sandbox(), sandbox("t")], there), (known(), [sandbox()], there[:1]),
-        (known(), [sandbox()], [*there, attempt(name="e")]), (known(dead_sandboxes=(sandbox("x"),)), [sandbox()], there),
-        (known(sandbox=sandbox(ready=False)), [sandbox(ready=False)], there), (known(sandbox=None), [sandbox()], there),
-        (known(sandbox_attempt=0), [sandbox()], there), (known(), [sandbox()], [attempt(), attempt(1, name="d")]),
+        (known(), [], there),
+        (known(), [sandbox(), sandbox("t")], there),
+        (known(), [sandbox()], there[:1]),
+        (known(), [sandbox()], [*there, attempt(name="e")]),
+        (known(dead_sandboxes=(sandbox("x"),)), [sandbox()], there),
+        (known(sandbox=sandbox(ready=False)), [sandbox(ready=False)], there),
+        (known(sandbox=None), [sandbox()], there),
+        (known(sandbox_attempt=0), [sandbox()], there),
+        (known(), [sandbox()], [attempt(), attempt(1, name="d")]),
         (known(containers={"c": replace(c, stale=("x",)), "d": d}), [sandbox()], there),
         (known(containers={"c": c, "d": replace(d, removing=True)}), [sandbox()], there),
-    ):  # fmt: skip
+    ):
         assert not is_as_known(memory, sandboxes, containers)
 
 
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        ({}, False), ({"sandbox": None}, True), ({"dead_sandboxes": (sandbox(),)}, True), ({"sandbox_attempt": 5}, True),
-        ({"containers": {}}, True), ({"notes": (CHANGED,)}, True), ({"listing": False, "dirty": True, "busy_since": 5}, False),
+        ({}, False),
+        ({"sandbox": None}, True),
+        ({"dead_sandboxes": (sandbox(),)}, True),
+        ({"sandbox_attempt": 5}, True),
+        ({"containers": {}}, True),
+        ({"notes": (CHANGED,)}, True),
+        ({"listing": False, "dirty": True, "busy_since": 5}, False),
     ],
-)  # fmt: skip
+)
 def test_kubelet_41_which_changes_are_news(parts, expected):
     assert has_news(known(), known(**parts)) == has_news(known(**parts), known()) == expected
 
@@ -260,24 +298,50 @@ def from_status(status, of="container_statuses", held=None, start_time=None):
     ("state", "last", "expected"),
     [
         (ContainerState(terminated=ENDED), ContainerState(), (4, "Error", "m", EARLY, LATE)),
-        (ContainerState(waiting=ContainerStateWaiting()), ContainerState(terminated=ENDED), (4, "Error", "m", EARLY, LATE)),
-        (ContainerState(terminated=BARE_END), ContainerState(terminated=ENDED), (0, "", "", None, None)),
-        (ContainerState(running=ContainerStateRunning(started_at=EARLY)), ContainerState(terminated=ENDED), (137, "lost", "lost", EARLY, None)),
-        (ContainerState(running=ContainerStateRunning()), ContainerState(), (137, "lost", "lost", None, None)),
+        (
+            ContainerState(waiting=ContainerStateWaiting()),
+            ContainerState(terminated=ENDED),
+            (4, "Error", "m", EARLY, LATE),
+        ),
+        (
+            ContainerState(terminated=BARE_END),
+            ContainerState(terminated=ENDED),
+            (0, "", "", None, None),
+        ),
+        (
+            ContainerState(running=ContainerStateRunning(started_at=EARLY)),
+            ContainerState(terminated=ENDED),
+            (137, "lost", "lost", EARLY, None),
+        ),
+        (
+            ContainerState(running=ContainerStateRunning()),
+            ContainerState(),
+            (137, "lost", "lost", None, None),
+        ),
         (ContainerState(), ContainerState(), (137, "lost", "lost", None, None)),
     ],
-)  # fmt: skip
+)
 def test_pod_14_an_attempt_that_only_the_status_knows_has_exited(of, state, last, expected):
     code, reason, message, started, finished = expected
     found = from_status(replace(TOLD, state=state, last_state=last), of)
     unknown = lost(attempt())
     assert found.containers["c"] == ContainerMemory(
         ContainerStatus(
-            id="c-3", sandbox_id="", pod_uid="u", name="c", attempt=3, state="exited", image="c:1", image_id="sha", exit_code=code,
-            reason=unknown.reason if reason == "lost" else reason, message=unknown.message if message == "lost" else message,
-            started_at=parse_timestamp(started) if started else 0, finished_at=parse_timestamp(finished) if finished else NOW,
+            id="c-3",
+            sandbox_id="",
+            pod_uid="u",
+            name="c",
+            attempt=3,
+            state="exited",
+            image="c:1",
+            image_id="sha",
+            exit_code=code,
+            reason=unknown.reason if reason == "lost" else reason,
+            message=unknown.message if message == "lost" else message,
+            started_at=parse_timestamp(started) if started else 0,
+            finished_at=parse_timestamp(finished) if finished else NOW,
         )
-    )  # fmt: skip
+    )
     assert found.started_at == 7
 
 
@@ -299,21 +363,31 @@ CONFIG = KubeletConfig(status_held_back=3 * SECOND)
 
 
 @given(
-    st.lists(st.sampled_from(["none", "runs", "pull", "failed", "exited"]), min_size=1, max_size=3), st.booleans(),
-    st.booleans(), st.booleans(),
-)  # fmt: skip
+    st.lists(st.sampled_from(["none", "runs", "pull", "failed", "exited"]), min_size=1, max_size=3),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 def test_kubelet_31_a_pod_starts_until_its_containers_run_or_one_fails(
     whats, has_sandbox, ended, rejected
 ):
     kinds = {
-        "none": ContainerMemory(), "runs": ContainerMemory(attempt()), "pull": ContainerMemory(attempt(), operation="pull"),
-        "failed": ContainerMemory(reason="ErrImagePull"), "exited": ContainerMemory(attempt(0, "exited")),
-    }  # fmt: skip
+        "none": ContainerMemory(),
+        "runs": ContainerMemory(attempt()),
+        "pull": ContainerMemory(attempt(), operation="pull"),
+        "failed": ContainerMemory(reason="ErrImagePull"),
+        "exited": ContainerMemory(attempt(0, "exited")),
+    }
     pod = make_pod("p", tuple(Container(name=f"c{at}") for at in range(len(whats))))
     memory = PodMemory(
-        "u", "default", "p", containers={f"c{at}": kinds[what] for at, what in enumerate(whats)}, ended=ended,
-        sandbox=sandbox() if has_sandbox else None, rejected=("a", "b") if rejected else None,
-    )  # fmt: skip
+        "u",
+        "default",
+        "p",
+        containers={f"c{at}": kinds[what] for at, what in enumerate(whats)},
+        ended=ended,
+        sandbox=sandbox() if has_sandbox else None,
+        rejected=("a", "b") if rejected else None,
+    )
     is_on_its_way = any(what in ("none", "pull", "exited") for what in whats)
     expected = not ended and not rejected and (is_on_its_way or not has_sandbox)
     assert is_starting(pod, memory) == expected
@@ -322,24 +396,42 @@ def test_kubelet_31_a_pod_starts_until_its_containers_run_or_one_fails(
 def test_kubelet_31_the_instant_from_which_a_status_may_be_written():
     pod = make_pod("p")
     begun = replace(pod, status=replace(pod.status, start_time=EARLY))
-    quiet = PodMemory("u", "default", "p", seen_at=20, ending_at=30, sandbox=sandbox(), containers={"c": ContainerMemory(attempt())})  # fmt: skip
+    quiet = PodMemory(
+        "u",
+        "default",
+        "p",
+        seen_at=20,
+        ending_at=30,
+        sandbox=sandbox(),
+        containers={"c": ContainerMemory(attempt())},
+    )
     for one, memory, expected in (
-        (pod, replace(quiet, containers={}), 20 + 3 * SECOND), (begun, replace(quiet, containers={}), 0), (pod, quiet, 0),
-        (begun, replace(quiet, ending="deleted"), 30 + 3 * SECOND), (begun, replace(quiet, ending="deleted", removed=True), 0),
-        (begun, replace(quiet, ending="finished"), 0), (begun, replace(quiet, busy_since=9), 9 + 3 * SECOND),
+        (pod, replace(quiet, containers={}), 20 + 3 * SECOND),
+        (begun, replace(quiet, containers={}), 0),
+        (pod, quiet, 0),
+        (begun, replace(quiet, ending="deleted"), 30 + 3 * SECOND),
+        (begun, replace(quiet, ending="deleted", removed=True), 0),
+        (begun, replace(quiet, ending="finished"), 0),
+        (begun, replace(quiet, busy_since=9), 9 + 3 * SECOND),
         (pod, replace(quiet, containers={}, ending="deleted", busy_since=9), 20 + 3 * SECOND),
-    ):  # fmt: skip
+    ):
         assert held_back_until(CONFIG, one, memory) == expected
 
 
 @pytest.mark.parametrize(
     ("configured", "second", "expected"),
     [
-        ("", "", ("10.0.0.1",)), ("", "fd00::1", ("10.0.0.1", "fd00::1")), ("10.9.9.9", "", ("10.9.9.9",)),
-        ("10.9.9.9", "fd00::1", ("10.9.9.9", "fd00::1")), ("fd00::9", "fd00::1", ("fd00::9",)),
-        ("10.9.9.9,fd00::9", "fd00::1", ("10.9.9.9", "fd00::9")), ("fd00::9", "10.0.0.2", ("fd00::9", "10.0.0.2")),
+        ("", "", ("10.0.0.1",)),
+        ("", "fd00::1", ("10.0.0.1", "fd00::1")),
+        ("10.9.9.9", "", ("10.9.9.9",)),
+        ("10.9.9.9", "fd00::1", ("10.9.9.9", "fd00::1")),
+        ("fd00::9", "fd00::1", ("fd00::9",)),
+        ("10.9.9.9,fd00::9", "fd00::1", ("10.9.9.9", "fd00::9")),
+        ("fd00::9", "10.0.0.2", ("fd00::9", "10.0.0.2")),
     ],
-)  # fmt: skip
+)
 def test_kubelet_119_the_addresses_of_a_node(configured, second, expected):
-    node = NodeDescribed("n", "10.0.0.1", 1, 1, 1, 1, "amd64", "linux", "", "", "", second_ip=second)  # fmt: skip
+    node = NodeDescribed(
+        "n", "10.0.0.1", 1, 1, 1, 1, "amd64", "linux", "", "", "", second_ip=second
+    )
     assert node_ips(KubeletConfig(node_ip=configured), node) == expected

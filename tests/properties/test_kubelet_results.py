@@ -49,13 +49,23 @@ from refk8s.core.ports import (
 
 NOW, RETRY = 100 * SECOND, 7 * SECOND
 POD = make_pod(
-    "p", (Container(name="c", image="c:1"), Container(name="d", image="d:1")),
-    init_containers=(Container(name="i", image="i:1"),), ephemeral_containers=(EphemeralContainer(name="e"),),
-)  # fmt: skip
+    "p",
+    (Container(name="c", image="c:1"), Container(name="d", image="d:1")),
+    init_containers=(Container(name="i", image="i:1"),),
+    ephemeral_containers=(EphemeralContainer(name="e"),),
+)
 ALIVE = SandboxStatus("s", "u", "default", "p", 0, True)
 RUNS = ContainerStatus(
-    id="c-1", sandbox_id="s", pod_uid="u", name="c", attempt=1, state="running", image="c:1", image_id="sha", started_at=SECOND,
-)  # fmt: skip
+    id="c-1",
+    sandbox_id="s",
+    pod_uid="u",
+    name="c",
+    attempt=1,
+    state="running",
+    image="c:1",
+    image_id="sha",
+    started_at=SECOND,
+)
 OVER = replace(RUNS, state="exited", finished_at=50 * SECOND, exit_code=3)
 PATH = "spec.containers{c}"
 
@@ -78,9 +88,13 @@ def with_c(memory, container, *notes):
 
 def lost(status, at=NOW):
     return replace(
-        status, state="exited", exit_code=137, reason="ContainerStatusUnknown",
-        message="The container could not be located when the pod was terminated", finished_at=at,
-    )  # fmt: skip
+        status,
+        state="exited",
+        exit_code=137,
+        reason="ContainerStatusUnknown",
+        message="The container could not be located when the pod was terminated",
+        finished_at=at,
+    )
 
 
 def test_kubelet_3_a_result_of_no_pod_changes_nothing():
@@ -97,7 +111,10 @@ def test_kubelet_10_a_sandbox_that_was_started_or_was_not():
     assert after(memory, operation, SandboxStarted(ALIVE)) == replace(
         memory, sandbox=ALIVE, sandbox_operation="", sandbox_attempt=5
     )
-    for result, words in ((Failed("x", "no network"), "no network"), (Done(), "unexpected result Done")):  # fmt: skip
+    for result, words in (
+        (Failed("x", "no network"), "no network"),
+        (Done(), "unexpected result Done"),
+    ):
         note = Note("FailedCreatePodSandBox", f"Failed to create pod sandbox: {words}", "Warning")
         assert after(memory, operation, result) == replace(
             memory, sandbox_operation="", sandbox_retry_at=NOW + RETRY, notes=(note,)
@@ -156,23 +173,34 @@ def test_pod_6_a_sandbox_that_was_removed_takes_the_volumes_with_it_if_it_was_th
 
 def test_kubelet_55_a_volume_that_was_written_or_was_not():
     memory = a_memory(
-        volume_writes_running=2, volumes={"v": "1", "w": "2"}, volumes_due=NOW + 9, volume_images={"a": "sha-a", "b": "sha-b"},
-    )  # fmt: skip
+        volume_writes_running=2,
+        volumes={"v": "1", "w": "2"},
+        volumes_due=NOW + 9,
+        volume_images={"a": "sha-a", "b": "sha-b"},
+    )
     operation = WriteVolume("u", "v", image_id="sha-a")
     one_less = replace(memory, volume_writes_running=1)
     assert after(memory, operation, Done()) == one_less
     words = 'MountVolume.SetUp failed for volume "v" : full'
     assert after(memory, operation, Failed("x", "full")) == replace(
-        one_less, volumes={"w": "2"}, volume_images={"b": "sha-b"}, volumes_due=0, volumes_retry_at=NOW + RETRY,
+        one_less,
+        volumes={"w": "2"},
+        volume_images={"b": "sha-b"},
+        volumes_due=0,
+        volumes_retry_at=NOW + RETRY,
         notes=(Note("FailedMount", words, "Warning"),),
-    )  # fmt: skip
+    )
 
 
 # --- images ---------------------------------------------------------------------------------------
 
 PULLS = ContainerMemory(
-    operation="pull", image="c:1", pull_backoff=Backoff(20 * SECOND, 60 * SECOND), reason="ErrImagePull", message="m"
-)  # fmt: skip
+    operation="pull",
+    image="c:1",
+    pull_backoff=Backoff(20 * SECOND, 60 * SECOND),
+    reason="ErrImagePull",
+    message="m",
+)
 
 
 @pytest.mark.parametrize("id", ["sha", ""])
@@ -195,10 +223,11 @@ def test_kubelet_21_an_image_that_is_on_the_node(id):
 @pytest.mark.parametrize(
     ("result", "reason", "words"),
     [
-        (Failed("RegistryUnavailable", "no route"), "RegistryUnavailable", "no route"), (Failed("", "no route"), "ErrImagePull", "no route"),
+        (Failed("RegistryUnavailable", "no route"), "RegistryUnavailable", "no route"),
+        (Failed("", "no route"), "ErrImagePull", "no route"),
         (Done(), "ErrImagePull", "unexpected result Done"),
     ],
-)  # fmt: skip
+)
 def test_kubelet_21_an_image_that_could_not_be_pulled(result, reason, words):
     memory = a_memory(PULLS)
     found = after(memory, PullImage("u", "c:1", "Always"), result)
@@ -221,7 +250,11 @@ def test_kubelet_21_a_pull_is_that_of_one_container_with_this_image():
     again = after(found, PullImage("u", "c:1", "Always"), ImagePulled("sha", False))
     assert again.container("i").operation == ""
     assert again.notes[-1].container == "spec.initContainers{i}"
-    for other in (replace(PULLS, operation=""), replace(PULLS, image="other"), replace(PULLS, operation="create")):  # fmt: skip
+    for other in (
+        replace(PULLS, operation=""),
+        replace(PULLS, image="other"),
+        replace(PULLS, operation="create"),
+    ):
         memory = a_memory(other)
         assert after(memory, PullImage("u", "c:1", "Always"), ImagePulled("sha", False)) is memory
 
@@ -251,26 +284,38 @@ def creation():
 def test_kubelet_16_kubelet_18_the_new_attempt_and_those_before_it(has_current, has_last):
     last = replace(OVER, id="c-0", attempt=0)
     held = ContainerMemory(
-        OVER if has_current else None, last if has_last else None, stale=("c-old",), operation="create", grace_until=5,
-        pre_stop_done=True, image_id="sha",
-    )  # fmt: skip
+        OVER if has_current else None,
+        last if has_last else None,
+        stale=("c-old",),
+        operation="create",
+        grace_until=5,
+        pre_stop_done=True,
+        image_id="sha",
+    )
     new = replace(RUNS, id="c-2", attempt=2, state="created")
     memory = a_memory(held)
     found = after(memory, creation(), ContainerCreated(new))
     stale = ("c-old", "c-0") if has_current and has_last else ("c-old",)
     expected = replace(
-        held, current=new, last=OVER if has_current else held.last, stale=stale, operation="", grace_until=NEVER, pre_stop_done=False,
-    )  # fmt: skip
+        held,
+        current=new,
+        last=OVER if has_current else held.last,
+        stale=stale,
+        operation="",
+        grace_until=NEVER,
+        pre_stop_done=False,
+    )
     assert found == with_c(memory, expected, Note("Created", "Container created", "Normal", PATH))
 
 
 @pytest.mark.parametrize(
     ("result", "reason", "words"),
     [
-        (Failed("CreateContainerConfigError", "no"), "CreateContainerConfigError", "no"), (Failed("", "no"), "CreateContainerError", "no"),
+        (Failed("CreateContainerConfigError", "no"), "CreateContainerConfigError", "no"),
+        (Failed("", "no"), "CreateContainerError", "no"),
         (Done(), "CreateContainerError", "unexpected result Done"),
     ],
-)  # fmt: skip
+)
 def test_kubelet_22_an_attempt_that_could_not_be_created(result, reason, words):
     held = ContainerMemory(OVER, operation="create", image_id="sha", image="c:1")
     memory = a_memory(held)
@@ -284,9 +329,15 @@ def test_kubelet_22_an_attempt_that_could_not_be_created(result, reason, words):
 def test_kubelet_14_an_attempt_that_was_started():
     made = replace(RUNS, state="created", started_at=0)
     held = ContainerMemory(
-        made, operation="start", image_id="sha", image="c:1", reason="CrashLoopBackOff", message="m",
-        post_start_pending=True, pre_stop_done=True,
-    )  # fmt: skip
+        made,
+        operation="start",
+        image_id="sha",
+        image="c:1",
+        reason="CrashLoopBackOff",
+        message="m",
+        post_start_pending=True,
+        pre_stop_done=True,
+    )
     memory = a_memory(held)
     free = replace(held, operation="", image_id="", reason="", message="")
     note = Note("Started", "Container started", "Normal", PATH)
@@ -308,8 +359,14 @@ def test_kubelet_43_an_attempt_that_could_not_be_started_counts_as_exited(reason
     held = ContainerMemory(made, operation="start", image_id="sha", image="c:1", grace_until=5)
     memory = a_memory(held)
     ended = replace(
-        made, state="exited", exit_code=128, reason="StartError", message="no such file", started_at=0, finished_at=NOW,
-    )  # fmt: skip
+        made,
+        state="exited",
+        exit_code=128,
+        reason="StartError",
+        message="no such file",
+        started_at=0,
+        finished_at=NOW,
+    )
     expected = ContainerMemory(
         ended, image="c:1", reason=reason or "RunContainerError", message="no such file"
     )
@@ -343,14 +400,25 @@ def test_resize_4_resources_that_were_given_or_were_not(operation, left):
 
 def test_pod_3_pod_14_a_container_that_was_stopped_or_was_not():
     held = ContainerMemory(
-        RUNS, operation="stop", grace_until=5, pre_stop_done=True, post_start_pending=True, reason="r", message="m",
-        image_id="sha", probes={"a": ProbeMemory("c-1", True)}, stop_reason=HOOK,
-    )  # fmt: skip
+        RUNS,
+        operation="stop",
+        grace_until=5,
+        pre_stop_done=True,
+        post_start_pending=True,
+        reason="r",
+        message="m",
+        image_id="sha",
+        probes={"a": ProbeMemory("c-1", True)},
+        stop_reason=HOOK,
+    )
     memory = a_memory(held)
     operation = StopContainer("u", "c-1", 5)
     for result, status in (
-        (Done(OVER), OVER), (Done(RUNS), lost(RUNS)), (Done(), lost(RUNS)), (Probed(True), lost(RUNS)),
-    ):  # fmt: skip
+        (Done(OVER), OVER),
+        (Done(RUNS), lost(RUNS)),
+        (Done(), lost(RUNS)),
+        (Probed(True), lost(RUNS)),
+    ):
         expected = ContainerMemory(status, stop_reason=HOOK)
         assert after(memory, operation, result) == with_c(memory, expected)
     assert after(memory, operation, Failed("x", "busy")) == with_c(
@@ -373,8 +441,9 @@ def test_kubelet_18_an_old_attempt_that_was_removed_or_was_not():
 
 
 @pytest.mark.parametrize(
-    ("result", "worked"), [(Probed(True), True), (Probed(False), False), (Failed("x", "y"), False), (Done(), False)]
-)  # fmt: skip
+    ("result", "worked"),
+    [(Probed(True), True), (Probed(False), False), (Failed("x", "y"), False), (Done(), False)],
+)
 def test_kubelet_17_a_hook_that_worked_or_did_not(result, worked):
     hook = RunHook("u", "c-1", "exec", 5)
     held = ContainerMemory(RUNS, operation="preStop", grace_until=5)

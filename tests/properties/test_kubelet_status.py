@@ -53,9 +53,19 @@ def a_container(name: str, **more) -> Container:
 
 def attempt(name: str, state: str, code: int = 0, number: int = 0, **more) -> Found:
     return Found(
-        id=f"{name}-{number}", sandbox_id="s", pod_uid="u", name=name, attempt=number, state=state, image=f"{name}:run",
-        image_id=f"sha-{name}", started_at=5 * SECOND, finished_at=60 * SECOND if state == "exited" else 0, exit_code=code, **more,
-    )  # fmt: skip
+        id=f"{name}-{number}",
+        sandbox_id="s",
+        pod_uid="u",
+        name=name,
+        attempt=number,
+        state=state,
+        image=f"{name}:run",
+        image_id=f"sha-{name}",
+        started_at=5 * SECOND,
+        finished_at=60 * SECOND if state == "exited" else 0,
+        exit_code=code,
+        **more,
+    )
 
 
 def held_in(name: str, what: str) -> ContainerMemory:
@@ -244,10 +254,18 @@ def test_pod_13_a_container_in_full():
     held = ContainerMemory(attempt("c", "running", number=2), applied=applied)
     (found,) = status_of(pod, {"c": held}).container_statuses
     expected = ContainerStatus(
-        name="c", image="c:run", image_id="sha-c", container_id="fake://c-2", last_state=ContainerState(), ready=True,
-        restart_count=2, started=True, state=ContainerState(running=ContainerStateRunning(started_at=timestamp(5 * SECOND))),
-        resources=applied, allocated_resources={"cpu": "1"},
-    )  # fmt: skip
+        name="c",
+        image="c:run",
+        image_id="sha-c",
+        container_id="fake://c-2",
+        last_state=ContainerState(),
+        ready=True,
+        restart_count=2,
+        started=True,
+        state=ContainerState(running=ContainerStateRunning(started_at=timestamp(5 * SECOND))),
+        resources=applied,
+        allocated_resources={"cpu": "1"},
+    )
     assert found == expected
     (found,) = status_of(
         pod, {"c": held}, allocated={"c": ResourceRequirements(requests={"cpu": "4"})}
@@ -268,8 +286,11 @@ def probe_of(name: str, result: bool | None) -> ProbeMemory:
 
 
 @given(
-    st.sampled_from([None, True, False]), st.sampled_from([None, True, False]), st.booleans(), st.booleans(),
-)  # fmt: skip
+    st.sampled_from([None, True, False]),
+    st.sampled_from([None, True, False]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_pod_13_started_and_ready_are_those_of_the_probes(startup, readiness, has_both, pending):
     parts = {"startup_probe": Probe(), "readiness_probe": Probe()} if has_both else {}
     pod = a_pod([a_container("c", **parts)])
@@ -311,8 +332,12 @@ def test_pod_13_an_exited_container_waits_only_if_it_will_be_restarted(ending, o
     held = ContainerMemory(attempt("c", "exited", 3), reason="CrashLoopBackOff", message="why")
     (found,) = status_of(pod, {"c": held}, ended=over, ending=ending).container_statuses
     end = ContainerStateTerminated(
-        container_id="fake://c-0", exit_code=3, reason="Error", started_at=timestamp(5 * SECOND), finished_at=timestamp(60 * SECOND),
-    )  # fmt: skip
+        container_id="fake://c-0",
+        exit_code=3,
+        reason="Error",
+        started_at=timestamp(5 * SECOND),
+        finished_at=timestamp(60 * SECOND),
+    )
     if over or ending:
         assert (found.state, found.last_state) == (
             ContainerState(terminated=end),
@@ -427,7 +452,11 @@ def test_pod_15_the_message_names_the_containers_that_are_not_ready(mains, inits
 
 def test_pod_15_no_status_of_another_container_counts():
     pod = a_pod([a_container("c")])
-    for statuses in ([is_ready("x")], [is_ready("c"), is_ready("x", False)], [is_ready("x"), is_ready("c")]):  # fmt: skip
+    for statuses in (
+        [is_ready("x")],
+        [is_ready("c"), is_ready("x", False)],
+        [is_ready("x"), is_ready("c")],
+    ):
         found = conditions_of(pod, statuses)["ContainersReady"]
         assert (found.status == "True") == any(one.name == "c" for one in statuses)
 
@@ -508,9 +537,14 @@ def test_pod_17_the_transition_time_changes_only_with_the_status(
 ):
     since = "2026-01-01T00:00:00Z"
     old = PodCondition(
-        type="ContainersReady", status=status, reason=reason, message=message, last_transition_time=since,
-        observed_generation=generation, last_probe_time=probed,
-    )  # fmt: skip
+        type="ContainersReady",
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=since,
+        observed_generation=generation,
+        last_probe_time=probed,
+    )
     pod = a_pod([a_container("c")], status=PodStatus(phase="Running", conditions=(old,)))
     found = conditions_of(pod, [is_ready("c", is_good)])["ContainersReady"]
     now = "True" if is_good else "False"

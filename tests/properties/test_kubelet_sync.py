@@ -101,10 +101,19 @@ def a_container(name="c", **more) -> Container:
 
 def attempt(state="running", name="c", code=0, number=0, sandbox="s", ended=900, **more) -> Found:
     return Found(
-        id=f"{name}-{number}", sandbox_id=sandbox, pod_uid="u", name=name, attempt=number, state=state,
-        image=f"{name}:1", image_id="sha", started_at=5 * SECOND, finished_at=ended * SECOND if state == "exited" else 0,
-        exit_code=code, **more,
-    )  # fmt: skip
+        id=f"{name}-{number}",
+        sandbox_id=sandbox,
+        pod_uid="u",
+        name=name,
+        attempt=number,
+        state=state,
+        image=f"{name}:1",
+        image_id="sha",
+        started_at=5 * SECOND,
+        finished_at=ended * SECOND if state == "exited" else 0,
+        exit_code=code,
+        **more,
+    )
 
 
 def a_pod(*containers, policy="Always", metadata=None, status=None, **spec):
@@ -122,9 +131,14 @@ def a_draft(pod, now=NOW, sandbox=ALIVE, facts=FACTS, containers=None, known=Non
     parts = {key: value for key, value in held.items() if key in PodMemory.__struct_fields__}
     each = {key: value for key, value in held.items() if key not in parts}
     memory = PodMemory(
-        names["u"], "default", "p", pod=known or pod, containers={**(containers or {}), **each},
-        sandbox=sandbox, **parts,
-    )  # fmt: skip
+        names["u"],
+        "default",
+        "p",
+        pod=known or pod,
+        containers={**(containers or {}), **each},
+        sandbox=sandbox,
+        **parts,
+    )
     return Draft(facts, pod, memory, Library({}, now), now)
 
 
@@ -200,9 +214,10 @@ def held_in(name, what) -> ContainerMemory:
 
 @given(
     st.lists(st.tuples(st.sampled_from(INITS), st.booleans()), min_size=1, max_size=3),
-    st.sampled_from(["none", "old", "created", "runs", "1"]), st.sampled_from(["Always", "Never"]),
+    st.sampled_from(["none", "old", "created", "runs", "1"]),
+    st.sampled_from(["Always", "Never"]),
     st.booleans(),
-)  # fmt: skip
+)
 def test_kubelet_12_init_containers_start_one_after_the_other(inits, main, policy, is_alive):
     """A sidecar delays the next until it has started, any other until it has exited with code 0.
     What is in another sandbox, or in a dead one, has not run."""
@@ -239,7 +254,13 @@ def test_kubelet_12_init_containers_start_one_after_the_other(inits, main, polic
 def test_kubelet_100_ephemeral_containers_start_once():
     debugger = EphemeralContainer(name="e", image="e:1")
     pod = a_pod(ephemeral_containers=(debugger,))
-    for what, is_started in (("none", True), ("created", True), ("runs", False), ("0", False), ("1", False)):  # fmt: skip
+    for what, is_started in (
+        ("none", True),
+        ("created", True),
+        ("runs", False),
+        ("0", False),
+        ("1", False),
+    ):
         for sandbox in (ALIVE, None):
             draft = a_draft(pod, e=held_in("e", what), sandbox=sandbox)
             found = [one.name for one in ephemeral_starts(draft, pod)]
@@ -400,8 +421,11 @@ HOOKED = Lifecycle(post_start=LifecycleHandler(exec=ExecAction(command=("x",))))
 def test_kubelet_20_a_restart_waits_for_its_back_off_unless_the_kubelet_wanted_it(stopped):
     backoff = Backoff(40 * SECOND, 800 * SECOND)
     over = ContainerMemory(
-        attempt("exited", code=1, number=2, ended=970), image="c:1", crash_backoff=backoff, stop_reason=stopped,
-    )  # fmt: skip
+        attempt("exited", code=1, number=2, ended=970),
+        image="c:1",
+        crash_backoff=backoff,
+        stop_reason=stopped,
+    )
     is_free = stopped in (CHANGED, RESIZED, SANDBOX)
     draft, after = advanced(over)
     if is_free:
@@ -427,23 +451,35 @@ def test_kubelet_20_a_restart_waits_for_its_back_off_unless_the_kubelet_wanted_i
     assert draft.operations[0].config.attempt == 3
     longer = backoff if is_free else Backoff(80 * SECOND, NOW)
     assert after == replace(
-        pulled, operation="create", applied=a_container().resources, crash_backoff=longer, stop_reason="",
-        post_start_pending=True, resize_error="",
-    )  # fmt: skip
+        pulled,
+        operation="create",
+        applied=a_container().resources,
+        crash_backoff=longer,
+        stop_reason="",
+        post_start_pending=True,
+        resize_error="",
+    )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0s"), (10, "10s"), (59, "59s"), (60, "1m0s"), (160, "2m40s"), (300, "5m0s")]
-)  # fmt: skip
+    ("seconds", "text"),
+    [(0, "0s"), (10, "10s"), (59, "59s"), (60, "1m0s"), (160, "2m40s"), (300, "5m0s")],
+)
 def test_kubelet_20_a_duration_is_written_as_in_go(seconds, text):
     assert _duration(seconds) == text
 
 
 def test_kubelet_20_kubelet_21_another_image_begins_anew():
     old = ContainerMemory(
-        attempt("exited", code=1, ended=990), image="old:1", image_id="sha-old", image_user="7", reason="ErrImagePull",
-        message="m", pull_backoff=Backoff(300 * SECOND, NOW), crash_backoff=Backoff(300 * SECOND, NOW),
-    )  # fmt: skip
+        attempt("exited", code=1, ended=990),
+        image="old:1",
+        image_id="sha-old",
+        image_user="7",
+        reason="ErrImagePull",
+        message="m",
+        pull_backoff=Backoff(300 * SECOND, NOW),
+        crash_backoff=Backoff(300 * SECOND, NOW),
+    )
     draft, after = advanced(old)
     assert draft.operations == [PullImage("u", "c:1", "IfNotPresent", ())]
     assert after == ContainerMemory(old.current, operation="pull", image="c:1")
@@ -459,12 +495,33 @@ def pulled(memory, one=None, **parts):
     return draft, draft.memory.container("c")
 
 
-@pytest.mark.parametrize(("image", "is_right"), [
-    ("busybox", True), ("busybox:1.36", True), ("registry.example.com:5000/team/app:v1", True), ("a/b_c/d__e/f--g:X.y-z", True),
-    ("[fd00::1]:5000/a", True), (f"a@sha256:{'0' * 64}", True), (f"a:1@sha256:{'f' * 64}", True), (f"a@sha256:{'0' * 31}", False),
-    ("", False), ("A", False), ("a:", False), ("a b", False), ("a/", False), ("/a", False), ("a:-x", False), ("a___b", False),
-    ("-x.com/a", False), ("a@sha256:x", False), ("a:" + "x" * 128, True), ("a:" + "x" * 129, False), ("a\n", False), ("Host.io/a", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("image", "is_right"),
+    [
+        ("busybox", True),
+        ("busybox:1.36", True),
+        ("registry.example.com:5000/team/app:v1", True),
+        ("a/b_c/d__e/f--g:X.y-z", True),
+        ("[fd00::1]:5000/a", True),
+        (f"a@sha256:{'0' * 64}", True),
+        (f"a:1@sha256:{'f' * 64}", True),
+        (f"a@sha256:{'0' * 31}", False),
+        ("", False),
+        ("A", False),
+        ("a:", False),
+        ("a b", False),
+        ("a/", False),
+        ("/a", False),
+        ("a:-x", False),
+        ("a___b", False),
+        ("-x.com/a", False),
+        ("a@sha256:x", False),
+        ("a:" + "x" * 128, True),
+        ("a:" + "x" * 129, False),
+        ("a\n", False),
+        ("Host.io/a", True),
+    ],
+)
 def test_kubelet_22_an_image_that_is_no_reference_is_not_pulled(image, is_right):
     draft, after = pulled(ContainerMemory(), replace(a_container(), image=image))
     if is_right:
@@ -483,8 +540,11 @@ def test_kubelet_22_an_image_that_is_no_reference_is_not_pulled(image, is_right)
 
 def test_kubelet_21_pulls_wait_for_their_back_off_and_show_the_error_first():
     failed = ContainerMemory(
-        image="c:1", reason="ErrImagePull", message="no route", pull_backoff=Backoff(20 * SECOND, NOW)
-    )  # fmt: skip
+        image="c:1",
+        reason="ErrImagePull",
+        message="no route",
+        pull_backoff=Backoff(20 * SECOND, NOW),
+    )
     for now, shown in ((NOW, True), (NOW + 2 * SECOND - 1, True), (NOW + 2 * SECOND, False)):
         draft, after = pulled(failed, now=now)
         assert draft.operations == []
@@ -534,10 +594,18 @@ def failing(kind, id="c-0"):
         ({"current": attempt(spec_hash="other")}, CHANGED, "definition changed"),
         ({"probes": failing("liveness")}, LIVENESS, "failed liveness probe"),
         ({"probes": failing("startup")}, STARTUP, "failed startup probe"),
-        ({"probes": {**failing("liveness"), **failing("startup")}}, STARTUP, "failed startup probe"),
-        ({"current": attempt(spec_hash="other"), "probes": failing("liveness")}, CHANGED, "definition changed"),
+        (
+            {"probes": {**failing("liveness"), **failing("startup")}},
+            STARTUP,
+            "failed startup probe",
+        ),
+        (
+            {"current": attempt(spec_hash="other"), "probes": failing("liveness")},
+            CHANGED,
+            "definition changed",
+        ),
     ],
-)  # fmt: skip
+)
 def test_kubelet_15_a_container_that_changed_or_fails_its_probe_is_restarted(memory, reason, why):
     held = ContainerMemory(**{"current": attempt(), **memory})
     draft, after = checked(held)
@@ -582,9 +650,12 @@ def test_kubelet_17_post_start_runs_before_anything_else():
 def test_kubelet_18_older_attempts_are_removed_one_by_one():
     held = ContainerMemory(attempt(number=3), stale=("c-0", "c-1"))
     for memory, removed, wake in (
-        (held, True, None), (replace(held, removing=True), False, None), (replace(held, stale=()), False, None),
-        (replace(held, retry_at=NOW + 1), False, NOW + 1), (replace(held, retry_at=NOW), True, None),
-    ):  # fmt: skip
+        (held, True, None),
+        (replace(held, removing=True), False, None),
+        (replace(held, stale=()), False, None),
+        (replace(held, retry_at=NOW + 1), False, NOW + 1),
+        (replace(held, retry_at=NOW), True, None),
+    ):
         draft = a_draft(a_pod(), c=memory)
         remove_stale(draft, "c")
         assert draft.operations == ([RemoveContainer("u", "c-0")] if removed else [])
@@ -603,11 +674,15 @@ def test_pod_1_a_pod_is_finished_when_nothing_runs_and_nothing_will():
     done = ContainerMemory(attempt("exited"))
     pod = a_pod(policy="Never")
     for memory, parts, stage in (
-        (done, {}, "finished"), (ContainerMemory(attempt()), {}, "running"), (ContainerMemory(), {}, "running"),
-        (done, {"volume_writes_running": 1}, "running"), (done, {"sandbox": None}, "finished"),
-        (done, {"sandbox": DEAD}, "running"), (replace(done, operation="create"), {}, "running"),
+        (done, {}, "finished"),
+        (ContainerMemory(attempt()), {}, "running"),
+        (ContainerMemory(), {}, "running"),
+        (done, {"volume_writes_running": 1}, "running"),
+        (done, {"sandbox": None}, "finished"),
+        (done, {"sandbox": DEAD}, "running"),
+        (replace(done, operation="create"), {}, "running"),
         (replace(done, operation="pull"), {}, "finished"),
-    ):  # fmt: skip
+    ):
         assert plan_containers(a_draft(pod, c=memory, **parts), pod) == stage
     init = a_pod(policy="Never", init_containers=(a_container("i"),))
     held = {"i": ContainerMemory(attempt("exited", "i", 1))}
@@ -623,8 +698,11 @@ def test_kubelet_12_what_is_started_and_checked_in_a_pod():
     sidecar, init = a_container("s", restart_policy="Always"), a_container("i")
     debugger = EphemeralContainer(name="e", image="e:1")
     pod = a_pod(
-        a_container("c"), a_container("d"), init_containers=(sidecar, init), ephemeral_containers=(debugger,)
-    )  # fmt: skip
+        a_container("c"),
+        a_container("d"),
+        init_containers=(sidecar, init),
+        ephemeral_containers=(debugger,),
+    )
 
     def pulls(**held):
         draft = a_draft(pod, containers=held)
@@ -641,8 +719,9 @@ def test_kubelet_12_what_is_started_and_checked_in_a_pod():
     assert pulls(i=ended, s=held_in("s", "1"), **both) == ["s:1"]
     # a sidecar and a regular container are checked, an init container and a debugger are not
     other = {
-        name: ContainerMemory(attempt("running", name, spec_hash="other")) for name in ("s", "i", "c", "e")
-    }  # fmt: skip
+        name: ContainerMemory(attempt("running", name, spec_hash="other"))
+        for name in ("s", "i", "c", "e")
+    }
     draft = a_draft(pod, containers={**other, "d": held_in("d", "runs")})
     plan_containers(draft, pod)
     stopped = [one.container_id for one in draft.operations if isinstance(one, StopContainer)]
@@ -651,8 +730,9 @@ def test_kubelet_12_what_is_started_and_checked_in_a_pod():
 
 def test_kubelet_18_every_container_loses_its_older_attempts():
     held = {
-        name: ContainerMemory(attempt("running", name), stale=(f"{name}-old",)) for name in ("d", "c")
-    }  # fmt: skip
+        name: ContainerMemory(attempt("running", name), stale=(f"{name}-old",))
+        for name in ("d", "c")
+    }
     pod = a_pod(a_container("c"), a_container("d"))
     draft = a_draft(pod, containers={**held, "x": ContainerMemory(stale=("x-old",))})
     plan_containers(draft, pod)
@@ -697,15 +777,21 @@ def test_pod_2_pod_5_why_a_pod_ends():
 @pytest.mark.parametrize(
     ("metadata", "why", "seconds"),
     [
-        ({}, "finished", 9), ({}, "deleted", 9), (GOING, "deleted", 5), (GOING, "gone", 5), (GOING, "deadline", 9),
+        ({}, "finished", 9),
+        ({}, "deleted", 9),
+        (GOING, "deleted", 5),
+        (GOING, "gone", 5),
+        (GOING, "deadline", 9),
         ({"deletion_grace_period_seconds": 0}, "deleted", 1),
     ],
-)  # fmt: skip
+)
 def test_pod_3_the_grace_period(metadata, why, seconds):
     pod = a_pod(metadata=metadata, termination_grace_period_seconds=9)
     assert grace_seconds(a_draft(pod), why) == seconds
     assert grace_seconds(a_draft(None, known=pod), why) == seconds
-    assert grace_seconds(Draft(FACTS, None, PodMemory("u", "d", "p"), Library({}, NOW), NOW), why) == 1  # fmt: skip
+    assert (
+        grace_seconds(Draft(FACTS, None, PodMemory("u", "d", "p"), Library({}, NOW), NOW), why) == 1
+    )
     unset = a_pod(termination_grace_period_seconds=None)
     assert grace_seconds(a_draft(unset), "finished") == 30
 
@@ -713,11 +799,14 @@ def test_pod_3_the_grace_period(metadata, why, seconds):
 @pytest.mark.parametrize(
     ("memory", "alive"),
     [
-        (ContainerMemory(), False), (ContainerMemory(attempt()), True), (ContainerMemory(attempt("exited")), False),
-        (ContainerMemory(operation="pull"), False), (ContainerMemory(operation="create"), True),
+        (ContainerMemory(), False),
+        (ContainerMemory(attempt()), True),
+        (ContainerMemory(attempt("exited")), False),
+        (ContainerMemory(operation="pull"), False),
+        (ContainerMemory(operation="create"), True),
         (ContainerMemory(attempt("exited"), operation="stop"), True),
     ],
-)  # fmt: skip
+)
 def test_pod_4_a_container_may_run_while_an_operation_may_start_it(memory, alive):
     assert is_alive(a_draft(a_pod(), c=memory), "c") == alive
 
@@ -803,10 +892,12 @@ def test_pod_8_a_deleted_pod_may_wait_a_moment():
     running = ContainerMemory(attempt())
     short = a_pod(termination_grace_period_seconds=1)
     for why, pod, since, waits in (
-        ("deleted", a_pod(), NOW, True), ("deleted", a_pod(), NOW - 3 * SECOND + 1, True),
-        ("deleted", a_pod(), NOW - 3 * SECOND, False), ("finished", a_pod(), NOW, False),
+        ("deleted", a_pod(), NOW, True),
+        ("deleted", a_pod(), NOW - 3 * SECOND + 1, True),
+        ("deleted", a_pod(), NOW - 3 * SECOND, False),
+        ("finished", a_pod(), NOW, False),
         ("deleted", short, NOW, False),
-    ):  # fmt: skip
+    ):
         draft = ended(why, pod, facts=facts, ending=why, ending_at=since, c=running)
         assert kinds(draft) == ([] if waits else ["StopContainer"])
         assert draft.wake_at == (since + 3 * SECOND if waits else None)

@@ -259,10 +259,17 @@ def test_sched_36_two_pods_of_low_priority_go_rather_than_one_of_middle_priority
 @example([(n, 0, "1") for n in (0, 0, 1, 1, 2, 2)], [(2, "come"), (0, "leave"), (0, "leave")], 1)
 @settings(max_examples=100)
 @given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from(["1", "500m"])), max_size=8),
-    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["start", "leave", "come", "cordon", "toggle"])), max_size=8),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from(["1", "500m"])), max_size=8
+    ),
+    st.lists(
+        st.tuples(
+            st.integers(0, 2), st.sampled_from(["start", "leave", "come", "cordon", "toggle"])
+        ),
+        max_size=8,
+    ),
     st.sampled_from([1, 2, 100]),
-)  # fmt: skip
+)
 def test_sched_17_sched_35_what_is_kept_of_victims_gives_the_plain_answer(there, events, tries):
     """Pods start, leave and come, and nodes change; the results of unchanged nodes are used again,
     and no more nodes are compared than the profile says."""
@@ -331,10 +338,15 @@ def test_sched_37_a_nominated_pod_goes_to_its_node_though_another_is_better():
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["nominate", "remove", "place"]), st.integers(0, 4), st.integers(0, 3), st.integers(0, 1)),
+        st.tuples(
+            st.sampled_from(["nominate", "remove", "place"]),
+            st.integers(0, 4),
+            st.integers(0, 3),
+            st.integers(0, 1),
+        ),
         max_size=12,
     )
-)  # fmt: skip
+)
 def test_sched_37_the_room_of_nominated_pods_is_that_computed_from_scratch(steps):
     """After every decision, for pods of every priority."""
     pods = [info_of(placed(ranked(f"p{at}", at % 4, "100m"), "", f"u{at}")) for at in range(5)]
@@ -499,9 +511,16 @@ def test_sched_38_protected_pods_are_spared_first_and_counted():
 @pytest.mark.parametrize(
     ("least", "percent", "protected", "tried"),
     [
-        (1, 0, "", 1), (2, 0, "", 2), (1, 50, "", 3), (4, 50, "", 4), (9, 0, "", 6), (1, 0, "ab", 3), (2, 0, "a", 2), (0, 0, "", 1),
+        (1, 0, "", 1),
+        (2, 0, "", 2),
+        (1, 50, "", 3),
+        (4, 50, "", 4),
+        (9, 0, "", 6),
+        (1, 0, "ab", 3),
+        (2, 0, "a", 2),
+        (0, 0, "", 1),
     ],
-)  # fmt: skip
+)
 def test_sched_36_sched_38_as_many_nodes_are_tried_as_the_profile_says(
     least, percent, protected, tried
 ):
