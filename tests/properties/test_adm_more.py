@@ -248,6 +248,10 @@ def test_adm_21_a_volume_says_since_when_it_is_in_its_phase():
         VOLUMES, "a", {**tree, "status": {"phase": "Bound"}}, subresource="status"
     ).body.status
     assert other.last_phase_transition_time > began
+    # Shows ADM-21.c.
+    given = {"phase": "Bound", "lastPhaseTransitionTime": "2020-01-01T00:00:00Z"}
+    kept = server.put(VOLUMES, "a", {**tree, "status": given}, subresource="status").body.status
+    assert kept.last_phase_transition_time == "2020-01-01T00:00:00Z"
 
 
 classes = st.dictionaries(

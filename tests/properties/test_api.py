@@ -488,7 +488,7 @@ def timeless(body):
     return body
 
 
-@pytest.mark.parametrize("stage", ["Some", "None", "all"])
+@pytest.mark.parametrize("stage", ["Some", "None", "all", ""])
 def test_api_12_any_other_stage_is_refused(stage):
     # Shows API-12.b.
     reply = World().http("POST", f"{PATHS}?dryRun={stage}", {"metadata": {"name": "a"}})

@@ -420,7 +420,7 @@ def test_del_9_a_collection_is_deleted_as_each_of_its_objects_would_be(sequence,
         )
     ).response.body
     for item in chosen.items:
-        delete(one, name=item.metadata.name, propagation_policy=policy)
+        delete(one, name=item.metadata.name, propagation_policy=policy or None)
     chosen_by, body = (
         Options(label_selector=selector),
         DeleteOptions(propagation_policy=policy or None),
@@ -470,13 +470,17 @@ def kept(world: World):
             200,
         ),
         ("dryRun=Some", b"", 422),
+        ("dryRun=", b"", 422),
+        ("propagationPolicy=", b"", 422),
+        ("", {"propagationPolicy": ""}, 422),
+        ("gracePeriodSeconds=", b"", 400),
         ("uid=1-2-3", b"", 409),
         ("resourceVersion=1", b"", 409),
         ("uid=1-2-3", {}, 200),
     ],
 )
 def test_del_10_options_stand_in_the_body_or_in_the_query(query, body, code):
-    # Shows DEL-10.a DEL-10.b DEL-10.c.
+    # Shows DEL-10.a DEL-10.b DEL-10.c DEL-10.d.
     world = populated()
     reply = world.http("DELETE", f"/api/v1/namespaces/default/configmaps/a?{query}", body)
     assert reply.code == code

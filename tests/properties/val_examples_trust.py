@@ -152,6 +152,6 @@ STATUSES = [
     ("VAL-68", SCHEMA, schema(), schema("Dangling"), []),
     ("VAL-68", SCHEMA, schema(), schema("A", "A", ""), [("status.conditions[1].type", "Duplicate"), ("status.conditions[2].type", "Required")]),
     ("VAL-29", VOLUME_CLAIM, volume_claim(), volume_claim(capacity={"storage": "1Gi"}, allocatedResourceStatuses={"storage": "NodeResizePending"}), []),
-    ("VAL-29", VOLUME_CLAIM, volume_claim(), volume_claim(allocatedResourceStatuses={"storage": "Odd"}), [("status.allocatedResourceStatuses[storage]", "NotSupported")]),
+    ("VAL-29", VOLUME_CLAIM, volume_claim(), volume_claim(allocatedResourceStatuses={"storage": "Odd"}), [("status.allocatedResourceStatus", "NotSupported")]),
     ("VAL-29", VOLUME_CLAIM, volume_claim(), volume_claim(capacity={"storage": "-1"}), [("status.capacity[storage]", "Invalid")]),
 ]  # fmt: skip

@@ -170,10 +170,10 @@ def delete_options(request: Request) -> DeleteOptions:
 def _check_options(options: DeleteOptions) -> None:
     causes = []
     policy = options.propagation_policy
-    if options.orphan_dependents is not None and policy:
+    if options.orphan_dependents is not None and policy is not None:
         detail = "orphanDependents and deletionPropagation cannot be both set"
         causes.append(Cause(status.INVALID, "propagationPolicy", detail, policy))
-    if policy and policy not in (FOREGROUND, BACKGROUND, ORPHAN_DEPENDENTS):
+    if policy is not None and policy not in (FOREGROUND, BACKGROUND, ORPHAN_DEPENDENTS):
         supported = 'supported values: "Foreground", "Background", "Orphan", "nil"'
         causes.append(Cause(status.NOT_SUPPORTED, "propagationPolicy", supported, policy))
     if options.dry_run and any(stage != "All" for stage in options.dry_run):

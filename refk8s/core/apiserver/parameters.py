@@ -16,10 +16,10 @@ def is_true(value: str | None) -> bool:
 
 
 def get_number(values: Mapping[str, str], name: str) -> int | None:
-    """A 64-bit number; None if it is absent or empty. Raises ApiError 400 for any other text."""
-    text = values.get(name, "")
+    """A 64-bit number; None if it is absent. Raises ApiError 400 for any other text, and for none."""
+    text = values.get(name)
     try:
-        return parse_int64(text) if text else None
+        return None if text is None else parse_int64(text)
     except ValueError as error:
         raise ApiError(status.bad_request(str(error))) from None
 

@@ -308,9 +308,9 @@ def delete_options(verb: str, parameters: tuple[tuple[str, str], ...]) -> Delete
     )
     stages = tuple(value for key, value in parameters if key == "dryRun")
     return DeleteOptions(
-        dry_run=stages if any(stages) else None,
+        dry_run=stages or None,
         grace_period_seconds=get_number(values, "gracePeriodSeconds"),
-        propagation_policy=values.get("propagationPolicy") or None,
+        propagation_policy=values.get("propagationPolicy"),
         orphan_dependents=_flag(values, "orphanDependents"),
         preconditions=Preconditions(uid=uid, resource_version=revision)
         if uid or revision
@@ -374,7 +374,7 @@ def _write_options(
 def _dry_run(kind: str, parameters: tuple[tuple[str, str], ...]) -> bool:
     """Whether nothing is stored. Raises ApiError 422 for any value but All (API-12)."""
     stages = [value for key, value in parameters if key == "dryRun"]
-    if not stages or stages == [""]:
+    if not stages:
         return False
     if any(stage != "All" for stage in stages):
         raise ApiError(

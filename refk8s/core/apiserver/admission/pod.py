@@ -77,6 +77,11 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     )
 
 
+def keep_qos_class(new: Pod, old: Pod) -> Pod:
+    """ADM-6: a status without a QoS class keeps the stored one."""
+    return replace(new, status=replace(new.status, qos_class=old.status.qos_class))
+
+
 @remember_identical(16)
 def _completed(
     spec: PodSpec, account: ServiceAccount | None, priority_class: PriorityClass | None

@@ -56,12 +56,13 @@ def admit_volume_status(
 ) -> PersistentVolume:
     """ADM-21: the time at which the phase changed, unless the client sets it."""
     before, after = old.status, new.status
+    is_given = after.last_phase_transition_time not in (None, before.last_phase_transition_time)
+    if is_given:
+        return new
     if after.phase == before.phase:
         return replace(
             new, status=replace(after, last_phase_transition_time=before.last_phase_transition_time)
         )
-    if after.last_phase_transition_time not in (None, before.last_phase_transition_time):
-        return new
     return replace(new, status=replace(after, last_phase_transition_time=timestamp(context.now)))
 
 

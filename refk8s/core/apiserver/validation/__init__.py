@@ -120,7 +120,7 @@ _KINDS = {
     "core_v1.Pod": Kind(
         "pod.validate_new_pod",
         "pod.validate_pod_update",
-        "pod.validate_pod_status_update",
+        "pod_status.validate_pod_status_update",
         whole=True,
     ),
     "core_v1.PodTemplate": Kind("pod.validate_pod_template", whole=True),
@@ -182,7 +182,9 @@ _KINDS = {
         whole=True,
     ),
     "apps_v1.DaemonSet": Kind(
-        "workloads.validate_daemon_set", "workloads.validate_daemon_set_update"
+        "workloads.validate_daemon_set",
+        "workloads.validate_daemon_set_update",
+        "workloads.validate_daemon_set_status",
     ),
     "discovery_v1.EndpointSlice": Kind(
         "endpoints.validate_endpoint_slice", "endpoints.validate_endpoint_slice_update", whole=True

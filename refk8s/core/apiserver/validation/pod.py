@@ -544,33 +544,3 @@ def _validate_stricter(after: PodSpec, before: PodSpec) -> Causes:
                     ),
                 ]
     return causes
-
-
-def validate_pod_status_update(new: Pod, old: Pod) -> Causes:
-    """VAL-18: `nodeName` is immutable; terminated containers that are not restarted stay
-    terminated."""
-    causes: Causes = []
-    nominated = new.status.nominated_node_name
-    if nominated:
-        causes += malformed("status.nominatedNodeName", nominated, dns_subdomain)
-    if new.spec.node_name != old.spec.node_name:
-        causes.append(forbidden("status.nodeName", "may not be changed directly"))
-    if old.spec.restart_policy != "Always" and old.status.container_statuses:
-        ended = {
-            status.name
-            for status in old.status.container_statuses
-            if status.state.terminated is not None
-        }
-        if old.spec.restart_policy == "OnFailure":
-            ended = {
-                status.name for status in old.status.container_statuses
-                if status.state.terminated is not None and status.state.terminated.exit_code == 0
-            }  # fmt: skip
-        for position, status in enumerate(new.status.container_statuses or ()):
-            if status.name in ended and status.state.terminated is None:
-                where = f"status.containerStatuses[{position}].state"
-                causes.append(forbidden(where, "may not be transitioned to non-terminated state"))
-    addresses = new.status.pod_ips or ()
-    for position, address in enumerate(addresses):
-        causes += validate_address(address.ip, f"status.podIPs[{position}]")
-    return causes

@@ -4,10 +4,11 @@ Source: Kubernetes documentation, "Specifying a Disruption Budget for your Appli
 """
 
 from refk8s.core.api.policy_v1 import PodDisruptionBudget
+from refk8s.core.apiserver.validation.conditions import validate_conditions
 from refk8s.core.apiserver.validation.field import (
-    NOT_NEGATIVE,
     Causes,
     invalid,
+    not_negative,
     not_supported,
 )
 from refk8s.core.apiserver.validation.selectors import validate_selector
@@ -42,12 +43,16 @@ def validate_disruption_budget_update(new: PodDisruptionBudget, old: PodDisrupti
 
 
 def validate_disruption_budget_status(new: PodDisruptionBudget, old: PodDisruptionBudget) -> Causes:
+    """VAL-31: counts are not negative, and conditions are complete (POL-5)."""
     status = new.status
     counts = (
         (status.disruptions_allowed, "disruptionsAllowed"), (status.current_healthy, "currentHealthy"),
         (status.desired_healthy, "desiredHealthy"), (status.expected_pods, "expectedPods"),
     )  # fmt: skip
-    return [invalid(f"status.{name}", count, NOT_NEGATIVE) for count, name in counts if count < 0]
+    causes = validate_conditions(status.conditions or (), "status.conditions")
+    for count, name in counts:
+        causes += not_negative(f"status.{name}", count)
+    return causes
 
 
 # --- roles

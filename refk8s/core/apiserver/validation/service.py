@@ -36,6 +36,7 @@ from refk8s.core.apiserver.validation.ports import (
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 ADDRESSED_TYPES = ("ClusterIP", "LoadBalancer", "NodePort")
+IP_MODES = ("Proxy", "VIP")
 DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 AFFINITY_SECONDS_MAX = 86_400
 KUBELET_PORT = 10250
@@ -359,4 +360,18 @@ def validate_service_update(new: Service, old: Service) -> Causes:
 
 
 def validate_service_status(new: Service, old: Service) -> Causes:
-    return validate_load_balancer(new.status.load_balancer.ingress, "status.loadBalancer.ingress")
+    """VAL-22: only a load balancer has addresses of one, each with its mode."""
+    points, at = new.status.load_balancer.ingress or (), "status.loadBalancer.ingress"
+    if points and new.spec.type != "LoadBalancer":
+        return [forbidden(at, "may only be used when `spec.type` is LoadBalancer")]
+    causes: Causes = []
+    for position, point in enumerate(points):
+        mode, where = point.ip_mode, f"{at}[{position}].ipMode"
+        if mode is None:
+            if point.ip:
+                causes.append(required(where, "must be specified when `ip` is set"))
+        elif not point.ip:
+            causes.append(forbidden(where, "may not be specified when `ip` is not set"))
+        elif mode not in IP_MODES:
+            causes.append(not_supported(where, mode, IP_MODES))
+    return validate_load_balancer(points, at) + causes

@@ -37,6 +37,7 @@ from refk8s.core.apiserver.validation.volume_sources import (
     validate_iscsi_name,
     validate_source,
 )
+from refk8s.core.pods.resources import is_native
 
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
@@ -304,14 +305,23 @@ def validate_persistent_volume_claim_status(
     causes: Causes = []
     for name, text in (status.capacity or {}).items():
         causes += validate_quantity(text, f"status.capacity[{name}]")
-    at = "status.allocatedResourceStatuses"
+    at = "status.allocatedResourceStatus"  # upstream's path
     for name, state in (status.allocated_resource_statuses or {}).items():
-        causes += malformed(f"{at}[{name}]", name, qualified_name)
+        causes += _validate_allocated(name, at)
         if state not in RESIZE_STATES:
-            causes.append(not_supported(f"{at}[{name}]", state, RESIZE_STATES))
+            causes.append(not_supported(at, name, RESIZE_STATES))
     for name, text in (status.allocated_resources or {}).items():
-        causes += validate_quantity(text, f"status.allocatedResources[{name}]")
+        wrong = _validate_allocated(name, "status.allocatedResources")
+        causes += wrong or validate_quantity(text, f"status.allocatedResources[{name}]")
     return causes
+
+
+def _validate_allocated(name: str, at: str) -> Causes:
+    """VAL-29: of the resources of Kubernetes itself, a claim has only storage."""
+    if causes := malformed(at, name, qualified_name):
+        return causes
+    is_other = is_native(name) and name != "storage"
+    return [not_supported(at, name, ("storage",))] if is_other else []
 
 
 def _shrinks(new: PersistentVolumeClaim, old: PersistentVolumeClaim) -> bool:

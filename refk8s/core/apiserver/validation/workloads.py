@@ -231,7 +231,10 @@ def validate_replica_counts(new: Any, old: Any) -> Causes:
     )  # fmt: skip
     for count, name in parts:
         causes += not_negative(f"status.{name}", count)
-    return causes + validate_parts(status, parts[1:4])
+    causes += validate_parts(status, parts[1:4])
+    return causes + not_negative(
+        "status.terminatingReplicas", getattr(status, "terminating_replicas", None)
+    )
 
 
 def validate_parts(
@@ -270,6 +273,7 @@ def validate_deployment_status(new: Deployment, old: Deployment) -> Causes:
     )  # fmt: skip
     for count, name in parts:
         causes += not_negative(f"status.{name}", count)
+    causes += not_negative("status.terminatingReplicas", status.terminating_replicas)
     causes += not_negative("status.collisionCount", status.collision_count)
     causes += validate_parts(status, parts[1:4])
     return causes + validate_collision_count(status, old.status)
@@ -313,6 +317,21 @@ def validate_daemon_set_update(new: DaemonSet, old: DaemonSet) -> Causes:
     return _validate_daemon_set_spec(new.spec, "spec") + unchanged(
         "spec.selector", new.spec.selector, old.spec.selector
     )
+
+
+def validate_daemon_set_status(new: DaemonSet, old: DaemonSet) -> Causes:
+    """VAL-21 for daemon sets."""
+    status = new.status
+    causes: Causes = []
+    for count, name in (
+        (status.current_number_scheduled, "currentNumberScheduled"), (status.number_misscheduled, "numberMisscheduled"),
+        (status.desired_number_scheduled, "desiredNumberScheduled"), (status.number_ready, "numberReady"),
+        (status.observed_generation, "observedGeneration"), (status.updated_number_scheduled, "updatedNumberScheduled"),
+        (status.number_available, "numberAvailable"), (status.number_unavailable, "numberUnavailable"),
+        (status.collision_count, "collisionCount"),
+    ):  # fmt: skip
+        causes += not_negative(f"status.{name}", count)
+    return causes + validate_collision_count(status, old.status)
 
 
 def _validate_daemon_set_spec(spec: DaemonSetSpec, at: str) -> Causes:
