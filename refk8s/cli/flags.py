@@ -161,6 +161,42 @@ _SERVER = (
         help="The authorities of the issuer's server.  [default: those of the system]",
     ),
     click.option(
+        "--requestheader-client-ca-file",
+        default="",
+        metavar="FILE",
+        help="The authorities of proxies that authenticate users and name them in headers.",
+    ),
+    click.option(
+        "--requestheader-allowed-names",
+        default="",
+        metavar="NAMES",
+        help="The common names of these proxies, separated by commas.  [default: any]",
+    ),
+    click.option(
+        "--requestheader-username-headers",
+        default="",
+        metavar="HEADERS",
+        help="The headers with the user name, such as X-Remote-User.",
+    ),
+    click.option(
+        "--requestheader-uid-headers",
+        default="",
+        metavar="HEADERS",
+        help="The headers with the uid, such as X-Remote-Uid.",
+    ),
+    click.option(
+        "--requestheader-group-headers",
+        default="",
+        metavar="HEADERS",
+        help="The headers with the groups, such as X-Remote-Group.",
+    ),
+    click.option(
+        "--requestheader-extra-headers-prefix",
+        default="",
+        metavar="PREFIXES",
+        help="How headers with further attributes begin, such as X-Remote-Extra-.",
+    ),
+    click.option(
         "--encryption-provider-config",
         default="",
         metavar="FILE",
@@ -199,6 +235,11 @@ _SERVER = (
 )
 
 _AUDIT = ("policy_file", "log_path", "log_maxsize", "log_maxbackup", "log_maxage")
+
+_REQUEST_HEADERS = (
+    "client_ca_file", "allowed_names", "username_headers", "uid_headers", "group_headers",
+    "extra_headers_prefix",
+)  # fmt: skip
 
 _OIDC = {
     "oidc_issuer_url": "url",
@@ -265,6 +306,7 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
     except CannotRun as reason:
         fail(str(reason))
     audit = {name: options[f"audit_{name}"] for name in _AUDIT}
+    named = {name: options[f"requestheader_{name}"] for name in _REQUEST_HEADERS}
     flags = (
         "event_ttl",
         "authorization_mode",
@@ -272,6 +314,7 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         "service_cluster_ip_range",
         *_OIDC,
         *[f"audit_{name}" for name in _AUDIT],
+        *[f"requestheader_{name}" for name in _REQUEST_HEADERS],
     )
     rest = {name: value for name, value in options.items() if name not in flags}
     issuer = {name: options[flag] for flag, name in _OIDC.items()}
@@ -279,4 +322,5 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
     return {
         **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
         "audit": audit, "admission_plugins": plugins, "service_cidrs": ranges,
+        "request_headers": named,
     }  # fmt: skip

@@ -53,6 +53,8 @@ class AtOnce:
         front, api = self._front, self._front.api
         if head.method not in _METHODS or front.auditor is not None:
             return False
+        if front.proxy is not None and front.proxy.presented(connection).is_proxy:
+            return False  # headers name the user (HTTP-29)
         if not api.store.is_current:
             return False  # it may have to be refreshed first (LIST-14)
         meter = Meter(head.method)

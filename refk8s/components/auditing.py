@@ -33,6 +33,7 @@ from refk8s.core.apiserver.http import WireRequest
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.apiserver.route import Target, find_target
+from refk8s.core.value import evolve
 
 FILE_BYTES_MAX: Final = 1 << 20
 ID_LENGTH_MAX: Final = 64
@@ -84,12 +85,13 @@ class Auditor:
         store: Reader,
     ) -> Trail:
         """A request has been authenticated, or has failed to be. `original`: its own user, if it
-        acts as another one."""
+        acts as another one, or may not (then `user` is None)."""
         given = wire.headers.get("audit-id", "")
         id = given if given and len(given) <= ID_LENGTH_MAX else str(uuid.uuid4())
         caller = user or ANONYMOUS
         attributes, version = _attributes(wire, caller, store)
-        rule = self.policy.rule_of(attributes)
+        own = original or caller  # the policy is about them (AUDIT-2)
+        rule = self.policy.rule_of(evolve(attributes, user=own))
         if rule is None:
             return Trail(self, id, None)
         audited = Audited(
@@ -97,8 +99,8 @@ class Auditor:
             rule=rule,
             uri=f"{wire.path}?{wire.query}" if wire.query else wire.path,
             attributes=attributes,
-            user=original or caller,
-            impersonated=caller if original is not None else None,
+            user=own,
+            impersonated=user if original is not None else None,
             address=address,
             agent=wire.headers.get("user-agent", ""),
             api_version=version,

@@ -77,6 +77,7 @@ class Connection(HttpToolsProtocol):
         self.authenticated = False
         self.patient = False
         self.user: Any = None  # of the client certificate; None until it is read
+        self.presented: Any = None  # the same, where proxies name users (HTTP-29)
         self.deadline: float | None = None
         self.began = self.idle_since = server.now
         self.on_writable: Callable[[], None] | None = None  # called when the client reads again

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ from refk8s.core.value import evolve
 if TYPE_CHECKING:
     from refk8s.components.aggregator import Aggregator
     from refk8s.components.auditing import Auditor, Trail
+    from refk8s.components.front_proxy import FrontProxy
     from refk8s.components.issuers import Issuers
     from refk8s.core.api.yaml_text import YamlDocument
 
@@ -93,6 +95,7 @@ class Front:
         ) = None
         self.issuers: Issuers | None = None  # other issuers of tokens (OIDC-2)
         self.auditor: Auditor | None = None  # the audit log (AUDIT-1)
+        self.proxy: FrontProxy | None = None  # proxies that name users (HTTP-29)
         # what other API servers serve (APISVC-10)
         self.discovered: Callable[[], Mapping[str, Any]] = dict
         self._aggregator: Aggregator | None = None
@@ -118,6 +121,8 @@ class Front:
         )
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.proxy is not None:
+            self.proxy.trust(config.ssl)
         config.ssl.set_alpn_protocols([PROTOCOL])  # a client that offers others gets none of them
         host, port = listener.getsockname()[:2]
         self.address = f"{host}:{port}"
@@ -160,6 +165,9 @@ class Front:
         connection: Connection | None = scope.get("connection")
         method = meter.method
         wire: WireRequest | None = None  # while its headers are not read
+        named: tuple[tuple[bytes, bytes], ...] = ()
+        if self.proxy is not None:
+            scope["headers"], named = self.proxy.split(scope["headers"])
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
@@ -173,7 +181,9 @@ class Front:
             )
             if "upgrade" in headers or scope["type"] == "websocket":
                 headers = _with_offered_token(scope, headers)
-            wire = WireRequest(method, path, query, headers, impersonation=impersonation)
+            wire = WireRequest(
+                method, path, query, headers, impersonation=impersonation, named=named
+            )
             user = await self._enter(wire, connection)
             if self.auditor is not None:
                 meter.trail = self._begin_trail(self.auditor, wire, user, scope)
@@ -257,25 +267,29 @@ class Front:
 
     def enter(self, wire: WireRequest, connection: Connection | None, now: Instant) -> User | None:
         """The same on the state at hand."""
-        certificate = None
-        if connection is not None:
-            if connection.user is None:
-                connection.user = _user_of_certificate(connection) or False
-            certificate = connection.user or None
+        certificate = None if connection is None else self._user_of_connection(wire, connection)
         user = user_of(wire, self.api.config, now, self.api.store, certificate)
         if connection is not None and user is not None:
             connection.authenticated = True
         return user
+
+    def _user_of_connection(self, wire: WireRequest, connection: Connection) -> User | None:
+        """The user by the certificate of the connection (HTTP-18, HTTP-29)."""
+        if self.proxy is not None:
+            return self.proxy.user_of(wire, connection)
+        if connection.user is None:
+            connection.user = _user_of_certificate(connection) or False
+        return connection.user or None
 
     def _begin_trail(
         self, auditor: "Auditor", wire: WireRequest, user: User | None, scope: Scope
     ) -> "Trail":
         """The trail of a request in the audit log (AUDIT-3)."""
         api, original = self.api, None
-        if wire.impersonation and user is not None:
-            plain = evolve(wire, impersonation=())
-            certificate = getattr(scope.get("connection"), "user", None) or None
-            original = user_of(plain, api.config, api.clock.now(), api.store, certificate)
+        if wire.impersonation:
+            with suppress(ApiError):  # 401: it has no user
+                plain = evolve(wire, impersonation=())
+                original = self.enter(plain, scope.get("connection"), api.clock.now())
         client = scope.get("client")
         address = str(client[0]) if client else ""
         return auditor.begin(wire, user, original, address, api.config, api.store)

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from refk8s.components.driver import Driver
     from refk8s.components.encryption import Encryption
     from refk8s.components.event_expiry import EventExpiry
+    from refk8s.components.front_proxy import FrontProxy
     from refk8s.components.issuers import Issuers
     from refk8s.components.kubernetes_service import KubernetesService
     from refk8s.components.webhook_credentials import WebhookCredentials
@@ -93,6 +94,7 @@ class ServedApi:
         self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
         self._issuers: Issuers | None = None
         self._auditor: Auditor | None = None
+        self._proxy: FrontProxy | None = None
         self._encryption: Encryption | None = None
         self._admission: tuple[AdmissionFile, dict[str, WebhookCredentials]] | None = None
         self._fetching: asyncio.Task[bool] | None = None
@@ -105,6 +107,10 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if any(options.request_headers.values()):
+            from refk8s.components.front_proxy import read_front_proxy
+
+            self._proxy = read_front_proxy(options.request_headers)
         if options.admission_control_config_file:
             from refk8s.components.admission_config import read_admission_config
 
@@ -177,7 +183,7 @@ class ServedApi:
             self.api.outgoing.credentials = self._admission[1]
         self.api.outgoing.find_certificate = partial(load_front_proxy_client, options.shared_pki)
         self.front = Front(self.api)
-        self.front.auditor = self._auditor
+        self.front.auditor, self.front.proxy = self._auditor, self._proxy
         if self._issuers is not None:
             self.front.issuers = self._issuers
             self._fetching = asyncio.create_task(self._issuers.refresh())

@@ -64,7 +64,8 @@ PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3", "/metrics")
 
 class WireRequest(Value, frozen=True):
     """An HTTP request. `path` and `query` are percent-encoded; header names are in lower case.
-    `impersonation`: all headers that name another user, repeated ones included."""
+    `impersonation`: all headers that name another user, repeated ones included. `named`: those in
+    which a proxy may name the user (HTTP-29)."""
 
     method: str
     path: str
@@ -72,6 +73,7 @@ class WireRequest(Value, frozen=True):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     impersonation: tuple[tuple[str, str], ...] = ()
+    named: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Received(Value, frozen=True):

@@ -51,7 +51,7 @@ def impersonate(
         elif header == "impersonate-group":
             groups.append(value)
         elif header.startswith(_EXTRA):
-            extra.setdefault(_key(header[len(_EXTRA) :]), []).append(value)
+            extra.setdefault(extra_key(header[len(_EXTRA) :]), []).append(value)
     if not name:
         if uid or groups or extra:
             words = "impersonation of a group, uid or extra field needs the header Impersonate-User"
@@ -97,7 +97,7 @@ def _account(name: str) -> tuple[str, str] | None:
     return namespace, account
 
 
-def _key(text: str) -> str:
+def extra_key(text: str) -> str:
     """The key of an extra field. Characters that a header name cannot contain are percent-encoded;
     an invalid encoding is kept unchanged."""
     return text.lower() if _NO_ESCAPE.search(text) else unquote(text.lower(), errors="replace")
