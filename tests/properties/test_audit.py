@@ -189,7 +189,7 @@ def test_audit_3_a_request_has_its_stages_with_one_id():
 
 
 def test_audit_2_a_rule_is_about_the_user_of_the_credentials():
-    # Shows AUDIT-2.c.
+    # Shows AUDIT-2.d.
     for users, count in (([ADMIN.name], 2), (["jane"], 0)):
         recorder = Recorder({"level": "Metadata", "users": users})
         recorder.request("GET", MAPS, 200, original=ADMIN)
@@ -207,7 +207,7 @@ def test_audit_4_an_event_says_who_did_what_and_what_came_of_it():
     assert (event["verb"], event["requestURI"], event["sourceIPs"]) == ("create", f"{MAPS}?x=1", ["10.0.0.1"])  # fmt: skip
     assert event["responseStatus"] == {"metadata": {}, "code": 201}
     assert event["annotations"] == {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": "because"}  # fmt: skip
-    # of one who may not act as another: without a decision about the other's request
+    # Shows AUDIT-4.c: of one who may not act as another, without a decision about the other's request
     trail = recorder.auditor.begin(WireRequest("GET", MAPS), None, JANE, "", decide, EMPTY)
     trail.complete(403)
     refused = recorder.events[-1]

@@ -4,9 +4,13 @@ server is a function; a watch is tested with a real one (tests/integration/test_
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from typing import Any
 
 import pytest
-from custom_world import CustomWorld, a_definition, a_version, gadgets
+from custom_world import DEFINITIONS, CustomWorld, a_definition, a_version, causes, gadgets
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refk8s.core.api.custom import resource_to_list
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS as CRDS
@@ -212,3 +216,54 @@ def test_crd_28_labels_and_annotations_are_the_webhooks_and_the_rest_stays():
     _, shown = world.send("GET", f"{gadgets('v2')}/a")
     metadata = {**plain["metadata"], "labels": {"a": "b"}, "annotations": {"c": "d"}}
     assert shown["metadata"] == metadata
+
+
+def _encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+_PEM = "-----BEGIN CERTIFICATE-----\nMAIFAA==\n-----END CERTIFICATE-----\n"
+USABLE = (None, "", _encoded(_PEM), _encoded(f"words\n{_PEM}"))
+UNUSABLE = (
+    _encoded("\n"), _encoded("no certificate"), _encoded(_PEM.replace("MAIFAA==", "!")),
+    _encoded(_PEM.replace("MAIFAA==", "MAIF")), _encoded(_PEM.replace("CERTIFICATE", "PUBLIC KEY")),
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from((*USABLE, *UNUSABLE)), min_size=1, max_size=5))
+def test_crd_29_a_definition_is_established_with_authorities_that_can_be_used(
+    bundles: list[str | None],
+) -> None:
+    # Shows CRD-29.a, CRD-29.b, CRD-29.c.
+    world = CustomWorld()
+    stored: str | None = None
+    established = False
+    for number, bundle in enumerate(bundles):
+        client: dict[str, Any] = {"url": "https://convert.example/"}
+        if bundle is not None:
+            client["caBundle"] = bundle
+        webhook = {"conversionReviewVersions": ["v1"], "clientConfig": client}
+        definition = a_definition(a_version())
+        definition["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
+        if number == 0:
+            code, answer = world.send("POST", DEFINITIONS, definition)
+        else:
+            _, now = world.send("GET", f"{DEFINITIONS}/gadgets.example.com")
+            code, answer = world.send(
+                "PUT", f"{DEFINITIONS}/gadgets.example.com", {**now, "spec": definition["spec"]}
+            )
+        if established and stored in USABLE and bundle in UNUSABLE:
+            field = "spec.conversion.webhookClientConfig.caBundle"
+            assert code == 422 and causes(answer) == [(field, "FieldValueInvalid")]
+            continue
+        assert code in (200, 201), answer
+        stored = bundle
+        world.settle()
+        established = established or stored in USABLE
+        _, now = world.send("GET", f"{DEFINITIONS}/gadgets.example.com")
+        said = {one["type"]: (one["status"], one["reason"]) for one in now["status"]["conditions"]}
+        assert said["NamesAccepted"] == ("True", "NoConflicts")
+        assert said["Established"] == (
+            ("True", "InitialNamesAccepted") if established else ("False", "InvalidCABundle")
+        )
+        assert world.send("GET", gadgets())[0] == (200 if established else 404)

@@ -516,7 +516,7 @@ def limited_world(*limited: dict[str, Any]) -> Namespaced:
 
 
 def test_quota_9_what_is_limited_needs_a_quota():
-    # Shows QUOTA-9.a QUOTA-9.b QUOTA-9.e.
+    # Shows QUOTA-9.a QUOTA-9.b QUOTA-9.c.
     world = limited_world({"resource": "pods", "matchContains": ["requests.", "cpu"]})
     assert world.post("configmaps", {"metadata": {"name": "a"}}) == ""
     assert world.post("pods", a_pod("free")) == ""
@@ -528,6 +528,14 @@ def test_quota_9_what_is_limited_needs_a_quota():
     world.quota("r", hard={"requests.memory": "1Gi"})
     assert world.post("pods", wants) == ""
     assert world.used("q") == {"cpu": "1", "requests.cpu": "1"}
+
+
+def test_quota_9_what_a_quota_cannot_count_is_refused_before_what_none_covers():
+    # Shows QUOTA-9.e.
+    world = limited_world({"resource": "pods", "matchContains": ["memory"]})
+    world.quota(hard={"requests.cpu": "4"})
+    wants = a_pod("a", a_container(requests={"memory": "1Mi"}))
+    assert world.post("pods", wants) == "failed quota: q: must specify requests.cpu for: c"
 
 
 def test_quota_9_another_resource_of_the_name_is_not_limited():
@@ -561,7 +569,7 @@ def test_quota_9_a_quota_for_a_storage_class_covers_it():
     ],
 )
 def test_quota_9_what_is_in_a_scope_needs_a_quota_with_it(values, priority, covers, refused):
-    # Shows QUOTA-9.c QUOTA-9.d.
+    # Shows QUOTA-9.d.
     scope = {"scopeName": "PriorityClass", "operator": "In", "values": values}
     world = limited_world({"resource": "pods", "matchScopes": [scope]})
     for name in ("cluster-services", "other"):

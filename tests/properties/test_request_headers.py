@@ -57,7 +57,7 @@ BEARER = st.sampled_from([{}, {"authorization": "Bearer t"}])
 def test_http_29_headers_name_a_user_on_a_connection_of_the_proxy_and_on_no_other(
     shown: Presented, lines: Any, headers: dict[str, str]
 ) -> None:
-    # Shows HTTP-29.a, HTTP-29.b, HTTP-29.f, HTTP-29.h, HTTP-29.i, HTTP-29.k.
+    # Shows HTTP-29.b, HTTP-29.c, HTTP-29.d, HTTP-29.e, HTTP-29.f, HTTP-29.g.
     values: dict[bytes, list[str]] = {}
     for name, value in lines:
         values.setdefault(name, []).append(value.decode())
@@ -206,7 +206,7 @@ def shown_by(
 def test_http_29_the_authority_of_a_certificate_is_the_one_that_the_handshake_has_verified(
     tmp_path: Path, signer: Authority, name: str, expected: tuple[bool, bool], version: Any
 ) -> None:
-    # Shows HTTP-29.a, HTTP-29.j, HTTP-29.l.
+    # Shows HTTP-29.a, HTTP-29.i, HTTP-29.j.
     key = _key()
     chain = [sign(key, name, signer), *([BELOW.certificate] if signer is BELOW else [])]
     found = shown_by(tmp_path, chain, key, version=version)
@@ -242,7 +242,7 @@ def test_http_29_a_certificate_of_neither_authority_ends_the_handshake(tmp_path:
 
 @given(LINES)
 def test_http_29_the_headers_are_removed_and_no_others(lines: Any) -> None:
-    # Shows HTTP-29.g.
+    # Shows HTTP-29.h.
     rest, named = FrontProxy(HEADERS, PROXIES.pem).split(list(lines))
     assert [one for one in lines if one[0] in (b"x-forwarded-user", b"x-remote", b"accept")] == rest
     assert len(rest) + len(named) == len(lines)
@@ -257,7 +257,7 @@ FLAGS = {
 
 
 def test_http_29_the_flags_name_headers(tmp_path: Path) -> None:
-    # Shows HTTP-29.m.
+    # Shows HTTP-29.k.
     assert read_flags(FLAGS) == HEADERS
     file = tmp_path / "ca.crt"
     file.write_text(PROXIES.pem)

@@ -23,6 +23,7 @@ from refk8s.core.api.resources import EVERY_VERB, PART_VERBS, Resource, Subresou
 if TYPE_CHECKING:  # the records of definitions are loaded when there is one
     from refk8s.core.api.apiextensions_v1 import (
         CustomResourceDefinition,
+        CustomResourceDefinitionSpec,
         CustomResourceDefinitionVersion,
     )
 
@@ -150,6 +151,13 @@ def has_condition(crd: CustomResourceDefinition, kind: str) -> bool:
     """Whether a condition of the definition is True."""
     found = get_condition(crd.status.conditions, kind)
     return found is not None and found.status == "True"
+
+
+def bundle_of(spec: CustomResourceDefinitionSpec) -> str | None:
+    """The authorities of the conversion webhook, in base64."""
+    webhook = spec.conversion.webhook if spec.conversion is not None else None
+    client = webhook.client_config if webhook is not None else None
+    return client.ca_bundle if client is not None else None
 
 
 def resources_of(crd: CustomResourceDefinition) -> tuple[Resource, ...]:

@@ -1,5 +1,5 @@
 """CustomResourceDefinitions: their names are accepted, and their objects deleted with them. Rules
-CRD-15, CRD-19 (spec/custom_resources.md).
+CRD-15, CRD-19, CRD-29 (spec/custom_resources.md).
 
 | the definition | what the controller does |
 |---|---|
@@ -24,9 +24,11 @@ from refk8s.core.api.custom import (
     ESTABLISHED,
     NAMES_ACCEPTED,
     TERMINATING,
+    bundle_of,
     has_condition,
     resource_to_list,
 )
+from refk8s.core.api.pem import problem_of_bundle
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
 from refk8s.core.api.user import API_SERVER
@@ -190,9 +192,15 @@ def _accept(crd: Any, taken: tuple[set[str], set[str]]) -> tuple[Any, list[Condi
     else:
         found = [(NAMES_ACCEPTED, "True", "NoConflicts", "no conflicts found")]
         if not has_condition(crd, ESTABLISHED):
-            words = "the initial names have been accepted"
-            found.append((ESTABLISHED, "True", "InitialNamesAccepted", words))
+            found.append((ESTABLISHED, *_established(crd)))
     return names, found + _approval(crd)
+
+
+def _established(crd: Any) -> tuple[str, str, str]:
+    """Status, reason and message of the condition, of a definition whose names are accepted."""
+    if problem_of_bundle(bundle_of(crd.spec)):  # CRD-29
+        return "False", "InvalidCABundle", "The conversion webhook CABundle is invalid"
+    return "True", "InitialNamesAccepted", "the initial names have been accepted"
 
 
 def _texts(value: Any) -> tuple[str, ...]:

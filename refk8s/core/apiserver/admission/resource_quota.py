@@ -66,6 +66,8 @@ def charge(
         return tuple(compares), tuple(writes)
     quotas = store.list(f"{PREFIX}{request.namespace}/").records
     if limited:
+        for record in quotas:
+            _check_countable(record.value, request, new)
         _check_covered(limited, request, new, old, [record.value for record in quotas])
     for record in quotas:
         charged = _charged(record.value, request, new, old)
@@ -106,14 +108,8 @@ def _charged(quota: ResourceQuota, request: Request, new: Any, old: Any) -> Reso
     unchanged = quota if waits else None
     if not names:
         return unchanged
-    if resource == resources.PODS:
-        _check_specified(new, names, quota, request)
+    _check_countable(quota, request, new)
     used = quota.status.used or {}
-    if any(name not in used for name in names):
-        why = (
-            f"status unknown for quota: {quota.metadata.name}, resources: {','.join(sorted(names))}"
-        )
-        raise _forbidden(request, new, why)
     try:
         more = _growth(quota, request, new, old)
         asked = {name: more[name] for name in names if name in more and more[name].nano}
@@ -132,6 +128,22 @@ def _charged(quota: ResourceQuota, request: Request, new: Any, old: Any) -> Reso
         raise _forbidden(request, new, why)
     used = {**used, **{name: str(much) for name, much in after.items()}}
     return replace(quota, status=replace(quota.status, used=used))
+
+
+def _check_countable(quota: ResourceQuota, request: Request, new: Any) -> None:
+    """Raise ApiError 403 if the quota selects the object, and what it uses cannot be counted."""
+    resource = request.resource
+    names = [name for name in quota.status.hard or () if concerns(resource, name)]
+    if not names or not selects(quota, resource, traits_of(resource, new)):
+        return
+    if resource == resources.PODS:
+        _check_specified(new, names, quota, request)
+    used = quota.status.used or {}
+    if any(name not in used for name in names):
+        why = (
+            f"status unknown for quota: {quota.metadata.name}, resources: {','.join(sorted(names))}"
+        )
+        raise _forbidden(request, new, why)
 
 
 def _growth(quota: ResourceQuota | None, request: Request, new: Any, old: Any) -> dict[str, Amount]:

@@ -18,7 +18,8 @@ from refk8s.core.api.apiextensions_v1 import (
     CustomResourceDefinitionVersion,
 )
 from refk8s.core.api.codec import DecodeError
-from refk8s.core.api.custom import ESTABLISHED, has_condition
+from refk8s.core.api.custom import ESTABLISHED, bundle_of, has_condition
+from refk8s.core.api.pem import problem_of_bundle
 from refk8s.core.apiserver.custom.schema import schema_tree
 from refk8s.core.apiserver.validation.field import (
     Causes,
@@ -70,6 +71,7 @@ def validate_definition_update(
     if has_condition(old, ESTABLISHED):
         causes += unchanged("spec.scope", new.spec.scope, old.spec.scope)
         causes += unchanged("spec.names.kind", new.spec.names.kind, old.spec.names.kind)
+        causes += _authorities(new.spec, old.spec)
     causes += unchanged("spec.group", new.spec.group, old.spec.group)
     causes += unchanged("spec.names.plural", new.spec.names.plural, old.spec.names.plural)
     causes += _stored_versions(new)
@@ -240,6 +242,13 @@ def _conversion(conversion: CustomResourceConversion | None) -> Causes:
     else:
         causes += validate_review_versions(reviewed, versions_at)
     return causes
+
+
+def _authorities(new: CustomResourceDefinitionSpec, old: CustomResourceDefinitionSpec) -> Causes:
+    """A caBundle that can be used stays so (CRD-29)."""
+    if not (problem := problem_of_bundle(bundle_of(new))) or problem_of_bundle(bundle_of(old)):
+        return []
+    return [invalid("spec.conversion.webhookClientConfig.caBundle", bundle_of(new), problem)]
 
 
 def _stored_versions(crd: CustomResourceDefinition) -> Causes:

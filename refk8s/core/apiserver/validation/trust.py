@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 from refk8s.core.api.certificates_v1 import ClusterTrustBundle, PodCertificateRequest
+from refk8s.core.api.pem import CERTIFICATE, decode_block, is_sequence, read_blocks
 from refk8s.core.api.pkcs10 import NotPkcs10, read_request
 from refk8s.core.apiserver.validation.certificates import validate_signer_name
 from refk8s.core.apiserver.validation.conditions import validate_conditions
@@ -33,9 +34,7 @@ SECONDS_MIN = 3_600
 SECONDS_MAX = 91 * 86_400
 SECONDS_MAX_OF_KUBERNETES = 86_400
 OMITTED = "<value omitted>"
-CERTIFICATE = "CERTIFICATE"
 DECISIONS = ("Denied", "Failed", "Issued")
-_BLOCK = re.compile(r"-----BEGIN ([^\n]*?)-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
 _IS_AUTHORITY = re.compile(
     rb"\x06\x03\x55\x1d\x13(?:\x01\x01\xff)?\x04.\x30.\x01\x01\xff", re.DOTALL
 )
@@ -85,13 +84,13 @@ def _validate_anchors(text: str) -> Causes:
         return [too_long(at, BUNDLE_BYTES_MAX)]
     causes: Causes = []
     seen: dict[bytes, list[int]] = {}
-    for number, (label, content) in enumerate(_BLOCK.findall(text)):
-        der = _decode(content)
+    for number, (label, content) in enumerate(read_blocks(text)):
+        der = decode_block(content)
         if label != CERTIFICATE:
             problem = f"has bad block type: {label}"
         elif ":" in content:
             problem = "has PEM block headers"
-        elif der is None or not _is_sequence(der):
+        elif der is None or not is_sequence(der):
             problem = "does not parse as X.509"
         elif _IS_AUTHORITY.search(der) is None:
             problem = "does not have the CA bit set"
@@ -108,23 +107,6 @@ def _validate_anchors(text: str) -> Causes:
         for numbers in seen.values()
         if len(numbers) > 1
     ]
-
-
-def _decode(content: str) -> bytes | None:
-    try:
-        return b64decode("".join(content.split()), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _is_sequence(der: bytes) -> bool:
-    """Whether these bytes are one SEQUENCE of DER, as a certificate is."""
-    if len(der) < 4 or der[0] != 0x30:
-        return False
-    if not der[1] & 0x80:
-        return len(der) == 2 + der[1]
-    count = der[1] & 0x7F
-    return 1 <= count <= 4 and len(der) == 2 + count + int.from_bytes(der[2 : 2 + count], "big")
 
 
 # --- requests of pods
@@ -223,7 +205,7 @@ def _validate_outcome(status: Any) -> Causes:
     at, chain = "status.certificateChain", status.certificate_chain or ""
     if len(chain) > CHAIN_BYTES_MAX:
         return [too_long(at, CHAIN_BYTES_MAX)]
-    labels = [label for label, _ in _BLOCK.findall(chain)]
+    labels = [label for label, _ in read_blocks(chain)]
     if not labels:
         words = "issued certificate chain must contain at least one certificate"
         return [invalid(at, chain, words)]
