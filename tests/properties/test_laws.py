@@ -43,6 +43,7 @@ from workload_helpers import (
     with_status,
 )
 
+from refk8s.checking.simulator import admission_user
 from refk8s.checking.simulator.extender import AVOIDED, SimulatedExtender
 from refk8s.checking.simulator.webhooks import SimulatedWebhooks
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
@@ -60,6 +61,7 @@ from refk8s.core.api.batch_v1 import (
     JobSpec,
     UncountedTerminatedPods,
 )
+from refk8s.core.api.codec import from_tree
 from refk8s.core.api.core_v1 import (
     Binding,
     ConfigMap,
@@ -100,7 +102,7 @@ from refk8s.core.api.meta_v1 import (
 )
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
 from refk8s.core.api.request import Options, Patch, Request, Response
-from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS
+from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS, by_kind
 from refk8s.core.api.storage_v1 import (
     VolumeAttachment,
     VolumeAttachmentSource,
@@ -439,6 +441,17 @@ def stored_without_its_webhook() -> Lie:
     return before, queries("create", B), put(before, pod("p"))
 
 
+def stored_against_a_policy() -> Lie:
+    def of(tree: dict[str, Any]) -> Any:
+        resource = by_kind(tree["apiVersion"], tree["kind"])
+        assert resource is not None
+        return replace(made := from_tree(resource.type, tree), metadata=replace(made.metadata, uid="u"))  # fmt: skip
+
+    before = world(of(admission_user.policy(30)), of(admission_user.binding()))
+    new = change(pod("p"), active_deadline_seconds=31)
+    return before, queries("create", new), put(before, new)
+
+
 def attached_to_two_nodes() -> Lie:
     def attachment(name: str) -> VolumeAttachment:
         source = VolumeAttachmentSource(persistent_volume_name="v")
@@ -492,6 +505,7 @@ OF_CHANGES: dict[str, Callable[[], Lie]] = {
         labelled("a", me=LABEL), labelled("b", me=LABEL, you=LABEL), verb="update"
     ),
     "HOOK-11": stored_without_its_webhook,
+    "POL-6": stored_against_a_policy,
     "SCHED-58": bound_against_the_extender,
     "CRON-3": lambda: starts_a_job(
         change(CRON_JOB, last_schedule_time=FOR_EVER), of_cron_job("one", FOR_EVER)

@@ -3,6 +3,7 @@ not find one, the one that does was added."""
 
 from functools import cache
 
+from custom_world import GROUP, CustomWorld, a_definition, a_version, gadgets
 from hypothesis import given
 from hypothesis import strategies as st
 from kubelet_bench import Bench
@@ -58,7 +59,8 @@ from refk8s.core.api.resources import (
     PODS,
     REPLICA_SETS,
 )
-from refk8s.core.api.user import ADMIN
+from refk8s.core.api.user import ADMIN, User
+from refk8s.core.apiserver.config import Config, Decision
 from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all, step
@@ -684,3 +686,47 @@ def test_kubelet_32_the_next_pod_of_the_name_survives_the_end_of_the_first(lives
         if uid not in forced and pod.metadata.deletion_timestamp is None
     ]
     assert not lost, f"KUBELET-32: {lost} was deleted instead of another pod of its name"
+
+
+# --- custom resources -----------------------------------------------------------------------------
+
+
+@given(st.sampled_from(["GET", "PUT", "PATCH", "DELETE", "POST"]), st.booleans(), st.booleans())
+def test_api_10_a_role_in_a_namespace_opens_no_custom_object_of_the_cluster(method, named, part):
+    """The path says that the object is in a namespace, where the user has a role for everything."""
+    version = a_version(subresources={"status": {}})
+    world = CustomWorld(a_definition(version, scope="Cluster"))
+    body = {"apiVersion": f"{GROUP}/v1", "kind": "Gadget", "metadata": {"name": "a"}, "k": "secret"}
+    assert world.send("POST", f"/apis/{GROUP}/v1/gadgets", body)[0] == 201
+
+    def authorizer(attributes, store):
+        return Decision(allowed=attributes.namespace == "default")
+
+    world.config = Config(authorizer=authorizer)
+    path = gadgets() + ("/a" if named else "") + ("/status" if named and part else "")
+    kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    jane = User("jane", groups=("system:authenticated",))
+    reply = world.http(method, path, {} if method != "GET" else b"", {"content-type": kind}, jane)
+    assert reply.code in (403, 404), f"API-10: {method} {path} is answered {reply.code}"
+    assert b"secret" not in reply.content, f"API-10: {method} {path} shows the object"
+    assert world.history.get(f"/{GROUP}/gadgets/a") is not None, f"API-10: {method} {path}"
+
+
+_SIZE = {"type": "integer"}
+
+
+@given(st.booleans(), st.booleans(), st.sampled_from(["absent", "null", "value"]))
+def test_crd_8_a_null_that_is_not_allowed_is_absent(nullable, has_default, given_as):
+    size = {**_SIZE, "nullable": nullable, **({"default": 3} if has_default else {})}
+    spec = {"type": "object", "properties": {"size": size}}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    world = CustomWorld(a_definition(a_version(schema)))
+    sent = {"absent": {}, "null": {"size": None}, "value": {"size": 7}}[given_as]
+    code, made = world.put_gadget("a", spec=sent)
+    expected = dict(sent)
+    if given_as == "null" and not nullable:
+        del expected["size"]
+    if "size" not in expected and has_default:
+        expected["size"] = 3
+    assert code == 201, f"CRD-8: a null is refused: {made}"
+    assert made["spec"] == expected, f"CRD-8: {sent} is stored as {made['spec']}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.checking.simulator import apply_user, device_user, job_user, set_user
+from refk8s.checking.simulator import admission_user, apply_user, device_user, job_user, set_user
 from refk8s.checking.simulator.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
@@ -45,6 +45,8 @@ def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
     requests = tuple(requests)
     begins = [request.resource for request in requests]
     acts = _ACTS
+    if any(resource in begins for resource in admission_user.RESOURCES):
+        acts += admission_user.ACTS * 10
     if any(map(apply_user.is_apply, requests)):
         acts += apply_user.ACTS * 30
     for each in (set_user, job_user, device_user):

@@ -24,7 +24,5 @@ EXHIBIT = Exhibit(
             "highest = min(victim.priority for victim in victims)",
         ),
     ),
-    finder=Property(
-        "test_sched_preemption.test_sched_36_the_most_important_victim_of_a_node_counts"
-    ),
+    finder=Property("test_sched_victims.test_sched_36_the_most_important_victim_of_a_node_counts"),
 )

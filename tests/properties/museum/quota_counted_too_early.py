@@ -7,7 +7,7 @@ is. A count never lacks an object that was charged (QUOTA-8).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Way
 from refk8s.core.controllers.resource_quota import _Count
 
 EXHIBIT = Exhibit(
@@ -26,5 +26,13 @@ EXHIBIT = Exhibit(
     ),
     finder=Property(
         "test_quota.test_quota_1_quota_2_quota_8_no_quota_is_exceeded_whatever_races", 300
+    ),
+    also=(
+        Way(
+            "QUOTA-8",
+            Property(
+                "test_sim_admission.test_quota_1_pol_6_what_comes_late_holds_for_what_comes_later_after_any_faults"
+            ),
+        ),
     ),
 )

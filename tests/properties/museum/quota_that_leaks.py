@@ -7,7 +7,7 @@ a cluster at rest `status.used` is what the objects use (QUOTA-7).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Way
 from refk8s.core.controllers.resource_quota import _concerned
 
 EXHIBIT = Exhibit(
@@ -25,4 +25,12 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property("test_quota.test_quota_7_what_is_deleted_is_given_back"),
+    also=(
+        Way(
+            "QUOTA-7",
+            Property(
+                "test_sim_admission.test_quota_1_pol_6_what_comes_late_holds_for_what_comes_later_after_any_faults"
+            ),
+        ),
+    ),
 )

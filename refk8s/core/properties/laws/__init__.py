@@ -23,6 +23,7 @@ from refk8s.core.actions import Action
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Broken, Law, arrived, decisions
 from refk8s.core.properties.laws import (
+    admission_policies,
     api,
     apiservers,
     apply,
@@ -61,7 +62,7 @@ OF_CHANGES: tuple[Law, ...] = (
     *pod.OF_CHANGES, *kubelet.OF_CHANGES, *services.OF_CHANGES, *endpoints.OF_CHANGES,
     *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
     *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES, *apply.OF_CHANGES,
-    *devices.OF_CHANGES, *attach_detach.OF_CHANGES,
+    *devices.OF_CHANGES, *attach_detach.OF_CHANGES, *admission_policies.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,

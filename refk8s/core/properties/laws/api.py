@@ -5,7 +5,7 @@ DEL-2, DEL-4, DEL-11, DEL-12, VAL-4 (spec/api.md).
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from refk8s.core.api.resources import PODS
+from refk8s.core.api.resources import PODS, VALIDATING_ADMISSION_POLICIES
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.properties.law import Arrived, Law
 from refk8s.core.properties.oracle import takes_room
@@ -72,10 +72,12 @@ def preconditions_hold(arrived: Arrived, before: Cluster, after: Cluster) -> Ite
 def path_changes_its_part(
     arrived: Arrived, before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
-    """API-8, for an update of an object or of its status."""
+    """API-8, for an update of an object or of its status. The status of a policy is written with
+    its spec (POL-15)."""
     change = arrived.target
     if (
         change is None
+        or arrived.request.resource == VALIDATING_ADMISSION_POLICIES
         or arrived.request.verb not in ("update", "patch")
         or arrived.request.subresource not in ("", "status")
     ):

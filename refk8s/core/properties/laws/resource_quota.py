@@ -5,6 +5,7 @@ from typing import Any
 
 from refk8s.core.api.resources import RESOURCE_QUOTAS, Resource
 from refk8s.core.cluster.state import Cluster
+from refk8s.core.context import Instant
 from refk8s.core.properties.law import Law, objects
 from refk8s.core.properties.predicates.resource_quota import (
     quota_1_not_exceeded,
@@ -30,6 +31,12 @@ def _counted(cluster: Cluster, quota: Any, names: Iterable[str]) -> list[tuple[R
     ]
 
 
+def _latest_clock(cluster: Cluster) -> Instant:
+    """The time by the clock that is furthest ahead: the controller may have it, and then counts no
+    pod whose grace period is over by it."""
+    return cluster.now + max([0, *[one.skew for one in cluster.components.values()]])
+
+
 def no_quota_is_exceeded(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
@@ -45,7 +52,7 @@ def no_quota_is_exceeded(
         names = [name for name in quota.status.hard or {} if concerns(resource, name)]
         if not names or not selects(quota, resource, traits_of(resource, obj)):
             continue
-        used = used_of(quota, _counted(after, quota, names), after.now)
+        used = used_of(quota, _counted(after, quota, names), _latest_clock(after))
         found = [*(found or []), *quota_1_not_exceeded(quota, usage_of(resource, obj), used)]
     return found
 
@@ -57,7 +64,7 @@ def no_object_is_left_out(
     if change.record is None or not change.record.value.status.used:
         return None
     quota = change.record.value
-    used = used_of(quota, _counted(after, quota, quota.status.hard or ()), after.now)
+    used = used_of(quota, _counted(after, quota, quota.status.hard or ()), _latest_clock(after))
     return quota_8_nothing_is_left_out(quota, used)
 
 
