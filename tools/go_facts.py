@@ -21,6 +21,7 @@ def _names(text: str) -> list[str]:
 ORDER: dict[str, dict[str, str]] = {
     "StatusDetails": {"uid": "causes"},
     "OwnerReference": {"apiVersion": "kind"},
+    "PodCertificateRequestSpec": {"stubPKCS10Request": "unverifiedUserAnnotations"},
     "Container": {
         "envFrom": "env", "resizePolicy": "volumeMounts", "restartPolicy": "volumeMounts", "restartPolicyRules": "volumeMounts",
         "volumeDevices": "livenessProbe", "startupProbe": "lifecycle", "terminationMessagePolicy": "imagePullPolicy",

@@ -69,24 +69,24 @@ class ClusterTrustBundleList(ListObject, frozen=True, kw_only=True):
 
 
 class PodCertificateRequestSpec(Record, frozen=True, kw_only=True):
-    max_expiration_seconds: Int32 | None = None
-    node_name: str = field(default_factory=str)
-    node_uid: str = field(default_factory=str, name="nodeUID")
+    signer_name: str = field(default_factory=str)
     pod_name: str = field(default_factory=str)
     pod_uid: str = field(default_factory=str, name="podUID")
     service_account_name: str = field(default_factory=str)
     service_account_uid: str = field(default_factory=str, name="serviceAccountUID")
-    signer_name: str = field(default_factory=str)
+    node_name: str = field(default_factory=str)
+    node_uid: str = field(default_factory=str, name="nodeUID")
+    max_expiration_seconds: Int32 | None = None
     stub_pkcs10_request: Base64 = field(default_factory=str, name="stubPKCS10Request")
     unverified_user_annotations: Annotated[dict[str, str], SOME] | None = None
 
 
 class PodCertificateRequestStatus(Record, frozen=True, kw_only=True):
-    begin_refresh_at: Time | None = None
-    certificate_chain: Text | None = None
     conditions: Annotated[tuple[Condition, ...], SOME] | None = None
-    not_after: Time | None = None
+    certificate_chain: Text | None = None
     not_before: Time | None = None
+    begin_refresh_at: Time | None = None
+    not_after: Time | None = None
 
 
 class PodCertificateRequest(Object, frozen=True, kw_only=True):

@@ -4,8 +4,8 @@
 object, which is then handled like any other. The tree has the zeros that JSON would omit; the codec
 drops them, as it does for JSON (PROTO-6). `protobuf_encode.py` is the inverse. Source: Kubernetes
 documentation, "Kubernetes API Concepts" (Kubernetes Protobuf encoding). Left out: field numbers
-newer than v1.36 (spec/divergences.md): such a field is skipped as unknown, and such a kind is
-rejected.
+that are newer than the table (spec/divergences.md): such a field is skipped as unknown, and such a
+kind is rejected.
 """
 
 import base64
