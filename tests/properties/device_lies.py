@@ -8,8 +8,13 @@ from workload_helpers import change, pod
 
 from refk8s.core.actions import Operate
 from refk8s.core.api import codec
-from refk8s.core.api.core_v1 import PodResourceClaim
-from refk8s.core.api.resource_v1 import DeviceTaintRule, ResourceClaim, ResourceClaimTemplate
+from refk8s.core.api.core_v1 import Pod, PodResourceClaim
+from refk8s.core.api.resource_v1 import (
+    DeviceClass,
+    DeviceTaintRule,
+    ResourceClaim,
+    ResourceClaimTemplate,
+)
 from refk8s.core.cluster.state import Component, Pending
 from refk8s.core.ports import StartContainer
 from refk8s.core.value import evolve
@@ -78,10 +83,22 @@ def starts_without_a_device() -> Lie:
     return before, Operate(("kubelet/n1", 1, 1)), started
 
 
+def bound_without_its_resource() -> Lie:
+    tree = {"metadata": {"name": "g", "uid": "uid-g"}, "spec": {"extendedResourceName": "x.io/g"}}
+    provides = codec.from_tree(DeviceClass, tree)
+    requests = {"resources": {"requests": {"x.io/g": "1"}}}
+    spec = {"containers": [{"name": "c", "image": "i", **requests}]}
+    waiting = change(pod("p"), containers=codec.from_tree(Pod, {"spec": spec}).spec.containers)
+    before = world(node(), provides, waiting)
+    bound = change(waiting, node_name="n1")
+    return before, queries("create", bound, sub="binding"), put(before, bound)
+
+
 OF_CHANGES = {
     "DRA-5": a_device_of_two,
     "DRA-8": bound_without_a_device,
     "DRA-13": freed_while_it_runs,
+    "DRA-25": bound_without_its_resource,
 }
 OF_STEPS = {"DRA-8": starts_without_a_device}
 OF_REST = {

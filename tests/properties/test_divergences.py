@@ -359,12 +359,6 @@ def test_d_50_volumes_in_use_are_those_of_other_kubelets():
 # --- the scheduler --------------------------------------------------------------------------------
 
 
-def test_d_348_extended_resource_names_are_not_read():
-    """A pod requests the name that a class of devices gives to them: no node has such a resource."""
-    pod = info_of(a_pod("p", {"example.com/gpu": "1"}))
-    assert choose(pod, recompute([a_node("a")], []))[0] is None
-
-
 def test_d_270_preemption_frees_no_volumes():
     assert not TOO_MANY.resolvable and not USED_BY_A_POD.resolvable
     assert VOLUME_ATTACHMENTS.prefix not in scheduler().sources

@@ -245,6 +245,15 @@ def test_dra_21_a_pod_is_deleted_when_the_first_taint_is_tolerated_no_longer(own
     assert [(note.reason, note.message) for note in plan.notes] == [("DeviceTaintManagerEviction", "Marking for deletion")]  # fmt: skip
 
 
+def test_dra_21_of_several_tolerations_one_without_a_time_keeps_the_pod():
+    for seconds in ((None, 5), (5, None)):
+        pod, claim = holding(*[tolerating(seconds=each) for each in seconds])
+        plan = planned("pod default/p", pod, claim, a_rule())
+        assert not plan.requests and plan.wake_at is None
+    pod, claim = holding(tolerating(seconds=7), tolerating(seconds=5))
+    assert planned("pod default/p", pod, claim, a_rule()).wake_at == NOW + 5 * SECOND
+
+
 def test_d_490_a_toleration_without_an_effect_keeps_the_pod():
     pod, claim = holding(tolerating("bad"))
     assert not planned("pod default/p", pod, claim, tainted(("bad", "NoExecute"))).requests

@@ -11,6 +11,7 @@ from refk8s.checking.simulator.scenario import (
     creation,
     device_manifests,
     device_pod,
+    extended_pod,
     read_manifests,
 )
 from refk8s.checking.simulator.simulate import Setup, simulate
@@ -38,9 +39,11 @@ def test_sim_3_claims_reach_the_desired_state_after_any_faults(seed):
 
 
 def test_sim_2_the_user_changes_claims_in_these_runs():
-    run = simulate(Setup(seed=4, steps=6_000, nodes=2, requests=REQUESTS))
+    run = simulate(Setup(seed=6, steps=6_000, nodes=2, requests=REQUESTS))
     assert not run.broken, run.broken[0]
-    assert {"DRA-5", "DRA-8", "DRA-12", "DRA-13", "DRA-14", "DRA-21", "DRA-22"} <= set(run.tested)
+    assert {"DRA-5", "DRA-8", "DRA-12", "DRA-13", "DRA-14", "DRA-21", "DRA-22", "DRA-25"} <= set(
+        run.tested
+    )
 
 
 # --- crashes, late watches, missed changes --------------------------------------------------------
@@ -55,6 +58,10 @@ def _delete(resource, name):
     return lambda cluster: request
 
 
+def _count(name):
+    return lambda cluster: creation(codec.from_tree(Pod, extended_pod(name, "sleep 900")))
+
+
 WORLD = patterns.scenario_of(read_manifests(device_manifests(1)[:-2]))
 STORY = (
     *WORLD,
@@ -64,9 +71,11 @@ STORY = (
     (_delete(PODS, "trains-0"), _delete(PODS, "shares-0")),
     (_delete(RESOURCE_CLAIMS, "shared"), _delete(PODS, "shares-1")),
     (_make("trains-2", "one", "sleep 2"),),
-    (_delete(PODS, "trains-2"),),
+    (_delete(PODS, "trains-2"), _count("counts-0")),
+    (_delete(PODS, "counts-0"), _count("counts-1")),
 )
-"""Two devices, of which one is shared, are wanted by three pods; claims and pods go."""
+"""Two devices, of which one is shared, are wanted by three pods, and then by others as an extended
+resource; claims and pods go."""
 
 
 @cache

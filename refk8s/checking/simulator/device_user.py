@@ -10,6 +10,7 @@ from typing import Any
 from refk8s.checking.simulator.scenario import (
     creation,
     device_pod,
+    extended_pod,
     resource_claim,
     resource_slice,
 )
@@ -40,19 +41,33 @@ TAINT = "example.com/broken"
 
 
 def _make_pod(cluster: Cluster, chance: Random) -> Submit | None:
-    """A pod of the template, or one that shares a claim; it ends, fails or runs for ever."""
+    """A pod of the template, one that shares a claim, or one that requests an extended resource; it
+    ends, fails or runs for ever."""
     script = chance.choice(("sleep 2", "sleep 20", "sleep 3; exit 1", "sleep 900", "sleep 900"))
     kind, claim = chance.choice(
-        (("trains", "one"), ("trains", "one"), ("shares", "shared"), ("watches", "watch"))
+        (
+            ("trains", "one"),
+            ("trains", "one"),
+            ("shares", "shared"),
+            ("watches", "watch"),
+            ("counts", ""),
+        )
     )
     name = f"{kind}-{chance.randrange(4)}"
     if cluster.history.get(f"{PODS.prefix}{OWN}/{name}") is not None:
         return None
+    if not claim:
+        tree = extended_pod(name, script, chance.choice((1, 1, 2)))
+        return Submit(creation(codec.from_tree(Pod, tree)))
     return Submit(creation(codec.from_tree(Pod, device_pod(name, claim, script, claim == "one"))))
 
 
 def _delete_pod(cluster: Cluster, chance: Random) -> Submit | None:
-    found = [pod for pod in objects(cluster, PODS.prefix) if pod.spec.resource_claims]
+    found = [
+        pod
+        for pod in objects(cluster, PODS.prefix)
+        if pod.spec.resource_claims or (pod.metadata.name or "").startswith("counts-")
+    ]
     if not found:
         return None
     options = DeleteOptions(grace_period_seconds=chance.choice((None, None, 0)))

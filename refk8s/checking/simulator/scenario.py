@@ -28,6 +28,7 @@ START: Instant = 1_790_000_000 * SECOND
 CPU_MILLI = 4_000
 POD_RANGES = PodRanges(IPv4Network("10.244.0.0/16"))
 DRIVER, DEVICE_CLASS = "devices.example.com", "device"
+EXTENDED_RESOURCE = "example.com/device"
 POD_RANGES_DUAL = PodRanges(
     IPv4Network("10.244.0.0/16"), second=PodRanges(IPv6Network("fd00:10:244::/56"), 64)
 )
@@ -262,6 +263,23 @@ def device_pod(name: str, claim: str, script: str, generated: bool = True) -> di
     }  # fmt: skip
 
 
+def extended_pod(name: str, script: str, count: int = 1) -> dict[str, Any]:
+    """The manifest of a pod that requests so many devices as an extended resource (DRA-23)."""
+    amounts = {EXTENDED_RESOURCE: str(count)}
+    container = {
+        "name": "main",
+        "image": "app:1",
+        "command": ["sh", "-c", script],
+        "resources": {"requests": amounts, "limits": amounts},
+    }
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": [container],
+        },
+    }  # fmt: skip
+
+
 def resource_claim(name: str, count: int = 1, is_admin: bool = False) -> dict[str, Any]:
     """The manifest of a ResourceClaim for so many devices."""
     spec = _claim_spec(count) if not is_admin else _claim_spec(count, adminAccess=True)
@@ -296,7 +314,10 @@ def device_manifests(nodes: int = 2) -> Sequence[dict[str, Any]]:
         "metadata": {"name": "one", "namespace": "default"}, "spec": {"spec": _claim_spec(1)},
     }  # fmt: skip
     return (
-        {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": DEVICE_CLASS}},
+        {
+            "apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": DEVICE_CLASS},
+            "spec": {"extendedResourceName": EXTENDED_RESOURCE},
+        },
         *[resource_slice(name, 2) for name in node_names(nodes)],
         template,
         resource_claim("shared"),

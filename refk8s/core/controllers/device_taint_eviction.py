@@ -31,7 +31,7 @@ from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.state import Item
 from refk8s.core.loop.view import Index, View, key_of
 from refk8s.core.pods.device_taints import end_of_use, selects_device
-from refk8s.core.pods.devices import belongs_to, consumers, is_reserved_for, used_claims
+from refk8s.core.pods.devices import all_claims, belongs_to, consumers, is_reserved_for
 from refk8s.core.pods.requests import delete_pod, patch_status
 from refk8s.core.pods.status import disruption_target, is_finished
 from refk8s.core.pods.tolerations import NO_EXECUTE
@@ -89,7 +89,7 @@ class Memory(Value, frozen=True, eq=False):
 def _of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
     pod = new if new is not None else old
     assert pod is not None
-    return (OF_POD + key_of(pod),) if used_claims(pod) else ()
+    return (OF_POD + key_of(pod),) if all_claims(pod) else ()
 
 
 def _of_claim(view: View, old: ResourceClaim | None, new: ResourceClaim | None) -> list[Key]:
@@ -296,7 +296,7 @@ def _troubles(
     if not pod.spec.node_name or is_finished(pod):
         return
     uid = pod.metadata.uid or ""
-    for used in used_claims(pod):
+    for used in all_claims(pod):
         claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, used.key)
         if (
             claim is None

@@ -34,6 +34,7 @@ from refk8s.core.pods.devices import (
     claim_keys,
     consumer,
     consumers,
+    extended_owner,
     generated_name,
     is_reserved_for,
     owner_uid,
@@ -62,7 +63,7 @@ Memory: TypeAlias = Map[Key, Any]
 
 
 def _of_pod(view: View, old: Pod | None, new: Pod | None) -> Iterable[Key]:
-    pods = [pod for pod in (old, new) if pod is not None and pod.spec.resource_claims]
+    pods = [pod for pod in (old, new) if pod is not None and parts_of(pod)]
     if not pods:
         return ()
     keys = {OF_POD + key_of(pod) for pod in pods}
@@ -95,7 +96,7 @@ def _templates(pod: Pod) -> list[str]:
 
 
 def _uid(pod: Pod) -> list[str]:
-    return [pod.metadata.uid or ""] if pod.spec is not None and pod.spec.resource_claims else []
+    return [pod.metadata.uid or ""] if parts_of(pod) else []
 
 
 def _owner(claim: ResourceClaim) -> list[str]:
@@ -384,5 +385,9 @@ def _without_finalizer(claim: ResourceClaim) -> Request:
 def _was_freed(view: View, claim: ResourceClaim) -> bool:
     """Whether no pod that is being scheduled may be about to use the claim: the scheduler sets the
     finalizer before the allocation."""
-    pods = view.indexed(PODS, "resource_claim", key_of(claim))
+    pods = list(view.indexed(PODS, "resource_claim", key_of(claim)))
+    if extended_owner(claim):  # its pod does not name it before it is reserved (DRA-25)
+        references = claim.metadata.owner_references or ()
+        keys = [f"{claim.metadata.namespace}/{one.name}" for one in references if one.controller]
+        pods += [pod for key in keys if (pod := view.get(PODS, key)) is not None]
     return all(is_done(pod) or bool(pod.spec.node_name) for pod in pods)

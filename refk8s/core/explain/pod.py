@@ -128,6 +128,10 @@ def explain_pod(
     profile = profiles.get(account.scheduler_name)
     if profile is None or account.state == FINISHED:
         return account
+    if info.needs.extended:
+        from refk8s.core.scheduler.extended_devices import with_backed
+
+        info = with_backed(view, info, profile)
     around = _without(view.fold(TRUTH), info, account.node)
     around = Nominated(around, _nominations(view)).around(info)
     claimed = claimed_by(view, info, profile, around)

@@ -22,7 +22,14 @@ from refk8s.core.kubelet.memory import PodMemory
 from refk8s.core.kubelet.security import why_forbidden
 from refk8s.core.pods.host_ports import have_conflict, pod_host_ports
 from refk8s.core.pods.node_affinity import matches_node
-from refk8s.core.pods.resources import PODS, Amounts, amount, is_native, pod_requests
+from refk8s.core.pods.resources import (
+    CLASS_PREFIX,
+    PODS,
+    Amounts,
+    amount,
+    is_native,
+    pod_requests,
+)
 from refk8s.core.ports import NodeDescribed
 
 
@@ -64,7 +71,8 @@ def why_rejected(
     if problem is not None:
         return problem[0], f"Pod was rejected: {problem[1]}"
     for resource in sorted(requests, key=lambda name: (name != "pods", name)):
-        if resource not in capacity and not is_native(resource):
+        is_own = is_native(resource) and not resource.startswith(CLASS_PREFIX)
+        if resource not in capacity and not is_own:
             continue  # KUBELET-81: not a resource of this node
         wanted, taken, there = requests[resource], used.get(resource, 0), capacity.get(resource, 0)
         if wanted and wanted + taken > there:

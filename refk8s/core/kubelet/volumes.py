@@ -51,6 +51,7 @@ from refk8s.core.kubelet.pull_secrets import pull_credentials
 from refk8s.core.kubelet.security import compute_confinement
 from refk8s.core.loop.view import controller_of
 from refk8s.core.memo import remember_identical
+from refk8s.core.pods.devices import parts_of
 from refk8s.core.pods.volumes import BOUND
 from refk8s.core.ports import PullImage, WriteVolume
 from refk8s.core.value import Value
@@ -64,7 +65,7 @@ PRESENT = "present"
 def plan_volumes(draft: Draft, pod: Pod) -> bool:
     """Write missing and changed volumes; whether all of them exist (KUBELET-56), and no device is
     missing (DRA-16)."""
-    if pod.spec.resource_claims and not draft.facts.config.simulates_devices:
+    if parts_of(pod) and not draft.facts.config.simulates_devices:
         _record_missing_driver(draft)
         return False
     volumes = pod.spec.volumes

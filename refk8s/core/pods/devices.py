@@ -20,6 +20,9 @@ FINALIZER = "resource.kubernetes.io/delete-protection"
 POD_CLAIM_ANNOTATION = "resource.kubernetes.io/pod-claim-name"
 """On a claim made from a template: the name of the claim in the pod."""
 
+EXTENDED_ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
+"""On a claim that the scheduler makes for the extended resources of a pod (DRA-24)."""
+
 CONSUMERS_MAX = 256
 """The pods for which one claim can be reserved."""
 
@@ -61,16 +64,37 @@ def generated_name(pod: Pod, claim: PodResourceClaim) -> tuple[bool, str]:
     return False, ""
 
 
+def all_claims(pod: Pod) -> tuple[UsedClaim, ...]:
+    """The claims that the pod names, and the one for its extended resources (DRA-25)."""
+    found = used_claims(pod)
+    extended = pod.status.extended_resource_claim_status if pod.status is not None else None
+    if extended is None:
+        return found
+    key = f"{pod.metadata.namespace}/{extended.resource_claim_name}"
+    return (*found, UsedClaim("", key, True))
+
+
 def claim_keys(pod: Pod) -> list[str]:
     """The keys of the claims that exist for the pod, for an index of pods."""
-    return [one.key for one in used_claims(pod) if one.key]
+    return [one.key for one in all_claims(pod) if one.key]
 
 
 def parts_of(pod: Pod) -> Any:
     """The part of a pod on which `claim_keys` depends."""
-    if pod.spec is None or not pod.spec.resource_claims:
+    status = pod.status
+    extended = status.extended_resource_claim_status if status is not None else None
+    if extended is None and (pod.spec is None or not pod.spec.resource_claims):
         return None
-    return pod.spec.resource_claims, pod.status and pod.status.resource_claim_statuses
+    return pod.spec.resource_claims, status and status.resource_claim_statuses, extended
+
+
+def extended_owner(claim: ResourceClaim) -> list[str]:
+    """The uid of the pod for whose extended resources the claim was made, for an index."""
+    annotations = claim.metadata.annotations or {}
+    if annotations.get(EXTENDED_ANNOTATION) != "true":
+        return []
+    uid = owner_uid(claim)
+    return [uid] if uid else []
 
 
 def is_reserved_for(claim: ResourceClaim, uid: str) -> bool:

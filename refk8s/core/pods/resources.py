@@ -23,6 +23,10 @@ Requests = Mapping[str, str] | None
 _NONE: Amounts = {}
 
 
+CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
+"""Of the extended resource that each DeviceClass provides (DRA-23)."""
+
+
 def is_native(resource: str) -> bool:
     """True for a resource of Kubernetes itself: its name has no domain, or kubernetes.io."""
     return "/" not in resource or "kubernetes.io/" in resource

@@ -111,7 +111,7 @@ def claimed_by(
     """The claims of the pod, for the filters of its profile. O(its claims)."""
     volumes = volumes_of(view, pod, profile.filters) if pod.claims else None
     devices = None
-    if pod.devices and PLUGIN in profile.filters:
+    if (pod.devices or pod.needs.backed) and PLUGIN in profile.filters:
         # imported here: most clusters have no devices
         from refk8s.core.scheduler.claims import Devices, Kept
 

@@ -21,7 +21,7 @@ from immutables import Map
 from msgspec.structs import replace
 
 from refk8s.core.api.request import Request, update_of
-from refk8s.core.api.resources import DEVICE_CLASSES, RESOURCE_CLAIMS
+from refk8s.core.api.resources import DEVICE_CLASSES, PODS, RESOURCE_CLAIMS
 from refk8s.core.context import Instant, parse_timestamp, timestamp
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from refk8s.core.api.resource_v1 import AllocationResult, Device, DeviceClass, ResourceClaim
     from refk8s.core.pods.device_selectors import SelectorProblem
     from refk8s.core.scheduler.capacity import Consumed
+    from refk8s.core.scheduler.extended_devices import ExtendedClaims, Mapped
 
 PLUGIN = "DynamicResources"
 DEVICES = "devices"  # the name of the fold (cycle.py)
@@ -75,12 +76,16 @@ ALTERNATIVES_MAX = 8
 
 
 class InFlight(Value, frozen=True, eq=False):
-    """An allocation that is decided, until it is in the view: of this claim, for this pod."""
+    """An allocation that is decided, until it is in the view: of this claim, for this pod.
+    `claimed`: the claim, if it is to be created for extended resources, and `mapped`: which
+    containers use it (DRA-24)."""
 
     claim: Key
     uid: str
     pod_uid: str
     allocation: AllocationResult
+    claimed: ResourceClaim | None = None
+    mapped: tuple[Mapped, ...] = ()
 
     @property
     def devices(self) -> list[DeviceId]:
@@ -178,7 +183,8 @@ class Devices:
         self.claims: list[ResourceClaim] = []
         self.unallocated: list[ResourceClaim] = []
         self.unavailable: dict[Key, None] = {}  # allocated claims that a node does not reach
-        self.blocked = why_not_created(view, pod) or self._read(view)
+        self.extended: ExtendedClaims | None = None
+        self.blocked = why_not_created(view, pod) or self._read(view) or self._read_extended(view)
         self._steps = STEPS + STEPS_PER_NODE * nodes
         self._units = UNITS + UNITS_PER_NODE * nodes
         self._seen: dict[str, Refusal | tuple[AllocationResult, ...]] = {}
@@ -209,6 +215,20 @@ class Devices:
             if why := self._missing_class(claim):
                 return why
             self.unallocated.append(claim)
+        return ""
+
+    def _read_extended(self, view: View) -> str:
+        """DRA-23: the resources of the pod that classes provide."""
+        if not self.pod.needs.backed:
+            return ""
+        from refk8s.core.scheduler.extended_devices import STALE, ExtendedClaims, claims_for
+
+        pod = view.get(PODS, f"{self.pod.namespace}/{self.pod.name}")
+        if pod is None or pod.metadata.uid != self.pod.uid:
+            return "the pod is gone"
+        if claims_for(view, self.pod.uid):
+            return STALE
+        self.extended = ExtendedClaims(pod, self.pod.needs.backed, self.classes)
         return ""
 
     def _missing_class(self, claim: ResourceClaim) -> str:
@@ -245,20 +265,29 @@ class Devices:
         found = self._of_node(facts)
         if isinstance(found, Refusal):
             return ()
-        return tuple(
-            [
-                InFlight(
-                    f"{claim.metadata.namespace}/{claim.metadata.name}",
-                    claim.metadata.uid or "",
-                    self.pod.uid,
-                    allocation,
-                )
-                for claim, allocation in zip(self.unallocated, found, strict=True)
-            ]
-        )
+        decided = [
+            InFlight(
+                f"{claim.metadata.namespace}/{claim.metadata.name}",
+                claim.metadata.uid or "",
+                self.pod.uid,
+                allocation,
+            )
+            for claim, allocation in zip(self.unallocated, found, strict=False)
+        ]
+        extended = self.extended.of_node(facts) if self.extended is not None else None
+        if extended is not None:
+            claim, mapped = extended
+            key = f"{claim.metadata.namespace}/{claim.metadata.name} {self.pod.uid}"
+            decided.append(InFlight(key, "", self.pod.uid, found[-1], claim, mapped))
+        return tuple(decided)
+
+    def _claims_on(self, facts: NodeFacts) -> list[ResourceClaim]:
+        """The claims that need an allocation on this node."""
+        extended = self.extended.of_node(facts) if self.extended is not None else None
+        return [*self.unallocated, extended[0]] if extended is not None else self.unallocated
 
     def _of_node(self, facts: NodeFacts) -> Refusal | tuple[AllocationResult, ...]:
-        if not self.unallocated:
+        if not self.unallocated and self.extended is None:
             return ()
         found = self._seen.get(facts.name)
         if found is None and (self._steps < 0 or self._units < 0):
@@ -278,10 +307,13 @@ class Devices:
 
         effort = Effort(STEPS_OF_NODE, UNITS_OF_NODE)
         found: Refusal | tuple[AllocationResult, ...]
+        claims = self._claims_on(facts)
+        if not claims:
+            return _Result(facts, (), 0, 0)
         try:
             found = (
                 allocate(
-                    self.unallocated,
+                    claims,
                     self.kept.pools.of_node(self.inventory, facts),
                     self.classes.get,
                     Taken(self._is_taken, self._shares_of, tuple(self.inventory.rules.values())),
@@ -411,6 +443,13 @@ def reservations(
 # ----------------------------------------------------------------
 
 
+def _claims_of(view: View, pod: PodInfo) -> list[ResourceClaim]:
+    """The claims of the pod that exist, with the one for its extended resources."""
+    named = [view.get(RESOURCE_CLAIMS, used.key) for used in pod.devices]
+    extended = view.indexed(RESOURCE_CLAIMS, "extended", pod.uid) if pod.needs.backed else ()
+    return [claim for claim in (*named, *extended) if claim is not None]
+
+
 class Readiness(Value, frozen=True, eq=False):
     """Whether the devices of a pod are ready (DRA-19): all are, at the latest until when they must
     be, or why they will not be."""
@@ -423,10 +462,9 @@ class Readiness(Value, frozen=True, eq=False):
 def readiness(view: View, pod: PodInfo, now: Instant, timeout: Instant) -> Readiness:
     """DRA-19: the binding conditions of the devices that are allocated to the pod."""
     until: Instant | None = None
-    for used in pod.devices:
-        claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, used.key)
-        allocation = claim.status.allocation if claim is not None else None
-        if claim is None or allocation is None:
+    for claim in _claims_of(view, pod):
+        allocation = claim.status.allocation
+        if allocation is None:
             continue
         is_ready, failure = _is_ready(claim)
         if failure:
@@ -463,16 +501,15 @@ def _is_ready(claim: ResourceClaim) -> tuple[bool, str]:
 def given_back(view: View, pod: PodInfo) -> tuple[Request, ...]:
     """DRA-19: the writes that end the reservations of a pod whose devices do not become ready; of a
     claim that no other pod uses, the allocation ends too."""
-    found: dict[Key, Request] = {}
-    for used in pod.devices:
-        claim: ResourceClaim | None = view.get(RESOURCE_CLAIMS, used.key)
-        if claim is None or not is_reserved_for(claim, pod.uid):
+    found: dict[str, Request] = {}
+    for claim in _claims_of(view, pod):
+        if not is_reserved_for(claim, pod.uid):
             continue
         rest = tuple([one for one in consumers(claim) if one.uid != pod.uid])
         allocation = claim.status.allocation if rest else None
         status = replace(claim.status, reserved_for=rest or None, allocation=allocation)
         because = f"devices for pod {pod.namespace}/{pod.name} do not become ready"
-        found[used.key] = update_of(
+        found[claim.metadata.uid or ""] = update_of(
             RESOURCE_CLAIMS, replace(claim, status=status), because, "status"
         )
     return tuple(found.values())

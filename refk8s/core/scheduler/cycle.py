@@ -48,7 +48,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
 from refk8s.core.loop.view import Fold, Index, View, key_of, split_key
-from refk8s.core.pods.devices import claim_keys, parts_of
+from refk8s.core.pods.devices import claim_keys, extended_owner, parts_of
 from refk8s.core.pods.services import SERVICES_BY_PAIR
 from refk8s.core.pods.status import is_finished
 from refk8s.core.pods.volumes import claims_of, unclaimed
@@ -127,6 +127,7 @@ class Scheduler(Reconciler):
     indexes = (
         Index("claim", PODS, claims_of, attrgetter("spec.volumes")),
         Index("resource_claim", PODS, claim_keys, parts_of),
+        Index("extended", RESOURCE_CLAIMS, extended_owner, attrgetter("metadata")),
         SERVICES_BY_PAIR,
         Index("unclaimed", PERSISTENT_VOLUMES, unclaimed),
     )
@@ -153,9 +154,10 @@ class Scheduler(Reconciler):
             Interest(STORAGE_CLASSES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(CSI_NODES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
-            Interest(RESOURCE_SLICES, keys_of_any, while_any=RESOURCE_CLAIMS),
-            Interest(DEVICE_CLASSES, keys_of_any, while_any=RESOURCE_CLAIMS),
-            Interest(DEVICE_TAINT_RULES, keys_of_any, while_any=RESOURCE_CLAIMS),
+            Interest(DEVICE_CLASSES, keys_of_any),
+            # without a class no device is allocated
+            Interest(RESOURCE_SLICES, keys_of_any, while_any=DEVICE_CLASSES),
+            Interest(DEVICE_TAINT_RULES, keys_of_any, while_any=DEVICE_CLASSES),
             *[Interest(resource, no_keys) for resource in (SERVICES, *SPREAD_OWNERS.values())],
         )
         self.forget()
@@ -245,7 +247,7 @@ class Scheduler(Reconciler):
             ):
                 return evolve(plan, waves=(write_status(pod, GATED, GATED_MESSAGE, "", now),))
             return plan
-        info = self._groups.of(view, info_of(pod))
+        info = self._as_now(view, info_of(pod))
         if info.devices and (why := self._why_not_created(view, info)):
             return self._wait_for_claims(memory, key, pod, why, now)
         if known is None or not known.is_about(info):
@@ -278,9 +280,27 @@ class Scheduler(Reconciler):
             now,
         )
         freed = deallocate(view, known.release, info) if known.release else ()
+        stale = self._stale_claims(view, info)
         deletions = tuple(delete for _, delete in evictions)
-        waves = tuple(wave for wave in (conditions, deletions, freed, status) if wave)
+        waves = tuple(wave for wave in (conditions, deletions, freed, *stale, status) if wave)
         return Plan(waves) if waves else NOTHING
+
+    def _as_now(self, view: View, pod: PodInfo) -> PodInfo:
+        """The pod with what Services, owners (SCHED-27) and classes of devices (DRA-23) are now."""
+        pod = self._groups.of(view, pod)
+        if not pod.needs.extended:
+            return pod
+        from refk8s.core.scheduler.extended_devices import with_backed
+
+        return with_backed(view, pod, self.profiles[pod.scheduler_name])
+
+    def _stale_claims(self, view: View, pod: PodInfo) -> tuple[tuple[Request, ...], ...]:
+        """DRA-25: the writes that delete the claim of an earlier attempt."""
+        if not pod.needs.extended:
+            return ()
+        from refk8s.core.scheduler.extended_devices import removals
+
+        return removals(view, pod.uid)
 
     def _why_not_created(self, view: View, pod: PodInfo) -> str:
         """DRA-1: why the pod is not tried before its claims exist; empty if they do."""
@@ -310,7 +330,7 @@ class Scheduler(Reconciler):
         in_flight: Map[Key, Any],
     ) -> bool:
         """SCHED-19, SCHED-37: whether a node can run the pod."""
-        pod = self._groups.of(view, pod)
+        pod = self._as_now(view, pod)
         around = nominated.around(pod)
         chooser = self._choosers[pod.scheduler_name]
         own = nominated.nominations.get(key_of_info(pod))
@@ -332,7 +352,7 @@ class Scheduler(Reconciler):
         self, view: View, pod: PodInfo, snapshot: Snapshot, in_flight: Map[Key, Any]
     ) -> Claimed:
         """The claims of the pod; what was computed for its devices before is used again."""
-        if pod.devices and self._kept is None:
+        if (pod.devices or pod.needs.backed) and self._kept is None:
             from refk8s.core.scheduler.claims import Kept
 
             self._kept = Kept()
@@ -353,7 +373,7 @@ class Scheduler(Reconciler):
             if (
                 decision.node not in others.nodes
                 or judge(
-                    self._groups.of(view, info_of(pod)),
+                    self._as_now(view, info_of(pod)),
                     decision.node,
                     others,
                     _namespaces(view),
@@ -370,7 +390,7 @@ class Scheduler(Reconciler):
         again = partial(self._try_again, memory, key, decision, now)
         for bind, is_needed in (
             (bind_volumes, decision.pod.claims),
-            (bind_devices, decision.pod.devices),
+            (bind_devices, decision.pod.devices or decision.pod.needs.backed),
         ):
             plan = bind(view, memory, key, decision, now, profile, again) if is_needed else None
             if plan is not None:
@@ -484,7 +504,7 @@ class Scheduler(Reconciler):
             claims,
             memory.in_flight,
             view.fold(STARTS),
-            partial(self._groups.of, view),
+            partial(self._as_now, view),
         )
         if self.extenders:
             from refk8s.core.scheduler.extended import ExtendedBatch, consult_of

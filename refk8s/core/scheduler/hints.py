@@ -7,6 +7,7 @@ from typing import Any
 from refk8s.core.api.resources import PODS
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View, key_of
+from refk8s.core.pods.devices import extended_owner
 from refk8s.core.scheduler.snapshot import facts_of
 
 SCHEDULE: Key = "schedule"
@@ -21,7 +22,11 @@ def keys_of_claim(view: View, old: Any, new: Any) -> list[Key]:
 def keys_of_resource_claim(view: View, old: Any, new: Any) -> list[Key]:
     """The pods that use the claim, and those that no node can run."""
     claim = new if new is not None else old
-    return [SCHEDULE, *view.indexed_keys(PODS, "resource_claim", key_of(claim))]
+    found = [SCHEDULE, *view.indexed_keys(PODS, "resource_claim", key_of(claim))]
+    if extended_owner(claim):  # DRA-25: the pod's status may not name it yet
+        owners = claim.metadata.owner_references or ()
+        found += [f"{claim.metadata.namespace}/{one.name}" for one in owners if one.controller]
+    return found
 
 
 def keys_of_any(view: View, old: Any, new: Any) -> tuple[Key, ...]:

@@ -79,11 +79,17 @@ class Needs(Value, frozen=True, eq=False):
     pod_affinity: PodAffinity | None
     pod_anti_affinity: PodAntiAffinity | None
     constraints: tuple[TopologySpreadConstraint, ...]
+    # the extended resources that classes of devices provide (DRA-23)
+    backed: tuple[str, ...] = ()
 
     @staticmethod
     def of(key: bytes) -> "Needs":
         """The needs with this key."""
         return _parse(key)
+
+    def with_backed(self, backed: tuple[str, ...]) -> "Needs":
+        """These needs, with other extended resources that classes provide."""
+        return _parse(_PARTS.encode((*_DECODER.decode(self.key)[:-1], backed)))
 
     @property
     def has_inter_pod_terms(self) -> bool:
@@ -106,7 +112,9 @@ _Parts = tuple[
     Requested,
     tuple[Part, ...],
     tuple[Part, ...],
+    tuple[str, ...],
 ]
+_DECODER: msgspec.msgpack.Decoder[_Parts] = msgspec.msgpack.Decoder(_Parts)
 
 
 def needs_of(pod: Pod) -> Needs:
@@ -160,6 +168,7 @@ def _needs(
                     (used.get(c.name) or _requests(c.resources), c.ports, c.image, c.restart_policy)
                     for c in init_containers or ()
                 ],
+                (),
             )
         )
     )
@@ -171,7 +180,7 @@ def _requests(resources: ResourceRequirements | None) -> Requested:
 
 @remember_within(CACHED_BYTES_MAX, len)
 def _parse(key: bytes) -> Needs:
-    parts = msgspec.msgpack.decode(key, type=_Parts)
+    parts = _DECODER.decode(key)
     (
         selector,
         affinity,
@@ -181,6 +190,7 @@ def _parse(key: bytes) -> Needs:
         pod_level,
         containers,
         init_containers,
+        backed,
     ) = parts
     required = required_terms(affinity)
     regular = [part.requests for part in containers]
@@ -210,6 +220,7 @@ def _parse(key: bytes) -> Needs:
         pod_affinity=affinity.pod_affinity if affinity else None,
         pod_anti_affinity=affinity.pod_anti_affinity if affinity else None,
         constraints=constraints or (),
+        backed=backed,
     )
 
 

@@ -1,5 +1,5 @@
 """What is written for a pod between its decision and its binding: claims for volumes and devices.
-Rules SCHED-42, SCHED-43 (spec/scheduler.md), DRA-8, DRA-19 (spec/devices.md).
+Rules SCHED-42, SCHED-43 (spec/scheduler.md), DRA-8, DRA-19, DRA-25 (spec/devices.md).
 
 Each function returns the plan of the pod's key; None if nothing is missing.
 """
@@ -63,7 +63,8 @@ def bind_devices(
     them any more."""
     if PLUGIN not in profile.filters:
         return None
-    from refk8s.core.scheduler.claims import given_back, readiness, reservations
+    from refk8s.core.scheduler.claims import DEVICES, given_back, readiness, reservations
+    from refk8s.core.scheduler.extended_devices import extended_writes
 
     facts = memory.working.nodes.get(decision.node)
     requests = (
@@ -71,6 +72,9 @@ def bind_devices(
         if facts is not None
         else None
     )
+    if requests == () and decision.pod.needs.backed:
+        inventory = view.fold(DEVICES)
+        requests = extended_writes(view, decision.pod, decision.allocated, inventory, now)
     if requests is None:
         return again()
     if requests:

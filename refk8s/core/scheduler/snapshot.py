@@ -146,7 +146,7 @@ class PodInfo(Value, frozen=True, eq=False):
     @property
     def has_claims(self) -> bool:
         """Whether it uses volumes or devices of claims."""
-        return bool(self.claims or self.devices)
+        return bool(self.claims or self.devices or self.needs.backed)
 
 
 class Load(Value, frozen=True, eq=False):

@@ -158,7 +158,7 @@ CLUSTER_ROLES: Final[dict[str, Grants]] = {
         (READ, _STORAGE, "csistoragecapacities"),
         (READ, _STORAGE, "volumeattachments"),
         (READ, _RESOURCE, "deviceclasses"),
-        ("get list patch update watch", _RESOURCE, "resourceclaims"),
+        ("create delete get list patch update watch", _RESOURCE, "resourceclaims"),
         ("patch update", _RESOURCE, "resourceclaims/status"),
         ("patch update", _RESOURCE, "resourceclaims/binding"),
         ("patch update", "core", "pods/finalizers"),

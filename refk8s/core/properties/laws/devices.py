@@ -1,11 +1,12 @@
-"""Laws of devices and their claims. Rules DRA-5, DRA-8, DRA-12 to DRA-14, DRA-21, DRA-22
-(spec/devices.md)."""
+"""Laws of devices and their claims. Rules DRA-5, DRA-8, DRA-12 to DRA-14, DRA-21, DRA-22,
+DRA-25 (spec/devices.md)."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from refk8s.core.actions import Action, Operate
 from refk8s.core.api.resources import (
+    DEVICE_CLASSES,
     DEVICE_TAINT_RULES,
     NODES,
     PODS,
@@ -26,6 +27,7 @@ from refk8s.core.properties.predicates.devices import (
     dra_14_settled,
     dra_21_settled,
     dra_22_settled,
+    dra_25_devices_for_extended_resources,
 )
 from refk8s.core.store import Change
 
@@ -48,7 +50,7 @@ def bound_with_its_devices(
 ) -> Iterable[str] | None:
     """DRA-8, for a change that gave a pod a node."""
     new = None if change.record is None else change.record.value
-    if new is None or not new.spec.node_name or not new.spec.resource_claims:
+    if new is None or not new.spec.node_name or not _has_claims(new):
         return None
     if change.previous is None or change.previous.value.spec.node_name:
         return None
@@ -57,6 +59,26 @@ def bound_with_its_devices(
         return None
     claims = by_name(objects(after, RESOURCE_CLAIMS.prefix))
     return dra_8_has_its_devices(new, node.value, claims)
+
+
+def _has_claims(pod: Any) -> bool:
+    return bool(pod.spec.resource_claims or pod.status.extended_resource_claim_status)
+
+
+def bound_with_devices_for_its_resources(
+    change: Change[Any], before: Cluster, after: Cluster
+) -> Iterable[str] | None:
+    """DRA-25, for a change that gave a pod a node."""
+    new = None if change.record is None else change.record.value
+    if new is None or not new.spec.node_name:
+        return None
+    if change.previous is None or change.previous.value.spec.node_name:
+        return None
+    classes = objects(after, DEVICE_CLASSES.prefix)
+    node = after.history.get(f"{NODES.prefix}{new.spec.node_name}")
+    if not classes or node is None:
+        return None
+    return dra_25_devices_for_extended_resources(new, node.value, classes)
 
 
 def reserved_while_it_runs(
@@ -82,7 +104,7 @@ def starts_with_its_devices(
     uid, node = operation.pod_uid, action.operation[0].removeprefix("kubelet/")
     there = after.history.get(f"{NODES.prefix}{node}")
     pods = [pod for pod in objects(after, PODS.prefix) if pod.metadata.uid == uid]
-    if there is None or not pods or not pods[0].spec.resource_claims:
+    if there is None or not pods or not _has_claims(pods[0]):
         return None
     claims = by_name(objects(after, RESOURCE_CLAIMS.prefix))
     return dra_8_has_its_devices(pods[0], there.value, claims)
@@ -129,6 +151,7 @@ OF_CHANGES = (
     Law("DRA-5", one_claim_for_a_device, RESOURCE_CLAIMS.prefix),
     Law("DRA-8", bound_with_its_devices, PODS.prefix),
     Law("DRA-13", reserved_while_it_runs, RESOURCE_CLAIMS.prefix),
+    Law("DRA-25", bound_with_devices_for_its_resources, PODS.prefix),
 )
 OF_STEPS = (Law("DRA-8", starts_with_its_devices, actions=(Operate,)),)
 OF_REST = (

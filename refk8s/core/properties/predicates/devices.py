@@ -37,12 +37,32 @@ def reserved_uids(claim: Any) -> list[str]:
 
 
 def claim_names(pod: Any) -> list[tuple[str, str | None]]:
-    """Each claim in the pod's spec, and the name of its object (None: not created yet)."""
+    """Each claim in the pod's spec, and the name of its object (None: not created yet); and the
+    one for its extended resources (DRA-25)."""
     told = {one.name: one.resource_claim_name for one in pod.status.resource_claim_statuses or ()}
-    return [
+    found = [
         (one.name, one.resource_claim_name or told.get(one.name))
         for one in pod.spec.resource_claims or ()
     ]
+    extended = pod.status.extended_resource_claim_status
+    return found + ([("", extended.resource_claim_name)] if extended is not None else [])
+
+
+def dra_25_devices_for_extended_resources(
+    pod: Any, node: Any, classes: Iterable[Any]
+) -> Iterator[str]:
+    """DRA-25: a pod with a node that does not have an extended resource, which a class provides,
+    names its claim."""
+    provided = {one.spec.extended_resource_name for one in classes}
+    for container in (*(pod.spec.init_containers or ()), *pod.spec.containers):
+        for name, amount in (container.resources.requests or {}).items():
+            if (
+                name in provided
+                and amount != "0"
+                and (node.status.allocatable or {}).get(name, "0") == "0"
+                and pod.status.extended_resource_claim_status is None
+            ):
+                yield f"pod {pod.metadata.name} has a node, and no devices for {name}"
 
 
 def dra_5_one_claim_for_a_device(claims: Iterable[Any]) -> Iterator[str]:

@@ -25,6 +25,18 @@ from refk8s.core.properties.oracle import (
 )
 
 
+def _counted(pod: Pod, given: Mapping[str, str]) -> Amounts:
+    """The requests of the pod that are counted on a node with these allocatable resources: without
+    those for which it has devices of a claim instead (DRA-23)."""
+    extended = pod.status.extended_resource_claim_status if pod.status else None
+    as_devices = {one.resource_name for one in extended.request_mappings} if extended else set()
+    return {
+        name: much
+        for name, much in requests(pod).items()
+        if name not in as_devices or amount(name, given.get(name, "0"))
+    }
+
+
 def sched_1_no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) -> list[str]:
     """SCHED-1: the requests of the pods of a node fit its allocatable resources, and so does their
     number."""
@@ -38,7 +50,7 @@ def sched_1_no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) ->
         given = (node.status.allocatable if node.status else None) or {}
         taken: Amounts = {"pods": len(there)}
         for pod in there:
-            for name, much in requests(pod).items():
+            for name, much in _counted(pod, given).items():
                 taken[name] = taken.get(name, 0) + much
         for name, much in sorted(taken.items()):
             if much > amount(name, given.get(name, "0")):
@@ -105,7 +117,7 @@ def why_not(pod: Pod, node: Node, others: Iterable[Pod]) -> list[str]:
     given = (node.status.allocatable if node.status else None) or {}
     if len(others) + 1 > amount("pods", given.get("pods", "0")):
         wrong.append("SCHED-9: too many pods")
-    for name, much in sorted(requests(pod).items()):
+    for name, much in sorted(_counted(pod, given).items()):
         taken = sum(requests(other).get(name, 0) for other in others)
         if much and taken + much > amount(name, given.get(name, "0")):
             wrong.append(

@@ -8,7 +8,7 @@ Management for Pods and Containers" (how pods with resource requests are schedul
 
 from msgspec.structs import replace
 
-from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY
+from refk8s.core.pods.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Amounts
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import Load, NodeFacts
@@ -26,6 +26,17 @@ def check_besides(
     return check(replace(needs, extended=checked), facts, load)
 
 
+def _asked_of_node(needs: Needs, facts: NodeFacts) -> Amounts:
+    """DRA-23: the extended resources of the pod that are counted on this node."""
+    if not needs.backed:
+        return needs.extended
+    return {
+        name: much
+        for name, much in needs.extended.items()
+        if name not in needs.backed or facts.extended.get(name)
+    }
+
+
 def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
     """SCHED-9: the refusal names every resource that is not enough."""
     if (
@@ -40,7 +51,7 @@ def check(needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
         CPU: needs.cpu,
         MEMORY: needs.memory,
         EPHEMERAL_STORAGE: needs.ephemeral_storage,
-    } | needs.extended
+    } | _asked_of_node(needs, facts)
     given = {
         CPU: facts.cpu,
         MEMORY: facts.memory,
