@@ -9,40 +9,23 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from ctypes import CDLL
 from typing import Any
 
 import msgspec
+from in_namespace import run_in_namespace, seconds
 
-from refk8s.adapters.linux.nft import run_nft
+from refk8s.adapters.linux.nft import remove_table, run_nft
 from refk8s.core.api.core_v1 import Namespace, Pod
 from refk8s.core.api.networking_v1 import NetworkPolicy
 from refk8s.core.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
-from refk8s.core.network.policy_script import change_script, load_script, remove_script
+from refk8s.core.network.policy_script import change_script, load_script
 from refk8s.core.network.policy_state import PolicyState, apply
 from refk8s.core.network.policy_table import NO_TABLE, change_policies
 
-ROUNDS = 5
-"""Each figure is the best of so many (loads: of three)."""
 NAMESPACES_COUNT = 50
 RANGE = "10.244.0.0/16"
 NODE = "node"
-CLONE_NEWNET = 0x40000000
-
-
-def seconds(work: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - started)
-    return best
 
 
 def address(number: int) -> str:
@@ -124,23 +107,7 @@ def main() -> int:
     parser.add_argument("--policies", type=int, default=1_000)
     parser.add_argument("--pods", type=int, default=2_000)
     arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        print("needs root: rules are loaded into a network namespace of their own", file=sys.stderr)
-        return 2
-    name = f"refk8s-bench-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        inside = ThreadPoolExecutor(1, initializer=lambda: enter(name))
-        inside.submit(measure, arguments.policies, arguments.pods).result()
-        inside.shutdown()
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
-    return 0
-
-
-def enter(name: str) -> None:
-    with open(f"/var/run/netns/{name}") as file:
-        assert CDLL(None).setns(file.fileno(), CLONE_NEWNET) == 0
+    return run_in_namespace(lambda: measure(arguments.policies, arguments.pods))
 
 
 def measure(policies: int, pods: int) -> None:
@@ -201,7 +168,7 @@ def measure(policies: int, pods: int) -> None:
     print(
         f"  one pod more: computed, programmed         {member[0] * 1000:8.1f} ms {member[1] * 1000:8.1f} ms"
     )
-    run_nft(remove_script("t"))
+    remove_table("t")
 
     chains = "add table ip chains\ndelete table ip chains\n" + chain_per_policy(policies, pods)
     load_chains = seconds(lambda: run_nft(chains), 3)

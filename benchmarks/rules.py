@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from ctypes import CDLL
 from ipaddress import IPv4Network
-from typing import Any
 
 from immutables import Map
+from in_namespace import ROUNDS, run_in_namespace, seconds
 
 from refk8s.adapters.linux.kernel_rules import KernelRules
 from refk8s.adapters.linux.nft import run_nft
@@ -27,20 +21,7 @@ from refk8s.core.network.nft_script import load_script
 from refk8s.core.network.nftables import Table, change_table
 from refk8s.core.ports import Rule, RuleSet, Target
 
-ROUNDS = 7
-"""Each figure is the best of so many (the whole load: of three)."""
-
 PODS = "10.244.0.0/24"
-CLONE_NEWNET = 0x40000000
-
-
-def seconds(work: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - started)
-    return best
 
 
 def make_services(services: int, endpoints: int) -> Map[str, tuple[Rule, ...]]:
@@ -59,23 +40,7 @@ def main() -> int:
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=4)
     arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        print("needs root: rules are loaded into a network namespace of their own", file=sys.stderr)
-        return 2
-    name = f"refk8s-bench-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        inside = ThreadPoolExecutor(1, initializer=lambda: enter(name))
-        inside.submit(measure, arguments.services, arguments.endpoints).result()
-        inside.shutdown()
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
-    return 0
-
-
-def enter(name: str) -> None:
-    with open(f"/var/run/netns/{name}") as file:
-        assert CDLL(None).setns(file.fileno(), CLONE_NEWNET) == 0
+    return run_in_namespace(lambda: measure(arguments.services, arguments.endpoints))
 
 
 def measure(services: int, endpoints: int) -> None:

@@ -13,11 +13,10 @@ compare two versions.
 Measured on 2 cores with a load average of 13, Python 3.11, 1,000 pods on 100 nodes: a pod takes
 1.5 ms (kubelet 39 %, API server 26 %, store 9 %, scheduler 8 %, controllers 7 %, signatures of
 tokens 4 %, simulated runtime 4 %). Of the store, half is the rows that SQLite gets, a third the
-COMMIT in its thread, the rest is in memory (300 pods on 30 nodes). A renewal took 0.6 ms earlier (kubelet 45 %, API server 22 %,
-store 8 %). Later versions were measured by calls, on machines that were busy: 3,710 for a pod, then
-3,350 and 3,320, with a clock that stood nearly still. A busy machine adds the calls of Leases and
-of statuses that are written twice. With 30 pods on each of 60 nodes, a renewal took 1,598 calls
-with everything that an idle cluster does beside it, and takes 865.
+COMMIT in its thread, and the rest is in memory (300 pods on 30 nodes). Later versions are compared
+by calls, because the machines were busy: a pod takes 3,320. With 30 pods on each of 60 nodes, a
+renewal takes 865 calls with everything that an idle cluster does beside it. A busy machine adds the
+calls of Leases and of statuses that are written twice.
 """
 
 from __future__ import annotations

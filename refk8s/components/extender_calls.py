@@ -48,7 +48,7 @@ class ExtenderCalls:
         task.add_done_callback(self._tasks.discard)
 
     def listen(self, changed: Callable[[tuple[str, ...]], None]) -> None:
-        """Nothing changes without an operation."""
+        """Extenders report nothing by themselves."""
 
     async def _answer(self, post: Post, done: Callable[[Result], None]) -> None:
         result: Result

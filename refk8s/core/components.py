@@ -58,7 +58,6 @@ from refk8s.core.ports.certificates import CertificateAuthority
 from refk8s.core.scheduler.cycle import scheduler
 
 CONTROLLER_MANAGER = "kube-controller-manager"
-SCHEDULER = "kube-scheduler"
 
 
 def controllers(

@@ -2,11 +2,13 @@
 a node with pods and a client, for each file."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from docker_host import Host, missing_tools
 from docker_nodes import DockerNodes
 from net_world import World, needs_kernel_rules
+from process_world import Process, Start
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,18 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.close()
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Start]:
+    """Makes processes, which are killed at the end."""
+    made: list[Process] = []
+
+    def make(name: str, *arguments: str) -> Process:
+        made.append(Process(tmp_path, name, *arguments))
+        return made[-1]
+
+    yield make
+    for process in made:
+        if hasattr(process, "process") and process.process.poll() is None:
+            process.kill()

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,16 @@ def container(name: str, script: str = "", **more: Any) -> dict[str, Any]:
         "command": ["/bin/sh", "-c", script],
         **more,
     }
+
+
+@contextmanager
+def running_cluster(host: Host, data: Path) -> Iterator[Cluster]:
+    """A cluster that runs meanwhile, with its node. It must leave no containers, and log no
+    exception."""
+    cluster = Cluster(host, data)
+    cluster.start()
+    until(lambda: cluster.kubectl("get", "nodes", "-o", "name"), 10, "no node")
+    yield cluster
+    cluster.stop()
+    assert host.containers("-a") == [], "containers are left"
+    assert "Traceback" not in cluster.words(), cluster.words()

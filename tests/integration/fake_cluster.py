@@ -10,6 +10,8 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,15 @@ class FakeCluster:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+@contextmanager
+def running_cluster(directory: Path, *arguments: str, nodes: int = 3) -> Iterator[FakeCluster]:
+    """A cluster that runs meanwhile. It must end in order, and log no exception."""
+    cluster = FakeCluster(directory, *arguments, nodes=nodes).start()
+    yield cluster
+    assert cluster.stop() == 0
+    assert "Traceback" not in cluster.log.read_text()
 
 
 def until(question: Any, words: str, seconds: float = 60) -> Any:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fake_cluster import need_kubectl
@@ -67,6 +67,10 @@ class Process:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+Start = Callable[..., Process]
+"""Makes a process by its name and arguments."""
 
 
 def kubectl(kubeconfig: Path, *arguments: str, fine: bool = True) -> str:

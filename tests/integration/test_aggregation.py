@@ -22,7 +22,7 @@ from extension_process import (
     VERSION,
     ExtensionServer,
 )
-from fake_cluster import FakeCluster, until
+from fake_cluster import FakeCluster, running_cluster, until
 
 FLUNDERS = f"{ROOT}/namespaces/default/flunders"
 AGGREGATED = {
@@ -33,10 +33,8 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("aggregation"), nodes=1).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("aggregation"), nodes=1) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

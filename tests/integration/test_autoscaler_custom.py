@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from extension_process import API_SERVICES, GROUP, PORT, ROOT, SERVICE, VERSION, ExtensionServer
 from extension_process import NAMESPACE as EXTENSION
-from fake_cluster import FakeCluster, until
+from fake_cluster import FakeCluster, running_cluster, until
 
 FLUNDERS = f"{ROOT}/namespaces/default/flunders"
 HPAS = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
@@ -17,10 +17,8 @@ SCALE = "/apis/apps/v1/namespaces/default/deployments/web/scale"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("autoscaler"), nodes=1).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("autoscaler"), nodes=1) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

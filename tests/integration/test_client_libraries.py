@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import kubernetes
 import pytest
-from fake_cluster import FakeCluster, until
+from fake_cluster import FakeCluster, running_cluster, until
 
 HERE = Path(__file__).parent
 NODE_CLIENT = HERE.parent / "clients/node_modules/@kubernetes/client-node"
@@ -23,10 +23,8 @@ NODE_CLIENT = HERE.parent / "clients/node_modules/@kubernetes/client-node"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("libraries"), nodes=2).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("libraries"), nodes=2) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,9 @@ import dns.query
 import dns.rcode
 import pytest
 from fake_cluster import free_port, need_kubectl, until
-from process_world import Process, kubectl
+from process_world import Start, kubectl
 
 from refk8s.adapters.linux.address import node_address
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Start]:
-    """Makes processes, which are killed at the end."""
-    made: list[Process] = []
-
-    def make(name: str, *arguments: str) -> Process:
-        made.append(Process(tmp_path, name, *arguments))
-        return made[-1]
-
-    yield make
-    for process in made:
-        if hasattr(process, "process") and process.process.poll() is None:
-            process.kill()
 
 
 def apply(kubeconfig: Path, *objects: dict[str, Any]) -> None:

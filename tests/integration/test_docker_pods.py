@@ -22,19 +22,15 @@ from docker_host import (
     container,
     kubectl_path,
     make_pod,
+    running_cluster,
     until,
 )
 
 
 @pytest.fixture(scope="module")
 def cluster(docker_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(docker_host, tmp_path_factory.mktemp("pods") / "data")
-    cluster.start()
-    until(lambda: cluster.kubectl("get", "nodes", "-o", "name"), 10, "no node")
-    yield cluster
-    cluster.stop()
-    assert docker_host.containers("-a") == [], "containers are left"
-    assert "Traceback" not in cluster.words(), cluster.words()
+    with running_cluster(docker_host, tmp_path_factory.mktemp("pods") / "data") as cluster:
+        yield cluster
 
 
 def phase(cluster: Cluster, name: str) -> str:

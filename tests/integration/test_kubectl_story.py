@@ -8,15 +8,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from fake_cluster import FakeCluster, free_port, until
+from fake_cluster import FakeCluster, free_port, running_cluster, until
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("story")).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("story")) as cluster:
+        yield cluster
 
 
 def test_a_deployment_lives_its_life(cluster: FakeCluster) -> None:

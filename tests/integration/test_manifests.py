@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, running_cluster
 
 MANIFESTS = Path(__file__).parent / "manifests"
 FOLDERS = sorted(path for path in MANIFESTS.iterdir() if path.is_dir())
@@ -31,10 +31,8 @@ OWN = {"ServiceAccount default", "ConfigMap kube-root-ca.crt"}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("manifests")).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("manifests")) as cluster:
+        yield cluster
 
 
 def test_a_hundred_manifests_of_the_documentation_converge_and_go(cluster: FakeCluster) -> None:

@@ -3,31 +3,13 @@
 import base64
 import json
 import ssl
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 from fake_cluster import free_port, until
-from process_world import Process, kubectl
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Start]:
-    """Makes processes, which are killed at the end."""
-    made: list[Process] = []
-
-    def make(name: str, *arguments: str) -> Process:
-        made.append(Process(tmp_path, name, *arguments))
-        return made[-1]
-
-    yield make
-    for process in made:
-        if hasattr(process, "process") and process.process.poll() is None:
-            process.kill()
+from process_world import Start, kubectl
 
 
 def apiserver(directory: Path, name: str, store: str = "memory", port: int = 0) -> list[str]:

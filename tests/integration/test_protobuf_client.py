@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_cluster import FakeCluster, until
+from fake_cluster import FakeCluster, running_cluster, until
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -16,10 +16,8 @@ PODS = "/api/v1/namespaces/default/pods"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("protobuf"), nodes=2).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("protobuf"), nodes=2) as cluster:
+        yield cluster
 
 
 # --- a decoder in 20 lines, and an encoder in 5

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import FakeCluster, until
+from fake_cluster import FakeCluster, running_cluster, until
 from webhook_process import Authority, WebhookServer
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"
@@ -18,10 +18,8 @@ CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeCluster]:
-    running = FakeCluster(tmp_path_factory.mktemp("webhooks"), nodes=1).start()
-    yield running
-    assert running.stop() == 0
-    assert "Traceback" not in running.log.read_text()
+    with running_cluster(tmp_path_factory.mktemp("webhooks"), nodes=1) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,25 @@ from refk8s.core.actions import (
     Notify,
     Partition,
     Skew,
+    Submit,
     Suspend,
 )
+from refk8s.core.api.core_v1 import Namespace
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import NAMESPACES
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled, is_enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import step
 
 Check = Callable[[Cluster, Cluster], Iterable[str]]
+
+
+def with_default_namespace(cluster: Cluster) -> Cluster:
+    """The cluster with the namespace `default`, as a user creates it."""
+    namespace = Namespace(metadata=ObjectMeta(name="default"))
+    return step(cluster, Submit(Request("create", NAMESPACES, body=namespace, user=ADMIN)))
 
 
 def _pairs(tape: bytes) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from runs import with_default_namespace
 
 from refk8s.core.actions import Submit
 from refk8s.core.api.apps_v1 import ReplicaSet, ReplicaSetSpec
@@ -14,7 +15,6 @@ from refk8s.core.api.core_v1 import (
     Affinity,
     Container,
     ContainerPort,
-    Namespace,
     Node,
     NodeAffinity,
     NodeSelector,
@@ -35,7 +35,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.meta_v1 import DeleteOptions, LabelSelector, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import NAMESPACES, NODES, PODS
+from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.api.selector import from_map
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster, begin
@@ -259,18 +259,7 @@ def new_cluster(
 ) -> Cluster:
     """A namespace and a scheduler, started."""
     cluster = begin({NAME: machine or scheduler(), **(more or {})}, {}, b"seed", START)
-    cluster = step(
-        cluster,
-        Submit(
-            Request(
-                "create",
-                NAMESPACES,
-                body=Namespace(metadata=ObjectMeta(name="default")),
-                user=ADMIN,
-            )
-        ),
-    )
-    return start_all(cluster)
+    return start_all(with_default_namespace(cluster))
 
 
 def stored(cluster: Cluster, resource) -> list:

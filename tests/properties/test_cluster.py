@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import with_default_namespace
 
 from refk8s.adapters.fake.world import make_world
 from refk8s.core import components
@@ -44,14 +45,13 @@ from refk8s.core.actions import (
 )
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import ConfigMap, Namespace, Service
+from refk8s.core.api.core_v1 import ConfigMap, Service
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
-    NAMESPACES,
     SERVICES,
     by_kind,
 )
@@ -129,19 +129,7 @@ class Speaker:
 
 def quiet(apiservers: int = 1) -> Cluster:
     cluster = begin({"speaker": Speaker()}, {}, b"seed", START, apiservers)
-    return start_all(
-        step(
-            cluster,
-            Submit(
-                Request(
-                    "create",
-                    NAMESPACES,
-                    body=Namespace(metadata=ObjectMeta(name="default")),
-                    user=ADMIN,
-                )
-            ),
-        )
-    )
+    return start_all(with_default_namespace(cluster))
 
 
 def heard(cluster: Cluster) -> tuple[Event, ...]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from workload_helpers import (
     NOW,
     ago,
+    broken_by,
     change,
     choices,
     create,
@@ -315,12 +316,7 @@ def test_cron_3_an_irregular_schedule_runs_its_last_missed_time():
 
 
 def no_law_broken(before, after):
-    if after.last_commit is before.last_commit or after.last_commit is None:
-        return
-    for law in laws_of_cron_jobs.OF_CHANGES:
-        for written in after.last_commit.changes:
-            if written.key.startswith(law.prefix):
-                yield from law.check(written, before, after) or ()
+    return broken_by(laws_of_cron_jobs.OF_CHANGES, before, after)
 
 
 def finish(cluster, which):

@@ -17,16 +17,15 @@ from workload_helpers import (
     daemon_set,
     get,
     live,
-    make_ready,
     new_cluster,
     node,
     patch,
     plan_for,
     pod,
     reference_to,
-    remove,
     sent,
     settle,
+    settle_with_nodes,
     stored,
     template,
     view_of,
@@ -192,23 +191,7 @@ def test_ds_1_after_any_run_every_node_has_one_pod_of_the_template(bounds, drawn
     ]
     kinds = ("ready", "unready", "finish", "die", "vanish")
     cluster = live(cluster, drawn, lambda a, b: (), kinds, ("crash", "lose", "twice"), users)
-    for _ in range(40):
-        cluster = settle(cluster, seconds_max=2000)
-        found = [
-            each
-            for each in stored(cluster, PODS)
-            if each.metadata.deletion_timestamp is not None
-            or not any(
-                c.type == "Ready" and c.status == "True" for c in each.status.conditions or ()
-            )
-        ]
-        if not found:
-            break
-        for each in found:
-            if each.metadata.deletion_timestamp is not None:
-                cluster = remove(cluster, PODS, each.metadata.name, grace_period_seconds=0)
-            else:
-                cluster = make_ready(cluster, each.metadata.name)
+    cluster = settle_with_nodes(cluster, 2000)
     one = get(cluster, DAEMON_SETS, "agent")
     pods = stored(cluster, PODS)
     assert not list(ds_1_settled(one, stored(cluster, NODES), pods))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from workload_helpers import (
     NOW,
     ago,
+    broken_by,
     change,
     choices,
     create,
@@ -161,12 +162,7 @@ def nature(cluster, which):
 
 def counted_once(before, after):
     """JOB-3, JOB-11."""
-    if after.last_commit is before.last_commit or after.last_commit is None:
-        return
-    for law in laws_of_jobs.OF_CHANGES:
-        for written in after.last_commit.changes:
-            if written.key.startswith(law.prefix):
-                yield from law.check(written, before, after) or ()
+    return broken_by(laws_of_jobs.OF_CHANGES, before, after)
 
 
 def never_too_many(before, after):

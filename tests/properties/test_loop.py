@@ -2,13 +2,13 @@
 maps."""
 
 from hypothesis import given
-from runs import choices, faults, run, settle
+from runs import choices, faults, run, settle, with_default_namespace
 
 from refk8s.checking.simulator import scenario
 from refk8s.core.actions import Answer, Arrive, Duplicate, LoseAnswer, Notify, Submit
 from refk8s.core.api import codec
 from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Namespace
+from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
 from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, ObjectMeta, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES, PODS
@@ -61,18 +61,7 @@ class Keeper(Reconciler):
 
 def new_cluster(reconciler: Reconciler | None = None) -> Cluster:
     cluster = begin({"keeper": Loop("keeper", [reconciler or Keeper()])}, {}, b"seed", START)
-    cluster = step(
-        cluster,
-        Submit(
-            Request(
-                "create",
-                NAMESPACES,
-                body=Namespace(metadata=ObjectMeta(name="default")),
-                user=ADMIN,
-            )
-        ),
-    )
-    return start_all(cluster)
+    return start_all(with_default_namespace(cluster))
 
 
 def stored(cluster: Cluster) -> list[ConfigMap]:

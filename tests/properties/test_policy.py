@@ -38,9 +38,10 @@ from refk8s.core.api.resources import NETWORK_POLICIES, PODS
 from refk8s.core.context import SECOND
 from refk8s.core.machine import Impossible
 from refk8s.core.network import policies, policy_table
+from refk8s.core.network.nft_script import remove_script
 from refk8s.core.network.policy_machine import NOTES_MAX, REFRESH, USER, network_policy
 from refk8s.core.network.policy_packets import apply, load
-from refk8s.core.network.policy_script import chains, change_script, load_script, remove_script
+from refk8s.core.network.policy_script import chains, change_script, load_script
 from refk8s.core.network.policy_state import PolicyState
 from refk8s.core.network.policy_table import (
     ELEMENTS_MAX,

@@ -1,9 +1,9 @@
 """Simulated runs with claims of devices (spec/simulation.md, spec/devices.md)."""
 
 from functools import cache
-from itertools import islice
 
 import pytest
+import sim_trials
 from hypothesis import settings
 
 from refk8s.checking.simulator import patterns
@@ -86,9 +86,4 @@ def undisturbed():
 @pytest.mark.parametrize(("pattern", "stride"), [("crash", 53), ("lag", 29), ("skip", 61)])
 def test_sim_5_sim_6_sim_7_claims_end_as_undisturbed(pattern, stride):
     """SIM-5, SIM-6, SIM-7."""
-    base = undisturbed()
-    assert not base.run.broken
-    rule, _, trials = patterns.PATTERNS[pattern]
-    for trial in islice(trials(base), 0, None, 1 if NIGHTLY else stride):
-        run = patterns.judge_trial(base, trial, rule)
-        assert not run.broken, f"{trial.words}: {run.broken[0]}"
+    sim_trials.judge(undisturbed(), pattern, stride)

@@ -20,9 +20,9 @@ from workload_helpers import (
     pod,
     pods_of,
     reference_to,
-    remove,
     sent,
     settle,
+    settle_with_nodes,
     started,
     stateful_set,
     stored,
@@ -194,24 +194,7 @@ def test_sts_1_after_any_run_there_is_one_ready_pod_for_each_ordinal(is_parallel
     users = [scale(0), scale(2), scale(4), upgrade("2"), upgrade("3")]
     kinds = ("ready", "unready", "finish", "die", "vanish")
     cluster = live(cluster, drawn, lambda a, b: (), kinds, ("crash", "lose", "twice"), users)
-    for _ in range(40):  # nodes start what is pending, and let go of what is being deleted
-        cluster = settle(cluster, seconds_max=120)
-        waiting = [
-            each
-            for each in stored(cluster, PODS)
-            if each.metadata.deletion_timestamp is not None
-            or each.status.phase != "Running"
-            or not any(
-                c.type == "Ready" and c.status == "True" for c in each.status.conditions or ()
-            )
-        ]
-        if not waiting:
-            break
-        for each in waiting:
-            if each.metadata.deletion_timestamp is not None:
-                cluster = remove(cluster, PODS, each.metadata.name, grace_period_seconds=0)
-            else:
-                cluster = make_ready(cluster, each.metadata.name)
+    cluster = settle_with_nodes(cluster, 120)
     (one,) = stored(cluster, STATEFUL_SETS)
     assert not list(sts_1_settled(one, stored(cluster, PODS), cluster.now))
     assert len(pods_of(cluster, one)) == one.spec.replicas

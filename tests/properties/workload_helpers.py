@@ -51,6 +51,7 @@ from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import Local, Plan
 from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.loop.view import View, Viewer, controller_of, key_of
+from refk8s.core.properties.law import Law
 
 NOW = 1_790_000_000 * SECOND
 LABELS = {"app": "web"}
@@ -349,6 +350,16 @@ def nothing_wrong(before: Cluster, after: Cluster) -> Iterable[str]:
     return ()
 
 
+def broken_by(laws: Sequence[Law], before: Cluster, after: Cluster) -> Iterable[str]:
+    """What these laws of changes say of the last commit."""
+    if after.last_commit is before.last_commit or after.last_commit is None:
+        return
+    for law in laws:
+        for written in after.last_commit.changes:
+            if written.key.startswith(law.prefix):
+                yield from law.check(written, before, after) or ()
+
+
 def settle(cluster: Cluster, check: runs.Check = nothing_wrong, seconds_max: int = 5) -> Cluster:
     return runs.settle(cluster, check, seconds_max=seconds_max)
 
@@ -371,6 +382,27 @@ def make_ready(cluster: Cluster, name: str, ready: bool = True) -> Cluster:
     return patch(
         cluster, PODS, name, {"status": {"phase": "Running", "conditions": [condition]}}, "status"
     )
+
+
+def settle_with_nodes(cluster: Cluster, seconds_max: int) -> Cluster:
+    """Settle, with nodes that start what is pending and remove what is being deleted."""
+    for _ in range(40):
+        cluster = settle(cluster, seconds_max=seconds_max)
+        waiting = [one for one in stored(cluster, PODS) if not _runs_and_stays(one)]
+        for one in waiting:
+            if one.metadata.deletion_timestamp is not None:
+                cluster = remove(cluster, PODS, one.metadata.name, grace_period_seconds=0)
+            else:
+                cluster = make_ready(cluster, one.metadata.name)
+        if not waiting:
+            break
+    return cluster
+
+
+def _runs_and_stays(one: Any) -> bool:
+    conditions = one.status.conditions or ()
+    is_ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
+    return is_ready and one.status.phase == "Running" and one.metadata.deletion_timestamp is None
 
 
 def nature(cluster: Cluster, which: int, kinds: Sequence[str]) -> Cluster:

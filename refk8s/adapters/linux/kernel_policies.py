@@ -16,10 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from refk8s.adapters.linux.nft import Unusable, run_nft
+from refk8s.adapters.linux.nft import Unusable, remove_table, run_nft
 from refk8s.adapters.linux.tools import output_of
 from refk8s.adapters.warn_once import WarnOnce
-from refk8s.core.network.policy_script import change_script, load_script, remove_script
+from refk8s.core.network.policy_script import change_script, load_script
 from refk8s.core.network.policy_table import (
     NO_TABLE,
     TOO_MANY_BLOCKS,
@@ -149,7 +149,7 @@ class KernelPolicies:
         """Raises Unusable if the table exists and cannot be removed."""
         if self._state != ABSENT:
             try:
-                self._remove_both()
+                remove_table(self.name)
             except Unusable:
                 if self._state == LOADED:
                     raise
@@ -158,13 +158,6 @@ class KernelPolicies:
         for path, value in self._bridged_before.items():
             write_setting(value, path)
         self._bridged_before.clear()
-
-    def _remove_both(self) -> None:
-        of_ipv4 = remove_script(self.name)
-        try:
-            run_nft(of_ipv4 + remove_script(self.name, "ip6"))
-        except Unusable:  # a kernel without rules of IPv6 has no such table
-            run_nft(of_ipv4)
 
     def _range(self) -> str:
         if not self._pods:

@@ -12,7 +12,6 @@ Docker's chains would drop it; `route_localnet` at the pods' bridge, which node 
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -21,13 +20,13 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from refk8s.adapters.linux.forwarding import accept, remove_accept
-from refk8s.adapters.linux.nft import Unusable, run_nft
+from refk8s.adapters.linux.nft import Unusable, remove_table, run_nft
 from refk8s.adapters.linux.tools import output_of
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.api.families import IPV4, IPV6, Network, of_family
 from refk8s.core.network.flows import CONNECTIONLESS, Flow, read_flows, stale_flows
 from refk8s.core.network.fronts import Front
-from refk8s.core.network.nft_script import change_script, load_script, prepare_script, remove_script
+from refk8s.core.network.nft_script import change_script, load_script, prepare_script
 from refk8s.core.network.nftables import Change, Table, change_table
 from refk8s.core.ports import Rule, RuleSet, Target
 
@@ -118,11 +117,9 @@ class KernelRules:
         """
         self._worker.shutdown(wait=True, cancel_futures=True)
         try:
-            run_nft(remove_script(self.name))
+            remove_table(self.name)
         except Unusable as error:
             log.warning("the service rules are left behind, in the table %s: %s", self.name, error)
-        with contextlib.suppress(Unusable):  # a kernel without rules of IPv6 has none
-            run_nft(remove_script(self.name, "ip6"))
         for host in self._hosts:
             host.restore()
 

@@ -3,6 +3,7 @@
 import subprocess
 
 from refk8s.adapters.linux.tools import call
+from refk8s.core.network.nft_script import remove_script
 
 
 class Unusable(Exception):
@@ -19,3 +20,12 @@ def run_nft(script: str, *flags: str) -> None:
         raise Unusable(f"nft does not run: {error}") from None
     if ran.returncode:
         raise Unusable((ran.stderr.strip().splitlines() or [f"nft ended with {ran.returncode}"])[0])
+
+
+def remove_table(name: str) -> None:
+    """Remove the tables of both families, if there are any. Raises Unusable."""
+    of_ipv4 = remove_script(name)
+    try:
+        run_nft(of_ipv4 + remove_script(name, "ip6"))
+    except Unusable:  # a kernel without rules of IPv6 has no such table
+        run_nft(of_ipv4)

@@ -7,7 +7,6 @@ another node (24 MB of memory).
 """
 
 import asyncio
-import contextlib
 import logging
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,11 +15,10 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Any
 
 from refk8s.adapters.linux.forwarding import accept, remove_accept
-from refk8s.adapters.linux.nft import Unusable, run_nft
+from refk8s.adapters.linux.nft import Unusable, remove_table, run_nft
 from refk8s.adapters.linux.tools import output_of
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.api.families import IPV4, Network, of_family
-from refk8s.core.network.nft_script import remove_script
 from refk8s.core.network.node_network_script import FORWARD_MARK, network_script
 from refk8s.core.network.node_routes import (
     NONE,
@@ -250,11 +248,9 @@ class KernelNetwork:
         """Remove all of it, also what an earlier process of this cluster has made (ROUTE-8)."""
         self._worker.shutdown(wait=True, cancel_futures=True)
         try:
-            run_nft(remove_script(self.table))
+            remove_table(self.table)
         except Unusable as error:
             log.warning("rules are left behind, in the table %s: %s", self.table, error)
-        with contextlib.suppress(Unusable):  # a kernel without rules of IPv6 has none
-            run_nft(remove_script(self.table, "ip6"))
         for is_six in (False, True):
             remove_accept(self._match, self._comment, is_six)
             family = "-6" if is_six else "-4"

@@ -1,5 +1,5 @@
-"""Another API server of simulated runs: slow, dead, wrong or lying at times. Rules CLUSTER-18
-(spec/cluster.md), APISVC-9, APISVC-11 (spec/api_services.md).
+"""Another API server of simulated runs, which at times is slow or unavailable, or answers wrongly.
+Rules CLUSTER-18 (spec/cluster.md), APISVC-9, APISVC-11 (spec/api_services.md).
 
 It serves one external metric, which an autoscaler follows. Whatever goes wrong is a function of the
 seed and of the call. From an instant on nothing goes wrong, so that the cluster can come to rest.

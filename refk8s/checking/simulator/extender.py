@@ -55,7 +55,7 @@ class SimulatedExtender:
         return soon, Posted(200, msgspec.json.encode(strange))
 
     def rejects(self, name: str, node: str) -> bool:
-        """Whether it lets the pod of this name not run on the node."""
+        """Whether it rejects the node for the pod of this name."""
         return node == AVOIDED and blake2b(name.encode(), digest_size=1).digest()[0] % 2 == 0
 
     def is_asked_about(self, pod: Any) -> bool:

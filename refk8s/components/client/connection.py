@@ -14,21 +14,18 @@ from typing import Any, Protocol
 
 import httptools
 
+from refk8s.components.client.keepalive import KEEPALIVE
 from refk8s.core.client.independent import PROTOCOL, REQUESTS_MAX
 
 log = logging.getLogger("refk8s")
 
 HEAD_BYTES_MAX = 64 << 10
 
-# A watch may be silent for long: TCP keepalive detects a dead server after 45 seconds, and the
-# same time ends a connection whose data the server does not acknowledge.
+# A watch may be silent for long: TCP keepalive detects a dead server, and after the same time a
+# connection ends whose data the server does not acknowledge.
 DEAD_SECONDS = 45
 _SOCKET_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    *KEEPALIVE,
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_SECONDS * 1000),
 )
 

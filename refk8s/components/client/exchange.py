@@ -14,19 +14,12 @@ from typing import Any
 
 import httptools
 
+from refk8s.components.client.keepalive import KEEPALIVE
+
 CHUNK_BYTES = 1 << 16
 HEAD_BYTES_MAX = 128 << 10
 HEADERS_MAX = 256
 CONNECT_SECONDS = 10.0
-# A peer whose machine has died is detected after 45 seconds.
-_SOCKET_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
-
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -54,7 +47,7 @@ def keep_alive(writer: asyncio.StreamWriter) -> None:
     """Detect a dead peer of this connection."""
     sock = writer.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        for level, option, value in _SOCKET_OPTIONS:
+        for level, option, value in KEEPALIVE:
             sock.setsockopt(level, option, value)
 
 

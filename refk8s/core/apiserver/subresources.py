@@ -262,7 +262,6 @@ def scale_of(resource: Resource, obj: Any) -> Scale:
     """The desired and current replicas, and the selector of the pods (API-19)."""
     if resource.is_custom:
         return custom_scale.scale_of(resource, obj)
-    metadata = obj.metadata
     spec, current = obj.spec, obj.status
     chosen = spec.selector if spec is not None else None
     text = (
@@ -275,13 +274,7 @@ def scale_of(resource: Resource, obj: Any) -> Scale:
         )
     )
     return Scale(
-        metadata=ObjectMeta(
-            name=metadata.name,
-            namespace=metadata.namespace,
-            uid=metadata.uid,
-            resource_version=metadata.resource_version,
-            creation_timestamp=metadata.creation_timestamp,
-        ),
+        metadata=custom_scale.scale_metadata(obj.metadata),
         spec=ScaleSpec(replicas=(spec.replicas or None) if spec is not None else None),
         status=ScaleStatus(
             replicas=(current.replicas or 0) if current is not None else 0, selector=text or None

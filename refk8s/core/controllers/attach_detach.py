@@ -49,7 +49,7 @@ UNMOUNT_MAX: Instant = 6 * MINUTE
 MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 FOR_MANY_NODES = ("ReadWriteMany", "ReadOnlyMany")
-TOLD_MAX = 64  # Events that are remembered for a volume
+RECORDED_MAX = 64  # Events that are remembered for a volume
 _COMPUTED = re.compile("csi-[0-9a-f]{64}")
 
 
@@ -58,7 +58,7 @@ class Known(Value, frozen=True, eq=False):
     that were recorded, by pod and message."""
 
     since: Map[str, Instant] = field(default_factory=Map)
-    told: frozenset[tuple[str, str]] = frozenset()
+    recorded: frozenset[tuple[str, str]] = frozenset()
 
 
 Memory: TypeAlias = Map[Key, Known]
@@ -70,8 +70,8 @@ def attachment_name(handle: str, driver: str, node: str) -> str:
 
 
 def is_own(attachment: VolumeAttachment, volume: PersistentVolume | None) -> bool:
-    """ATTACH-7: whether this controller has made it: it has the name that is computed for it. The
-    handle of a volume that is gone is not known, so the form of the name decides."""
+    """ATTACH-7: whether this controller has made it, which its name shows. The handle of a volume
+    that is gone is not known; then the form of the name decides."""
     name = attachment.metadata.name or ""
     if volume is None:
         return _COMPUTED.fullmatch(name) is not None
@@ -365,11 +365,11 @@ class _Step:
     def _tell(
         self, pod: Pod, words: str, reason: str = "FailedAttachVolume", type: str = "Warning"
     ) -> None:
-        told = (pod.metadata.uid or "", words)
-        if told in self.known.told:
+        recorded = (pod.metadata.uid or "", words)
+        if recorded in self.known.recorded:
             return
-        kept = self.known.told if len(self.known.told) < TOLD_MAX else frozenset()
-        self.known = evolve(self.known, told=kept | {told})
+        kept = self.known.recorded if len(self.known.recorded) < RECORDED_MAX else frozenset()
+        self.known = evolve(self.known, recorded=kept | {recorded})
         self.notes.append(Note(pod, reason, words, type))
 
 

@@ -18,12 +18,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from refk8s.core.api.core_v1 import (
-    ObjectReference,
     PersistentVolume,
     PersistentVolumeClaim,
     PersistentVolumeClaimStatus,
 )
 from refk8s.core.api.default_class import default_class
+from refk8s.core.api.object_reference import object_reference
 from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
@@ -256,7 +256,7 @@ def ask_provisioner(claim: PersistentVolumeClaim, storage_class: StorageClass) -
 
 def provision(view: View, claim: PersistentVolumeClaim, storage_class: StorageClass) -> Plan:
     """VOL-10: create the volume, reserved for the claim, unless it is there."""
-    volume = new_volume(claim, storage_class, reference_to(claim))
+    volume = new_volume(claim, storage_class, object_reference(claim))
     name = volume.metadata.name or ""
     if view.get(PERSISTENT_VOLUMES, name) is not None:
         return NOTHING
@@ -285,26 +285,13 @@ def of_named(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Plan:
 # --- writes ---------------------------------------------------------------------------------------
 
 
-def reference_to(claim: PersistentVolumeClaim) -> ObjectReference:
-    """The claimRef of the claim's volume."""
-    metadata = claim.metadata
-    return ObjectReference(
-        kind="PersistentVolumeClaim",
-        api_version="v1",
-        namespace=metadata.namespace,
-        name=metadata.name,
-        uid=metadata.uid,
-        resource_version=metadata.resource_version,
-    )
-
-
 def reserve(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Plan:
     """Write the volume's claimRef. The annotation tells that nobody else reserved it."""
     metadata = volume.metadata
     if volume.spec.claim_ref is None:
         annotations = {**(metadata.annotations or {}), BOUND_BY_CONTROLLER: "yes"}
         metadata = replace(metadata, annotations=annotations)
-    spec = replace(volume.spec, claim_ref=reference_to(claim))
+    spec = replace(volume.spec, claim_ref=object_reference(claim))
     body = replace(volume, metadata=metadata, spec=spec)
     return write(PERSISTENT_VOLUMES, body, f"claim {key_of(claim)} gets it")
 

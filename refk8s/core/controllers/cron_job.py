@@ -28,6 +28,7 @@ from refk8s.core.api.cron_schedule import (
     parse_schedule,
 )
 from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
+from refk8s.core.api.object_reference import object_reference
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import CRON_JOBS, JOBS
 from refk8s.core.context import MINUTE, SECOND, Instant, parse_timestamp, timestamp
@@ -304,7 +305,7 @@ def compute_status(
         at = scheduled_at(job)
         if not is_finished(job) and job.metadata.uid not in before:
             if at is not None:
-                active.append(_reference(job))
+                active.append(object_reference(job))
             else:
                 words = (
                     f"Saw a job that the controller did not create or forgot: {job.metadata.name}"
@@ -327,18 +328,6 @@ def _is_named_for(cron_job: CronJob, job: Job, at: Instant) -> bool:
     """Whether the Job has the name that the controller gives to it, so a copied annotation does not
     move the schedule."""
     return job.metadata.name == f"{cron_job.metadata.name}-{at // MINUTE}"
-
-
-def _reference(job: Job) -> ObjectReference:
-    metadata = job.metadata
-    return ObjectReference(
-        api_version=job.api_version,
-        kind=job.kind,
-        name=metadata.name,
-        namespace=metadata.namespace,
-        uid=metadata.uid,
-        resource_version=metadata.resource_version,
-    )
 
 
 def _report(cron_job: CronJob, status: CronJobStatus) -> tuple[Request, ...]:

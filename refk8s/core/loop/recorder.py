@@ -10,8 +10,9 @@ from typing import Any
 
 from immutables import Map
 
-from refk8s.core.api.core_v1 import Event, EventSource, ObjectReference
+from refk8s.core.api.core_v1 import Event, EventSource
 from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.object_reference import object_reference
 from refk8s.core.api.request import Patch, Request
 from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.user import User
@@ -80,7 +81,7 @@ def record(
     suffix = f".{now * 1000 + recorder.number % 1000:016x}{unique}"
     name = (metadata.name or "")[: NAME_LENGTH_MAX - len(suffix)].rstrip("-.") + suffix
     recorder = Recorder(recorder.number + 1, recorder.seen.set(key, (name, 1)), buckets)
-    regarding = _reference(note.regarding, note.field_path)
+    regarding = object_reference(note.regarding, note.field_path)
     if note.action:  # EVENT-7
         event = Event(
             api_version="v1",
@@ -94,7 +95,7 @@ def record(
             source=EventSource(),
             event_time=micro_timestamp(now),
             action=note.action,
-            related=None if note.related is None else _reference(note.related, ""),
+            related=None if note.related is None else object_reference(note.related, ""),
             reporting_instance=_cut(f"{component}-{host}" if host else component, TEXT_BYTES_MAX),
         )
     else:
@@ -127,19 +128,6 @@ def record(
 @lru_cache(maxsize=256)
 def _source(component: str, host: str) -> EventSource:
     return EventSource(component=component, host=host or None)
-
-
-def _reference(obj: Any, field_path: str) -> ObjectReference:
-    metadata = obj.metadata
-    return ObjectReference(
-        api_version=obj.api_version,
-        kind=obj.kind,
-        namespace=metadata.namespace,
-        name=metadata.name,
-        uid=metadata.uid,
-        resource_version=metadata.resource_version,
-        field_path=field_path or None,
-    )
 
 
 def _cut(text: str, bytes_max: int) -> str:

@@ -10,6 +10,7 @@ the packet leaves the chains. Source: nft(8).
 from collections.abc import Iterable, Iterator
 
 from refk8s.core.api.families import IPV4, IPV6, of_family
+from refk8s.core.network.nft_script import remove_script
 from refk8s.core.network.nftables import SIX
 from refk8s.core.network.policy_table import EVERY, Change, Element
 
@@ -157,11 +158,6 @@ def change_script(name: str, change: Change, has_six: bool = True) -> str:
         found += _elements("delete", name, removed, family)
         found += _elements("add", name, added, family)
     return "".join(found)
-
-
-def remove_script(name: str, family: str = "ip") -> str:
-    """The transaction that deletes the table if it exists."""
-    return f"add table {family} {name}\ndelete table {family} {name}\n"
 
 
 def _declared(family: str) -> Iterator[tuple[str, str, str]]:

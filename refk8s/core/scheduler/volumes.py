@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import ObjectReference, PersistentVolume, PersistentVolumeClaim
+from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
+from refk8s.core.api.object_reference import object_reference
 from refk8s.core.api.request import Request, update_of
 from refk8s.core.api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
@@ -270,15 +271,8 @@ def bindings(choices: Iterable[Choice], node: str) -> tuple[Request, ...]:
         if reference is None:
             marks = {**(marked.annotations or {}), BOUND_BY_CONTROLLER: "yes"}
             marked = replace(marked, annotations=marks)
-        reference = ObjectReference(
-            kind="PersistentVolumeClaim",
-            api_version="v1",
-            namespace=metadata.namespace,
-            name=metadata.name,
-            uid=metadata.uid,
-            resource_version=metadata.resource_version,
-        )
-        body = replace(volume, metadata=marked, spec=replace(volume.spec, claim_ref=reference))
+        spec = replace(volume.spec, claim_ref=object_reference(claim))
+        body = replace(volume, metadata=marked, spec=spec)
         because = f"a pod on {node} uses claim {key_of(claim)}"
         requests.append(update_of(PERSISTENT_VOLUMES, body, because))
     return tuple(requests)

@@ -30,7 +30,6 @@ from refk8s.core.value import Value
 
 GROUP: Final = "admission.k8s.io"
 JSON_PATCH: Final = "JSONPatch"
-NO_UID: Final = ""
 MUTATING, VALIDATING = "admit", "validating"
 """The types of webhooks, as metrics name them."""
 TREE_DEPTH_MAX: Final = DEPTH_MAX + 16

@@ -13,7 +13,7 @@ from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.aggregation.identity import identity_headers
-from refk8s.core.apiserver.aggregation.remotes import Remote, remote_for
+from refk8s.core.apiserver.aggregation.remotes import Remote
 from refk8s.core.apiserver.calls import Answered, Call, Calls, ask
 from refk8s.core.client.request import to_http
 from refk8s.core.client.response import Unreadable, to_response
@@ -26,12 +26,6 @@ SECONDS: Final = 30.0
 UNAVAILABLE: Final = "service unavailable"
 UNREACHABLE: Final = "error trying to reach service: "
 VERBS: Final = frozenset(("create", "delete", "deletecollection", "get", "list", "patch", "update"))
-
-
-def remote_of_request(exchange: Exchange) -> Remote | None:
-    """The other API server that serves the resource of a component's request, or None."""
-    resource = exchange.request.resource
-    return remote_for(resource.group, resource.version, exchange.store)
 
 
 def forward(exchange: Exchange, remote: Remote) -> Response:

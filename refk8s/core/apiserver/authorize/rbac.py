@@ -122,11 +122,6 @@ class Rbac:
             _remember(self._users, key, found)
         return found
 
-    def rules_of_role(self, binding: Binding, store: Reader) -> tuple[PolicyRule, ...] | None:
-        """The rules of the role that the binding names; None if there is none."""
-        self._refresh(store)
-        return self._rules_of_binding(binding)
-
     def _rules_of_binding(self, binding: Binding) -> tuple[PolicyRule, ...] | None:
         role = binding.role_ref
         where = "" if role.kind == "ClusterRole" else binding.metadata.namespace or ""

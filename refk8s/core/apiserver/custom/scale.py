@@ -36,6 +36,17 @@ def _count(value: Any) -> int | None:
     return value if 0 <= value <= REPLICAS_MAX else None
 
 
+def scale_metadata(metadata: ObjectMeta) -> ObjectMeta:
+    """The metadata of the scale of an object with this metadata."""
+    return ObjectMeta(
+        name=metadata.name,
+        namespace=metadata.namespace,
+        uid=metadata.uid,
+        resource_version=metadata.resource_version,
+        creation_timestamp=metadata.creation_timestamp,
+    )
+
+
 def scale_of(resource: Resource, obj: CustomObject) -> Scale:
     """The scale of an object. Raises ApiError 500, as upstream, if it has no number of desired
     replicas."""
@@ -47,16 +58,9 @@ def scale_of(resource: Resource, obj: CustomObject) -> Scale:
     selector: Any = None
     if paths.label_selector_path:
         selector = get_at(obj.content, keys_of(paths.label_selector_path))
-    metadata = obj.metadata
     current = _count(get_at(obj.content, keys_of(paths.status_replicas_path)))
     return Scale(
-        metadata=ObjectMeta(
-            name=metadata.name,
-            namespace=metadata.namespace,
-            uid=metadata.uid,
-            resource_version=metadata.resource_version,
-            creation_timestamp=metadata.creation_timestamp,
-        ),
+        metadata=scale_metadata(obj.metadata),
         spec=ScaleSpec(replicas=wanted or None),
         status=ScaleStatus(
             replicas=current or 0, selector=selector if isinstance(selector, str) else None

@@ -186,19 +186,25 @@ def _is_multiple(value: float, factor: float) -> bool:
 
 
 def _check_list(schema: Schema, value: list[Any], path: str, old: Any, found: list[Cause]) -> None:
-    at, named = _field(path), _named(path)
-    if schema.min_items is not None and len(value) < schema.min_items:
-        words = f"{named} should have at least {schema.min_items} items"
-        found.append(Cause(INVALID, at, words, len(value)))
-    if schema.max_items is not None and len(value) > schema.max_items:
-        words = f"{len(value)}: must have at most {schema.max_items} items"
-        found.append(Cause(TOO_MANY, at, words))
+    _check_size(len(value), schema.min_items, schema.max_items, "items", path, found)
     if schema.items is None:
         return
     before = by_keys(schema, old)
     for place, item in enumerate(value):
         known = ABSENT if before is None else before.get(key_of(schema, item), ABSENT)
         _check(schema.items, item, f"{path}[{place}]", known, found)
+
+
+def _check_size(
+    size: int, least: int | None, most: int | None, what: str, path: str, found: list[Cause]
+) -> None:
+    """Upstream calls what is too many items, also in a map."""
+    if least is not None and size < least:
+        words = f"{_named(path)} should have at least {least} {what}"
+        found.append(Cause(INVALID, _field(path), words, size))
+    if most is not None and size > most:
+        words = f"{size}: must have at most {most} items"
+        found.append(Cause(TOO_MANY, _field(path), words))
 
 
 def by_keys(schema: Schema, old: Any) -> dict[Any, Any] | None:
@@ -228,13 +234,8 @@ def key_of(schema: Schema, item: Any) -> Any:
 def _check_map(
     schema: Schema, value: dict[str, Any], path: str, old: Any, found: list[Cause]
 ) -> None:
-    at, named = _field(path), _named(path)
-    if schema.min_properties is not None and len(value) < schema.min_properties:
-        words = f"{named} should have at least {schema.min_properties} properties"
-        found.append(Cause(INVALID, at, words, len(value)))
-    if schema.max_properties is not None and len(value) > schema.max_properties:
-        words = f"{len(value)}: must have at most {schema.max_properties} items"
-        found.append(Cause(TOO_MANY, at, words))
+    bounds = schema.min_properties, schema.max_properties
+    _check_size(len(value), *bounds, "properties", path, found)
     for key in schema.required:
         if key not in value:
             found.append(Cause(REQUIRED, _child(path, key)))

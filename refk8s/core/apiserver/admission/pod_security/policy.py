@@ -17,7 +17,6 @@ LEVELS = (PRIVILEGED, BASELINE, RESTRICTED)  # from the least to the most strict
 MODES = ("enforce", "audit", "warn")
 LATEST = "latest"
 _VERSION = re.compile(r"v1\.([0-9]|[1-9][0-9]*)", re.ASCII)
-VERSION_LENGTH_MAX = 63  # that of the value of a label
 
 Labels = tuple[tuple[str, str], ...]
 
