@@ -1,5 +1,6 @@
 """Workloads on a real engine, as the specifications of the conformance suite use them:
-StatefulSets, DaemonSets, Jobs, resizes while containers run, and ephemeral containers."""
+StatefulSets, DaemonSets, Jobs, resizes while containers run, and ephemeral containers; and a loaded
+web application that is scaled."""
 
 import json
 import time
@@ -314,3 +315,64 @@ def test_rt_40_a_container_reads_the_files_of_an_image(cluster: Cluster) -> None
     assert cluster.kubectl("exec", "shown", "--", "sh", "-c", same) == "same"
     assert not cluster.host.containers("-a", "--filter", "label=refk8s.type=copy")
     cluster.kubectl("delete", "pod", "shown")
+
+
+# --- autoscaling ----------------------------------------------------------------------------------
+
+PAGE = """#!/bin/sh
+i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done
+echo "Content-Type: text/plain"; echo; echo $i
+"""
+PORT = 8080
+
+
+def web_application(name: str) -> list[dict[str, Any]]:
+    """A web server whose answers take processor time, its Service, and an autoscaler."""
+    amounts = {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}}
+    mount = {"name": "pages", "mountPath": "/www/cgi-bin"}
+    server = container("c", f"exec httpd -f -p {PORT} -h /www", resources=amounts)
+    server |= {"volumeMounts": [mount], "readinessProbe": {"tcpSocket": {"port": PORT}}}
+    pages = {"name": "pages", "configMap": {"name": name, "defaultMode": 0o755}}
+    metadata = {"name": name}
+    half = {"type": "Utilization", "averageUtilization": 50}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"work": PAGE}},
+        workload("Deployment", name, make_pod(name, server, volumes=[pages]), replicas=1),
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"selector": {"app": name}, "ports": [{"port": PORT}]},
+        },
+        {
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata,
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "minReplicas": 1, "maxReplicas": 2,
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": half}}],
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+            },
+        },
+    ]  # fmt: skip
+
+
+def test_hpa_4_a_loaded_web_application_grows_and_shrinks_again(cluster: Cluster) -> None:
+    """HPA-4 and HPA-8: the load is requests of another pod to the Service."""
+    cluster.apply(*web_application("shop"))
+    address = until(
+        lambda: cluster.get("service", "shop")["spec"].get("clusterIP"), 10, "no address"
+    )
+    url = f"http://{address}:{PORT}/cgi-bin/work"
+    visitor = container("c", f"while :; do wget -q -O - {url} || sleep 0.2; done")
+    cluster.apply(make_pod("visitor", visitor))
+
+    def replicas() -> int:
+        return int(cluster.get("deployment", "shop")["spec"]["replicas"])
+
+    until(lambda: replicas() == 2, 150, "it does not grow", every=1)
+    until(lambda: len(pods(cluster, "shop")) == 2, 30, "no second pod", every=0.5)
+    cluster.kubectl("delete", "pod", "visitor")
+    until(lambda: replicas() == 1, 150, "it does not shrink", every=1)
+    told = dict.fromkeys(message for _, message in cluster.events("shop"))
+    assert any(one.startswith("New size: 2; reason: cpu resource utilization") for one in told)
+    assert "New size: 1; reason: All metrics below target" in told
+    cluster.kubectl("delete", "deployment,service,hpa,configmap", "shop")
+    wait_gone(cluster, "shop")

@@ -20,13 +20,20 @@ from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.core import components, ports
-from refk8s.core.api.core_v1 import Container, NodeStatus, Taint, Toleration, VolumeMount
+from refk8s.core.api.core_v1 import (
+    AWSElasticBlockStoreVolumeSource,
+    Container,
+    NodeStatus,
+    Taint,
+    Toleration,
+    Volume,
+    VolumeMount,
+)
 from refk8s.core.api.resources import (
     ALL,
     ENDPOINT_SLICES,
     ENDPOINTS,
     PODS,
-    VOLUME_ATTACHMENTS,
 )
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.openapi import openapi
@@ -40,12 +47,9 @@ from refk8s.core.network.fronts import NO_FRONTS, change_fronts
 from refk8s.core.network.node_routes import AUTO, compute_routes
 from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.ports.node_network import NodeNetwork, Peer
-from refk8s.core.scheduler.cycle import scheduler
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.placement import choose
 from refk8s.core.scheduler.snapshot import info_of, recompute
-from refk8s.core.scheduler.volume_limits import TOO_MANY
-from refk8s.core.scheduler.volumes import USED_BY_A_POD
 from refk8s.core.scheduler_configuration.read import BadConfiguration as BadSchedulerConfiguration
 from refk8s.core.scheduler_configuration.read import read_configuration
 from refk8s.core.scheduler_configuration.types import GROUP_VERSION, KIND
@@ -346,6 +350,17 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
     assert {"PersistentVolume", "PersistentVolumeClaim", "VolumeAttachment"} <= served
 
 
+def test_d_491_these_controllers_are_missing():
+    there = components.controller_manager().reconcilers
+    assert not {
+        "legacy-service-account-token-cleaner",
+        "volumeattributesclass-protection-controller",
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        "podcertificaterequestcleaner",
+        "storage-version-migrator-controller",
+    } & set(there)
+
+
 def test_d_50_volumes_in_use_are_those_of_other_kubelets():
     """A node with a volume in use, of whatever driver, says nothing about it."""
     facts = ports.NodeDescribed(
@@ -359,9 +374,11 @@ def test_d_50_volumes_in_use_are_those_of_other_kubelets():
 # --- the scheduler --------------------------------------------------------------------------------
 
 
-def test_d_270_preemption_frees_no_volumes():
-    assert not TOO_MANY.resolvable and not USED_BY_A_POD.resolvable
-    assert VOLUME_ATTACHMENTS.prefix not in scheduler().sources
+def test_d_270_volumes_in_the_spec_of_a_pod_have_no_limit():
+    """A disk of a cloud provider, which a driver would replace."""
+    disk = AWSElasticBlockStoreVolumeSource(volume_id="vol-1")
+    pod = a_pod("p", volumes=(Volume(name="v", aws_elastic_block_store=disk),))
+    assert not info_of(pod).claims and not info_of(pod).has_claims
 
 
 def test_d_271_what_a_configuration_does_not_change():

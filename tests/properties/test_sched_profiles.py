@@ -48,6 +48,9 @@ from refk8s.core.api.storage_v1 import (
     CSINode,
     CSINodeDriver,
     CSINodeSpec,
+    VolumeAttachment,
+    VolumeAttachmentSource,
+    VolumeAttachmentSpec,
     VolumeNodeResources,
 )
 from refk8s.core.context import SECOND
@@ -609,26 +612,70 @@ def csi_volume(name: str):
     return change(a_volume(name), csi=csi, host_path=None)
 
 
+def attachment(name: str, node: str = "n"):
+    source = VolumeAttachmentSource(persistent_volume_name=name)
+    spec = VolumeAttachmentSpec(attacher=DRIVER, node_name=node, source=source)
+    return VolumeAttachment(metadata=ObjectMeta(name=f"{name}-{node}"), spec=spec)
+
+
 @given(
     st.none() | st.integers(0, 3),
     st.lists(st.lists(st.sampled_from("abc"), max_size=2, unique=True), max_size=3),
     st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("nm")), max_size=3, unique=True),
 )
-def test_sched_44_a_node_has_at_most_as_many_volumes_as_its_driver_says(limit, there, wanted):
-    """Shows SCHED-44.b."""
+def test_sched_44_a_node_has_at_most_as_many_volumes_as_its_driver_says(
+    limit, there, wanted, attachments
+):
+    """Shows SCHED-44.b. There is no volume d."""
     claims = [bound(a_claim(one, volume=f"v{one}", annotations=DONE)) for one in "abc"]
     volumes = [csi_volume(f"v{one}") for one in "abc"]
     pods = [using(*names, name=f"q{at}", node_name="n") for at, names in enumerate(there)]
     pod, node = using(*wanted), a_node("n")
-    view = view_of(Scheduler(), pod, node, *pods, *claims, *volumes, csi_node(limit))
+    more = [attachment(f"v{one}", where) for one, where in attachments]
+    view = view_of(Scheduler(), pod, node, *pods, *claims, *volumes, *more, csi_node(limit))
     load = view.fold("truth").load("n")
     found = volumes_of(view, info_of(pod)).refusal(facts_of(node), load)
     attached = {one for names in there for one in names}
+    attached |= {one for one, where in attachments if where == "n" and one != "d"}
     new = set(wanted) - attached
     too_many = limit is not None and bool(new) and len(attached | new) > limit
     assert (found is not None) == too_many
     if found is not None:
         assert found.messages == ("node(s) exceed max volume count",)
+
+
+def _important(*names):
+    return using(*names, priority=5)
+
+
+def _of_low(account):
+    """The nodes where preemption would help, with the victims there."""
+    return {each.node: [key for key, _ in each.victims] for each in account.candidates}
+
+
+@pytest.mark.parametrize("is_attached", [False, True])
+def test_sched_35_sched_44_preemption_frees_volumes_that_are_not_attached(is_attached):
+    """The limit of the node is one volume, and a less important pod has it."""
+    claims = [bound(a_claim(one, volume=f"v{one}", annotations=DONE)) for one in "ab"]
+    volumes = [csi_volume(f"v{one}") for one in "ab"]
+    low, free = using("a", name="low", node_name="n"), using(name="free", node_name="n")
+    more = [attachment("va")] if is_attached else []
+    objects = (a_node("n"), low, free, *claims, *volumes, csi_node(1), *more)
+    view = view_of(Scheduler(), _important("b"), *objects)
+    account = explain_pod(view, "default/p", {"default-scheduler": DEFAULT_PROFILE})
+    assert [one.plugin for one in account.nodes[0].refusals] == ["NodeVolumeLimits"]
+    assert _of_low(account) == ({} if is_attached else {"n": ["default/low"]})
+
+
+def test_sched_35_sched_41_preemption_frees_a_claim_for_one_pod_on_its_node():
+    claim = bound(access_modes=("ReadWriteOncePod",))
+    volume = a_volume(modes=("ReadWriteOncePod",))
+    low, free = using("c", name="low", node_name="n"), using(name="free", node_name="m")
+    view = view_of(Scheduler(), _important("c"), a_node("n"), a_node("m"), low, free, claim, volume)
+    account = explain_pod(view, "default/p", {"default-scheduler": DEFAULT_PROFILE})
+    assert {one.plugin for each in account.nodes for one in each.refusals} == {"VolumeRestrictions"}
+    assert _of_low(account) == {"n": ["default/low"]}
 
 
 def test_sched_35_nobody_is_deleted_on_a_node_that_does_not_reach_the_volumes():

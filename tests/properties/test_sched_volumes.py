@@ -37,7 +37,7 @@ from refk8s.core.loop.plan import Local
 from refk8s.core.pods.volumes import BOUND_BY_CONTROLLER, SELECTED_NODE
 from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS
 from refk8s.core.scheduler.cycle import Scheduler, scheduler
-from refk8s.core.scheduler.snapshot import IDLE, facts_of, info_of
+from refk8s.core.scheduler.snapshot import facts_of, info_of
 from refk8s.core.scheduler.volumes import (
     NO_VOLUME,
     NOT_REACHED,
@@ -78,7 +78,8 @@ def seen(pod, *objects):
 def refusal(pod, node, *objects):
     volumes = seen(pod, *objects)
     assert not volumes.blocked
-    return volumes.refusal(facts_of(node), IDLE)
+    load = view_of(SCHEDULER, pod, *objects).fold("truth").load(node.metadata.name)
+    return volumes.refusal(facts_of(node), load)
 
 
 GONE = "2026-01-01T00:00:00Z"

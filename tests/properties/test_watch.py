@@ -1,19 +1,25 @@
 """Watches and views (spec/watch.md): WATCH-3 to WATCH-7, on one loop that only looks. WATCH-1 and
 WATCH-2 are in test_loop.py. LOOP-16."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from workload_helpers import NOW
 
 from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList
+from refk8s.core.api.custom import CustomList
 from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, OwnerReference
 from refk8s.core.api.request import Response, WatchEvent
 from refk8s.core.api.resource_v1 import DeviceTaintRule, DeviceTaintRuleList
 from refk8s.core.api.resources import ALL, CONFIG_MAPS, DEVICE_TAINT_RULES, LATER, NODES, PODS
+from refk8s.core.components import controller_manager
 from refk8s.core.context import MILLISECOND, SECOND
+from refk8s.core.kubelet.config import KubeletConfig
+from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Plan
 from refk8s.core.loop.reconciler import Interest, Reconciler, own_key
+from refk8s.core.loop.state import is_synced
 from refk8s.core.loop.view import (
     Fold,
     Viewer,
@@ -24,6 +30,8 @@ from refk8s.core.loop.view import (
     split_key,
 )
 from refk8s.core.machine import Answered, Call, WakeAt, Watch, Watched, WatchEnded
+from refk8s.core.network.proxy import proxy
+from refk8s.core.scheduler.cycle import scheduler
 
 
 class Looker(Reconciler):
@@ -355,3 +363,30 @@ def test_loop_16_only_of_later_resources_and_only_404_means_that(resource, code)
     is_missing = code == 404 and resource in LATER
     assert bool(state.memories["looker"]) == is_missing
     assert (wake.at - NOW == 300 * SECOND) == is_missing
+
+
+def empty_list(resource, revision=10):
+    """The answer to a list of a resource without objects."""
+    metadata = ListMeta(resource_version=str(revision))
+    kind, version = f"{resource.kind}List", resource.api_version
+    return Response(200, CustomList(kind=kind, api_version=version, metadata=metadata, items=()))
+
+
+@pytest.mark.parametrize("name", ["controllers", "scheduler", "kubelet", "proxy"])
+def test_loop_16_every_component_works_with_an_older_api_server(name):
+    """It serves no resource that became generally available later."""
+    loop = {
+        "controllers": controller_manager,
+        "scheduler": scheduler,
+        "kubelet": lambda: kubelet("n", KubeletConfig()),
+        "proxy": lambda: proxy("n"),
+    }[name]()
+    state, effects = loop.start(NOW, b"x")
+    asked = [each for each in effects if isinstance(each, Call) and each.request.verb == "list"]
+    assert len(asked) > 2
+    for call in asked:
+        is_later = call.request.resource in LATER
+        answer = Response(404, None) if is_later else empty_list(call.request.resource)
+        assert not is_synced(state.informers, state.view)
+        state, _ = loop.step(state, [Answered(call.id, answer)], NOW)
+    assert is_synced(state.informers, state.view)

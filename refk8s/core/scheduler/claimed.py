@@ -16,7 +16,7 @@ from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
 from refk8s.core.scheduler.profile import Profile
 from refk8s.core.scheduler.reasons import CLAIM_FREED, CLAIMS_KEPT, NO_CLAIMS, Refusal
-from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
+from refk8s.core.scheduler.snapshot import Load, PodInfo, Snapshot
 from refk8s.core.scheduler.volumes import Volumes, volumes_of
 
 if TYPE_CHECKING:
@@ -71,6 +71,14 @@ class Claimed:
     def refusal(self, name: str) -> Refusal | None:
         """The refusal because of any claim."""
         return self.early(name) or self.late(name)
+
+    def refusal_with(self, name: str, load: Load) -> Refusal | None:
+        """The refusal because of any claim, if the node had this load (SCHED-35)."""
+        if self.volumes is not None and self._snapshot is not None:
+            early = self.volumes.refusal(self._snapshot.nodes[name], load)
+            if early is not None:
+                return early
+        return self.late(name)
 
     def points(self, names: Any) -> dict[str, int]:
         """DRA-10: the points of these nodes; empty if the claims do not matter to them."""

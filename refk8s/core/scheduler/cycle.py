@@ -41,6 +41,7 @@ from refk8s.core.api.resources import (
     RESOURCE_SLICES,
     SERVICES,
     STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
 )
 from refk8s.core.api.user import component_user
 from refk8s.core.context import Instant
@@ -86,6 +87,7 @@ from refk8s.core.scheduler.snapshot import (
     node_taken,
 )
 from refk8s.core.scheduler.spreading import Groups
+from refk8s.core.scheduler.volume_limits import node_of_attachment
 from refk8s.core.scheduler.writes import (
     GATED,
     deallocate,
@@ -130,6 +132,7 @@ class Scheduler(Reconciler):
         Index("extended", RESOURCE_CLAIMS, extended_owner, attrgetter("metadata")),
         SERVICES_BY_PAIR,
         Index("unclaimed", PERSISTENT_VOLUMES, unclaimed),
+        Index("attached_to", VOLUME_ATTACHMENTS, node_of_attachment, attrgetter("spec")),
     )
     initial_keys = (SCHEDULE,)
 
@@ -153,6 +156,7 @@ class Scheduler(Reconciler):
             Interest(PERSISTENT_VOLUMES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(STORAGE_CLASSES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(CSI_NODES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+            Interest(VOLUME_ATTACHMENTS, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
             Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
             Interest(DEVICE_CLASSES, keys_of_any),
             # without a class no device is allocated

@@ -17,7 +17,7 @@ from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, Claimed
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
-from refk8s.core.scheduler.snapshot import PodInfo, Snapshot
+from refk8s.core.scheduler.snapshot import Load, PodInfo, Snapshot
 from refk8s.core.value import Value
 
 PRIORITY_OFFSET = 2**31  # makes every priority count in a sum
@@ -50,7 +50,7 @@ def preempt(
     nodes for each reason.
 
     `refusing`: the refusal of each node, in the order of their names. `claimed`: the claims of the
-    pod; the deletion of pods does not help on nodes that they refuse.
+    pod.
     O(candidates · pods of a node).
     """
     counts = {UNHELPFUL: 0, NO_VICTIMS: 0}
@@ -82,9 +82,9 @@ def evictions(
     tries = max(arguments.candidates_min, len(snapshot.nodes) * arguments.candidates_percent // 100)
     has_harmless = False  # one without violations of a budget
     for name, refusal in refusing:
-        found = victims_on(pod, name, refusal, snapshot, namespaces, started, budgets, profile)
-        if claimed and isinstance(found, Eviction) and (why := claimed.refusal(name)) is not None:
-            found = why.messages
+        found = victims_on(
+            pod, name, refusal, snapshot, namespaces, started, budgets, profile, claimed
+        )
         yield found
         if isinstance(found, Eviction):
             tries -= 1
@@ -103,11 +103,12 @@ def victims_on(
     started: Started,
     budgets: Budgets,
     profile: Profile,
+    claimed: Claimed = NOTHING_CLAIMED,
 ) -> Eviction | tuple[str, ...]:
     """The victims on a node that rejects the pod, or why deleting pods there does not help."""
     if not refusal.resolvable:
         return (UNHELPFUL,)
-    found = _victims(pod, name, snapshot, namespaces, started, budgets, profile)
+    found = _victims(pod, name, snapshot, namespaces, started, budgets, profile, claimed)
     if isinstance(found, Eviction) and not found.victims:
         return (f'expected at least one victim pod on node "{name}"',)
     return found
@@ -121,6 +122,7 @@ def _victims(
     started: Started,
     budgets: Budgets,
     profile: Profile,
+    claimed: Claimed,
 ) -> Eviction | tuple[str, ...]:
     """SCHED-35: the fewest victims on this node, or why deleting pods there does not help."""
     load = snapshot.load(name)
@@ -132,7 +134,12 @@ def _victims(
         return (NO_VICTIMS,)
     for other in lesser:
         load = load.minus(other)
-    refusal = judge(pod, name, snapshot.with_load(name, load), namespaces, profile)
+
+    def refusal_with(load: Load) -> Refusal | None:
+        found = judge(pod, name, snapshot.with_load(name, load), namespaces, profile)
+        return claimed.refusal_with(name, load) if found is None and claimed else found
+
+    refusal = refusal_with(load)
     if refusal is not None:
         return refusal.messages
     protected = find_protected(lesser, budgets) if budgets else frozenset()
@@ -142,7 +149,7 @@ def _victims(
         sorted(lesser, key=lambda other: other.uid not in protected) if protected else lesser
     ):
         with_other = load.plus(other)
-        if judge(pod, name, snapshot.with_load(name, with_other), namespaces, profile) is None:
+        if refusal_with(with_other) is None:
             load = with_other
             spared.add(other.uid)
     victims = tuple([other for other in lesser if other.uid not in spared])

@@ -1,7 +1,7 @@
 """How many volumes of a driver a node can have. Rule SCHED-44 (spec/scheduler.md).
 
 Source: Kubernetes documentation, "Node-specific Volume Limits". Left out: volumes in a pod's own
-spec that a driver replaces; VolumeAttachments of volumes that no pod of the node uses (D-270).
+spec that a driver replaces (D-270).
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,16 @@ from refk8s.core.api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
 )
-from refk8s.core.api.storage_v1 import CSINode
+from refk8s.core.api.storage_v1 import CSINode, VolumeAttachment
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
 from refk8s.core.pods.volumes import class_of
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.snapshot import Load
 
-TOO_MANY = Refusal("NodeVolumeLimits", ("node(s) exceed max volume count",), resolvable=False)
+TOO_MANY = Refusal("NodeVolumeLimits", ("node(s) exceed max volume count",), resolvable=True)
 
 CsiVolume = tuple[str, str]
 """A driver, and what identifies the volume there: its handle, or the claim that waits for one."""
@@ -42,13 +43,30 @@ def csi_volumes(view: View, claims: Iterable[Key]) -> frozenset[CsiVolume]:
     return frozenset(found)
 
 
+def node_of_attachment(attachment: VolumeAttachment) -> list[str]:
+    """The node of an attachment, for an index."""
+    return [attachment.spec.node_name]
+
+
+def attached_volumes(view: View, node: str) -> frozenset[CsiVolume]:
+    """The volumes that are attached to the node or about to be. O(attachments of the node)."""
+    found: set[CsiVolume] = set()
+    for attachment in view.indexed(VOLUME_ATTACHMENTS, "attached_to", node):
+        name = attachment.spec.source.persistent_volume_name
+        volume = view.get(PERSISTENT_VOLUMES, name or "")
+        if volume is not None and volume.spec.csi is not None:
+            found.add((attachment.spec.attacher, volume.spec.csi.volume_handle))
+    return frozenset(found)
+
+
 def is_over_limit(view: View, new: frozenset[CsiVolume], node: str, load: Load) -> bool:
-    """SCHED-44: whether the node cannot have these volumes too. O(pods of the node)."""
+    """SCHED-44: whether the node cannot have these volumes too. O(pods and attachments of the
+    node)."""
     limits = _limits(view.get(CSI_NODES, node), new)
     if not limits:
         return False
     claims = dict.fromkeys(key for pod in load.pods.values() for key in pod.claims)
-    there = csi_volumes(view, claims)
+    there = csi_volumes(view, claims) | attached_volumes(view, node)
     together = there | new
     return any(
         sum(each == driver for each, _ in together) > limit

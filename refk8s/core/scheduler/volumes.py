@@ -58,7 +58,7 @@ USED_BY_A_POD = Refusal(
     (
         "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
     ),
-    False,
+    True,
 )
 NOT_REACHED = Refusal(
     "VolumeBinding", ("node(s) didn't match PersistentVolume's node affinity",), False
@@ -84,7 +84,8 @@ class Volumes(Value, frozen=True, eq=False):
     bound: tuple[PersistentVolume, ...] = ()
     unbound: tuple[tuple[PersistentVolumeClaim, StorageClass], ...] = ()
     candidates: tuple[PersistentVolume, ...] = ()
-    is_taken: bool = False  # a ReadWriteOncePod claim that another pod uses
+    # the pods that use a ReadWriteOncePod claim of this pod: node and uid
+    takers: tuple[tuple[str, str], ...] = ()
     # the filters of VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone, if enabled
     checks: tuple[tuple[str, VolumeCheck], ...] = ()
 
@@ -112,7 +113,9 @@ class Volumes(Value, frozen=True, eq=False):
 
 
 def _restrictions(volumes: Volumes, facts: NodeFacts, load: Load) -> Refusal | None:
-    return USED_BY_A_POD if volumes.is_taken else None
+    """A pod on this node that preemption has taken from its load does not count."""
+    is_taken = any(node != facts.name or uid in load.pods for node, uid in volumes.takers)
+    return USED_BY_A_POD if is_taken else None
 
 
 def _binding(volumes: Volumes, facts: NodeFacts, load: Load) -> Refusal | None:
@@ -157,7 +160,7 @@ def _claims_of(view: View, pod: PodInfo) -> Volumes:
     bound: list[PersistentVolume] = []
     unbound: list[tuple[PersistentVolumeClaim, StorageClass]] = []
     candidates: dict[str, PersistentVolume] = {}
-    is_taken = False
+    takers: list[tuple[str, str]] = []
     owned = _ephemeral(view, pod)
     for key in pod.claims:
         claim: PersistentVolumeClaim | None = view.get(PERSISTENT_VOLUME_CLAIMS, key)
@@ -178,8 +181,8 @@ def _claims_of(view: View, pod: PodInfo) -> Volumes:
         if claim.status.phase == LOST:
             words = f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume_name}"'
             return Volumes(words)
-        if ONE_POD in (claim.spec.access_modes or ()) and _is_used(view, key, pod):
-            is_taken = True
+        if ONE_POD in (claim.spec.access_modes or ()):
+            takers += _users(view, key, pod)
         if volume_name and BIND_COMPLETED in (claim.metadata.annotations or {}):
             volume: PersistentVolume | None = view.get(PERSISTENT_VOLUMES, volume_name)
             if volume is None:
@@ -195,7 +198,7 @@ def _claims_of(view: View, pod: PodInfo) -> Volumes:
             for each in view.indexed(PERSISTENT_VOLUMES, "unclaimed", entry):
                 candidates[each.metadata.name] = each
     unbound.sort(key=lambda pair: (storage(pair[0].spec.resources.requests), key_of(pair[0])))
-    return Volumes("", tuple(bound), tuple(unbound), tuple(candidates.values()), is_taken)
+    return Volumes("", tuple(bound), tuple(unbound), tuple(candidates.values()), tuple(takers))
 
 
 def _ephemeral(view: View, pod: PodInfo) -> tuple[str, ...]:
@@ -212,12 +215,13 @@ def _ephemeral(view: View, pod: PodInfo) -> tuple[str, ...]:
     )
 
 
-def _is_used(view: View, claim: str, pod: PodInfo) -> bool:
-    """Whether another pod with a node uses the claim."""
-    return any(
-        other.spec.node_name and other.metadata.uid != pod.uid and not is_finished(other)
+def _users(view: View, claim: str, pod: PodInfo) -> list[tuple[str, str]]:
+    """Node and uid of each other pod with a node that uses the claim."""
+    return [
+        (other.spec.node_name, other.metadata.uid or "")
         for other in view.indexed(PODS, "claim", claim)
-    )
+        if other.spec.node_name and other.metadata.uid != pod.uid and not is_finished(other)
+    ]
 
 
 def _is_provisioned(storage_class: StorageClass, facts: NodeFacts) -> bool:
