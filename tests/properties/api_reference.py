@@ -51,8 +51,8 @@ ORPHANED = {"ReplicationController", "Job"}
 UNCOLLECTED = {"Event"}
 STATUS_OF_THE_CREATOR = {"Node"}
 STATUS_KEEPS_METADATA = {
-    "DeviceTaintRule", "PodCertificateRequest", "ResourceClaim", "ServiceCIDR", "StorageVersionMigration", "ValidatingAdmissionPolicy",
-    "VolumeAttachment",
+    "APIService", "DeviceTaintRule", "FlowSchema", "PodCertificateRequest", "PriorityLevelConfiguration", "ResourceClaim",
+    "ServiceCIDR", "StorageVersionMigration", "ValidatingAdmissionPolicy", "VolumeAttachment",
 }  # fmt: skip
 OF_THE_SERVER = (
     "namespace", "uid", "creationTimestamp", "generation", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink",
@@ -126,6 +126,8 @@ def write(kind: str, before: Tree, ask: Ask, sent: Tree) -> Expected:
             after = {**before, "metadata": theirs, "status": sent.get("status")}
             if kind == "Deployment":
                 after["metadata"] = copied(theirs, there, "labels")
+            if kind == "Pod":
+                after["metadata"] = copied(theirs, there, "ownerReferences")
             if kind in STATUS_KEEPS_METADATA:
                 after["metadata"] = copied(
                     theirs, there, "labels", "annotations", "finalizers", "ownerReferences"

@@ -66,7 +66,7 @@ def test_the_reference_knows_the_facts_of_every_kind():
         assert strategy.propagation == (
             "Orphan" if kind in ORPHANED else "" if kind in UNCOLLECTED else "Background"
         ), kind
-        kept = {"Deployment": 1} | dict.fromkeys(STATUS_KEEPS_METADATA, 4)
+        kept = {"Deployment": 1, "Pod": 1} | dict.fromkeys(STATUS_KEEPS_METADATA, 4)
         assert len(strategy.status_keeps) == kept.get(kind, 0), kind
     assert {one.kind for one in resources.ALL if "update" in one.verbs} - set(SAMPLES) == {
         "ClusterTrustBundle",

@@ -889,7 +889,10 @@ def test_apply_7_a_kind_that_resets_its_spec_has_no_owner_of_it():
     """A CertificateSigningRequest: its spec is that of its creation, so nobody owns it."""
     kept = reset_fields(resources.CERTIFICATE_SIGNING_REQUESTS, "")
     assert as_set(kept) == {("f:spec",), ("f:status",)}
-    assert as_set(reset_fields(resources.PODS, "status")) == {("f:spec",)}
+    assert as_set(reset_fields(resources.PODS, "status")) == {
+        ("f:spec",),
+        ("f:metadata", "f:ownerReferences"),
+    }
     assert as_set(reset_fields(resources.DEPLOYMENTS, "status")) == {
         ("f:spec",),
         ("f:metadata", "f:labels"),

@@ -262,3 +262,105 @@ def test_adm_6_a_status_without_a_class_keeps_the_stored_one(given_class):
         assert reply.code == 422
     else:
         assert json.loads(reply.content)["status"]["qosClass"] == "BestEffort"
+
+
+# --- what a write of a status leaves as it was
+
+
+def answer_of(body, path=f"{PODS}/p/status", method="PUT", world=None):
+    if world is None:
+        world = World()
+        world.http("POST", PODS, {"metadata": {"name": "p"}, "spec": SPEC})
+    reply = world.http(method, path, body)
+    return reply.code, json.loads(reply.content)
+
+
+@given(SOCKETS.filter(lambda one: one != "x"), st.lists(SOCKETS.filter(bool), max_size=2))
+def test_def_6_a_pod_has_its_first_address_twice(one, several):
+    # Shows DEF-6.d DEF-6.e.
+    status = {"podIP": one, "podIPs": [{"ip": ip} for ip in several]}
+    code, pod = answer_of({"metadata": {"name": "p"}, "status": status})
+    expected = several if several and one in ("", several[0]) else [one] if one else []
+    right = [ip for ip in expected if ip != "x"] == expected
+    families = {ip_address(ip).version for ip in expected if ip != "x"}
+    if not right or len(families) < len(expected):
+        assert code == 422
+        return
+    assert [each["ip"] for each in pod["status"].get("podIPs", [])] == expected
+    assert pod["status"].get("podIP", "") == (expected[0] if expected else "")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["x.io/a", "x.io/b"]), st.integers(0, 2)), max_size=4))
+def test_adm_6_observed_generations_are_not_lost(conditions):
+    # Shows ADM-6.h.
+    world = World()
+    world.http("POST", PODS, {"metadata": {"name": "p"}, "spec": SPEC})
+    body = {"metadata": {"name": "p"}, "status": {"observedGeneration": 1, "conditions": []}}
+    bare = {"metadata": {"name": "p"}, "status": {"conditions": []}}
+    for name, generation in conditions:
+        one = {"type": name, "status": "True"}
+        bare["status"]["conditions"].append(one)
+        body["status"]["conditions"].append(one | {"observedGeneration": generation})
+    answer_of(body, world=world)
+    _, pod = answer_of(bare, world=world)
+    assert pod["status"]["observedGeneration"] == 1
+    found = [one.get("observedGeneration", 0) for one in pod["status"].get("conditions", [])]
+    assert found == [generation for _, generation in conditions]
+
+
+def test_api_8_the_owners_of_a_pod_are_not_written_with_its_status():
+    # Shows API-8.b.
+    owner = {"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u"}
+    metadata = {"name": "p", "ownerReferences": [owner], "labels": {"a": "b"}}
+    code, pod = answer_of({"metadata": metadata, "status": {"phase": "Running"}})
+    assert code == 200 and pod["metadata"]["labels"] == {"a": "b"}
+    assert "ownerReferences" not in pod["metadata"]
+
+
+@given(st.sampled_from(["", "default", "other"]))
+def test_api_3_the_body_of_a_subresource_has_the_namespace_of_the_path(namespace):
+    # Shows API-3.b.
+    world = World()
+    world.http("POST", PODS, {"metadata": {"name": "p"}, "spec": SPEC})
+    metadata = {"name": "p", "namespace": namespace}
+    binding = {"metadata": metadata, "target": {"name": "n"}}
+    local = {
+        "metadata": {"namespace": namespace},
+        "spec": {"user": "u", "resourceAttributes": {"namespace": "default", "verb": "get"}},
+    }
+    reviews = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews"
+    for path, body in (
+        (f"{PODS}/p/binding?dryRun=All", binding),
+        (f"{PODS}/p/eviction?dryRun=All", {"metadata": metadata}),
+        (reviews, local),
+    ):
+        code, _ = answer_of(body, path, "POST", world)
+        assert code == (400 if namespace == "other" else 201), path
+
+
+VOLUME = {
+    "capacity": {"storage": "1Gi"},
+    "accessModes": ["ReadWriteOnce"],
+    "hostPath": {"path": "/x"},
+}
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "status", "name", "expected"),
+    [
+        ("/api/v1/namespaces", None, {}, "phase", "Active"),
+        ("/api/v1/persistentvolumes", VOLUME, {}, "phase", "Pending"),
+        ("/api/v1/namespaces/default/persistentvolumeclaims", CLAIM, {}, "phase", "Pending"),
+        ("/api/v1/nodes", None, {"capacity": {"cpu": "1"}}, "allocatable", {"cpu": "1"}),
+        ("/api/v1/namespaces/default/services", {"type": "LoadBalancer", "ports": [{"port": 80}]}, {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}, "loadBalancer", {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}),
+    ],
+)  # fmt: skip
+def test_def_1_a_written_status_has_its_defaults(path, spec, status, name, expected):
+    world = World()
+    created = {"metadata": {"name": "x"}} | ({} if spec is None else {"spec": spec})
+    assert world.http("POST", path, created).code == 201
+    code, answer = answer_of(
+        {"metadata": {"name": "x"}, "status": status}, f"{path}/x/status", "PUT", world
+    )
+    assert code == 200 and answer["status"][name] == expected

@@ -26,6 +26,7 @@ from refk8s.core.api.user import AUTHENTICATED, User, node_name_of
 from refk8s.core.apiserver.authorize import decide
 from refk8s.core.apiserver.config import Attributes
 from refk8s.core.apiserver.exchange import Exchange
+from refk8s.core.apiserver.write import check_namespace
 
 GROUP: Final = "authorization.k8s.io"
 # As upstream, the kind is missing in the answer to an incomplete question.
@@ -101,6 +102,7 @@ def _check_question(request: Request) -> None:
             causes += _check_selector(f"spec.resourceAttributes.{name}", name, selector)
     metadata = request.body.metadata
     if kind == "LocalSubjectAccessReview":
+        check_namespace(request, metadata)
         if asked is not None and (asked.namespace or "") != request.namespace:
             words, where = "must match metadata.namespace", "spec.resourceAttributes.namespace"
             causes.append(Cause(status.INVALID, where, words, asked.namespace or ""))

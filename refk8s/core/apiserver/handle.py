@@ -45,7 +45,7 @@ from refk8s.core.apiserver.calls import Ask, Calls, Needed, Result, answered, be
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.custom import definitions, objects
 from refk8s.core.apiserver.custom import versions as custom_versions
-from refk8s.core.apiserver.defaults import default
+from refk8s.core.apiserver.defaults import default, default_status
 from refk8s.core.apiserver.disabled import drop_disabled
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Outcome, Reader
@@ -342,8 +342,7 @@ def _change(
     resource, old = request.resource, record.value
     new = write.propose(request, strategy, old, body)
     is_status = request.subresource in ("status", "approval")
-    if not is_status:
-        new = _defaulted(resource, new, old)
+    new = default_status(resource, new) if is_status else _defaulted(resource, new, old)
     if not is_applied:
         new = with_managers(request, old, new, exchange.context)  # APPLY-12
 
@@ -352,7 +351,7 @@ def _change(
         made = write.propose(request, strategy, old, changed)
         metadata = replace(made.metadata, managed_fields=before.metadata.managed_fields)
         made = replace(made, metadata=metadata)
-        return made if is_status else _defaulted(resource, made, old)
+        return default_status(resource, made) if is_status else _defaulted(resource, made, old)
 
     admission = admit(exchange, new, old, remake)
     restrict(request, admission.object, old, store)

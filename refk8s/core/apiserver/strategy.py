@@ -126,6 +126,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     resources.PODS: {
         "generation": _SPEC,
         "answers_deleted": True,
+        "status_keeps": ("owner_references",),
         "fields": {
             "spec.nodeName": _path("spec.node_name"),
             "spec.host": _path("spec.node_name"),
@@ -246,9 +247,12 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         "fields": {"spec.nodeName": _path("spec.node_name"), "spec.driver": _path("spec.driver")},
     },
     resources.DEVICE_CLASSES: {"generation": _SPEC, "answers_deleted": True},
-    resources.FLOW_SCHEMAS: {"generation": _SPEC},
-    resources.PRIORITY_LEVEL_CONFIGURATIONS: {"generation": _SPEC},
-    resources.API_SERVICES: {"unconditional_update": False},
+    resources.FLOW_SCHEMAS: {"generation": _SPEC, "status_keeps": _ALL_METADATA},
+    resources.PRIORITY_LEVEL_CONFIGURATIONS: {
+        "generation": _SPEC,
+        "status_keeps": _ALL_METADATA,
+    },
+    resources.API_SERVICES: {"unconditional_update": False, "status_keeps": _ALL_METADATA},
     resources.CUSTOM_RESOURCE_DEFINITIONS: {"generation": _SPEC, "unconditional_update": False},
     resources.MUTATING_WEBHOOK_CONFIGURATIONS: {
         "generation": ("webhooks",),

@@ -27,6 +27,7 @@ from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.outcome import Commit, Reader
 from refk8s.core.apiserver.read import find
 from refk8s.core.apiserver.strategy import strategy_of
+from refk8s.core.apiserver.write import check_namespace
 from refk8s.core.context import SECOND, Context, timestamp
 from refk8s.core.pods.status import DISRUPTION_TARGET, PENDING, is_active, is_ready
 from refk8s.core.store import Committed, Compare, Delete, Put, Record, Txn
@@ -52,6 +53,7 @@ def bind(exchange: Exchange) -> Response | Commit:
     the node exists."""
     request, store, context = exchange.request, exchange.store, exchange.context
     binding = request.body
+    check_namespace(request, binding.metadata)
     name = request.name or binding.metadata.name or ""
     if name != binding.metadata.name:
         raise ApiError(status.bad_request("name in URL does not match name in Binding object"))
@@ -126,6 +128,7 @@ def evict(exchange: Exchange) -> Response | Commit:
     (API-18)."""
     request, store, context = exchange.request, exchange.store, exchange.context
     eviction = request.body
+    check_namespace(request, eviction.metadata)
     if eviction.metadata.name != request.name:
         raise ApiError(status.bad_request("name in URL does not match name in Eviction object"))
     record = find(request, store)
@@ -324,6 +327,8 @@ def request_token(exchange: Exchange) -> Response:
     request, store, context = exchange.request, exchange.store, exchange.context
     config = exchange.config
     deletion = request.body
+    if deletion.metadata is not None:
+        check_namespace(request, deletion.metadata)
     account = find(request, store).value
     spec = deletion.spec
     restrict_token(request, spec.bound_object_ref, store)

@@ -48,12 +48,7 @@ def identify_new(request: Request) -> Any:
     if request.resource.namespaced:
         if not request.namespace:
             raise ApiError(status.bad_request("an object of this kind needs a namespace"))
-        if metadata.namespace and metadata.namespace != request.namespace:
-            raise ApiError(
-                status.bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
-            )
+        check_namespace(request, metadata)
     if request.name and metadata.name and request.name != metadata.name:
         raise ApiError(_other_name(metadata.name, request.name))
     return obj
@@ -87,11 +82,13 @@ def identify(request: Request, metadata: Any) -> None:
         raise ApiError(status.bad_request(words))
     if metadata.name != request.name:
         raise ApiError(_other_name(metadata.name, request.name))
-    if (
-        request.resource.namespaced
-        and metadata.namespace
-        and metadata.namespace != request.namespace
-    ):
+    if request.resource.namespaced:
+        check_namespace(request, metadata)
+
+
+def check_namespace(request: Request, metadata: Any) -> None:
+    """Raise ApiError 400 if the body has another namespace than the path (API-3)."""
+    if metadata.namespace and metadata.namespace != request.namespace:
         raise ApiError(status.bad_request(_OTHER_NAMESPACE))
 
 

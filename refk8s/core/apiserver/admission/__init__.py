@@ -156,8 +156,8 @@ def _built_in(exchange: "Exchange", new: Any, old: Any) -> Any:
             return storage.admit_volume_status(new, old, context)
         if resource == resources.RESOURCE_CLAIMS:
             return devices.drop_released(new, old)
-        if resource == resources.PODS and not new.status.qos_class:
-            return pod.keep_qos_class(new, old)
+        if resource == resources.PODS and request.subresource == "status":
+            return pod.keep_of_status(new, old)
         if request.subresource not in ("ephemeralcontainers", "resize"):
             return new
     for stage in _STAGES.get(resource, ()):

@@ -77,9 +77,36 @@ def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Cont
     )
 
 
-def keep_qos_class(new: Pod, old: Pod) -> Pod:
-    """ADM-6: a status without a QoS class keeps the stored one."""
-    return replace(new, status=replace(new.status, qos_class=old.status.qos_class))
+def keep_of_status(new: Pod, old: Pod) -> Pod:
+    """ADM-6: a status that is written without a QoS class or observedGeneration, and a condition
+    without observedGeneration, keep the stored ones."""
+    status, before = new.status, old.status
+    changed: dict[str, Any] = {}
+    if not status.qos_class:
+        changed["qos_class"] = before.qos_class
+    if not status.observed_generation and before.observed_generation:
+        changed["observed_generation"] = before.observed_generation
+    known = any(one.observed_generation for one in before.conditions or ())
+    if known and not all(one.observed_generation for one in status.conditions or ()):
+        changed["conditions"] = _observed(status.conditions or (), before.conditions or ())
+    return replace(new, status=replace(status, **changed)) if changed else new
+
+
+def _observed(
+    conditions: tuple[PodCondition, ...], before: tuple[PodCondition, ...]
+) -> tuple[PodCondition, ...]:
+    """Conditions of one type are taken in their order."""
+    left: dict[str, list[int | None]] = {}
+    for one in before:
+        left.setdefault(one.type, []).append(one.observed_generation)
+    kept = []
+    for one in conditions:
+        generations = left.get(one.type)
+        generation = generations.pop(0) if generations else None
+        if generation and not one.observed_generation:
+            one = replace(one, observed_generation=generation)
+        kept.append(one)
+    return tuple(kept)
 
 
 @remember_identical(16)

@@ -16,7 +16,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from refk8s.core.api.resources import Resource
+from refk8s.core.api.resources import PODS, Resource
 
 # The module with the record of each kind, the kind, and the file here with its defaults (the
 # function `default_<kind in snake case>`).
@@ -68,6 +68,13 @@ _FILES = {
     "rbac_v1.ClusterRoleBinding": "rbac.default_binding",
 }
 
+_OF_STATUS = frozenset((
+    "core_v1.Namespace", "core_v1.Node", "core_v1.PersistentVolume", "core_v1.PersistentVolumeClaim",
+    "core_v1.Service",
+))  # fmt: skip
+"""The kinds that have defaults in the status too. Those of a pod have a function of their own: its
+status is written often."""
+
 Defaulter = Callable[[Any], Any]
 
 
@@ -76,6 +83,18 @@ def default(resource: Resource, obj: Any) -> Any:
     raises."""
     defaulter = _defaulter(resource.module, resource.kind)
     return obj if defaulter is None else defaulter(obj)
+
+
+def default_status(resource: Resource, obj: Any) -> Any:
+    """The object of a write to /status with the defaults of its status. What it has of the stored
+    object has them already."""
+    if resource == PODS:
+        from refk8s.core.apiserver.defaults.pod import default_pod_status
+
+        return default_pod_status(obj)
+    if f"{resource.module}.{resource.kind}" in _OF_STATUS:
+        return default(resource, obj)
+    return obj
 
 
 @cache

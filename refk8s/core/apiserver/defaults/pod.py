@@ -16,6 +16,7 @@ from refk8s.core.api.core_v1 import (
     ContainerPort,
     EphemeralContainer,
     Pod,
+    PodIP,
     PodSecurityContext,
     PodSpec,
     PodTemplate,
@@ -38,6 +39,19 @@ def default_pod(pod: Pod) -> Pod:
     """A pod: the defaults of its spec (DEF-3 to DEF-5), and those of pods only (DEF-6)."""
     spec = _default_spec(pod.spec)
     return pod if spec is pod.spec else replace(pod, spec=spec)
+
+
+def default_pod_status(pod: Pod) -> Pod:
+    """DEF-6: `podIP` is the first of `podIPs`; if they differ, `podIP` counts."""
+    one, several = pod.status.pod_ip, pod.status.pod_ips or ()
+    if not one and not several:
+        return pod
+    if several and (not one or one == several[0].ip):
+        first = several[0].ip or None
+        if one == first:
+            return pod
+        return replace(pod, status=replace(pod.status, pod_ip=first))
+    return replace(pod, status=replace(pod.status, pod_ips=(PodIP(ip=one or ""),)))
 
 
 @remember_identical(16)
