@@ -242,6 +242,21 @@ def test_a_container_that_wants_too_much_memory_is_killed_and_says_why(
         told = json.loads(docker_host.docker("inspect", cluster.ids("mighty", "main")[0]))[0][
             "HostConfig"
         ]
+        assert told["OomScoreAdj"] == 1000, "KUBELET-131"
+        amounts = {"cpu": "10m", "memory": "32Mi"}
+        sure = container(
+            "main",
+            "cat /proc/self/oom_score_adj; trap 'exit 0' TERM; sleep 1000 & wait",
+            resources={"limits": amounts, "requests": amounts},
+        )
+        cluster.apply(make_pod("sure", sure))
+        until(
+            lambda: cluster.pod("sure")["status"].get("phase") == "Running",
+            20,
+            "a Guaranteed pod does not run, whatever the engine may do (RT-46)",
+        )
+        until(lambda: cluster.kubectl("logs", "sure").strip(), 10, "it prints no score")
+        assert -997 <= int(cluster.kubectl("logs", "sure")) <= 0
         assert told["Privileged"] or (
             told["CapAdd"] == ["ALL"] and cluster.words().count("lacks the capabilities") == 1
         )

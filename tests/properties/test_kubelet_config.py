@@ -451,6 +451,7 @@ def test_kubelet_50_a_container_in_full():
     assert found == ContainerConfig(
         "u", "ns", "p", "c", "i", attempt=2, command=("run", "1"), args=("1", "$(B)"),
         env=(("A", "1"), ("I", "10.1.0.9")), working_dir="/w", mounts=(Mount("v/1", "/v"),), resources=Resources(500, 1 << 20, 100),
+        oom_score_adj=999,
         user=found.user, groups=found.groups, privileged=True, read_only_root=True, no_new_privileges=found.no_new_privileges,
         seccomp=found.seccomp, app_armor=found.app_armor, capabilities_add=("X",), capabilities_drop=("Y", "Z"),
         tty=True, stdin=True, stdin_once=True, termination_grace_seconds=7, termination_message_path="/m",
@@ -469,7 +470,7 @@ def test_kubelet_50_a_bare_container_on_the_hosts_network():
     assert found == ContainerConfig(
         "u", "ns", "p", "c", "i", user=found.user, seccomp=found.seccomp, app_armor=found.app_armor, spec_hash=spec_hash(one),
         hosts=compute_hosts(FACTS, pod, one, ("10.0.0.1",)), host_network=True,
-        termination_message_path=one.termination_message_path or "",
+        termination_message_path=one.termination_message_path or "", oom_score_adj=1000,
     )  # fmt: skip
     ip = a_container(env=[{"name": "I", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}])
     pod = a_pod(ip, hostNetwork=True)

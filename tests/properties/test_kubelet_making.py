@@ -93,7 +93,10 @@ from refk8s.core.kubelet.node_status import (
     compute_node_status,
     is_same_but_heartbeats,
 )
+from refk8s.core.kubelet.oom_score import compute_oom_score_adj
+from refk8s.core.pods.containers import every_container
 from refk8s.core.pods.node_affinity import matches_node
+from refk8s.core.pods.resources import pod_requests
 from refk8s.core.ports import (
     CreateContainer,
     DescribeNode,
@@ -293,6 +296,102 @@ def test_kubelet_106_the_pods_limits_reach_the_runtime():
     bench = ready(replace(pod, spec=replace(pod.spec, resources=whole)))
     resources = made(bench).resources
     assert (resources.cpu_limit_milli, resources.memory_limit_bytes) == (1500, 100 << 20)
+
+
+GIB = 1 << 30
+MEMORY_ASKED = st.none() | st.integers(1, 3 * GIB)
+
+
+def asks(name, memory, **more):
+    requests = {"cpu": "1m"} if memory is None else {"cpu": "1m", "memory": str(memory)}
+    return container(name, resources=ResourceRequirements(requests=requests), **more)
+
+
+def score(pod, name, memory_bytes=4 * GIB):
+    found = next(one for one in every_container(pod.spec) if one.name == name)
+    return compute_oom_score_adj(pod, found, memory_bytes)
+
+
+@pytest.mark.parametrize(
+    ("limits", "requests", "expected"),
+    [
+        ({}, {}, 1000),
+        ({"cpu": "1", "memory": "1Gi"}, {"cpu": "1", "memory": "1Gi"}, -997),
+        ({}, {"memory": "1Gi"}, 750),
+        ({"memory": "2Gi"}, {"memory": "1Gi"}, 750),
+        ({}, {"cpu": "1"}, 999),
+        ({}, {"memory": "4Mi"}, 999),
+        ({}, {"memory": "8Mi"}, 999),
+        ({}, {"memory": "9Mi"}, 998),
+        ({}, {"memory": "4Gi"}, 3),
+        ({}, {"memory": "100Gi"}, 3),
+    ],
+)
+def test_kubelet_131_the_score_follows_from_the_class_and_the_request(limits, requests, expected):
+    # Shows KUBELET-131.b KUBELET-131.c.
+    resources = ResourceRequirements(limits=limits, requests=requests)
+    pod = make_pod(containers=(container("c", resources=resources),))
+    assert score(pod, "c") == expected
+
+
+def test_kubelet_131_the_runtime_is_given_the_score():
+    # Shows KUBELET-131.a.
+    resources = ResourceRequirements(requests={"memory": "8Gi"})
+    bench = ready(make_pod(containers=(container("c", resources=resources),)))
+    assert made(bench).oom_score_adj == 750, "of a node with 32 GiB"
+
+
+def test_kubelet_131_only_a_critical_pod_of_its_node_is_kept_as_a_guaranteed_one():
+    # Shows KUBELET-131.b.
+    pod = make_pod(containers=(container("c"),))
+    for name, priority, expected in (
+        ("system-node-critical", 2_000_001_000, -997),
+        ("system-cluster-critical", 2_000_000_000, 1000),
+        ("system-node-critical", None, 1000),
+        (None, 2_000_001_000, 1000),
+    ):
+        spec = replace(pod.spec, priority_class_name=name, priority=priority)
+        assert score(replace(pod, spec=spec), "c") == expected
+
+
+def test_kubelet_131_a_node_whose_memory_is_not_known():
+    pod = make_pod(containers=(asks("c", GIB),))
+    assert score(pod, "c", 0) == 999
+
+
+@given(
+    st.lists(MEMORY_ASKED, min_size=1, max_size=3),
+    st.lists(st.tuples(MEMORY_ASKED, st.booleans()), max_size=2),
+    st.none() | st.integers(0, 3 * GIB),
+    st.sampled_from([GIB, 4 * GIB, 1000]),
+)
+def test_kubelet_131_a_sidecar_is_no_worse_than_the_others_and_the_rest_is_divided(
+    regular, first, beyond, memory_bytes
+):
+    # Shows KUBELET-131.d KUBELET-131.e.
+    containers = tuple(asks(f"c{n}", much) for n, much in enumerate(regular))
+    inits = tuple(
+        asks(f"i{n}", much, restart_policy="Always" if stays else None)
+        for n, (much, stays) in enumerate(first)
+    )
+    pod = make_pod(containers=containers, init_containers=inits or None)
+    asked = {f"c{n}": much or 0 for n, much in enumerate(regular)}
+    least = min(asked.values())
+    asked |= {
+        f"i{n}": max(much or 0, least) if stays else much or 0
+        for n, (much, stays) in enumerate(first)
+    }
+    if beyond is not None:
+        needed = pod_requests(pod.spec).get("memory", 0)
+        whole = ResourceRequirements(requests={"memory": str(needed + beyond)})
+        pod = replace(pod, spec=replace(pod.spec, resources=whole))
+        asked = {name: much + beyond // len(asked) for name, much in asked.items()}
+        if needed + beyond == 0:
+            return  # a pod without requests
+    for name, much in asked.items():
+        assert score(pod, name, memory_bytes) == min(
+            max(1000 - 1000 * much // memory_bytes, 3), 999
+        )
 
 
 names = st.sampled_from(["A", "B", "LONG_NAME", "x.y"])

@@ -2,6 +2,9 @@
 RT-5, RT-8, RT-9, RT-12, RT-13."""
 
 import copy
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from ipaddress import ip_address, ip_network
@@ -19,7 +22,12 @@ from refk8s.adapters.docker.engine.images import split_reference
 from refk8s.adapters.docker.engine.network import Addresses, NoAddress
 from refk8s.adapters.docker.engine.pause_image import pause_program
 from refk8s.adapters.docker.operations import Operations
-from refk8s.adapters.linux.abilities import CAPABILITIES, Abilities, missing_capabilities
+from refk8s.adapters.linux.abilities import (
+    CAPABILITIES,
+    Abilities,
+    look_at_oom_floor,
+    missing_capabilities,
+)
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.ports import (
     EXITED,
@@ -426,6 +434,33 @@ def test_rt_9_what_an_engine_lacks_is_read_from_its_process(missing: set[str], l
     assert missing_capabilities(status, last) == frozenset(missing) & frozenset(
         CAPABILITIES[: last + 1]
     )
+
+
+@given(st.integers(-1000, 1000), st.sampled_from([-1000, 0, 200]))
+def test_rt_46_an_engine_without_the_right_gives_no_score_below_its_own(
+    wanted: int, floor: int
+) -> None:
+    # Shows RT-46.a RT-46.b.
+    assert Abilities(frozenset(), floor).oom_score_adj(wanted) == max(wanted, floor)
+
+
+def test_rt_46_the_lowest_score_is_what_this_process_can_give() -> None:
+    """Against the kernel: what the engine of this machine could do, this process can do."""
+    # Shows RT-46.b RT-46.c.
+    floor = look_at_oom_floor(os.getpid())
+    assert look_at_oom_floor(0) == look_at_oom_floor(1 << 30) == 0
+    tried = "for n in -1 0; do (echo $n > /proc/self/oom_score_adj) 2>/dev/null && echo $n; done"
+    told = subprocess.run(
+        ["sh", "-c", tried], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert ("-1" in told) == (floor == -1000) or int(Path("/proc/self/oom_score_adj").read_text())
+    within = "from refk8s.adapters.linux.abilities import look_at_oom_floor as f; import os; print(f(os.getpid()))"
+    made = subprocess.run(
+        ["unshare", "--user", "--map-root-user", sys.executable, "-c", within],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "unshare" not in made.stderr:
+        assert int(made.stdout) >= 0, "in a user namespace the capability is worth nothing"
 
 
 WANTED = st.lists(st.sampled_from(["ALL", "CAP_CHOWN", *CAPABILITIES]), max_size=5)

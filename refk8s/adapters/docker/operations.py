@@ -75,7 +75,9 @@ class Operations:
         self.containers = Containers(
             self.engine, cluster, self.volumes, self.messages, self.abilities, data / "seccomp"
         )
-        self.sandboxes = Sandboxes(self.engine, cluster, self.network, self.images, self.volumes)
+        self.sandboxes = Sandboxes(
+            self.engine, cluster, self.network, self.images, self.volumes, self.abilities
+        )
         self.listing = Listing(self.engine, cluster, self.sandboxes, self.messages)
         self._data = data
         self._node_name = node_name

@@ -1,4 +1,4 @@
-"""The capabilities that containers on this machine can have. Rule RT-9.
+"""What containers on this machine can have: capabilities and OOM scores. Rules RT-9, RT-46.
 
 An engine without a capability fails with an unclear message. So missing capabilities are removed
 from a request, with one warning.
@@ -18,11 +18,18 @@ CAPABILITIES = (
 """The capabilities by their number (capabilities(7))."""
 
 
-class Abilities:
-    """What can be set on this machine. `missing`: capabilities that the engine lacks itself."""
+OOM_SCORE_ADJ_MIN = -1000
+IDENTITY = ["0", "0", "4294967295"]
+"""The mapping of user ids of a user namespace that maps none, as that of the machine."""
 
-    def __init__(self, missing: frozenset[str]) -> None:
+
+class Abilities:
+    """What can be set on this machine. `missing`: capabilities that the engine lacks itself.
+    `oom_floor`: the lowest OOM score that it can give."""
+
+    def __init__(self, missing: frozenset[str], oom_floor: int = OOM_SCORE_ADJ_MIN) -> None:
         self.missing = missing
+        self._oom_floor = oom_floor
         self.warn_once = WarnOnce()
 
     def grantable(self, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -42,16 +49,34 @@ class Abilities:
             (["ALL"], lacking) if every else ([name for name in wanted if name not in lacking], [])
         )
 
+    def oom_score_adj(self, wanted: int) -> int:
+        """This OOM score, or the lowest that the engine can give (RT-46)."""
+        return max(wanted, self._oom_floor)
+
 
 def look(process: int) -> Abilities:
-    """What this process (that of the container engine; 0: not known) may do; where that cannot be
-    read, everything."""
+    """What this process (that of the container engine; 0: not known) may do. Where that cannot be
+    read, it is all capabilities, and no OOM score below 0."""
     try:
         status = Path(f"/proc/{process}/status").read_text() if process else ""
         last = int(Path("/proc/sys/kernel/cap_last_cap").read_text()) if process else -1
     except (OSError, ValueError):
-        return Abilities(frozenset())
-    return Abilities(missing_capabilities(status, last))
+        return Abilities(frozenset(), 0)
+    return Abilities(missing_capabilities(status, last), look_at_oom_floor(process))
+
+
+def look_at_oom_floor(process: int) -> int:
+    """The lowest OOM score that this process can give to others: its own without SYS_RESOURCE on
+    the machine itself (in the first user namespace); 0 if that cannot be read."""
+    if not process:
+        return 0
+    try:
+        users = Path(f"/proc/{process}/uid_map").read_text().split()
+        own = int(Path(f"/proc/{process}/oom_score_adj").read_text())
+    except (OSError, ValueError):
+        return 0
+    is_free = users == IDENTITY and has_capability("SYS_RESOURCE", str(process))
+    return OOM_SCORE_ADJ_MIN if is_free else max(own, 0)
 
 
 def has_capability(name: str, process: str = "self") -> bool:

@@ -1,5 +1,5 @@
 """The sandbox and containers that the runtime creates for a pod's spec. Rules KUBELET-50,
-KUBELET-55, KUBELET-94, KUBELET-101 (spec/kubelet.md).
+KUBELET-55, KUBELET-94, KUBELET-101, KUBELET-131 (spec/kubelet.md).
 
 Source: Kubernetes documentation, "DNS for Services and Pods", "Configure a Security Context for a
 Pod or Container", "Adding entries to Pod /etc/hosts with HostAliases". Left out: sharing the
@@ -15,6 +15,7 @@ from refk8s.core.kubelet import security
 from refk8s.core.kubelet.draft import Draft, Facts, bounded_grace
 from refk8s.core.kubelet.environment import compute_environment, expand
 from refk8s.core.kubelet.node_addresses import node_ips
+from refk8s.core.kubelet.oom_score import compute_oom_score_adj
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.resolver import REASON, compute_resolution
 from refk8s.core.kubelet.volumes import is_lasting, is_read_only
@@ -194,6 +195,7 @@ def compute_container_config(
         working_dir=container.working_dir or "",
         mounts=compute_mounts(pod, container, known),
         resources=runtime_resources(spec, container.resources),
+        oom_score_adj=compute_oom_score_adj(pod, container, facts.node.memory_bytes),
         user=security.compute_user(pod, container, image.image_user),
         groups=security.compute_groups(pod),
         privileged=bool(context is not None and context.privileged),

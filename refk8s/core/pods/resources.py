@@ -40,11 +40,15 @@ def amount(resource: str, text: str) -> int:
 
 def pod_requests(spec: PodSpec) -> Amounts:
     """The largest sum of requests that run at the same time, with the overhead (POD-23)."""
-    return compute_requests(
+    of_pod = spec.resources.requests if spec.resources is not None else None
+    return compute_requests(*container_requests(spec), of_pod, spec.overhead)
+
+
+def container_requests(spec: PodSpec) -> tuple[list[Requests], list[tuple[Requests, bool]]]:
+    """The requests of the containers and of the init containers, as `compute_requests` has them."""
+    return (
         [container.resources.requests for container in spec.containers],
         [(one.resources.requests, is_sidecar(one)) for one in spec.init_containers or ()],
-        spec.resources.requests if spec.resources is not None else None,
-        spec.overhead,
     )
 
 

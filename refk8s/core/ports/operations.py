@@ -81,6 +81,7 @@ class ContainerConfig(Value, frozen=True):
     working_dir: str = ""
     mounts: tuple[Mount, ...] = ()
     resources: Resources = Resources()
+    oom_score_adj: int = 0  # added to the score by which the kernel chooses what it ends first
     user: str = ""  # "user", "user:group" or empty: the image's own
     groups: tuple[int, ...] = ()  # further groups
     privileged: bool = False

@@ -208,6 +208,7 @@ class Containers:
             "ReadonlyRootfs": config.read_only_root,
             "RestartPolicy": {"Name": "no"},
             **compute_limits(config.resources),
+            "OomScoreAdj": self._abilities.oom_score_adj(config.oom_score_adj),
             **self._rights(config),
         }
         body: dict[str, Any] = {

@@ -1,4 +1,5 @@
-"""A pod's sandbox: the pause container that owns its network. Rules RT-1, RT-3, RT-5, RT-8."""
+"""A pod's sandbox: the pause container that owns its network. Rules RT-1, RT-3, RT-5, RT-8,
+RT-46."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from refk8s.adapters.docker.engine.network import Network
 from refk8s.adapters.docker.engine.pause_image import PAUSE_IMAGE, PAUSE_PATH
 from refk8s.adapters.docker.engine.volumes import EngineVolumes
 from refk8s.adapters.docker.pods.volumes import Volumes
+from refk8s.adapters.linux.abilities import Abilities
 from refk8s.core.ports import (
     RUNNING,
     Done,
@@ -24,6 +26,8 @@ from refk8s.core.ports import (
 
 TRIES_MAX = 5
 RESOLV_CONF = "resolv.conf"
+OOM_SCORE_ADJ = -998
+"""With a sandbox the kernel would end the whole pod, and free nothing."""
 
 
 class Sandboxes:
@@ -36,7 +40,9 @@ class Sandboxes:
         network: Network,
         images: Images,
         volumes: Volumes,
+        abilities: Abilities,
     ) -> None:
+        self._abilities = abilities
         self._engine = engine
         self._cluster = cluster
         self._network = network
@@ -144,6 +150,7 @@ class Sandboxes:
             "ReadonlyRootfs": True,
             "RestartPolicy": {"Name": "no"},
             "CpuShares": 2,
+            "OomScoreAdj": self._abilities.oom_score_adj(OOM_SCORE_ADJ),
         }
         path = self._resolv_conf(config)
         if path is not None:
