@@ -1,6 +1,7 @@
 """Flags that several commands share, what they mean, and how a command ends with an error."""
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -59,6 +60,12 @@ _SERVER = (
         show_default=True,
         metavar="ADDRESS",
         help="The address where the API server listens; 0.0.0.0 for all addresses of this machine.",
+    ),
+    click.option(
+        "--advertise-address",
+        default="",
+        metavar="ADDRESS",
+        help="With --bind 0.0.0.0, the one that other machines and pods use.  [default: that of the default route]",
     ),
     click.option(
         "--port",
@@ -275,6 +282,11 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         fail(
             f"--bind {options['bind']}: not an IP address; use one of this machine's, or 0.0.0.0 for all of them"
         )
+    if address := options["advertise_address"]:
+        if not ip_address(options["bind"]).is_unspecified:
+            fail(f"--advertise-address {address}: only with --bind 0.0.0.0; --bind has the address")
+        if not is_address(address) or ip_address(address).version != 4:
+            fail(f"--advertise-address {address}: not an IPv4 address of this machine")
     ttl = options["event_ttl"]
     try:
         seconds = parse_duration(ttl)

@@ -156,8 +156,8 @@ def node_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--node-ip",
             default=None,
-            metavar="ADDRESS",
-            help="The node's InternalIP.  [default: the address from which the API server is reached]",
+            metavar="ADDRESS[,ADDRESS]",
+            help="The node's InternalIPs: one of IPv4, and perhaps one of IPv6.  [default: the address from which the API server is reached]",
         ),
         click.option(
             "--node-name",
@@ -398,8 +398,8 @@ def dns(**options: Any) -> None:
 @click.option(
     "--node-ip",
     default=None,
-    metavar="ADDRESS",
-    help="The node's InternalIP.  [default: the address from which the API server is reached]",
+    metavar="ADDRESS[,ADDRESS]",
+    help="The node's InternalIPs: one of IPv4, and perhaps one of IPv6.  [default: the address from which the API server is reached]",
 )
 @click.option(
     "--pod-cidr",

@@ -11,6 +11,7 @@ from attrs import frozen
 from refk8s.components.component_process import ClientOptions, Component, run_client
 from refk8s.components.dns_address import find_dns_address
 from refk8s.components.files import CannotRun
+from refk8s.core.api.families import IPV4, IPV6, family_of
 from refk8s.core.ports import Nodes
 
 
@@ -54,10 +55,11 @@ def run_kubelet(options: KubeletOptions) -> int:
         if options.adapter == "fake":
             nodes: Nodes = choose_nodes("fake", options.nodes, Path(), component.clock)
             directory = None
-            address = find_address(component, options.node_ip)
+            addresses = find_addresses(component, options.node_ip)
             started = nodes.start("")
         else:
-            name, address = find_name(options.node_name), find_address(component, options.node_ip)
+            name = find_name(options.node_name)
+            addresses = find_addresses(component, options.node_ip)
             check_engine(options.adapter)
             dns = await find_dns_address(component)
             with ExitStack() as undo:
@@ -70,16 +72,16 @@ def run_kubelet(options: KubeletOptions) -> int:
                     component.clock,
                     options.resolv_conf_path,
                     name,
-                    address,
+                    ",".join(addresses),
                     options.network,
                     cluster_dns=dns,
                 )
                 started = nodes.start(directory.cluster_id)
                 undo.pop_all()
         names = (started[0].name,) if len(started) == 1 else ()
-        port = open_port(component, options, address, names)
+        port = open_port(component, options, addresses[0], names)
         config = KubeletConfig(
-            node_ip=address if port is not None else "",
+            node_ip=",".join(addresses) if port is not None else "",
             port=port.number if port is not None else 0,
             cluster_dns=options.cluster_dns,
             cluster_domain=options.cluster_domain,
@@ -125,14 +127,18 @@ def find_name(flag: str | None) -> str:
     return name
 
 
-def find_address(component: Component, flag: str | None) -> str:
-    """The address of this machine's Node: by default the one that leads to the API server. Raises
-    CannotRun if it is not an address of this machine."""
+def find_addresses(component: Component, flag: str | None) -> tuple[str, ...]:
+    """The addresses of this machine's Node: one of IPv4, by default the one that leads to the API
+    server, and one of IPv6 if the flag has it. Raises CannotRun if they are not of this machine."""
     from refk8s.components.this_machine import address_towards, is_own_address
 
     if not flag:
         url = urlsplit(component.api.server)
-        return address_towards(url.hostname or "", url.port or 443)
-    if not is_own_address(flag):
-        raise CannotRun(f"--node-ip {flag}: not an IPv4 address of this machine")
-    return flag
+        return (address_towards(url.hostname or "", url.port or 443),)
+    found = tuple(flag.split(","))
+    if [family_of(each) for each in found] not in ([IPV4], [IPV4, IPV6]):
+        raise CannotRun(f"--node-ip {flag}: not an IPv4 address, or one and an IPv6 address")
+    for each in found:
+        if not is_own_address(each):
+            raise CannotRun(f"--node-ip {flag}: {each} is not an address of this machine")
+    return found

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class ServerOptions(Value, frozen=True):
 
     store: str | None = None
     bind: str = LOCAL
+    advertise_address: str = ""
     port: int = 6443
     data_dir: str | None = None
     pki: str | None = None
@@ -38,6 +39,14 @@ class ServerOptions(Value, frozen=True):
     @property
     def data(self) -> Path:
         return Path(self.data_dir or "~/.refk8s").expanduser().absolute()
+
+    @property
+    def machine_address(self) -> str:
+        """The address of IPv4 by which others reach this machine (HOST-19); empty if the flags do
+        not say it."""
+        bound = ip_address(self.bind)
+        is_own = bound.version == 4 and not (bound.is_loopback or bound.is_unspecified)
+        return self.advertise_address or (self.bind if is_own else "")
 
     @property
     def kubeconfig_path(self) -> Path:

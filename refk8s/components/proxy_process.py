@@ -15,7 +15,7 @@ from refk8s.components.component_process import (
     authority_of,
     run_client,
 )
-from refk8s.components.kubelet_process import find_address, find_name
+from refk8s.components.kubelet_process import find_addresses, find_name
 from refk8s.components.pod_network import PodNetwork
 
 ATTEMPTS_MAX, ATTEMPT_SECONDS = 60, 0.5
@@ -36,11 +36,18 @@ def run_proxy(options: ProxyOptions) -> int:
     """Run `refk8s proxy` until a signal; returns the exit status. Raises CannotRun."""
 
     async def prepare(component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
-        from refk8s.components.this_machine import create_policies, create_service_rules
+        from refk8s.components.this_machine import (
+            create_policies,
+            create_service_rules,
+            node_address6,
+        )
         from refk8s.core.network.policy_machine import network_policy
         from refk8s.core.network.proxy import proxy
 
-        name, address = find_name(options.node_name), find_address(component, options.node_ip)
+        name = find_name(options.node_name)
+        addresses = find_addresses(component, options.node_ip)
+        six = node_address6() if len(addresses) == 1 else ""
+        address = ",".join([*addresses, six] if six else addresses)
         pods = PodNetwork(component, name, options.pod_cidr)
         id, pod_cidr = rules_id(authority_of(component)), _in_threads(component, pods)
         rules = create_service_rules(id, address, pod_cidr, _aside)
@@ -76,8 +83,8 @@ def _in_threads(component: Component, pods: PodNetwork) -> Callable[[], tuple[st
             if component.is_stopping:
                 break
             try:
-                found = asyncio.run_coroutine_threadsafe(pods.find(), loop)
-                return str(found.result(ANSWER_SECONDS_MAX)[1]), ""
+                found = asyncio.run_coroutine_threadsafe(pods.ranges(), loop)
+                return ",".join(map(str, found.result(ANSWER_SECONDS_MAX))), ""
             except (OSError, TimeoutError) as error:
                 problem = str(error) or "the API server does not answer"
                 warn_once(f"services are not served yet: {problem}; it is tried again")

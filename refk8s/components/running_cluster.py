@@ -60,6 +60,7 @@ class RunningCluster:
             options.data,
             self.clock,
             options.resolv_conf_path,
+            node_ip=options.machine_address,
             service_cidrs=options.service_cidrs,
             network_mode=options.network,
         )

@@ -35,7 +35,7 @@ from refk8s.components.http import Front
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.listening import LOCAL, advertised_url, listen, names_of, url_of
 from refk8s.components.options import ServerOptions
-from refk8s.components.this_machine import hostname, node_address
+from refk8s.components.this_machine import hostname, is_own_address, node_address
 from refk8s.components.token_signer import token_signer
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
@@ -98,12 +98,16 @@ class ServedApi:
         self._encryption: Encryption | None = None
         self._admission: tuple[AdmissionFile, dict[str, WebhookCredentials]] | None = None
         self._fetching: asyncio.Task[bool] | None = None
+        self._machine_address = ""
 
     # --- starting ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Take the directory, the port and the store. Raises CannotRun; then nothing is left."""
         options = self.options
+        known = self._machine_address = options.machine_address or node_address()
+        if options.advertise_address and not is_own_address(known):
+            raise CannotRun(f"--advertise-address {known}: not an address of this machine")
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
@@ -146,7 +150,7 @@ class ServedApi:
         assert self._socket is not None and self.store is not None, "open() comes first"
         admission = AdmissionConfig(options.service_cidrs)
         service = kubernetes_address(options.service_cidrs)
-        names = names_of(options.bind, hostname(), node_address(), service)
+        names = names_of(options.bind, hostname(), self._machine_address, service)
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
         config = _config(credentials, options.authorization_modes)
@@ -204,7 +208,7 @@ class ServedApi:
         assert self.api is not None and self.front is not None
         bind, port = self.options.bind, self.port
         self._kubernetes = KubernetesService(
-            self.api, self.front, nodes, self.call, API_SERVER, bind, port, node_address()
+            self.api, self.front, nodes, self.call, API_SERVER, bind, port, self._machine_address
         )
         self._kubernetes.start()
         definitions = self._definitions = Driver(apiextensions(), self.api, self.clock)
@@ -301,7 +305,7 @@ class ServedApi:
         """TRUST-4."""
         from refk8s.components.cluster_info import ClusterInfo, publish_info
 
-        url = advertised_url(self.options.bind, self.port, node_address())
+        url = advertised_url(self.options.bind, self.port, self._machine_address)
         info = ClusterInfo(url, credentials.authority.read_bytes())
         response = await publish_info(info, self.call)
         if not response.ok:

@@ -9,6 +9,7 @@ from refk8s.adapters.linux.address import (
     hostname,
     is_own_address,
     node_address,
+    node_address6,
 )
 from refk8s.adapters.linux.resolv_conf import DEFAULT
 
@@ -52,4 +53,5 @@ __all__ = [
     "hostname",
     "is_own_address",
     "node_address",
+    "node_address6",
 ]

@@ -50,6 +50,22 @@ def test_host_4_a_second_run_on_a_data_directory_is_refused_with_any_store(tmp_p
     assert cluster.stop() == 0
 
 
+def test_host_19_the_address_for_others_is_that_of_the_flag(tmp_path: Path) -> None:
+    # Shows HOST-19.c.
+    flags = ("--nodes", "1", "--bind", "0.0.0.0", "--advertise-address", "127.0.0.3")
+    cluster = FakeCluster(tmp_path, *flags).start()
+    try:
+        url = f"https://127.0.0.3:{cluster.port}"
+        info = cluster.kubectl(
+            "-n", "kube-public", "get", "configmap", "cluster-info", "-o", "yaml"
+        )
+        assert f'"server": "{url}"' in info
+        # kubectl verifies that the certificate is for this address
+        assert "kubernetes" in cluster.kubectl("--server", url, "get", "services")
+    finally:
+        cluster.stop()
+
+
 def test_host_1_only_the_address_of_bind_is_listened_at(tmp_path: Path) -> None:
     # Shows HOST-1.a, HOST-1.f.
     for name in ("default", "bound"):
@@ -73,6 +89,10 @@ def test_host_1_only_the_address_of_bind_is_listened_at(tmp_path: Path) -> None:
     finally:
         bound.stop()
     data = str(tmp_path / "nothing")
+    every = ("--data-dir", data, "--bind", "0.0.0.0", "--advertise-address")
+    assert "--advertise-address" in refused(*every, "192.0.2.250")
+    assert "--advertise-address" in refused(*every, "::1")
+    assert "--advertise-address" in refused("--data-dir", data, "--advertise-address", "127.0.0.3")
     assert "--bind" in refused("--data-dir", data, "--bind", "example.org")
     assert "--bind" in refused("--data-dir", data, "--bind", "192.0.2.250")
     assert not (tmp_path / "nothing").exists()

@@ -222,7 +222,11 @@ def test_proc_5_a_component_waits_for_an_api_server_that_is_away(
     ("flags", "words"),
     [
         (("--adapter", "docker", "--node-name", "Web_1"), "--node-name Web_1: not a name"),
-        (("--adapter", "docker", "--node-ip", "192.0.2.77"), "--node-ip 192.0.2.77: not an IPv4"),
+        (
+            ("--adapter", "docker", "--node-ip", "192.0.2.77"),
+            "--node-ip 192.0.2.77: 192.0.2.77 is not",
+        ),
+        (("--adapter", "docker", "--node-ip", "::1"), "--node-ip ::1: not an IPv4 address, or"),
         (("--adapter", "docker", "--nodes", "3"), "--nodes is for simulated nodes"),
         (("--adapter", "fake", "--keep"), "--keep is for --adapter docker"),
         (("--adapter", "docker"), "no Docker engine answers"),

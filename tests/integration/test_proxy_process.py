@@ -10,11 +10,15 @@ from docker_host import until
 from net_world import NODE, World, ask, needs_kernel_rules
 from process_world import Process, kubectl
 
-ADDRESS, PORT = "10.96.7.7", 16443
+ADDRESS, ADDRESS6, PORT = "10.96.7.7", "fd00:10:96::7", 16443
+RANGES = "10.96.0.0/12,fd00:10:96::/112"
 OBJECTS = [
     {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-        "spec": {"clusterIP": ADDRESS, "ports": [{"port": 80, "targetPort": 8080}]},
+        "spec": {
+            "clusterIP": ADDRESS, "clusterIPs": [ADDRESS, ADDRESS6], "ports": [{"port": 80, "targetPort": 8080}],
+            "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"],
+        },
     },
     {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -22,10 +26,16 @@ OBJECTS = [
         "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
         "endpoints": [{"addresses": ["10.244.77.2"]}, {"addresses": ["10.244.77.3"]}],
     },
+    {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv6",
+        "metadata": {"name": "web-2", "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
+        "endpoints": [{"addresses": ["fd00:244::2"]}, {"addresses": ["fd00:244::3"]}],
+    },
 ]  # fmt: skip
 A_NODE = {
     "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
-    "spec": {"podCIDR": "10.244.77.0/24", "podCIDRs": ["10.244.77.0/24"]},
+    "spec": {"podCIDR": "10.244.77.0/24", "podCIDRs": ["10.244.77.0/24", "fd00:244::/64"]},
 }  # fmt: skip
 
 
@@ -52,6 +62,7 @@ def test_proc_8_the_rules_follow_services_and_end_with_the_process(
     try:
         kubeconfig = tmp_path / "kubeconfig"
         flags = ("--store", "memory", "--bind", NODE, "--port", str(PORT))
+        flags = (*flags, "--service-cluster-ip-range", RANGES)
         processes.append(
             InNode(
                 world, tmp_path, "apiserver", "apiserver", *flags,
@@ -79,14 +90,19 @@ def test_proc_8_the_rules_follow_services_and_end_with_the_process(
         until(lambda: client.do(lambda: ask(ADDRESS, 80))[0].startswith("10."), 15, "no rules")
         answers = {client.do(lambda: ask(ADDRESS, 80))[0] for _ in range(30)}
         assert answers == {"10.244.77.2", "10.244.77.3"}
+        answers6 = {client.do(lambda: ask(ADDRESS6, 80))[0] for _ in range(30)}
+        assert answers6 == {"fd00:244::2", "fd00:244::3"}
         url = proxy.said().partition("health at ")[2].split()[0]
         assert world.node.run("curl", "-s", url) == "ok"
         metrics = world.node.run("curl", "-s", url.replace("/healthz", "/metrics"))
         assert "rest_client_requests_total" in metrics
         direct = ("10.244.77.3", 8080, 0.3)
-        assert client.do(lambda: ask(*direct))[0] == "10.244.77.3"
+        direct6 = ("fd00:244::3", 8080, 0.3)
+        for one in (direct, direct6):
+            assert client.do(lambda one=one: ask(*one))[0] == one[0]
         apply(A_POLICY)  # no pod of the API has the addresses, so they are held (POLICY-10)
-        until(lambda: client.do(lambda: ask(*direct))[0] == "nothing", 10, "not enforced")
+        for one in (direct, direct6):
+            until(lambda one=one: client.do(lambda: ask(*one))[0] == "nothing", 10, "not enforced")
         world.node.do(lambda: kubectl(kubeconfig, "delete", "networkpolicy", "one"))
         until(lambda: client.do(lambda: ask(*direct))[0] == "10.244.77.3", 10, "enforced")
         # its end removes the rules; one with --keep leaves them, and the next takes them over

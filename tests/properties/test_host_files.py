@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refk8s.adapters.linux.address import choose_address, device_addresses, is_own_address
 from refk8s.components import certificates, files
 from refk8s.components.certificates import Pair
 from refk8s.components.credentials import (
@@ -32,6 +33,7 @@ from refk8s.components.files import (
     write_file,
 )
 from refk8s.components.listening import listen, names_of, url_of
+from refk8s.components.options import ServerOptions
 from refk8s.components.token_signer import token_signer
 from refk8s.core.apiserver.token_key import EcKey, RsaKey, parse_key
 from refk8s.store.sqlite import SqliteEngine
@@ -99,6 +101,42 @@ def test_host_1_an_address_of_another_machine_and_a_port_in_use_are_refused() ->
     for address in ("127.0.0.1", "127.0.0.2"):
         socket.create_connection((address, everywhere.getsockname()[1]), timeout=5).close()
     everywhere.close()
+
+
+# --- HOST-19
+
+
+@pytest.mark.parametrize(("bind", "flag", "expected"), [
+    ("127.0.0.1", "", ""), ("0.0.0.0", "", ""), ("::", "", ""), ("::1", "", ""),
+    ("2001:db8::7", "", ""), ("192.0.2.7", "", "192.0.2.7"), ("0.0.0.0", "192.0.2.8", "192.0.2.8"),
+])  # fmt: skip
+def test_host_19_flags_say_which_address_others_use(bind: str, flag: str, expected: str) -> None:
+    # Shows HOST-19.b.
+    assert ServerOptions(bind=bind, advertise_address=flag).machine_address == expected
+
+
+DEVICES = st.lists(
+    st.tuples(st.just("d"), st.sampled_from(["127.0.0.1", "10.0.0.5", "192.0.2.7"]), st.booleans()),
+    max_size=4,
+)
+
+
+@given(DEVICES)
+def test_host_19_without_a_route_it_is_that_of_the_first_device(devices) -> None:
+    # Shows HOST-19.a.
+    others = [one for one in devices if one[1] != "127.0.0.1"]
+    first = next((one for one in others if not one[2]), next(iter(others), ("", "127.0.0.1")))
+    assert choose_address(devices) == first[1]
+
+
+def test_host_19_the_kernel_says_which_devices_there_are() -> None:
+    # Shows HOST-19.a.
+    found = device_addresses()
+    assert ("lo", "127.0.0.1", False) in found
+    assert all(is_own_address(address) for _, address, _ in found)
+    assert is_own_address("127.0.0.1")
+    for other in ("192.0.2.250", "0.0.0.0", "::", "2001:db8::7", "x", ""):
+        assert not is_own_address(other)
 
 
 # --- HOST-3

@@ -1,7 +1,12 @@
-"""The name and the address of this machine, without the engine's client library."""
+"""The name and the addresses of this machine, without the engine's client library. Rule HOST-19
+(spec/host.md)."""
 
+import fcntl
 import ipaddress
 import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
 
 FAR_AWAY = ("203.0.113.1", 9)
 FAR_AWAY6 = ("2001:db8::1", 9)
@@ -10,7 +15,8 @@ address."""
 
 
 def node_address() -> str:
-    """The address of the default route's device; else any other than loopback, else loopback."""
+    """The address of the default route's device; else that of the machine's name or of another
+    device, but not of loopback; else 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(FAR_AWAY)
@@ -25,8 +31,43 @@ def node_address() -> str:
     except OSError:
         found = []
     return next(
-        (address for address in found if not ipaddress.ip_address(address).is_loopback), "127.0.0.1"
+        (address for address in found if not ipaddress.ip_address(address).is_loopback),
+        choose_address(device_addresses()),
     )
+
+
+def choose_address(devices: Iterable[tuple[str, str, bool]]) -> str:
+    """The address of the first of these (device, address, is a bridge) that leads to other
+    machines: not loopback, and a bridge, which leads to containers, only if there is nothing else;
+    127.0.0.1 without one."""
+    possible = [
+        (is_bridge, place, address)
+        for place, (_, address, is_bridge) in enumerate(devices)
+        if not ipaddress.ip_address(address).is_loopback
+    ]
+    return min(possible)[2] if possible else "127.0.0.1"
+
+
+def device_addresses() -> list[tuple[str, str, bool]]:
+    """(name, first address of IPv4, whether it is a bridge) of each device that is up, in the
+    order of the kernel. Devices without an address are left out."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            try:
+                flags = struct.unpack_from("H", fcntl.ioctl(probe, _GET_FLAGS, request), 16)[0]
+                address = fcntl.ioctl(probe, _GET_ADDRESS, request)[20:24]
+            except OSError:
+                continue
+            if flags & _IS_UP:
+                is_bridge = Path(f"/sys/class/net/{name}/bridge").exists()
+                found.append((name, socket.inet_ntoa(address), is_bridge))
+    return found
+
+
+_GET_FLAGS, _GET_ADDRESS, _IS_UP = 0x8913, 0x8915, 1
+"""Requests about a device, and a flag of it (netdevice(7))."""
 
 
 def node_address6() -> str:
@@ -55,13 +96,15 @@ def address_towards(host: str, port: int) -> str:
 
 
 def is_own_address(text: str) -> bool:
-    """Whether it is an IPv4 address of a device of this machine."""
+    """Whether it is an address of a device of this machine, without a zone."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(ipaddress.IPv4Address(text)), 0))
+        address = ipaddress.ip_address(text)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
     except (OSError, ValueError):
         return False
-    return not ipaddress.IPv4Address(text).is_unspecified
+    return not address.is_unspecified
 
 
 def hostname() -> str:

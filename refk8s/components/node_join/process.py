@@ -13,7 +13,7 @@ from attrs import frozen
 from refk8s.components.cluster_dns import ClusterDns
 from refk8s.components.component_process import ClientOptions, Component, run_client
 from refk8s.components.files import CannotRun
-from refk8s.components.kubelet_process import find_address, find_name
+from refk8s.components.kubelet_process import find_addresses, find_name
 from refk8s.components.node_directory import NodeDirectory
 from refk8s.components.node_join.credentials import NodeCredentials, join_cluster
 from refk8s.components.node_join.discovery import check_invitation, check_server
@@ -119,7 +119,8 @@ class _RunningNode:
         from refk8s.core.kubelet.config import KubeletConfig
 
         options, credentials, name = self._options, self._credentials, self._name
-        address = find_address(component, options.node_ip)
+        addresses = find_addresses(component, options.node_ip)
+        address, node_ip = addresses[0], ",".join(addresses)
         port = KubeletPort(component, credentials.authority.read_bytes())
         port.listen(address, options.port)
         dns = await find_dns_address(component)
@@ -130,14 +131,14 @@ class _RunningNode:
             component.clock,
             options.resolv_conf_path,
             name,
-            address,
+            node_ip,
             options.network,
             cluster_dns=dns,
         )
         started = nodes.start(self._directory.cluster_id)
         [node] = started
         config = KubeletConfig(
-            node_ip=address,
+            node_ip=node_ip,
             port=port.number,
             cluster_dns=(dns,) if node.name_server is not None else (),
         )
