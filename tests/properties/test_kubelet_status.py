@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubelet_bench import make_pod
 from msgspec.structs import replace
+from random_cases import cases, some
 
 from refk8s.core.api.core_v1 import (
     Container,
@@ -27,6 +28,8 @@ from refk8s.core.api.core_v1 import (
     PodStatus,
     Probe,
     ResourceRequirements,
+    VolumeMount,
+    VolumeMountStatus,
 )
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.kubelet import backoff
@@ -121,32 +124,28 @@ def plain_phase(whats, inits, policy: str, over: bool) -> str:
     return "Failed" if over or policy == "Never" else "Running"
 
 
-@given(
-    st.lists(st.sampled_from(WHAT), min_size=1, max_size=3),
-    st.lists(st.sampled_from(INITS), max_size=2),
-    st.sampled_from(["Always", "OnFailure", "Never", None]),
-    st.booleans(),
-    st.sampled_from(["Pending", "Running", "Succeeded", "Failed", None, "odd"]),
-)
-def test_pod_10_pod_11_pod_12_the_phase_follows_from_the_containers(
-    whats, inits, policy, over, before
-):
-    containers = [a_container(f"c{at}") for at in range(len(whats))]
-    first = [
-        a_container(f"i{at}", restart_policy="Always" if "sidecar" in what else None)
-        for at, what in enumerate(inits)
-    ]
-    pod = a_pod(containers, first, policy, PodStatus(phase=before))
-    held = {f"c{at}": held_in(f"c{at}", what) for at, what in enumerate(whats)}
-    held |= {f"i{at}": held_in(f"i{at}", what.split()[-1]) for at, what in enumerate(inits)}
-    expected = plain_phase(whats, inits, policy or "Always", over)
-    if not over and expected in ("Succeeded", "Failed"):
-        known = before if before in ("Pending", "Running", "Succeeded", "Failed") else "Pending"
-        expected = "Running" if "runs" in whats else known
-    order = {"Running": 1, "Succeeded": 2, "Failed": 2}
-    if order.get(before, 0) == 2 or order.get(before, 0) > order.get(expected, 0):
-        expected = before
-    assert status_of(pod, held, ended=over).phase == expected
+def test_pod_10_pod_11_pod_12_the_phase_follows_from_the_containers():
+    for rng in cases(1500):
+        whats, inits = some(rng, WHAT, 3, 1), some(rng, INITS, 2)
+        policy = rng.choice(["Always", "OnFailure", "Never", None])
+        over = rng.random() < 0.5
+        before = rng.choice(["Pending", "Pending", "Running", "Succeeded", "Failed", None, "odd"])
+        containers = [a_container(f"c{at}") for at in range(len(whats))]
+        first = [
+            a_container(f"i{at}", restart_policy="Always" if "sidecar" in what else None)
+            for at, what in enumerate(inits)
+        ]
+        pod = a_pod(containers, first, policy, PodStatus(phase=before))
+        held = {f"c{at}": held_in(f"c{at}", what) for at, what in enumerate(whats)}
+        held |= {f"i{at}": held_in(f"i{at}", what.split()[-1]) for at, what in enumerate(inits)}
+        expected = plain_phase(whats, inits, policy or "Always", over)
+        if not over and expected in ("Succeeded", "Failed"):
+            known = before if before in ("Running", "Succeeded", "Failed") else "Pending"
+            expected = "Running" if "runs" in whats else known
+        order = {"Running": 1, "Succeeded": 2, "Failed": 2}
+        if order.get(before, 0) == 2 or order.get(before, 0) > order.get(expected, 0):
+            expected = before
+        assert status_of(pod, held, ended=over).phase == expected, (whats, inits, policy, before)
 
 
 @pytest.mark.parametrize("before", ["Pending", "Running", "Succeeded", "Failed"])
@@ -200,6 +199,84 @@ def test_pod_18_a_pod_on_the_host_network_has_the_addresses_of_its_node():
     assert status_of(pod, {}, facts, sandbox=None).pod_ips is None
     known = replace(pod, status=replace(pod.status, pod_ip="10.0.0.9"))
     assert status_of(known, {}, facts, sandbox=None).pod_ips == found.pod_ips
+
+
+def test_pod_15_the_status_has_the_conditions_of_its_containers_and_its_sandbox():
+    def told_of(pod, held, **parts):
+        return {one.type: one.status for one in status_of(pod, held, **parts).conditions}
+
+    plain, first = a_pod([a_container("c")]), a_pod([a_container("c")], [a_container("i")])
+    runs = {"c": held_in("c", "runs")}
+    good = dict.fromkeys(TYPES, "True")
+    assert told_of(plain, runs) == good
+    assert told_of(plain, {}) == good | {"Ready": "False", "ContainersReady": "False"}
+    for parts in ({"sandbox": None}, {"sandbox": replace(SANDBOX, ready=False)}, {"ended": True}):
+        assert told_of(plain, runs, **parts)["PodReadyToStartContainers"] == "False"
+    for what, done in (("0", "True"), ("1", "False"), ("runs", "False")):
+        assert told_of(first, {"i": held_in("i", what)})["Initialized"] == done
+    resized = status_of(plain, runs, resize_pending=("Deferred", "later"))
+    assert "PodResizePending" in [one.type for one in resized.conditions]
+
+
+def test_pod_13_what_the_status_says_of_each_kind_is_kept():
+    """Restarts are not counted down, and a pod that has ended says how each container ended."""
+    debugger = EphemeralContainer(name="e", image="e:1")
+    told = {
+        f"{kind}container_statuses": (
+            ContainerStatus(name="other", restart_count=9),
+            ContainerStatus(name=name, restart_count=4),
+        )
+        for kind, name in (("init_", "i"), ("", "c"), ("ephemeral_", "e"))
+    }
+    pod = a_pod(
+        [a_container("c")],
+        [a_container("i")],
+        ephemeral_containers=(debugger,),
+        status=PodStatus(phase="Running", **told),
+    )
+    found = status_of(pod, {name: held_in(name, "waits") for name in "ice"}, ended=True)
+    for one in (
+        *found.init_container_statuses,
+        *found.container_statuses,
+        *found.ephemeral_container_statuses,
+    ):
+        assert one.restart_count == 4 and one.state.terminated.exit_code == 1
+    unknown = replace(pod, status=PodStatus(container_statuses=told["container_statuses"][:1]))
+    (one,) = status_of(unknown, {}).container_statuses
+    assert (one.name, one.restart_count, one.last_state) == ("c", 0, ContainerState())
+
+
+@pytest.mark.parametrize("what", ["absent", "runs"])
+def test_pod_25_the_status_lists_the_mounts(what):
+    """Shows POD-25."""
+    drawn = [
+        (read_only, mode)
+        for read_only in (None, False, True)
+        for mode in (None, "Disabled", "IfPossible", "Enabled")
+    ]
+    mounts = tuple(
+        VolumeMount(
+            name=f"v{at}", mount_path=f"/{at}", read_only=read_only, recursive_read_only=mode
+        )
+        for at, (read_only, mode) in enumerate(drawn)
+    )
+    pod = a_pod([a_container("c", volume_mounts=mounts)])
+    (found,) = status_of(pod, {"c": held_in("c", what)}).container_statuses
+    assert found.volume_mounts == tuple(
+        VolumeMountStatus(
+            name=f"v{at}",
+            mount_path=f"/{at}",
+            read_only=read_only,
+            recursive_read_only=None
+            if not read_only
+            else "Enabled"
+            if mode == "Enabled"
+            else "Disabled",
+        )
+        for at, (read_only, mode) in enumerate(drawn)
+    )
+    (bare,) = status_of(a_pod([a_container("c")]), {}).container_statuses
+    assert bare.volume_mounts is None
 
 
 def test_pod_13_every_kind_of_container_has_its_own_list():
@@ -276,6 +353,9 @@ def test_pod_13_a_container_in_full():
     assert found.image == "c:1"
     (found,) = status_of(pod, {}).container_statuses
     assert (found.image, found.container_id, found.image_id) == ("c:1", None, "")
+    odd = replace(FACTS, node=replace(NODE, container_runtime_version="fake://1:2"))
+    (found,) = status_of(pod, {"c": held}, odd).container_statuses
+    assert found.container_id == "fake://c-2"
     unknown = replace(FACTS, node=replace(NODE, container_runtime_version=""))
     (found,) = status_of(pod, {"c": held}, unknown).container_statuses
     assert found.container_id == "container://c-2"
@@ -418,36 +498,41 @@ def test_pod_15_all_is_true_in_full():
     )
 
 
-@given(
-    st.lists(st.sampled_from(["ready", "unready", "unknown"]), min_size=1, max_size=3),
-    st.lists(st.sampled_from(["ready", "unready", "unknown", "init"]), max_size=2),
-    st.booleans(),
-)
-def test_pod_15_the_message_names_the_containers_that_are_not_ready(mains, inits, is_mixed):
+def test_pod_15_the_message_names_the_containers_that_are_not_ready():
     """Sidecars first; init containers that end do not count."""
-    containers = [a_container(f"c{at}") for at in range(len(mains))]
-    first = [
-        a_container(f"i{at}", restart_policy=None if what == "init" else "Always")
-        for at, what in enumerate(inits)
-    ]
-    pod = a_pod(containers, first)
-    statuses = [
-        is_ready(f"c{at}", what == "ready") for at, what in enumerate(mains) if what != "unknown"
-    ]
-    of_inits = [
-        is_ready(f"i{at}", what == "ready") for at, what in enumerate(inits) if what != "unknown"
-    ]
-    if is_mixed:
-        statuses.reverse()
-    found = conditions_of(pod, statuses, of_inits)
-    counted = [(f"i{at}", what) for at, what in enumerate(inits) if what != "init"]
-    counted += [(f"c{at}", what) for at, what in enumerate(mains)]
-    words = []
-    for kind in ("unknown", "unready"):
-        if names := [name for name, what in counted if what == kind]:
-            words.append(f"containers with {kind} status: [{' '.join(names)}]")
-    expected = ("False", "ContainersNotReady", ", ".join(words)) if words else ("True", None, None)
-    assert told(found["ContainersReady"]) == told(found["Ready"]) == expected
+    for rng in cases(400):
+        mains = some(rng, ["ready", "unready", "unknown"], 3, 1)
+        inits = some(rng, ["ready", "unready", "unknown", "init"], 2)
+        is_mixed = rng.random() < 0.5
+        containers = [a_container(f"c{at}") for at in range(len(mains))]
+        first = [
+            a_container(f"i{at}", restart_policy=None if what == "init" else "Always")
+            for at, what in enumerate(inits)
+        ]
+        pod = a_pod(containers, first)
+        statuses = [
+            is_ready(f"c{at}", what == "ready")
+            for at, what in enumerate(mains)
+            if what != "unknown"
+        ]
+        of_inits = [
+            is_ready(f"i{at}", what == "ready")
+            for at, what in enumerate(inits)
+            if what != "unknown"
+        ]
+        if is_mixed:
+            statuses.reverse()
+        found = conditions_of(pod, statuses, of_inits)
+        counted = [(f"i{at}", what) for at, what in enumerate(inits) if what != "init"]
+        counted += [(f"c{at}", what) for at, what in enumerate(mains)]
+        words = []
+        for kind in ("unknown", "unready"):
+            if names := [name for name, what in counted if what == kind]:
+                words.append(f"containers with {kind} status: [{' '.join(names)}]")
+        expected = (
+            ("False", "ContainersNotReady", ", ".join(words)) if words else ("True", None, None)
+        )
+        assert told(found["ContainersReady"]) == told(found["Ready"]) == expected
 
 
 def test_pod_15_no_status_of_another_container_counts():
@@ -524,14 +609,12 @@ def test_pod_16_ready_waits_for_every_gate_and_names_it(gates, is_good):
     assert told(found["ContainersReady"]) == ("True", None, None)
 
 
-@given(
-    st.sampled_from(["True", "False"]),
-    st.sampled_from([None, "", "ContainersNotReady"]),
-    st.sampled_from([None, "", "containers with unready status: [c]", "other"]),
-    st.sampled_from([6, 7, None]),
-    st.sampled_from([None, "2026-01-01T00:00:09Z"]),
-    st.booleans(),
-)
+@pytest.mark.parametrize("status", ["True", "False"])
+@pytest.mark.parametrize("reason", [None, "", "ContainersNotReady"])
+@pytest.mark.parametrize("message", [None, "", "containers with unready status: [c]", "other"])
+@pytest.mark.parametrize("generation", [6, 7, None])
+@pytest.mark.parametrize("probed", [None, "2026-01-01T00:00:09Z"])
+@pytest.mark.parametrize("is_good", [False, True])
 def test_pod_17_the_transition_time_changes_only_with_the_status(
     status, reason, message, generation, probed, is_good
 ):

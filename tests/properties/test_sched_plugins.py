@@ -9,13 +9,13 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import permutations, product
 from math import floor, log, sqrt
-from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from immutables import Map
 from msgspec.structs import replace
+from random_cases import cases, numbers
 from sched_reference import line
 from sched_worlds import a_node, a_pod, taints, tolerations
 
@@ -370,17 +370,6 @@ def test_sched_7_every_node_that_matches_is_one_that_the_terms_name(drawn):
 
 
 # --- local scores ---------------------------------------------------------------------------------
-
-
-def cases(count):
-    """Generators of random numbers, the same in every run. A few hundred rows of numbers reach the
-    boundaries that 40 examples do not."""
-    return [Random(number) for number in range(count)]
-
-
-def numbers(rng, most, count=2):
-    """Numbers up to `most`; every fourth is 0."""
-    return tuple(rng.choice([0, *[rng.randint(0, most) for _ in range(3)]]) for _ in range(count))
 
 
 def both(pair):
