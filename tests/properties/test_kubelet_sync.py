@@ -5,22 +5,35 @@ KUBELET-100 (spec/kubelet.md), and of POD-1 to POD-8 (spec/pod.md).
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
+from itertools import product
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from immutables import Map
 from kubelet_bench import make_pod
 from msgspec.structs import replace
+from random_cases import cases
 
 from refk8s.core.api.core_v1 import (
     Container,
+    ContainerPort,
     ContainerRestartRule,
     ContainerRestartRuleOnExitCodes,
+    EmptyDirVolumeSource,
     EphemeralContainer,
     ExecAction,
+    HTTPGetAction,
     Lifecycle,
     LifecycleHandler,
+    LocalObjectReference,
+    PodDNSConfig,
     PodStatus,
+    Probe,
+    ResourceRequirements,
+    Secret,
     SleepAction,
+    Volume,
     VolumeMount,
 )
 from refk8s.core.context import SECOND
@@ -38,6 +51,7 @@ from refk8s.core.kubelet.lifecycle import (
     grace_seconds,
     is_alive,
     remove_all,
+    stop,
     take_down_dead_sandbox,
     why_ending,
 )
@@ -53,7 +67,7 @@ from refk8s.core.kubelet.memory import (
     PodMemory,
     ProbeMemory,
 )
-from refk8s.core.kubelet.objects import Library
+from refk8s.core.kubelet.objects import Held, Library, secret_key
 from refk8s.core.kubelet.sync_pod import (
     _duration,
     advance,
@@ -75,14 +89,18 @@ from refk8s.core.ports import (
     CreateContainer,
     NodeDescribed,
     PullImage,
+    RegistryCredential,
     RemoveContainer,
     RemovePodSandbox,
+    Resources,
     RunHook,
     RunPodSandbox,
     SandboxStatus,
     StartContainer,
     StopContainer,
     StopPodSandbox,
+    UpdateContainerResources,
+    WriteVolume,
 )
 
 NODE = NodeDescribed(
@@ -149,32 +167,32 @@ def notes(draft):
 # --- restarts -------------------------------------------------------------------------------------
 
 
-@given(
-    st.sampled_from([None, "Always", "OnFailure", "Never"]),
-    st.sampled_from([None, "Always", "OnFailure", "Never"]),
-    st.sampled_from(["", CHANGED, RESIZED, LIVENESS, STARTUP, SANDBOX, HOOK]),
-    st.sampled_from([0, 1, 3]),
-    st.sampled_from(["regular", "init", "none yet"]),
-)
-def test_kubelet_13_restarts_follow_the_policies(of_pod, own, stopped, code, kind):
+POLICIES = [None, "Always", "OnFailure", "Never"]
+STOPS = ["", CHANGED, RESIZED, LIVENESS, STARTUP, SANDBOX, HOOK]
+
+
+@pytest.mark.parametrize("kind", ["regular", "init", "none yet"])
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_kubelet_13_restarts_follow_the_policies(kind, code):
     """Shows KUBELET-13."""
-    one = a_container(restart_policy=own)
-    parts = {"init_containers": (one,)} if kind == "init" else {}
-    pod = a_pod(a_container("m") if parts else one, policy=of_pod, **parts)
-    current = None if kind == "none yet" else attempt("exited", code=code)
-    code = 0 if current is None else code
-    policy = own or of_pod or "Always"
-    if kind == "init" and own != "Always" and policy == "Always":
-        policy = "OnFailure"
-    expected = policy == "Always" or (policy == "OnFailure" and code != 0)
-    if stopped:
-        expected = policy != "Never" or stopped in (CHANGED, RESIZED)
-    memory = ContainerMemory(current, stop_reason=stopped)
-    assert restarts(pod, one, memory) == expected
-    for state in ("running", "created", "exited"):
-        held = replace(memory, current=attempt(state, code=code))
-        wanted = {"running": False, "created": True}.get(state, restarts(pod, one, held))
-        assert is_wanted(pod, one, held) == wanted
+    for of_pod, own, stopped in product(POLICIES, POLICIES, STOPS):
+        one = a_container(restart_policy=own)
+        parts = {"init_containers": (one,)} if kind == "init" else {}
+        pod = a_pod(a_container("m") if parts else one, policy=of_pod, **parts)
+        current = None if kind == "none yet" else attempt("exited", code=code)
+        exited_with = 0 if current is None else code
+        policy = own or of_pod or "Always"
+        if kind == "init" and own != "Always" and policy == "Always":
+            policy = "OnFailure"
+        expected = policy == "Always" or (policy == "OnFailure" and exited_with != 0)
+        if stopped:
+            expected = policy != "Never" or stopped in (CHANGED, RESIZED)
+        memory = ContainerMemory(current, stop_reason=stopped)
+        assert restarts(pod, one, memory) == expected, (of_pod, own, stopped)
+        for state in ("running", "created", "exited"):
+            held = replace(memory, current=attempt(state, code=code))
+            wanted = {"running": False, "created": True}.get(state, restarts(pod, one, held))
+            assert is_wanted(pod, one, held) == wanted
 
 
 @pytest.mark.parametrize("code", [0, 1, 42])
@@ -212,43 +230,41 @@ def held_in(name, what) -> ContainerMemory:
     return ContainerMemory(attempt({"runs": "running"}.get(what, what), name))
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(INITS), st.booleans()), min_size=1, max_size=3),
-    st.sampled_from(["none", "old", "created", "runs", "1"]),
-    st.sampled_from(["Always", "Never"]),
-    st.booleans(),
-)
-def test_kubelet_12_init_containers_start_one_after_the_other(inits, main, policy, is_alive):
+def test_kubelet_12_init_containers_start_one_after_the_other():
     """A sidecar delays the next until it has started, any other until it has exited with code 0.
     What is in another sandbox, or in a dead one, has not run."""
-    names = [f"i{at}" for at in range(len(inits))]
-    first = [
-        a_container(name, restart_policy="Always" if is_sidecar else None)
-        for name, (_, is_sidecar) in zip(names, inits, strict=True)
-    ]
-    pod = a_pod(a_container(), init_containers=tuple(first), policy=policy)
-    held = {name: held_in(name, what) for name, (what, _) in zip(names, inits, strict=True)}
-    draft = a_draft(
-        pod, containers={**held, "c": held_in("c", main)}, sandbox=ALIVE if is_alive else DEAD
-    )
-    complete = is_alive and main not in ("none", "old")
-    starts, regular, failed = [], True, False
-    for one, (what, is_sidecar) in zip(first, inits, strict=True):
-        here = what if is_alive and what != "old" else "none"
-        if is_sidecar:
-            if here != "runs":
-                starts.append(one)
-            # whether it has started is asked of the newest attempt, wherever it is
-            if not complete and what != "runs":
-                regular = False
+    for rng in cases(1000):
+        inits = [(rng.choice(INITS), rng.random() < 0.5) for _ in range(rng.randint(1, 3))]
+        main = rng.choice(["none", "none", "old", "created", "runs", "1"])
+        policy, is_alive = rng.choice(["Always", "Never"]), rng.random() < 0.8
+        names = [f"i{at}" for at in range(len(inits))]
+        first = [
+            a_container(name, restart_policy="Always" if is_sidecar else None)
+            for name, (_, is_sidecar) in zip(names, inits, strict=True)
+        ]
+        pod = a_pod(a_container(), init_containers=tuple(first), policy=policy)
+        held = {name: held_in(name, what) for name, (what, _) in zip(names, inits, strict=True)}
+        draft = a_draft(
+            pod, containers={**held, "c": held_in("c", main)}, sandbox=ALIVE if is_alive else DEAD
+        )
+        complete = is_alive and main not in ("none", "old")
+        starts, regular, failed = [], True, False
+        for one, (what, is_sidecar) in zip(first, inits, strict=True):
+            here = what if is_alive and what != "old" else "none"
+            if is_sidecar:
+                if here != "runs":
+                    starts.append(one)
+                # whether it has started is asked of the newest attempt, wherever it is
+                if not complete and what != "runs":
+                    regular = False
+                    break
+            elif not complete and here != "0":
+                if here in ("none", "created") or (here == "1" and policy == "Always"):
+                    starts.append(one)
+                regular, failed = False, here == "1" and policy == "Never"
                 break
-        elif not complete and here != "0":
-            if here in ("none", "created") or (here == "1" and policy == "Always"):
-                starts.append(one)
-            regular, failed = False, here == "1" and policy == "Never"
-            break
-    expected = ([], False, True) if failed else (starts, regular, False)
-    assert init_starts(draft, pod) == expected
+        expected = ([], False, True) if failed else (starts, regular, False)
+        assert init_starts(draft, pod) == expected
 
 
 def test_kubelet_100_ephemeral_containers_start_once():
@@ -483,6 +499,7 @@ def test_kubelet_20_kubelet_21_another_image_begins_anew():
     draft, after = advanced(old)
     assert draft.operations == [PullImage("u", "c:1", "IfNotPresent", ())]
     assert after == ContainerMemory(old.current, operation="pull", image="c:1")
+    assert list(draft.memory.containers) == ["c"]
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -645,6 +662,64 @@ def test_kubelet_17_post_start_runs_before_anything_else():
     busy = replace(held, operation="stop")
     draft, after = checked(busy, one)
     assert after.stop_reason == CHANGED, "with an operation under way the hook waits"
+    action = HTTPGetAction(path="/up", port="web")
+    by_http = a_container(
+        ports=(ContainerPort(name="web", container_port=81),),
+        lifecycle=Lifecycle(post_start=LifecycleHandler(http_get=action)),
+    )
+    draft, _ = checked(held, by_http)
+    assert (draft.operations[0].action, draft.operations[0].port) == ("http", 81)
+
+
+def test_kubelet_20_the_image_is_forgotten_also_where_nothing_is_pulled_yet():
+    old = ContainerMemory(attempt("created"), image="old:1", image_id="x", reason="r", message="m")
+    draft, after = advanced(old, ready=False)
+    assert after == ContainerMemory(old.current) and list(draft.memory.containers) == ["c"]
+    bad = replace(a_container(), image="Not An Image")
+    draft, after = advanced(ContainerMemory(image="old:1", image_id="x"), one=bad)
+    assert after == ContainerMemory(reason="InvalidImageName", message=after.message)
+
+
+def test_kubelet_130_a_pull_has_the_credentials_for_its_image():
+    login = {"auth": b64encode(b"u:p").decode()}
+    file = json.dumps({"auths": {"r.example": login}}).encode()
+    secret = Secret(
+        type="kubernetes.io/dockerconfigjson",
+        data={".dockerconfigjson": b64encode(file).decode()},
+    )
+    held = Held(secret, read=True, good_until=NEVER)
+    one = replace(a_container(), image="r.example/c:1")
+    pod = a_pod(one, image_pull_secrets=(LocalObjectReference(name="s"),))
+    draft = a_draft(pod, c=ContainerMemory())
+    draft.library = Library(Map({secret_key("default", "s"): held}), NOW)
+    pull(draft, one, ContainerMemory())
+    (found,) = draft.operations
+    assert found == PullImage("u", "r.example/c:1", "IfNotPresent", (RegistryCredential("u", "p"),))
+    waits = a_draft(pod, c=ContainerMemory())
+    pull(waits, one, ContainerMemory())
+    assert (waits.operations, waits.memory.container("c")) == ([], ContainerMemory())
+
+
+def test_resize_4_a_container_with_other_resources_than_allocated_is_updated():
+    wanted = ResourceRequirements(limits={"cpu": "2"})
+    one = a_container(resources=wanted)
+    held = ContainerMemory(attempt(), applied=ResourceRequirements(limits={"cpu": "1"}))
+    draft, after = checked(held, one)
+    assert draft.operations == [UpdateContainerResources("u", "c-0", Resources(2000))]
+    assert after == replace(held, operation="update", updating=wanted)
+    # the limits of the pod are those of a container without any
+    shared = a_pod(a_container(), resources=ResourceRequirements(limits={"memory": "5"}))
+    draft = a_draft(shared, c=replace(held, applied=ResourceRequirements(limits={"cpu": "1"})))
+    check_running(draft, shared, shared.spec.containers[0])
+    assert draft.operations == [UpdateContainerResources("u", "c-0", Resources(0, 5))]
+
+
+def test_probe_8_a_probe_may_have_a_grace_period_of_its_own():
+    for kind in ("liveness", "startup"):
+        own = Probe(termination_grace_period_seconds=3)
+        one = a_container(**{f"{kind}_probe": own})
+        draft, _ = checked(ContainerMemory(attempt(), probes=failing(kind)), one)
+        assert draft.operations == [StopContainer("u", "c-0", 3)]
 
 
 def test_kubelet_18_older_attempts_are_removed_one_by_one():
@@ -741,6 +816,45 @@ def test_kubelet_18_every_container_loses_its_older_attempts():
     draft = a_draft(a_pod(), sandbox=None, c=ContainerMemory(operation="create"))
     plan_containers(draft, draft.pod)
     assert kinds(draft) == ["RunPodSandbox"]
+
+
+def test_kubelet_14_a_pod_creates_its_containers_one_by_one():
+    pod = a_pod(a_container("c"), a_container("d"))
+    held = {name: replace(READY_TO_CREATE, image=f"{name}:1") for name in "cd"}
+    draft = a_draft(pod, containers=held)
+    plan_containers(draft, pod)
+    assert [one.config.name for one in draft.operations] == ["c"]
+    over = ContainerMemory(
+        attempt("exited", code=1, ended=999),
+        image="c:1",
+        crash_backoff=Backoff(10 * SECOND, NOW),
+    )
+    draft = a_draft(pod, containers={"c": over, "d": held_in("d", "runs")})
+    plan_containers(draft, pod)
+    assert draft.memory.container("c").message.endswith("container=c pod=p_default(u)")
+
+
+def test_kubelet_10_a_sandbox_is_made_only_for_a_container_and_volumes_are_kept_for_it():
+    done = ContainerMemory(attempt("exited"))
+    pod = a_pod(policy="Never")
+    draft = a_draft(pod, c=done, sandbox=None, volume_writes_running=1)
+    assert plan_containers(draft, pod) == "running" and draft.operations == []
+    written = a_pod(
+        a_container(volume_mounts=(VolumeMount(name="v", mount_path="/v"),)),
+        volumes=(Volume(name="v", empty_dir=EmptyDirVolumeSource()),),
+    )
+    draft = a_draft(written, c=ContainerMemory(attempt()))
+    plan_containers(draft, written)
+    assert kinds(draft) == ["WriteVolume"]
+
+
+def test_pod_2_a_pod_that_ends_is_stopped_and_still_probed():
+    ready = Probe(exec=ExecAction(command=("x",)))
+    pod = a_pod(a_container(readiness_probe=ready), metadata=GOING)
+    draft = a_draft(pod, c=ContainerMemory(attempt()))
+    sync_pod(draft)
+    assert draft.memory.ending == "deleted"
+    assert kinds(draft) == ["StopContainer", "Probe"]
 
 
 def test_kubelet_1_nothing_is_decided_while_the_pod_is_listed():
@@ -910,3 +1024,67 @@ def test_pod_3_the_message_and_the_hook_of_a_stop():
     assert kinds(draft) == ["RunHook"]
     assert notes(draft) == [("Killing", "Stopping container c", "Normal", "spec.containers{c}")]
     assert draft.memory.container("c").grace_until == NOW + 9 * SECOND < NEVER
+    known = draft.memory.container("c")
+    assert known.operation == "preStop" and draft.operations == [
+        RunHook("u", "c-0", "sleep", 9, seconds=3)
+    ]
+
+
+def test_pod_3_a_hook_by_http_goes_to_a_port_of_the_container():
+    action = HTTPGetAction(path="/bye", port="web")
+    one = a_container(
+        ports=(ContainerPort(name="web", container_port=8080),),
+        lifecycle=Lifecycle(pre_stop=LifecycleHandler(http_get=action)),
+    )
+    draft = ended("finished", a_pod(one), c=ContainerMemory(attempt()))
+    (hook,) = draft.operations
+    assert (hook.action, hook.port, hook.path, hook.timeout_seconds) == ("http", 8080, "/bye", 30)
+
+
+def test_pod_3_a_part_of_a_second_counts_as_a_second_and_a_failed_stop_waits():
+    one = a_container()
+    for left, seconds in ((1_500_000, 2), (2_000_000, 2), (2_000_001, 3), (-5, 1)):
+        held = ContainerMemory(attempt(), grace_until=NOW + left)
+        draft = a_draft(a_pod(one), c=held)
+        stop(draft, one, 30)
+        (found,) = draft.operations
+        assert found == StopContainer("u", "c-0", seconds)
+        assert isinstance(found.grace_period_seconds, int)
+    draft = a_draft(a_pod(one), c=ContainerMemory(attempt(), retry_at=NOW + 7))
+    stop(draft, one, 30)
+    assert (draft.operations, draft.wake_at) == ([], NOW + 7)
+
+
+def test_pod_4_a_pod_that_the_api_server_does_not_have_ends_in_the_same_order():
+    """Its containers are those of the pod as it was last seen, and its grace period that of its
+    deletion."""
+    pod = a_pod(
+        a_container("c"),
+        metadata=GOING,
+        init_containers=(a_container("s", restart_policy="Always"),),
+    )
+    held = {name: ContainerMemory(attempt("running", name)) for name in "cs"}
+    for shown, why in ((None, "gone"), (pod, "deleted")):
+        draft = a_draft(shown, known=pod, containers=held, ending=why)
+        end(draft, why)
+        assert draft.operations == [StopContainer("u", "c-0", 5)]
+
+
+def test_kubelet_11_volumes_are_written_before_containers_are_created():
+    pod = a_pod(
+        a_container(volume_mounts=(VolumeMount(name="v", mount_path="/v"),)),
+        volumes=(Volume(name="v", empty_dir=EmptyDirVolumeSource()),),
+    )
+    draft = a_draft(pod)
+    assert not bring_up(draft, pod)
+    (written,) = draft.operations
+    assert isinstance(written, WriteVolume) and written.volume == "v"
+
+
+def test_kubelet_96_a_sandbox_says_what_it_leaves_out_of_resolv_conf():
+    many = PodDNSConfig(nameservers=tuple(f"1.1.1.{n}" for n in range(4)))
+    draft = a_draft(a_pod(dns_policy="None", dns_config=many), sandbox=None)
+    bring_up(draft, draft.pod)
+    assert kinds(draft) == ["RunPodSandbox"] and [one[0] for one in notes(draft)] == [
+        "DNSConfigForming"
+    ]
