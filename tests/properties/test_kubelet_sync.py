@@ -834,18 +834,15 @@ def test_kubelet_14_a_pod_creates_its_containers_one_by_one():
     assert draft.memory.container("c").message.endswith("container=c pod=p_default(u)")
 
 
-def test_kubelet_10_a_sandbox_is_made_only_for_a_container_and_volumes_are_kept_for_it():
+def test_kubelet_2_kubelet_10_a_sandbox_is_made_only_for_a_container_and_an_old_one_removed():
     done = ContainerMemory(attempt("exited"))
     pod = a_pod(policy="Never")
     draft = a_draft(pod, c=done, sandbox=None, volume_writes_running=1)
     assert plan_containers(draft, pod) == "running" and draft.operations == []
-    written = a_pod(
-        a_container(volume_mounts=(VolumeMount(name="v", mount_path="/v"),)),
-        volumes=(Volume(name="v", empty_dir=EmptyDirVolumeSource()),),
-    )
-    draft = a_draft(written, c=ContainerMemory(attempt()))
-    plan_containers(draft, written)
-    assert kinds(draft) == ["WriteVolume"]
+    old = replace(DEAD, id="old")
+    draft = a_draft(a_pod(), c=ContainerMemory(attempt()), dead_sandboxes=(old,))
+    plan_containers(draft, draft.pod)
+    assert draft.operations == [RemovePodSandbox("u", "old")], "also while all of it runs"
 
 
 def test_pod_2_a_pod_that_ends_is_stopped_and_still_probed():

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from immutables import Map
 from msgspec.structs import replace
+from random_cases import cases
 from sched_worlds import (
     a_node,
     a_pod,
@@ -581,3 +582,64 @@ def test_sched_37_another_pod_of_the_same_name_is_not_the_nominated_one():
     assert key_of_info(same) == "default/p"
     higher = replace(info("x"), priority=1)
     assert set(nominated.around(higher).load("a").pods) == set()
+
+
+def test_sched_17_results_that_are_kept_give_the_plain_answer_whatever_is_known_of_changes():
+    """The nodes, their pods and the start times of these change, step by step or all at once: then
+    no list of changes is known, and every node is compared with what is kept of it."""
+    for rng in cases(150):
+        arguments = evolve(
+            DEFAULT_ARGUMENTS, candidates_min=rng.choice([1, 2, 9]), candidates_percent=0
+        )
+        profile = make_profile(arguments=arguments)
+        chooser, asking = Chooser(profile), info("p", 5, rng.choice(["1", "2"]))
+        world = {
+            name: {f"{name}{at}": rng.randint(0, 6) for at in range(rng.randint(0, 2))}
+            for name in "abcd"
+        }
+        times: dict[str, str] = {}
+        nodes = {name: a_node(name) for name in "abcd"}
+        starts = Change("a", None, 0)
+
+        def snapshot_of(world, nodes):
+            found = recompute(list(nodes.values()), [])
+            for name, pods in world.items():
+                for uid, priority in pods.items():
+                    found = found.with_load(name, found.load(name).plus(info(uid, priority)))
+            return found
+
+        snapshot = snapshot_of(world, nodes)
+        for number in range(1, 5):
+            when = {**times}.get
+            names = sorted(nodes)
+            refusing = list(chooser.refusing(asking, snapshot))
+            started_ = lambda pod, when=when: when(pod.uid, "~")  # noqa: E731
+            kept, counts = chooser.preempt(asking, snapshot, {}, started_, starts)
+            plain, plain_counts = preempt(asking, refusing, snapshot, {}, started_, profile=profile)
+            assert (kept is None) == (plain is None)
+            if kept is None:
+                assert +Counter(counts) == +Counter(plain_counts)
+            else:
+                assert (kept.node, kept.rank) == (plain.node, plain.rank)
+                assert [one.uid for one in kept.victims] == [one.uid for one in plain.victims]
+            name, is_known = rng.choice("abcd"), rng.random() < 0.4
+            what = rng.choice(["come", "leave", "start", "node"])
+            if what == "come":
+                world[name][f"{name}x{number}"] = rng.randint(0, 6)
+                uid, priority = f"{name}x{number}", world[name][f"{name}x{number}"]
+                later = snapshot.with_load(name, snapshot.load(name).plus(info(uid, priority)))
+            elif what == "leave" and world[name]:
+                uid = sorted(world[name])[0]
+                gone = info(uid, world[name].pop(uid))
+                later = snapshot.with_load(name, snapshot.load(name).minus(gone))
+            elif what == "node":
+                if nodes.pop(name, None) is None:
+                    nodes[name] = a_node(name)
+                facts = facts_of(nodes[name]) if name in nodes else None
+                later = snapshot.with_node(name, facts)
+            else:
+                for uid in world[name]:
+                    times[uid] = f"2026-01-01T00:00:{rng.randint(10, 59)}Z"
+                starts, later = Change(name, starts if is_known else None, number), snapshot
+            snapshot = later if is_known or rng.random() < 0.5 else snapshot_of(world, nodes)
+            assert names
