@@ -16,7 +16,11 @@ from sched_worlds import (
     a_pod,
     placed,
 )
+from test_sched_volumes import on, using
+from test_vol import a_volume, bound
+from workload_helpers import view_of
 
+from refk8s.core.api.core_v1 import Affinity, Namespace, PodAffinityTerm, PodAntiAffinity
 from refk8s.core.api.meta_v1 import LabelSelector, LabelSelectorRequirement, ObjectMeta
 from refk8s.core.api.policy_v1 import (
     PodDisruptionBudget,
@@ -26,7 +30,8 @@ from refk8s.core.api.policy_v1 import (
 from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of, find_protected
-from refk8s.core.scheduler.claimed import NOTHING_CLAIMED
+from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, Claimed
+from refk8s.core.scheduler.cycle import Scheduler
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.nominated import Nominated, Nomination, key_of_info
 from refk8s.core.scheduler.placement import Chooser
@@ -35,6 +40,7 @@ from refk8s.core.scheduler.profile import DEFAULT_PROFILE, make_profile
 from refk8s.core.scheduler.queue import Waiting
 from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import Change, facts_of, info_of, recompute
+from refk8s.core.scheduler.volumes import volumes_of
 from refk8s.core.value import evolve
 
 
@@ -337,45 +343,44 @@ def test_sched_37_a_nominated_pod_goes_to_its_node_though_another_is_better():
     assert node == "a"
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["nominate", "remove", "place"]),
-            st.integers(0, 4),
-            st.integers(0, 3),
-            st.integers(0, 1),
-        ),
-        max_size=12,
-    )
-)
-def test_sched_37_the_room_of_nominated_pods_is_that_computed_from_scratch(steps):
+def test_sched_37_the_room_of_nominated_pods_is_that_computed_from_scratch():
     """After every decision, for pods of every priority."""
-    pods = [info_of(placed(ranked(f"p{at}", at % 4, "100m"), "", f"u{at}")) for at in range(5)]
-    nominated = Nominated(recompute([a_node("n0"), a_node("n1")], []), {})
-    for step_, which, priority, node in steps:
-        pod, key = pods[which], f"default/p{which}"
-        if step_ == "nominate" and pod.uid not in _everywhere(nominated.working):
-            nominated.nominate(key, Nomination(pod, f"n{node}"))
-        elif step_ == "remove":
-            nominated.remove(key)
-        elif step_ == "place" and pod.uid not in _everywhere(nominated.working):
-            nominated.place(pod, f"n{node}")
-            assert key not in nominated.nominations
-        asking = info_of(placed(ranked("asking", priority, "1"), "", "asking"))
-        for each in (asking, *pods):
-            found = nominated.around(each)
-            for name in ("n0", "n1"):
-                expected = set(nominated.working.load(name).pods) | {
-                    other.pod.uid
-                    for other in nominated.nominations.values()
-                    if other.node == name
-                    and other.pod.priority >= each.priority
-                    and other.pod.uid != each.uid
-                }
-                assert set(found.load(name).pods) == expected
-                assert found.load(name).cpu == sum(
-                    p.needs.cpu for p in found.load(name).pods.values()
-                )
+    for rng in cases(200):
+        steps = [
+            (
+                rng.choice(["nominate", "nominate", "remove", "place"]),
+                rng.randint(0, 4),
+                rng.randint(0, 3),
+                rng.randint(0, 1),
+            )
+            for _ in range(rng.randint(1, 8))
+        ]
+        pods = [info_of(placed(ranked(f"p{at}", at % 4, "100m"), "", f"u{at}")) for at in range(5)]
+        nominated = Nominated(recompute([a_node("n0"), a_node("n1")], []), {})
+        for step_, which, priority, node in steps:
+            pod, key = pods[which], f"default/p{which}"
+            if step_ == "nominate" and pod.uid not in _everywhere(nominated.working):
+                nominated.nominate(key, Nomination(pod, f"n{node}"))
+            elif step_ == "remove":
+                nominated.remove(key)
+            elif step_ == "place" and pod.uid not in _everywhere(nominated.working):
+                nominated.place(pod, f"n{node}")
+                assert key not in nominated.nominations
+            asking = info_of(placed(ranked("asking", priority, "1"), "", "asking"))
+            for each in (asking, *pods):
+                found = nominated.around(each)
+                for name in ("n0", "n1"):
+                    expected = set(nominated.working.load(name).pods) | {
+                        other.pod.uid
+                        for other in nominated.nominations.values()
+                        if other.node == name
+                        and other.pod.priority >= each.priority
+                        and other.pod.uid != each.uid
+                    }
+                    assert set(found.load(name).pods) == expected
+                    assert found.load(name).cpu == sum(
+                        p.needs.cpu for p in found.load(name).pods.values()
+                    )
 
 
 def _everywhere(snapshot):
@@ -515,6 +520,7 @@ def test_sched_38_protected_pods_are_spared_first_and_counted():
         (1, 0, "", 1),
         (2, 0, "", 2),
         (1, 50, "", 3),
+        (1, 40, "", 2),
         (4, 50, "", 4),
         (9, 0, "", 6),
         (1, 0, "ab", 3),
@@ -589,7 +595,9 @@ def test_sched_17_results_that_are_kept_give_the_plain_answer_whatever_is_known_
     no list of changes is known, and every node is compared with what is kept of it."""
     for rng in cases(150):
         arguments = evolve(
-            DEFAULT_ARGUMENTS, candidates_min=rng.choice([1, 2, 9]), candidates_percent=0
+            DEFAULT_ARGUMENTS,
+            candidates_min=rng.choice([1, 2, 9]),
+            candidates_percent=rng.choice([0, 60, 100]),
         )
         profile = make_profile(arguments=arguments)
         chooser, asking = Chooser(profile), info("p", 5, rng.choice(["1", "2"]))
@@ -643,3 +651,73 @@ def test_sched_17_results_that_are_kept_give_the_plain_answer_whatever_is_known_
                 starts, later = Change(name, starts if is_known else None, number), snapshot
             snapshot = later if is_known or rng.random() < 0.5 else snapshot_of(world, nodes)
             assert names
+
+
+def test_sched_37_a_nominated_pod_that_is_bound_already_counts_once():
+    working = recompute([a_node("a")], [placed(ranked("p", 0, "1"), "a", "p")])
+    nominated = Nominated(working, {"default/p": Nomination(info("p"), "a")})
+    assert nominated.base(0).load("a").cpu == 1000
+    nominated.remove("default/p")
+    nominated.nominations["d/other"] = Nomination(info("other"), "a")
+    assert nominated.base(0).load("a").cpu == 1000
+
+
+def test_sched_35_other_pods_and_the_profile_count_without_the_victims_too():
+    """A pod of higher priority keeps the node from running the pod: no other is deleted."""
+    selector = LabelSelector(match_labels={"team": "b"})
+    term = PodAffinityTerm(
+        label_selector=LabelSelector(),
+        namespace_selector=selector,
+        topology_key="kubernetes.io/hostname",
+    )
+    far = PodAntiAffinity(required_during_scheduling_ignored_during_execution=(term,))
+    asking = info_of(
+        placed(ranked("p", 10, "1", affinity=Affinity(pod_anti_affinity=far)), "", "p")
+    )
+    namespaces = {
+        "default": Namespace(metadata=ObjectMeta(name="default")),
+        "b": Namespace(metadata=ObjectMeta(name="b", labels={"team": "b"})),
+    }
+    low, high = (
+        info(uid, priority, "100m", namespace="b") for uid, priority in (("l", 1), ("h", 99))
+    )
+    for pods, expected in (((low, high), None), ((low,), ["l"])):
+        snapshot = recompute([a_node("n", pods="5")], [])
+        for pod in pods:
+            snapshot = snapshot.with_load("n", snapshot.load("n").plus(pod))
+        refusing = list(Chooser().refusing(asking, snapshot, namespaces))
+        best, counts = preempt(asking, refusing, snapshot, namespaces, since)
+        if expected is None:
+            words = "node(s) didn't match pod anti-affinity rules"
+            assert best is None and counts[words] == 1
+        else:
+            assert [one.uid for one in best.victims] == expected
+    # a resource that the profile does not check
+    profile = make_profile(arguments=evolve(DEFAULT_ARGUMENTS, ignored_resources=("a.com/gpu",)))
+    pod = a_pod("p", {"cpu": "2", "a.com/gpu": "1"}, priority=10)
+    asking = info_of(placed(pod, "", "p"))
+    snapshot = recompute([a_node("n")], [])
+    snapshot = snapshot.with_load("n", snapshot.load("n").plus(info("l", 1)))
+    refusing = list(Chooser(profile).refusing(asking, snapshot))
+    best, _ = preempt(asking, refusing, snapshot, {}, since, profile=profile)
+    assert [one.uid for one in best.victims] == ["l"]
+
+
+def test_sched_35_no_pod_is_deleted_on_a_node_that_the_volumes_of_the_pod_do_not_reach():
+    """Its volume is on the second node, where the victim is more important."""
+    pod = using("c", containers=a_pod("p", {"cpu": "2"}).spec.containers, priority=50)
+    nodes = [a_node("n0"), a_node("n1")]
+    view = view_of(Scheduler(), *nodes, pod, bound(), on(a_volume(), "n1"))
+    asking = info_of(pod)
+    for both in (True, False):
+        snapshot = recompute(nodes if both else nodes[:1], [])
+        for name, priority in (("n0", 1), ("n1", 9)) if both else (("n0", 1),):
+            snapshot = snapshot.with_load(name, snapshot.load(name).plus(info(name, priority)))
+        refusing = list(Chooser().refusing(asking, snapshot))
+        assert [name for name, _ in refusing] == sorted(snapshot.nodes)
+        claimed = Claimed(volumes_of(view, asking), None, snapshot)
+        best, counts = preempt(asking, refusing, snapshot, {}, since, claimed=claimed)
+        words = "node(s) didn't match PersistentVolume's node affinity"
+        assert counts == {UNHELPFUL: 0, NO_VICTIMS: 0, words: 1}
+        assert (best.node if best else None) == ("n1" if both else None)
+        assert preempt(asking, refusing, snapshot, {}, since)[0].node == "n0"
