@@ -367,7 +367,6 @@ def test_pod_11_no_phase_is_final_while_a_container_runs(takes, why):
 counts = st.builds(
     Counts,
     init_failed=st.booleans(),
-    init_open=st.booleans(),
     waiting=st.integers(0, 2),
     running=st.integers(0, 2),
     succeeded=st.integers(0, 2),
@@ -381,7 +380,6 @@ def test_pod_12_the_phase_is_what_the_table_says(count, policy, over):
     ended = count.succeeded + count.failed
     rows = [
         (count.init_failed, "Failed"),
-        (count.init_open, "Failed" if over else "Pending"),
         (count.waiting > 0, "Failed" if over else "Pending"),
         (count.running > 0, "Running"),
         (ended > 0 and count.failed == 0 and (policy != "Always" or over), "Succeeded"),

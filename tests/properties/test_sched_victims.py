@@ -521,6 +521,7 @@ def test_sched_38_protected_pods_are_spared_first_and_counted():
         (2, 0, "", 2),
         (1, 50, "", 3),
         (1, 40, "", 2),
+        (1, 100, "", 6),
         (4, 50, "", 4),
         (9, 0, "", 6),
         (1, 0, "ab", 3),
@@ -548,6 +549,8 @@ def test_sched_36_sched_38_as_many_nodes_are_tried_as_the_profile_says(
     harmless = [one for one in made if not one.violations]
     assert best.node == max(harmless, key=lambda one: one.node).node
     assert counts == {UNHELPFUL: 0, NO_VICTIMS: 0}
+    if not protected:  # what is kept of victims is the same
+        assert Chooser(profile).preempt(asking, snapshot, {}, since, None)[0].node == best.node
 
 
 def test_sched_35_the_reasons_are_counted():
@@ -694,13 +697,15 @@ def test_sched_35_other_pods_and_the_profile_count_without_the_victims_too():
             assert [one.uid for one in best.victims] == expected
     # a resource that the profile does not check
     profile = make_profile(arguments=evolve(DEFAULT_ARGUMENTS, ignored_resources=("a.com/gpu",)))
-    pod = a_pod("p", {"cpu": "2", "a.com/gpu": "1"}, priority=10)
-    asking = info_of(placed(pod, "", "p"))
-    snapshot = recompute([a_node("n")], [])
-    snapshot = snapshot.with_load("n", snapshot.load("n").plus(info("l", 1)))
-    refusing = list(Chooser(profile).refusing(asking, snapshot))
-    best, _ = preempt(asking, refusing, snapshot, {}, since, profile=profile)
-    assert [one.uid for one in best.victims] == ["l"]
+    for cpu, expected in (("2", ["k", "l"]), ("1", ["l"])):
+        pod = a_pod("p", {"cpu": cpu, "a.com/gpu": "1"}, priority=10)
+        asking = info_of(placed(pod, "", "p"))
+        snapshot = recompute([a_node("n")], [])
+        for uid in "kl":
+            snapshot = snapshot.with_load("n", snapshot.load("n").plus(info(uid, 1)))
+        refusing = list(Chooser(profile).refusing(asking, snapshot))
+        best, _ = preempt(asking, refusing, snapshot, {}, since, profile=profile)
+        assert [one.uid for one in best.victims] == expected
 
 
 def test_sched_35_no_pod_is_deleted_on_a_node_that_the_volumes_of_the_pod_do_not_reach():

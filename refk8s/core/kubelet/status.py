@@ -3,16 +3,16 @@
 
 The phase is a table of the states of the containers (`PHASES`), read from the top:
 
-| failed init, policy Never | init open | waiting | running | exited | policy | phase |
-|---|---|---|---|---|---|---|
-| yes | | | | | | Failed |
-| | yes | | | | | Pending |
-| | | yes | | | | Pending |
-| | | | yes | | | Running |
-| | | | no | all with code 0 | any but Always, or the pod ends | Succeeded |
-| | | | no | some failed | Never, or the pod ends | Failed |
-| | | | no | some | else: they will be restarted | Running |
+| failed init, policy Never | waiting | running | exited | policy | phase |
+|---|---|---|---|---|---|
+| yes | | | | | Failed |
+| | yes | | | | Pending |
+| | | yes | | | Running |
+| | | no | all with code 0 | any but Always, or the pod ends | Succeeded |
+| | | no | some failed | Never, or the pod ends | Failed |
+| | | no | some | else: they will be restarted | Running |
 
+While an init container runs, the regular ones have never run, so they wait.
 A phase never changes to an earlier one (POD-10), and it is not final while a container may still
 run (POD-11). Source: Kubernetes documentation, "Pod Lifecycle" (phase, container states,
 conditions), "Pod Readiness Gates" in the same; "Volumes" (recursive read-only mounts). Left out:
@@ -142,7 +142,6 @@ class Counts(Value, frozen=True):
     """The states of a pod's containers."""
 
     init_failed: bool = False  # and not restarted
-    init_open: bool = False
     waiting: int = 0
     running: int = 0
     succeeded: int = 0
@@ -154,10 +153,6 @@ def compute_phase(counts: Counts, restart_policy: str, over: bool) -> str:
     ended = counts.succeeded + counts.failed
     if counts.init_failed:
         return FAILED
-    if over and counts.init_open:
-        return FAILED
-    if counts.init_open:
-        return PENDING
     if over and counts.waiting:
         return FAILED
     if counts.waiting:
@@ -176,23 +171,16 @@ def compute_phase(counts: Counts, restart_policy: str, over: bool) -> str:
 def _count(
     pod: Pod, memory: PodMemory, inits: list[ContainerStatus], statuses: list[ContainerStatus]
 ) -> Counts:
-    init_failed = init_open = False
-    begun = bool(inits) and any(
-        s.state.running is not None
-        or s.state.terminated is not None
-        or s.last_state.terminated is not None
-        for s in statuses
-    )
+    init_failed = False
     for container, status in zip(pod.spec.init_containers or (), inits, strict=True):
         ended = status.state.terminated
-        if is_sidecar(container):
-            init_open = init_open or (not status.started and not begun)
-        elif ended is not None and ended.exit_code == 0:
-            continue
-        elif ended is not None and not restarts(pod, container, memory.container(container.name)):
+        if (
+            ended is not None
+            and ended.exit_code != 0
+            and not is_sidecar(container)
+            and not restarts(pod, container, memory.container(container.name))
+        ):
             init_failed = True
-        elif not begun:
-            init_open = True
     waiting = running = succeeded = failed = 0
     for status in statuses:
         ended = status.state.terminated
@@ -206,7 +194,7 @@ def _count(
             succeeded += 1
         else:
             failed += 1
-    return Counts(init_failed, init_open, waiting, running, succeeded, failed)
+    return Counts(init_failed, waiting, running, succeeded, failed)
 
 
 def is_initialized(pod: Pod, memory: PodMemory) -> bool:

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from refk8s.core.scheduler.preempt import Eviction, Started, victims_on
+from refk8s.core.scheduler.preempt import Eviction, Started, candidates_max, victims_on
 from refk8s.core.scheduler.profile import Profile
 from refk8s.core.scheduler.reasons import NO_VICTIMS, UNHELPFUL, Refusal
 from refk8s.core.scheduler.snapshot import Change, Load, NodeFacts, PodInfo, Snapshot, changes_since
@@ -67,8 +67,7 @@ class Candidates:
             if name <= self._last and name in snapshot.nodes:
                 attempt(name)
         self._seen, self._starts = snapshot.last_change, starts
-        arguments = profile.arguments
-        tries = max(arguments.candidates_min, len(names) * arguments.candidates_percent // 100)
+        tries = candidates_max(profile, len(names))
         place = bisect_right(names, self._last)
         while len(self._names) < tries and place < len(names):
             self._last = names[place]

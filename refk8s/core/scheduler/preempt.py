@@ -65,6 +65,12 @@ def preempt(
     return best, counts
 
 
+def candidates_max(profile: Profile, nodes: int) -> int:
+    """SCHED-36: how many nodes with victims are compared, at least one. `nodes`: of the cluster."""
+    arguments = profile.arguments
+    return max(1, arguments.candidates_min, nodes * arguments.candidates_percent // 100)
+
+
 def evictions(
     pod: PodInfo,
     refusing: Iterable[tuple[str, Refusal]],
@@ -77,9 +83,7 @@ def evictions(
 ) -> Iterator[Eviction | tuple[str, ...]]:
     """The victims on each node that is tried, or why deleting pods there does not help. The
     arguments are those of `preempt`."""
-    arguments = profile.arguments
-    # the most nodes that are tried: the greater of the two
-    tries = max(arguments.candidates_min, len(snapshot.nodes) * arguments.candidates_percent // 100)
+    tries = candidates_max(profile, len(snapshot.nodes))
     has_harmless = False  # one without violations of a budget
     for name, refusal in refusing:
         found = victims_on(
