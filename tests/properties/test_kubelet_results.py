@@ -19,6 +19,7 @@ from refk8s.core.kubelet.memory import (
     Note,
     PodMemory,
     ProbeMemory,
+    live_sandbox,
 )
 from refk8s.core.kubelet.results import after_result
 from refk8s.core.ports import (
@@ -469,3 +470,25 @@ def test_an_event_names_the_kind_of_container():
         config = ContainerConfig("u", "default", "p", name, "x")
         found = after(a_memory(), CreateContainer("s", config), ContainerCreated(RUNS))
         assert found.notes[0].container == f"spec.{path}{{{name}}}"
+
+
+# --- the memory -----------------------------------------------------------------------------------
+
+
+def test_kubelet_10_containers_are_created_in_a_sandbox_that_lives_and_is_not_changed():
+    for sandbox in (None, ALIVE, replace(ALIVE, ready=False)):
+        for operation in ("", "run", "stop", "remove"):
+            memory = a_memory(sandbox=sandbox, sandbox_operation=operation)
+            expected = ALIVE if sandbox is ALIVE and not operation else None
+            assert live_sandbox(memory) is expected
+
+
+@pytest.mark.parametrize("operation", ["", "pull", "create", "stop", "preStop"])
+def test_kubelet_3_of_the_operations_only_a_pull_outlives_the_exit_of_a_container(operation):
+    found = ContainerMemory(RUNS, operation=operation).after_exit(OVER)
+    assert found == ContainerMemory(OVER, operation="pull" if operation == "pull" else "")
+
+
+def test_an_event_about_a_pod_that_only_the_runtime_has():
+    assert a_memory(pod=None).field_path("i") == "spec.containers{i}"
+    assert a_memory().field_path("i") == "spec.initContainers{i}"
