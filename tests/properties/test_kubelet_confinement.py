@@ -233,6 +233,8 @@ def sysctls(*names):
         ("a/b", "a.b"),
         ("a/b.c/d", "a.b/c.d"),
         ("a.b/c", "a.b/c"),
+        (".a/b", ".a/b"),
+        ("a.b/c.d", "a.b/c.d"),
         ("net/ipv4/conf/eth0.1/x", "net.ipv4.conf.eth0/1.x"),
     ],
 )

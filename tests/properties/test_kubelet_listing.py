@@ -348,6 +348,11 @@ def test_pod_14_an_attempt_that_only_the_status_knows_has_exited(of, state, last
 def test_pod_14_pod_18_what_the_runtime_has_comes_first_and_the_start_time_is_taken():
     held = {"c": ContainerMemory(attempt())}
     assert from_status(TOLD, held=held).containers == held
+    both = (TOLD, replace(TOLD, name="d", container_id="fake://d-1", restart_count=1))
+    pod = make_pod("p")
+    pod = replace(pod, status=replace(pod.status, container_statuses=both))
+    found = with_pod_status(PodMemory("u", "default", "p", containers=held), pod, NOW)
+    assert (found.containers["c"], found.containers["d"].current.id) == (held["c"], "d-1")
     none = replace(TOLD, container_id=None)
     assert from_status(none).containers == {}
     two = from_status(none, start_time=EARLY)

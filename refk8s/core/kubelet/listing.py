@@ -171,12 +171,9 @@ def _after_list(
         and remembered.id not in known
         and (current is None or current.attempt <= remembered.attempt)
     ):
-        # The runtime has lost the newest attempt: it counts as exited.
-        ended = remembered if remembered.state == EXITED else lost_status(remembered, now)
-        return replace(
-            container.after_exit(ended) if remembered.state != EXITED else container,
-            stale=tuple(sorted(known)),
-        )
+        if remembered.state != EXITED:  # The runtime has lost the newest attempt.
+            container = container.after_exit(lost_status(remembered, now))
+        return replace(container, stale=tuple(sorted(known)))
     if current is None:
         return replace(container, stale=())
     if remembered is not None and remembered.id == current.id:
