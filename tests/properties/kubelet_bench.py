@@ -269,7 +269,9 @@ class Bench(EffectHandler):
             return Response(
                 200,
                 SimpleNamespace(
-                    metadata=ListMeta(resource_version=str(self.revision)), items=items
+                    kind="List",
+                    metadata=ListMeta(resource_version=str(self.revision)),
+                    items=items,
                 ),
             )
         if request.verb == "create" and request.subresource == "token":
@@ -421,7 +423,8 @@ def _matches(obj: Any, selector: str) -> bool:
         return True
     path, _, value = selector.partition("=")
     for part in path.split("."):
-        obj = getattr(obj, {"nodeName": "node_name"}.get(part, part))
+        names = {"nodeName": "node_name", "signerName": "signer_name"}
+        obj = getattr(obj, names.get(part, part))
     return bool(obj == value)
 
 

@@ -1,5 +1,5 @@
-"""The objects that pods refer to: ConfigMaps, Secrets, claims and volumes, tokens. Rules KUBELET-70
-... KUBELET-72, KUBELET-95 (spec/kubelet.md).
+"""The objects that pods refer to: ConfigMaps, Secrets, claims and volumes, tokens, trust bundles.
+Rules KUBELET-70 ... KUBELET-72, KUBELET-95 (spec/kubelet.md).
 
 The kubelet reads an object when a pod needs it, keeps it for a minute, and reads it again while a
 pod mounts it. A missing object is read again after 1, 2, 4 and 8 s, then every 10 s. A container
@@ -21,6 +21,7 @@ from refk8s.core.api.authentication_v1 import BoundObjectReference, TokenRequest
 from refk8s.core.api.core_v1 import Pod
 from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response
 from refk8s.core.api.resources import (
+    CLUSTER_TRUST_BUNDLES,
     CONFIG_MAPS,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -77,6 +78,15 @@ def volume_key(name: str) -> str:
     return f"persistentvolumes//{name}"
 
 
+def trust_bundle_key(name: str) -> str:
+    return f"clustertrustbundles//{name}"
+
+
+def signer_key(signer: str) -> str:
+    """The key of the list of a signer's trust bundles. No name of a signer has a backslash."""
+    return "signers//" + signer.replace("/", "\\")
+
+
 def token_key(pod: Pod, audience: str, seconds: int) -> str:
     metadata = pod.metadata
     account = pod.spec.service_account_name or "default"
@@ -86,8 +96,12 @@ def token_key(pod: Pod, audience: str, seconds: int) -> str:
 
 
 _RESOURCES = {
-    one.plural: one for one in (CONFIG_MAPS, SECRETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES)
-}
+    one.plural: one
+    for one in (
+        CONFIG_MAPS, SECRETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, CLUSTER_TRUST_BUNDLES,
+    )
+}  # fmt: skip
+_SIGNER = "spec.signerName="
 
 
 def compute_read(key: str, as_of: int) -> Request:
@@ -112,11 +126,16 @@ def compute_read(key: str, as_of: int) -> Request:
             TokenRequest(spec=spec),
             because=because,
         )
+    because = "a pod of this node needs it"
+    if kind == "signers":
+        of_signer = Options(
+            field_selector=_SIGNER + name.replace("\\", "/"),
+            resource_version=str(as_of) if as_of > 0 else "",
+        )
+        return Request("list", CLUSTER_TRUST_BUNDLES, options=of_signer, because=because)
     resource = _RESOURCES[kind]
     options = Options(resource_version=str(as_of)) if as_of > 0 else NO_OPTIONS
-    return Request(
-        "get", resource, namespace, name, options=options, because="a pod of this node needs it"
-    )
+    return Request("get", resource, namespace, name, options=options, because=because)
 
 
 def key_of_read(request: Request) -> str:
@@ -126,6 +145,8 @@ def key_of_read(request: Request) -> str:
         audience = spec.audiences[0] if spec.audiences else ""
         bound = spec.bound_object_ref
         return f"tokens/{request.namespace}/{request.name}/{bound.name}/{bound.uid}/{spec.expiration_seconds}/{audience}"
+    if request.verb == "list":
+        return signer_key(request.options.field_selector.removeprefix(_SIGNER))
     return f"{request.resource.plural}/{request.namespace}/{request.name}"
 
 

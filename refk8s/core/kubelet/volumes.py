@@ -1,6 +1,6 @@
 """The volumes of a pod: created before its containers, and updated when their source changes.
 
-Rules KUBELET-56 ... KUBELET-58, KUBELET-90, KUBELET-110.
+Rules KUBELET-56 ... KUBELET-58, KUBELET-90, KUBELET-110, KUBELET-132.
 
 | volume | operation of the runtime |
 |---|---|
@@ -49,6 +49,7 @@ from refk8s.core.kubelet.objects import (
 from refk8s.core.kubelet.problems import BadConfig
 from refk8s.core.kubelet.pull_secrets import pull_credentials
 from refk8s.core.kubelet.security import compute_confinement
+from refk8s.core.kubelet.trust import trust_anchors
 from refk8s.core.loop.view import controller_of
 from refk8s.core.memo import remember_identical
 from refk8s.core.pods.devices import parts_of
@@ -320,10 +321,16 @@ def _projected(draft: Draft, pod: Pod, source: VolumeProjection) -> Files:
             raise BadConfig(
                 f'serviceaccount "{pod.spec.service_account_name or "default"}" not found'
             )
-        user = common_user(pod)
-        mode = TOKEN_MODE if user >= 0 or fs_group(pod) >= 0 else None
-        return {token.path: File((held.status.token or "").encode(), mode, user)}
+        return {token.path: _private(pod, (held.status.token or "").encode())}
+    if (trust := source.cluster_trust_bundle) is not None:
+        return {trust.path: _private(pod, trust_anchors(draft.library, trust))}
     raise BadConfig("this kind of projected source is not supported")
+
+
+def _private(pod: Pod, content: bytes) -> File:
+    """A file of the user that all containers have (KUBELET-90)."""
+    user = common_user(pod)
+    return File(content, TOKEN_MODE if user >= 0 or fs_group(pod) >= 0 else None, user)
 
 
 def common_user(pod: Pod) -> int:

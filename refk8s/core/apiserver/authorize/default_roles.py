@@ -189,6 +189,7 @@ CLUSTER_ROLES: Final[dict[str, Grants]] = {
         ("get", "core", "persistentvolumeclaims persistentvolumes"),
         ("get", "core", "endpoints"),
         ("create get list watch", _CSR, "certificatesigningrequests"),
+        (READ, _CSR, "clustertrustbundles"),
         ("create delete get patch update", "coordination.k8s.io", "leases"),
         ("get", _STORAGE, "volumeattachments"),
         ("create", "core", "serviceaccounts/token"),
