@@ -2,6 +2,7 @@
 when the difference goes, so that the page can be kept true.
 """
 
+import asyncio
 import json
 import re
 from base64 import b64encode
@@ -19,6 +20,8 @@ from refk8s.adapters.linux.service_rules import choose_rules
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
+from refk8s.components.apiserver import ApiServer
+from refk8s.components.clock import Clock
 from refk8s.core import components, ports
 from refk8s.core.api.core_v1 import (
     AWSElasticBlockStoreVolumeSource,
@@ -29,13 +32,17 @@ from refk8s.core.api.core_v1 import (
     Volume,
     VolumeMount,
 )
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     ALL,
     ENDPOINT_SLICES,
     ENDPOINTS,
+    LEASES,
     PODS,
 )
+from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
+from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.attach_detach import MANAGED
@@ -55,6 +62,8 @@ from refk8s.core.scheduler_configuration.read import read_configuration
 from refk8s.core.scheduler_configuration.types import GROUP_VERSION, KIND
 from refk8s.core.store import Engine, Put, Txn
 from refk8s.core.value import evolve
+from refk8s.store.local import LocalStore
+from refk8s.store.memory import MemoryEngine
 
 PODS_PATH = "/api/v1/namespaces/default/pods"
 CONTAINER = {"name": "c", "image": "app:1"}
@@ -348,6 +357,20 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
     assert {"PersistentVolume", "PersistentVolumeClaim", "VolumeAttachment"} <= served
+
+
+def test_d_492_api_servers_have_no_lease():
+    async def leases() -> Any:
+        server = ApiServer(LocalStore(MemoryEngine(stamp)), Clock())
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        request = Request("list", LEASES, "kube-system", user=ADMIN)
+        server.submit(request, answered.set_result)
+        found = await answered
+        server.stop()
+        return found
+
+    answer = asyncio.run(leases())
+    assert answer.ok and not answer.body.items
 
 
 def test_d_491_these_controllers_are_missing():

@@ -23,11 +23,14 @@ from sched_worlds import (
     worlds,
 )
 
-from refk8s.core.actions import Answer, Arrive, Crash, Elapse, LoseRequest
+from refk8s.core.actions import Answer, Arrive, Crash, Elapse, LoseRequest, Submit
 from refk8s.core.api import status
 from refk8s.core.api.core_v1 import PodSchedulingGate, Taint, Toleration
-from refk8s.core.api.request import Response
-from refk8s.core.api.resources import EVENTS, NODES, PODS
+from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import EVENTS, NODES, PODS, PRIORITY_CLASSES
+from refk8s.core.api.scheduling_v1 import PriorityClass
+from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.enabled import enabled
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import step
@@ -400,6 +403,28 @@ def test_sched_20_a_refused_pod_is_tried_again_after_its_back_off_only():
     assert next(enabled(cluster)) == Elapse(START + SECOND)
     cluster = quiet(cluster, seconds=1)
     assert pod_named(cluster, "p").spec.node_name == "n"
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 12), min_size=1, max_size=6))
+def test_sched_20_sched_26_no_pod_starves_behind_important_ones_that_fit_nowhere(crowd, waits):
+    """Each wait ends with a change that makes the scheduler look at all pods again."""
+    important = PriorityClass(metadata=ObjectMeta(name="high"), value=1000)
+    cluster = with_node(new_cluster(), a_node("n", cpu="4", labels={"zone": "x"}))
+    cluster = step(cluster, Submit(Request("create", PRIORITY_CLASSES, body=important, user=ADMIN)))
+    for number in range(crowd):
+        large = a_pod(f"large{number}", {"cpu": str(9 + number)}, priority_class_name="high")
+        cluster = with_pod(cluster, large)
+    cluster = with_pod(cluster, a_pod("late", {"cpu": "1"}, node_selector={"zone": "y"}))
+    for number, seconds in enumerate(waits):
+        cluster = quiet(cluster, seconds)
+        turn = {"metadata": {"labels": {"turn": str(number)}}}
+        cluster = quiet(patched(cluster, NODES, "n", turn), seconds=0)
+        small = a_pod(f"small{number}", {"cpu": "100m"})
+        cluster = quiet(with_pod(cluster, small), seconds=0)
+        assert pod_named(cluster, f"small{number}").spec.node_name == "n"
+    cluster = patched(cluster, NODES, "n", {"metadata": {"labels": {"zone": "y"}}})
+    cluster = quiet(cluster, seconds=10)  # the longest back-off
+    assert pod_named(cluster, "late").spec.node_name == "n"
 
 
 def test_sched_21_what_has_been_parked_for_five_minutes_says_what_is_true_now():

@@ -35,11 +35,27 @@ def judge(
 ) -> Refusal | None:
     """The refusal of one node, without the cache. O(1), or O(pods) if other pods matter."""
     facts, load = snapshot.nodes[name], snapshot.load(name)
-    refusal = evaluate(profile, pod.needs, facts, load).refusal
+    refusal = refuse(profile, pod.needs, facts, load)
     if refusal is None:
         relations = relate(pod, snapshot, namespaces, PLAIN, profile.arguments)
         refusal = reject(profile, pod, relations, facts, load)
     return refusal
+
+
+def refuse(profile: Profile, needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
+    """The refusal of the filters that depend only on the node and its pods."""
+    for _, on_node in profile.by_node:
+        if (refusal := on_node(needs, facts)) is not None:
+            return refusal
+    return refuse_load(profile, needs, facts, load)
+
+
+def refuse_load(profile: Profile, needs: Needs, facts: NodeFacts, load: Load) -> Refusal | None:
+    """The refusal of those that depend on the pods of the node."""
+    for _, on_load in profile.by_load:
+        if (refusal := on_load(needs, facts, load)) is not None:
+            return refusal
+    return None
 
 
 def reject(
@@ -93,11 +109,7 @@ def evaluate(
                 break
         taints_raw, preference, images = raw_of(needs, facts, profile.arguments)
         counts = node_affinity.check(needs, facts) is None
-    refusal = static
-    if refusal is None:
-        for _, on_load in profile.by_load:
-            if (refusal := on_load(needs, facts, load)) is not None:
-                break
+    refusal = static if static is not None else refuse_load(profile, needs, facts, load)
     local = 0
     if refusal is None:
         for _, weight, points in profile.local:

@@ -15,7 +15,15 @@ from typing import Any
 from refk8s.core.scheduler.budgets import Budgets
 from refk8s.core.scheduler.candidates import Candidates
 from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, PLUGIN, Claimed
-from refk8s.core.scheduler.evaluation import Evaluation, Offer, crowd_of, evaluate, offer_of, reject
+from refk8s.core.scheduler.evaluation import (
+    Evaluation,
+    Offer,
+    crowd_of,
+    evaluate,
+    offer_of,
+    refuse,
+    reject,
+)
 from refk8s.core.scheduler.filters import node_affinity
 from refk8s.core.scheduler.needs import Needs
 from refk8s.core.scheduler.plugin import Plugin, points_of
@@ -259,7 +267,7 @@ class Chooser:
             facts = snapshot.nodes.get(name)
             if (
                 facts is not None
-                and evaluate(self.profile, pod.needs, facts, snapshot.load(name)).refusal is None
+                and refuse(self.profile, pod.needs, facts, snapshot.load(name)) is None
             ):
                 return True
         if snapshot.last_change is not None:
