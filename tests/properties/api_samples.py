@@ -81,7 +81,7 @@ SAMPLES: dict[str, Tree] = {
     "CertificateSigningRequest": {"spec": {"request": _CSR, "signerName": "example.com/own", "usages": ["client auth"]}},
     "IPAddress": {"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "s"}}},
     "ServiceCIDR": {"spec": {"cidrs": ["10.9.0.0/24"]}},
-    "DeviceTaintRule": {"spec": {"taint": {"key": "k", "effect": "NoSchedule"}}},
+    "DeviceTaintRule": {"spec": {"taint": {"key": "k", "effect": "NoSchedule", "timeAdded": "2023-11-13T00:00:00Z"}}},
     "IngressClass": {"spec": {"controller": "example.com/c"}},
     "Ingress": {"spec": {"defaultBackend": _BACKEND}},
     "NetworkPolicy": {"spec": {"podSelector": _S}},
@@ -198,7 +198,9 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
     ],
     "FlowSchema": [("spec.matchingPrecedence", 11)],
     "PriorityLevelConfiguration": [("spec.limited.nominalConcurrencyShares", 2)],
-    "DeviceTaintRule": [("spec.taint", {"key": "k", "effect": "NoExecute"})],
+    "DeviceTaintRule": [
+        ("spec.taint", {"key": "k", "effect": "NoExecute", "timeAdded": "2023-11-14T00:00:00Z"})
+    ],
     "DeviceClass": [("spec.selectors", [{"cel": {"expression": "false"}}])],
     "ResourceSlice": [("spec.pool", {"name": "p", "generation": 2, "resourceSliceCount": 1})],
 }
