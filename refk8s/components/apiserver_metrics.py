@@ -35,7 +35,9 @@ _LABELS: Final = (
 class Meter:
     """One request while it is served."""
 
-    __slots__ = ("begin", "code", "is_long", "method", "request", "ticket", "trail")
+    __slots__ = (
+        "begin", "code", "is_long", "method", "request", "takes_no_seat", "ticket", "trail",
+    )  # fmt: skip
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -43,6 +45,7 @@ class Meter:
         self.request: Request | None = None
         self.code = 0  # of the answer; 0: there was none
         self.is_long = False
+        self.takes_no_seat = False  # a path that is no resource, a watch or a stream
         self.ticket: Ticket | None = None  # of its flow (FAIR-1)
         self.trail: Trail | None = None  # in the audit log
 
@@ -89,7 +92,9 @@ class ApiServerMetrics:
 
     def end(self, meter: Meter) -> None:
         """The request has been answered, or its connection is gone."""
-        request = meter.request
+        request, ticket = meter.request, meter.ticket
+        if ticket is not None and (ticket.is_free or meter.takes_no_seat):
+            ticket.counts.dispatched += 1
         if meter.is_long and request is not None:
             key = _long_key(request)
             self._long[key] -= 1

@@ -35,11 +35,14 @@ from refk8s.core.apiserver.fair_shares import (
     compute_width,
 )
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.durations import Durations
 
 WAIT_SECONDS: Final = 15.0
 """How long a request may wait for a seat: a quarter of the time of a request, as upstream."""
 
 REMEMBERED_MAX: Final = 4096
+COUNTED_MAX: Final = 512
+"""The most flow schemas whose requests are counted apart."""
 _UNKNOWN: Any = object()
 REFUSED: Final = "Too many requests, please try again later."
 
@@ -65,6 +68,19 @@ class _Seats:
         self.waiting = 0
 
 
+class Counts:
+    """The requests of one flow schema at its level. `dispatched` counts those that ran, and of them
+    `waited` is the time of those that had to wait for seats."""
+
+    __slots__ = ("dispatched", "executing", "refused", "waited")
+
+    def __init__(self) -> None:
+        self.dispatched = 0
+        self.executing = 0
+        self.refused: dict[str, int] = {}  # by their reason
+        self.waited = Durations()
+
+
 _Waiting = tuple["asyncio.Future[None]", int]
 """A request that waits, and its width."""
 
@@ -72,10 +88,12 @@ _Waiting = tuple["asyncio.Future[None]", int]
 class Ticket:
     """The flow of one request, the headers that name it, and the seats that it takes."""
 
-    __slots__ = ("_wide", "flow", "headers", "lines", "width")
+    __slots__ = ("_wide", "counts", "flow", "headers", "is_free", "lines", "width")
 
-    def __init__(self, flow: Flow, width: int = 1) -> None:
+    def __init__(self, flow: Flow, width: int = 1, counts: Counts | None = None) -> None:
         self.flow = flow
+        self.is_free = flow.level.is_exempt
+        self.counts = counts if counts is not None else Counts()
         self.width = width
         self.headers: Headers = (
             (b"x-kubernetes-pf-flowschema-uid", flow.schema_uid.encode()),
@@ -90,7 +108,7 @@ class Ticket:
             return self
         found = self._wide.get(width)
         if found is None:
-            found = self._wide[width] = Ticket(self.flow, width)
+            found = self._wide[width] = Ticket(self.flow, width, self.counts)
         return found
 
 
@@ -103,7 +121,7 @@ class FairQueues:
         self._now = now
         self._timer: asyncio.TimerHandle | None = None
         self._assigned = Assigned({}, {}, 0.0)
-        self._refused: dict[tuple[str, str, str], int] = {}
+        self._counts: dict[tuple[str, str], Counts] = {}  # by schema and level
         self._kept: Kept[Shares] = Kept(KINDS, compile_shares)
         self._shares: Shares | None = None
         self._tickets: dict[tuple[Any, ...], Ticket | None] = {}
@@ -163,11 +181,17 @@ class FairQueues:
     def _remember(self, key: tuple[Any, ...], attributes: Attributes) -> Ticket | None:
         assert self._shares is not None
         flow = self._shares.flow_of(attributes)
-        ticket = None if flow is None else Ticket(flow)
+        ticket = None if flow is None else Ticket(flow, counts=self._counts_of(flow))
         if len(self._tickets) >= REMEMBERED_MAX:
             self._tickets.clear()
         self._tickets[key] = ticket
         return ticket
+
+    def _counts_of(self, flow: Flow) -> Counts:
+        key = (flow.schema_name, flow.level.name)
+        if len(self._counts) >= COUNTED_MAX and key not in self._counts:
+            key = ("", "")
+        return self._counts.setdefault(key, Counts())
 
     # --- the limits of the levels
 
@@ -212,6 +236,8 @@ class FairQueues:
         if seats.waiting or not self._take(seats, ticket.width):
             return False
         seats.demand.add(ticket.width, self._now())
+        ticket.counts.dispatched += 1
+        ticket.counts.executing += 1
         return True
 
     def _seats_of(self, level: Level) -> _Seats:
@@ -228,19 +254,21 @@ class FairQueues:
         flow, width = ticket.flow, ticket.width
         seats = self._seats_of(flow.level)
         if not flow.hand:
-            raise self._refusal(flow, "concurrency-limit")
+            raise self._refusal(ticket, "concurrency-limit")
         number = min(flow.hand, key=lambda one: len(seats.queues.get(one, ())))
         queue = seats.queues.setdefault(number, deque())
         if len(queue) >= flow.level.queue_length:
-            raise self._refusal(flow, "queue-full")
+            raise self._refusal(ticket, "queue-full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append((turn, width))
         seats.waiting += 1
-        seats.demand.add(width, self._now())
+        began = self._now()
+        seats.demand.add(width, began)
         try:
             await asyncio.wait_for(asyncio.shield(turn), self._wait_seconds)
         except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done():
+                ticket.counts.executing += 1
                 self.leave(ticket)  # it was given its seats at the same moment
             else:
                 turn.cancel()
@@ -250,19 +278,28 @@ class FairQueues:
                 self._serve(seats)  # the next one may need fewer seats
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise self._refusal(flow, "time-out") from None
+            raise self._refusal(ticket, "time-out") from None
+        self._begin(ticket, self._now() - began)
 
     def leave(self, ticket: Ticket) -> None:
         """Give the seats back, to the next requests that wait (FAIR-5)."""
         seats = self._seats[ticket.flow.level.name]
+        ticket.counts.executing -= 1
         seats.used -= ticket.width
         seats.demand.add(-ticket.width, self._now())
         if seats.waiting:
             self._serve(seats)
 
-    def _refusal(self, flow: Flow, reason: str) -> ApiError:
-        key = (flow.schema_name, flow.level.name, reason)
-        self._refused[key] = self._refused.get(key, 0) + 1
+    def _begin(self, ticket: Ticket, waited: float) -> None:
+        """A request that has waited runs."""
+        counts = ticket.counts
+        counts.dispatched += 1
+        counts.executing += 1
+        counts.waited.add(waited)
+
+    def _refusal(self, ticket: Ticket, reason: str) -> ApiError:
+        refused = ticket.counts.refused
+        refused[reason] = refused.get(reason, 0) + 1
         return ApiError(status.too_many_requests(REFUSED))
 
     def _serve(self, seats: _Seats) -> None:
@@ -300,7 +337,7 @@ class FairQueues:
 
     def collect(self, store: Reader) -> Iterator[Any]:
         """The metrics as prometheus_client has them, under upstream's names."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import GaugeMetricFamily
 
         self._refresh(store)
         limited = {n: s for n, s in sorted(self._seats.items()) if not s.level.is_exempt}
@@ -324,14 +361,45 @@ class FairQueues:
             "The part of its target that every level has.",
             value=self._assigned.fair_part,
         )
+        yield from self._by_schema()
+
+    def _by_schema(self) -> Iterator[Any]:
+        """What happened to the requests of each flow schema. A request that did not wait has waited
+        no time."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        names = ("flow_schema", "priority_level")
         refused = CounterMetricFamily(
             "apiserver_flowcontrol_rejected_requests_total",
             "Requests that found neither seat nor queue.",
-            labels=("flow_schema", "priority_level", "reason"),
+            labels=(*names, "reason"),
         )
-        for key, count in sorted(self._refused.items()):
-            refused.add_metric(key, count)
-        yield refused
+        dispatched = CounterMetricFamily(
+            "apiserver_flowcontrol_dispatched_requests_total", "Requests that ran.", labels=names
+        )
+        executing = GaugeMetricFamily(
+            "apiserver_flowcontrol_current_executing_requests",
+            "Requests that have seats.",
+            labels=names,
+        )
+        waited = HistogramMetricFamily(
+            "apiserver_flowcontrol_request_wait_duration_seconds",
+            "How long requests that ran have waited for seats.",
+            labels=(*names, "execute"),
+        )
+        for key, counts in sorted(self._counts.items()):
+            for reason, count in sorted(counts.refused.items()):
+                refused.add_metric((*key, reason), count)
+            dispatched.add_metric(key, counts.dispatched)
+            executing.add_metric(key, counts.executing)
+            at_once = counts.dispatched - counts.waited.count
+            buckets = [(bound, count + at_once) for bound, count in counts.waited.buckets()]
+            waited.add_metric((*key, "true"), buckets, counts.waited.seconds)
+        yield from (refused, dispatched, executing, waited)
 
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[_Seats], float]], ...]] = (

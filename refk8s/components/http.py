@@ -217,6 +217,7 @@ class Front:
             if type(received) is not Received:
                 caller = user or ANONYMOUS
                 meter.ticket = self.fair.ticket_of_path(caller, method, path, self.api.store)
+                meter.takes_no_seat = True
                 await self._send(send, received, meter, headers)  # type: ignore[arg-type]
                 return
             meter.request = received.request
@@ -225,6 +226,7 @@ class Front:
             ticket = self.fair.ticket_of(received.request, method, self.api.store)
             meter.ticket = ticket
             if ticket is None or ticket.flow.level.is_exempt or received.request.verb in LONG:
+                meter.takes_no_seat = True
                 await self._answer(received, scope, receive_part, send, headers, meter)
                 return
             await self.fair.enter(ticket)

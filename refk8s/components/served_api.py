@@ -202,6 +202,7 @@ class ServedApi:
         from refk8s.components.driver import Driver
         from refk8s.components.event_expiry import EventExpiry
         from refk8s.components.kubernetes_service import KubernetesService
+        from refk8s.core.apiserver.flow_control import default_flow_control
         from refk8s.core.controllers.api_service_availability import NAME as AVAILABILITY
         from refk8s.core.controllers.custom_resource_definition import apiextensions
 
@@ -211,7 +212,8 @@ class ServedApi:
             self.api, self.front, nodes, self.call, API_SERVER, bind, port, self._machine_address
         )
         self._kubernetes.start()
-        definitions = self._definitions = Driver(apiextensions(), self.api, self.clock)
+        machine = apiextensions(default_flow_control())
+        definitions = self._definitions = Driver(machine, self.api, self.clock)
         definitions.start()
         self.front.discovered = lambda: definitions.state.memories[AVAILABILITY]
         if not is_etcd(self.options.store_url):  # etcd deletes them by itself (ETCD-12)

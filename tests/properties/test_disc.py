@@ -30,6 +30,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.discovery import AGGREGATED, JSON, discover, is_aggregated, versions
 from refk8s.core.apiserver.http import WireRequest, plain
 from refk8s.core.apiserver.openapi import openapi
+from refk8s.core.apiserver.openapi.field_descriptions import FIELDS, KINDS
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.apiserver.route import Plain
 
@@ -602,6 +603,31 @@ def test_disc_18_the_fields_that_every_object_has_are_described(path):
     assert kinds > 10
     if "v2" not in path:  # beside a reference, clients of version 3 ignore other keywords
         assert '"$ref":' in json.dumps(found) and not list(_beside_references(found))
+
+
+def test_disc_18_every_kind_and_every_text_has_its_place():
+    seen: set[tuple[str, str]] = set()
+    kinds: set[str] = set()
+    for resource in ALL:
+        path = (
+            f"/openapi/v3/api{'s/' + resource.group if resource.group else ''}/{resource.version}"
+        )
+        for name, schema in json.loads(openapi(path) or b"")["components"]["schemas"].items():
+            short = name.rpartition(".")[2]
+            for field, shape in schema.get("properties", {}).items():
+                if shape.get("description"):
+                    seen.add((short, field))
+            if "description" in schema:
+                kinds.add(short)
+            if short == resource.kind:
+                fields = schema["properties"]
+                assert schema["description"], f"{name} has no description"
+                assert all(
+                    fields[one]["description"] for one in ("spec", "status") if one in fields
+                )
+    # no text is about a kind or a field that is not served
+    assert {(name, field) for name, fields in FIELDS.items() for field in fields} <= seen
+    assert set(KINDS) - {"Eviction", "Scale", "TokenRequest", "Binding"} <= kinds
 
 
 def _beside_references(tree: Any) -> list[Any]:

@@ -449,6 +449,46 @@ def test_fair_6_a_list_that_is_wider_than_its_level_runs_alone():
     asyncio.run(run())
 
 
+@given(st.lists(st.sampled_from(["enter", "leave", "wait", "refused"]), max_size=12))
+def test_fair_2_each_request_is_counted_once_for_its_schema(acts):
+    async def test() -> None:
+        clock = [0.0]
+        queues = FairQueues(0.01, now=lambda: clock[0])
+        level = Level("l", "u", Bounds(2, 2, 2), queues=1, hand_size=1, queue_length=2)
+        ticket = Ticket(Flow("s", level, (0,), "schema"), counts=queues._counts_of(Flow("s", level, (0,), "schema")))  # fmt: skip
+        ran = inside = refused = 0
+        waiting: list[asyncio.Task[None]] = []
+        for act in acts:
+            if act == "enter" and queues.enters(ticket):
+                ran, inside = ran + 1, inside + 1
+            elif act == "leave" and inside:
+                queues.leave(ticket)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                inside -= 1
+                done = [one for one in waiting if one.done()]
+                waiting = [one for one in waiting if not one.done()]
+                ran, inside = ran + len(done), inside + len(done)
+            elif act == "wait" and inside == 2 and len(waiting) < 2:
+                waiting.append(asyncio.ensure_future(queues.enter(ticket)))
+                await asyncio.sleep(0)
+            elif act == "refused" and inside == 2 and len(waiting) == 2:
+                with pytest.raises(ApiError):
+                    await queues.enter(ticket)
+                refused += 1
+        found = {one.name: {tuple(s.labels.values()): s.value for s in one.samples if not s.name.endswith(("_bucket", "_sum"))} for one in queues.collect(EMPTY)}  # fmt: skip
+        key = ("schema", "l")
+        at = "apiserver_flowcontrol_"
+        assert found[f"{at}dispatched_requests"][key] == ran
+        assert found[f"{at}current_executing_requests"][key] == inside
+        assert sum(found[f"{at}rejected_requests"].values()) == refused
+        assert found[f"{at}request_wait_duration_seconds"][(*key, "true")] == ran
+        for one in waiting:
+            one.cancel()
+
+    asyncio.run(test())
+
+
 def test_fair_2_metrics_have_upstreams_names():
     found = {one.name: one for one in FairQueues().collect(stored_defaults())}
     limits = found["apiserver_flowcontrol_nominal_limit_seats"]

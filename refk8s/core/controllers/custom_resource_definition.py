@@ -35,6 +35,7 @@ from refk8s.core.api.user import API_SERVER
 from refk8s.core.context import SECOND, Instant, timestamp
 from refk8s.core.controllers.api_service_availability import ApiServiceAvailability
 from refk8s.core.controllers.api_service_registration import ApiServiceRegistration
+from refk8s.core.controllers.flow_control import flow_control
 from refk8s.core.loop.custom import by_group
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Key, Local, Plan
@@ -330,7 +331,11 @@ def _uid_option(crd: Any) -> Any:
     return Options(field_manager=crd.metadata.uid or "")
 
 
-def apiextensions() -> Loop:
-    """The machine that an API server runs for its definitions and APIServices."""
-    reconcilers = (DefinitionController(), ApiServiceRegistration(), ApiServiceAvailability())
+def apiextensions(fair_shares: Iterable[Any] = ()) -> Loop:
+    """The machine that an API server runs for its definitions, APIServices, flow schemas and
+    priority levels. `fair_shares`: those of the latter that every cluster has."""
+    reconcilers: tuple[Reconciler, ...] = (
+        DefinitionController(), ApiServiceRegistration(), ApiServiceAvailability(),
+        *flow_control(fair_shares),
+    )  # fmt: skip
     return Loop("apiextensions", reconcilers, user=API_SERVER)

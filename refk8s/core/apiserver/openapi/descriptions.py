@@ -1,4 +1,4 @@
-"""What the fields mean that every object has. Rule DISC-18 (spec/discovery.md).
+"""What kinds and fields mean; here those that every object has. Rule DISC-18 (spec/discovery.md).
 
 `kubectl explain` prints these texts. Source: Kubernetes documentation, "Objects In Kubernetes",
 "Labels and Selectors", "Annotations", "Finalizers", "Owners and Dependents", "Server-Side Apply",
@@ -8,6 +8,7 @@
 from typing import Any
 
 from refk8s.core.api.meta_v1 import ListMeta, ListObject, Object, ObjectMeta
+from refk8s.core.apiserver.openapi.field_descriptions import COMMON, FIELDS, KINDS
 
 OF_KINDS = {
     "apiVersion": "APIVersion defines the group and the version of the API in which the object is "
@@ -16,6 +17,7 @@ OF_KINDS = {
 }
 """The fields that every object and every list has."""
 
+_NONE: dict[str, str] = {}
 OBJECT_METADATA = "Standard object's metadata."
 LIST_METADATA = "Standard list metadata."
 
@@ -61,7 +63,20 @@ def description_of(record: Any, field: str, element: Any) -> str:
         return OBJECT_METADATA
     if field == "metadata" and element is ListMeta:
         return LIST_METADATA
-    return OF_KINDS.get(field, "") if issubclass(record, Object | ListObject) else ""
+    if known := FIELDS.get(record.__name__, _NONE).get(field):
+        return known
+    if issubclass(record, Object):
+        return OF_KINDS.get(field) or COMMON.get(field, "")
+    return OF_KINDS.get(field, "") if issubclass(record, ListObject) else ""
+
+
+def description_of_kind(record: Any) -> str:
+    """What the kind of a record class is; empty if it is none, or no text is there."""
+    name = str(record.__name__)
+    if issubclass(record, ListObject):
+        kind = name.removesuffix("List")
+        return f"{name} is a list of {kind} objects." if kind in KINDS else ""
+    return KINDS.get(name, "") if issubclass(record, Object) else ""
 
 
 def with_siblings(schema: dict[str, Any], siblings: dict[str, Any], number: int) -> dict[str, Any]:

@@ -17,7 +17,11 @@ from refk8s.core.api.meta_v1 import DeleteOptions, ListMeta, Object, ObjectMeta,
 from refk8s.core.api.resources import Resource, Subresource, type_of_kind
 from refk8s.core.api.schema import fields_of, own_map_type
 from refk8s.core.apiserver.openapi.custom import custom_schemas
-from refk8s.core.apiserver.openapi.descriptions import description_of, with_siblings
+from refk8s.core.apiserver.openapi.descriptions import (
+    description_of,
+    description_of_kind,
+    with_siblings,
+)
 from refk8s.core.value import Value
 
 Tree: TypeAlias = dict[str, Any]
@@ -169,6 +173,8 @@ def schema_of(record: Record, flavour: Flavour) -> Tree:
         if facts.required:
             required.append(part.encode_name)
     schema: Tree = {"type": "object", "properties": dict(sorted(properties.items()))}
+    if described := description_of_kind(record):
+        schema["description"] = described
     if required:
         schema["required"] = sorted(required)
     if map_type := own_map_type(record):
