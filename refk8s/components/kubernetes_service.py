@@ -1,14 +1,19 @@
-"""The service default/kubernetes, at which pods reach the API server. Rule HOST-2 (spec/host.md).
+"""The service default/kubernetes, at which pods reach the API servers. Rules HOST-2, HOST-20
+(spec/host.md).
 
 The objects are checked every ten seconds, as in Kubernetes. Pods cannot reach a loopback address.
 If the API server listens at one, it also listens at the address of the pods' bridge, for
-connections that arrive at the bridge or come from this machine.
+connections that arrive at the bridge or come from this machine. If other API servers write to the
+same store, each keeps a Lease, and the service leads to all that live.
 """
 
 import ipaddress
+import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.components.apiserver import ApiServer
@@ -17,18 +22,34 @@ from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
 from refk8s.components.listening import listen
 from refk8s.components.periodic import Periodic
+from refk8s.components.this_machine import hostname
 from refk8s.core.api import resources
+from refk8s.core.api.coordination_v1 import Lease
+from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.bootstrap import (
+    is_of_servers,
     kubernetes_corrections,
     service_cidr_correction,
 )
 from refk8s.core.apiserver.admission.service_ranges import DEFAULT_NAME
+from refk8s.core.apiserver.live_servers import (
+    NAMESPACE,
+    RENEW_SECONDS,
+    Seen,
+    Server,
+    find_live,
+    lease_name,
+    server_lease,
+)
+from refk8s.core.context import SECOND
 from refk8s.core.ports import Nodes
 
 RECONCILE_SECONDS = 10.0
 LOOPBACK = "lo"
+_SINGLE = (resources.SERVICES, resources.ENDPOINTS)
 UNREACHABLE = "192.0.2.1"
 """For simulated nodes on a machine without an address; reserved for documentation."""
 
@@ -54,42 +75,111 @@ class KubernetesService(Periodic):
         self._listening: Listening | None = None
         self._listening_at: tuple[str, int] | None = None  # the bridge's address and number
         self._warn_once = WarnOnce()
+        self._identity = secrets.token_hex(8)
+        self._own: Server | None = None
+        self._seen: Seen = {}
 
     async def round(self) -> float:
         """Check the socket and the objects."""
         await self.reconcile()
-        return RECONCILE_SECONDS
+        return RECONCILE_SECONDS if self._api.store.is_current else RENEW_SECONDS
+
+    async def leave(self) -> None:
+        """Remove this server from the service, unless it is the last one. To be called after
+        `stop`, while the store is open."""
+        if self._own is None:
+            return
+        name, self._own = lease_name(self._own), None
+        await self._write("delete", resources.LEASES, NAMESPACE, name)
+        others, _, _ = find_live(self._leases(), self._seen, self._api.clock.now())
+        servers = [one for one in others if lease_name(one) != name]
+        if servers:
+            await self._correct(servers)
 
     async def reconcile(self) -> None:
         """Open the socket if needed, and correct the objects."""
         await self._reconcile_ranges()
-        address = await self._address()
-        records = [
-            self._api.store.get(resource.key("default", "kubernetes")) for resource, _ in _WHERE
-        ]
-        service, endpoints, endpoint_slice = [
-            None if record is None else record.value for record in records
-        ]
+        server = Server(await self._address(), self._port)
+        if self._api.store.is_current or not server.address:
+            await self._correct((server,))
+        elif servers := await self._live_servers(server):
+            await self._correct(servers)
+
+    async def _correct(self, servers: Sequence[Server]) -> None:
+        store = self._api.store
+        records = [store.get(kind.key("default", "kubernetes")) for kind in _SINGLE]
+        service, endpoints = [None if record is None else record.value for record in records]
+        prefix = f"{resources.ENDPOINT_SLICES.prefix}default/kubernetes"
+        slices = [record.value for record in store.list(prefix).records]
         for verb, obj in kubernetes_corrections(
-            service, endpoints, endpoint_slice, address, self._port, self._api.config.admission
+            service,
+            endpoints,
+            [one for one in slices if one.metadata.name == "kubernetes" or is_of_servers(one)],
+            servers,
+            self._api.config.admission,
         ):
             resource = next(resource for resource, kind in _WHERE if kind == obj.kind)
-            body: Any = None if verb == "delete" else obj
-            where = (resource, "default", "kubernetes")
-            response = await self._call(
-                Request(
-                    verb,
-                    *where,
-                    body=body,
-                    user=self._user,
-                    because="pods reach the API server by it",
-                )
+            body = None if verb == "delete" else obj
+            await self._write(verb, resource, "default", obj.metadata.name, body)
+
+    async def _live_servers(self, own: Server) -> Sequence[Server]:
+        """Renew the Lease of this server; all servers that live, or nothing if that is unknown.
+        Leases of others that have ended are deleted."""
+        now = self._api.clock.now()
+        if self._own not in (None, own):
+            await self._write("delete", resources.LEASES, NAMESPACE, lease_name(self._own))
+        self._own = own
+        name, lease = lease_name(own), server_lease(own, hostname(), self._identity, now)
+        stored = self._api.store.get(resources.LEASES.key(NAMESPACE, name))
+        if stored is not None:
+            version = stored.value.metadata.resource_version
+            lease = replace(lease, metadata=replace(lease.metadata, resource_version=version))
+        verb = "create" if stored is None else "update"
+        renewed = await self._write(verb, resources.LEASES, NAMESPACE, name, lease)
+        now, begun = self._api.clock.now(), now
+        if not renewed or now - begun > RENEW_SECONDS * SECOND:
+            # the others could not renew theirs either
+            self._seen = {}
+        if not renewed:
+            return ()
+        servers, self._seen, ended = find_live(self._leases(), self._seen, now)
+        for one in ended:
+            version = Preconditions(resource_version=one.metadata.resource_version)
+            options = DeleteOptions(preconditions=version)
+            await self._write(
+                "delete", resources.LEASES, NAMESPACE, one.metadata.name or "", options
             )
-            # a conflict is retried in the next round
-            if not response.ok and response.code != 409:
-                self._warn_once(
-                    f"the {obj.kind} default/kubernetes cannot be corrected: {response.body.message}"
-                )
+        return tuple({own, *servers})
+
+    def _leases(self) -> list[Lease]:
+        prefix = f"{resources.LEASES.prefix}{NAMESPACE}/apiserver-"
+        return [record.value for record in self._api.store.list(prefix).records]
+
+    async def _write(
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Any = None,
+    ) -> bool:
+        """Whether it has taken effect."""
+        request = Request(
+            verb,
+            resource,
+            namespace,
+            name,
+            body=body,
+            user=self._user,
+            because="pods reach the API server by it",
+        )
+        response = await self._call(request)
+        # a conflict is retried in the next round
+        if not response.ok and response.code not in (404, 409):
+            self._warn_once(
+                f"the {resource.kind} {namespace}/{name} cannot be corrected: {response.body.message}"
+            )
+        return response.ok
 
     async def _reconcile_ranges(self) -> None:
         """HOST-18: the ServiceCIDR of the flags is created again if it was deleted."""

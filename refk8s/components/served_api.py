@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("refk8s")
 
+LEAVE_SECONDS_MAX = 2.0
 RBAC = "rbac.authorization.k8s.io/v1"
 
 
@@ -391,6 +392,9 @@ class ServedApi:
         self.stop_maintaining()
         if self._fetching is not None:
             self._fetching.cancel()
+        if self._kubernetes is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._kubernetes.leave(), LEAVE_SECONDS_MAX)
         if self.api is not None:
             self.api.stop()
         if self.front is not None:

@@ -1,11 +1,12 @@
 """API servers as processes on a real etcd. Rules ETCD-2, ETCD-3, ETCD-5, ETCD-6, ETCD-9, ETCD-10,
-ETCD-12 (spec/etcd.md), ALLOC-9, LIST-14."""
+ETCD-12 (spec/etcd.md), ALLOC-9, LIST-14, HOST-20."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,6 +117,51 @@ def test_etcd_6_and_list_14_what_one_server_has_written_is_read_at_the_other(
         assert one.call("DELETE", f"{CONFIG_MAPS}/{name}")[0] == 200
         assert other.call("GET", f"{CONFIG_MAPS}/{name}")[0] == 404
         assert name not in [each["metadata"]["name"] for each in other.get(CONFIG_MAPS)["items"]]
+
+
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+
+
+def test_host_20_the_service_kubernetes_leads_to_the_servers_that_live(
+    servers: tuple[Server, Server], tmp_path: Path, etcd: EtcdServer
+) -> None:
+    # Shows HOST-20.a HOST-20.c HOST-20.e.
+    first, second = servers
+
+    def listed() -> set[int]:
+        """The ports of the servers; those of the Endpoints and of the slices must agree."""
+        subsets = first.get("/api/v1/namespaces/default/endpoints/kubernetes")["subsets"]
+        told = sorted(
+            (address["ip"], port["port"])
+            for subset in subsets
+            for address in subset["addresses"]
+            for port in subset["ports"]
+        )
+        slices = first.get(f"{SLICES}?labelSelector=kubernetes.io/service-name%3Dkubernetes")
+        also = sorted(
+            (endpoint["addresses"][0], one["ports"][0]["port"])
+            for one in slices["items"]
+            for endpoint in one["endpoints"]
+        )
+        return {port for _, port in told} if told == also else set()
+
+    both, one = {first.port, second.port}, {first.port}
+    until(lambda: listed() == both, "not both servers are listed", 30)
+    revision = first.get("/api/v1/namespaces/default/endpoints/kubernetes")["metadata"]
+    time.sleep(12)
+    again = first.get("/api/v1/namespaces/default/endpoints/kubernetes")["metadata"]
+    assert again["resourceVersion"] == revision["resourceVersion"], "they do not agree"
+    assert second.process.stop() == 0
+    assert listed() == one, "a server that was stopped is listed"
+    later = Server(tmp_path, "c", etcd)
+    try:
+        later.process.start()
+        until(lambda: listed() == {first.port, later.port}, "a new server is not listed", 30)
+    finally:
+        later.process.kill()
+    until(lambda: listed() == one, "a server that was killed is listed", 60)
+    leases = first.get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases")["items"]
+    assert len([lease for lease in leases if "apiserver-" in lease["metadata"]["name"]]) == 1
 
 
 def test_etcd_7_a_watch_goes_on_at_the_other_server(servers: tuple[Server, Server]) -> None:

@@ -32,6 +32,7 @@ from refk8s.core.apiserver.defaults import default
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.handle import handle
 from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.live_servers import Server
 from refk8s.core.apiserver.outcome import Commit
 from refk8s.core.apiserver.token_source import TOKEN_SOURCE
 from refk8s.core.apiserver.validation import validate_create
@@ -558,6 +559,11 @@ def test_host_2_whatever_was_changed_the_service_kubernetes_leads_to_the_api_ser
         ]
         return [None if record is None else record.value for record in records]
 
+    def corrections():
+        service, endpoints, endpoint_slice = current()
+        slices = [] if endpoint_slice is None else [endpoint_slice]
+        return kubernetes_corrections(service, endpoints, slices, [Server(address, port)])
+
     for (address, port), meddled in zip(places, meddling, strict=False):
         for resource, obj in zip(KUBERNETES, current(), strict=True):
             if obj is not None and meddled == f"delete {obj.kind}":
@@ -571,12 +577,12 @@ def test_host_2_whatever_was_changed_the_service_kubernetes_leads_to_the_api_ser
                 )
                 assert cluster.ask("update", resource, "default", "kubernetes", changed).ok
         before = current()[2]
-        for verb, obj in kubernetes_corrections(*current(), address, port):
+        for verb, obj in corrections():
             resource = next(resource for resource in KUBERNETES if resource.kind == obj.kind)
             body = None if verb == "delete" else obj
             response = cluster.ask(verb, resource, "default", "kubernetes", body)
             assert response.ok, response.body
-        assert kubernetes_corrections(*current(), address, port) == []
+        assert corrections() == []
         service, endpoints, endpoint_slice = current()
         assert service.spec.ports[0].target_port == port and service.spec.cluster_ip == "10.96.0.1"
         if address in ("", "127.0.0.1"):

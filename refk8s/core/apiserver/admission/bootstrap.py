@@ -8,6 +8,7 @@ Source: Kubernetes documentation, "Namespaces" (initial namespaces), "Pod Priori
 Kubernetes API from a Pod". Left out: flow schemas and priority levels.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointSlice
 from refk8s.core.api.discovery_v1 import EndpointPort as SlicePort
+from refk8s.core.api.families import family_of
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import ServiceCIDR, ServiceCIDRSpec
 from refk8s.core.api.rbac_v1 import ClusterRole, PolicyRule
@@ -33,10 +35,12 @@ from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.service_addresses import dns_address, kubernetes_address
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.admission.service_ranges import DEFAULT_NAME
+from refk8s.core.apiserver.live_servers import Server
 from refk8s.core.apiserver.validation.cluster import SYSTEM_PRIORITIES
 from refk8s.core.apiserver.validation.ports import validate_non_special
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+MANAGED_BY, SLICES_OF_SERVERS = "endpointslice.kubernetes.io/managed-by", "apiserver.refk8s.io"
 DNS_SERVICE = "kube-dns"
 DNS_PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
 """(name, protocol, number) of each port of the cluster's DNS, as kubeadm creates them."""
@@ -65,7 +69,7 @@ def bootstrap_objects(address: str, port: int, config: AdmissionConfig | None = 
     objects += [_kubernetes_service(port, config), *_dns_service(config)]
     objects.append(_metrics_reader())
     if not validate_non_special(address, ""):
-        objects += _kubernetes_endpoints(address, port)
+        objects += _kubernetes_endpoints([Server(address, port)])
     return objects
 
 
@@ -84,18 +88,22 @@ def _metrics_reader() -> ClusterRole:
 
 
 def kubernetes_corrections(
-    service: Service | None, endpoints: Endpoints | None, endpoint_slice: EndpointSlice | None, address: str, port: int,
+    service: Service | None,
+    endpoints: Endpoints | None,
+    slices: Sequence[EndpointSlice],
+    servers: Sequence[Server],
     config: AdmissionConfig | None = None,
-) -> list[tuple[str, Any]]:  # fmt: skip
-    """HOST-2: the writes after which the service `kubernetes` leads to address:port; none if it
-    does already.
+) -> list[tuple[str, Any]]:
+    """HOST-2, HOST-20: the writes after which the service `kubernetes` leads to these servers; none
+    if it does already. `slices`: of the service.
 
     Each is (verb, object), in order. Fields that others have added to the objects, such as labels,
     are kept. Source: Kubernetes' reconciler of the same service in the API server, which checks
     every ten seconds.
     """
     found: list[tuple[str, Any]] = []
-    wanted_service = _kubernetes_service(port, config or AdmissionConfig())
+    servers = sorted(set(servers))
+    wanted_service = _kubernetes_service(servers[0].port, config or AdmissionConfig())
     if service is None:
         found.append(("create", wanted_service))
     elif [_port(each) for each in service.spec.ports or ()] != [
@@ -107,34 +115,46 @@ def kubernetes_corrections(
                 replace(service, spec=replace(service.spec, ports=wanted_service.spec.ports)),
             )
         )
-    if not address or validate_non_special(address, ""):
+    reached = [one for one in servers if one.address and not validate_non_special(one.address, "")]
+    if not reached:
         return found
-    wanted_endpoints, wanted_slice = _kubernetes_endpoints(address, port)
+    wanted_endpoints, *wanted_slices = _kubernetes_endpoints(reached)
     if endpoints is None:
         found.append(("create", wanted_endpoints))
     elif endpoints.subsets != wanted_endpoints.subsets:
         found.append(("update", replace(endpoints, subsets=wanted_endpoints.subsets)))
-    service_name = ((endpoint_slice.metadata.labels or {}) if endpoint_slice else {}).get(
-        "kubernetes.io/service-name"
-    )
-    if endpoint_slice is None:
-        found.append(("create", wanted_slice))
-    elif endpoint_slice.address_type != wanted_slice.address_type:  # it is immutable
-        found += [("delete", endpoint_slice), ("create", wanted_slice)]
-    elif (endpoint_slice.endpoints, endpoint_slice.ports) != (
-        wanted_slice.endpoints,
-        wanted_slice.ports,
-    ) or service_name != "kubernetes":
-        labels = {**(endpoint_slice.metadata.labels or {}), **(wanted_slice.metadata.labels or {})}
-        metadata = replace(endpoint_slice.metadata, labels=labels)
-        corrected = replace(
-            endpoint_slice,
-            metadata=metadata,
-            endpoints=wanted_slice.endpoints,
-            ports=wanted_slice.ports,
-        )
-        found.append(("update", corrected))
+    present = {one.metadata.name: one for one in slices}
+    for wanted in wanted_slices:
+        found += _slice_corrections(present.pop(wanted.metadata.name, None), wanted)
+    found += [("delete", one) for one in present.values() if is_of_servers(one)]
     return found
+
+
+def is_of_servers(endpoint_slice: EndpointSlice) -> bool:
+    """Whether the API servers have made it, for those of another port or family (HOST-20)."""
+    labels = endpoint_slice.metadata.labels or {}
+    return labels.get(MANAGED_BY) == SLICES_OF_SERVERS
+
+
+def _slice_corrections(
+    endpoint_slice: EndpointSlice | None, wanted: EndpointSlice
+) -> list[tuple[str, Any]]:
+    if endpoint_slice is None:
+        return [("create", wanted)]
+    if endpoint_slice.address_type != wanted.address_type:  # it is immutable
+        return [("delete", endpoint_slice), ("create", wanted)]
+    labels = {**(endpoint_slice.metadata.labels or {}), **(wanted.metadata.labels or {})}
+    if (endpoint_slice.endpoints, endpoint_slice.ports, endpoint_slice.metadata.labels) == (
+        wanted.endpoints,
+        wanted.ports,
+        labels,
+    ):
+        return []
+    metadata = replace(endpoint_slice.metadata, labels=labels)
+    corrected = replace(
+        endpoint_slice, metadata=metadata, endpoints=wanted.endpoints, ports=wanted.ports
+    )
+    return [("update", corrected)]
 
 
 def _port(port: ServicePort) -> tuple[Any, ...]:
@@ -204,22 +224,38 @@ def _kubernetes_service(port: int, config: AdmissionConfig) -> Service:
     )
 
 
-def _kubernetes_endpoints(address: str, port: int) -> list[Any]:
+def _kubernetes_endpoints(servers: Sequence[Server]) -> list[Any]:
+    """The Endpoints, and a slice for each family and port of the servers, which are in order. The
+    first slice has the name of the service."""
     unmirrored = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-    ports = (EndpointPort(name="https", port=port, protocol="TCP"),)
-    return [
-        Endpoints(
-            metadata=ObjectMeta(name="kubernetes", namespace="default", labels=unmirrored),
-            subsets=(EndpointSubset(addresses=(EndpointAddress(ip=address),), ports=ports),),
-        ),
-        EndpointSlice(
-            metadata=ObjectMeta(
-                name="kubernetes",
-                namespace="default",
-                labels={"kubernetes.io/service-name": "kubernetes"},
-            ),
-            address_type="IPv4" if "." in address else "IPv6",
-            endpoints=(Endpoint(addresses=(address,), conditions=EndpointConditions(ready=True)),),
-            ports=(SlicePort(name="https", port=port, protocol="TCP"),),
-        ),
-    ]
+    of_port: dict[int, list[str]] = {}
+    of_slice: dict[tuple[str, int], list[str]] = {}
+    for address, port in servers:
+        of_port.setdefault(port, []).append(address)
+        of_slice.setdefault((family_of(address), port), []).append(address)
+    subsets = tuple(
+        EndpointSubset(
+            addresses=tuple(EndpointAddress(ip=address) for address in addresses),
+            ports=(EndpointPort(name="https", port=port, protocol="TCP"),),
+        )
+        for port, addresses in sorted(of_port.items())
+    )
+    metadata = ObjectMeta(name="kubernetes", namespace="default", labels=unmirrored)
+    found: list[Any] = [Endpoints(metadata=metadata, subsets=subsets)]
+    for place, ((family, port), addresses) in enumerate(sorted(of_slice.items())):
+        labels = {"kubernetes.io/service-name": "kubernetes"}
+        name = "kubernetes"
+        if place:
+            labels[MANAGED_BY], name = SLICES_OF_SERVERS, f"kubernetes-{family.lower()}-{port}"
+        ready = EndpointConditions(ready=True)
+        found.append(
+            EndpointSlice(
+                metadata=ObjectMeta(name=name, namespace="default", labels=labels),
+                address_type=family,
+                endpoints=tuple(
+                    Endpoint(addresses=(address,), conditions=ready) for address in addresses
+                ),
+                ports=(SlicePort(name="https", port=port, protocol="TCP"),),
+            )
+        )
+    return found
