@@ -67,6 +67,7 @@ from refk8s.core.api.core_v1 import (
     ConfigMap,
     ConfigMapKeySelector,
     Container,
+    CSIPersistentVolumeSource,
     Endpoints,
     EnvVar,
     EnvVarSource,
@@ -80,6 +81,7 @@ from refk8s.core.api.core_v1 import (
     PersistentVolumeClaim,
     PersistentVolumeClaimSpec,
     PersistentVolumeClaimStatus,
+    PersistentVolumeClaimVolumeSource,
     PersistentVolumeSpec,
     PersistentVolumeStatus,
     ResourceQuota,
@@ -91,6 +93,7 @@ from refk8s.core.api.core_v1 import (
     ServiceSpec,
     Taint,
     Toleration,
+    Volume,
 )
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import (
@@ -104,6 +107,7 @@ from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentRefere
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS, by_kind
 from refk8s.core.api.storage_v1 import (
+    CSIDriver,
     VolumeAttachment,
     VolumeAttachmentSource,
     VolumeAttachmentSpec,
@@ -1305,8 +1309,19 @@ SETTLED = replace(
     status=replace(replica_set().status, observed_generation=1, replicas=1),
 )
 
+
+def used_and_not_attached() -> Any:
+    csi = CSIPersistentVolumeSource(driver="x.example.com", volume_handle="h")
+    volume = change(volume_of("one"), csi=csi, access_modes=("ReadWriteOnce",))
+    source = PersistentVolumeClaimVolumeSource(claim_name="c")
+    used = change(on_node("p"), volumes=(Volume(name="data", persistent_volume_claim=source),))
+    driver = CSIDriver(metadata=ObjectMeta(name="x.example.com", uid="x"))
+    return world(driver, volume, bound_claim(), used)
+
+
 OF_REST: dict[str, Callable[[], Any]] = {
     **device_lies.OF_REST,
+    "ATTACH-6": used_and_not_attached,
     "JOB-1": lambda: world(a_job()),
     "QUOTA-7": lambda: world(a_quota("3", "0"), A),
     "RS-1": lambda: world(SETTLED),

@@ -326,6 +326,41 @@ def device_manifests(nodes: int = 2) -> Sequence[dict[str, Any]]:
     )  # fmt: skip
 
 
+def volume_pod(name: str, claim: str) -> dict[str, Any]:
+    """The manifest of a pod with the volume of this claim."""
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 5,
+            "containers": [{"name": "main", "image": "app:1"}], "volumes": [volume],
+        },
+    }  # fmt: skip
+
+
+def volume_manifests() -> Sequence[dict[str, Any]]:
+    """A CSI driver, a volume for one node and one for many, their claims, and a pod."""
+    found: list[dict[str, Any]] = [
+        {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": DRIVER}}
+    ]
+    for name, mode in (("one", "ReadWriteOnce"), ("many", "ReadWriteMany")):
+        common = {"accessModes": [mode], "storageClassName": ""}
+        size = {"storage": "1Gi"}
+        csi = {"driver": DRIVER, "volumeHandle": f"handle-{name}"}
+        found += [
+            {
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {**common, "capacity": size, "csi": csi},
+            },
+            {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {**common, "resources": {"requests": size}, "volumeName": name},
+            },
+        ]  # fmt: skip
+    return (*found, volume_pod("stores-0", "one"))
+
+
 def service(name: str, app: str, **more: Any) -> dict[str, Any]:
     """The manifest of a Service that selects this label. `more`: fields of the spec."""
     return {

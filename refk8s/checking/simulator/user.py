@@ -9,7 +9,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.checking.simulator import admission_user, apply_user, device_user, job_user, set_user
+from refk8s.checking.simulator import (
+    admission_user,
+    apply_user,
+    device_user,
+    job_user,
+    set_user,
+    volume_user,
+)
 from refk8s.checking.simulator.scenario import creation, deployment, service
 from refk8s.core.actions import Action, Crash, Submit
 from refk8s.core.api import codec
@@ -49,7 +56,7 @@ def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
         acts += admission_user.ACTS * 10
     if any(map(apply_user.is_apply, requests)):
         acts += apply_user.ACTS * 30
-    for each in (set_user, job_user, device_user):
+    for each in (set_user, job_user, device_user, volume_user):
         if any(resource in begins for resource in each.RESOURCES):
             acts += each.ACTS * 2
     return acts
@@ -407,7 +414,7 @@ def resume(cluster: Cluster) -> tuple[Action, ...]:
         if name.removeprefix("kubelet/") not in {node.metadata.name for node in nodes}
     ]
     found += [*set_user.resume(cluster), *job_user.resume(cluster)]
-    found += device_user.resume(cluster)
+    found += [*device_user.resume(cluster), *volume_user.resume(cluster)]
     return (*found, *[Crash(name) for name in missing if cluster.components[name].back_at is None])
 
 

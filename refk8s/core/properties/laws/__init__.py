@@ -84,7 +84,7 @@ OF_REST: tuple[Law, ...] = (
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
     *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST, *job.OF_REST,
     *stateful_set.OF_REST, *daemon_set.OF_REST, *volume_binding.OF_REST, *resource_quota.OF_REST,
-    *devices.OF_REST,
+    *attach_detach.OF_REST, *devices.OF_REST,
 )  # fmt: skip
 
 
