@@ -28,8 +28,10 @@ from typing import Any, NamedTuple
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 REAL_READY_SECONDS, REAL_THOUSAND_SECONDS = 2.5, 10.5
 CREATE = (
-    "local n = 0\nlocal id = tostring(math.random(1e9)) .. '-' .. tostring({}):gsub('[^%w]', '')\nrequest = function()\n n = n + 1\n"
-    ' return wrk.format(\'POST\', nil, nil, \'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w-\' .. id .. \'-\' .. n .. \'"},'
+    "local n = 0\nlocal id = tostring(math.random(1e9)) .. '-' .. tostring({}):gsub('[^%w]', "
+    "'')\nrequest = function()\n n = n + 1\n"
+    " return wrk.format('POST', nil, nil, "
+    '\'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w-\' .. id .. \'-\' .. n .. \'"},'
     '"data":{"key":"' + "value" * 20 + "\"}}')\nend\n"
 )
 EMPTY = """
@@ -97,7 +99,8 @@ class Load(NamedTuple):
     def beside(self, empty: "Load") -> str:
         """This load in words, as ratios to an empty application."""
         return (
-            f"{self.rate:6.0f}/s {self.spent:6.0f} µs    {self.rate / empty.rate:.2f} of {empty.rate:.0f}/s,"
+            f"{self.rate:6.0f}/s {self.spent:6.0f} µs    {self.rate / empty.rate:.2f} of "
+            f"{empty.rate:.0f}/s,"
             f" {empty.spent / self.spent:.2f} by processor time ({empty.spent:.0f} µs)"
         )
 
@@ -134,7 +137,8 @@ def throughput(*store: str) -> None:
     time.sleep(3)
     ratio = cluster.ready_seconds / REAL_READY_SECONDS
     print(
-        f"ready to serve          {cluster.ready_seconds * 1000:6.0f} ms      {ratio:.2f} of a real control plane's"
+        f"ready to serve          {cluster.ready_seconds * 1000:6.0f} ms      {ratio:.2f} of a "
+        "real control plane's"
     )
     print(f"resident, idle          {cluster.resident_mb():6d} MB")
     for number in range(500):

@@ -130,7 +130,8 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL")
     given = parser.parse_args()
     print(
-        "| model | budget | states | transitions | depth | at rest | CPU s | states/s | result |\n|---|---|---|---|---|---|---|---|---|"
+        "| model | budget | states | transitions | depth | at rest | CPU s | states/s | result "
+        "|\n|---|---|---|---|---|---|---|---|---|"
     )
     for name in given.models or sorted(MODELS):
         for budget in BUDGETS:

@@ -78,7 +78,8 @@ def chain_per_policy(policies: int, pods: int) -> str:
     """The same with a chain and a set for each policy."""
     of_namespace = [address(i + 2) for i in range(pods) if i % policies % NAMESPACES_COUNT == 0]
     lines = [
-        f"table ip chains {{ set ns0 {{ type ipv4_addr; elements = {{ {', '.join(of_namespace)} }}; }};"
+        f"table ip chains {{ set ns0 {{ type ipv4_addr; "
+        f"elements = {{ {', '.join(of_namespace)} }}; }};"
     ]
     targets = [f"{address(i + 2)} : goto policy-{i % policies}" for i in range(pods)]
     for number in range(policies):
@@ -163,26 +164,32 @@ def measure(policies: int, pods: int) -> None:
     policy = one(NETWORK_POLICIES, old, new)
     member = one(PODS, None, pod)
     print(
-        f"  one policy changed: computed, programmed   {policy[0] * 1000:8.1f} ms {policy[1] * 1000:8.1f} ms"
+        f"  one policy changed: computed, programmed   {policy[0] * 1000:8.1f} ms "
+        f"{policy[1] * 1000:8.1f} ms"
     )
     print(
-        f"  one pod more: computed, programmed         {member[0] * 1000:8.1f} ms {member[1] * 1000:8.1f} ms"
+        f"  one pod more: computed, programmed         {member[0] * 1000:8.1f} ms "
+        f"{member[1] * 1000:8.1f} ms"
     )
     remove_table("t")
 
     chains = "add table ip chains\ndelete table ip chains\n" + chain_per_policy(policies, pods)
     load_chains = seconds(lambda: run_nft(chains), 3)
     texts = [
-        f"flush chain ip chains policy-7\nadd rule ip chains policy-7 {chain_rules(7, port).replace('; ', chr(10) + 'add rule ip chains policy-7 ')}\nadd rule ip chains policy-7 drop\n"
+        "flush chain ip chains policy-7\nadd rule ip chains policy-7 "
+        f"{chain_rules(7, port).replace('; ', chr(10) + 'add rule ip chains policy-7 ')}\nadd "
+        "rule ip chains policy-7 drop\n"
         for port in (8081, 8080)
     ]
     change_chains = seconds(lambda: [run_nft(text) for text in texts]) / 2
     print("a chain for each policy")
     print(
-        f"  load of all                                {load_chains * 1000:8.1f} ms, {load_chains / load:.1f} times ours"
+        f"  load of all                                {load_chains * 1000:8.1f} ms, "
+        f"{load_chains / load:.1f} times ours"
     )
     print(
-        f"  one policy changed, programmed             {change_chains * 1000:8.1f} ms, {change_chains / policy[1]:.1f} times ours"
+        f"  one policy changed, programmed             {change_chains * 1000:8.1f} ms, "
+        f"{change_chains / policy[1]:.1f} times ours"
     )
 
 

@@ -79,7 +79,8 @@ def measure(services: int, endpoints: int) -> None:
     compare = seconds(lambda: change_table(kernel._table, sets[0]))
 
     print(
-        f"{services:,} services of {endpoints} endpoints; nft's own start takes {start * 1000:.1f} ms"
+        f"{services:,} services of {endpoints} endpoints; "
+        f"nft's own start takes {start * 1000:.1f} ms"
     )
     for words, took in (
         ("compiled in Python", compile_seconds),

@@ -187,7 +187,8 @@ def measure(form: str, nodes: int, pods_per_node: int) -> dict[str, float]:
     for name, part in sorted(spent.items()) if len(spent) > 1 else ():
         print(f"    {name:19s} {1e3 * part / pods:8.2f} ms   {memory[name]:7.0f} MB")
     print(
-        f"  resident              {resident:8.0f} MB   {1e3 * (resident - bare) / pods:.1f} kB a pod"
+        f"  resident              {resident:8.0f} MB   "
+        f"{1e3 * (resident - bare) / pods:.1f} kB a pod"
     )
     print(f"  idle                  {100 * resting:8.1f} % of a processor", flush=True)
     return {"seconds": seconds, "spent": total, "resident": resident}

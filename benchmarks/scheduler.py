@@ -90,7 +90,8 @@ def main() -> None:
         print(f"{options.pods} {kind} on {options.nodes} nodes: {best['remembered']:.0f} us a pod")
         print(f"  asking every node takes {best['plain'] / best['remembered']:.0f} times as long")
         print(
-            f"  with {2 * options.pods} pods placed before: {best['full'] / best['remembered']:.2f} of that time"
+            f"  with {2 * options.pods} pods placed before: "
+            f"{best['full'] / best['remembered']:.2f} of that time"
         )
 
 

@@ -82,7 +82,8 @@ def main() -> int:
     name, loop = peer()
     requests = read_manifests(default_manifests())
     print(
-        f"{'':24} {'actions':>8} {'actions/s':>10} {'cluster-minutes':>16} {'a minute':>9} {name + ', events/s':>24} {'ratio':>6}"
+        f"{'':24} {'actions':>8} {'actions/s':>10} {'cluster-minutes':>16} {'a minute':>9} "
+        f"{name + ', events/s':>24} {'ratio':>6}"
     )
     for nodes in (2, 20):
         for words, faults, is_busy in (("idle", "none", False), ("busy, every fault", "all", True)):

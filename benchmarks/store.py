@@ -56,7 +56,8 @@ def raw_inserts(path: Path, keys: Sequence[str], batch: int) -> float:
     ):
         connection.execute(statement)
     connection.execute(
-        "CREATE TABLE journal (position INTEGER PRIMARY KEY, key, value BLOB, create_revision INTEGER, version INTEGER)"
+        "CREATE TABLE journal (position INTEGER PRIMARY KEY, key, value BLOB, "
+        "create_revision INTEGER, version INTEGER)"
     )
     value = b"x" * VALUE_BYTES
 
@@ -244,7 +245,8 @@ def on_etcd(directory: Path, commits: int) -> None:
             rate, processor = await each(commit_one, count, in_flight)
             bare_rate, bare_processor = await each(bare, count, in_flight)
             print(
-                f"  {in_flight:<3} in flight                       {rate:12,.0f} {processor:8.0f} {bare_rate:14,.0f} {bare_processor:8.0f}"
+                f"  {in_flight:<3} in flight                       {rate:12,.0f} {processor:8.0f} "
+                f"{bare_rate:14,.0f} {bare_processor:8.0f}"
             )
         for _ in range(3):
             future = loop.create_future()
@@ -252,7 +254,8 @@ def on_etcd(directory: Path, commits: int) -> None:
             store.refresh(future.set_result)
             await future
             print(
-                f"  refresh                                {(time.perf_counter() - started) * 1e3:9.1f} ms"
+                "  refresh                                "
+                f"{(time.perf_counter() - started) * 1e3:9.1f} ms"
             )
         await store.close()
         await client.close()
@@ -262,7 +265,8 @@ def on_etcd(directory: Path, commits: int) -> None:
         )
         objects = len(store.list("/").records)
         print(
-            f"  start with {objects:,} objects              {(time.perf_counter() - started) * 1e3:9.1f} ms"
+            f"  start with {objects:,} objects              "
+            f"{(time.perf_counter() - started) * 1e3:9.1f} ms"
         )
         await store.close()
 

@@ -138,7 +138,8 @@ def page() -> str:
     watched, read = watchers(), read_by_api_server()
     lines = [
         HEAD,
-        "| kind | version | served | parts | defaults | validation | warnings | facts | columns | acted upon by |",
+        "| kind | version | served | parts | defaults | validation | warnings | facts | columns | "
+        "acted upon by |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

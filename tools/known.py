@@ -86,9 +86,11 @@ def table_of_clauses() -> list[str]:
     count = sum(len(shown[rule] & set(LETTERS[: len(stated[rule])])) for rule in read)
     lines = [
         "", "### Clauses", "",
-        f"{len(several)} of {len(stated)} rules have several clauses, {sum(len(stated[rule]) for rule in several)} together. "
+        f"{len(several)} of {len(stated)} rules have several clauses, "
+        f"{sum(len(stated[rule]) for rule in several)} together. "
         f"{len(read)} rules were read clause by clause:",
-        f"of their {total} clauses {count} are named by a test, and {total - count} are not. For every other rule the tables above",
+        f"of their {total} clauses {count} are named by a test, and {total - count} are not. "
+        "For every other rule the tables above",
         "say that some of it is tested, and not that all of it is.", "",
         "| clause | named by a test | says |", "|---|---|---|",
     ]  # fmt: skip
@@ -177,7 +179,8 @@ def search(seconds: float) -> str:
             rules = ", ".join(sorted(result.tested))
             figures = f"{result.states:,} | {result.depth} | {result.cpu_seconds:.1f}"
             lines.append(
-                f"| {name} | {faults} | {said.get(result.verdict, 'UNDETERMINED')} | {figures} | {rules} |"
+                f"| {name} | {faults} | {said.get(result.verdict, 'UNDETERMINED')} | "
+                f"{figures} | {rules} |"
             )
             print(lines[-1][:100], flush=True)
     return "\n".join(lines)

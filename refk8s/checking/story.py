@@ -159,7 +159,8 @@ class Story:
                     what = _kinds(before.watches[channel].stream.resource)
                     self.add(
                         after.now,
-                        f"the watch of {component(channel[0])} on {what} ends, because its changes are compacted (410)",
+                        f"the watch of {component(channel[0])} on {what} ends, "
+                        "because its changes are compacted (410)",
                     )
             case actions.Answer(channel):
                 self._decided.pop(channel, None)
@@ -213,7 +214,8 @@ class Story:
             newest = now.history.prefix_revision(prefix)
             if prefix in mine and newest > table.revision and table.synced:
                 found.append(
-                    f"{_kinds(component.state.informers[prefix].resource)} {table.revision} of {newest}"
+                    f"{_kinds(component.state.informers[prefix].resource)} "
+                    f"{table.revision} of {newest}"
                 )
         return f", read {', '.join(sorted(found))}" if found else ""
 
@@ -255,7 +257,8 @@ class Story:
                         pod = self._names.pod(ran[id].pod_uid)
                         self.add(
                             after.now,
-                            f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} has exited{code}",
+                            f"container {ran[id].name} of pod {pod} on {name.rpartition('/')[2]} "
+                            f"has exited{code}",
                         )
 
 
@@ -288,7 +291,10 @@ def describe(cluster: Cluster, action: Action) -> str:
         case actions.LoseAnswer(channel):
             return f"-- the response is lost: {_of(cluster, channel)}"
         case actions.GiveUp(channel):
-            return f"-- the client times out, and the request may still arrive: {_of(cluster, channel)}"
+            return (
+                "-- the client times out, and the request may still arrive: "
+                f"{_of(cluster, channel)}"
+            )
         case actions.Duplicate(channel):
             return f"-- the request arrives twice: {_of(cluster, channel)}"
         case actions.Refuse(channel, code):
@@ -303,7 +309,10 @@ def describe(cluster: Cluster, action: Action) -> str:
                 f"-- delayed for {_seconds(until - cluster.now)}: {what} ({component(channel[0])})"
             )
         case actions.Partition(name, until):
-            return f"-- {component(name)} is partitioned from the API server for {_seconds(until - cluster.now)}"
+            return (
+                f"-- {component(name)} is partitioned from the API server for "
+                f"{_seconds(until - cluster.now)}"
+            )
         case actions.RestartServer():
             return "-- every API server restarts, and every connection breaks"
         case actions.StopServer(server, until):
@@ -315,13 +324,19 @@ def describe(cluster: Cluster, action: Action) -> str:
                 f"-- API server {server} cannot reach the store for {_seconds(until - cluster.now)}"
             )
         case actions.Stale(server, until):
-            return f"-- the memory of API server {server} is not updated for {_seconds(until - cluster.now)}"
+            return (
+                f"-- the memory of API server {server} is not updated for "
+                f"{_seconds(until - cluster.now)}"
+            )
         case actions.CatchUp(server):
             return f"-- the memory of API server {server} is current again"
         case actions.Switch(name, server):
             return f"-- {component(name)} connects to API server {server}"
         case actions.Skew(name, by):
-            return f"-- the clock of {component(name)} is set {_seconds(abs(by))} {'ahead' if by >= 0 else 'behind'}"
+            return (
+                f"-- the clock of {component(name)} is set {_seconds(abs(by))} "
+                f"{'ahead' if by >= 0 else 'behind'}"
+            )
         case actions.Compact(revision):
             return f"-- the store discards all changes up to revision {revision}"
         case actions.Disturb(name, what, which):
@@ -334,7 +349,10 @@ def describe(cluster: Cluster, action: Action) -> str:
             )
             return f"-- on {name.rpartition('/')[2]}: {what}{which}"
         case actions.Operate(channel):
-            return f"{component(channel[0])} gets the result of {type(cluster.operations[channel].operation).__name__}"
+            return (
+                f"{component(channel[0])} gets the result of "
+                f"{type(cluster.operations[channel].operation).__name__}"
+            )
         case actions.Answer(channel):
             return f"{component(channel[0])} gets the response to {_of(cluster, channel)}"
         case actions.Notify(channel):
@@ -354,7 +372,10 @@ def _node_sentence(request: Request, committed: Committed[Any]) -> str | None:
         if was != is_:
             because = f", because {request.because}" if request.because else ""
             name = request.name
-            return f"{_user_words(request.user.name)} reports Node {name} as Ready: {is_}{because}  [revision {committed.revision}]"
+            return (
+                f"{_user_words(request.user.name)} reports Node {name} as Ready: "
+                f"{is_}{because}  [revision {committed.revision}]"
+            )
     return None
 
 
@@ -410,7 +431,10 @@ def _of(cluster: Cluster, channel: Channel) -> str:
             else _request_words(flying.request)
         )
     if channel in cluster.operations:
-        return f"operation {type(cluster.operations[channel].operation).__name__} of {component(channel[0])}"
+        return (
+            f"operation {type(cluster.operations[channel].operation).__name__} of "
+            f"{component(channel[0])}"
+        )
     return str(channel)
 
 

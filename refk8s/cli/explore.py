@@ -70,7 +70,8 @@ def _report(result: Result) -> None:
     click.echo(f"model {result.model.name}: {result.model.summary}")
     budgets = ", ".join(f"{name} {count}" for name, count in result.bounds.faults.items())
     click.echo(
-        f"budgets:        {budgets or 'no faults'}; {result.model.horizon_seconds} s of virtual time"
+        f"budgets:        {budgets or 'no faults'}; "
+        f"{result.model.horizon_seconds} s of virtual time"
     )
     click.echo("moves taken:    " + counts(result.taken))
     click.echo("rules tested:")
@@ -79,16 +80,21 @@ def _report(result: Result) -> None:
     every = {law.rule for law in (*laws.all_laws(), *result.model.laws, *result.model.laws_of_rest)}
     if result.unevaluated:
         click.echo(
-            f"not checked:    {result.unevaluated} times a rule of settled states, which needs the past"
+            f"not checked:    {result.unevaluated} times a rule of settled states, "
+            "which needs the past"
         )
     if untested := sorted(every - set(result.tested)):
         click.echo("never tested:   " + ", ".join(untested))
-    size = f"{result.states} states, {result.transitions} transitions, depth {result.depth}, {result.resting} at rest"
+    size = (
+        f"{result.states} states, {result.transitions} transitions, depth {result.depth}, "
+        f"{result.resting} at rest"
+    )
     if result.at_horizon:
         size += f" ({result.at_horizon} of them with timers beyond the model's time)"
     if result.verdict == HELD:
         click.echo(
-            f"exhausted: {size}; every rule held ({result.seconds:.1f} s, {rate:,.0f} states per CPU second)"
+            f"exhausted: {size}; every rule held ({result.seconds:.1f} s, "
+            f"{rate:,.0f} states per CPU second)"
         )
     elif result.verdict == BROKE:
         click.echo(
@@ -151,5 +157,8 @@ def _progress() -> Iterator[Callable[[Result], None]]:
         task = bar.add_task("")
         yield lambda result: bar.update(
             task,
-            description=f"{result.states:,} states  depth {result.depth}  {result.states / max(result.seconds, 1e-9):,.0f} a second",
+            description=(
+                f"{result.states:,} states  depth {result.depth}  "
+                f"{result.states / max(result.seconds, 1e-9):,.0f} a second"
+            ),
         )

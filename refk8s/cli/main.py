@@ -88,7 +88,8 @@ def run(**options: Any) -> None:
     """Run a cluster on this machine until Ctrl-C."""
     if options["adapter"] == "docker" and options["nodes"] not in (None, 1):
         fail(
-            "--nodes is for simulated nodes: this machine is one node; leave it out or use --adapter fake"
+            "--nodes is for simulated nodes: this machine is one node; "
+            "leave it out or use --adapter fake"
         )
     from refk8s.components.files import CannotRun
     from refk8s.components.options import RunOptions

@@ -206,14 +206,16 @@ def _report_failure(run: Run, path: Path, shorten: bool) -> None:
         if found is not None:
             took = time.perf_counter() - before
             click.echo(
-                f"shrunk:  {len(found.script)} of {len(script)} actions are left ({found.tries} tries in {took:.0f} s)"
+                f"shrunk:  {len(found.script)} of {len(script)} actions are left ({found.tries} "
+                f"tries in {took:.0f} s)"
             )
             setup, script, shown = found.setup, list(found.script), found.run
     actions_file.write(path, setup, script, words)
     story = _story(shown)
     if len(story) > STORY_LINES:
         click.echo(
-            f"           ... ({len(story) - STORY_LINES} lines before; the command below prints them)"
+            f"           ... ({len(story) - STORY_LINES} lines before; "
+            "the command below prints them)"
         )
     click.echo("\n".join(story[-STORY_LINES:]))
     click.echo(f"replay it:  refk8s sim --replay {path}")
@@ -250,7 +252,8 @@ def _report(runs: list[Run], seconds: float) -> None:
     ):
         median, most = settled[len(settled) // 2], settled[len(settled) * 9 // 10]
         click.echo(
-            f"settled after:  median {median:.0f} s, 90 % {most:.0f} s, maximum {settled[-1]:.0f} s "
+            f"settled after:  median {median:.0f} s, 90 % {most:.0f} s, "
+            f"maximum {settled[-1]:.0f} s "
             f"(limit {SETTLE_SECONDS} s)"
         )
     click.echo("rules tested:")

@@ -34,7 +34,8 @@ def run_apiserver(options: ServerOptions) -> int:
             )
             started()
             write_line(
-                f"refk8s apiserver is ready at {served.url}: export KUBECONFIG={options.kubeconfig_path}"
+                f"refk8s apiserver is ready at {served.url}: "
+                f"export KUBECONFIG={options.kubeconfig_path}"
             )
             await stop.wait()
         finally:

@@ -72,7 +72,8 @@ class ClusterDns(Periodic):
             )
             if response is None or not (response.ok or response.code in (404, 409)):
                 self._warn_once(
-                    f"the EndpointSlice {NAMESPACE}/{where[2]} cannot be corrected: {_words(response)}"
+                    f"the EndpointSlice {NAMESPACE}/{where[2]} cannot be corrected: "
+                    f"{_words(response)}"
                 )
         return node is not None and not writes
 

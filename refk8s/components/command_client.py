@@ -30,7 +30,8 @@ class CommandClient:
         response = await self.api.call(request)
         if response is None:
             raise CannotRun(
-                f"the API server at {self.api.server} does not answer: check that it runs, and the server of the kubeconfig"
+                f"the API server at {self.api.server} does not answer: check that it runs, "
+                "and the server of the kubeconfig"
             )
         if response.ok:
             return response.body

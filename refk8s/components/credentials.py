@@ -165,7 +165,8 @@ def _further_authority(directory: Path, file: str, name: str, what_follows: str)
             _certify(pair, key, name, datetime.now(UTC))
         if problem := certificates.problem_of_self_signed(pair):
             raise CannotRun(
-                f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): restore them, or remove both to get a new one; then {what_follows}"
+                f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): "
+                f"restore them, or remove both to get a new one; then {what_follows}"
             )
     return pair
 
@@ -204,13 +205,15 @@ def _authority(directory: Path, now: datetime) -> Pair:
     if (certificate is None and key is None) or is_of_old:
         if is_of_old:
             log.warning(
-                "%s has no key: a new authority is made; copies of the kubeconfig must be made again",
+                "%s has no key: a new authority is made; "
+                "copies of the kubeconfig must be made again",
                 pair.certificate,
             )
             pair.certificate.unlink(missing_ok=True)
         elif has_signed:
             raise CannotRun(
-                f"{pair.certificate} and {pair.key} are missing: restore them, or remove {directory} to make all keys anew"
+                f"{pair.certificate} and {pair.key} are missing: restore them, "
+                f"or remove {directory} to make all keys anew"
             )
         key = certificates.make_key()
         write_file(pair.key, key)
@@ -219,7 +222,8 @@ def _authority(directory: Path, now: datetime) -> Pair:
         _certify(pair, key, certificates.AUTHORITY_NAME, now)  # the first start was killed half way
     if problem := certificates.problem_of_self_signed(pair):
         raise CannotRun(
-            f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): restore them, or remove {directory} to make all keys anew"
+            f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): "
+            f"restore them, or remove {directory} to make all keys anew"
         )
     old.unlink(missing_ok=True)
     return pair
@@ -253,7 +257,8 @@ def _admin_token(path: Path, is_new: bool) -> str:
     token = content.decode("ascii", "replace").strip()
     if not TOKEN.fullmatch(token):
         raise CannotRun(
-            f"{path} has no token (16 characters or more, no spaces): restore it, or remove it to get a new token"
+            f"{path} has no token (16 characters or more, no spaces): restore it, "
+            "or remove it to get a new token"
         )
     return token
 

@@ -43,7 +43,8 @@ def run_dns(options: DnsOptions) -> int:
                 address, ports = await server.listen()
             except OSError as error:
                 raise CannotRun(
-                    f"cannot listen at {options.address}: {error.strerror or error}; choose another with --address"
+                    f"cannot listen at {options.address}: {error.strerror or error}; "
+                    "choose another with --address"
                 ) from None
             words = f" at {address}:{ports['dns']}{words}"
         # after the port is open: the API server may not answer yet

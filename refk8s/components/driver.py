@@ -268,7 +268,8 @@ class _Handler:
 
     def report(self, problem: Problem) -> None:
         log.error(
-            "%s: %s raised %s about %r, which is a bug; it is tried again later, and everything else continues",
+            "%s: %s raised %s about %r, which is a bug; it is tried again later, "
+            "and everything else continues",
             self.driver.machine.name,
             problem.reconciler,
             type(problem.error).__name__,

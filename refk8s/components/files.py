@@ -74,7 +74,8 @@ def write_file(
         sync_directory(path.parent)
     except OSError as error:
         raise CannotRun(
-            f"cannot write {path}: {error.strerror}; free the disk or correct the permissions of {path.parent}"
+            f"cannot write {path}: {error.strerror}; "
+            f"free the disk or correct the permissions of {path.parent}"
         ) from None
 
 
@@ -157,7 +158,8 @@ def make_private(path: Path) -> None:
     user = os.geteuid()
     if found.st_uid != user and not (user == 0 and os.environ.get("SUDO_UID") == str(found.st_uid)):
         raise CannotRun(
-            f"the directory {path} belongs to another user ({found.st_uid}); choose another with --data-dir"
+            f"the directory {path} belongs to another user ({found.st_uid}); "
+            "choose another with --data-dir"
         )
     if not stat.S_IMODE(found.st_mode) & 0o077:
         return
@@ -165,7 +167,8 @@ def make_private(path: Path) -> None:
     if not is_ours or found.st_mode & stat.S_ISVTX:
         mode = stat.S_IMODE(found.st_mode)
         raise CannotRun(
-            f"the directory {path} is open to other users (mode {mode:04o}): chmod 700 it, or choose another with --data-dir"
+            f"the directory {path} is open to other users (mode {mode:04o}): chmod 700 it, "
+            "or choose another with --data-dir"
         )
     _change_mode(path, PRIVATE_DIRECTORY)
 
@@ -192,7 +195,8 @@ def _change_mode(path: Path, mode: int) -> None:
         path.chmod(mode)
     except OSError as error:
         raise CannotRun(
-            f"{path} is open to other users and cannot be closed: {error.strerror}; chmod {mode:o} it"
+            f"{path} is open to other users and cannot be closed: {error.strerror}; "
+            f"chmod {mode:o} it"
         ) from None
 
 
@@ -210,7 +214,8 @@ class DirectoryLock:
                 pass  # the file was removed between open and flock: the lock on it locks nothing
         except OSError as error:
             raise CannotRun(
-                f"cannot lock {self._path}: {error.strerror}; choose another directory with --data-dir"
+                f"cannot lock {self._path}: {error.strerror}; "
+                "choose another directory with --data-dir"
             ) from None
 
     def _take(self) -> bool:
@@ -278,7 +283,8 @@ def shared_lock(directory: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in _HELD or time.monotonic() >= end:
                     raise CannotRun(
-                        f"{path} is locked by another process: wait until it has started, or stop it"
+                        f"{path} is locked by another process: "
+                        "wait until it has started, or stop it"
                     ) from None
             time.sleep(SHARED_LOCK_POLL_SECONDS)
         yield

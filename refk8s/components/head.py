@@ -85,5 +85,8 @@ def refusal(said: Status) -> bytes:
     """An answer that ends the connection, as bytes."""
     content = encode(said) + b"\n"
     code = said.code or 500
-    head = f"HTTP/1.1 {code} {said.reason}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {code} {said.reason}\r\ncontent-type: application/json\r\ncontent-length: "
+        f"{len(content)}\r\nconnection: close\r\n\r\n"
+    )
     return head.encode() + content

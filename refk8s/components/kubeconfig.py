@@ -176,7 +176,8 @@ def _locked(path: Path) -> Iterator[None]:
                 continue
             if time.monotonic() >= end:
                 raise CannotRun(
-                    f"{path} is locked by {lock}: wait for the program that changes it, or remove that file"
+                    f"{path} is locked by {lock}: wait for the program that changes it, "
+                    "or remove that file"
                 ) from None
             time.sleep(LOCK_POLL_SECONDS)
         except OSError as error:
@@ -240,7 +241,8 @@ def _parse(path: Path, content: bytes) -> Any:
 
 def _broken(path: Path, why: str) -> CannotRun:
     return CannotRun(
-        f"{path} is not a kubeconfig ({why}): correct it or move it away, or choose another with --kubeconfig"
+        f"{path} is not a kubeconfig ({why}): correct it or move it away, "
+        "or choose another with --kubeconfig"
     )
 
 

@@ -51,7 +51,8 @@ def listen(bind: str, port: int, devices: tuple[str, ...] = ()) -> socket.socket
                 f"{bind} is not an address of this machine: choose another with --bind"
             ) from None
         raise CannotRun(
-            f"cannot listen at {bind} on port {port}: {error.strerror}; choose another with --bind or --port"
+            f"cannot listen at {bind} on port {port}: {error.strerror}; "
+            "choose another with --bind or --port"
         ) from None
     server.setblocking(False)
     return server

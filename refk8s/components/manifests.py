@@ -138,7 +138,7 @@ async def _create(manifest: Manifest, path: Path, submit: Submit) -> str:
     if isinstance(received, Reply):
         raise BadManifest(parse(received.content)["message"])
     assert isinstance(received, Received), "a built-in resource is served here"
-    response = await submit(evolve(received.request, because=f"{path.name} says so"))
+    response = await submit(evolve(received.request, because=f"{path.name} has it"))
     name = f"{resource.singular}{'.' + resource.group if resource.group else ''}/{response.body.metadata.name if response.ok else ''}"
     if response.ok:
         return f"{name} created"

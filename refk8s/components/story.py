@@ -133,7 +133,10 @@ class Names:
 
     def container(self, uid: str, container_id: str) -> str:
         """The container's name with its pod's."""
-        return f"{self._containers.get(uid, {}).get(container_id, container_id[:12])} of pod {self.pod(uid)}"
+        return (
+            f"{self._containers.get(uid, {}).get(container_id, container_id[:12])} of pod "
+            f"{self.pod(uid)}"
+        )
 
     def forget(self, uid: str) -> None:
         """Remove the names of a deleted pod."""
@@ -145,18 +148,27 @@ def operation_sentence(node: str, operation: Operation, names: Names) -> str | N
     """What a node's runtime executes; None if it is not printed."""
     match operation:
         case RunPodSandbox(config):
-            words = f"starts the pause container that holds the network of pod {config.namespace}/{config.name}"
+            words = (
+                "starts the pause container that holds the network of pod "
+                f"{config.namespace}/{config.name}"
+            )
         case PullImage(uid, image, policy):
             words = f"requests image {image} for pod {names.pod(uid)} (pull policy {policy})"
         case CreateContainer(_, config):
             again = f", for the {_ordinal(config.attempt + 1)} time" if config.attempt else ""
-            words = f"creates container {config.name} in the network of pod {config.namespace}/{config.pod_name}{again}"
+            words = (
+                f"creates container {config.name} in the network of pod "
+                f"{config.namespace}/{config.pod_name}{again}"
+            )
         case StartContainer(uid, container_id):
             words = f"starts container {names.container(uid, container_id)}"
         case UpdateContainerResources(uid, container_id):
             words = f"gives container {names.container(uid, container_id)} other resources"
         case StopContainer(uid, container_id, grace):
-            words = f"stops container {names.container(uid, container_id)}: SIGTERM now, SIGKILL if it still runs after {grace} s"
+            words = (
+                f"stops container {names.container(uid, container_id)}: SIGTERM now, "
+                f"SIGKILL if it still runs after {grace} s"
+            )
         case RemovePodSandbox(uid):
             words = f"removes the pause container and the network of pod {names.pod(uid)}"
         case _:
@@ -189,7 +201,10 @@ def rules_sentence(node: str, rules: RuleSet) -> str:
     targets = {target for rule in open_rules for target in (*rule.targets, *rule.inside)}
     if not open_rules:
         return f"proxy of {node} has no service with endpoints"
-    return f"proxy of {node} forwards {_count(len(open_rules), 'service address')} to {_count(len(targets), 'endpoint')}"
+    return (
+        f"proxy of {node} forwards {_count(len(open_rules), 'service address')} to "
+        f"{_count(len(targets), 'endpoint')}"
+    )
 
 
 class Storyteller:

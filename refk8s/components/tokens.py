@@ -87,7 +87,8 @@ async def _info(client: CommandClient) -> ClusterInfo:
     host = urlsplit(info.server).hostname or ""
     if is_loopback(host):
         raise CannotRun(
-            f"the API server listens at {host}, where no other machine reaches it: start it with --bind 0.0.0.0"
+            f"the API server listens at {host}, where no other machine reaches it: "
+            "start it with --bind 0.0.0.0"
         )
     return info
 

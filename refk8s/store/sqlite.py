@@ -343,7 +343,8 @@ class SqliteEngine(Reads[V]):
                 revision = position >> _PLACE_BITS
                 if not is_whole(position, key, wire, create_revision, version, found):
                     raise StoreCorrupt(
-                        f"store {self.path}: {key} at revision {revision} was altered (checksum); {_NEXT_STEP}"
+                        f"store {self.path}: {key} at revision {revision} was altered "
+                        f"(checksum); {_NEXT_STEP}"
                     )
                 total += found
                 if revision > last + 1:
@@ -359,7 +360,10 @@ class SqliteEngine(Reads[V]):
                     try:
                         value = self._stamp(decode(key, wire), revision)  # STORE-27
                     except Exception as error:
-                        words = f"store {self.path}: {key} at revision {revision} cannot be read: {error}; {_NEXT_STEP}"
+                        words = (
+                            f"store {self.path}: {key} at revision {revision} cannot be read: "
+                            f"{error}; {_NEXT_STEP}"
+                        )
                         raise StoreCorrupt(words) from error
                     record = records[key] = Record(key, value, create_revision, revision, version)
                 if revision > compacted:
@@ -367,7 +371,8 @@ class SqliteEngine(Reads[V]):
         self._sum = wrapped(total)
         if self._sum != _meta(self._connection, "sum"):
             raise StoreCorrupt(
-                f"store {self.path}: rows of the journal are missing or altered (their sum differs); {_NEXT_STEP}"
+                f"store {self.path}: rows of the journal are missing or altered (their sum "
+                f"differs); {_NEXT_STEP}"
             )
         self._memory.restore(records.values(), changes, last, compacted)
 
@@ -462,12 +467,14 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in (1, 2, SCHEMA_VERSION):
             raise OtherSchema(
-                f"store {path}: has layout {version}, this refk8s reads {SCHEMA_VERSION}; use the version that wrote it"
+                f"store {path}: has layout {version}, this refk8s reads {SCHEMA_VERSION}; "
+                "use the version that wrote it"
             )
         found: str = _meta(connection, "cluster_id")
         if cluster_id not in (None, found):
             raise OtherCluster(
-                f"store {path}: belongs to cluster {found}, not {cluster_id}; name another file or that cluster"
+                f"store {path}: belongs to cluster {found}, not {cluster_id}; "
+                "name another file or that cluster"
             )
     if fresh:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
@@ -506,7 +513,8 @@ def _add_checksums(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("ALTER TABLE journal ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
         connection.execute(
-            "UPDATE journal SET checksum = refk8s_checksum(position, key, value, create_revision, version)"
+            "UPDATE journal SET checksum = refk8s_checksum(position, key, value, "
+            "create_revision, version)"
         )
         total = checksum_of_compacted(compacted) + checksum_of_cluster(
             _meta(connection, "cluster_id")

@@ -57,7 +57,8 @@ class ControllerTwin(Twin):
     witnesses = ("some_lookup", "some_surplus", "some_late_view", "some_pod_of_an_earlier_life")
     core_bugs = (
         CoreBug("a lost answer is taken for a failure", requests.take_answer, "if response is None or response.code == 503:",
-                "if response is None:\n    answer_for(draft, flight.item, Response(500, ''))\n    return\n"
+                "if response is None:\n    answer_for(draft, flight.item, Response(500, "
+                "''))\n    return\n"
                 "if response.code == 503:"),
         CoreBug("a key is decided before the view shows its writes", requests.release, "revision >= revision", "revision >= 0"),
         CoreBug("a key is decided before its deletions are seen", requests.release, "_is_gone(draft, *gone)", "True"),
@@ -69,8 +70,10 @@ class ControllerTwin(Twin):
     )  # fmt: skip
     model_bugs = (
         ModelBug("the same again under another name", "pure def again(s: State, f: Flight): State = send(s, f.verb, f.name, f.seen, true)",
-                 "pure def again(s: State, f: Flight): State = if (f.verb == Create) send({ ...s, made: s.made + 1, "
-                 "lifeOfName: s.lifeOfName.put(s.made + 1, f.life) }, f.verb, s.made + 1, 0, true) else send(s, f.verb, f.name, f.seen, true)",
+                 "pure def again(s: State, f: Flight): State = if (f.verb == Create) send({ ...s, "
+                 "made: s.made + 1, "
+                 "lifeOfName: s.lifeOfName.put(s.made + 1, f.life) }, f.verb, s.made + 1, 0, "
+                 "true) else send(s, f.verb, f.name, f.seen, true)",
                  unsafe=True),
         ModelBug("a key is decided before the view shows its writes", "s.controller.cursor >= s.controller.reached,", "", unsafe=True),
     )  # fmt: skip

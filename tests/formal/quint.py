@@ -49,7 +49,8 @@ def quint(command: str, model: Path, *arguments: str) -> Outcome:
     do, never a skip."""
     if not TOOL.exists():
         raise AssertionError(
-            "Quint is not installed: run `npm ci` in spec/formal (Node.js 18 or newer); tools/test does it by itself"
+            "Quint is not installed: run `npm ci` in spec/formal (Node.js 18 or newer); "
+            "tools/test does it by itself"
         )
     line = [str(TOOL), command, str(model), *arguments]
     done = subprocess.run(

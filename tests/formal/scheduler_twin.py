@@ -79,7 +79,8 @@ class SchedulerTwin(Twin):
         ModelBug("who is assumed takes no room", "total(shown, n => s.view.get(n).cost) + total(assumed, n => s.decisions.get(n).cost)",
                  "total(shown, n => s.view.get(n).cost)", unsafe=True),
         ModelBug("a lost answer is taken for a refusal",
-                 "become(if (hears(s, id)) again(without(s, id), s.flights.get(id)) else without(s, id))",
+                 "become(if (hears(s, id)) again(without(s, id), "
+                 "s.flights.get(id)) else without(s, id))",
                  "become(if (hears(s, id)) looked(without(s, id), s.flights.get(id).name, true) else without(s, id))"),
         ModelBug("a bound pod is bound again", 'and s.pods.get(f.name).node == ""\n', "\n", unsafe=True),
     )  # fmt: skip

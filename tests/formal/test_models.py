@@ -84,7 +84,8 @@ def test_the_invariants_hold_and_every_run_of_the_model_is_one_of_the_core(
     assert simulation.ok, f"seed {EFFORT.seed}:\n{simulation.words}"
     unmet = [name for name in twin.witnesses if not simulation.witnesses.get(name)]
     assert not unmet, (
-        f"seed {EFFORT.seed}: no run met {unmet}: an invariant that is never put to the test says nothing"
+        f"seed {EFFORT.seed}: no run met {unmet}: an invariant that is never put to the "
+        "test says nothing"
     )
     assert simulation.traces
     for number, trace in enumerate(quint.decode(simulation.traces)):
@@ -100,7 +101,8 @@ def test_the_invariants_hold_and_every_run_of_the_model_is_one_of_the_core(
             if line not in simulation.traces
         ]
         assert not left, (
-            "the recorded traces are not the model's any more: REFK8S_RECORD=1 pytest tests/formal/test_models.py"
+            "the recorded traces are not the model's any more: "
+            "REFK8S_RECORD=1 pytest tests/formal/test_models.py"
         )
 
 

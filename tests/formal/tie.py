@@ -93,7 +93,10 @@ def replay(twin: type[Twin], trace: Trace) -> str | None:
             try:
                 core.do(act)
             except Impossible as impossible:
-                return f"step {number}, {_call(act)}: the model does it, and the core cannot: {impossible}"
+                return (
+                    f"step {number}, {_call(act)}: the model does it, "
+                    f"and the core cannot: {impossible}"
+                )
         else:
             act = Act("init")
         if (wrong := _difference(core.show(), twin.shown(step.state))) is not None:
@@ -147,7 +150,8 @@ def judge(
         shutil.copy(model, folder)
     file = folder / f"{model.stem}_histories.qnt"
     file.write_text(
-        f'module {model.stem}_histories {{\n  import {model.stem}.* from "./{model.stem}"\n\n{tests}}}\n'
+        f"module {model.stem}_histories {{\n  import {model.stem}.* from "
+        f'"./{model.stem}"\n\n{tests}}}\n'
     )
     tested = quint.test(file, folder, seed=1, samples=samples)
     verdicts = [

@@ -149,7 +149,9 @@ def faults(objects: Objects) -> Iterator[str]:
         for one in objects[kind]:
             status, wanted = one.get("status", {}), one["spec"]["replicas"]
             if status.get("readyReplicas", 0) != wanted:
-                yield f"{one['metadata']['name']}: {status.get('readyReplicas', 0)} of {wanted} ready"
+                yield (
+                    f"{one['metadata']['name']}: {status.get('readyReplicas', 0)} of {wanted} ready"
+                )
     for one in objects["daemonsets"]:
         status = one["status"]
         if not status["desiredNumberScheduled"] == status["numberReady"] == 5:

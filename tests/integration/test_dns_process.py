@@ -117,8 +117,10 @@ def test_proc_1_a_name_server_that_cannot_start_names_the_flag(
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
-        "users: [{name: c, user: {token: x}}]\ncontexts: [{name: c, context: {cluster: c, user: c}}]\n"
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: "
+        "'https://127.0.0.1:1'}}]\n"
+        "users: [{name: c, user: {token: x}}]\ncontexts: [{name: c, context: {cluster: "
+        "c, user: c}}]\n"
     )
     failed = processes("dns", "dns", "--kubeconfig", str(kubeconfig), *flags).begin()
     assert failed.process.wait(60) == 2

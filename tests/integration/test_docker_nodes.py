@@ -22,7 +22,11 @@ from refk8s.core.ports.node_network import NodeNetwork, Peer
 CLONE_NEWNET = 0x40000000
 SERVICE = "10.96.0.80"
 # CGI shows the address of the client
-SERVER = "busybox mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $(hostname) $REMOTE_ADDR\\n' > /www/cgi-bin/who; busybox chmod +x /www/cgi-bin/who; exec httpd -f -p 8080 -h /www"
+SERVER = (
+    "busybox mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; "
+    "echo $(hostname) $REMOTE_ADDR\\n' > /www/cgi-bin/who; busybox chmod +x /www/cgi-bin/who; "
+    "exec httpd -f -p 8080 -h /www"
+)
 
 
 def on_node(node: DockerNode, work: Callable[[], object]) -> None:

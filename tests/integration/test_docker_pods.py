@@ -308,7 +308,10 @@ def test_a_container_says_why_it_ended(cluster: Cluster) -> None:
 
 
 def test_logs_by_container_from_a_line_on_and_as_they_come(cluster: Cluster) -> None:
-    script = "for i in 1 2 3; do echo line $i; done; echo wrong >&2; trap 'exit 0' TERM; sleep 1000 & wait"
+    script = (
+        "for i in 1 2 3; do echo line $i; done; echo wrong >&2; trap 'exit 0' TERM; "
+        "sleep 1000 & wait"
+    )
     cluster.apply(
         make_pod(
             "talks",
@@ -407,7 +410,10 @@ def test_a_terminal_has_the_clients_size(cluster: Cluster, protocol: None) -> No
     wait_ready(cluster, "screen")
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 55, 0, 0))
-    script = "i=0; while [ $i -lt 50 ]; do stty size; [ \"$(stty size)\" = '44 55' ] && exit 5; sleep 0.1; i=$((i+1)); done"
+    script = (
+        "i=0; while [ $i -lt 50 ]; do stty size; [ \"$(stty size)\" = '44 55' ] && exit 5; "
+        "sleep 0.1; i=$((i+1)); done"
+    )
     command = [
         *cluster.host.inside,
         kubectl_path(),
@@ -482,7 +488,10 @@ def test_rt_14_the_end_of_a_clients_stdin_ends_that_of_a_program_with_stdin_once
 def test_a_port_of_a_pod_is_forwarded_also_one_that_only_the_pod_itself_can_reach(
     cluster: Cluster, protocol: None
 ) -> None:
-    script = "echo inside > /www/index.html; trap 'exit 0' TERM; httpd -f -p 127.0.0.1:8080 -h /www & wait"
+    script = (
+        "echo inside > /www/index.html; trap 'exit 0' TERM; "
+        "httpd -f -p 127.0.0.1:8080 -h /www & wait"
+    )
     cluster.apply(make_pod("inner", container("main", script)))
     wait_ready(cluster, "inner")
     command = [*cluster.host.inside, kubectl_path(), "port-forward", "pod/inner", ":8080", ":9"]
@@ -545,7 +554,10 @@ def test_a_pod_whose_sandbox_is_killed_gets_a_new_one(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "boxed", "--now")
 
 
-SILENCE = f"import socket, time; s = socket.create_server(('{NEIGHBOUR_IP}', 5000)); print(flush=True); time.sleep(600)"
+SILENCE = (
+    f"import socket, time; s = socket.create_server(('{NEIGHBOUR_IP}', 5000)); print(flush=True); "
+    "time.sleep(600)"
+)
 
 
 def test_an_image_that_is_there_waits_for_no_registry(cluster: Cluster) -> None:

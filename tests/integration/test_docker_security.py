@@ -19,7 +19,8 @@ def cluster(docker_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iter
     cluster = Cluster(docker_host, tmp_path_factory.mktemp("security") / "data")
     (cluster.data / "seccomp").mkdir(parents=True)
     (cluster.data / "seccomp/no-chmod.json").write_text(
-        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO"}]}'
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmodat"], '
+        '"action": "SCMP_ACT_ERRNO"}]}'
     )
     cluster.data.chmod(0o700)
     cluster.start()
@@ -70,7 +71,10 @@ def test_a_container_cannot_exchange_what_the_kubelet_writes(
     is not touched."""
     volumes = [{"name": "settings", "configMap": {"name": "settings"}}]
     mounts = [{"name": "settings", "mountPath": "/settings", "readOnly": False}]
-    script = f"ln -s /tmp /settings/..evil && echo MADE; echo x > /settings/colour && echo WRITTEN; echo tried; {SLEEP}"
+    script = (
+        "ln -s /tmp /settings/..evil && echo MADE; echo x > /settings/colour && echo WRITTEN; "
+        f"echo tried; {SLEEP}"
+    )
     cluster.apply(
         make_pod("writer", container("main", script, volumeMounts=mounts), volumes=volumes)
     )
@@ -132,7 +136,10 @@ def test_a_path_that_is_exchanged_all_the_time_never_shows_the_host(cluster: Clu
     mark = Path("/") / MARK
     mark.touch()
     try:
-        exchange = "mkdir -p /v/a/sub; cd /v; while true; do ln -s / b; mv -T a c; mv -T b a; rm a; mv -T c a; done"
+        exchange = (
+            "mkdir -p /v/a/sub; cd /v; while true; do ln -s / b; mv -T a c; mv -T b a; rm a; "
+            "mv -T c a; done"
+        )
         attacker = container("attacker", exchange, volumeMounts=[{"name": "v", "mountPath": "/v"}])
         look = f"test -e /sub/{MARK} && echo ESCAPED; echo looked; exit 1"
         victims = [

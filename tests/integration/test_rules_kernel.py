@@ -265,7 +265,8 @@ def test_net_11_what_others_have_taken_away_is_made_again(world, rules, pods, fl
 def test_net_11_a_table_of_another_shape_is_replaced(world, rules, pods):
     world.node.run(
         "nft",
-        f"table ip {rules.name} {{ map services {{ type ipv4_addr : verdict; }}; chain dispatch {{ }}; }}",
+        f"table ip {rules.name} {{ map services {{ type ipv4_addr : verdict; }}; "
+        f"chain dispatch {{ }}; }}",
     )
     program(world, rules, web=(Rule("10.96.0.11", "TCP", 80, pods),))
     assert world.client.do(lambda: ask("10.96.0.11", 80))[0] in world.pods

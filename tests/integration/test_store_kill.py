@@ -125,5 +125,6 @@ def test_store_14_and_15_a_killed_process_loses_nothing_acknowledged_and_leaves_
         last_revision = revision
     assert len(acknowledged_before) > KILLS, "the writers hardly wrote"
     print(
-        f"{KILLS} kills, {len(acknowledged_before)} acknowledged transactions, {unanswered} kills between writing and answering"
+        f"{KILLS} kills, {len(acknowledged_before)} acknowledged transactions, "
+        f"{unanswered} kills between writing and answering"
     )

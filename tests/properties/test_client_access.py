@@ -320,7 +320,8 @@ def a_plugin(directory: Path, text: str) -> Plugin:
     """A program in Python that notes each of its runs."""
     program = directory / "plugin"
     program.write_text(
-        f"#!{sys.executable}\nimport json, os, sys\nopen({str(directory / 'runs')!r}, 'a').write('x')\n{text}"
+        f"#!{sys.executable}\nimport json, os, sys\nopen({str(directory / 'runs')!r}, "
+        f"'a').write('x')\n{text}"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return Plugin(

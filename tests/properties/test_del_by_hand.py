@@ -149,7 +149,10 @@ def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orph
             "DeleteOptions",
         )
         [cause] = status.details.causes
-        words = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
+        words = (
+            f'Invalid value: "{policy}": orphanDependents and deletionPropagation '
+            "cannot be both set"
+        )
         assert (cause.reason, cause.field, cause.message) == (
             "FieldValueInvalid",
             "propagationPolicy",
@@ -165,7 +168,8 @@ def test_del_10_a_policy_and_its_old_form_exclude_each_other(grace, policy, orph
         (
             DeleteOptions(propagation_policy="Odd"),
             "propagationPolicy",
-            'Unsupported value: "Odd": supported values: "Foreground", "Background", "Orphan", "nil"',
+            'Unsupported value: "Odd": supported values: "Foreground", "Background", '
+            '"Orphan", "nil"',
         ),
         (
             DeleteOptions(dry_run=("All", "Some")),
@@ -197,9 +201,15 @@ def test_del_3_a_deletion_of_another_object_or_state_is_refused_and_says_so(uid,
         assert delete.check_preconditions(strategy_of(kind), obj, options) is None
         return
     if uid == "v":
-        why = "the UID in the precondition (v) does not match the UID in record (u). The object might have been deleted and then recreated"
+        why = (
+            "the UID in the precondition (v) does not match the UID in record (u). "
+            "The object might have been deleted and then recreated"
+        )
     else:
-        why = "the ResourceVersion in the precondition (8) does not match the ResourceVersion in record (7). "
+        why = (
+            "the ResourceVersion in the precondition (8) does not match the ResourceVersion "
+            "in record (7). "
+        )
         why += "The object might have been modified"
     what = "ConfigMap" if kind is CONFIG_MAPS else "Deployment.apps"
     with pytest.raises(ApiError) as error:

@@ -548,7 +548,10 @@ def test_dns_18_servers_that_lead_back_are_not_used(tmp_path):
     async def work(forwarder, resolver):
         assert forwarder.servers() == ("127.0.0.1", "192.0.2.8", "192.0.2.9")
 
-    conf = "nameserver 10.96.0.10\nnameserver 127.0.0.1\nnameserver x\nnameserver 192.0.2.8\nnameserver 192.0.2.9\nnameserver 192.0.2.7\n"
+    conf = (
+        "nameserver 10.96.0.10\nnameserver 127.0.0.1\nnameserver x\nnameserver "
+        "192.0.2.8\nnameserver 192.0.2.9\nnameserver 192.0.2.7\n"
+    )
     forward(lambda asked: [], work, tmp_path, conf, own=("10.96.0.10",))
 
 
@@ -718,7 +721,10 @@ def test_dns_16_any_resolv_conf_can_be_read(text):
 
 
 def test_dns_16_resolv_conf_is_read_as_the_resolver_does():
-    text = "# x\nnameserver 192.0.2.1 # first\nsearch a.example. b\nnameserver 192.0.2.2\noptions ndots:2\nsearch c. .\noptions timeout:1 rotate\n"
+    text = (
+        "# x\nnameserver 192.0.2.1 # first\nsearch a.example. "
+        "b\nnameserver 192.0.2.2\noptions ndots:2\nsearch c. .\noptions timeout:1 rotate\n"
+    )
     found = resolv_conf.parse(text)
     assert found.servers == ("192.0.2.1", "192.0.2.2")
     assert (found.searches, found.options) == (("c", "."), ("timeout:1", "rotate"))

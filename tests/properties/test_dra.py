@@ -387,7 +387,10 @@ def test_dra_9_a_search_ends():
     facts = facts_of(a_node("a"))
     assert seen(using("c"), *objects).refusal(facts) is TIMED_OUT
     costly = f"{'x'.join(['[1, 2, 3, 4, 5, 6, 7, 8, 9]'] * 1)}"
-    nested = f"{costly}.all(a, {costly}.all(b, {costly}.all(c, {costly}.all(d, {costly}.all(e, a + b + c + d + e > 0)))))"
+    nested = (
+        f"{costly}.all(a, {costly}.all(b, {costly}.all(c, {costly}.all(d, {costly}.all(e, "
+        "a + b + c + d + e > 0)))))"
+    )
     hostile = a_claim(exactly(1, nested))
     refusal = seen(using("c"), hostile, a_class(), a_slice("a", *devices)).refusal(facts)
     assert "cost limit exceeded" in refusal.messages[0] or refusal is TIMED_OUT
@@ -796,7 +799,8 @@ def test_dra_4_dra_8_claims_are_shared_and_messages_are_upstreams():
     cluster = settle(create(cluster, fresh(a_claim(exactly(device_class="x"), name="f")), fresh(using("f", name="s"))), both, seconds_max=5)  # fmt: skip
     assert message_of(cluster, "s") == (
         "0/2 nodes are available: request r0: device class x does not exist. no new claims to "
-        "deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        "deallocate, preemption: 0/2 nodes are available: "
+        "2 Preemption is not helpful for scheduling."
     )
 
 

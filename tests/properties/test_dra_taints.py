@@ -381,7 +381,8 @@ def test_dra_22_other_effects_evict_nobody_and_none_says_what_would_be():
     )  # fmt: skip
     narrow = a_rule(effect="None", selector={"device": "e"})
     assert said(pod, claim, bad, narrow)[2] == (
-        f"1 published device selected. 0 allocated devices selected. 0 pods would be evicted in 0 different namespaces {rest}"
+        "1 published device selected. 0 allocated devices selected. "
+        f"0 pods would be evicted in 0 different namespaces {rest}"
     )
 
 

@@ -261,7 +261,8 @@ IMPATIENT = Change(
 )
 ANY_CHANGE = Change(
     requests._is_gone,
-    "return obj.metadata.deletion_timestamp is not None and obj.metadata.resource_version != version",
+    "return obj.metadata.deletion_timestamp is not None and "
+    "obj.metadata.resource_version != version",
     "return obj.metadata.resource_version != version",
 )
 ALWAYS_REPORTS = Change(replica_set.report, "if status == owner.status:\n    return ()\n", "")

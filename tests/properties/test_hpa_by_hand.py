@@ -37,7 +37,10 @@ from refk8s.core.controllers.autoscaler_replicas import (
     pod_request,
 )
 
-DOWN = "recent recommendations were higher than current one, applying the highest recent recommendation"
+DOWN = (
+    "recent recommendations were higher than current one, "
+    "applying the highest recent recommendation"
+)
 UP = "recent recommendations were lower than current one, applying the lowest recent recommendation"
 ABLE = {
     "same": ("ReadyForNewScale", "recommended size matches current size"),
@@ -195,7 +198,8 @@ def test_hpa_14_one_value_multiplies_the_ready_pods(value, target, current, kind
         with pytest.raises(Uncomputable) as error:
             by_ratio(value, target, pods, current, Tolerances())
         assert str(error.value) == (
-            "unable to calculate ready pods: no pods returned by selector while calculating replica "
+            "unable to calculate ready pods: no pods returned by selector while "
+            "calculating replica "
             "count"
         )
     else:

@@ -246,9 +246,15 @@ def test_hpa_14_without_pods_there_is_no_number_for_a_value():
 
 # --- what is not there
 
-ON = "unable to get metric hits: Service on default s/unable to fetch metrics from custom metrics API: "
+ON = (
+    "unable to get metric hits: Service on default s/unable to fetch metrics from "
+    "custom metrics API: "
+)
 OF_PODS = "unable to get metric hits: unable to fetch metrics from custom metrics API: "
-OF_QUEUE = "unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: "
+OF_QUEUE = (
+    "unable to get external metric default/queue/nil: "
+    "unable to fetch metrics from external metrics API: "
+)
 LOST = "the server could not find the requested resource"
 BUSY = "the server is currently unable to handle the request"
 ANSWERS = [

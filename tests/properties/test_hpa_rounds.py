@@ -369,7 +369,10 @@ def test_hpa_12_several_autoscalers_for_the_same_pods_in_full():
         }
     )
     plan = rounds.round(scale(2), measured(p0=1, p1=1))
-    words = "pods by selector app=web are controlled by multiple HPAs: [default/other default/third default/web]"
+    words = (
+        "pods by selector app=web are controlled by multiple HPAs: "
+        "[default/other default/third default/web]"
+    )
     assert plan.notes == (Note(one, "AmbiguousSelector", words, "Warning"),)
     off = ("ScalingActive", "False", "AmbiguousSelector", words)
     assert status_of(plan).conditions == conditions(GOT, off)
@@ -393,7 +396,10 @@ def test_hpa_3_metrics_that_fail_in_full():
     use = {"cpu": "1", "memory": "10"}
     plan = Rounds(one, *bare).round(scale(2), measured(p0=use, p1=use))
     words = "failed to get cpu utilization: missing request for cpu in container c of Pod p0"
-    said = f"invalid metrics (1 invalid out of 2), first error is: failed to get cpu resource metric value: {words}"
+    said = (
+        "invalid metrics (1 invalid out of 2), first error is: "
+        f"failed to get cpu resource metric value: {words}"
+    )
     assert plan.notes == (
         Note(one, "FailedGetResourceMetric", words, "Warning"),
         Note(one, "FailedComputeMetricsReplicas", said, "Warning"),
@@ -562,15 +568,27 @@ def test_hpa_4_a_containers_metric_in_full():
 def test_hpa_3_hpa_4_a_container_that_is_nowhere_in_full():
     one = hpa(metrics=(container_cpu("x"),))
     plan = Rounds(one, *PODS_OF_TWO).round(scale(2), measured(p0=1, p1=1))
-    words = "failed to get cpu utilization: unable to get metrics for resource cpu: container x not present in metrics for pod default/p0"
-    said = f"invalid metrics (1 invalid out of 1), first error is: failed to get x container metric value: {words}"
+    words = (
+        "failed to get cpu utilization: unable to get metrics for resource cpu: "
+        "container x not present in metrics for pod default/p0"
+    )
+    said = (
+        "invalid metrics (1 invalid out of 1), first error is: "
+        f"failed to get x container metric value: {words}"
+    )
     assert [note.message for note in plan.notes] == [words, said]
     usage = hpa(metrics=(memory(),))
     plan = Rounds(usage, *PODS_OF_TWO).round(scale(2), Response(503, failure(503, "S", "down")))
-    words = "failed to get memory usage: unable to get metrics for resource memory: unable to fetch metrics from resource metrics API: down"
+    words = (
+        "failed to get memory usage: unable to get metrics for resource memory: "
+        "unable to fetch metrics from resource metrics API: down"
+    )
     assert plan.notes[0].message == words
     plan = Rounds(usage, *PODS_OF_TWO).round(scale(2), answer())
-    words = "failed to get memory usage: unable to get metrics for resource memory: no metrics returned from resource metrics API"
+    words = (
+        "failed to get memory usage: unable to get metrics for resource memory: "
+        "no metrics returned from resource metrics API"
+    )
     assert plan.notes[0].message == words
 
 
@@ -784,7 +802,8 @@ def test_hpa_3_hpa_13_the_words_for_an_answer_that_is_none(response, words):
     view = view_of(HPA, hpa(), *registered("v1beta2"))
     where = {
         external(of_value("1")): (
-            "unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: ",
+            "unable to get external metric default/queue/nil: "
+            "unable to fetch metrics from external metrics API: ",
             "queue.external.metrics.k8s.io",
         ),
         pods(): (

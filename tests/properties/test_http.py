@@ -405,7 +405,8 @@ def test_http_8_a_kept_list_is_not_sent_to_who_may_not_list() -> None:
         said = json.loads(body)
         assert code == 403 and said["reason"] == "Forbidden"
         assert said["message"] == (
-            'configmaps is forbidden: User "eve" cannot list resource "configmaps" in API group "" in the namespace "default"'
+            'configmaps is forbidden: User "eve" cannot list resource "configmaps" in API group '
+            '"" in the namespace "default"'
         )
         for path in ("/api", "/openapi/v2", "/version", "/healthz", "/nothing"):
             assert (await asked(front, "GET", path, authorization=f"Bearer {other}"))[0] == 403, (
@@ -817,7 +818,8 @@ def test_http_17_a_status_has_the_order_of_its_fields_and_every_answer_a_newline
     )
     said = status.failure(404, "NotFound", "not here", details)
     assert codec.encode(said).decode() == (
-        '{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"not here","reason":"NotFound",'
+        '{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"not '
+        'here","reason":"NotFound",'
         '"details":{"name":"n","group":"g","kind":"k","uid":"u","causes":[{"reason":"R","message":"m","field":"f"}],'
         '"retryAfterSeconds":1},"code":404}'
     )

@@ -103,8 +103,10 @@ def test_http_20_a_repeated_key_is_a_warning_and_under_strict_refused() -> None:
     reply = sent(BODY, "fieldValidation=Strict")
     assert reply.code == 400
     assert json.loads(reply.content)["message"] == (
-        'ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: error converting YAML to JSON: '
-        'yaml: unmarshal errors:\n  line 4: key "a" already set in map\n  line 6: key "b" already set in map'
+        'ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: '
+        "error converting YAML to JSON: "
+        'yaml: unmarshal errors:\n  line 4: key "a" already set in map\n  line 6: '
+        'key "b" already set in map'
     )
 
 

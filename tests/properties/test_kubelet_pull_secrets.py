@@ -301,7 +301,8 @@ def test_kubelet_130_a_missing_or_malformed_secret_does_not_stop_the_pull(there)
     assert bench.pod().status.phase == "Running"
     assert [[c.username for c in op.credentials] for _, op in pulls(bench)] == [["good"]]
     assert complaints(bench) == [] if there == "of another type" else [
-        "Unable to retrieve some image pull secrets (bad); attempting to pull the image may not succeed."
+        "Unable to retrieve some image pull secrets (bad); "
+        "attempting to pull the image may not succeed."
     ]  # fmt: skip
     assert WORD not in repr([r for r in bench.requests if r.verb != "get"])
 

@@ -544,7 +544,10 @@ def test_kubelet_22_an_image_that_is_no_reference_is_not_pulled(image, is_right)
     if is_right:
         assert draft.operations == [PullImage("u", image, "IfNotPresent", ())]
         return
-    words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
+    words = (
+        f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": '
+        "invalid reference format"
+    )
     assert after == ContainerMemory(reason="InvalidImageName", message=words)
     place = "spec.containers{c}"
     assert notes(draft) == [

@@ -149,7 +149,8 @@ def lists_are_of_the_newest_state(before: Cluster, after: Cluster) -> list[str]:
             revision = int(new.answer.body.metadata.resource_version)
             if revision != before.history.revision:
                 wrong.append(
-                    f"WATCH-4: {channel[0]} is told of revision {revision}, and the store is at {before.history.revision}"
+                    f"WATCH-4: {channel[0]} is told of revision {revision}, "
+                    f"and the store is at {before.history.revision}"
                 )
     return wrong
 

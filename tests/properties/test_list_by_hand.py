@@ -174,7 +174,10 @@ def test_list_8_a_revision_has_a_largest_value(number):
     if number <= integer.UINT64_MAX:
         assert read.parse_revision(text) == number
         return
-    words = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
+    words = (
+        f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": '
+        "value out of range"
+    )
     for of_list, code, before in ((False, 400, ""), (True, 400, "invalid resource version: ")):
         with pytest.raises(ApiError) as error:
             read.parse_revision(text, of_list=of_list)
@@ -215,7 +218,8 @@ def encoded(tree):
         *[
             (
                 encoded({"v": "meta.k8s.io/v1", "rv": revision, "start": "a"}),
-                "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+                "continue key is not valid: incorrect encoded start resourceVersion (version "
+                "meta.k8s.io/v1)",
             )
             for revision in (0, -2, "1", True, 2**64)
         ],

@@ -725,8 +725,10 @@ def test_net_16_udp_flows_to_endpoints_that_left_are_forgotten_and_no_others(
 
 def test_net_16_the_listing_of_connection_tracking_is_read():
     listed = (
-        "udp      17 28 src=192.0.2.9 dst=10.96.0.13 sport=5353 dport=53 src=10.244.77.2 dst=10.244.77.1 sport=8080 [ASSURED]\n"
-        "udp      17 29 src=192.0.2.9 dst=192.0.2.11 sport=5354 dport=30053 [UNREPLIED] src=192.0.2.11 dst=192.0.2.9 sport=30053 mark=0\n"
+        "udp      17 28 src=192.0.2.9 dst=10.96.0.13 sport=5353 dport=53 src=10.244.77.2 "
+        "dst=10.244.77.1 sport=8080 [ASSURED]\n"
+        "udp      17 29 src=192.0.2.9 dst=192.0.2.11 sport=5354 dport=30053 [UNREPLIED] "
+        "src=192.0.2.11 dst=192.0.2.9 sport=30053 mark=0\n"
         "unknown  2 500 src=10.0.0.1 dst=224.0.0.1 src=224.0.0.1 dst=10.0.0.1\n"
     )
     assert list(read_flows(listed)) == [

@@ -420,7 +420,8 @@ def test_obj_7_a_repeated_field_is_named_and_its_last_value_counts():
         "a": "c"
     }
     assert decoded.strict_error == (
-        'strict decoding error: unknown field "spec.nope", duplicate field "spec.template.metadata.labels.a", '
+        'strict decoding error: unknown field "spec.nope", '
+        'duplicate field "spec.template.metadata.labels.a", '
         'duplicate field "spec.replicas"'
     )
 
@@ -542,7 +543,8 @@ def test_obj_8_a_micro_time_has_six_decimals():
     with pytest.raises(codec.DecodeError) as error:
         codec.decode_request(Lease, b'{"spec":{"renewTime":"yesterday"}}')
     assert error.value.full("Lease", "v1") == (
-        'Lease in version "v1" cannot be handled as a Lease: parsing time "yesterday" as "2006-01-02T15:04:05.000000Z07:00": '
+        'Lease in version "v1" cannot be handled as a Lease: '
+        'parsing time "yesterday" as "2006-01-02T15:04:05.000000Z07:00": '
         'cannot parse "yesterday" as "2006"'
     )
     with pytest.raises(codec.DecodeError):

@@ -671,7 +671,8 @@ FAILED = Condition(
         ),
         (
             {"conditions": (FAILED,)},
-            "The disruption budget b does not allow evicting pods currently because it failed sync: why",
+            "The disruption budget b does not allow evicting pods currently because it "
+            "failed sync: why",
         ),
         (
             {"observed_generation": None},

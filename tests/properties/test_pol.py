@@ -148,7 +148,10 @@ def test_pol_3_valid_policies_have_no_causes():
         validations=[{"expression": "variables.b > 1 && params.data.k == 'v'", "messageExpression": "'not ' + params.data.k"}],
         auditAnnotations=[{"key": "k", "valueExpression": "null"}],
     )  # fmt: skip
-    patches = "has(object.x) ? [JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c'), value: {'d': 1}}] : []"
+    patches = (
+        "has(object.x) ? [JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c'), value: "
+        "{'d': 1}}] : []"
+    )
     assert not mutating(
         mutations=[
             {"patchType": "JSONPatch", "jsonPatch": {"expression": patches}},

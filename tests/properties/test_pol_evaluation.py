@@ -188,7 +188,10 @@ def test_pol_7_a_kind_of_parameters_that_is_not_served_denies_under_fail_only():
 
 def test_pol_8_expressions_see_the_request_the_namespace_and_both_objects():
     world = Cluster()
-    asked = "request.userInfo.username + ' ' + request.operation + ' ' + request.resource.resource + ' ' + request.namespace + ' ' + request.name"
+    asked = (
+        "request.userInfo.username + ' ' + request.operation + ' ' + request.resource.resource + "
+        "' ' + request.namespace + ' ' + request.name"
+    )
     world.validating(
         holds("request.userInfo.username != 'jane' || request.dryRun", messageExpression=asked),
         holds("namespaceObject.metadata.name == 'default'"),
@@ -340,7 +343,10 @@ _LOOP = "[1,2,3,4,5,6,7,8,9,10]"
 
 def test_pol_9_no_policy_keeps_the_server_busy():
     world = Cluster()
-    loops = f"{_LOOP}.all(a, {_LOOP}.all(b, {_LOOP}.all(c, {_LOOP}.all(d, {_LOOP}.all(e, {_LOOP}.all(f, a + b > 0))))))"
+    loops = (
+        f"{_LOOP}.all(a, {_LOOP}.all(b, {_LOOP}.all(c, {_LOOP}.all(d, {_LOOP}.all(e, "
+        f"{_LOOP}.all(f, a + b > 0))))))"
+    )
     world.validating(holds(loops), holds("true"))
     assert "cost limit exceeded" in world.create("a").body.message
     world.validating(
@@ -390,7 +396,8 @@ def test_pol_13_configurations_are_merged_by_the_types_of_fields():
     services = {"resourceRules": [{**RULE, "resources": ["services"]}]}
     world.mutating(
         configuration(
-            "Object{metadata: Object.metadata{labels: Object.metadata.labels{a: object.spec.clusterIP}}, "
+            "Object{metadata: Object.metadata{labels: Object.metadata.labels{a: "
+            "object.spec.clusterIP}}, "
             "spec: Object.spec{ports: object.spec.ports.map(p, Object.spec.ports{port: p.port, "
             "protocol: 'TCP', name: 'p' + string(p.port)})}}"
         ),
@@ -414,15 +421,19 @@ def test_pol_13_configurations_are_merged_by_the_types_of_fields():
     [
         (
             "Object{spec: Object.spec{nope: 1}}",
-            "error applying patch: failed to convert patch object to typed object: .spec.nope: field not declared in schema",
+            "error applying patch: failed to convert patch object to typed object: .spec.nope: "
+            "field not declared in schema",
         ),
         (
-            "Object{spec: Object.spec{externalIPs: ['1.2.3.4'], ports: [Object.spec.ports{port: 1, protocol: 'TCP'}]}}",
-            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.externalIPs",
+            "Object{spec: Object.spec{externalIPs: ['1.2.3.4'], ports: [Object.spec.ports{port: "
+            "1, protocol: 'TCP'}]}}",
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, "
+            "maps or structs: .spec.externalIPs",
         ),
         (
             "Object{spec: Object.metadata{}}",
-            'type mismatch: unexpected type name "Object.metadata", expected "Object.spec", which matches field name path from root Object type',
+            'type mismatch: unexpected type name "Object.metadata", expected "Object.spec", '
+            "which matches field name path from root Object type",
         ),
     ],
 )
@@ -466,7 +477,10 @@ def test_pol_14_a_policy_that_asks_for_it_is_invoked_again_after_a_later_change(
 @given(st.text(max_size=20), st.sampled_from(["", "/data", "/metadata/name", "/data/k", "x"]))
 def test_pol_13_no_patch_is_an_internal_error(value, path):
     world = Cluster()
-    text = f"[JSONPatch{{op: 'add', path: {json.dumps(path)}, value: {json.dumps(value, ensure_ascii=False)}}}]"
+    text = (
+        f"[JSONPatch{{op: 'add', path: {json.dumps(path)}, value: "
+        f"{json.dumps(value, ensure_ascii=False)}}}]"
+    )
     world.mutating(operations(text))
     assert world.create("a", {"k": "v"}).code in (201, 403, 422)
 

@@ -197,7 +197,8 @@ def test_psa_3_annotations_of_profiles():
     assert violated(pod, "baseline", "v1.18") == (
         "forbidden AppArmor profile (annotation must not set AppArmor profile type to "
         '"container.apparmor.security.beta.kubernetes.io/c="unconfined""), '
-        'seccompProfile (forbidden annotation seccomp.security.alpha.kubernetes.io/pod="unconfined")'
+        "seccompProfile (forbidden annotation "
+        'seccomp.security.alpha.kubernetes.io/pod="unconfined")'
     )
 
 
@@ -443,7 +444,8 @@ def test_psa_6_a_stricter_level_warns_of_the_pods_that_violate_it():
     assert world.post(a_pod("e"))[0] == 201
     code, _, warnings = world.label(enforce="baseline")
     assert code == 200 and list(warnings) == [
-        'existing pods in namespace "default" violate the new PodSecurity enforce level "baseline:latest"',
+        'existing pods in namespace "default" violate the new PodSecurity enforce level '
+        '"baseline:latest"',
         "a (and 2 other pods): host namespaces",
         "d: privileged",
     ]
@@ -462,7 +464,8 @@ def test_psa_6_many_pods_are_not_all_checked(monkeypatch):
     warnings = world.label(enforce="baseline")[2]
     assert list(warnings) == [
         "new PodSecurity enforce level only checked against the first 2 of 3 existing pods",
-        'existing pods in namespace "default" violate the new PodSecurity enforce level "baseline:latest"',
+        'existing pods in namespace "default" violate the new PodSecurity enforce level '
+        '"baseline:latest"',
         "a (and 1 other pod): host namespaces",
     ]
 

@@ -70,7 +70,8 @@ OF_CONTEXT = [
         baseline.se_linux, {"seLinuxOptions": {"type": "container_engine_t", "role": "r"}},
         ({"seLinuxOptions": {"type": "container_init_t"}}, {"seLinuxOptions": {"type": "container_kvm_t"}}), True,
         "seLinuxOptions",
-        'set forbidden securityContext.seLinuxOptions: type "container_engine_t"; role may not be set',
+        'set forbidden securityContext.seLinuxOptions: type "container_engine_t"; '
+        'role may not be set',
     ),
     (
         baseline.se_linux_31, {"seLinuxOptions": {"user": "u"}}, ({"seLinuxOptions": {"type": "container_engine_t"}},), True,

@@ -134,7 +134,8 @@ def test_sched_57_the_questions_in_full():
         (posted({"NodeNames": {}}), "the answer has something else in place of a list"),
         (
             posted({"NodeNames": ["z", "y"]}),
-            f'extender "{URL}" claims a filtered node "y" which is not found in the input node list',
+            f'extender "{URL}" claims a filtered node "y" which is not found in the '
+            "input node list",
         ),
     ],
 )
@@ -239,7 +240,10 @@ def test_sched_60_the_victims_that_an_extender_leaves():
         assert found == {"b": Victims(("w",), counted)}
     assert victims({}) == victims(None) == victims([]) == {}
     assert refused(victims, {"z": {}}) == 'nodeinfo not found for node name "z"'
-    words = f"extender: {URL} claims to preempt pod (UID: w) on node: a, but the pod is not found on that node"
+    words = (
+        f"extender: {URL} claims to preempt pod (UID: w) on node: a, "
+        "but the pod is not found on that node"
+    )
     assert refused(victims, {"a": {"Pods": pods("u", "w")}}) == words
     assert refused(victims, {"a": {"Pods": []}}) == ('expected at least one victim pod on node "a"')
     ignorable = replace(BY_NAME, is_ignorable=True)

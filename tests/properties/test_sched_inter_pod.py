@@ -543,7 +543,8 @@ def test_sched_32_the_next_pod_goes_to_the_emptier_domain_or_waits():
     ]
     message = condition_of(cluster, "four").message
     assert message.startswith(
-        "0/2 nodes are available: 1 Too many pods, 1 node(s) didn't match pod topology spread constraints."
+        "0/2 nodes are available: 1 Too many pods, "
+        "1 node(s) didn't match pod topology spread constraints."
     )
 
 

@@ -500,6 +500,7 @@ def test_sched_10_reasons_are_counted_and_sorted_as_text():
         Refusal("TaintToleration", ("node(s) had untolerated taint(s)",), False): 0,
     }
     assert explain(refusals, 13, "why not") == (
-        "0/13 nodes are available: 1 node(s) didn't have free ports for the requested pod ports, 12 Insufficient cpu, "
+        "0/13 nodes are available: 1 node(s) didn't have free ports for the requested pod ports, "
+        "12 Insufficient cpu, "
         "2 Insufficient memory. no new claims to deallocate, preemption: why not"
     )

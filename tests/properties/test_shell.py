@@ -143,7 +143,8 @@ SCRIPTS = [
     ("sleep 1000 & wait; echo done", 0, "done\n"),
     ("trap 'exit 0' TERM; until false; do exit 5; done", 5, ""),
     (
-        "if [[ -r /nosuch ]] ; then exit 0 ; else touch /shared/foo ; [[ -r /shared/foo ]]; echo $?; exit 1 ; fi",
+        "if [[ -r /nosuch ]] ; then exit 0 ; else touch /shared/foo ; [[ -r /shared/foo ]]; "
+        "echo $?; exit 1 ; fi",
         1,
         "0\n",
     ),
@@ -182,13 +183,15 @@ SCRIPTS = [
     ("cat <<EOF\nnever ended", 2, ""),
     ('cat <<< "x $A"; read a <<<four; echo $a "$(< /one)"', 0, "x 1\nfour blue\n"),
     (
-        "H=zk-12; if [[ $H =~ (.*)-([0-9]+)$ ]]; then echo ${BASH_REMATCH[1]} $((${BASH_REMATCH[2]}+1)); fi",
+        "H=zk-12; if [[ $H =~ (.*)-([0-9]+)$ ]]; then echo ${BASH_REMATCH[1]} "
+        "$((${BASH_REMATCH[2]}+1)); fi",
         0,
         "zk 13\n",
     ),
     ("[[ a =~ (b) ]]; echo $? ${BASH_REMATCH[1]}; [[ a =~ ( ]]; echo $?", 0, "1\n2\n"),
     (
-        '[[ "a UN b" == *"UN"* && x != y* ]] && echo 1; [[ $N == y || -d /tmp ]] && echo 2; [[ $N ]] || echo 3',
+        '[[ "a UN b" == *"UN"* && x != y* ]] && echo 1; [[ $N == y || -d /tmp ]] && echo 2; '
+        "[[ $N ]] || echo 3",
         0,
         "1\n2\n3\n",
     ),
@@ -198,12 +201,14 @@ SCRIPTS = [
     ("for ((i=0; i<2)); do :; done", 2, ""),
     ("timeout -s 15 5 echo x; timeout 1 false; echo $?; timeout", 1, "x\n1\n"),
     (
-        "printf 'a1\\nb2\\nc3\\n' > /tmp/f; sed -i -e 's/[0-9]/<&>/' -e /b/d /tmp/f; cat /tmp/f; sed -n '$p' /tmp/f",
+        "printf 'a1\\nb2\\nc3\\n' > /tmp/f; sed -i -e 's/[0-9]/<&>/' -e /b/d /tmp/f; cat /tmp/f; "
+        "sed -n '$p' /tmp/f",
         0,
         "a<1>\nc<3>\nc<3>\n",
     ),
     (
-        "echo abc | sed -E 's/(a)(b)/\\2\\1/;s/C/d/i'; echo ab | sed 's/\\(a\\)b/\\1\\1/'; echo /a/ | sed 's|/|(|g' | sed '1s/(/\\//'",
+        "echo abc | sed -E 's/(a)(b)/\\2\\1/;s/C/d/i'; echo ab | sed 's/\\(a\\)b/\\1\\1/'; "
+        "echo /a/ | sed 's|/|(|g' | sed '1s/(/\\//'",
         0,
         "bad\naa\n/a(\n",
     ),
@@ -536,7 +541,10 @@ def test_shell_4_volumes_are_shared_by_a_pods_containers_and_what_lies_beside_th
 def test_shell_6_the_termination_message_is_what_was_written_or_the_end_of_the_log(
     writes: bool, code: int, from_log: bool
 ) -> None:
-    line = f"{'echo no disk > /dev/termination-log; ' if writes else ''}seq 1 100; sleep 1; exit {code}"
+    line = (
+        f"{'echo no disk > /dev/termination-log; ' if writes else ''}seq 1 100; "
+        f"sleep 1; exit {code}"
+    )
     node = Node(
         config(
             "sh",

@@ -58,7 +58,8 @@ def test_sim_5_what_ends_otherwise_is_named():
     assert difference(base.end, smaller) == [f"missing: ReplicaSet default/web-{_hash(line)}"]
     smaller[line.replace('"readyReplicas": 1', '"readyReplicas": 7')] = 1
     assert difference(base.end, smaller) == [
-        f"ReplicaSet default/web-{_hash(line)}: status.readyReplicas is 7, where the undisturbed run has 1"
+        f"ReplicaSet default/web-{_hash(line)}: status.readyReplicas is 7, "
+        "where the undisturbed run has 1"
     ]
     assert not difference(base.end, end_state(base.run.cluster))
 

@@ -365,7 +365,8 @@ def test_slice_1_slice_2_slice_4_a_layout_holds_what_is_wanted_and_moves_nothing
             if endpoints != old and endpoints[: len(old)] == old
         ]
         assert len(only_grown) <= 1, (
-            "SLICE-4: slices were written only to take in new endpoints, where one or a new slice would have done"
+            "SLICE-4: slices were written only to take in new endpoints, "
+            "where one or a new slice would have done"
         )
     stay = {
         (s.metadata.name, e.addresses[0])

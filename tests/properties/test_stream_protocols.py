@@ -110,7 +110,10 @@ def test_stream_4_the_end_is_a_status_from_v4_on_and_text_before(
     if version.ends_with_status:
         assert json.loads(said)["status"] == ("Success" if code == 0 else "Failure")
     else:
-        words = f"command terminated with non-zero exit code: error executing command [ls -l], exit code {code}"
+        words = (
+            "command terminated with non-zero exit code: error executing command [ls -l], "
+            f"exit code {code}"
+        )
         assert said == (words.encode() if code else b"")
 
 

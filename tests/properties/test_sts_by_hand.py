@@ -241,7 +241,8 @@ def of(kind, name, owner, verb="Create", text="create"):
     return Note(
         owner,
         f"Successful{verb}",
-        f"{text} {kind} {name} in StatefulSet web {'success' if kind.startswith('Claim') else 'successful'}",
+        f"{text} {kind} {name} in StatefulSet web "
+        f"{'success' if kind.startswith('Claim') else 'successful'}",
     )
 
 
@@ -467,7 +468,8 @@ def test_sts_13_refusals_in_full():
     others = [identified(owner, 1, phase="Pending"), identified(owner, 2), identified(owner, 5)]
     for ordinal in (0, 1):
         text = (
-            f"create Claim data-web-{ordinal} for Pod web-{ordinal} in StatefulSet web failed error: "
+            f"create Claim data-web-{ordinal} for Pod web-{ordinal} in StatefulSet web "
+            "failed error: "
             "exceeded quota"
         )
         response = refusal("persistentvolumeclaims", f"data-web-{ordinal}")

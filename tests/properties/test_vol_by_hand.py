@@ -272,8 +272,10 @@ def test_vol_5_the_claims_that_a_class_concerns():
         ),
         (
             a_claim(storage_class="fast"), (a_class(),), "ExternalProvisioning", "Normal",
-            "Waiting for a volume to be created either by the external provisioner 'csi.example.com' or manually by the system "
-            "administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
+            "Waiting for a volume to be created either by the external provisioner "
+            "'csi.example.com' or manually by the system "
+            "administrator. If volume creation is delayed, "
+            "please verify that the provisioner is running and correctly registered.",
         ),
         (
             a_claim(volume="v"), (a_volume(size="1Mi"),), "VolumeMismatch", "Warning",

@@ -116,5 +116,6 @@ def test_warn_3_a_warning_is_a_header_of_the_answer():
         {"content-type": "application/json"},
     )
     assert reply.code == 201 and reply.warnings == (
-        'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',
+        'spec.containers[0].env[1]: hides previous definition of "A", '
+        "which may be dropped when using apply",
     )

@@ -105,7 +105,10 @@ def laws(before: Cluster, after: Cluster) -> Iterable[str]:
         ):
             old, new = change.previous.value, change.record.value
             if old.spec.node_name and old.spec.node_name != new.spec.node_name:
-                yield f"pod {change.key} was bound to {old.spec.node_name} and then to {new.spec.node_name}"
+                yield (
+                    f"pod {change.key} was bound to {old.spec.node_name} and then to "
+                    f"{new.spec.node_name}"
+                )
             if old.status.phase in ("Succeeded", "Failed") and new.status.phase != old.status.phase:
                 yield f"pod {change.key} went from {old.status.phase} to {new.status.phase}"
         if change.key.startswith(PODS.prefix):

@@ -345,7 +345,10 @@ def _probe(world: S, operation: Probe, now: Instant, chance: Chance) -> Carried[
     if operation.action == "exec":
         world, course, output = _carried(world, fake, operation.command, now)
         if course.takes is None or course.takes > operation.timeout_seconds * SECOND:
-            words = f"command timed out: {list(operation.command)!r} timed out after {operation.timeout_seconds}s"
+            words = (
+                f"command timed out: {list(operation.command)!r} timed out after "
+                f"{operation.timeout_seconds}s"
+            )
             return world, Probed(False, words)
         return world, Probed(course.exit_code == 0, output)
     return world, Probed(True, "ok")

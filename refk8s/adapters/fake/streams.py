@@ -336,7 +336,10 @@ class SimulatedContainers:
                 "no such file or directory" if "/" in name else "executable file not found in $PATH"
             )
             words = f'unable to start container process: exec: "{name}": {place}: unknown'
-            failed = f'failed to exec in container: failed to start exec "{digest}": OCI runtime exec failed: exec failed: {words}'
+            failed = (
+                f'failed to exec in container: failed to start exec "{digest}": '
+                f"OCI runtime exec failed: exec failed: {words}"
+            )
             raise StreamFailed(f"error executing command in container: {failed}")
         terminal = Terminal() if tty else None
         shell.terminal = tty

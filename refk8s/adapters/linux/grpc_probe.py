@@ -37,7 +37,8 @@ async def probe_grpc(host: str, port: int, service: str) -> Probed:
     if state is None:
         return Probed(
             False,
-            "error: health rpc probe failed: the server does not implement the health protocol, or not for this service",
+            "error: health rpc probe failed: the server does not implement the health protocol, "
+            "or not for this service",
         )
     if state == SERVING:
         return Probed(True, "service healthy")

@@ -157,7 +157,8 @@ class KernelRules:
             listed += output_of("conntrack", *of_six) or ""
         if listed is None:
             self._warn_once(
-                "there is no conntrack program here: UDP clients may stay with endpoints that have left"
+                "there is no conntrack program here: UDP clients may stay with endpoints "
+                "that have left"
             )
             return
         for flow in stale_flows(
@@ -242,7 +243,8 @@ class Host:
                     setting.write_text("1")
             except OSError as error:
                 self._say(
-                    f"node ports do not answer at 127.0.0.1: {setting} cannot be set ({error.strerror})"
+                    "node ports do not answer at 127.0.0.1: "
+                    f"{setting} cannot be set ({error.strerror})"
                 )
         accept(self._match(), self._comment, self._pods.version == 6)
 

@@ -113,7 +113,8 @@ def choose_rules(
     if not problem:
         return KernelRules(node_ip, pod_cidr, cluster_id, services)
     log.warning(
-        "services are served by this process and only while it runs, pods do not see their clients' addresses, and there is no SCTP: "
+        "services are served by this process and only while it runs, "
+        "pods do not see their clients' addresses, and there is no SCTP: "
         "the kernel takes no rules here (%s)",
         problem,
     )

@@ -109,7 +109,8 @@ class UserspaceRules:
                     # an address of another machine: no client can use it
                     if error.errno != errno.EADDRNOTAVAIL:
                         self._warn_once(
-                            f"{front[1]} port {front[2]} of a service cannot be served here: {error.strerror or error}"
+                            f"{front[1]} port {front[2]} of a service cannot be served here: "
+                            f"{error.strerror or error}"
                         )
                     continue
                 self._listeners[front] = listener

@@ -253,7 +253,8 @@ def _deployment() -> Model:
     changed = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:2"}]}}}}
     return Model(
         "deployment",
-        "a Deployment of 1 whose image changes once (surge 1, unavailable 0); either controller may crash",
+        "a Deployment of 1 whose image changes once (surge 1, unavailable 0); "
+        "either controller may crash",
         lambda: {
             "deployment-controller": Loop("deployment-controller", [DeploymentReconciler()]),
             "replicaset-controller": Loop("replicaset-controller", [ReplicaSetReconciler()]),
@@ -348,7 +349,8 @@ def _garbage() -> Model:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
     return Model(
         "garbage",
-        "an owner is deleted in the foreground; one dependent has a finalizer, another is created late",
+        "an owner is deleted in the foreground; one dependent has a finalizer, "
+        "another is created late",
         lambda: {
             "garbage-collector": Loop(
                 "garbage-collector", [_only(GarbageCollector(), (CONFIG_MAPS, SECRETS))]
@@ -415,7 +417,8 @@ def _namespace() -> Model:
     stage = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stage"}}
     return Model(
         "namespace",
-        "a namespace is deleted that has an object with a finalizer; another object is created in it",
+        "a namespace is deleted that has an object with a finalizer; "
+        "another object is created in it",
         lambda: {
             "namespace-controller": Loop(
                 "namespace-controller", [NamespaceController((CONFIG_MAPS,))]

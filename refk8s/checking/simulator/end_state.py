@@ -58,7 +58,8 @@ def end_state(cluster: Cluster) -> "Counter[str]":
     for name in sorted(cluster.rules):
         for service, rules in sorted(cluster.rules[name].services.items()):
             lines += [
-                f"{name} sends {rule.protocol} {rule.port} of {service} to {len(rule.targets)} targets"
+                f"{name} sends {rule.protocol} {rule.port} of {service} to "
+                f"{len(rule.targets)} targets"
                 for rule in rules
             ]
     return Counter(lines)

@@ -445,7 +445,8 @@ def parse_faults(text: str) -> dict[str, Rate]:
             )
         except ValueError:
             raise BadFaults(
-                f"{word.strip()!r} should read {name}=RATE:BUDGET, such as {name}={usual.chance}:{usual.budget}"
+                f"{word.strip()!r} should read {name}=RATE:BUDGET, "
+                f"such as {name}={usual.chance}:{usual.budget}"
             ) from None
         if not 0 <= rate.chance <= 1 or rate.budget < 0:
             raise BadFaults(f"the rate of {name} must be from 0 to 1, and its budget at least 0")

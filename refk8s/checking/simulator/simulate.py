@@ -126,7 +126,10 @@ class Run:
 
     @property
     def last_line(self) -> str:
-        return f"seed {self.setup.seed} steps {self.setup.steps} virtual {self.virtual_seconds:.3f} digest {self.digest.hexdigest()}"
+        return (
+            f"seed {self.setup.seed} steps {self.setup.steps} virtual {self.virtual_seconds:.3f} "
+            f"digest {self.digest.hexdigest()}"
+        )
 
     def take(self, action: Action) -> None:
         """Take one step and evaluate the laws. A step that breaks a law ends the run (`broken`)."""
@@ -281,7 +284,8 @@ def settle(
             run.broken.append(
                 Broken(
                     "SIM-4",
-                    f"no time passes, and these are written again and again: {_last_written(run.cluster)}",
+                    "no time passes, and these are written again and again: "
+                    f"{_last_written(run.cluster)}",
                 )
             )
             break
@@ -305,7 +309,10 @@ def settle(
     run.tested["SIM-3"] += 1
     run.tested["SIM-4"] += 1
     if is_late and run.cluster.now < last + QUIET_SECONDS * SECOND:
-        words = f"no silence {(run.cluster.now - begin) // SECOND} s after the last fault, and these are still written: "
+        words = (
+            f"no silence {(run.cluster.now - begin) // SECOND} s after the last fault, "
+            "and these are still written: "
+        )
         run.broken.append(Broken("SIM-4", words + _last_written(run.cluster)))
     run.at_rest = bool(run.broken)
 

@@ -157,7 +157,10 @@ class RemoteKubelet:
     # --- failures
 
     def _words(self, why: str) -> str:
-        return f"error dialing backend: the kubelet of node {self.node} at {self._address}:{self._port}: {why}"
+        return (
+            f"error dialing backend: the kubelet of node {self.node} at "
+            f"{self._address}:{self._port}: {why}"
+        )
 
     def _unreachable(self, error: Exception) -> StreamFailed:
         if isinstance(error, ssl.SSLCertVerificationError):

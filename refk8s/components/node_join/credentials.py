@@ -136,5 +136,6 @@ async def _check_name(client: CommandClient, node_name: str) -> None:
     conditions = response.body.status.conditions or ()
     if any(each.type == "Ready" and each.status == "True" for each in conditions):
         raise CannotRun(
-            f"a Node {node_name} is in the cluster already, and ready: choose another name with --node-name, or remove that one first"
+            f"a Node {node_name} is in the cluster already, and ready: "
+            "choose another name with --node-name, or remove that one first"
         )

@@ -61,11 +61,13 @@ def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Inv
     server = check_server(server)
     if not split_token(token)[0]:
         raise CannotRun(
-            "the token is not a bootstrap token such as abcdef.0123456789abcdef: create one with refk8s token create"
+            "the token is not a bootstrap token such as abcdef.0123456789abcdef: "
+            "create one with refk8s token create"
         )
     if not ca_hashes:
         raise CannotRun(
-            "--ca-hash is missing: without it another server could pass itself off as the cluster; refk8s token create --print-join-command prints it"
+            "--ca-hash is missing: without it another server could pass itself off as the "
+            "cluster; refk8s token create --print-join-command prints it"
         )
     for each in ca_hashes:
         if not _HASH.fullmatch(each):
@@ -85,7 +87,8 @@ def discover(invitation: Invitation) -> ClusterInfo:
         if time.monotonic() >= end:
             id = split_token(invitation.token)[0]
             raise CannotRun(
-                f"the cluster at {invitation.server} does not know the bootstrap token {id}, or it has expired: create another one with refk8s token create"
+                f"the cluster at {invitation.server} does not know the bootstrap token {id}, "
+                "or it has expired: create another one with refk8s token create"
             )
         time.sleep(POLL_SECONDS)
     info = verify(content, signature, invitation)
@@ -103,7 +106,8 @@ def verify(content: str, signature: str, invitation: Invitation) -> ClusterInfo:
     one of the hashes. Raises CannotRun."""
     if not is_signed(content, signature, *split_token(invitation.token)):
         raise CannotRun(
-            f"the cluster-info of {invitation.server} is not signed with this token: it is not the cluster that the token is for, or the token is wrong"
+            f"the cluster-info of {invitation.server} is not signed with this token: "
+            "it is not the cluster that the token is for, or the token is wrong"
         )
     try:
         info = read_info(content)
@@ -114,7 +118,8 @@ def verify(content: str, signature: str, invitation: Invitation) -> ClusterInfo:
         ) from None
     if not set(hashes) <= set(invitation.ca_hashes):
         raise CannotRun(
-            f"the authority of {invitation.server} is not the one of --ca-hash: it has {', '.join(hashes)}"
+            f"the authority of {invitation.server} is not the one of --ca-hash: "
+            f"it has {', '.join(hashes)}"
         )
     return info
 
@@ -140,7 +145,8 @@ def _read(invitation: Invitation, context: ssl.SSLContext) -> tuple[str, str]:
         connection.close()
     if answer.status != 200:
         raise CannotRun(
-            f"{invitation.server} answers {answer.status} to the question for cluster-info: it is no API server of refk8s or kubeadm"
+            f"{invitation.server} answers {answer.status} to the question for cluster-info: "
+            "it is no API server of refk8s or kubeadm"
         )
     try:
         data = json.loads(body)["data"]

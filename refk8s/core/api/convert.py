@@ -406,7 +406,8 @@ def mismatch(value: Any, path: Path, type_name: str, found: str = "") -> Unmarsh
     if not owner:
         return Unmarshal(f"json: cannot unmarshal {found} into Go value of type {type_name}")
     return Unmarshal(
-        f"json: cannot unmarshal {found} into Go struct field {owner}.{'.'.join(reversed(fields))} of type {type_name}"
+        f"json: cannot unmarshal {found} into Go struct field "
+        f"{owner}.{'.'.join(reversed(fields))} of type {type_name}"
     )
 
 

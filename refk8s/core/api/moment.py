@@ -88,7 +88,8 @@ def _parse(text: str, layout: str, *, micro: bool) -> datetime | None:
 
     def fail(part: str) -> TimeError:
         return TimeError(
-            f"parsing time {_quoted(text)} as {_quoted(layout)}: cannot parse {_quoted(rest)} as {_quoted(part)}"
+            f"parsing time {_quoted(text)} as {_quoted(layout)}: "
+            f"cannot parse {_quoted(rest)} as {_quoted(part)}"
         )
 
     for reader, name in _READERS:
@@ -116,7 +117,8 @@ def _parse(text: str, layout: str, *, micro: bool) -> datetime | None:
         hours, minutes = int(zone[2]), int(zone[3])
         if hours > 24 or minutes > 60:
             raise TimeError(
-                f"parsing time {_quoted(text)}: time zone offset {'hour' if hours > 24 else 'minute'} out of range"
+                f"parsing time {_quoted(text)}: time zone offset "
+                f"{'hour' if hours > 24 else 'minute'} out of range"
             )
         offset = timedelta(hours=hours, minutes=minutes) * (1 if zone[1] == "+" else -1)
     micros = int(fraction[0][1:7].ljust(6, "0")) if fraction and micro else 0

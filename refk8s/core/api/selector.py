@@ -31,16 +31,21 @@ NAME_LENGTH_MAX: Final = 63
 PREFIX_LENGTH_MAX: Final = 253
 
 _NAME_ERROR: Final = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    "must consist of alphanumeric characters, '-', '_' or '.', "
+    "and must start and end with an alphanumeric character "
+    "(e.g. 'MyName',  or 'my.name',  or '123-abc', "
+    "regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
 )
 _VALUE_ERROR: Final = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', "
+    "'_' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
+    "regex used for validation is "
     "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
 _SUBDOMAIN_ERROR: Final = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+    "'-' or '.', and must start and end with an "
     "alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
@@ -156,11 +161,13 @@ def _requirement(key: str, operator: Operator, values: Iterable[str]) -> Require
         case "exists" | "!" if ordered:
             listed = ", ".join(f'"{value}"' for value in ordered)
             problems.append(
-                f"values: Invalid value: [{listed}]: values set must be empty for exists and does not exist"
+                f"values: Invalid value: [{listed}]: values set must be empty for exists and "
+                "does not exist"
             )
         case "gt" | "lt" if int64(ordered[0]) is None:
             problems.append(
-                f"values[0]: Invalid value: \"{ordered[0]}\": for 'Gt', 'Lt' operators, the value must be an integer"
+                f"values[0]: Invalid value: \"{ordered[0]}\": for 'Gt', 'Lt' operators, "
+                "the value must be an integer"
             )
         case _:
             pass

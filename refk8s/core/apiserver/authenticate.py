@@ -98,7 +98,10 @@ def check_token(
     if not claims["nbf"] * SECOND <= now < claims["exp"] * SECOND:
         late = now >= claims["exp"] * SECOND
         return Checked(
-            problem=f"[invalid bearer token, service account token {'has expired' if late else 'is not valid yet'}]"
+            problem=(
+                "[invalid bearer token, service account token "
+                f"{'has expired' if late else 'is not valid yet'}]"
+            )
         )
     if claims["iss"] != config.issuer:
         return INVALID

@@ -75,7 +75,10 @@ def _patch(
     )
     if media_type not in accepted:
         listed = ", ".join(accepted)
-        words = f"the body of the request was in an unknown format - accepted media types include: {listed}"
+        words = (
+            "the body of the request was in an unknown format - accepted media types "
+            f"include: {listed}"
+        )
         raise ApiError(status.unsupported_media_type(words))
     options = target.options
     causes = []
@@ -129,7 +132,10 @@ def _read(
         try:
             return read_yaml(body)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            words = f"the object provided is unrecognized (must be of type {kind}): error converting YAML to JSON"
+            words = (
+                f"the object provided is unrecognized (must be of type {kind}): "
+                "error converting YAML to JSON"
+            )
             raise ApiError(status.bad_request(f"{words}: {error} ({_summary(body)})")) from None
     if media_type == PROTOBUF:
         from refk8s.core.apiserver import protobuf  # imported here, because few clusters need it
@@ -197,7 +203,8 @@ def _object(
         words = "strict decoding error: " + ", ".join((*repeated, *decoded.warnings))
         raise ApiError(
             status.bad_request(
-                f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {kind}: {words}'
+                f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a '
+                f"{kind}: {words}"
             )
         )
     return obj, (*duplicates, *decoded.warnings) if validation == "Warn" else ()
@@ -226,11 +233,17 @@ def _custom_object(
         wrapped = DecodeError(str(error), malformed=True)
         raise ApiError(status.bad_request(_undecodable(wrapped, body, api_version, kind))) from None
     if not isinstance(tree, dict):
-        words = f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
+        words = (
+            f"the object provided is unrecognized (must be of type {kind}): "
+            "couldn't get version/kind"
+        )
         raise ApiError(status.bad_request(f"{words}; it is not an object ({_summary(body)})"))
     said, version = tree.get("kind") or kind, tree.get("apiVersion") or api_version
     if version != api_version:
-        words = f"the API version in the data ({version}) does not match the expected API version ({api_version})"
+        words = (
+            f"the API version in the data ({version}) does not match the expected API version "
+            f"({api_version})"
+        )
         raise ApiError(status.bad_request(words))
     if said != kind:
         metadata = tree.get("metadata")
@@ -289,10 +302,16 @@ def _refuse_other_kind(given: "bytes | YamlDocument", version: str, kind: str) -
     if resources.type_of_kind(said_version, said_kind) is None:
         why = f'no kind "{said_kind}" is registered for version "{said_version}" in scheme'
     elif said_kind == kind:
-        words = f"the API version in the data ({said_version}) does not match the expected API version ({version})"
+        words = (
+            f"the API version in the data ({said_version}) does not match the expected API "
+            f"version ({version})"
+        )
         raise ApiError(status.bad_request(words))
     else:
-        why = f"converting ({short}.{said_kind}) to ({version.rpartition('/')[2]}.{kind}): unknown conversion"
+        why = (
+            f"converting ({short}.{said_kind}) to ({version.rpartition('/')[2]}.{kind}): "
+            "unknown conversion"
+        )
     raise ApiError(
         status.bad_request(f'{said_kind} in version "{short}" cannot be handled as a {kind}: {why}')
     )
@@ -310,7 +329,8 @@ def _delete_options(media_type: str, body: bytes, read_yaml: ReadYaml | None) ->
     if (options.kind or "DeleteOptions") != "DeleteOptions":
         raise ApiError(
             status.bad_request(
-                f"decoded object cannot be converted to DeleteOptions: it is a {status.show(options.kind)}"
+                "decoded object cannot be converted to DeleteOptions: "
+                f"it is a {status.show(options.kind)}"
             )
         )
     return options

@@ -214,14 +214,16 @@ def check_preconditions(strategy: Strategy, obj: Any, options: DeleteOptions) ->
     metadata = obj.metadata
     if wanted.uid is not None and wanted.uid != metadata.uid:
         why = (
-            f"the UID in the precondition ({wanted.uid}) does not match the UID in record ({metadata.uid}). "
+            f"the UID in the precondition ({wanted.uid}) does not match the UID in record "
+            f"({metadata.uid}). "
             "The object might have been deleted and then recreated"
         )
     elif (
         wanted.resource_version is not None and wanted.resource_version != metadata.resource_version
     ):
         why = (
-            f"the ResourceVersion in the precondition ({wanted.resource_version}) does not match the ResourceVersion in record "
+            f"the ResourceVersion in the precondition ({wanted.resource_version}) does not match "
+            "the ResourceVersion in record "
             f"({metadata.resource_version}). The object might have been modified"
         )
     else:

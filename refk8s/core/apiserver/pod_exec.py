@@ -119,7 +119,10 @@ def choose_protocol(offered: Sequence[str], known: Sequence[str]) -> str:
     none is supported."""
     found = next((name for name in offered if name in known), "")
     if offered and not found:
-        words = f"client supports [{' '.join(offered)}], server accepts [{' '.join(name for name in known if name)}]"
+        words = (
+            f"client supports [{' '.join(offered)}], "
+            f"server accepts [{' '.join(name for name in known if name)}]"
+        )
         raise ApiError(
             status.failure(
                 403, "Forbidden", f"unable to upgrade: unable to negotiate protocol: {words}"
@@ -192,7 +195,10 @@ def compute_end(command: tuple[str, ...], exit_code: int) -> Status:
     """The Status for the end of the command (RT-14)."""
     if exit_code == 0:
         return Status(status="Success")
-    words = f"command terminated with non-zero exit code: error executing command [{' '.join(command)}], exit code {exit_code}"
+    words = (
+        "command terminated with non-zero exit code: "
+        f"error executing command [{' '.join(command)}], exit code {exit_code}"
+    )
     cause = StatusCause(reason="ExitCode", message=str(exit_code))
     return Status(
         status="Failure",

@@ -120,7 +120,10 @@ def choose_container(pod: Pod, named: str) -> str:
     if not named:
         if len(regular) == 1:
             return regular[0]
-        words = f"a container name must be specified for pod {name}, choose one of: [{' '.join(regular)}]"
+        words = (
+            f"a container name must be specified for pod {name}, choose one of: "
+            f"[{' '.join(regular)}]"
+        )
         if inits:
             words += f" or one of the init containers: [{' '.join(inits)}]"
         raise ApiError(status.bad_request(words))

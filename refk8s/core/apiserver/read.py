@@ -35,9 +35,12 @@ EXACT, NOT_OLDER_THAN = "Exact", "NotOlderThan"
 # The items of a list have no kind and apiVersion, which follow from the list; see respond.py.
 
 _TOO_OLD_PAGE = (
-    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
-    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
-    "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
+    "The provided continue parameter is too old to display a consistent list result. "
+    "You can start a new list without the continue "
+    "parameter, or use the continue token in this response to retrieve the remainder of the "
+    "results. Continuing with the provided token "
+    "results in an inconsistent list - objects that were created, modified, "
+    "or deleted between the time the first chunk was returned and "
     "now may show up in the list."
 )
 
@@ -242,12 +245,16 @@ def parse_continue(token: str, prefix: str) -> tuple[int | None, str]:
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, UnicodeError):
         raise ApiError(status.bad_request("continue key is not valid")) from None
     if version != "meta.k8s.io/v1":
-        words = f"continue key is not valid: server does not recognize this encoded version {status.show(version)}"
+        words = (
+            "continue key is not valid: server does not recognize this encoded version "
+            f"{status.show(version)}"
+        )
         raise ApiError(status.bad_request(words))
     if type(revision) is not int or not -1 <= revision <= UINT64_MAX or revision == 0:
         raise ApiError(
             status.bad_request(
-                "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
+                "continue key is not valid: incorrect encoded start resourceVersion (version "
+                "meta.k8s.io/v1)"
             )
         )
     if not isinstance(start, str) or not start:
@@ -309,7 +316,8 @@ def check_watch_options(options: Options) -> None:
         if options.send_initial_events is None:
             causes.append(
                 _forbidden_match(
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                    "resourceVersionMatch is forbidden for watch unless "
+                    "sendInitialEvents is provided"
                 )
             )
         if match != NOT_OLDER_THAN:

@@ -285,11 +285,17 @@ def _shown(body: Any, form: Form, resource: Resource, now: Instant, include_obje
         return to_table(resource, (body,), now, include_object=include_object)
     if form.shown == PARTIAL:
         if items is not None:
-            words = f"you requested PartialObjectMetadata, but the requested object is a list (*{_go_type(body, resource)})"
+            words = (
+                "you requested PartialObjectMetadata, but the requested object is a list "
+                f"(*{_go_type(body, resource)})"
+            )
             raise ApiError(status.not_acceptable(words))
         return partial(body)
     if items is None:
-        words = f"you requested PartialObjectMetadataList, but the requested object is not a list (*{_go_type(body, resource)})"
+        words = (
+            "you requested PartialObjectMetadataList, "
+            f"but the requested object is not a list (*{_go_type(body, resource)})"
+        )
         raise ApiError(status.not_acceptable(words))
     return PartialObjectMetadataList(
         metadata=body.metadata, items=tuple([partial(item) for item in items])

@@ -96,4 +96,7 @@ def _all_of(tests: list[Matches]) -> Matches | None:
 def _unknown_field(strategy: Strategy, key: str) -> str:
     if strategy.knows_own_fields:
         return f"field label not supported: {key}"
-    return f'{status.show(key)} is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return (
+        f'{status.show(key)} is not a known field selector: only "metadata.name", '
+        '"metadata.namespace"'
+    )

@@ -68,7 +68,8 @@ def bind(exchange: Exchange) -> Response | Commit:
     if binding.metadata.uid and binding.metadata.uid != pod.metadata.uid:
         raise _bind_conflict(
             name,
-            f"Precondition failed: UID in precondition: {binding.metadata.uid}, UID in object meta: {pod.metadata.uid}",
+            f"Precondition failed: UID in precondition: {binding.metadata.uid}, "
+            f"UID in object meta: {pod.metadata.uid}",
         )
     if (
         binding.metadata.resource_version
@@ -183,7 +184,10 @@ def _budget_of(pod: Any, store: Reader) -> Record[Any] | None:
     prefix = f"{resources.POD_DISRUPTION_BUDGETS.prefix}{pod.metadata.namespace}/"
     found = [record for record in store.list(prefix).records if _selects(record.value, pod)]
     if len(found) > 1:
-        words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        words = (
+            "This pod has more than one PodDisruptionBudget, "
+            "which the eviction subresource does not support."
+        )
         raise ApiError(status.unexplained(words))
     return found[0] if found else None
 
@@ -244,9 +248,15 @@ def _why_none(name: str, current: Any) -> str:
     ]
     reason, failure = (refusing[0].reason, refusing[0].message) if refusing else ("", "")
     if failure and reason == SYNC_FAILED:
-        return f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {failure}"
+        return (
+            f"The disruption budget {name} does not allow evicting pods currently because it "
+            f"failed sync: {failure}"
+        )
     if current.current_healthy <= current.desired_healthy:
-        return f"The disruption budget {name} needs {current.desired_healthy} healthy pods and has {current.current_healthy} currently"
+        return (
+            f"The disruption budget {name} needs {current.desired_healthy} healthy pods and has "
+            f"{current.current_healthy} currently"
+        )
     more = f" ({reason}): {failure}" if failure else ""
     return f"The disruption budget {name} does not allow evicting pods currently{more}"
 
@@ -398,7 +408,8 @@ def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | 
         group, _, version = (reference.api_version or "").rpartition("/")
         raise ApiError(
             status.bad_request(
-                f"cannot bind token to object of type {group}/{version}, Kind={reference.kind or ''}"
+                f"cannot bind token to object of type {group}/{version}, "
+                f"Kind={reference.kind or ''}"
             )
         )
     place = request.namespace if resource.namespaced else ""
@@ -406,7 +417,8 @@ def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | 
     found = obj.metadata
     if reference.uid and reference.uid != found.uid:
         words = (
-            f"the UID in the bound object reference ({reference.uid}) does not match the UID in record. "
+            f"the UID in the bound object reference ({reference.uid}) does not match the "
+            "UID in record. "
             "The object might have been deleted and then recreated"
         )
         raise ApiError(status.conflict(resource, found.name, words))
@@ -414,7 +426,10 @@ def _bound(request: Request, reference: Any, store: Reader) -> dict[str, Any] | 
     if resource is not resources.PODS:
         return bound
     if (obj.spec.service_account_name or "default") != request.name:
-        words = f'cannot bind token for serviceaccount "{request.name}" to pod running with different serviceaccount name.'
+        words = (
+            f'cannot bind token for serviceaccount "{request.name}" to pod running with different '
+            "serviceaccount name."
+        )
         raise ApiError(status.bad_request(words))
     node = store.get(resources.NODES.key("", obj.spec.node_name)) if obj.spec.node_name else None
     if node is not None:

@@ -434,7 +434,10 @@ def _macro(node: Macro, scope: Scope) -> Typed:
         made, more = _type(node.bodies[0], scope.within({node.variables[0]: inner}))
         return (made if kind == "optFlatMap" else optional_of(made)), cost + more + 1
     if not (operand.is_dyn or operand.name in ("list", "map")):
-        words = f"expression of type '{operand}' cannot be range of a comprehension (must be list, map, or dynamic)"
+        words = (
+            f"expression of type '{operand}' cannot be range of a comprehension (must be list, "
+            "map, or dynamic)"
+        )
         raise _Mismatch(node, words)
     is_map, items = operand.name == "map", operand.items
     key = (items[0] if items else DYN) if is_map else DYN if operand.is_dyn else INT

@@ -294,7 +294,10 @@ class _Step:
         near = [str(one.metadata.name) for one in others if one.metadata.namespace == namespace]
         far = len(others) - len(near)
         if not others:
-            return "Volume is already exclusively attached to one node and can't be attached to another"
+            return (
+                "Volume is already exclusively attached to one node and can't be "
+                "attached to another"
+            )
         if not near:
             return f"Volume is already used by {far} pod(s) in different namespaces"
         more = f" and {far} pod(s) in different namespaces" if far else ""

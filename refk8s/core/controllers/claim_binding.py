@@ -232,8 +232,10 @@ def waiting_note(
         words = f"no volume plugin matched name: {provisioner}"
         return Note(claim, "ProvisioningFailed", words, "Warning")
     words = (
-        f"Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system "
-        "administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+        f"Waiting for a volume to be created either by the external provisioner '{provisioner}' "
+        "or manually by the system "
+        "administrator. If volume creation is delayed, "
+        "please verify that the provisioner is running and correctly registered."
     )
     return Note(claim, "ExternalProvisioning", words)
 

@@ -156,7 +156,10 @@ def report(
         )
     if status == deployment.status and metadata is deployment.metadata:
         return ()
-    because = f"{status.updated_replicas or 0} of {deployment.spec.replicas} pods are new, {status.available_replicas or 0} available"
+    because = (
+        f"{status.updated_replicas or 0} of {deployment.spec.replicas} pods are new, "
+        f"{status.available_replicas or 0} available"
+    )
     body = replace(deployment, metadata=metadata, status=status)
     return (
         Request(

@@ -104,7 +104,10 @@ class EndpointsController(Reconciler):
 
         # Act
         namespace, name = service.metadata.namespace or "", service.metadata.name or ""
-        because = f"ready pods behind service {name}: {sum(len(subset.addresses or ()) for subset in subsets)}"
+        because = (
+            f"ready pods behind service {name}: "
+            f"{sum(len(subset.addresses or ()) for subset in subsets)}"
+        )
         if existing is None:
             metadata = ObjectMeta(
                 name=name, namespace=namespace, labels=labels, annotations=annotations or None

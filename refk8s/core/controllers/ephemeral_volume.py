@@ -60,7 +60,10 @@ class EphemeralVolume(Reconciler):
             if found is not None:
                 owner = controller_of(found)
                 if owner is None or owner.uid != pod.metadata.uid:
-                    words = f"ephemeral volume {volume.name}: PVC {namespace}/{name} was not created for pod {key} (pod is not owner)"
+                    words = (
+                        f"ephemeral volume {volume.name}: PVC {namespace}/{name} was not created "
+                        f"for pod {key} (pod is not owner)"
+                    )
                     notes.append(Note(pod, "FailedBinding", words, "Warning"))
                 continue
             metadata = ObjectMeta(

@@ -378,7 +378,10 @@ class _Round:
             kind, first, prefix = failed[0]
             words = f"the HPA was unable to compute the replica count: {first}"
             self.condition(ACTIVE, "False", kind, words)
-            said = f"invalid metrics ({len(failed)} invalid out of {len(specs)}), first error is: {prefix}{first}"
+            said = (
+                f"invalid metrics ({len(failed)} invalid out of {len(specs)}), first error is: "
+                f"{prefix}{first}"
+            )
             self.note("FailedComputeMetricsReplicas", said)
             return None
         words = f"the HPA was able to successfully calculate a replica count from {best[1]}"

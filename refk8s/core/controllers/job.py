@@ -386,7 +386,10 @@ def _report(job: Job, status: JobStatus) -> tuple[Request, ...]:
     if status == job.status:
         return ()
     metadata = job.metadata
-    because = f"{status.active or 0} active, {status.succeeded or 0} succeeded, {status.failed or 0} failed"
+    because = (
+        f"{status.active or 0} active, {status.succeeded or 0} succeeded, "
+        f"{status.failed or 0} failed"
+    )
     return (
         Request(
             "update",

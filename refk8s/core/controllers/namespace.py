@@ -353,6 +353,57 @@ def _rest(items: Iterable[Any]) -> Remaining:
     return Remaining(count, unmarked, tuple(sorted(finalizers.items())))
 
 
+_NO_PROBLEM = {
+    "NamespaceDeletionDiscoveryFailure": (
+        "ResourcesDiscovered",
+        "All resources successfully discovered",
+    ),
+    "NamespaceDeletionGroupVersionParsingFailure": (
+        "ParsedGroupVersions",
+        "All legacy kube types successfully parsed",
+    ),
+    "NamespaceDeletionContentFailure": (
+        "ContentDeleted",
+        "All content successfully deleted, may be waiting on finalization",
+    ),
+    "NamespaceContentRemaining": ("ContentRemoved", "All content successfully removed"),
+    "NamespaceFinalizersRemaining": (
+        "ContentHasNoFinalizers",
+        "All content-preserving finalizers finished",
+    ),
+}
+"""The reason and message of each condition while it is False."""
+
+
+def _problems(
+    remaining: tuple[tuple[Resource, Remaining], ...], failing: tuple[str, ...]
+) -> dict[str, tuple[str, str]]:
+    """The reason and message of each condition that is True (NS-5, NS-7)."""
+    found: dict[str, tuple[str, str]] = {}
+    if failing:
+        versions = ["/".join(reversed(name.split(".", 1))) for name in failing]
+        stale = ", ".join(f"{one}: stale GroupVersion discovery: {one}" for one in versions)
+        words = f"Discovery failed for some groups, {len(failing)} failing: {_INCOMPLETE}: {stale}"
+        found["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", words)
+    if remaining:
+        resources = ", ".join(
+            f"{resource.plural}.{resource.group} has {rest.count} resource instances"
+            for resource, rest in remaining
+        )
+        words = f"Some resources are remaining: {resources}"
+        found["NamespaceContentRemaining"] = ("SomeResourcesRemain", words)
+    held: dict[str, int] = {}
+    for _, rest in remaining:
+        for name, count in rest.finalizers:
+            held[name] = held.get(name, 0) + count
+    if held:
+        finalizers = ", ".join(
+            f"{name} in {count} resource instances" for name, count in sorted(held.items())
+        )
+        found["NamespaceFinalizersRemaining"] = ("SomeFinalizersRemain", f"{_HELD}: {finalizers}")
+    return found
+
+
 def _report(
     namespace: Namespace,
     remaining: tuple[tuple[Resource, Remaining], ...],
@@ -360,78 +411,16 @@ def _report(
     now: Instant,
 ) -> tuple[Request, ...]:
     """Write the conditions if they differ (NS-5, NS-7)."""
-    held: dict[str, int] = {}
-    for _, rest in remaining:
-        for name, count in rest.finalizers:
-            held[name] = held.get(name, 0) + count
-    resources = ", ".join(
-        f"{resource.plural}.{resource.group} has {rest.count} resource instances"
-        for resource, rest in remaining
-    )
-    finalizers = ", ".join(
-        f"{name} in {count} resource instances" for name, count in sorted(held.items())
-    )
-    versions = ["/".join(reversed(name.split(".", 1))) for name in failing]
-    stale = ", ".join(f"{one}: stale GroupVersion discovery: {one}" for one in versions)
-    wanted = (
-        (
-            "NamespaceDeletionDiscoveryFailure",
-            "True",
-            "DiscoveryFailed",
-            f"Discovery failed for some groups, {len(failing)} failing: {_INCOMPLETE}: {stale}",
-        )
-        if failing
-        else (
-            "NamespaceDeletionDiscoveryFailure",
-            "False",
-            "ResourcesDiscovered",
-            "All resources successfully discovered",
-        ),
-        (
-            "NamespaceDeletionGroupVersionParsingFailure",
-            "False",
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed",
-        ),
-        (
-            "NamespaceDeletionContentFailure",
-            "False",
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization",
-        ),
-        (
-            "NamespaceContentRemaining",
-            "True",
-            "SomeResourcesRemain",
-            f"Some resources are remaining: {resources}",
-        )
-        if remaining
-        else (
-            "NamespaceContentRemaining",
-            "False",
-            "ContentRemoved",
-            "All content successfully removed",
-        ),
-        ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", f"{_HELD}: {finalizers}")
-        if held
-        else (
-            "NamespaceFinalizersRemaining",
-            "False",
-            "ContentHasNoFinalizers",
-            "All content-preserving finalizers finished",
-        ),
-    )
+    problems = _problems(remaining, failing)
     status = namespace.status
     assert status is not None, "defaulting gives every namespace a status"
     known = {condition.type: condition for condition in status.conditions or ()}
     conditions = tuple(
-        _condition(known.get(type), type, value, reason, message, now)
-        for type, value, reason, message in wanted
+        _condition(known.get(type), type, str(type in problems), *problems.get(type, fine), now)
+        for type, fine in _NO_PROBLEM.items()
     )
     others = tuple(
-        condition
-        for condition in status.conditions or ()
-        if condition.type not in {entry[0] for entry in wanted}
+        condition for condition in status.conditions or () if condition.type not in _NO_PROBLEM
     )
     if conditions + others == tuple(status.conditions or ()):
         return ()

@@ -69,7 +69,7 @@ class NodeTTL(Reconciler):
         # Act
         document = {"metadata": {"uid": metadata.uid, "annotations": {ANNOTATION: wanted}}}
         body = Patch("application/strategic-merge-patch+json", document)
-        because = f"the cluster has {view.fold('node_ttl')[0]} nodes"
+        because = f"number of nodes in the cluster: {view.fold('node_ttl')[0]}"
         return Plan(
             ((Request("patch", NODES, "", metadata.name or "", body=body, because=because),),)
         )

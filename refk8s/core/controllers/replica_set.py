@@ -262,7 +262,10 @@ def report(variant: Variant, owner: Any, status: Any, wanted: int) -> tuple[Requ
     """Write the status if it differs (RS-12)."""
     if status == owner.status:
         return ()
-    because = f"{status.replicas} of {wanted} pods exist, {status.ready_replicas or 0} ready, {status.available_replicas or 0} available"
+    because = (
+        f"{status.replicas} of {wanted} pods exist, {status.ready_replicas or 0} ready, "
+        f"{status.available_replicas or 0} available"
+    )
     metadata = owner.metadata
     body = replace(owner, status=status)
     return (

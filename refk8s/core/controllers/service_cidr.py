@@ -30,7 +30,10 @@ from refk8s.core.value import Value, evolve
 
 READY, TERMINATING = "Ready", "Terminating"
 READY_WORDS = "Kubernetes Service CIDR is ready"
-HELD_WORDS = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR"
+HELD_WORDS = (
+    "There are still IPAddresses referencing the ServiceCIDR, "
+    "please remove them or create a new ServiceCIDR"
+)
 RETRY: Instant = 10 * SECOND
 
 

@@ -248,7 +248,10 @@ def failure_notes(
         verb = request.verb
         if request.resource is PERSISTENT_VOLUME_CLAIMS:
             pod = f"{name}-{subject.rpartition('-')[2]}"  # the claim has the pod's ordinal
-            text = f"{verb} Claim {subject} for Pod {pod} in StatefulSet {name} failed error: {message}"
+            text = (
+                f"{verb} Claim {subject} for Pod {pod} in StatefulSet {name} failed "
+                f"error: {message}"
+            )
         else:
             text = f"{verb} Pod {subject} in StatefulSet {name} failed error: {message}"
         return (Note(stateful_set, f"Failed{verb.title()}", text, "Warning"),)

@@ -271,7 +271,8 @@ def deletions(situation: Situation, pods: Iterable[Pod], because: str) -> Wave:
                 Note(
                     stateful_set,
                     "SuccessfulDelete",
-                    f"delete Pod {name_of(pod)} in StatefulSet {stateful_set.metadata.name} successful",
+                    f"delete Pod {name_of(pod)} in StatefulSet "
+                    f"{stateful_set.metadata.name} successful",
                 ),
             )
             for pod in pods

@@ -104,87 +104,44 @@ class TokenSecretController(Reconciler):
         is_lost = account is None or account_uid not in ("", account.metadata.uid)
 
         # Decide
-        # The view may be behind, so the account is read before the secret is deleted.
         if is_lost and not known.is_lost:
-            question = Request(
-                "get",
-                SERVICE_ACCOUNTS,
-                namespace,
-                annotations[ACCOUNT_NAME],
-                because=f"secret {key} belongs to it",
+            return Plan(
+                queries=(_account_query(secret),),
+                memory=memory.set(key, known),
+                wake_at=now + RETRY,
             )
-            return Plan(queries=(question,), memory=memory.set(key, known), wake_at=now + RETRY)
-        data = dict(secret.data or {})
-        if not is_lost:
-            if secret.immutable:
-                return NOTHING
-            if not data.get("token") and not known.token:
-                return Plan(
-                    queries=(self._query(secret),),
-                    memory=memory.set(key, known),
-                    wake_at=now + RETRY,
-                )
-            data["token"] = data.get("token") or known.token
-            data["namespace"] = data.get("namespace") or b64encode(namespace.encode()).decode()
-            if self.certificate:
-                data[CERTIFICATE_KEY] = self.certificate
-            if data == secret.data:
-                return Plan(memory=memory.delete(key)) if key in memory else NOTHING
+        if not is_lost and secret.immutable:
+            return NOTHING
+        token = (secret.data or {}).get("token") or known.token
+        if not is_lost and not token:
+            return Plan(
+                queries=(_token_query(secret),), memory=memory.set(key, known), wake_at=now + RETRY
+            )
 
         # Act
-        if is_lost:  # SA-4
-            options = DeleteOptions(
-                preconditions=Preconditions(uid=uid, resource_version=metadata.resource_version)
-            )
-            request = Request(
-                "delete",
-                SECRETS,
-                namespace,
-                metadata.name or "",
-                body=options,
-                because="its ServiceAccount does not exist",
-            )
-            # A secret that still exists is reconciled again.
-            return Plan(((request,),), memory=memory.delete(key))
-        assert account is not None
+        if account is None or is_lost:  # SA-4: a secret that still exists is reconciled again
+            return Plan(((_deletion(secret),),), memory=memory.delete(key))
+        data = self._data(secret, token)
+        if data == secret.data:
+            return Plan(memory=memory.delete(key)) if key in memory else NOTHING
         annotated = replace(
             metadata, annotations={**annotations, ACCOUNT_UID: account.metadata.uid or ""}
         )
         body = replace(secret, metadata=annotated, data=data)
-        # SA-3
+        name, because = metadata.name or "", "it has no token"
         return Plan(
-            (
-                (
-                    Request(
-                        "update",
-                        SECRETS,
-                        namespace,
-                        metadata.name or "",
-                        body=body,
-                        because="it has no token",
-                    ),
-                ),
-            )
+            ((Request("update", SECRETS, namespace, name, body=body, because=because),),)  # SA-3
         )
 
-    def _query(self, secret: Secret) -> Request:
-        """The request for a token that is bound to this secret."""
-        metadata = secret.metadata
-        bound = BoundObjectReference(
-            kind="Secret", api_version="v1", name=metadata.name, uid=metadata.uid
-        )
-        spec = TokenRequestSpec(bound_object_ref=bound, expiration_seconds=EXPIRATION_SECONDS)
-        account = (metadata.annotations or {})[ACCOUNT_NAME]
-        because = f"secret {metadata.name} needs a token"
-        return Request(
-            "create",
-            SERVICE_ACCOUNTS,
-            metadata.namespace or "",
-            account,
-            "token",
-            TokenRequest(spec=spec),
-            because=because,
-        )
+    def _data(self, secret: Secret, token: str) -> dict[str, str]:
+        """The data of the secret with this token. Further keys, and a namespace, are kept."""
+        data = dict(secret.data or {})
+        data["token"] = token
+        namespace = (secret.metadata.namespace or "").encode()
+        data["namespace"] = data.get("namespace") or b64encode(namespace).decode()
+        if self.certificate:
+            data[CERTIFICATE_KEY] = self.certificate
+        return data
 
     def answered(
         self, memory: Memory, key: Key, request: Request, response: Response | None, now: Instant
@@ -203,3 +160,42 @@ class TokenSecretController(Reconciler):
         return memory.set(
             key, evolve(known, token=b64encode(response.body.status.token.encode()).decode())
         ), (key,)
+
+
+def _account_query(secret: Secret) -> Request:
+    """The view may be behind, so the account is read before the secret is deleted."""
+    metadata = secret.metadata
+    account = (metadata.annotations or {})[ACCOUNT_NAME]
+    because = f"secret {key_of(secret)} belongs to it"
+    return Request("get", SERVICE_ACCOUNTS, metadata.namespace or "", account, because=because)
+
+
+def _token_query(secret: Secret) -> Request:
+    """The request for a token that is bound to this secret."""
+    metadata = secret.metadata
+    bound = BoundObjectReference(
+        kind="Secret", api_version="v1", name=metadata.name, uid=metadata.uid
+    )
+    spec = TokenRequestSpec(bound_object_ref=bound, expiration_seconds=EXPIRATION_SECONDS)
+    return Request(
+        "create",
+        SERVICE_ACCOUNTS,
+        metadata.namespace or "",
+        (metadata.annotations or {})[ACCOUNT_NAME],
+        "token",
+        TokenRequest(spec=spec),
+        because=f"secret {metadata.name} needs a token",
+    )
+
+
+def _deletion(secret: Secret) -> Request:
+    metadata = secret.metadata
+    preconditions = Preconditions(uid=metadata.uid, resource_version=metadata.resource_version)
+    return Request(
+        "delete",
+        SECRETS,
+        metadata.namespace or "",
+        metadata.name or "",
+        body=DeleteOptions(preconditions=preconditions),
+        because="its ServiceAccount does not exist",
+    )

@@ -31,7 +31,10 @@ NO_NODE_INFO = (
     "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes"
 )
 TOO_FEW = "Insufficient number of endpoints"
-TOO_UNEVEN = "Unable to allocate minimum required endpoints to each zone without exceeding overload threshold"
+TOO_UNEVEN = (
+    "Unable to allocate minimum required endpoints to each zone without exceeding "
+    "overload threshold"
+)
 ENABLED = "Topology Aware Hints has been enabled"
 
 ZoneCpus = Mapping[str, int]

@@ -24,7 +24,10 @@ def _lines(account: ObjectAccount) -> Iterator[str]:
     for owner in account.owners:
         role = "controlled by" if owner.is_controller else "owned by"
         missing = "" if owner.is_found else " (it does not exist)"
-        yield f"{'Owner:' if owner.depth == 1 else '':<13}{'  ' * (owner.depth - 1)}{role} {owner.kind} {owner.name}{missing}"
+        yield (
+            f"{'Owner:' if owner.depth == 1 else '':<13}{'  ' * (owner.depth - 1)}{role} "
+            f"{owner.kind} {owner.name}{missing}"
+        )
     if account.writes:
         yield ""
         yield "Writes, the latest first (who, how, when, and the fields that it owns since):"

@@ -76,12 +76,16 @@ def why_rejected(
             continue  # KUBELET-81: not a resource of this node
         wanted, taken, there = requests[resource], used.get(resource, 0), capacity.get(resource, 0)
         if wanted and wanted + taken > there:
-            words = f"Node didn't have enough resource: {resource}, requested: {wanted}, used: {taken}, capacity: {there}"
+            words = (
+                f"Node didn't have enough resource: {resource}, requested: {wanted}, used: "
+                f"{taken}, capacity: {there}"
+            )
             return f"OutOf{resource}", f"Pod was rejected: {words}"
     if not matches_node(pod.spec, labels, pod.spec.node_name or ""):  # KUBELET-82
         return (
             "NodeAffinity",
-            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+            "Pod was rejected: Predicate NodeAffinity failed: "
+            "node(s) didn't match Pod's node affinity/selector",
         )
     ports = pod_host_ports(pod.spec)
     if ports and any(
@@ -90,6 +94,7 @@ def why_rejected(
     ):
         return (
             "NodePorts",
-            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+            "Pod was rejected: Predicate NodePorts failed: "
+            "node(s) didn't have free ports for the requested pod ports",
         )
     return None

@@ -117,11 +117,13 @@ def _ready(pod: Pod, containers: tuple[bool, str, str]) -> tuple[bool, str, str]
     for gate in pod.spec.readiness_gates:
         if gate.condition_type not in held:
             words.append(
-                f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.'
+                f'corresponding condition of pod readiness gate "{gate.condition_type}" '
+                "does not exist."
             )
         elif held[gate.condition_type] != "True":
             words.append(
-                f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {held[gate.condition_type]}'
+                f'the status of pod readiness gate "{gate.condition_type}" is not "True", '
+                f"but {held[gate.condition_type]}"
             )
     return (False, "ReadinessGatesNotReady", ", ".join(words)) if words else (True, "", "")
 

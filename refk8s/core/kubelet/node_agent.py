@@ -101,7 +101,7 @@ class NodeAgent(Reconciler):
                 NODES,
                 name=self.node_name,
                 body=body,
-                because="the machine offers itself as a node",
+                because="its machine has no Node yet",
             )
             return Plan(
                 waves=((request,),),

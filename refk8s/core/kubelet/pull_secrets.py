@@ -77,7 +77,8 @@ def pull_credentials(draft: Draft, image: str) -> tuple[RegistryCredential, ...]
     if unusable:
         draft.note(
             "FailedToRetrieveImagePullSecret",
-            f"Unable to retrieve some image pull secrets ({', '.join(unusable)}); attempting to pull the image may not succeed.",
+            f"Unable to retrieve some image pull secrets ({', '.join(unusable)}); "
+            "attempting to pull the image may not succeed.",
             "Warning",
         )
     return find_credentials(entries, image)

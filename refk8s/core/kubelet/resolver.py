@@ -75,12 +75,14 @@ def _within_limits(
     if len(servers) > SERVERS_MAX:
         servers = servers[:SERVERS_MAX]
         warnings.append(
-            f"Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {' '.join(servers)}"
+            "Nameserver limits were exceeded, some nameservers have been omitted, "
+            f"the applied nameserver line is: {' '.join(servers)}"
         )
     fitting = _fitting_searches(searches[:SEARCHES_MAX])
     if fitting != searches:
         warnings.append(
-            f"Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {' '.join(fitting)}"
+            "Search Line limits were exceeded, some search paths have been omitted, "
+            f"the applied search line is: {' '.join(fitting)}"
         )
     return Resolution(servers, fitting, options, tuple(warnings))
 

@@ -76,12 +76,16 @@ def compute_user(pod: Pod, container: Container, image_user: str) -> str:
     own = image_user.partition(":")[0]
     if asked.run_as_non_root:
         metadata = pod.metadata
-        where = f'(pod: "{metadata.name}_{metadata.namespace}({metadata.uid})", container: {container.name})'
+        where = (
+            f'(pod: "{metadata.name}_{metadata.namespace}({metadata.uid})", container: '
+            f"{container.name})"
+        )
         if user == 0:
             raise BadConfig(f"container's runAsUser breaks non-root policy {where}")
         if user is None and not _is_number(own or ROOT):
             raise BadConfig(
-                f"container has runAsNonRoot and image has non-numeric user ({own}), cannot verify user is non-root {where}"
+                f"container has runAsNonRoot and image has non-numeric user ({own}), "
+                f"cannot verify user is non-root {where}"
             )
         if user is None and int(own or ROOT) == 0:
             raise BadConfig(f"container has runAsNonRoot and image will run as root {where}")

@@ -348,7 +348,10 @@ def pull(draft: Draft, container: Container, memory: ContainerMemory) -> None:
     image = container.image or ""
     if reference.parse(image) is None:
         if memory.reason != "InvalidImageName":
-            words = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
+            words = (
+                f'Failed to apply default image tag "{image}": '
+                f'couldn\'t parse image name "{image}": invalid reference format'
+            )
             draft.note("InspectFailed", words, "Warning", container)
             draft.note("Failed", "Error: InvalidImageName", "Warning", container)
             draft.set_container(

@@ -62,7 +62,8 @@ class Loop:
                 )
                 if self.sources.setdefault(prefix, source) != source:
                     raise Impossible(
-                        f"two interests of {name} in {prefix} have different selectors or conditions"
+                        f"two interests of {name} in {prefix} have different "
+                        "selectors or conditions"
                     )
                 listeners = self.listeners.setdefault(prefix, [])
                 if interest.keys is no_keys:

@@ -94,7 +94,8 @@ class Layout:
             "tidy-prerouting": [_TIDY],
             "tidy-output": [_TIDY],
             "postrouting": [
-                f"meta mark & {MASQUERADE} == {MASQUERADE} meta mark set meta mark & 0xffffbfff masquerade",
+                f"meta mark & {MASQUERADE} == {MASQUERADE} meta mark set meta mark & "
+                "0xffffbfff masquerade",
                 f"ct status dnat {family} saddr . {family} daddr @hairpin masquerade",
             ],
         }

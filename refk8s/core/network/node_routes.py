@@ -139,7 +139,8 @@ def _routes6(network: NodeNetwork, links: list[Network], mode: str) -> Routes:
             problems.append(f"node {peer.name}: podCIDR {peer.pod_cidr6} is not valid")
         elif mode == HOST_GW and not is_direct:
             problems.append(
-                f"node {peer.name}: its InternalIP of IPv6 ({address or 'none'}) is on no link of this "
+                f"node {peer.name}: its InternalIP of IPv6 ({address or 'none'}) is on "
+                "no link of this "
                 "node; use --network auto"
             )
         elif not taken.add(cidr) or (
@@ -152,7 +153,8 @@ def _routes6(network: NodeNetwork, links: list[Network], mode: str) -> Routes:
             found.append(Route(cidr, address))
         elif four is None or tunnel_end is None:
             problems.append(
-                f"node {peer.name}: without a podCIDR and an InternalIP of IPv4 there is no tunnel to "
+                f"node {peer.name}: without a podCIDR and an InternalIP of IPv4 there "
+                "is no tunnel to "
                 f"{cidr}"
             )
         else:

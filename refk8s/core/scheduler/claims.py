@@ -162,7 +162,10 @@ def why_not_created(view: View, pod: PodInfo) -> str:
         if claim.metadata.deletion_timestamp is not None:
             return f'resourceclaim "{claim.metadata.name}" is being deleted'
         if used.is_generated and not belongs_to(claim, pod.uid):
-            return f"ResourceClaim {used.key} was not created for pod {pod.namespace}/{pod.name} (pod is not owner)"
+            return (
+                f"ResourceClaim {used.key} was not created for pod {pod.namespace}/{pod.name} "
+                "(pod is not owner)"
+            )
     return ""
 
 

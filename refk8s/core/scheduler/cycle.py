@@ -458,7 +458,10 @@ class Scheduler(Reconciler):
             and pod.metadata.uid == decision.pod.uid
             and pod.spec.node_name == decision.node
         ):
-            words = f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to {decision.node}"
+            words = (
+                f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to "
+                f"{decision.node}"
+            )
             notes = (note(pod, decision.pod, "Scheduled", words, "Binding"),)
         elif self._is_ours(pod):
             # Another pod of that name, about which nothing is decided yet.

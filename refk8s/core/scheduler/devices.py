@@ -426,7 +426,10 @@ class _Search:
                 if want.everything is not None:
                     key, own = key_of(self.claims[want.claim]), want.name.rpartition("/")[2]
                     device = "/".join(offered.id)
-                    words = f"cannot add device {device} because a claim constraint would not be satisfied"
+                    words = (
+                        f"cannot add device {device} because a claim constraint would "
+                        "not be satisfied"
+                    )
                     raise BadClaim(f"claim {key}, request {own}: {words}")
                 return False
             stack.append(value)

@@ -56,7 +56,8 @@ _CURRENT = dict(zip(ZONES[2:], ZONES[:2], strict=True))
 USED_BY_A_POD = Refusal(
     "VolumeRestrictions",
     (
-        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+        "node has pod using PersistentVolumeClaim with the same name and "
+        "ReadWriteOncePod access mode",
     ),
     True,
 )
@@ -167,7 +168,10 @@ def _claims_of(view: View, pod: PodInfo) -> Volumes:
         name = key.partition("/")[2]
         if claim is None:
             if key in owned:
-                words = f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{name}"'
+                words = (
+                    "waiting for ephemeral volume controller to create the "
+                    f'persistentvolumeclaim "{name}"'
+                )
                 return Volumes(words)
             return Volumes(f'persistentvolumeclaim "{name}" not found')
         owner = controller_of(claim)
@@ -179,14 +183,20 @@ def _claims_of(view: View, pod: PodInfo) -> Volumes:
             return Volumes(f'persistentvolumeclaim "{name}" is being deleted')
         volume_name = claim.spec.volume_name or ""
         if claim.status.phase == LOST:
-            words = f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume_name}"'
+            words = (
+                f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume '
+                f'"{volume_name}"'
+            )
             return Volumes(words)
         if ONE_POD in (claim.spec.access_modes or ()):
             takers += _users(view, key, pod)
         if volume_name and BIND_COMPLETED in (claim.metadata.annotations or {}):
             volume: PersistentVolume | None = view.get(PERSISTENT_VOLUMES, volume_name)
             if volume is None:
-                words = f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume_name}"'
+                words = (
+                    f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume '
+                    f'"{volume_name}"'
+                )
                 return Volumes(words)
             bound.append(volume)
             continue

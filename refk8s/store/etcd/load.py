@@ -38,7 +38,8 @@ async def identify(client: EtcdClient, keys: Keys, cluster_id: str | None) -> st
     found = bytes(answer.responses[0].response_range.kvs[0].value).decode(errors="replace")
     if cluster_id not in (None, found):
         raise OtherCluster(
-            f"store etcd://{client.endpoint}: belongs to cluster {found}, not {cluster_id}; use another prefix or that cluster"
+            f"store etcd://{client.endpoint}: belongs to cluster {found}, not {cluster_id}; "
+            "use another prefix or that cluster"
         )
     return found
 

@@ -242,7 +242,8 @@ class Network:
         except (OSError, AttributeError) as error:  # AttributeError: a system without netlink
             words = getattr(error, "strerror", None) or error
             self._warn_once(
-                f"pods cannot reach themselves through their own service: the bridge's ports stay as they are ({words})"
+                "pods cannot reach themselves through their own service: "
+                f"the bridge's ports stay as they are ({words})"
             )
 
     def remove(self) -> None:

@@ -8,7 +8,8 @@ from refk8s.adapters.docker.engine.pause_image import archive
 
 SAMPLE_IMAGE = "refk8s/sample:1"
 NO_BUSYBOX = (
-    f"{SAMPLE_IMAGE} is made from a statically linked busybox of this machine, and there is none: install one (Debian: apt-get install "
+    f"{SAMPLE_IMAGE} is made from a statically linked busybox of this machine, and there is none: "
+    "install one (Debian: apt-get install "
     f"busybox-static), or import an image of that name"
 )
 _COMMANDS = (

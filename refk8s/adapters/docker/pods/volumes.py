@@ -75,7 +75,8 @@ class Volumes:
                 raise
             return Failed(
                 "FailedMount",
-                f"fsGroup {operation.fs_group} cannot own the volume: this process may not (run it as root)",
+                f"fsGroup {operation.fs_group} cannot own the volume: "
+                "this process may not (run it as root)",
             )
 
     def _write(self, operation: WriteVolume) -> Result:
@@ -117,7 +118,8 @@ class Volumes:
             )
             if user not in (tree.KEEP, os.geteuid()) and os.geteuid() != 0:
                 self._abilities.warn_once(
-                    "tokens can be read by every user of their pod: this process may not give files away"
+                    "tokens can be read by every user of their pod: "
+                    "this process may not give files away"
                 )
                 mode, user = mode | 0o444, tree.KEEP
             files[path] = File(content, mode, user)
@@ -272,7 +274,8 @@ class Volumes:
         if not stat.S_ISDIR(os.fstat(found).st_mode) or not sees_this_process():
             os.close(found)
             raise tree.NotPossible(
-                "a subPath in a volume that containers can change needs a process that may mount (run it as root); "
+                "a subPath in a volume that containers can change needs a process that may mount "
+                "(run it as root); "
                 "without it, the engine supports only directories of this machine"
             )
         self._held[pod_uid, container, index] = found

@@ -161,7 +161,10 @@ def _shown(shell: Shell, path: str, name: str, options: str) -> str:
     letters = "".join(
         [letter if mode >> (8 - place) & 1 else "-" for place, letter in enumerate("rwxrwxrwx")]
     )
-    return f"{'d' if kind == 'directory' else '-'}{letters} 1 root root {size:>8} Jan  1 00:00 {name}\n"
+    return (
+        f"{'d' if kind == 'directory' else '-'}{letters} 1 root root {size:>8} Jan  1 "
+        f"00:00 {name}\n"
+    )
 
 
 def _stat(shell: Shell, path: str, options: str) -> None:

@@ -46,7 +46,10 @@ def check_admin_access(request: Request, new: Any, old: Any, store: Reader) -> N
     labels = (record.value.metadata.labels or {}) if record is not None else {}
     if labels.get(ADMIN_LABEL) == "true":
         return
-    words = f"admin access to devices requires the `{ADMIN_LABEL}: true` label on the containing namespace"
+    words = (
+        f"admin access to devices requires the `{ADMIN_LABEL}: "
+        "true` label on the containing namespace"
+    )
     causes = [
         Cause(FORBIDDEN, f"{at}.requests[{number}].exactly.adminAccess", words, OMITTED)
         for number in asking

@@ -95,7 +95,8 @@ def restrict_token(request: Request, bound: Any, store: Reader) -> None:
     pod: Pod = record.value
     if pod.metadata.uid != bound.uid:
         words = (
-            f"the UID in the bound object reference ({bound.uid}) does not match the UID in record. "
+            f"the UID in the bound object reference ({bound.uid}) does not match the "
+            "UID in record. "
             "The object might have been deleted and then recreated"
         )
         _refuse(request, request.name, words)

@@ -164,7 +164,10 @@ def _account_of(request: Request, pod: Pod, store: Reader) -> ServiceAccount | N
     namespace = pod.metadata.namespace or request.namespace
     record = store.get(resources.SERVICE_ACCOUNTS.key(namespace, name))
     if record is None and name != "default":
-        why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+        why = (
+            f"error looking up service account {namespace}/{name}: "
+            f'serviceaccount "{name}" not found'
+        )
         raise ApiError(status.forbidden(resources.PODS, pod.metadata.name or "", why))
     account: ServiceAccount = _DEFAULT_ACCOUNT if record is None else record.value
     return account

@@ -36,10 +36,14 @@ def class_of_new(pod: Pod, store: Reader) -> PriorityClass | None:
     if spec.priority is not None and spec.priority != value:
         raise _forbidden(
             pod,
-            f"the integer value of priority ({spec.priority}) {computed} {value} from the given PriorityClass name",
+            f"the integer value of priority ({spec.priority}) {computed} {value} from the given "
+            "PriorityClass name",
         )
     if spec.preemption_policy is not None and spec.preemption_policy != policy:
-        words = f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed} {policy} from the given PriorityClass name"
+        words = (
+            f"the string value of PreemptionPolicy ({spec.preemption_policy}) {computed} {policy} "
+            "from the given PriorityClass name"
+        )
         raise _forbidden(pod, words)
     return found
 
@@ -98,5 +102,8 @@ def check_class(request: Request, new: PriorityClass, old: Any, store: Reader) -
     other = default_class(store) if new.global_default else None
     if other is None or (old is not None and other.metadata.name == new.metadata.name):
         return
-    why = f"PriorityClass {other.metadata.name} is already marked as default. Only one default can exist"
+    why = (
+        f"PriorityClass {other.metadata.name} is already marked as default. "
+        "Only one default can exist"
+    )
     raise ApiError(status.forbidden(resources.PRIORITY_CLASSES, new.metadata.name or "", why))

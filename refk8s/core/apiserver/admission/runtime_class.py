@@ -35,7 +35,10 @@ def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
         mine, theirs = pod.spec.node_selector or {}, found.scheduling.node_selector or {}
         for key, value in sorted(theirs.items()):
             if mine.get(key, value) != value:
-                why = f"runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {mine[key]}"
+                why = (
+                    f"runtimeClass.scheduling.nodeSelector[{key}] = {value}; "
+                    f"pod.spec.nodeSelector[{key}] = {mine[key]}"
+                )
                 raise _forbidden(pod, f"conflict: {why}")
         if theirs:
             changed["node_selector"] = {**mine, **theirs}

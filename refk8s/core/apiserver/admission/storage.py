@@ -107,7 +107,10 @@ def check_growth(
     if old.status.phase != "Bound":
         why = "Only bound persistent volume claims can be expanded"
     elif record is None or not record.value.allow_volume_expansion:
-        why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+        why = (
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions "
+            "the pvc must support resize"
+        )
     else:
         return
     raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))

@@ -302,7 +302,8 @@ def rule_causes(schema: Schema, new: CustomObject, old: CustomObject | None) -> 
             Cause(
                 INVALID,
                 "<nil>",
-                f"validation failed due to running out of cost budget, no further validation rules will be run: {error}",
+                "validation failed due to running out of cost budget, "
+                f"no further validation rules will be run: {error}",
                 OMITTED,
             )
         )
@@ -452,7 +453,8 @@ def check_rules(
 def _too_expensive(what: str, factor: float) -> str:
     shown = "more than 100x" if factor > 100 else f"{factor:.1f}x"
     return (
-        f"estimated {what} exceeds budget by factor of {shown} (try simplifying the rule, or adding "
+        f"estimated {what} exceeds budget by factor of {shown} (try simplifying the "
+        "rule, or adding "
         "maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
     )
 

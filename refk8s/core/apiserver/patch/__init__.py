@@ -55,7 +55,8 @@ def apply(record: type | None, tree: Tree, patch: Patch) -> Tree:
         accepted = ", ".join(accepted_media_types(record))
         raise ApiError(
             unsupported_media_type(
-                f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+                "the body of the request was in an unknown format - accepted media types "
+                f"include: {accepted}"
             )
         )
     document = parse(patch.document)

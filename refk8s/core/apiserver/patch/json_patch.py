@@ -60,17 +60,22 @@ def _operations(document: Any) -> list[Mapping[str, Any] | None]:
     if not isinstance(document, list):
         raise ApiError(
             bad_request(
-                f"error decoding patch: a JSON patch is an array of operations, not {name_of(document)}"
+                "error decoding patch: a JSON patch is an array of operations, "
+                f"not {name_of(document)}"
             )
         )
     if len(document) > OPERATIONS_MAX:  # PATCH-4
-        message = f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(document)}"
+        message = (
+            f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, "
+            f"got {len(document)}"
+        )
         raise ApiError(too_large(message))
     for position, operation in enumerate(document):
         if not isinstance(operation, dict | None):
             raise ApiError(
                 bad_request(
-                    f"error decoding patch: operation {position} is {name_of(operation)}, not an object"
+                    f"error decoding patch: operation {position} is "
+                    f"{name_of(operation)}, not an object"
                 )
             )
     return document

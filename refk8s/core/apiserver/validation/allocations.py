@@ -42,7 +42,10 @@ def validate_resource_claim_status(new: ResourceClaim, old: ResourceClaim) -> Ca
     elif new.metadata.deletion_timestamp is not None and any(
         one not in (before.reserved_for or ()) for one in consumers
     ):
-        words = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set"
+        words = (
+            "new entries may not be added while `deallocationRequested` or "
+            "`deletionTimestamp` are set"
+        )
         causes.append(forbidden(at, words))
     if status.allocation is not None and before.allocation is not None:
         return causes + unchanged("status.allocation", status.allocation, before.allocation)
@@ -82,7 +85,10 @@ def _validate_allocation(claim: ResourceClaim) -> Causes:
     for position, result in enumerate(results):
         here = f"{at}[{position}]"
         if result.request not in names:
-            words = "must be the name of a request in the claim or the name of a request and a subrequest separated by a slash"
+            words = (
+                "must be the name of a request in the claim or the name of a request and a "
+                "subrequest separated by a slash"
+            )
             causes.append(invalid(f"{here}.request", result.request, words))
         causes += validate_driver_name(result.driver, f"{here}.driver")
         causes += validate_pool_name(result.pool, f"{here}.pool")

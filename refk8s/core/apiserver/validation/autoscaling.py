@@ -84,7 +84,8 @@ def _validate_spec(autoscaler: HorizontalPodAutoscaler, needs_group: bool) -> Ca
         causes.append(
             forbidden(
                 "spec.metrics",
-                "must specify at least one Object or External metric to support scaling to zero replicas",
+                "must specify at least one Object or External metric to support scaling "
+                "to zero replicas",
             )
         )
     if spec.behavior is not None:

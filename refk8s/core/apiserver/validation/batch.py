@@ -161,7 +161,10 @@ def _validate_indexes(spec: JobSpec, at: str) -> Causes:
         )
         causes.append(invalid(f"{at}.maxFailedIndexes", failed, words))
     if (completions or 0) > COMPLETIONS_SOFT_MAX and spec.backoff_limit_per_index is not None:
-        words = f"must be less than or equal to {PER_INDEX_MAX} when completions are above {COMPLETIONS_SOFT_MAX}"
+        words = (
+            f"must be less than or equal to {PER_INDEX_MAX} when completions are above "
+            f"{COMPLETIONS_SOFT_MAX}"
+        )
         if failed is None:
             causes.append(
                 required(

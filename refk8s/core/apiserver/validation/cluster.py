@@ -191,7 +191,10 @@ def validate_priority_class(priority_class: PriorityClass) -> Causes:
     name, value = priority_class.metadata.name or "", priority_class.value or 0
     if name.startswith(SYSTEM_PREFIX):
         if SYSTEM_PRIORITIES.get(name) != value:
-            words = "priority class names with 'system-' prefix are reserved for system use only. error: "
+            words = (
+                "priority class names with 'system-' prefix are reserved for system "
+                "use only. error: "
+            )
             causes.append(
                 forbidden("metadata.name", f"{words}{name} is not a known system priority class")
             )
@@ -272,7 +275,10 @@ def validate_service_cidr(service_cidr: ServiceCIDR) -> Causes:
         causes += validate_cidr(cidr, f"spec.cidrs[{position}]")
     versions = [ip_network(cidr, strict=False).version for cidr in cidrs if is_cidr(cidr)]
     if len(versions) == 2 and set(versions) != {4, 6}:
-        words = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        words = (
+            "may specify no more than one IP for each IP family, "
+            "i.e 192.168.0.0/24 and 2001:db8::/64"
+        )
         causes.append(invalid("spec.cidrs", cidrs, words))
     return causes
 

@@ -106,7 +106,10 @@ def validate_capacity(capacity: DeviceCapacity, is_shared: bool, at: str) -> Cau
         return [forbidden(at, "allowMultipleAllocations must be true")]
     values, valid_range = policy.valid_values or (), policy.valid_range
     if values and valid_range is not None:
-        words = 'exactly one policy can be specified, cannot specify "validValues" and "validRange" at the same time'
+        words = (
+            'exactly one policy can be specified, cannot specify "validValues" and "validRange" '
+            "at the same time"
+        )
         return [forbidden(at, words)]
     field = "validValues" if values else "validRange"
     if not values and valid_range is None:

@@ -317,7 +317,10 @@ def validate_resource_slice(resource_slice: ResourceSlice) -> Causes:
                     "must have exactly one node selector term",
                 )
             )
-    words = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
+    words = (
+        "exactly one of `nodeName`, `nodeSelector`, `allNodes`, "
+        "`perDeviceNodeSelection` is required"
+    )
     choices = [
         spec.node_name is not None,
         spec.node_selector is not None,
@@ -347,9 +350,16 @@ def _validate_nodes(device: Device, has_own: bool, at: str) -> Causes:
     """VAL-52: a device names its nodes if and only if the slice says so."""
     chosen = [device.node_name is not None, device.node_selector is not None, device.all_nodes is not None]  # fmt: skip
     if not has_own:
-        words = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
+        words = (
+            "`nodeName`, `nodeSelector` and `allNodes` can only be set if "
+            "`perDeviceNodeSelection` is set to true in the ResourceSlice spec"
+        )
         return [invalid(at, "", words)] if any(chosen) else []
-    words = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
+    words = (
+        "exactly one of `nodeName`, `nodeSelector`, "
+        "or `allNodes` is required when `perDeviceNodeSelection` is set to true in the "
+        "ResourceSlice spec"
+    )
     if not any(chosen):
         return [required(at, words)]
     causes = [invalid(at, "", words)] if sum(chosen) > 1 else []

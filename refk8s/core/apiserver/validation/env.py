@@ -78,7 +78,10 @@ def validate_env(env: tuple[EnvVar, ...], volumes: Volumes, at: str) -> Causes:
             sources += 1
             causes += _validate_file_key(source.file_key_ref, volumes, f"{inside}.fileKeyRef")
         if sources == 0:
-            words = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            words = (
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, "
+                "`secretKeyRef` or `fileKeyRef`"
+            )
             causes.append(invalid(inside, "", words))
         elif variable.value:
             causes.append(invalid(inside, "", "may not be specified when `value` is not empty"))

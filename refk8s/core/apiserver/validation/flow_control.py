@@ -304,7 +304,10 @@ def _validate_queuing(queuing: QueuingConfiguration, at: str) -> Causes:
         words = f"should not be greater than queues ({queues})"
         causes.append(invalid(f"{at}.handSize", hand, words))
     elif ceil(log2(queues) * hand) > HASH_BITS_MAX:
-        words = f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {HASH_BITS_MAX}"
+        words = (
+            f"required entropy bits of deckSize {queues} and handSize {hand} should not be "
+            f"greater than {HASH_BITS_MAX}"
+        )
         causes.append(invalid(f"{at}.handSize", hand, words))
     return causes
 

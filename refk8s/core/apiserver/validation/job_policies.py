@@ -163,10 +163,16 @@ def _validate_success_policy(
         if count is not None:
             causes += not_negative(f"{here}.succeededCount", count)
             if completions is not None and count > completions:
-                words = f"must be less than or equal to {completions} (the number of specified completions)"
+                words = (
+                    f"must be less than or equal to {completions} (the number of "
+                    "specified completions)"
+                )
                 causes.append(invalid(f"{here}.succeededCount", count, words))
             if indexes is not None and count > total:
-                words = f"must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+                words = (
+                    f"must be less than or equal to {total} (the number of indexes in the "
+                    "specified succeededIndexes field)"
+                )
                 causes.append(invalid(f"{here}.succeededCount", count, words))
     return causes
 
@@ -178,7 +184,10 @@ def count_indexes(text: str, completions: int) -> tuple[int, str]:
     for interval in text.split(",") if text else ():
         limits = interval.split("-")
         if len(limits) > 2:
-            words = "violates the requirement that an index interval can have at most two parts separated by '-'"
+            words = (
+                "violates the requirement that an index interval can have at most two parts "
+                "separated by '-'"
+            )
             return 0, f'the fragment "{interval}" {words}'
         first = True
         for limit in limits:

@@ -163,7 +163,10 @@ def validate_owner_references(references: tuple[OwnerReference, ...], at: str) -
         if reference.controller:
             this = f"{reference.kind}/{reference.name}"
             if controller:
-                words = f'Only one reference can have Controller set to true. Found "true" in references for {controller} and {this}'
+                words = (
+                    "Only one reference can have Controller set to true. "
+                    f'Found "true" in references for {controller} and {this}'
+                )
                 causes.append(invalid(at, references, words))
             else:
                 controller = this
@@ -201,7 +204,10 @@ def validate_metadata_update(new: ObjectMeta, old: ObjectMeta, at: str = "metada
         ]
         if added:
             listed = ", ".join([f'"{finalizer}"' for finalizer in sorted(added)])
-            words = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{listed}}}"
+            words = (
+                "no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers []string{{{listed}}}"
+            )
             causes.append(forbidden(f"{at}.finalizers", words))
     if (new.generation or 0) < (old.generation or 0):
         causes.append(invalid(f"{at}.generation", new.generation or 0, "must not be decremented"))

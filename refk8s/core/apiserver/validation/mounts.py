@@ -104,7 +104,10 @@ def validate_devices(
         if volume is None:
             causes.append(not_found(f"{here}.name", device.name))
         elif volume.persistent_volume_claim is None and volume.ephemeral is None:
-            words = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
+            words = (
+                "can only use volume source type of PersistentVolumeClaim or Ephemeral "
+                "for block mode"
+            )
             causes.append(invalid(f"{here}.name", device.name, words))
         if not device.device_path:
             causes.append(required(f"{here}.devicePath"))

@@ -42,27 +42,35 @@ _is_url_path = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", re.ASCII).fullmatc
 _is_port_name = re.compile(r"[-a-z0-9]+", re.ASCII).fullmatch
 
 _LABEL_MESSAGE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric "
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
+    "and must start and end with an alphanumeric "
     f"character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
 )
 _LABEL_1035_MESSAGE = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an "
-    "alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', "
+    "start with an alphabetic character, and end with an "
+    "alphanumeric character (e.g. 'my-name',  or 'abc-123', "
+    "regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 _SUBDOMAIN_MESSAGE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+    "'-' or '.', and must start and end with an "
     f"alphanumeric character (e.g. 'example.com', regex used for validation is '{_SUBDOMAIN}')"
 )
 _QUALIFIED_MESSAGE = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or "
+    "must consist of alphanumeric characters, '-', '_' or '.', "
+    "and must start and end with an alphanumeric character (e.g. 'MyName',  or "
     f"'my.name',  or '123-abc', regex used for validation is '{_QUALIFIED}')"
 )
 _LABEL_VALUE_MESSAGE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    f"alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{_LABEL_VALUE}')"
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', "
+    "'_' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
+    f"regex used for validation is '{_LABEL_VALUE}')"
 )
 _CONFIG_KEY_MESSAGE = (
-    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex "
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
+    "'key.name',  or 'KEY_NAME',  or 'key-name', regex "
     f"used for validation is '{_CONFIG_KEY}')"
 )
 
@@ -108,8 +116,10 @@ def wildcard_subdomain(text: str) -> Messages:
     if text.startswith("*.") and not dns_subdomain(text[2:]):
         return ()
     return (
-        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case "
-        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for "
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, "
+        "which must consist of lower case "
+        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. "
+        "'*.example.com', regex used for "
         r"validation is '\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
     )
 
@@ -131,7 +141,8 @@ def qualified_name(text: str) -> Messages:
     if slash:
         if "/" in prefix:
             return (
-                f"a valid label key {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                f"a valid label key {_QUALIFIED_MESSAGE} with an optional DNS subdomain prefix "
+                "and '/' (e.g. 'example.com/MyName')",
             )
         messages += (
             ["prefix part must be non-empty"]
@@ -173,7 +184,8 @@ def env_name(text: str) -> Messages:
     """The name of an environment variable: printable ASCII except the equals sign."""
     if not _is_relaxed_env_name(text):
         return (
-            "a valid environment variable name must consist only of printable ASCII characters other than '='",
+            "a valid environment variable name must consist only of printable ASCII characters "
+            "other than '='",
         )
     return ()
 
@@ -183,7 +195,8 @@ def c_identifier(text: str) -> Messages:
     if _is_c_identifier(text):
         return ()
     return (
-        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. "
+        "a valid C identifier must start with alphabetic character or '_', "
+        "followed by a string of alphanumeric characters or '_' (e.g. "
         f"'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '{_C_IDENTIFIER}')",
     )
 
@@ -192,7 +205,8 @@ def http_header(text: str) -> Messages:
     if _is_http_header(text):
         return ()
     return (
-        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is "
+        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. "
+        "'X-Header-Name', regex used for validation is "
         f"'{_HTTP_HEADER}')",
     )
 

@@ -355,7 +355,10 @@ def _validate_dns(config: PodDNSConfig | None, policy: str | None, at: str) -> C
             )
         )
     if len(" ".join(searches)) > SEARCH_CHARACTERS_MAX:
-        words = f"must not have more than {SEARCH_CHARACTERS_MAX} characters (including spaces) in the search list"
+        words = (
+            f"must not have more than {SEARCH_CHARACTERS_MAX} characters (including spaces) in "
+            "the search list"
+        )
         causes.append(invalid(f"{at}.searches", searches, words))
     for position, search in enumerate(searches):
         if search != ".":
@@ -433,9 +436,12 @@ def validate_pod_update(new: Pod, old: Pod) -> Causes:
         causes += _validate_stricter(after, before)
     if munged != before:
         words = (
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
-            "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
-            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+            "pod updates may not change fields other than "
+            "`spec.containers[*].image`,`spec.initContainers[*].image`,"
+            "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
+            "existing tolerations),"
+            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+            "previously negative)"
         )
         causes.append(forbidden("spec", words))
     return causes

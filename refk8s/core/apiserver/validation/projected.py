@@ -196,7 +196,10 @@ def _validate_certificate(certificate: PodCertificateProjection, at: str) -> Cau
         causes.append(not_supported(f"{at}.keyType", certificate.key_type, KEY_TYPES))
     seconds = certificate.max_expiration_seconds
     if seconds is not None and not CERTIFICATE_SECONDS_MIN <= seconds <= CERTIFICATE_SECONDS_MAX:
-        words = f"if provided, maxExpirationSeconds must be between {CERTIFICATE_SECONDS_MIN} and {CERTIFICATE_SECONDS_MAX}"
+        words = (
+            f"if provided, maxExpirationSeconds must be between {CERTIFICATE_SECONDS_MIN} and "
+            f"{CERTIFICATE_SECONDS_MAX}"
+        )
         causes.append(invalid(f"{at}.maxExpirationSeconds", seconds, words))
     named = (
         (certificate.credential_bundle_path, "credentialBundlePath"), (certificate.key_path, "keyPath"),

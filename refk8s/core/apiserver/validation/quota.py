@@ -212,15 +212,24 @@ def _validate_scope_selector(quota: ResourceQuota, hard: list[str]) -> Causes:
             one.scope_name, hard
         )
         if one.scope_name in _ONLY_EXISTS and one.operator != "Exists":
-            words = f"must be 'Exists' when scope is any of {', '.join(f'ResourceQuotaScope{scope}' for scope in _ONLY_EXISTS)}"
+            words = (
+                "must be 'Exists' when scope is any of "
+                f"{', '.join(f'ResourceQuotaScope{scope}' for scope in _ONLY_EXISTS)}"
+            )
             causes.append(invalid(f"{at}.operator", one.operator, words))
         if one.operator in ("In", "NotIn"):
             if not one.values:
-                words = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+                words = (
+                    "must be at least one value when `operator` is 'In' or 'NotIn' for "
+                    "scope selector"
+                )
                 causes.append(required(f"{at}.values", words))
         elif one.operator in ("Exists", "DoesNotExist"):
             if one.values:
-                words = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+                words = (
+                    "must be no value when `operator` is 'Exist' or 'DoesNotExist' for "
+                    "scope selector"
+                )
                 causes.append(invalid(f"{at}.values", one.values, words))
         else:
             causes.append(invalid(f"{at}.operator", one.operator, "not a valid selector operator"))

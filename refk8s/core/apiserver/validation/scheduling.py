@@ -56,7 +56,8 @@ def validate_tolerations(tolerations: tuple[Toleration, ...], at: str) -> Causes
                 causes += [invalid(f"{at}[{position}].key", key, word) for word in words]
         elif operator != EXISTS:
             words = (
-                'operator must be Exists when `key` is empty, which means "match all values and all keys"',
+                "operator must be Exists when `key` is empty, "
+                'which means "match all values and all keys"',
             )
             causes.append(invalid(f"{at}[{position}].operator", operator or "", words[0]))
         if toleration.toleration_seconds is not None and effect != NO_EXECUTE:
@@ -231,7 +232,10 @@ def validate_spread(constraints: tuple[TopologySpreadConstraint, ...], at: str) 
             if constraint.min_domains <= 0:
                 causes.append(invalid(f"{here}.minDomains", constraint.min_domains, ABOVE_ZERO))
             if constraint.when_unsatisfiable != "DoNotSchedule":
-                words = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {constraint.when_unsatisfiable}"
+                words = (
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, "
+                    f"not {constraint.when_unsatisfiable}"
+                )
                 causes.append(invalid(f"{here}.minDomains", constraint.min_domains, words))
         for policy, name in (
             (constraint.node_affinity_policy, "nodeAffinityPolicy"),

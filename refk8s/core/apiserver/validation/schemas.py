@@ -72,7 +72,10 @@ def _check_root(schema: Tree, at: str) -> Causes:
     if schema.keys() & _UNSUPPORTED_BEFORE_TYPE:
         return [invalid(at, schema, _ROOT_ONLY)]
     if schema.get("type", "object") != "object":
-        words = "only object is allowed as the type at the root of the schema if the status subresource is enabled"
+        words = (
+            "only object is allowed as the type at the root of the schema if the status "
+            "subresource is enabled"
+        )
         return [invalid(f"{at}.type", schema.get("type"), words)]
     if any(key not in _AT_ROOT for key, value in schema.items() if value not in (None, False, "")):
         return [invalid(at, schema, _ROOT_ONLY)]

@@ -72,7 +72,8 @@ def validate_security(context: SecurityContext, at: str, host_users: bool = True
             invalid(
                 at,
                 context,
-                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+                "cannot set `allowPrivilegeEscalation` to false and "
+                "`capabilities.Add` CAP_SYS_ADMIN",
             )
         )
     if context.windows_options is not None:

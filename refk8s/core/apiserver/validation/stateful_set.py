@@ -54,8 +54,10 @@ def validate_stateful_set_update(new: StatefulSet, old: StatefulSet) -> Causes:
     )  # fmt: skip
     if replace(new.spec, **{name: getattr(old.spec, name) for name in free}) != old.spec:
         words = (
-            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
-            "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', "
+            "'template', 'updateStrategy', "
+            "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
+            "'minReadySeconds' are forbidden"
         )
         causes.append(forbidden("spec", words))
     return causes

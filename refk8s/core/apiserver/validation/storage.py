@@ -278,7 +278,10 @@ def validate_persistent_volume_claim_update(
             }
             changed["resources"] = replace(after.resources, requests=requests)
     if replace(after, **changed) != before:
-        words = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        words = (
+            "spec is immutable after creation except resources.requests and "
+            "volumeAttributesClassName for bound claims"
+        )
         causes.append(forbidden("spec", words))
     if _shrinks(new, old):
         causes.append(

@@ -199,7 +199,10 @@ def _validate_outcome(status: Any) -> Causes:
     decision = next((one.type for one in status.conditions or ()), "")
     times = (status.not_before, status.begin_refresh_at, status.not_after)
     if decision != "Issued":
-        words = "non-condition status fields must be empty when denying or failing the PodCertificateRequest"
+        words = (
+            "non-condition status fields must be empty when denying or failing the "
+            "PodCertificateRequest"
+        )
         is_empty = not status.certificate_chain and times == (None, None, None)
         return [] if is_empty or not decision else [invalid("status", status, words)]
     at, chain = "status.certificateChain", status.certificate_chain or ""

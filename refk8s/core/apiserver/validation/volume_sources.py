@@ -214,7 +214,10 @@ def validate_iscsi_name(name: str, portal: str, at: str) -> Causes:
     """A volume with an initiator name has a name of its own, which must not be too long."""
     if len(f"{name}:{portal}") <= ISCSI_NAMES_MAX:
         return []
-    words = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."
+    words = (
+        "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if "
+        "iscsi.initiatorName is specified."
+    )
     return [invalid(at, name, words)]
 
 

@@ -114,13 +114,19 @@ def validate_host_process(spec: PodSpec, at: str) -> Causes:
         own = _host_process(context.windows_options if context is not None else None)
         count += 1
         if of_pod is not None and own is not None and own != of_pod:
-            words = f"pod hostProcess value must be identical if both are specified, was {str(of_pod).lower()}"
+            words = (
+                "pod hostProcess value must be identical if both are specified, "
+                f"was {str(of_pod).lower()}"
+            )
             causes.append(invalid(f"{here}.securityContext.windowsOptions.hostProcess", own, words))
         hosted += bool(own if own is not None else of_pod)
     if not hosted:
         return causes
     if hosted != count:
-        words = "If pod contains any hostProcess containers then all containers must be HostProcess containers"
+        words = (
+            "If pod contains any hostProcess containers then all containers must be "
+            "HostProcess containers"
+        )
         causes.append(invalid(at, "", words))
     if not spec.host_network:
         causes.append(

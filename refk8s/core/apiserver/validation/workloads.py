@@ -41,7 +41,8 @@ from refk8s.core.apiserver.validation.selectors import (
 
 _is_percent = re.compile(r"[0-9]+%", re.ASCII).fullmatch
 _PERCENT_WORDS = (
-    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is "
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%', "
+    " or '93%', regex used for validation is "
     "'[0-9]+%')"
 )
 LABELS_DIFFER = "`selector` does not match template `labels`"

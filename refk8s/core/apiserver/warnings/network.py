@@ -140,6 +140,7 @@ def warn_ingress(new: Ingress, old: Ingress | None) -> list[str]:
     """WARN-2: the annotation that the field has replaced; only on create."""
     if old is None and CLASS_ANNOTATION in (new.metadata.annotations or {}):
         return [
-            f"annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"
+            f'annotation "{CLASS_ANNOTATION}" is deprecated, '
+            "please use 'spec.ingressClassName' instead"
         ]
     return []

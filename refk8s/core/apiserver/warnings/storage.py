@@ -11,7 +11,10 @@ from refk8s.core.apiserver.validation.resources import amount
 
 OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 OLD_OPTIONS = "volume.beta.kubernetes.io/mount-options"
-_RECYCLE = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+_RECYCLE = (
+    "The Recycle reclaim policy is deprecated. Instead, "
+    "the recommended approach is to use dynamic provisioning."
+)
 _OLD_LABELS = {
     "beta.kubernetes.io/arch": ("v1.14", "kubernetes.io/arch"),
     "beta.kubernetes.io/os": ("v1.14", "kubernetes.io/os"),
@@ -61,7 +64,8 @@ def warn_volume(new: PersistentVolume, old: PersistentVolume | None) -> list[str
     ):
         if name in annotations:
             found.append(
-                f'metadata.annotations[{name}]: deprecated since {since}; use "{instead}" attribute instead'
+                f"metadata.annotations[{name}]: deprecated since {since}; "
+                f'use "{instead}" attribute instead'
             )
     if spec.persistent_volume_reclaim_policy == "Recycle":
         found.append(f"spec.persistentVolumeReclaimPolicy: {_RECYCLE}")
@@ -83,7 +87,8 @@ def warn_claim(new: PersistentVolumeClaim, old: PersistentVolumeClaim | None) ->
     found: list[str] = []
     if OLD_CLASS in (new.metadata.annotations or {}):
         found.append(
-            f'metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead'
+            f"metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; "
+            'use "storageClassName" attribute instead'
         )
     found += _fractions(new.spec.resources.requests, "spec.resources.requests")
     return found + _fractions(new.spec.resources.limits, "spec.resources.limits")
@@ -122,7 +127,8 @@ def warn_csi_driver(new: CSIDriver, old: CSIDriver | None) -> list[str]:
     logs."""
     if new.spec.token_requests and new.spec.service_account_token_in_secrets is None:
         return [
-            "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent "
+            "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, "
+            "set to true to prevent "
             "possible logging of tokens in volume attributes"
         ]
     return []

@@ -35,7 +35,10 @@ def _of_name(new: Any, old: Any) -> list[str]:
     words = dns_label(new.metadata.name or "") if old is None else ()
     if not words:
         return []
-    why = "this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended"
+    why = (
+        "this is used in Pod names and hostnames, which can result in surprising behavior; "
+        "a DNS label is recommended"
+    )
     return [f"metadata.name: {why}: {go_list(words)}"]
 
 
@@ -63,7 +66,8 @@ def of_stateful_set(new: StatefulSet, old: StatefulSet | None) -> list[str]:
             )
     if (new.spec.revision_history_limit or 0) < 0:
         warnings.append(
-            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; "
+            "a value >= 0 is recommended"
         )
     return warnings
 
@@ -79,7 +83,10 @@ def _of_job_spec(spec: JobSpec, at: str) -> list[str]:
         and (spec.completions or 0) > COMPLETIONS_HIGH
         and (spec.parallelism or 0) > PARALLELISM_HIGH
     ):
-        words = f"In Indexed Jobs with a number of completions higher than {COMPLETIONS_HIGH} the parallelism must be less than or equal to"
+        words = (
+            f"In Indexed Jobs with a number of completions higher than {COMPLETIONS_HIGH} the "
+            "parallelism must be less than or equal to"
+        )
         warnings.append(f"{at}: {words} {PARALLELISM_HIGH}")
     return warnings + of_template(spec.template, f"{at}.template")
 

@@ -68,7 +68,8 @@ def objects_are_at_least_as_new_as_the_pod(
             ]
             value = dict(config.env).get(entry.name)
             wrong = [
-                f"{entry.name} of pod {config.pod_name} is {value}, not one of {values} since the pod's creation"
+                f"{entry.name} of pod {config.pod_name} is {value}, "
+                f"not one of {values} since the pod's creation"
             ]
             found = (found or []) + ([] if value in values else wrong)
     return found

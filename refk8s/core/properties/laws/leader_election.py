@@ -75,7 +75,8 @@ def one_leads(cluster: Cluster) -> Iterable[str] | None:
     if not leaders:
         return None
     return [
-        f"{_key(config)} has the holder {holder or '(none)'}, and the leaders are: {', '.join(found) or '(none)'}"
+        f"{_key(config)} has the holder {holder or '(none)'}, and the leaders are: "
+        f"{', '.join(found) or '(none)'}"
         for config, found in leaders.items()
         if found != [holder := holder_of(_lease(cluster, config))]
     ]

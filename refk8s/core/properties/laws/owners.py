@@ -172,7 +172,8 @@ def pods_are_bounded(change: Change[Any], before: Cluster, after: Cluster) -> It
     if len(alike) <= TIMES * max(requested, 0) + MORE:
         return []
     return [
-        f"{len(alike)} active pods of {reference.kind} {reference.name}, whose spec.replicas is {requested}"
+        f"{len(alike)} active pods of {reference.kind} {reference.name}, "
+        f"whose spec.replicas is {requested}"
     ]
 
 

@@ -68,7 +68,8 @@ def finished_pods_are_not_started(
             if pod.metadata.uid == operation.pod_uid and is_finished(pod)
         ]
         words = [
-            f"{channel[0]} starts a container of pod {pod.metadata.name}, which is {pod.status.phase}"
+            f"{channel[0]} starts a container of pod {pod.metadata.name}, "
+            f"which is {pod.status.phase}"
             for pod in pods
         ]
         found = (found or []) + words

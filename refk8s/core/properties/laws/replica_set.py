@@ -34,7 +34,8 @@ def creates_no_more_than_replicas(
     if len(active) + len(unseen) + len(creations) <= replicas:
         return []
     return [
-        f"{len(active)} active pods in view, {len(unseen)} not in view and {len(creations)} creations; spec.replicas is {replicas}"
+        f"{len(active)} active pods in view, {len(unseen)} not in view and {len(creations)} "
+        f"creations; spec.replicas is {replicas}"
     ]
 
 

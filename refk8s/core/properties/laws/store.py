@@ -76,7 +76,10 @@ def records_count_their_revisions(
             change.revision,
             version,
         ):
-            yield f"{change.key}: {record.create_revision}, {record.mod_revision}, {record.version} at revision {change.revision}"
+            yield (
+                f"{change.key}: {record.create_revision}, {record.mod_revision}, "
+                f"{record.version} at revision {change.revision}"
+            )
     if after.history.get(change.key) is not record:
         yield f"{change.key} at {change.revision}: is not what was written"
 
@@ -104,7 +107,8 @@ def watches_get_every_change(
     if delivered == after.last_commit.changes:
         return []
     return [
-        f"a watch after {before.history.revision} gets {[c.key for c in delivered]}, not {[c.key for c in after.last_commit.changes]}"
+        f"a watch after {before.history.revision} gets {[c.key for c in delivered]}, "
+        f"not {[c.key for c in after.last_commit.changes]}"
     ]
 
 

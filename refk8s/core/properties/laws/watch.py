@@ -134,7 +134,8 @@ def first_lists_are_the_latest(
     if revision >= before.history.revision:
         return []
     return [
-        f"{name} lists {flying.request.resource.prefix} as of revision {revision}, and the store is at {before.history.revision}"
+        f"{name} lists {flying.request.resource.prefix} as of revision {revision}, "
+        f"and the store is at {before.history.revision}"
     ]
 
 
@@ -147,7 +148,8 @@ def watches_never_go_back(before: Cluster, action: Action, after: Cluster) -> It
     if old.revision <= new.revision <= max(old.revision, after.history.revision):
         return []
     return [
-        f"the watch {action.watch} went from revision {old.revision} to {new.revision}, and the store is at {after.history.revision}"
+        f"the watch {action.watch} went from revision {old.revision} to {new.revision}, "
+        f"and the store is at {after.history.revision}"
     ]
 
 

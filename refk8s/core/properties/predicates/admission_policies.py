@@ -31,4 +31,7 @@ def pol_6_a_new_pod_was_allowed(pod: Any, limits: Iterable[int]) -> Iterator[str
     seconds = pod.spec.active_deadline_seconds
     for limit in limits:
         if seconds is not None and seconds > limit:
-            yield f"pod {pod.metadata.name} has a deadline of {seconds} s, and the policy allows {limit}"
+            yield (
+                f"pod {pod.metadata.name} has a deadline of {seconds} s, "
+                f"and the policy allows {limit}"
+            )

@@ -39,7 +39,10 @@ def api_4_resource_version_is_the_revision(change: Change[Any]) -> Iterator[str]
         return
     metadata = change.record.value.metadata
     if metadata.resource_version != str(change.revision):
-        yield f"{change.key} at revision {change.revision} has resourceVersion {metadata.resource_version}"
+        yield (
+            f"{change.key} at revision {change.revision} has resourceVersion "
+            f"{metadata.resource_version}"
+        )
     if change.record.value.kind in ("Namespace", "ResourceQuota"):
         return
     if (pair := _pair(change)) is not None:
@@ -104,7 +107,10 @@ def api_6_preconditions_match(request: Request, change: Change[Any]) -> Iterator
         yield f"{request.verb} of {change.key} with precondition uid {uid} changed uid {found}"
     if version and (there is None or there.resource_version != version):
         was = there.resource_version if there is not None else "absent"
-        yield f"{request.verb} of {change.key} with precondition resourceVersion {version} changed {was}"
+        yield (
+            f"{request.verb} of {change.key} with precondition resourceVersion "
+            f"{version} changed {was}"
+        )
 
 
 def preconditions(request: Request) -> tuple[str | None, str | None]:
@@ -161,12 +167,18 @@ def del_2_deletion_timestamp_never_moves_later(change: Change[Any]) -> Iterator[
     if after.deletion_timestamp is None:
         yield f"{change.key} was being deleted and no longer is"
     elif parse_timestamp(after.deletion_timestamp) > parse_timestamp(before.deletion_timestamp):
-        yield f"{change.key}: deletionTimestamp {before.deletion_timestamp} became {after.deletion_timestamp}"
+        yield (
+            f"{change.key}: deletionTimestamp {before.deletion_timestamp} became "
+            f"{after.deletion_timestamp}"
+        )
     if before.deletion_grace_period_seconds is not None and (
         after.deletion_grace_period_seconds is None
         or after.deletion_grace_period_seconds > before.deletion_grace_period_seconds
     ):
-        yield f"{change.key}: a grace of {before.deletion_grace_period_seconds} s became {after.deletion_grace_period_seconds}"
+        yield (
+            f"{change.key}: a grace of {before.deletion_grace_period_seconds} s became "
+            f"{after.deletion_grace_period_seconds}"
+        )
 
 
 def del_4_removed_without_finalizers(change: Change[Any]) -> Iterator[str]:
@@ -195,11 +207,17 @@ def del_4_removed_as_requested(request: Request, change: Change[Any]) -> Iterato
     if request.verb in ("update", "patch"):
         held = bool(metadata.finalizers) or (is_namespace and bool(obj.spec.finalizers))
         if not marked or waits or not held:
-            yield f"{change.key} was removed by {request.verb}, being deleted: {marked}, grace period {metadata.deletion_grace_period_seconds} s"
+            yield (
+                f"{change.key} was removed by {request.verb}, being deleted: {marked}, "
+                f"grace period {metadata.deletion_grace_period_seconds} s"
+            )
     elif is_namespace and obj.spec is not None and obj.spec.finalizers:
         yield f"{change.key} was removed by {request.verb}, and spec.finalizers are left"
     elif metadata.finalizers and not set(metadata.finalizers) <= {"orphan", "foregroundDeletion"}:
-        yield f"{change.key} was removed by {request.verb} with the finalizers {', '.join(metadata.finalizers)}"
+        yield (
+            f"{change.key} was removed by {request.verb} with the finalizers "
+            f"{', '.join(metadata.finalizers)}"
+        )
 
 
 def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
@@ -218,7 +236,10 @@ def del_11_grace_period_is_over(request: Request, pod: Any) -> Iterator[str]:
         and not pod.spec.termination_grace_period_seconds
     )
     if not (over or own or requested == 0):
-        yield f"pod {pod.metadata.name} was removed at once by {request.verb} with grace period {requested} s"
+        yield (
+            f"pod {pod.metadata.name} was removed at once by {request.verb} with grace "
+            f"period {requested} s"
+        )
 
 
 def del_12_no_new_finalizers_while_being_deleted(change: Change[Any]) -> Iterator[str]:

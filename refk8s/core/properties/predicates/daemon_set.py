@@ -101,7 +101,10 @@ def ds_1_settled(owner: Any, nodes: Sequence[Any], pods: Sequence[Any]) -> Itera
         if count == 0 and not failed:
             yield f"{node} has no pod of {name}"
     if owner.status.desired_number_scheduled != len(wanted):
-        yield f"status.desiredNumberScheduled of {name} is {owner.status.desired_number_scheduled}, and {len(wanted)} nodes may run it"
+        yield (
+            f"status.desiredNumberScheduled of {name} is {owner.status.desired_number_scheduled}, "
+            f"and {len(wanted)} nodes may run it"
+        )
     if owner.status.observed_generation != owner.metadata.generation:
         yield f"status.observedGeneration of {name} is not its generation"
 

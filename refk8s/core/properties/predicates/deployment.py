@@ -110,7 +110,10 @@ def dep_18_only_status_while_being_deleted(deployment: Any, plan: Plan) -> Itera
     if deployment.metadata.deletion_timestamp is not None:
         for request in plan.requests:
             if request.subresource != "status":
-                yield f"a Deployment that is being deleted sends {request.verb} of {request.resource.plural}"
+                yield (
+                    f"a Deployment that is being deleted sends {request.verb} of "
+                    f"{request.resource.plural}"
+                )
 
 
 def dep_19_settled(
@@ -123,9 +126,15 @@ def dep_19_settled(
     if not new:
         yield f"no ReplicaSet has the template of {deployment.metadata.name}"
     if sum(rs.spec.replicas or 0 for rs in new) != deployment.spec.replicas:
-        yield f"the new ReplicaSets have {[rs.spec.replicas for rs in new]} replicas, not {deployment.spec.replicas}"
+        yield (
+            f"the new ReplicaSets have {[rs.spec.replicas for rs in new]} replicas, "
+            f"not {deployment.spec.replicas}"
+        )
     for rs in own:
         if rs not in new and rs.spec.replicas:
             yield f"the old ReplicaSet {rs.metadata.name} has {rs.spec.replicas} replicas"
     if (deployment.status.updated_replicas or 0) != deployment.spec.replicas:
-        yield f"status.updatedReplicas of {deployment.metadata.name} is {deployment.status.updated_replicas}"
+        yield (
+            f"status.updatedReplicas of {deployment.metadata.name} is "
+            f"{deployment.status.updated_replicas}"
+        )

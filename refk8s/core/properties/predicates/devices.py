@@ -106,7 +106,10 @@ def dra_13_reserved_while_it_runs(old: Any, new: Any, pods: Mapping[str, Any]) -
     for uid in reserved_uids(old):
         pod = pods.get(uid)
         if uid not in kept and pod is not None and pod.spec.node_name and not has_ended(pod):
-            yield f"claim {new.metadata.name} is no longer reserved for {pod.metadata.name}, which runs"
+            yield (
+                f"claim {new.metadata.name} is no longer reserved for "
+                f"{pod.metadata.name}, which runs"
+            )
 
 
 def dra_13_settled(claims: Iterable[Any], pods: Iterable[Any]) -> Iterator[str]:

@@ -116,7 +116,10 @@ def slice_3_ready_is_serving_and_not_terminating(key: str, slice: EndpointSlice)
         if state is not None and bool(state.ready) != (
             bool(state.serving) and not state.terminating
         ):
-            yield f"{key}: {endpoint.addresses[0]} is ready {state.ready}, serving {state.serving}, terminating {state.terminating}"
+            yield (
+                f"{key}: {endpoint.addresses[0]} is ready {state.ready}, serving {state.serving}, "
+                f"terminating {state.terminating}"
+            )
 
 
 def ep_5_endpoints_list_the_ready_pods(
@@ -140,4 +143,7 @@ def ep_5_endpoints_list_the_ready_pods(
                     address.target_ref.uid if address.target_ref is not None else "", address.ip
                 ] = ready
     if found != behind:
-        yield f"{key_of(service)}: its Endpoints list {sorted(found.items())}, not {sorted(behind.items())}"
+        yield (
+            f"{key_of(service)}: its Endpoints list {sorted(found.items())}, "
+            f"not {sorted(behind.items())}"
+        )

@@ -40,7 +40,8 @@ def kubelet_16_restart_count_never_decreases(before: Pod, after: Pod) -> list[st
     is not compared."""
     old = {status.name: status.restart_count for status in statuses_of(before)}
     return [
-        f"KUBELET-16: container {status.name} of pod {after.metadata.name} went from {old[status.name]} restarts to {status.restart_count}"
+        f"KUBELET-16: container {status.name} of pod {after.metadata.name} went from "
+        f"{old[status.name]} restarts to {status.restart_count}"
         for status in statuses_of(after)
         if status.restart_count < old.get(status.name, 0)
     ]

@@ -22,7 +22,8 @@ def elect_1_the_holder_is_recorded(old: LeaseSpec | None, new: LeaseSpec) -> lis
         expected = min(transitions + 1, TRANSITIONS_MAX)
     if new.lease_transitions != expected:
         wrong.append(
-            f"the holder was {before!r} and is {after!r}, and leaseTransitions {new.lease_transitions}"
+            f"the holder was {before!r} and is {after!r}, "
+            f"and leaseTransitions {new.lease_transitions}"
         )
     if new.renew_time is None or new.acquire_time is None or not new.lease_duration_seconds:
         wrong.append("a time of the Lease is missing")

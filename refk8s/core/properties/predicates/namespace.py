@@ -38,13 +38,19 @@ def del_7_terminating_until_empty(
 def ns_1_the_namespace_is_terminating(request: Request, namespace: Any | None) -> Iterator[str]:
     """NS-1, for the deletion of a collection by the namespace controller."""
     if namespace is not None and namespace.metadata.deletion_timestamp is None:
-        yield f"namespace {request.namespace} is active, and its {request.resource.plural} were deleted"
+        yield (
+            f"namespace {request.namespace} is active, "
+            f"and its {request.resource.plural} were deleted"
+        )
 
 
 def ns_3_pods_are_removed_first(request: Request, pods: Sequence[str]) -> Iterator[str]:
     """NS-3. `pods`: the keys of those that are left in the namespace."""
     if request.resource is not PODS and pods:
-        yield f"the {request.resource.plural} of {request.namespace} were deleted, and {', '.join(pods)} remain"
+        yield (
+            f"the {request.resource.plural} of {request.namespace} were deleted, "
+            f"and {', '.join(pods)} remain"
+        )
 
 
 def ns_4_a_finalizer_holds_it(namespaces: Iterable[Any], objects: Iterable[Any]) -> Iterator[str]:

@@ -245,7 +245,10 @@ def net_1_rules_match_the_services(
             entry for entry in entries if policy != "Local" or entry[0].node_name == node
         )
         if {*rule.targets} != allowed or len(rule.targets) != len(allowed):
-            yield f"{name}: {front} of {service} has the targets {list(rule.targets)}, not {sorted(allowed)}"
+            yield (
+                f"{name}: {front} of {service} has the targets {list(rule.targets)}, "
+                f"not {sorted(allowed)}"
+            )
     yield from net_22_health_checks_count_ready_endpoints(rules, services, slices, node)
 
 
@@ -282,7 +285,10 @@ def net_22_health_checks_count_ready_endpoints(
         port, ready = asked.get(key, (0, set()))
         check = rules.health_checks.get(key)
         if check is None or (check.port, check.endpoints) != (port, len(ready)):
-            yield f"{key}: the health check is {check}, not at port {port} with {len(ready)} endpoints"
+            yield (
+                f"{key}: the health check is {check}, not at port {port} with "
+                f"{len(ready)} endpoints"
+            )
 
 
 def net_2_packets_reach_the_endpoints(
@@ -300,7 +306,10 @@ def net_2_packets_reach_the_endpoints(
             ]
             if not wanted:
                 if verdicts[0].kind != otherwise:
-                    yield f"{client} at {front} of {way.service} is {verdicts[0].kind}, not {otherwise}"
+                    yield (
+                        f"{client} at {front} of {way.service} is {verdicts[0].kind}, "
+                        f"not {otherwise}"
+                    )
                 continue
             reached = [verdict.target for verdict in verdicts]
             if (
@@ -310,7 +319,10 @@ def net_2_packets_reach_the_endpoints(
                 yield f"{client} at {front} of {way.service} reaches {reached}, not {sorted(wanted)}"
             for target in sorted(wanted):
                 if reached.count(target) != 2:
-                    yield f"{client} at {front} of {way.service} reaches {target} {reached.count(target)} times in {len(verdicts)}"
+                    yield (
+                        f"{client} at {front} of {way.service} reaches {target} "
+                        f"{reached.count(target)} times in {len(verdicts)}"
+                    )
 
 
 def net_4_other_packets_pass(
@@ -368,7 +380,10 @@ def _itself(programmed: Programmed, packet: Packet, verdict: Verdict) -> Iterato
         and not again.masquerade
         and programmed.is_pod(asker.source)
     ):
-        yield f"{asker.source} connects to {packet.destination}:{packet.port}, is sent to itself and sees its own address"
+        yield (
+            f"{asker.source} connects to {packet.destination}:{packet.port}, "
+            "is sent to itself and sees its own address"
+        )
 
 
 def net_11_same_rules(one: Programmed, other: Programmed) -> Iterator[str]:

@@ -55,7 +55,8 @@ def pod_12_status_is_consistent(pod: Pod) -> list[str]:
             )
         if status.ready and status in statuses and status.state.running is None:
             wrong.append(
-                f"POD-13: container {status.name} of pod {pod.metadata.name} is ready and does not run"
+                f"POD-13: container {status.name} of pod {pod.metadata.name} is ready "
+                "and does not run"
             )
     return wrong
 

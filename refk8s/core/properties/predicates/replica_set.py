@@ -22,10 +22,16 @@ def rs_1_settled(owner: Any, pods: Sequence[Any]) -> Iterator[str]:
     if len(active) != wanted:
         yield f"{owner.metadata.name} has {len(active)} active pods, and spec.replicas is {wanted}"
     if owner.status.replicas != len(active):
-        yield f"status.replicas of {owner.metadata.name} is {owner.status.replicas}, and it has {len(active)} pods"
+        yield (
+            f"status.replicas of {owner.metadata.name} is {owner.status.replicas}, "
+            f"and it has {len(active)} pods"
+        )
     ready = sum(1 for pod in active if is_ready(pod))
     if (owner.status.ready_replicas or 0) != ready:
-        yield f"status.readyReplicas of {owner.metadata.name} is {owner.status.ready_replicas}, and {ready} are ready"
+        yield (
+            f"status.readyReplicas of {owner.metadata.name} is {owner.status.ready_replicas}, "
+            f"and {ready} are ready"
+        )
     if owner.status.observed_generation != owner.metadata.generation:
         yield f"status.observedGeneration of {owner.metadata.name} is not its generation"
 
@@ -39,7 +45,10 @@ def rs_2_never_above_replicas(view: View, owner: Any, plan: Plan) -> Iterator[st
     ]
     active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
     if creations and len(active) + len(creations) > (owner.spec.replicas or 0):
-        yield f"{len(active)} active pods and {len(creations)} creations; spec.replicas is {owner.spec.replicas}"
+        yield (
+            f"{len(active)} active pods and {len(creations)} creations; "
+            f"spec.replicas is {owner.spec.replicas}"
+        )
 
 
 def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[str]:
@@ -56,7 +65,10 @@ def rs_2_never_below_replicas(view: View, owner: Any, plan: Plan) -> Iterator[st
     ]
     active = [pod for pod in controlled(view.list(PODS), owner.metadata.uid) if is_active(pod)]
     if deletions and len(active) - len(deletions) < (owner.spec.replicas or 0):
-        yield f"{len(active)} active pods and {len(deletions)} deletions; spec.replicas is {owner.spec.replicas}"
+        yield (
+            f"{len(active)} active pods and {len(deletions)} deletions; "
+            f"spec.replicas is {owner.spec.replicas}"
+        )
     if deletions and creations:
         yield "creates and deletes at once"
 

@@ -49,7 +49,9 @@ def quota_7_is_counted(
     written = quota.status.used or {}
     for name in sorted(known):
         if name not in written or parse(written[name]).nano != used.get(name, ZERO).nano:
-            yield f"{name} of quota {who} is {written.get(name)}, and {used.get(name, ZERO)} are used"
+            yield (
+                f"{name} of quota {who} is {written.get(name)}, and {used.get(name, ZERO)} are used"
+            )
 
 
 def quota_8_nothing_is_left_out(quota: Any, used: Mapping[str, Amount]) -> Iterator[str]:

@@ -55,7 +55,8 @@ def sched_1_no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) ->
         for name, much in sorted(taken.items()):
             if much > amount(name, given.get(name, "0")):
                 wrong.append(
-                    f"SCHED-1: node {node.metadata.name} has {given.get(name, 0)} {name}, and its pods request {much}"
+                    f"SCHED-1: node {node.metadata.name} has {given.get(name, 0)} {name}, "
+                    f"and its pods request {much}"
                 )
     return wrong
 
@@ -63,7 +64,8 @@ def sched_1_no_node_over_capacity(nodes: Iterable[Node], pods: Iterable[Pod]) ->
 def sched_25_no_pod_moves(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> list[str]:
     """SCHED-25: a pod that has a node keeps it. Both are pods by uid."""
     return [
-        f"SCHED-25: pod {pod.metadata.name} went from node {pod.spec.node_name} to {after[uid].spec.node_name}"
+        f"SCHED-25: pod {pod.metadata.name} went from node {pod.spec.node_name} to "
+        f"{after[uid].spec.node_name}"
         for uid, pod in sorted(before.items())
         if pod.spec.node_name and uid in after and after[uid].spec.node_name != pod.spec.node_name
     ]

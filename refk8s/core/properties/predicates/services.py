@@ -53,7 +53,10 @@ def alloc_1_one_holder(
                 if isinstance(thing, str) or node_ports is not None:
                     yield f"{name} has {thing}, which is not allocated"
             elif f"{held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}" != name:
-                yield f"{name} has {thing}, which is allocated to {held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}"
+                yield (
+                    f"{name} has {thing}, which is allocated to "
+                    f"{held.spec.parent_ref.namespace}/{held.spec.parent_ref.name}"
+                )
 
 
 def alloc_9_nothing_held_without_its_service(

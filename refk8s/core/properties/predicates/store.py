@@ -116,7 +116,10 @@ def store_5_a_record_knows_its_revisions(
             change.revision,
             version,
         ):
-            yield f"{change.key}: {record}, not created at {created}, written at {change.revision}, version {version}"
+            yield (
+                f"{change.key}: {record}, not created at {created}, written at {change.revision}, "
+                f"version {version}"
+            )
         if record.value != stamp(written.get(change.key), change.revision):
             yield f"{change.key}: is {record.value}, was written as {written.get(change.key)}"
 
@@ -135,7 +138,10 @@ def store_7_a_past_revision_is_read_as_it_was(
     revision now."""
     expected = [state[key] for key in sorted(state) if key.startswith(prefix)]
     if list(page.records) != expected:
-        yield f"{prefix} at {page.revision}: read {_described(page.records)}, was {_described(expected)}"
+        yield (
+            f"{prefix} at {page.revision}: read {_described(page.records)}, "
+            f"was {_described(expected)}"
+        )
 
 
 def store_10_pages_make_one_list(
@@ -143,13 +149,19 @@ def store_10_pages_make_one_list(
 ) -> Iterator[str]:
     """`pages` were read one after the other at `whole.revision`, at most `limit` records each."""
     if [record for page in pages for record in page.records] != list(whole.records):
-        yield f"pages {[_described(page.records) for page in pages]} do not make {_described(whole.records)}"
+        yield (
+            f"pages {[_described(page.records) for page in pages]} do not make "
+            f"{_described(whole.records)}"
+        )
     seen = 0
     for page in pages:
         seen += len(page.records)
         remaining = len(whole.records) - seen
         if len(page.records) > limit or page.revision != whole.revision:
-            yield f"a page of {len(page.records)} at {page.revision}, not of {limit} at {whole.revision}"
+            yield (
+                f"a page of {len(page.records)} at {page.revision}, "
+                f"not of {limit} at {whole.revision}"
+            )
         if (page.remaining, page.more) != (remaining, remaining > 0):
             yield f"{remaining} remain, the page has remaining={page.remaining} and more={page.more}"
 
@@ -164,7 +176,10 @@ def store_11_a_watch_is_complete(
         if change.revision <= after:
             yield f"{change.key} at {change.revision} was already seen at {after}"
         if change.previous != replayed.get(change.key):
-            yield f"{change.key} at {change.revision} replaces {change.previous}, but {replayed.get(change.key)} was there"
+            yield (
+                f"{change.key} at {change.revision} replaces {change.previous}, "
+                f"but {replayed.get(change.key)} was there"
+            )
         if change.record is None:
             replayed.pop(change.key, None)
         else:

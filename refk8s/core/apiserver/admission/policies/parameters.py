@@ -59,7 +59,8 @@ def find_parameters(
         where = ref.namespace or namespace
         if not where:
             raise Misconfigured(
-                "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
+                "cannot use namespaced paramRef in policy binding that matches "
+                "cluster-scoped resources"
             )
     found = (
         _named(resource, ref.name, where, store)
