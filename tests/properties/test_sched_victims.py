@@ -30,6 +30,7 @@ from refk8s.core.api.policy_v1 import (
 from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of, find_protected
+from refk8s.core.scheduler.candidates import Candidates
 from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, Claimed
 from refk8s.core.scheduler.cycle import Scheduler
 from refk8s.core.scheduler.evaluation import judge
@@ -726,3 +727,60 @@ def test_sched_35_no_pod_is_deleted_on_a_node_that_the_volumes_of_the_pod_do_not
         assert counts == {UNHELPFUL: 0, NO_VICTIMS: 0, words: 1}
         assert (best.node if best else None) == ("n1" if both else None)
         assert preempt(asking, refusing, snapshot, {}, since)[0].node == "n0"
+
+
+def test_sched_17_only_nodes_whose_pods_or_start_times_have_changed_are_tried_again():
+    """Also if the changes themselves are not known: then each node is compared with what is kept."""
+    asking, names = info("p", 5, "500m"), list("abcd")
+    snapshot = recompute([a_node(name, cpu="1") for name in names], [])
+    for name in names:
+        for uid, priority in ((f"low-{name}", 1), (f"equal-{name}", 5)):
+            pod = info(uid, priority, "500m")
+            snapshot = snapshot.with_load(name, snapshot.load(name).plus(pod))
+    tried: list[str] = []
+    times: dict[str, str] = {}
+    candidates, starts = Candidates(), Change("a", None, 0)
+
+    def look(snapshot, starts, profile=DEFAULT_PROFILE):
+        def verdict(name):
+            tried.append(name)
+            return judge(asking, name, snapshot, {}, profile)
+
+        tried.clear()
+        known = dict(times)
+        found, _ = candidates.best(
+            asking,
+            sorted(snapshot.nodes),
+            verdict,
+            snapshot,
+            lambda pod: known.get(pod.uid, "~"),
+            starts,
+            profile,
+        )
+        assert found is not None and found.node == "a"
+        return list(tried)
+
+    def cut(snapshot):
+        """The same nodes and loads, without the list of changes."""
+        return evolve(snapshot, last_change=Change("z", None, 0))
+
+    assert look(snapshot, starts) == names
+    assert look(snapshot, starts) == look(cut(snapshot), starts) == []
+    assert look(cut(snapshot), Change("z", None, 0)) == []
+    for change in (lambda one: one, cut):
+        pod = info(f"new-{len(snapshot.load('b').pods)}", 1, "100m")
+        snapshot = change(snapshot.with_load("b", snapshot.load("b").plus(pod)))
+        assert look(snapshot, starts) == ["b"]
+        facts = evolve(snapshot.nodes["c"], memory=snapshot.nodes["c"].memory + 1)
+        snapshot = change(snapshot.with_node("c", facts))
+        assert look(snapshot, starts) == ["c"]
+    times["low-d"] = "2026-01-01T00:00:00Z"
+    starts = Change("d", starts, 1)
+    assert look(snapshot, Change("z", None, 0)) == ["d"], "the times are compared"
+    assert look(snapshot, starts) == []
+    times["equal-d"] = "2026-01-01T00:00:00Z"
+    assert look(snapshot, Change("z", None, 0)) == [], "that of a pod which is no victim is not"
+    # a node that is gone is forgotten, and tried when it is there again
+    gone = cut(snapshot.with_node("c", None))
+    assert look(gone, starts) == []
+    assert look(cut(gone.with_node("c", snapshot.nodes["c"])), starts) == ["c"]
