@@ -464,3 +464,34 @@ def test_sched_57_one_pod_is_asked_about_at_a_time():
 
 def asked_of(one):
     return one.question.asked
+
+
+def questions_by(call, *args):
+    """(URL, name of the pod) of what is asked."""
+    with pytest.raises(Needed) as needed:
+        call(*args)
+    found = [(one.post.url, msgspec.json.decode(one.post.body)) for one in needed.value.asked]
+    return [(url, tree["Pod"]["metadata"]["name"]) for url, tree in found]
+
+
+def test_sched_57_each_question_goes_to_its_extender_and_verb_and_is_about_the_pod():
+    """Also if an extender before it has no such verb."""
+    silent = replace(FIRST, filter_verb="", preempt_verb="", prioritize_verb="")
+    snapshot = recompute(list(NODES.values()), [])
+    for who in ([(1, SECOND)], [(0, silent), (1, SECOND)]):
+        one = consult(silent, SECOND)
+        assert one.posts == ()
+        assert questions_by(one.filter, who, POD, "ab") == [(f"{URL}/2/f2", "p")]
+        assert questions_by(one.points, who, POD, "ab") == [(f"{URL}/2/p2", "p")]
+        candidates = [Eviction("a", (), 0)]
+        asked_ = questions_by(one.victims, who, POD, candidates, snapshot, since)
+        assert asked_ == [(f"{URL}/2/v2", "p")]
+
+
+def test_sched_60_a_pod_without_a_priority_has_the_priority_0():
+    snapshot = recompute(list(NODES.values()), [placed(a_pod("x", priority=0), "a", "x")])
+    tree = {"NodeNameToMetaVictims": {"a": {"Pods": pods("x")}}}
+    answer = consult(FIRST, asked=[asked(0, "v1", "a", posted(tree))])
+    plain_pod = placed(a_pod("p"), "", "u-p")
+    with pytest.raises(BadAnswer):
+        answer.victims([(0, FIRST)], plain_pod, [Eviction("a", (), 0)], snapshot, since)
