@@ -117,6 +117,7 @@ def test_sched_57_the_questions_in_full():
         "Node": "n",
     }
     assert Extender(f"{URL}//").address("v") == f"{URL}/v"
+    assert Extender(f"{URL}/X").address("v") == f"{URL}/X/v"
 
 
 # --- answers that cannot be used ------------------------------------------------------------------
