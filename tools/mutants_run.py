@@ -48,6 +48,8 @@ class Mutants:
         trampoline.record_trampoline_hit = lambda name, caller=None: self.reached.add(name)
 
     def pytest_runtestloop(self, session: Any) -> bool:
+        if session.testsfailed:
+            sys.exit("a file of tests cannot be collected")
         self.active = STATS
         for item in session.items:
             self.reached.clear()
