@@ -54,7 +54,7 @@ def _attach(cluster: Cluster, chance: Random) -> Submit | None:
     return _patch(chance.choice(found), {"attached": True, "attachError": None})
 
 
-ACTS = (_make_pod, _make_pod, _delete_pod, _attach, _attach)
+ACTS = (_make_pod, _make_pod, _delete_pod, _delete_pod, _attach, _attach) * 4
 
 
 def resume(cluster: Cluster) -> tuple[Action, ...]:
