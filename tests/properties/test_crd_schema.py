@@ -316,6 +316,45 @@ def test_crd_6_a_schema_that_is_not_structural_is_refused(field, place, reason):
 ROOT = "spec.validation.openAPIV3Schema"
 
 
+@given(st.integers(0, 9), st.integers(0, 9), st.booleans())
+def test_crd_6_a_default_keeps_the_rules_of_its_place(bound, value, is_inside):
+    # Shows CRD-6.k.
+    rule = {X + "validations": [{"rule": f"self >= {bound}"}]}
+    inner: dict[str, object] = {"type": "integer", **rule}
+    if is_inside:
+        tree = {"type": "object", "properties": {"a": inner}, "default": {"a": value}}
+    else:
+        tree = {**inner, "default": value}
+    at = "x.properties[b].default" + (".a" if is_inside else "")
+    causes = validate_schema({"type": "object", "properties": {"b": tree}}, "x")
+    wrong = [(at, f"failed rule: self >= {bound}")] if value < bound else []
+    assert [(cause.field, cause.detail) for cause in causes] == wrong
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_wrong"),
+    [
+        ({"rule": "self == oldSelf"}, False),
+        ({"rule": "self != oldSelf"}, True),
+        ({"rule": "oldSelf.hasValue()", "optionalOldSelf": True}, True),
+        (
+            {"rule": "!oldSelf.hasValue() || self == oldSelf.value()", "optionalOldSelf": True},
+            False,
+        ),
+    ],
+)
+def test_crd_6_a_default_is_new_and_unchanged(rule, is_wrong):
+    tree = {"type": "integer", "default": 1, X + "validations": [rule]}
+    causes = validate_schema({"type": "object", "properties": {"b": tree}}, "x")
+    assert [cause.field for cause in causes] == ["x.properties[b].default"] * is_wrong
+
+
+def test_crd_6_a_default_beside_a_rule_without_text_has_no_cause_of_its_own():
+    tree = {"type": "integer", "default": 1, X + "validations": [{}]}
+    causes = validate_schema({"type": "object", "properties": {"b": tree}}, "x")
+    assert [cause.field for cause in causes] == ["x.properties[b].x-kubernetes-validations[0].rule"]
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -107,6 +107,7 @@ def missing(before: Any, after: Any, place: str = "") -> list[str]:
 
 ALLOWED = {
     "Secret": (".stringData", ".data"), "Service": (".spec.sessionAffinityConfig",), "Namespace": (".metadata.labels",),
+    "Node": (".spec.podCIDRs",),
 }  # fmt: skip
 
 
@@ -476,6 +477,18 @@ def test_def_15_all_that_a_node_has_can_be_given_away(capacity, allocatable):
     status = {"capacity": capacity} | ({} if allocatable is None else {"allocatable": allocatable})
     made = defaulted("Node", "v1", status=status)["status"]
     assert made.get("allocatable", {}) == (allocatable or capacity)
+
+
+@given(
+    st.sampled_from(["", "10.0.1.0/24"]),
+    st.lists(st.sampled_from(["10.0.1.0/24", "10.0.2.0/24", "2001:db8::/64"]), max_size=2),
+)
+def test_def_15_the_range_of_a_node_is_the_first_of_its_ranges(one, several):
+    # Shows DEF-15.a DEF-15.b.
+    made = defaulted("Node", "v1", spec={"podCIDR": one, "podCIDRs": several})["spec"]
+    expected = several if several and one in ("", several[0]) else [one] if one else []
+    assert made.get("podCIDRs", []) == expected
+    assert made.get("podCIDR", "") == (expected[0] if expected else "")
 
 
 @given(amounts, amounts, amounts, amounts)

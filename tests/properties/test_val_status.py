@@ -277,7 +277,7 @@ def answer_of(body, path=f"{PODS}/p/status", method="PUT", world=None):
 
 @given(SOCKETS.filter(lambda one: one != "x"), st.lists(SOCKETS.filter(bool), max_size=2))
 def test_def_6_a_pod_has_its_first_address_twice(one, several):
-    # Shows DEF-6.d DEF-6.e.
+    # Shows DEF-6.e DEF-6.f.
     status = {"podIP": one, "podIPs": [{"ip": ip} for ip in several]}
     code, pod = answer_of({"metadata": {"name": "p"}, "status": status})
     expected = several if several and one in ("", several[0]) else [one] if one else []

@@ -104,7 +104,8 @@ def compile_rule(tree: dict[str, Any], self_type: Type) -> Rule:
     is_optional = bool(tree.get("optionalOldSelf"))
     old_type = optional_of(self_type) if is_optional else self_type
     variables = {"self": self_type, "oldSelf": old_type}
-    node, cost = compile_text(tree["rule"], variables, BOOL)
+    text = tree.get("rule") or ""
+    node, cost = compile_text(text, variables, BOOL)
     message_node = None
     if expression := tree.get("messageExpression"):
         try:
@@ -113,7 +114,7 @@ def compile_rule(tree: dict[str, Any], self_type: Type) -> Rule:
             raise InvalidMessage(str(error)) from None
         cost += more
     return Rule(
-        tree["rule"],
+        text,
         node,
         tree.get("message", ""),
         message_node,
@@ -292,21 +293,31 @@ def rule_causes(schema: Schema, new: CustomObject, old: CustomObject | None) -> 
     """The causes of the rules that an object breaks (CRD-23)."""
     if not schema.has_rules:
         return []
+    before = ABSENT if old is None else _root(old)
+    return _evaluated(schema, _root(new), (before,), "", is_root=True)
+
+
+def default_causes(schema: Schema, value: Any, at: str, *, is_root: bool) -> list[Cause]:
+    """The causes of the rules that a default breaks (CRD-6): as a new value, and as one that has
+    not changed."""
+    return [] if value is None else _evaluated(schema, value, (value, ABSENT), at, is_root=is_root)
+
+
+def _evaluated(
+    schema: Schema, value: Any, befores: tuple[Any, ...], at: str, *, is_root: bool
+) -> list[Cause]:
+    """The causes of a value, with each of these as the value before it, within one budget."""
     found: list[Cause] = []
     evaluation = _Evaluation(found)
-    before = ABSENT if old is None else _root(old)
     try:
-        evaluation.walk(schema, _root(new), before, "", is_root=True)
+        for before in befores:
+            evaluation.walk(schema, value, before, at, is_root=is_root)
     except BudgetExceeded as error:
-        found.append(
-            Cause(
-                INVALID,
-                "<nil>",
-                "validation failed due to running out of cost budget, "
-                f"no further validation rules will be run: {error}",
-                OMITTED,
-            )
+        words = (
+            "validation failed due to running out of cost budget, "
+            f"no further validation rules will be run: {error}"
         )
+        found.append(Cause(INVALID, at or "<nil>", words, OMITTED))
     return found
 
 

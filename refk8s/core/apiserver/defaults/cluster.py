@@ -28,10 +28,10 @@ def default_namespace(namespace: Namespace) -> Namespace:
 
 def default_node(node: Node) -> Node:
     """DEF-15: allocatable is the capacity, and podCIDR and the first of podCIDRs default to each
-    other."""
+    other. If they differ, podCIDR counts."""
     spec, status = node.spec, node.status
     cidrs = spec.pod_cidrs or ()
-    if spec.pod_cidr and not cidrs:
+    if spec.pod_cidr and (not cidrs or cidrs[0] != spec.pod_cidr):
         node = replace(node, spec=replace(spec, pod_cidrs=(spec.pod_cidr,)))
     elif cidrs and cidrs[0] and not spec.pod_cidr:
         node = replace(node, spec=replace(spec, pod_cidr=cidrs[0]))

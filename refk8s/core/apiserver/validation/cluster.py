@@ -118,8 +118,6 @@ def _validate_cidrs(node: Node) -> Causes:
             causes.append(duplicate(f"spec.podCIDRs[{position}]", cidr))
     if len(cidrs) > 1:
         causes += _validate_families(cidrs)
-    if not causes and cidrs and (node.spec.pod_cidr or "") != cidrs[0]:
-        causes.append(invalid("spec.podCIDRs", cidrs, "the first must be podCIDR"))
     return causes
 
 

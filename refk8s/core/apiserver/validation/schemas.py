@@ -352,4 +352,10 @@ def _check_default(schema: Tree, at: str, causes: Causes, is_root: bool) -> None
     compiled = compile_schema({**schema, EMBEDDED: True} if is_root else schema)
     if prune(compiled, value, defaults=False) is not value:
         causes.append(invalid(place, value, "must be pruned"))
-    causes += validate(compiled, prune(compiled, value), place)
+    wrong = validate(compiled, prune(compiled, value), place)
+    if not wrong and compiled.has_rules:
+        # imported here: a start without such a schema loads no expressions
+        from refk8s.core.apiserver.custom.rules import default_causes
+
+        wrong = default_causes(compiled, value, place, is_root=is_root)
+    causes += wrong
