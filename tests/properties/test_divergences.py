@@ -347,7 +347,7 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
     assert {"PersistentVolume", "PersistentVolumeClaim", "VolumeAttachment"} <= served
 
 
-def test_d_492_api_servers_have_no_lease():
+def test_d_492_an_api_server_alone_has_no_lease():
     async def leases() -> Any:
         server = ApiServer(LocalStore(MemoryEngine(stamp)), Clock())
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
