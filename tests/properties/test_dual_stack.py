@@ -384,6 +384,34 @@ def test_slice_9_ipam_7_kubelet_119_with_two_families_the_cluster_comes_to_rest_
     assert sorted(found) == ips[IPV6]
 
 
+@given(st.integers(0, 2**32))
+@settings(max_examples=4, deadline=None)
+def test_alloc_12_slice_9_families_that_come_and_go_leave_nothing_whatever_failed(seed):
+    """The user changes the policies of Services. At rest each has an address and slices of its
+    families, and no other address is held."""
+    # Shows ALLOC-12.a SLICE-9.a.
+    run = simulate(Setup(seed=seed, steps=1_500, requests=IN_BOTH, is_dual_stack=True))
+    assert not run.broken, f"{run.broken[0]} (seed {seed})"
+    cluster = run.cluster
+    label, slices = "kubernetes.io/service-name", stored(cluster, resources.ENDPOINT_SLICES)
+    held = set()
+    for one in stored(cluster, resources.SERVICES):
+        spec, metadata = one.spec, one.metadata
+        if spec.type == "ExternalName":
+            continue
+        families = spec.ip_families or ()
+        assert len(families) == (2 if spec.ip_family_policy != "SingleStack" else 1)
+        if spec.cluster_ip != "None":
+            assert [family(text) for text in spec.cluster_ips] == list(families)
+            held |= {str(ip_address(text)) for text in spec.cluster_ips}
+        if spec.selector:
+            mine = [
+                each for each in slices if (each.metadata.labels or {}).get(label) == metadata.name
+            ]
+            assert {each.address_type for each in mine} == set(families)
+    assert {each.metadata.name for each in stored(cluster, resources.IP_ADDRESSES)} == held
+
+
 networks = st.one_of(
     st.builds(lambda a, n: IPv4Network((a, n), strict=False), st.integers(1 << 26, 1 << 27), st.integers(8, 32)),
     st.builds(lambda a, n: IPv6Network((a, n), strict=False), st.integers(0xFD << 120, 0xFE << 120), st.integers(8, 128)),

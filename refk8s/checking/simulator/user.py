@@ -13,6 +13,7 @@ from refk8s.checking.simulator import (
     admission_user,
     apply_user,
     device_user,
+    family_user,
     job_user,
     set_user,
     volume_user,
@@ -47,8 +48,8 @@ Act = Callable[[Cluster, Random], Submit | None]
 
 def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
     """What the user of a run does that begins with these requests: sets, Jobs and claims are
-    changed only in runs that begin with one, and objects are applied in runs that begin with an
-    apply."""
+    changed only in runs that begin with one, the families of Services in runs that begin with a
+    Service of two, and objects are applied in runs that begin with an apply."""
     requests = tuple(requests)
     begins = [request.resource for request in requests]
     acts = _ACTS
@@ -56,6 +57,8 @@ def acts_of(requests: Iterable[Request]) -> tuple[Act, ...]:
         acts += admission_user.ACTS * 10
     if any(map(apply_user.is_apply, requests)):
         acts += apply_user.ACTS * 30
+    if family_user.is_about_families(requests):
+        acts += family_user.ACTS * 20
     for each in (set_user, job_user, device_user, volume_user):
         if any(resource in begins for resource in each.RESOURCES):
             acts += each.ACTS * 2

@@ -62,7 +62,7 @@ def _on_both(
         return None, None
     if found.answer is not None and found.answer.code == 503 and not is_able(before, server):
         return None, None
-    return found, handle(Exchange(request, before.history, before.context()))
+    return found, handle(Exchange(request, before.history, before.context(), before.config))
 
 
 OF_STEPS = (
