@@ -168,6 +168,13 @@ _SERVER = (
         help="The authorities of the issuer's server.  [default: those of the system]",
     ),
     click.option(
+        "--service-account-key-file",
+        "service_account_keys",
+        multiple=True,
+        metavar="FILE",
+        help="Keys of tokens that were signed before the key of the cluster changed. May be repeated.",
+    ),
+    click.option(
         "--requestheader-client-ca-file",
         default="",
         metavar="FILE",

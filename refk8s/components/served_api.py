@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from refk8s.components.kubernetes_service import KubernetesService
     from refk8s.components.webhook_credentials import WebhookCredentials
     from refk8s.core.apiserver.admission.configuration import AdmissionFile
+    from refk8s.core.apiserver.token_key import PublicKey
 
 log = logging.getLogger("refk8s")
 
@@ -96,6 +97,7 @@ class ServedApi:
         self._issuers: Issuers | None = None
         self._auditor: Auditor | None = None
         self._proxy: FrontProxy | None = None
+        self._earlier_keys: tuple[PublicKey, ...] = ()
         self._encryption: Encryption | None = None
         self._admission: tuple[AdmissionFile, dict[str, WebhookCredentials]] | None = None
         self._fetching: asyncio.Task[bool] | None = None
@@ -112,6 +114,10 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if options.service_account_keys:
+            from refk8s.components.earlier_keys import read_earlier_keys
+
+            self._earlier_keys = read_earlier_keys(options.service_account_keys)
         if any(options.request_headers.values()):
             from refk8s.components.front_proxy import read_front_proxy
 
@@ -155,6 +161,8 @@ class ServedApi:
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
         config = _config(credentials, options.authorization_modes)
+        if self._earlier_keys:
+            config = evolve(config, earlier_keys=self._earlier_keys)
         issuers, anonymous = self._authentication
         if issuers:
             from refk8s.components.issuers import Issuers

@@ -26,6 +26,7 @@ from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import (
+    PublicKey,
     RsaKey,
     TokenKey,
     algorithm,
@@ -92,7 +93,7 @@ def check_token(
     if config.issuers and (found := _check_issued(token, config, now, wanted)) is not None:
         return found
     try:
-        claims = read_token(token, config.token_key, config.verify)
+        claims = _read_token(token, config)
     except ValueError:
         return INVALID
     if not claims["nbf"] * SECOND <= now < claims["exp"] * SECOND:
@@ -111,6 +112,20 @@ def check_token(
     if objects is not None and not _bound_objects_exist(claims["kubernetes.io"], now, objects):
         return Checked(problem="[invalid bearer token, service account token has been invalidated]")
     return Checked(_user_of(claims), common)
+
+
+def _read_token(token: str, config: Config) -> dict[str, Any]:
+    """The claims of a token that the key of the cluster signed, or an earlier one (HTTP-30). Raises
+    ValueError."""
+    try:
+        return read_token(token, config.token_key, config.verify)
+    except ValueError:
+        for key in config.earlier_keys:
+            try:
+                return read_token(token, key, key.verify)
+            except ValueError:
+                continue
+        raise
 
 
 def _check_issued(
@@ -245,7 +260,7 @@ def make_token(
 
 @lru_cache(maxsize=1024)
 def read_token(
-    token: str, key: TokenKey, verify: Callable[[bytes, bytes], bool] | None
+    token: str, key: TokenKey | PublicKey, verify: Callable[[bytes, bytes], bool] | None
 ) -> dict[str, Any]:
     """The claims of a token that this key signed; callers must not change them. Raises ValueError
     for any other token. Failures are not cached, so only valid tokens displace others from the
@@ -272,7 +287,9 @@ def read_token(
     return claims
 
 
-def _header(key: TokenKey) -> dict[str, str]:
+def _header(key: TokenKey | PublicKey) -> dict[str, str]:
+    if isinstance(key, PublicKey):
+        return {"alg": key.algorithm, "kid": key.id}
     return {"alg": algorithm(key), "kid": key_id(key)}
 
 

@@ -9,7 +9,7 @@ from refk8s.core.api.user import User
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.oidc.issuers import Anonymous, Trusted
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.apiserver.token_key import RsaKey, TokenKey
+from refk8s.core.apiserver.token_key import PublicKey, RsaKey, TokenKey
 from refk8s.core.value import Value, field
 
 TEST_KEY: Final = RsaKey(
@@ -79,6 +79,7 @@ class Config(Value, frozen=True):
     token_key: TokenKey = TEST_KEY
     sign: Callable[[bytes], bytes] | None = None
     verify: Callable[[bytes, bytes], bool] | None = None
+    earlier_keys: tuple[PublicKey, ...] = ()  # those of tokens that were signed before (HTTP-30)
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     audiences: tuple[str, ...] = ("https://kubernetes.default.svc.cluster.local",)
     users: Mapping[str, User] = field(default_factory=dict)

@@ -21,14 +21,20 @@ def issuer_document(path: str, config: Config) -> Reply | None:
             "jwks_uri": config.issuer.rstrip("/") + KEYS,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [algorithm(config.token_key)],
+            "id_token_signing_alg_values_supported": _algorithms(config),
         }
         return Reply(200, encode(tree), cache="public, max-age=3600")
     if path == KEYS:
         return Reply(
             200,
-            encode(key_set(config.token_key)),
+            encode(key_set(config.token_key, config.earlier_keys)),
             "application/jwk-set+json",
             cache="public, max-age=3600",
         )
     return None
+
+
+def _algorithms(config: Config) -> list[str]:
+    """How tokens that are valid may be signed."""
+    own = algorithm(config.token_key)
+    return list(dict.fromkeys([own, *[one.algorithm for one in config.earlier_keys]]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -58,6 +59,16 @@ class EcKey(Value, frozen=True):
 
 
 TokenKey = RsaKey | EcKey
+
+
+class PublicKey(Value, frozen=True, eq=False):
+    """A key that only verifies tokens (HTTP-30): its id, its algorithm, its members in a JSON Web
+    Key, and whether (data, signature) match."""
+
+    id: str
+    algorithm: str
+    members: tuple[tuple[str, str], ...]
+    verify: Callable[[bytes, bytes], bool]
 
 
 def algorithm(key: TokenKey) -> str:
@@ -180,8 +191,8 @@ def key_id(key: TokenKey) -> str:
     return _encoded(hashlib.sha256(info).digest())
 
 
-def key_set(key: TokenKey) -> dict[str, Any]:
-    """The JSON Web Key Set with the public key."""
+def key_set(key: TokenKey, earlier: Iterable[PublicKey] = ()) -> dict[str, Any]:
+    """The JSON Web Key Set with the public key, and those of earlier tokens."""
     numbers: dict[str, str]
     if isinstance(key, EcKey):
         kind = "EC"
@@ -197,7 +208,10 @@ def key_set(key: TokenKey) -> dict[str, Any]:
             "e": _encoded(key.exponent.to_bytes(3, "big").lstrip(b"\0")),
         }
     members = {"use": "sig", "kty": kind, "kid": key_id(key), "alg": algorithm(key)}
-    return {"keys": [members | numbers]}
+    others = [
+        {"use": "sig", "kid": one.id, "alg": one.algorithm, **dict(one.members)} for one in earlier
+    ]
+    return {"keys": [members | numbers, *others]}
 
 
 def _coordinate(number: int) -> bytes:
