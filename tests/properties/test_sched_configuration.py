@@ -702,3 +702,130 @@ def test_sched_54_a_resource_is_managed_once_and_one_extender_binds():
     )
     words = why_not_extender(managedResources=[{"name": "-"}])
     assert words.startswith(f'{HERE}.managedResources[0].name: Invalid value: "-": ')
+
+
+# --- several errors at once -----------------------------------------------------------------------
+
+
+def test_sched_54_every_error_of_a_file_is_named():
+    fit = {
+        "ignoredResources": ["-", "-x"],
+        "ignoredResourceGroups": ["a/b", "-"],
+        "scoringStrategy": {"type": "X", "requestedToCapacityRatio": {}},
+    }
+    words = why_not_args("NodeResourcesFit", **fit)
+    for here in (
+        "ignoredResources[0]",
+        "ignoredResources[1]",
+        "ignoredResourceGroups[0]",
+        "ignoredResourceGroups[1]",
+    ):
+        assert f"{ARGS}.{here}: Invalid value" in words
+    assert (
+        f'{ARGS}.scoringStrategy.type: Unsupported value: "X": supported values: "LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"'
+        in words
+    )
+    assert (
+        f"{ARGS}.scoringStrategy.requestedToCapacityRatio: Forbidden: must be nil when type is not RequestedToCapacityRatio"
+        in words
+    )
+    ratio = {"type": "RequestedToCapacityRatio", "resources": [{"name": "a", "weight": 101}]}
+    words = why_not_args(
+        "NodeResourcesFit", scoringStrategy={**ratio, "requestedToCapacityRatio": {}}
+    )
+    assert "resources[0].weight" in words
+    assert (
+        f"{ARGS}.scoringStrategy.requestedToCapacityRatio.shape: Required value: at least one point must be specified"
+        in words
+    )
+    assert (
+        f"{ARGS}.scoringStrategy.requestedToCapacityRatio: Required value: must be specified when type is RequestedToCapacityRatio"
+        in why_not_args("NodeResourcesFit", scoringStrategy=ratio)
+    )
+    zero, selecting = {**SPREAD, "maxSkew": 0}, {**SPREAD, "labelSelector": {}}
+    words = why_not_args("PodTopologySpread", defaultConstraints=[zero, selecting])
+    for part in (
+        f'{ARGS}.defaultingType: Invalid value: "System": when .defaultConstraints are not empty',
+        f"{ARGS}.defaultConstraints[0].maxSkew: Invalid value: 0: not in valid range (0, inf)",
+        f"{ARGS}.defaultConstraints[1].labelSelector: Forbidden: constraint must not define a selector, as they deduced for each pod",
+    ):
+        assert part in words
+    assert why_not_args("PodTopologySpread", defaultingType="X") == (
+        f'{ARGS}.defaultingType: Unsupported value: "X": supported values: "System", "List"'
+    )
+    assert why_not_args("DynamicResources", filterTimeout="-1s") == (
+        f'{ARGS}.filterTimeout: Invalid value: "-1s": must be zero or positive'
+    )
+    assert why_not_args("InterPodAffinity", hardPodAffinityWeight=101) == (
+        f"{ARGS}.hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]"
+    )
+    both = {"minCandidateNodesPercentage": 0, "minCandidateNodesAbsolute": 0}
+    here, same = f"{ARGS}.minCandidateNodes", "cannot be zero at the same time as minCandidateNodes"
+    assert why_not_args("DefaultPreemption", **both) == (
+        f"[{here}Percentage: Invalid value: 0: {same}Absolute, {here}Absolute: Invalid value: 0: {same}Percentage]"
+    )
+    one = arguments("DefaultPreemption", minCandidateNodesPercentage=1, minCandidateNodesAbsolute=0)
+    assert (one.candidates_percent, one.candidates_min) == (1, 0)
+
+
+def test_sched_54_every_error_of_the_profiles_and_extenders_is_named():
+    config = [
+        {"name": name, "args": args}
+        for name, args in (
+            ("InterPodAffinity", {"hardPodAffinityWeight": -1}),
+            ("CinderLimits", None),
+            ("NodePorts", {"a": 1}),
+            ("NodePorts", None),
+            ("DefaultPreemption", {"minCandidateNodesAbsolute": -1}),
+            ("EBSLimits", None),
+            ("EBSLimits", None),
+        )
+    ]
+    words = why_not(profiles=[{"pluginConfig": config}])
+    for at, part in (
+        (0, ".args.hardPodAffinityWeight"),
+        (1, ": Invalid value"),
+        (2, ": plugin NodePorts"),
+        (3, ": Duplicate value"),
+        (4, ".args.minCandidateNodesAbsolute"),
+        (5, ": Invalid value"),
+        (6, ": Duplicate value"),
+        (6, ": Invalid value"),
+    ):
+        assert f"profiles[0].pluginConfig[{at}]{part}" in words
+    removed = {"filter": enabled("EBSLimits"), "score": enabled("GCEPDLimits")}
+    words = why_not(
+        profiles=[{"schedulerName": "", "percentageOfNodesToScore": 101, "plugins": removed}]
+    )
+    for part in (
+        "schedulerName: Required value",
+        "percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]",
+        "plugins.filter.enabled[0]",
+        "plugins.score.enabled[0]",
+    ):
+        assert f"profiles[0].{part}" in words
+    words = why_not(leaderElection={"resourceLock": "endpoints"}, podInitialBackoffSeconds=0)
+    assert (
+        'leaderElection.resourceLock: Invalid value: "endpoints": resourceLock value must be "leases"'
+        in words
+    )
+    assert "podInitialBackoffSeconds: Invalid value: 0: must be greater than 0" in words
+    assert why_not_plugins(multiPoint=enabled("X")) == 'PreFilterPlugin "X" does not exist'
+    words = why_not_extender(filterVerb="a b", prioritizeVerb="p", managedResources=[{"name": "-"}])
+    for part in (
+        'filterVerb: Invalid value: "a b": must be a part of a URL',
+        "weight: Invalid value: 0: must have a positive weight applied to it",
+        "managedResources[0].name: Invalid value",
+    ):
+        assert f"{HERE}.{part}" in words
+    whole = extender(
+        filterVerb="f",
+        prioritizeVerb="p",
+        preemptVerb="v",
+        bindVerb="b",
+        weight=1,
+        nodeCacheCapable=True,
+        ignorable=True,
+        httpTimeout="500ms",
+    )
+    assert whole == Extender(URL, "f", "p", "v", "b", 1, True, is_ignorable=True, seconds=0.5)
