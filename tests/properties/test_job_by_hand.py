@@ -69,6 +69,7 @@ from refk8s.core.controllers.job_pods import (
     TRACKING_FINALIZER,
     finished_at,
 )
+from refk8s.core.controllers.job_status import UNCOUNTED_MAX
 from refk8s.core.loop.plan import NOTHING, Local, Note, Plan
 from refk8s.core.pods.template import pod_from_template
 
@@ -118,11 +119,18 @@ PODS_OF_A_JOB = st.lists(
 )
 
 
-@given(PODS_OF_A_JOB, st.integers(0, 4), st.integers(0, 3), st.integers(0, 3), st.booleans())
-def test_job_2_job_3_job_4_job_17_a_plan_is_what_a_plain_count_says(
-    drawn, parallelism, succeeded, failed, has_failed_before
+@given(
+    PODS_OF_A_JOB,
+    st.integers(0, 4),
+    st.integers(1, 5),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_job_2_job_3_job_4_job_5_job_17_a_plan_is_what_a_plain_count_says(
+    drawn, parallelism, left, succeeded, failed, has_failed_before
 ):
-    """JOB-2, JOB-3, JOB-4, JOB-17, for a Job with completions left and a high back-off limit."""
+    """For a Job with some completions left, and as many failures as it may have."""
     base = job(completions=99, parallelism=parallelism, backoff_limit=99, start_time=OLD)
     pods, recorded = [], {"succeeded": ["uid-gone"] * bool(failed), "failed": []}
     for n, (phase, is_dying, is_tracked, known) in enumerate(drawn):
@@ -145,8 +153,6 @@ def test_job_2_job_3_job_4_job_17_a_plan_is_what_a_plain_count_says(
         failed=failed or None,
         uncounted_terminated_pods=UncountedTerminatedPods(**lists),
     )
-    local = Local(failures=1) if has_failed_before else Local()
-    plan = plan_for(JOB, owner, *pods, local=local)
 
     # who is what
     phase_of = {one.metadata.uid: one.status.phase for one in pods}
@@ -158,9 +164,17 @@ def test_job_2_job_3_job_4_job_17_a_plan_is_what_a_plain_count_says(
     new = [uid for uid in tracked if uid not in known]
     done = [uid for uid in new if phase_of[uid] == "Succeeded"]
     lost = [uid for uid in new if phase_of[uid] == "Failed" or (uid in dying and uid not in done)]
+    failures = failed + len(recorded["failed"]) + len(lost)
+    if failures:
+        above = change(owner, backoff_limit=failures - 1)
+        [target] = statuses(plan_for(JOB, above, *pods))[0].conditions
+        assert (target.type, target.reason) == (FAILURE, "BackoffLimitExceeded")
     # what is missing or too many
     reached = succeeded + len(recorded["succeeded"]) + len(done)
-    wanted = min(parallelism, 99 - reached)
+    owner = change(owner, completions=reached + left, backoff_limit=failures)
+    local = Local(failures=1) if has_failed_before else Local()
+    plan = plan_for(JOB, owner, *pods, local=local)
+    wanted = min(parallelism, left)
     missing, too_many = max(wanted - len(active), 0), max(len(active) - wanted, 0)
 
     kept = {kind: [uid for uid in recorded[kind] if uid in tracked] for kind in recorded}
@@ -178,7 +192,7 @@ def test_job_2_job_3_job_4_job_17_a_plan_is_what_a_plain_count_says(
     )
     [update] = sent(plan, "update", JOBS, "status")
     assert update.body == replace(owner, status=status)
-    assert sorted(untracked(plan))[: len(pods)] == sorted(
+    assert sorted(untracked(plan)) == sorted(
         [uid.removeprefix("uid-") for uid in tracked if uid in known]
         + [name for name in [r.name for r in sent(plan, "delete")] if f"uid-{name}" in tracked]
     )
@@ -941,3 +955,77 @@ def test_job_17_an_end_without_words_is_told_without_them():
     assert update.note == Note(owner, "", "", "Warning")
     none = ending(job(completions=0, start_time=OLD), SUCCESS)
     assert plan_for(JOB, none).notes == ()
+
+
+PODS_OF_INDEXES = st.lists(
+    st.tuples(
+        st.sampled_from(["Pending", "Succeeded", "Failed"]),
+        st.sampled_from(["0", "1", "2", "3", "4", "x"]),
+        st.booleans(),  # it has the finalizer
+    ),
+    max_size=6,
+)
+
+
+@given(PODS_OF_INDEXES, st.sets(st.integers(0, 3)), st.integers(0, 2))
+def test_job_3_job_6_the_counts_of_indexes_are_those_of_a_plain_count(drawn, completed, failed):
+    """For a Job with four indexes, which runs no further pods."""
+    text = ",".join(map(str, sorted(completed))) or None
+    base = indexed(4, 0, backoff_limit=99, start_time=OLD, failed=failed or None)
+    owner = change(base, completed_indexes=text, succeeded=len(completed) or None)
+    pods = [
+        its_pod(f"p{n}", owner, index, tracked, phase=phase, creation_timestamp=OLD)
+        for n, (phase, index, tracked) in enumerate(drawn)
+    ]
+    plan = plan_for(JOB, owner, *pods)
+    new = [(f"p{n}", *one) for n, one in enumerate(drawn) if one[2]]
+    done = {int(i) for _, phase, i, _ in new if phase == "Succeeded" and i in ("0", "1", "2", "3")}
+    lost = [f"uid-{n}" for n, phase, i, _ in new if phase == "Failed" and i not in ("4", "x")]
+    [status] = statuses(plan)
+    assert parse_ranges(status.completed_indexes or "", 4) == with_indexes((), completed | done)
+    assert status.succeeded == (len(completed | done) or None) and status.failed == (failed or None)
+    assert status.uncounted_terminated_pods == UncountedTerminatedPods(failed=tuple(lost) or None)
+    assert (status.failed_indexes, status.ready, status.terminating) == (None, 0, 0)
+    # who is of no index is let go at once, who has completed one when the status has it
+    free = [n for n, phase, i, _ in new if i in ("4", "x") and phase != "Pending"]
+    free += [n for n, phase, i, _ in new if phase == "Succeeded" and i.isdigit() and int(i) in completed]  # fmt: skip
+    active = [(f"p{n}", one[2]) for n, one in enumerate(drawn) if one[0] == "Pending"]
+    ends = condition(status, SUCCESS) is not None
+    assert ends == (len(completed | done) == 4 and not active)
+    assert sorted(r.name for r in sent(plan, "delete")) == [name for name, _ in active]
+    assert sorted(untracked(plan)) == sorted(free + [name for name, tracked in active if tracked])
+
+
+def test_job_3_pods_of_all_kinds_together_are_at_most_five_hundred():
+    half = UNCOUNTED_MAX // 2 + 1
+    for base, index in ((job(completions=9999, parallelism=0, backoff_limit=9999), False), (indexed(9999, 0, backoff_limit=9999), True)):  # fmt: skip
+        owner = change(base, start_time=OLD)
+        done = [its_pod(f"a{n}", owner, n if index else None, phase="Succeeded") for n in range(half)]  # fmt: skip
+        lost = [its_pod(f"b{n}", owner, n if index else None, phase="Failed") for n in range(half)]
+        status = status_of(plan_for(JOB, owner, *done, *lost))
+        counted = status.uncounted_terminated_pods
+        successes = status.succeeded if index else len(counted.succeeded)
+        assert (successes, len(counted.failed)) == (half, half - 2)
+
+
+def test_job_3_the_index_of_a_pod_counts_only_for_an_indexed_job():
+    """A template may have any annotation."""
+    owner = job(completions=3, parallelism=0)
+    status = status_of(plan_for(JOB, owner, its_pod("p", owner, 0, phase="Succeeded")))
+    assert status.uncounted_terminated_pods.succeeded == ("uid-p",)
+    assert status.completed_indexes is None
+
+
+def test_job_8_the_last_pod_of_an_index_is_kept_although_its_failure_is_ignored():
+    owner = limited(pod_failure_policy=PodFailurePolicy(rules=(exit_rule("Ignore", 1),)))
+    rest = its_pod("b", owner, 1), its_pod("c", owner, 2)
+    plan = plan_for(JOB, owner, failed_pod("a", owner, 0), *rest)
+    assert untracked(plan) == [] and len(sent(plan, "create")) == 1
+    plan = plan_for(JOB, owner, failed_pod("a", owner, 0), its_pod("d", owner, 0), *rest)
+    assert untracked(plan) == ["a"]
+
+
+def test_job_11_an_end_has_the_words_of_its_decision():
+    owner = job(start_time=OLD, conditions=(JobCondition(type=FAILURE, status="True"),))
+    end = status_of(plan_for(JOB, owner)).conditions[-1]
+    assert (end.type, end.reason, end.message) == ("Failed", None, None)
