@@ -1029,3 +1029,10 @@ def test_job_11_an_end_has_the_words_of_its_decision():
     owner = job(start_time=OLD, conditions=(JobCondition(type=FAILURE, status="True"),))
     end = status_of(plan_for(JOB, owner)).conditions[-1]
     assert (end.type, end.reason, end.message) == ("Failed", None, None)
+
+
+def test_job_6_pods_without_an_index_are_passed_over():
+    owner = indexed(1, 1, start_time=OLD)
+    pods = its_pod("a", owner, "x", phase="Succeeded"), its_pod("b", owner, 0, phase="Succeeded")
+    found = condition(status_of(plan_for(JOB, owner, *pods)), SUCCESS)
+    assert found.reason == "CompletionsReached"

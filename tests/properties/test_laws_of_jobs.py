@@ -213,10 +213,10 @@ def test_job_11_writes_of_a_job_that_has_ended_are_judged():
     assert says(law, None, over) is says(law, over, None) is None
 
 
-def judged(law, view, *requests):
-    before, _, after = decides(
-        "job-controller", "default/work", view_of(*view, resources=(PODS,)), requests
-    )
+def judged(law, view, *requests, earlier=()):
+    """What the law says of these requests; `earlier`: those that are on their way already."""
+    seen = view_of(*view, resources=(PODS,))
+    before, _, after = decides("job-controller", "default/work", seen, requests, earlier=earlier)
     [decision] = decisions(before, after)
     found = law(decision, before, after)
     return None if found is None else list(found)
@@ -229,6 +229,10 @@ def test_job_2_job_6_decisions_that_create_pods_are_judged():
     many, same = laws.creates_no_more_than_parallelism, laws.creates_one_pod_for_each_index
     assert judged(many, (owner, zero), create) == []
     assert judged(many, (owner, zero, one), create) == [
+        "2 active pods and 1 creations; spec.parallelism is 2"
+    ]
+    on_its_way = [request("create", one), request("create", its_pod("x", replica_set()))]
+    assert judged(many, (owner, zero), create, earlier=on_its_way) == [
         "2 active pods and 1 creations; spec.parallelism is 2"
     ]
     assert judged(same, (owner, one), create) == []

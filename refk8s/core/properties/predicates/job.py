@@ -61,13 +61,12 @@ def job_3_forgets_no_success(pod: Any, job: Any) -> Iterator[str]:
     """A succeeded pod loses its finalizer only if the stored status of its Job has it."""
     if job is None or ends(job) or job.metadata.deletion_timestamp is not None:
         return
-    index = (pod.metadata.annotations or {}).get(INDEX)
-    if job.spec.completion_mode == "Indexed":
+    is_known = pod.metadata.uid in uncounted(job)
+    if job.spec.completion_mode == "Indexed" and not is_known:
+        index = (pod.metadata.annotations or {}).get(INDEX)
         completed = job.status.completed_indexes or ""
-        is_known = index is None or int(index) >= (job.spec.completions or 0) or int(index) in _indexes(completed)  # fmt: skip
-    else:
-        is_known = pod.metadata.uid in uncounted(job)
-    if not is_known and pod.metadata.uid not in uncounted(job):
+        is_known = index is None or int(index) >= job.spec.completions or int(index) in _indexes(completed)  # fmt: skip
+    if not is_known:
         yield f"{pod.metadata.name} has succeeded and loses its finalizer, and the status does not have it"  # fmt: skip
 
 
