@@ -2,6 +2,7 @@
 their rules: CRON-1 to CRON-10, TTL-1, TTL-2 (spec/workloads/cron_job.md, spec/workloads/ttl.md)."""
 
 import itertools
+import time
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -345,7 +346,7 @@ def test_cron_1_other_durations_are_refused_in_upstreams_words(text, words):
         ("@hourly", "0 * * * *"), ("59 23 31 12 6", "59 23 31 12 6"), ("*/1 ? * * *", "* * * * *"),
         ("0 0 1 JAN-mar SUN", "0 0 1 1,2,3 0"), ("0,,1 0 1 1 0", "0,1 0 1 1 0"),
         ("58/1 0 1 1 0", "58,59 0 1 1 0"), ("1-5/2 0 1 1 0", "1,3,5 0 1 1 0"),
-        ("*/30 0 1 1 0", "0,30 0 1 1 0"), ("5,* 0 1 1 0", "* 0 1 1 0"), (", 0 1 1 0", None),
+        ("0 0 1 1 */2", "0 0 1 1 0,2,4,6"), ("*/30 0 1 1 0", "0,30 0 1 1 0"), ("5,* 0 1 1 0", "* 0 1 1 0"), (", 0 1 1 0", None),
     ],
 )  # fmt: skip
 def test_cron_1_more_fields(text, fields):
@@ -356,6 +357,11 @@ def test_cron_1_more_fields(text, fields):
     ("text", "words"),
     [
         ("@never", "unrecognized descriptor: @never"),
+        ("*/-9223372036854775808 * * * *", "negative number (-9223372036854775808) not allowed: -9223372036854775808"),
+        (
+            "*/-9223372036854775809 * * * *",
+            'failed to parse int from -9223372036854775809: strconv.Atoi: parsing "-9223372036854775809": value out of range',
+        ),
         ("60 * * * *", "end of range (60) above maximum (59): 60"),
         ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
         ("5-3 * * * *", "beginning of range (5) beyond end of range (3): 5-3"),
@@ -399,10 +405,56 @@ def test_cron_2_a_repeated_hour_is_due_twice_and_a_left_out_one_never():
         assert last_time(schedule, zone, earlier - 1, later - 1) == earlier
         assert last_time(schedule, zone, earlier, later - 1) is None
         assert last_time(schedule, zone, earlier, later) == later
+        assert last_time(schedule, zone, earlier - 1, later - MINUTE) == earlier
     assert count_times(schedule, zone, due[0] - 1, due[-1], 9) == 4
     assert count_times(schedule, zone, due[0], due[-1], 2) == 2
+    assert last_time(schedule, zone, at("2026-03-28T01:29"), at("2026-03-29T12:00")) == at(
+        "2026-03-28T01:30"
+    )
+    york, early = load_zone("America/New_York"), parse_schedule("0 5 * * *")
+    for place, hour, day, begin in ((zone, 2, "2026-10-25", 0), (york, 1, "2026-11-01", 5)):
+        twice = parse_schedule(f"15,45 {hour} * * *")
+        hours = [at(f"{day}T{begin + n // 2:02}:{15 + n % 2 * 30}") for n in range(4)]
+        for earlier, later in itertools.pairwise(hours):
+            assert next_time(twice, place, earlier) == next_time(twice, place, later - MINUTE)
+            assert next_time(twice, place, earlier) == later
+            assert last_time(twice, place, earlier - 1, later - MINUTE) == earlier
+            assert last_time(twice, place, earlier, later) == later
+        assert count_times(twice, place, hours[0] - 1, hours[-1], 9) == 4
+    assert next_time(early, york, at("2026-01-01T09:59")) == at("2026-01-01T10:00")
+    assert last_time(early, york, at("2026-01-01T09:59"), at("2026-01-01T10:00")) == at(
+        "2026-01-01T10:00"
+    )
+    tokyo, morning = load_zone("Asia/Tokyo"), parse_schedule("0 5 * * *")
+    assert count_times(morning, tokyo, at("2026-01-01T19:59"), at("2026-01-01T20:00"), 9) == 1
     assert next_time(schedule, zone, at("2026-03-28T01:30")) == at("2026-03-30T00:30")
     assert last_time(schedule, zone, at("2026-03-28T01:30"), at("2026-03-30T00:29")) is None
+
+
+@pytest.mark.parametrize("machine", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_cron_2_the_time_zone_of_the_machine_plays_no_part(machine, monkeypatch):
+    monkeypatch.setenv("TZ", machine)
+    time.tzset()
+    try:
+        schedule, moment = parse_schedule("30 2 * * *"), at("2026-10-24T12:00")
+        assert next_time(schedule, None, moment) == at("2026-10-25T02:30")
+        assert last_time(schedule, None, moment - 24 * HOUR, moment) == at("2026-10-24T02:30")
+        zone = load_zone("Europe/Berlin")
+        assert next_time(schedule, zone, moment) == at("2026-10-25T00:30")
+        assert last_time(schedule, zone, moment - 24 * HOUR, moment) == at("2026-10-24T00:30")
+        assert format_local(moment, None) == "2026-10-24T12:00:00Z"
+        assert format_local(moment, zone) == "2026-10-24T14:00:00+02:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_cron_2_an_interval_is_due_at_whole_seconds():
+    schedule, begin = parse_schedule("@every 90s"), at("2026-01-01T00:00")
+    for after in (begin, begin + 1, begin + 999_999):
+        assert next_time(schedule, None, after) == begin + 90 * SECOND
+        assert last_time(schedule, None, after, begin + 90 * SECOND) == begin + 90 * SECOND
+        assert last_time(schedule, None, after, begin + 90 * SECOND - 1) is None
 
 
 def test_cron_2_times_with_offsets():

@@ -129,12 +129,11 @@ def _parse_number(text: str, bounds: _Bounds) -> int:
 def _parse_int(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         problem = "invalid syntax"
+    elif len(text) <= 40 and -INT_MAX - 1 <= (number := int(text)) <= INT_MAX:
+        if number < 0:
+            raise ScheduleError(f"negative number ({number}) not allowed: {text}")
+        return number
     else:
-        number = int(text[:40])
-        if -INT_MAX - 1 <= number <= INT_MAX and len(text) <= 40:
-            if number < 0:
-                raise ScheduleError(f"negative number ({number}) not allowed: {text}")
-            return number
         problem = "value out of range"
     raise ScheduleError(
         f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": {problem}'
@@ -284,7 +283,7 @@ def _instants(local: datetime, zone: "ZoneInfo | None") -> list[Instant]:
     for fold in (0, 1):
         aware = local.replace(tzinfo=zone, fold=fold).astimezone(UTC).replace(tzinfo=None)
         at = _micros(aware - _EPOCH)
-        if at not in found and _to_local(at, zone) == local.replace(fold=0):
+        if at not in found and _to_local(at, zone) == local:
             found.append(at)
     return sorted(found)
 
