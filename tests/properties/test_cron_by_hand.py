@@ -126,7 +126,7 @@ def test_cron_3_the_annotation_has_the_offset_of_the_time_zone():
 
 
 def test_cron_3_nothing_starts_while_the_status_is_not_that_of_the_jobs():
-    running = its_job(OWNER, FULL - HOUR)
+    running = its_job(OWNER, FULL - HOUR, resource_version="7")
     found = plan(OWNER, running)
     reference = ObjectReference(
         api_version="batch/v1",
@@ -134,6 +134,7 @@ def test_cron_3_nothing_starts_while_the_status_is_not_that_of_the_jobs():
         name=running.metadata.name,
         namespace="default",
         uid=running.metadata.uid,
+        resource_version="7",
     )
     assert without_reasons(found.requests) == [status_write(OWNER, active=(reference,))]
 
@@ -144,6 +145,26 @@ def test_cron_3_jobs_of_others_are_not_its_own():
     assert created(plan(owner, other)) and not reasons(plan(owner, other))
     elsewhere = change(its_job(owner, FULL), namespace="elsewhere", owner_references=None)
     assert created(plan(owner, elsewhere))
+
+
+def test_cron_4_missed_times_are_those_of_the_time_zone():
+    """05:00 in Tokyo is 20:00 in UTC: 101 times, of which 100 are after 05:00 in UTC."""
+    first = at("2026-01-01T19:59")
+    owner = cron_job(
+        schedule="0 5 * * *", time_zone="Asia/Tokyo", last_schedule_time=timestamp(first)
+    )
+    now = first + MINUTE + 100 * 24 * HOUR
+    assert reasons(plan(owner, now=now)) == ["TooManyMissedTimes"]
+    assert reasons(plan(owner, now=now - 1)) == []
+
+
+def test_cron_2_the_next_interval_begins_at_a_whole_second():
+    owner = cron_job(schedule="@every 90s", starting_deadline_seconds=30)
+    now = FULL + 5 * SECOND + 7
+    for last in (FULL - 80 * SECOND, now - 60 * SECOND, FULL + 300 * SECOND):
+        found = plan(change(owner, last_schedule_time=timestamp(last)), now=now)
+        begin = max(last, FULL - 25 * SECOND)
+        assert found.wake_at == begin // SECOND * SECOND + 90 * SECOND and not created(found)
 
 
 def test_cron_5_forbid_is_told_in_full():
@@ -164,6 +185,9 @@ def test_cron_7_the_oldest_by_start_then_by_name_and_at_most_so_many():
     ]
     names = [r.name for r in sent(plan(owner, unstarted, *same), "delete", JOBS)]
     assert names == ["a", "b", "c"]
+    starts = [change(one, start_time=timestamp(FULL - n * HOUR)) for n, one in enumerate(same)]
+    names = [r.name for r in sent(plan(owner, unstarted, *starts), "delete", JOBS)]
+    assert names == ["b", "a", "c"]
     going = change(same[1], deletion_timestamp=ago(1))
     names = [r.name for r in sent(plan(owner, unstarted, same[0], going, same[2]), "delete", JOBS)]
     assert names == ["b", "c"]

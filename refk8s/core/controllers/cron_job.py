@@ -161,22 +161,20 @@ def _compute_due(cron_job: CronJob, status: CronJobStatus, now: Instant) -> _Due
     if wake_at is None:
         words = f"invalid schedule: {spec.schedule} : it is never due"
         return _Due(notes=(Note(cron_job, "InvalidSchedule", words, "Warning"),))
-    at = last_time(schedule, zone, earliest, now) if earliest < now else None
+    at = last_time(schedule, zone, earliest, now)
     if at is None:
-        return _Due(wake_at=_next_of_every(schedule, earliest, now) or wake_at)
+        return _Due(wake_at=_next_of_every(schedule, earliest) or wake_at)
     missed = count_times(schedule, zone, earliest, now, MISSED_MAX + 1)
     notes = _NO_NOTES
     if missed > MISSED_MAX:
         words = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
         notes = (Note(cron_job, "TooManyMissedTimes", words, "Warning"),)
-    return _Due(at, _next_of_every(schedule, at, now) or wake_at, notes)
+    return _Due(at, _next_of_every(schedule, at) or wake_at, notes)
 
 
-def _next_of_every(schedule: Schedule, since: Instant, now: Instant) -> Instant | None:
+def _next_of_every(schedule: Schedule, since: Instant) -> Instant | None:
     """The next time of an interval counts from the last one; None for other schedules."""
-    if not schedule.every:
-        return None
-    return since // SECOND * SECOND + max((now - since) // schedule.every + 1, 1) * schedule.every
+    return since // SECOND * SECOND + schedule.every if schedule.every else None
 
 
 def _earliest(cron_job: CronJob, status: CronJobStatus, now: Instant) -> Instant:
