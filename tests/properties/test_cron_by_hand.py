@@ -534,3 +534,21 @@ def test_ttl_2_the_annotation_in_full():
     assert list(keys(view_of(NODE_TTL, *many), None, node(ttl="15"))) == []
     (write,) = NODE_TTL.reconcile(view_of(NODE_TTL, *many), "n7", NOW, Local()).requests
     assert write.body.document["metadata"]["annotations"] == {"node.alpha.kubernetes.io/ttl": "15"}
+
+
+def test_cron_10_a_cron_job_that_is_gone_is_forgotten():
+    known = Map({"default/cj": ("uid-cj", "0 * * * *", None), "default/x": ("uid-x", "", None)})
+    found = CRON.reconcile(view_of(CRON), "default/cj", NOW, Local(memory=known))
+    assert found.memory == known.delete("default/cj") and not found.requests
+
+
+def test_cron_3_who_is_only_named_as_an_owner_does_not_control_the_job():
+    owner = change(OWNER, concurrency_policy="Forbid")
+    running = its_job(owner, FULL - HOUR)
+    other = cron_job("other")
+    for references in (
+        (reference_to(owner, controller=False),),
+        (reference_to(owner, controller=False), reference_to(other)),
+    ):
+        found = plan(owner, change(running, owner_references=references))
+        assert created(found) and found.notes == ()
