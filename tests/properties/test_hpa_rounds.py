@@ -2,6 +2,7 @@
 spec/workloads/autoscaler.md)."""
 
 import pytest
+from custom_world import CustomWorld, a_definition
 from immutables import Map
 from msgspec.structs import replace
 from test_hpa import (
@@ -53,6 +54,7 @@ from refk8s.core.api.autoscaling_v2 import (
     ResourceMetricStatus,
 )
 from refk8s.core.api.codec import custom_object
+from refk8s.core.api.core_v1 import Container, PodCondition, ResourceRequirements
 from refk8s.core.api.meta_v1 import (
     LabelSelector,
     LabelSelectorRequirement,
@@ -61,7 +63,12 @@ from refk8s.core.api.meta_v1 import (
 )
 from refk8s.core.api.metrics import ContainerMetrics, PodMetrics, PodMetricsList
 from refk8s.core.api.request import Options, Request, Response
-from refk8s.core.api.resources import DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, POD_METRICS
+from refk8s.core.api.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    POD_METRICS,
+)
 from refk8s.core.api.status import failure
 from refk8s.core.context import SECOND, timestamp
 from refk8s.core.controllers.autoscaler_custom import (
@@ -72,7 +79,14 @@ from refk8s.core.controllers.autoscaler_custom import (
     selector_words,
 )
 from refk8s.core.controllers.autoscaler_metrics import compute_metric
-from refk8s.core.controllers.autoscaler_replicas import Sample, Tolerances, Uncomputable, by_ratio
+from refk8s.core.controllers.autoscaler_replicas import (
+    Sample,
+    Tolerances,
+    Uncomputable,
+    by_ratio,
+    by_sum,
+    group_pods,
+)
 from refk8s.core.controllers.horizontal_pod_autoscaler import (
     ANSWER_MAX,
     PERIOD,
@@ -849,3 +863,123 @@ def test_hpa_13_selectors_are_shown_in_the_order_of_their_keys():
 
 def test_hpa_14_a_value_without_ready_pods_asks_for_none():
     assert by_ratio(5, 1, [change(a_pod("p"), phase="Pending")], 3, Tolerances()) == 0
+
+
+# --- boundaries -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [of_average("1m"), of_average("0"), MetricTarget(type="Value")])
+def test_hpa_14_the_least_target_is_a_thousandth(target):
+    rounds = Metrics(hpa(metrics=(external(target),)), a_pod("p0"))
+    assert new_size(rounds.round(scale(1), values("3m"))) == 3
+
+
+def test_hpa_7_hpa_14_a_value_within_the_tolerance_changes_nothing():
+    world = (*PODS_OF_TWO, *registered("v1beta2"))
+    for spec in (external(of_value("10")), of_object(of_value("10"))):
+        plan = Metrics(hpa(metrics=(spec,)), *world).round(scale(2), values("10"))
+        assert new_size(plan) is None and status_of(plan).desired_replicas == 2
+    for spec in (external(of_average("10")), of_object(of_average("10"))):
+        plan = Metrics(hpa(metrics=(spec,)), *world).round(scale(2), values("30"))
+        assert new_size(plan) == 3
+
+
+def test_hpa_3_an_answer_without_metrics_has_none():
+    rounds = Metrics(hpa(metrics=(external(of_value("1")),)), *PODS_OF_TWO)
+    for body in (None, scale(1).body, failure(200, "", "")):
+        plan = rounds.round(scale(2), Response(200, body))
+        words = "unable to get external metric default/queue/nil: no metrics returned from external metrics API"
+        assert plan.notes[0].message == words
+        rounds.later()
+
+
+def test_hpa_13_a_question_that_was_not_asked_has_no_answer():
+    """The view has changed since the questions of the round."""
+    question = question_of(view_of(HPA, hpa()), external(of_value("1")), "default", "app=web")
+    spec = external(of_value("1"))
+    with pytest.raises(Uncomputable) as error:
+        compute_metric(hpa(), spec, question, {}, list(PODS_OF_TWO), scale(2).body, NOW)
+    words = (
+        "the server is currently unable to handle the request (get queue.external.metrics.k8s.io)"
+    )
+    assert str(error.value).endswith(words)
+
+
+def test_hpa_2_hpa_13_targets_and_objects_of_custom_kinds():
+    world, key = CustomWorld(a_definition()), "gadgets.example.com"
+    definition = world.history.get(CUSTOM_RESOURCE_DEFINITIONS.key("", key)).value
+    gadget = of_object(of_value("1"), "Gadget", "example.com/v1")
+    view = view_of(HPA, hpa(), *registered("v1beta2"), definition)
+    asked = question_of(view, gadget, "ns", "app=web")
+    assert asked.resource.plural == "gadgets.example.com"
+    plain = of_object(of_value("1"), "Odd", "v1")
+    assert question_of(view, plain, "ns", "") == 'no matches for kind "Odd" in group ""'
+
+
+def test_hpa_5_the_processor_time_of_an_unready_pod_is_not_trusted():
+    target = MetricTarget(type="AverageValue", average_value="20m")
+    one = hpa(metrics=(replace(cpu(), resource=replace(cpu().resource, target=target)),))
+    unready = change(a_pod("p1"), conditions=None)
+    plan = Rounds(one, a_pod("p0"), unready).round(scale(2), measured(p0=40, p1=200))
+    assert new_size(plan) is None and current_of(plan) == use_of("40m")
+
+
+def test_hpa_1_each_question_has_its_own_time():
+    rounds = Rounds(hpa(), *PODS_OF_TWO)
+    first = rounds.reconcile().queries
+    rounds.later(1).answer(first[0], scale(2))
+    rounds.reconcile()
+    rounds.now = NOW + ANSWER_MAX
+    waits = rounds.reconcile()
+    assert not waits.queries and waits.wake_at == NOW + SECOND + ANSWER_MAX
+
+
+def test_hpa_10_nothing_is_asked_about_a_target_without_replicas():
+    rounds = Rounds(hpa(), *PODS_OF_TWO)
+    rounds.answer(rounds.reconcile().queries[0], scale(0))
+    plan = rounds.reconcile()
+    assert plan.queries == () and plan.memory[KEY].due_at == NOW + PERIOD
+
+
+def test_hpa_2_a_target_without_a_scale_rests_too():
+    target = CrossVersionObjectReference(kind="DaemonSet", name="web", api_version="apps/v1")
+    one = hpa()
+    one = replace(one, spec=replace(one.spec, scale_target_ref=target))
+    plan = Rounds(one).reconcile()
+    assert list(plan.memory) == [KEY] and plan.memory[KEY].due_at == NOW + PERIOD
+
+
+def test_hpa_4_a_pod_that_is_measured_in_part_is_missing_and_the_others_count():
+    fine = uses("p0", {"c": {"cpu": "50m"}})
+    for one in (hpa(), hpa(metrics=(container_cpu(),))):
+        for odd in ({"c": {"memory": "1"}}, {} if one.spec.metrics == (cpu(),) else {"c": {}}):
+            plan = Rounds(one, *PODS_OF_TWO).round(scale(2), answer(fine, uses("p1", odd)))
+            assert plan.notes == () and status_of(plan).desired_replicas == 2
+    words = "unable to fetch metrics from resource metrics API: the server is currently unable to handle the request"
+    with pytest.raises(Uncomputable) as error:
+        compute_metric(hpa(), cpu(), None, {}, list(PODS_OF_TWO), scale(2).body, NOW)
+    assert str(error.value).endswith(words)
+
+
+def test_hpa_4_the_request_of_the_container_counts():
+    def with_request(name, text):
+        return Container(name=name, resources=ResourceRequirements(requests={"cpu": text}))
+
+    both = (with_request("c", "100m"), with_request("d", "300m"))
+    world = [change(a_pod(name), containers=both) for name in ("p0", "p1")]
+    plan = Rounds(hpa(metrics=(container_cpu(),)), *world).round(scale(2), measured(p0=50, p1=50))
+    current = current_of(plan).container_resource.current
+    assert current.average_utilization == 50 and status_of(plan).desired_replicas == 2
+
+
+def test_hpa_5_a_condition_without_a_time_was_always_so():
+    ready = change(a_pod("p0"), conditions=(PodCondition(type="Ready", status="True"),))
+    assert group_pods([ready], {"p0": Sample(1, NOW)}, "cpu", NOW).ready == 1
+    fresh = change(ready, start_time=ago(10))
+    assert group_pods([fresh], {"p0": Sample(1, NOW, SECOND)}, "cpu", NOW).ready == 1
+
+
+def test_hpa_14_a_share_within_the_tolerance_changes_nothing():
+    assert by_sum(21, 10, 2, Tolerances()) == (2, 11)
+    assert by_sum(11, 10, 1, Tolerances()) == (1, 11)
+    assert by_sum(23, 10, 2, Tolerances()) == (3, 12)
