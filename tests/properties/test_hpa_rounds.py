@@ -2,7 +2,7 @@
 spec/workloads/autoscaler.md)."""
 
 import pytest
-from custom_world import CustomWorld, a_definition
+from custom_world import CustomWorld, a_definition, a_version
 from immutables import Map
 from msgspec.structs import replace
 from test_hpa import (
@@ -95,6 +95,7 @@ from refk8s.core.controllers.horizontal_pod_autoscaler import (
     with_condition,
 )
 from refk8s.core.loop.plan import NOTHING, Local, Note, Plan
+from refk8s.core.value import evolve
 
 GOT = ("AbleToScale", "True", "SucceededGetScale", "the HPA controller was able to get the target's current scale")  # fmt: skip
 FITS = ("ScalingLimited", "False", "DesiredWithinRange", "the desired count is within the acceptable range")  # fmt: skip
@@ -983,3 +984,71 @@ def test_hpa_14_a_share_within_the_tolerance_changes_nothing():
     assert by_sum(21, 10, 2, Tolerances()) == (2, 11)
     assert by_sum(11, 10, 1, Tolerances()) == (1, 11)
     assert by_sum(23, 10, 2, Tolerances()) == (3, 12)
+
+
+def test_hpa_2_a_target_of_a_custom_kind_is_scaled():
+    parts = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"}  # fmt: skip
+    world = CustomWorld(a_definition(a_version(subresources={"scale": parts})))
+    name = CUSTOM_RESOURCE_DEFINITIONS.key("", "gadgets.example.com")
+    definition = world.history.get(name).value
+    target = CrossVersionObjectReference(kind="Gadget", name="g", api_version="example.com/v1")
+    one = hpa()
+    one = replace(one, spec=replace(one.spec, scale_target_ref=target))
+    rounds = Rounds(one, *PODS_OF_TWO, definition)
+    for _ in range(2):  # also after a round without an answer
+        [question] = rounds.reconcile().queries
+        assert (question.resource.plural, question.name, question.subresource) == ("gadgets", "g", "scale")  # fmt: skip
+        rounds.now += ANSWER_MAX
+    rounds.answer(question, scale(2))
+    rounds.answer(rounds.reconcile().queries[0], measured(p0=100, p1=100))
+    [change_of, _] = rounds.reconcile().requests
+    assert change_of.resource is question.resource and change_of.body.spec.replicas == 4
+
+
+@pytest.mark.parametrize(("version", "group"), [("v1", ""), ("a.b/v1", "a.b")])
+def test_hpa_2_the_group_of_an_unknown_kind(version, group):
+    target = CrossVersionObjectReference(kind="Thing", name="web", api_version=version)
+    one = hpa()
+    one = replace(one, spec=replace(one.spec, scale_target_ref=target))
+    assert Rounds(one).reconcile().notes[0].message.endswith(f'"Thing" in group "{group}"')
+
+
+def test_hpa_8_hpa_11_a_change_by_an_earlier_recommendation_has_no_metric():
+    one = hpa()
+    rounds = Rounds(one, *PODS_OF_TWO)
+    entry = rounds.memory[KEY]
+    rounds.memory = rounds.memory.set(KEY, evolve(entry, recommendations=((NOW - SECOND, 3),)))
+    plan = rounds.round(scale(2), measured(p0=50, p1=50))
+    assert plan.requests[0].note == Note(one, "SuccessfulRescale", "New size: 3; reason: ")
+    assert plan.requests[0].because and plan.memory[KEY].wanted == Wanted(2, 3, "")
+
+
+def test_hpa_8_recommendations_are_remembered_for_the_window_of_the_behavior():
+    rules = HPAScalingRules(stabilization_window_seconds=600)
+    behavior = HorizontalPodAutoscalerBehavior(scale_down=rules)
+    old = (NOW - 599 * SECOND, 2)
+    for one, expected in ((hpa(behavior=behavior), (old, (NOW, 2))), (hpa(), ((NOW, 2),))):
+        rounds = Rounds(one, *PODS_OF_TWO)
+        entry = rounds.memory[KEY]
+        records = ((NOW - 600 * SECOND, 2), old)
+        rounds.memory = rounds.memory.set(KEY, evolve(entry, recommendations=records))
+        plan = rounds.round(scale(2), measured(p0=50, p1=50))
+        assert plan.memory[KEY].recommendations == expected
+
+
+def test_hpa_12_an_autoscaler_of_a_later_name_is_ambiguous_too():
+    rounds = Rounds(hpa(), hpa("zebra"), *PODS_OF_TWO)
+    rounds.memory = rounds.memory.set("default/zebra", Entry("uid-zebra", pods="app=web"))
+    plan = rounds.round(scale(2), measured(p0=1, p1=1))
+    assert plan.notes[0].message.endswith("[default/web default/zebra]")
+
+
+def test_hpa_13_a_question_of_a_round_has_the_namespace_of_the_autoscaler():
+    """Several metrics: each is answered by its own question."""
+    specs = (pods("10"), external(of_value("1")))
+    rounds = Metrics(hpa(metrics=specs), *PODS_OF_TWO, *registered("v1beta2"))
+    plan = rounds.round(scale(2), Response(404, failure(404, "NotFound", "gone")))
+    assert [note.message for note in plan.notes][:2] == [
+        "unable to get metric hits: unable to fetch metrics from custom metrics API: gone",
+        "unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: gone",
+    ]

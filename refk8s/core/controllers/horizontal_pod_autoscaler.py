@@ -186,7 +186,7 @@ def _ask_for_scale(
     resource = _target(view, hpa)
     if resource is None or resource.subresource("scale") is None:
         return _Round(view, hpa, entry, key, now, memory).without_scale(resource)
-    entry = evolve(entry, asked="scale", asked_at=now, scale=None, questions=(), answers=Map())
+    entry = evolve(entry, asked="scale", asked_at=now)
     name = hpa.spec.scale_target_ref.name
     question = Request("get", resource, hpa.metadata.namespace or "", name, "scale", because="how many replicas it has")  # fmt: skip
     return Plan(queries=(question,), memory=memory.set(key, entry), wake_at=now + ANSWER_MAX)
@@ -300,7 +300,9 @@ class _Round:
             if found is None:
                 return self.report(self.with_replicas(current))
             proposed, metric = found
-            reason = f"{metric} above target" if proposed > current else "All metrics below target"
+            if proposed != current:
+                is_more = proposed > current
+                reason = f"{metric} above target" if is_more else "All metrics below target"
             desired = self.normalized(current, proposed, least, most)
         status = replace(
             hpa.status,
@@ -454,7 +456,7 @@ class _Round:
             hpa.spec.scale_target_ref.name,
             "scale",
             body=body,
-            because=wanted.reason,
+            because=wanted.reason or "of an earlier recommendation",
             note=Note(hpa, "SuccessfulRescale", said),
         )
         self.entry = evolve(self.entry, wanted=wanted)
