@@ -20,8 +20,8 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             _compute_due,
-            "return _Due(at, _next_of_every(schedule, at, now) or wake_at, notes)",
-            "return _Due(None if notes else at, _next_of_every(schedule, at, now) or wake_at, notes)",
+            "return _Due(at, _next_of_every(schedule, at) or wake_at, notes)",
+            "return _Due(None if notes else at, _next_of_every(schedule, at) or wake_at, notes)",
         ),
     ),
     finder=Property(
