@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     changes=(
         Change(
             _compute_due,
-            "at = last_time(schedule, zone, earliest, now) if earliest < now else None",
+            "at = last_time(schedule, zone, earliest, now)",
             "at = last_time(schedule, zone, earliest, now + 2 * SECOND)",
         ),
         Change(
