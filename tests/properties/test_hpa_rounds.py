@@ -4,6 +4,8 @@ spec/workloads/autoscaler.md)."""
 import pytest
 from custom_world import CustomWorld, a_definition, a_version
 from immutables import Map
+from lies import decides
+from lies import view_of as seen_by
 from msgspec.structs import replace
 from test_hpa import (
     HPA,
@@ -33,7 +35,7 @@ from test_hpa_custom import (
 from workload_helpers import NOW, ago, change, view_of, without_reasons
 
 from refk8s.core.api.aggregated import aggregated_resource
-from refk8s.core.api.autoscaling_v1 import ScaleSpec
+from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec
 from refk8s.core.api.autoscaling_v2 import (
     ContainerResourceMetricSource,
     ContainerResourceMetricStatus,
@@ -95,6 +97,9 @@ from refk8s.core.controllers.horizontal_pod_autoscaler import (
     with_condition,
 )
 from refk8s.core.loop.plan import NOTHING, Local, Note, Plan
+from refk8s.core.properties.law import decisions
+from refk8s.core.properties.laws.autoscaler import scales_within_its_bounds
+from refk8s.core.properties.predicates.autoscaler import hpa_10_scales_within_its_bounds
 from refk8s.core.value import evolve
 
 GOT = ("AbleToScale", "True", "SucceededGetScale", "the HPA controller was able to get the target's current scale")  # fmt: skip
@@ -1052,3 +1057,30 @@ def test_hpa_13_a_question_of_a_round_has_the_namespace_of_the_autoscaler():
         "unable to get metric hits: unable to fetch metrics from custom metrics API: gone",
         "unable to get external metric default/queue/nil: unable to fetch metrics from external metrics API: gone",
     ]
+
+
+# --- the law --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("least", "asked", "bound"),
+    [(2, 1, 2), (2, 2, None), (2, 10, None), (2, 11, 2), (None, 1, None), (None, 0, 1)],
+)
+def test_hpa_10_the_law_of_bounds(least, asked, bound):
+    one, other = hpa(least=least), hpa("other")
+    said = [f"web asks for {asked} replicas; its bounds are {bound} and 10"] if bound else []
+    assert list(hpa_10_scales_within_its_bounds(one, asked)) == said
+
+    def judged(*requests, seen=one):
+        who = "horizontal-pod-autoscaler"
+        before, _, after = decides(who, KEY, seen_by(seen), requests)
+        [decision] = decisions(before, after)
+        found = scales_within_its_bounds(decision, before, after)
+        return None if found is None else list(found)
+
+    body = Scale(spec=ScaleSpec(replicas=asked or None))
+    resize = Request("update", DEPLOYMENTS, "default", "web", "scale", body=body)
+    assert judged(resize) == said and judged(resize, resize) == said * 2
+    assert judged(replace(resize, verb="patch")) is None
+    assert judged(replace(resize, subresource="status")) is None
+    assert judged(resize, seen=other) is None
