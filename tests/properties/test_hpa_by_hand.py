@@ -300,3 +300,63 @@ def test_hpa_5_hpa_6_unknown_pods_are_filled_in(drawn, target, current, resource
         if (second < 1.0 and replicas > current) or (second > 1.0 and replicas < current):
             replicas = current
     assert found == Proposal(replicas, average, percent)
+
+
+def allowing(pods=3, kind="Pods"):
+    policy = HPAScalingPolicy(type=kind, value=pods, period_seconds=15)
+    rules = HPAScalingRules(stabilization_window_seconds=0, policies=(policy,))
+    return HorizontalPodAutoscalerBehavior(scale_up=rules, scale_down=rules)
+
+
+@pytest.mark.parametrize(
+    ("behavior", "current", "desired", "bounds", "number", "reason"),
+    [
+        (None, 5, 11, (1, 10), 10, "TooManyReplicas"),
+        (None, 5, 10, (1, 10), 10, "DesiredWithinRange"),
+        (None, 5, 11, (1, 11), 10, "ScaleUpLimit"),
+        (None, 5, 2, (2, 10), 2, "DesiredWithinRange"),
+        (allowing(), 5, 8, (1, 20), 8, "DesiredWithinRange"),
+        (allowing(), 5, 9, (1, 8), 8, "TooManyReplicas"),
+        (allowing(), 5, 1, (2, 20), 2, "TooFewReplicas"),
+        (allowing(), 5, 2, (1, 20), 2, "DesiredWithinRange"),
+        (allowing(), 5, 1, (1, 20), 2, "ScaleDownLimit"),
+        (allowing(50, "Percent"), 1000, 1, (1, 2000), 500, "ScaleDownLimit"),
+        (allowing(50, "Percent"), 1000, 1999, (1, 2000), 1500, "ScaleUpLimit"),
+    ],
+)
+def test_hpa_9_hpa_10_the_reason_at_each_bound(behavior, current, desired, bounds, number, reason):
+    found = limit(behavior, current, desired, *bounds, (), (), (), NOW)
+    assert (found.replicas, found.limit_reason) == (number, reason)
+
+
+def test_hpa_8_hpa_9_a_window_of_nothing_remembers_nothing():
+    none = HPAScalingRules(stabilization_window_seconds=0)
+    only = HorizontalPodAutoscalerBehavior(scale_down=none)
+    assert remembered(only, [(NOW, 1)], NOW) == ()
+    assert remembered_changes(None, [(NOW, 1)], NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("request_of", "uses", "missing", "target", "current", "replicas"),
+    [
+        ("10", (0,), 2, 99, 5, 2),  # 0 + 200 of 300 percent: 66 of 99, of three
+        ("1", (0,), 1, 50, 3, 3),  # 100 of 200 percent: as wanted
+        ("1m", (0,), 4, 150, 9, 3),  # each of four is taken to use 1m: 80 of 150, of five
+        ("10m", (60,), 4, 50, 5, 12),  # 120 percent, of five
+        ("100m", (40,), 1, 50, 2, 2),  # 80 percent of the target becomes 140
+    ],
+)
+def test_hpa_6_what_missing_pods_are_taken_to_use(
+    request_of, uses, missing, target, current, replicas
+):
+    names = [f"p{n}" for n in range(len(uses) + missing)]
+    pods = [a_pod(name, request=request_of) for name in names]
+    samples = used(**dict(zip(names, uses, strict=False)))
+    args = (pods, samples, current, target, Tolerances(0, 0), "cpu", "", NOW)
+    assert by_utilization(*args).replicas == replicas
+
+
+def test_hpa_5_hpa_6_unready_pods_count_only_when_replicas_would_be_added():
+    pods = [a_pod("p0"), a_pod("p1", phase="Pending")]
+    args = (pods, used(p0=100), 2, 100, Tolerances(0, 0), "cpu", NOW)
+    assert by_average(*args).replicas == 2
