@@ -43,7 +43,7 @@ from refk8s.core.context import MINUTE, SECOND
 from refk8s.core.controllers.attach_detach import (
     MANAGED,
     OUT_OF_SERVICE,
-    TOLD_MAX,
+    RECORDED_MAX,
     AttachDetachController,
     Known,
     _Step,
@@ -178,7 +178,7 @@ def test_attach_1_the_attachment_in_full():
     found = plan(the_volume(), CLAIM, the_node("a"), using("p", "a"))
     assert asked(found) == [[creation("a")]]
     assert (found.notes, found.wake_at, found.memory) == ((), None, Map({"v": found.memory["v"]}))
-    assert found.memory["v"].since == Map() and found.memory["v"].told == frozenset()
+    assert found.memory["v"].since == Map() and found.memory["v"].recorded == frozenset()
     both = plan(
         the_volume(RWX),
         CLAIM,
@@ -325,8 +325,8 @@ def test_attach_2_an_error_of_the_attacher_is_told_once_for_each_error():
 
 
 def test_attach_2_a_bounded_number_of_events_is_remembered():
-    full = frozenset((f"u{number}", "x") for number in range(TOLD_MAX))
-    for known, kept in ((full, 1), (frozenset(list(full)[1:]), TOLD_MAX)):
+    full = frozenset((f"u{number}", "x") for number in range(RECORDED_MAX))
+    for known, kept in ((full, 1), (frozenset(list(full)[1:]), RECORDED_MAX)):
         here = attachment("a", error="e")
         found = plan(
             the_volume(),
@@ -334,10 +334,10 @@ def test_attach_2_a_bounded_number_of_events_is_remembered():
             the_node("a"),
             using("p", "a"),
             here,
-            memory=Map({"v": Known(told=known)}),
+            memory=Map({"v": Known(recorded=known)}),
         )
-        assert len(found.memory["v"].told) == kept and len(found.notes) == 1
-        assert ("uid-p", found.notes[0].message) in found.memory["v"].told
+        assert len(found.memory["v"].recorded) == kept and len(found.notes) == 1
+        assert ("uid-p", found.notes[0].message) in found.memory["v"].recorded
 
 
 # --- detach ---------------------------------------------------------------------------------------

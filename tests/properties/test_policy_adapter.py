@@ -10,7 +10,7 @@ from immutables import Map
 
 from refk8s.adapters.docker.runtime import DockerRuntime
 from refk8s.adapters.fake.nodes import FakeNodes
-from refk8s.adapters.linux import kernel_policies
+from refk8s.adapters.linux import kernel_policies, nft
 from refk8s.adapters.linux.kernel_policies import GIVEN_MAX, KernelPolicies
 from refk8s.adapters.linux.nft import Unusable
 from refk8s.core.context import SeededChance
@@ -41,7 +41,8 @@ class Kernel:
         self.refuses = ""
         self.setting: str | None = "1"
         self.may_write = True
-        monkeypatch.setattr(kernel_policies, "run_nft", self._run)
+        for module in (kernel_policies, nft):
+            monkeypatch.setattr(module, "run_nft", self._run)
         monkeypatch.setattr(kernel_policies, "read_setting", lambda path: self.setting)
         monkeypatch.setattr(kernel_policies, "write_setting", self._write)
         monkeypatch.setattr(kernel_policies, "output_of", lambda *command: None)
