@@ -165,8 +165,8 @@ def test_proto_9_pods_that_run_are_listed_with_their_phase(cluster: FakeCluster)
 def test_proto_9_a_kind_without_a_message_is_refused(cluster: FakeCluster) -> None:
     """A kind without a message is refused, and one request later the connection still serves."""
     client = Client(cluster)
-    trust = "/apis/certificates.k8s.io/v1/clustertrustbundles"
-    answer = client.ask("GET", trust)
+    rules = "/apis/resource.k8s.io/v1/devicetaintrules"
+    answer = client.ask("GET", rules)
     assert (answer.status, answer.headers["content-type"]) == (406, PROTOBUF)
     assert client.call("GET", CONFIG_MAPS)[0] == 200
 

@@ -67,6 +67,7 @@ def delete(name: str) -> Request:
 
 
 LIST = Request("list", CONFIG_MAPS, "default", user=ADMIN)
+DELETE_ALL = Request("deletecollection", CONFIG_MAPS, "default", body=DeleteOptions(), user=ADMIN)
 LIST_ANY = evolve(LIST, options=Options(resource_version="0"))
 
 
@@ -116,6 +117,14 @@ def test_list_14_a_read_of_the_newest_state_waits_for_a_server_that_is_stale():
     cluster = step(step(cluster, elapse), Arrive(("b", 1, 1)))
     assert cluster.now == START + 5 * SECOND
     assert [item.metadata.name for item in answer(cluster, "b", 1).body.items] == ["x"]
+
+
+def test_list_14_a_deletecollection_deletes_what_its_server_has_not_seen():
+    cluster = step(step(two_servers(), Submit(create("x"), 0)), CatchUp(1))
+    cluster = step(cluster, Submit(create("y"), 0))
+    cluster = step(sent(cluster, "b", 1, DELETE_ALL), Arrive(("b", 1, 1)))
+    assert [item.metadata.name for item in answer(cluster, "b", 1).body.items] == ["x", "y"]
+    assert seen(step(cluster, CatchUp(0)), 0) == []
 
 
 def test_cluster_10_a_read_is_refused_after_15_seconds():

@@ -6,15 +6,23 @@ an answer without a transaction has nothing that would notice an older one.
 """
 
 from refk8s.core.api.request import Request, Response
+from refk8s.core.apiserver.delete import Collection
 from refk8s.core.apiserver.outcome import Outcome, Stream
 
 _READS = ("get", "list", "watch")
 
 
 def reads_latest(request: Request) -> bool:
-    """Whether the request reads the most recent state, so that it needs a refresh in any case."""
+    """Whether the request reads the most recent state, so that it needs a refresh in any case.
+
+    A deletecollection does: its transactions compare the objects that it has found, but not that
+    there are no others. It has found them before the first transaction."""
     options = request.options
-    return request.verb in _READS and not options.resource_version and not options.continue_
+    if options.resource_version or options.continue_:
+        return False
+    if request.verb == "deletecollection":
+        return type(request.body) is not Collection
+    return request.verb in _READS
 
 
 def is_final(request: Request, outcome: Outcome) -> bool:
