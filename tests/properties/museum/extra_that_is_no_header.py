@@ -25,6 +25,7 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property(
-        "test_aggregation.test_apisvc_6_the_user_is_named_whole_and_by_this_server_alone"
+        "test_aggregation.test_apisvc_6_the_user_is_named_whole_and_by_this_server_alone",
+        1_000,
     ),
 )
