@@ -5,18 +5,19 @@ Nothing of it is loaded without `--service-account-key-file`.
 """
 
 import base64
-import re
 from collections.abc import Iterable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from refk8s.components.files import FILE_BYTES_MAX, CannotRun, read_bounded
+from refk8s.components.token_signer import is_es256, is_rs256
+from refk8s.core.api.pem import read_blocks
 from refk8s.core.apiserver.token_key import COORDINATE_BYTES, PublicKey
 
 FLAG = "--service-account-key-file"
 KEYS_MAX = 32
 RSA_BITS_MIN = 2048
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 def read_earlier_keys(paths: Iterable[str]) -> tuple[PublicKey, ...]:
@@ -24,12 +25,13 @@ def read_earlier_keys(paths: Iterable[str]) -> tuple[PublicKey, ...]:
     CannotRun."""
     found: dict[str, PublicKey] = {}
     for path in paths:
-        blocks = list(_BLOCK.finditer(read_bounded(path, FLAG, FILE_BYTES_MAX)))
+        text = read_bounded(path, FLAG, FILE_BYTES_MAX).decode("ascii", "replace")
+        blocks = read_blocks(text)
         if not blocks:
             raise CannotRun(f"{FLAG} {path}: no keys in PEM")
-        for block in blocks:
+        for label, content in blocks:
             try:
-                key = _read_key(block[0], block[1])
+                key = _read_key(label, content)
             except Exception as error:  # the library raises errors of many types
                 words = str(error) if isinstance(error, ValueError) else type(error).__name__
                 raise CannotRun(f"{FLAG} {path}: not a key that verifies tokens: {words}") from None
@@ -39,13 +41,14 @@ def read_earlier_keys(paths: Iterable[str]) -> tuple[PublicKey, ...]:
     return tuple(found.values())
 
 
-def _read_key(pem: bytes, label: bytes) -> PublicKey:
+def _read_key(label: str, content: str) -> PublicKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+    pem = f"-----BEGIN {label}-----\n{content}-----END {label}-----\n".encode()
     public: Any = (
         serialization.load_pem_private_key(pem, None).public_key()
-        if b"PRIVATE" in label
+        if "PRIVATE" in label
         else serialization.load_pem_public_key(pem)
     )
     form = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -55,7 +58,7 @@ def _read_key(pem: bytes, label: bytes) -> PublicKey:
         if not RSA_BITS_MIN <= public.key_size <= 8 * 1024:
             raise ValueError(f"an RSA key of {public.key_size} bits")
         members = {"kty": "RSA", "n": _number(numbers.n), "e": _number(numbers.e)}
-        return PublicKey(id, "RS256", tuple(members.items()), _verifier(public))
+        return PublicKey(id, "RS256", tuple(members.items()), partial(is_rs256, public))
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name == "secp256r1":
         members = {
             "kty": "EC",
@@ -63,34 +66,8 @@ def _read_key(pem: bytes, label: bytes) -> PublicKey:
             "x": _encoded(numbers.x.to_bytes(COORDINATE_BYTES, "big")),
             "y": _encoded(numbers.y.to_bytes(COORDINATE_BYTES, "big")),
         }
-        return PublicKey(id, "ES256", tuple(members.items()), _verifier(public))
+        return PublicKey(id, "ES256", tuple(members.items()), partial(is_es256, public))
     raise ValueError("neither RSA nor EC on P-256")
-
-
-def _verifier(public: Any) -> Any:
-    """Whether the key has made a signature of this data."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, utils
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    def verify(data: bytes, signature: bytes) -> bool:
-        try:
-            if isinstance(public, ec.EllipticCurvePublicKey):
-                if len(signature) != 2 * COORDINATE_BYTES:
-                    return False
-                r, s = signature[:COORDINATE_BYTES], signature[COORDINATE_BYTES:]
-                pair = utils.encode_dss_signature(
-                    int.from_bytes(r, "big"), int.from_bytes(s, "big")
-                )
-                public.verify(pair, data, ec.ECDSA(SHA256()))
-            else:
-                public.verify(signature, data, PKCS1v15(), SHA256())
-        except InvalidSignature:
-            return False
-        return True
-
-    return verify
 
 
 def _number(number: int) -> str:

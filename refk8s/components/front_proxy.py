@@ -53,8 +53,8 @@ class FrontProxy:
         context.num_tickets = 0
 
     def split(self, headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], Lines]:
-        """The headers without those that name a user, and these. Whoever sent them, nothing else
-        reads them."""
+        """The headers without those that name a user, and these. They are removed from every
+        request, also from one that does not come from a proxy."""
         is_named = self.headers.is_named
         named = tuple([line for line in headers if is_named(line[0])])
         return (headers, ()) if not named else ([x for x in headers if not is_named(x[0])], named)

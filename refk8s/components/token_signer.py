@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from refk8s.core.apiserver.token_key import COORDINATE_BYTES, EcKey, RsaKey, TokenKey
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 
 def token_signer(key: TokenKey) -> "Es256 | Rs256":
@@ -30,18 +33,7 @@ class Es256:
         return b"".join([number.to_bytes(COORDINATE_BYTES, "big") for number in pair])
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        from cryptography.exceptions import InvalidSignature
-
-        if len(signature) != 2 * COORDINATE_BYTES:
-            return False
-        key, algorithm, utils = self._loaded
-        r, s = signature[:COORDINATE_BYTES], signature[COORDINATE_BYTES:]
-        pair = utils.encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-        try:
-            key.public_key().verify(pair, data, algorithm)
-        except InvalidSignature:
-            return False
-        return True
+        return is_es256(self._loaded[0].public_key(), data, signature)
 
     @cached_property
     def _loaded(self) -> "tuple[EllipticCurvePrivateKey, Any, Any]":
@@ -64,14 +56,7 @@ class Rs256:
         return key.sign(data, padding, digest)
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        from cryptography.exceptions import InvalidSignature
-
-        key, padding, digest = self._loaded
-        try:
-            key.public_key().verify(signature, data, padding, digest)
-        except InvalidSignature:
-            return False
-        return True
+        return is_rs256(self._loaded[0].public_key(), data, signature)
 
     @cached_property
     def _loaded(self) -> "tuple[RSAPrivateKey, Any, Any]":
@@ -86,3 +71,33 @@ class Rs256:
         )
         # parse_key has checked them
         return numbers.private_key(unsafe_skip_rsa_key_validation=True), PKCS1v15(), SHA256()
+
+
+def is_es256(public: "EllipticCurvePublicKey", data: bytes, signature: bytes) -> bool:
+    """Whether the private key to this one has made this signature of the data."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, utils
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    if len(signature) != 2 * COORDINATE_BYTES:
+        return False
+    r, s = signature[:COORDINATE_BYTES], signature[COORDINATE_BYTES:]
+    pair = utils.encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+    try:
+        public.verify(pair, data, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def is_rs256(public: "RSAPublicKey", data: bytes, signature: bytes) -> bool:
+    """The same with RSA."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    try:
+        public.verify(signature, data, PKCS1v15(), SHA256())
+    except InvalidSignature:
+        return False
+    return True

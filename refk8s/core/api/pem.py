@@ -9,12 +9,26 @@ import re
 from base64 import b64decode
 
 CERTIFICATE = "CERTIFICATE"
-_BLOCK = re.compile(r"-----BEGIN ([^\n]*?)-----[ \t]*\r?\n(.*?)-----END \1-----", re.DOTALL)
+_BEGIN = re.compile(r"-----BEGIN ([^\n-]{0,64})-----[ \t]*\r?\n")
+_END = "-----END "
 
 
 def read_blocks(text: str) -> list[tuple[str, str]]:
-    """The label and the content of each block."""
-    return _BLOCK.findall(text)
+    """The label and the content of each block. O(length of the text), also if no block ends."""
+    found = []
+    after = end = 0
+    for begin in _BEGIN.finditer(text):
+        if begin.start() < after:
+            continue
+        if end < begin.end():
+            end = text.find(_END, begin.end())
+        if end < 0:
+            break
+        last = f"{_END}{begin[1]}-----"
+        if text.startswith(last, end):
+            found.append((begin[1], text[begin.end() : end]))
+            after = end + len(last)
+    return found
 
 
 def decode_block(content: str) -> bytes | None:

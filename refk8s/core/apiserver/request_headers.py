@@ -53,7 +53,7 @@ class RequestHeaders(Value, frozen=True):
 
     def user_of(self, lines: Lines) -> User | None:
         """The user that the headers name; None if no header has a name. Raises ApiError 401 for a
-        value that is not UTF-8: it would name somebody else."""
+        value that is not UTF-8: replaced characters could make the name of another user."""
         try:
             return self._user_of(lines)
         except UnicodeError:
@@ -105,8 +105,8 @@ def user_of_connection(
     presented: Presented, lines: Lines, headers: Mapping[str, str], config: RequestHeaders
 ) -> User | None:
     """The user by the certificate of the connection (HTTP-29); None if only a token can tell.
-    `lines`: the headers that name a user. Raises ApiError 401 for a certificate that names nobody,
-    unless there is a token."""
+    `lines`: the headers that name a user. Raises ApiError 401 for a certificate without a user, if
+    there is no token either."""
     if presented.is_proxy and (user := config.user_of(lines)) is not None:
         return user
     if presented.user is None and not presented.is_valid and "authorization" not in headers:

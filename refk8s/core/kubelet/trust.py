@@ -4,19 +4,18 @@ Source: Kubernetes documentation, "Certificates and Certificate Signing Requests
 bundles), "Projected Volumes" (clusterTrustBundle projected volumes).
 """
 
-import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterable
 
 from refk8s.core.api import selector
 from refk8s.core.api.certificates_v1 import ClusterTrustBundle
 from refk8s.core.api.core_v1 import ClusterTrustBundleProjection
+from refk8s.core.api.pem import CERTIFICATE, decode_block, read_blocks
 from refk8s.core.kubelet.objects import Library, signer_key, trust_bundle_key
 from refk8s.core.kubelet.problems import BadConfig
 
 LINE = 64
 BYTES_MAX = 16 << 20
-_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
 def trust_anchors(library: Library, source: ClusterTrustBundleProjection) -> bytes:
@@ -43,8 +42,13 @@ def trust_anchors(library: Library, source: ClusterTrustBundleProjection) -> byt
 
 def _merged(texts: Iterable[str]) -> bytes:
     """Each certificate once, in the order of their bytes."""
-    found = {b64decode("".join(body.split())) for text in texts for body in _BLOCK.findall(text)}
-    return "".join([_pem(one) for one in sorted(found)]).encode()
+    found = {
+        decode_block(content)
+        for text in texts
+        for label, content in read_blocks(text)
+        if label == CERTIFICATE
+    }
+    return "".join([_pem(one) for one in sorted(filter(None, found))]).encode()
 
 
 def _pem(certificate: bytes) -> str:
