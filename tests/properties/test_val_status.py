@@ -364,3 +364,18 @@ def test_def_1_a_written_status_has_its_defaults(path, spec, status, name, expec
         {"metadata": {"name": "x"}, "status": status}, f"{path}/x/status", "PUT", world
     )
     assert code == 200 and answer["status"][name] == expected
+
+
+def test_val_18_a_status_of_a_megabyte_is_checked_in_a_time_that_grows_with_its_length():
+    # Each entry compared with all before it takes minutes.
+    addresses = [{"ip": f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}"} for n in range(40_000)]
+    ended = {"terminated": {"exitCode": 0}}
+    names = [f"c{number}" for number in range(10_000)]
+    before = {"containerStatuses": [{"name": name, "state": ended} for name in names]}
+    after = {
+        "podIPs": addresses,
+        "containerStatuses": [{"name": name, "state": {}} for name in reversed(names)],
+    }
+    causes = of_pod(after, before, restartPolicy="Never")
+    assert causes.count(("status.podIPs", "FieldValueInvalid")) == 1
+    assert sum(field.endswith(".state") for field, _ in causes) == len(names)

@@ -105,11 +105,12 @@ def _validate_ended(
 ) -> Causes:
     """The position in a path is that of the earlier status, as upstream has it."""
     causes: Causes = []
+    running = {one.name for one in after if one.state.terminated is None} - exempt
     for position, one in enumerate(before):
         end = one.state.terminated
-        if end is None or one.name in exempt or (end.exit_code and policy == "OnFailure"):
+        if end is None or (end.exit_code and policy == "OnFailure"):
             continue
-        if any(other.name == one.name and other.state.terminated is None for other in after):
+        if one.name in running:
             causes.append(forbidden(f"{at}[{position}].state", _STAYS_TERMINATED))
     return causes
 
@@ -149,9 +150,11 @@ def _validate_family(addresses: list[str], at: str) -> Causes:
         found = [parse_ip(address) for address in addresses]
         if sorted(one.version for one in found if one is not None) != [4, 6]:
             causes.append(invalid(at, addresses, _ONE_OF_EACH_FAMILY))
+        seen: set[str] = set()
         for position, address in enumerate(addresses):
-            if address in addresses[:position]:
+            if address in seen:
                 causes.append(duplicate(f"{at}[{position}]", {"ip": address}))
+            seen.add(address)
     return causes
 
 
