@@ -97,12 +97,12 @@ def _observed(
 ) -> tuple[PodCondition, ...]:
     """Conditions of one type are taken in their order."""
     left: dict[str, list[int | None]] = {}
-    for one in before:
+    for one in reversed(before):
         left.setdefault(one.type, []).append(one.observed_generation)
     kept = []
     for one in conditions:
         generations = left.get(one.type)
-        generation = generations.pop(0) if generations else None
+        generation = generations.pop() if generations else None
         if generation and not one.observed_generation:
             one = replace(one, observed_generation=generation)
         kept.append(one)
