@@ -260,10 +260,12 @@ class Front:
         """The user; None for an anonymous one at an open path. Raises ApiError 401. Does not read
         the body (HTTP-3)."""
         now = self.api.clock.now()
+        keys = 0 if self.issuers is None else self.issuers.version
         try:
             return self.enter(wire, connection, now)
         except ApiError as error:
-            if not await self._is_refreshed() and not await self._has_new_keys(wire, error):
+            is_newer = await self._is_refreshed()
+            if not await self._has_new_keys(wire, error, keys) and not is_newer:
                 raise
             return self.enter(wire, connection, now)
 
@@ -296,11 +298,15 @@ class Front:
         address = str(client[0]) if client else ""
         return auditor.begin(wire, user, original, address, api.config, api.store)
 
-    async def _has_new_keys(self, wire: WireRequest, error: ApiError) -> bool:
-        """Whether another issuer has new keys, with which a token may be valid (OIDC-4)."""
+    async def _has_new_keys(self, wire: WireRequest, error: ApiError, before: int) -> bool:
+        """Whether another issuer has new keys, with which a token may be valid (OIDC-4). `before`:
+        the version of the keys by which it was refused."""
         if self.issuers is None or error.status.code != 401:
             return False
-        return "authorization" in wire.headers and await self.issuers.refresh()
+        if "authorization" not in wire.headers:
+            return False
+        await self.issuers.refresh()
+        return self.issuers.version != before
 
     async def _admit_anonymous(self, wire: WireRequest) -> None:
         """Raise ApiError unless anonymous users may do this: only then their body is read

@@ -43,6 +43,8 @@ class IssuerKeys:
         self._fetch = fetch or _fetcher(issuer.authority)
         self._clock = clock
         self._keys: tuple[Mapping[str, Any], ...] = ()
+        self.version = 0
+        """How often the keys have changed."""
         self._tried = -AGAIN_SECONDS
         self._lock = asyncio.Lock()
         self._verified: dict[tuple[bytes, bytes], None] = {}
@@ -64,19 +66,20 @@ class IssuerKeys:
                 return True
         return False
 
-    async def refresh(self) -> bool:
-        """Fetch the keys, unless that was tried a moment ago. Returns whether they have changed."""
-        before = self._keys
+    async def refresh(self) -> None:
+        """Fetch the keys, unless that was tried a moment ago."""
         async with self._lock:
-            if self._clock() - self._tried >= AGAIN_SECONDS:
-                self._tried = self._clock()
-                try:
-                    self._keys = await asyncio.to_thread(self._read)
-                except (OSError, ValueError, RecursionError) as error:
-                    log.warning("oidc: no keys of %s: %s", self.issuer.url, str(error)[:300])
-        if self._keys != before:
-            self._verified.clear()
-        return self._keys != before
+            if self._clock() - self._tried < AGAIN_SECONDS:
+                return
+            self._tried = self._clock()
+            try:
+                keys = await asyncio.to_thread(self._read)
+            except (OSError, ValueError, RecursionError) as error:
+                log.warning("oidc: no keys of %s: %s", self.issuer.url, str(error)[:300])
+                return
+            if keys != self._keys:
+                self._keys, self.version = keys, self.version + 1
+                self._verified.clear()
 
     def _read(self) -> tuple[Mapping[str, Any], ...]:
         """The keys that the issuer publishes now."""
@@ -99,9 +102,15 @@ class Issuers:
         self.keys = {one.url: IssuerKeys(one) for one in issuers}
         self.trusted = {url: Trusted(keys.issuer, keys) for url, keys in self.keys.items()}
 
-    async def refresh(self) -> bool:
-        """Whether an issuer has new keys, so that a refusal is decided again."""
-        return any(await asyncio.gather(*[one.refresh() for one in self.keys.values()]))
+    @property
+    def version(self) -> int:
+        """How often the keys of an issuer have changed. A refusal is decided again if they have
+        changed since before it."""
+        return sum([one.version for one in self.keys.values()])
+
+    async def refresh(self) -> None:
+        """Fetch the keys of all issuers (OIDC-4)."""
+        await asyncio.gather(*[one.refresh() for one in self.keys.values()])
 
 
 def _object(text: bytes) -> dict[str, Any]:

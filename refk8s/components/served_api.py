@@ -100,7 +100,7 @@ class ServedApi:
         self._earlier_keys: tuple[PublicKey, ...] = ()
         self._encryption: Encryption | None = None
         self._admission: tuple[AdmissionFile, dict[str, WebhookCredentials]] | None = None
-        self._fetching: asyncio.Task[bool] | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self._machine_address = ""
 
     # --- starting ---------------------------------------------------------------------------------

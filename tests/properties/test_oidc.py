@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from refk8s.components.authentication import read_authentication
 from refk8s.components.files import CannotRun
-from refk8s.components.issuers import IssuerKeys
+from refk8s.components.issuers import IssuerKeys, Issuers
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import AUTHENTICATED
 from refk8s.core.apiserver.authenticate import check_token
@@ -80,8 +80,15 @@ def keys_of(issuer: Issuer, *keys: dict[str, str]) -> IssuerKeys:
         "https://keys.example/k": {"keys": list(keys)},
     }
     found = IssuerKeys(issuer, lambda url: json.dumps(documents[url]).encode())
-    assert asyncio.run(found.refresh()) is bool(keys)
+    assert is_changed(found) is bool(keys)
     return found
+
+
+def is_changed(keys: IssuerKeys) -> bool:
+    """Whether the keys are others after a refresh."""
+    before = keys.version
+    asyncio.run(keys.refresh())
+    return keys.version != before
 
 
 def trusting(issuer: Issuer, *keys: dict[str, str]) -> Config:
@@ -174,17 +181,29 @@ def test_oidc_4_new_keys_are_fetched_after_a_refusal_at_most_every_ten_seconds()
         return json.dumps({"keys": published}).encode()
 
     keys = IssuerKeys(FLAGS, fetch, lambda: time[0])
-    assert asyncio.run(keys.refresh()) and not asyncio.run(keys.refresh()) and len(asked) == 2
+    assert is_changed(keys) and not is_changed(keys) and len(asked) == 2
     config = Config(issuers={URL: Trusted(FLAGS, keys)})
     fresh = token({}, OTHER, name="b")
     assert check_token(token({}), config, NOW * SECOND).user
     published[:] = [rsa_key(OTHER, "b")]
-    assert not asyncio.run(keys.refresh())
+    assert not is_changed(keys)
     time[0] = 10.0
     assert check_token(fresh, config, NOW * SECOND).user is None
-    assert asyncio.run(keys.refresh())
+    assert is_changed(keys)
     assert check_token(fresh, config, NOW * SECOND).user
     assert check_token(token({}), config, NOW * SECOND).user is None  # its key is gone
+
+
+def test_oidc_4_keys_that_arrive_after_a_refusal_count_whoever_fetched_them():
+    """The server's own first fetch ended between the refusal and the fetch for it, so that nothing
+    seemed to have changed, and the valid token stayed refused."""
+    issuers = Issuers([FLAGS])
+    keys = issuers.keys[URL] = keys_of(FLAGS)
+    keys._fetch, keys._tried = keys_of(FLAGS, rsa_key(RSA, "a"))._fetch, -10.0
+    before = issuers.version
+    asyncio.run(issuers.refresh())
+    asyncio.run(issuers.refresh())  # the fetch for the refused token finds nothing new
+    assert issuers.version != before
 
 
 @pytest.mark.parametrize(
@@ -193,7 +212,7 @@ def test_oidc_4_new_keys_are_fetched_after_a_refusal_at_most_every_ten_seconds()
 )  # fmt: skip
 def test_oidc_4_a_document_that_is_wrong_gives_no_keys(document):
     keys = IssuerKeys(FLAGS, lambda url: document)
-    assert not asyncio.run(keys.refresh())
+    assert not is_changed(keys)
     assert not keys.is_signed({"alg": "RS256"}, b"", b"")
 
 
