@@ -1,7 +1,7 @@
 """A running cluster for `refk8s run`: store, API server and a driver for each component."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from refk8s.components.story import Storyteller
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.service_addresses import dns_address
 from refk8s.core.kubelet.config import KubeletConfig
-from refk8s.core.ports import Nodes
+from refk8s.core.ports import Node, Nodes
 from refk8s.core.value import evolve
 
 if TYPE_CHECKING:
@@ -66,11 +66,16 @@ class RunningCluster:
         )
         await self.served.open()
         await self.served.serve()
-        await self._start_components(self.nodes, scheduling, adapters)
+        started = self.nodes.start(self.served.cluster_id)
         self.served.maintain(self.nodes)
+        await self._start_components(self.nodes, started, scheduling, adapters)
 
     async def _start_components(
-        self, nodes: Nodes, scheduling: "Loop | None", of_scheduler: dict[str, Any]
+        self,
+        nodes: Nodes,
+        started: Sequence[Node],
+        scheduling: "Loop | None",
+        of_scheduler: dict[str, Any],
     ) -> None:
         # The API is served already, so the modules of the components are loaded meanwhile.
         components = await asyncio.to_thread(import_module, "refk8s.core.components")
@@ -79,7 +84,6 @@ class RunningCluster:
         api, front, credentials = self.served.api, self.served.front, self.served.credentials
         assert api is not None and front is not None and credentials is not None
         clock = self.clock
-        started = nodes.start(self.served.cluster_id)
         clients = KubeletClients(credentials)
         streams = PodStreams(api, nodes, clients.find)
         front.connect, api.outgoing.reach = streams, streams.reach

@@ -155,11 +155,18 @@ class ServedApi:
         """Serve the API with the objects that every cluster has, and write the kubeconfig."""
         options = self.options
         assert self._socket is not None and self.store is not None, "open() comes first"
-        admission = AdmissionConfig(options.service_cidrs)
         service = kubernetes_address(options.service_cidrs)
         names = names_of(options.bind, hostname(), self._machine_address, service)
         credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
         self.credentials = credentials
+        # not in a thread: it would wait for the interpreter's lock at every step (HOST-7)
+        merge_kubeconfig(options.kubeconfig_path, kubeconfig_of(self.url, credentials))
+        await self._serve(credentials)
+
+    async def _serve(self, credentials: Credentials) -> None:
+        options = self.options
+        assert self._socket is not None and self.store is not None
+        admission = AdmissionConfig(options.service_cidrs)
         config = _config(credentials, options.authorization_modes)
         if self._earlier_keys:
             config = evolve(config, earlier_keys=self._earlier_keys)
@@ -201,9 +208,6 @@ class ServedApi:
             self.front.issuers = self._issuers
             self._fetching = asyncio.create_task(self._issuers.refresh())
         await self.front.serve(self._socket, credentials)
-        await asyncio.to_thread(
-            merge_kubeconfig, options.kubeconfig_path, kubeconfig_of(self.url, credentials)
-        )
 
     def maintain(self, nodes: Nodes | None) -> None:
         """Keep the service default/kubernetes, let definitions take effect and Events expire.
