@@ -14,6 +14,7 @@ from refk8s.components.http import Front
 from refk8s.core import components
 from refk8s.core.api import resources
 from refk8s.core.api.rbac_v1 import Subject
+from refk8s.core.api.request import Request
 from refk8s.core.api.user import (
     ADMIN,
     ANONYMOUS,
@@ -33,6 +34,7 @@ from refk8s.core.apiserver.authorize.paths import attributes_of_path
 from refk8s.core.apiserver.config import ALLOWED, NO_OPINION, Attributes, Decision
 from refk8s.core.apiserver.http import user_of
 from refk8s.core.apiserver.route import route
+from refk8s.core.loop.informer import Informer
 from refk8s.core.value import evolve
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -459,8 +461,18 @@ def test_rbac_6_every_controller_acts_as_a_user_with_a_default_role():
         assert user.name in bound, f"{controller.name}: name upstream's service account as its user"
 
 
+def look_up_of_list(request: Request) -> Request:
+    """The look-up of an object by the component that sends this list."""
+    informer = Informer(
+        request.resource, request.options.field_selector, request.options.label_selector
+    )
+    namespace = "default" if request.resource.namespaced else ""
+    written = Request("update", request.resource, namespace, "one,name=other")
+    return informer.look_up_request(written, request.user)
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_loop_13_the_default_roles_allow_every_request_of_a_component(seed, monkeypatch):
+def test_loop_13_loop_7_the_default_roles_allow_every_request_of_a_component(seed, monkeypatch):
     """A simulated cluster: each request is decided by the default roles and the Node authorizer."""
     world = AuthorizedWorld()
     roles, denied, users = world.history, set(), set()
@@ -471,8 +483,12 @@ def test_loop_13_the_default_roles_allow_every_request_of_a_component(seed, monk
             return
         asked = attributes_of(user, request)
         users.add(user.name)
-        if not (rbac(asked, roles).allowed or node(asked, store).allowed):
-            denied.add((user.name, *(getattr(asked, f) for f in ("verb", "group", "resource", "subresource", "namespace", "name", "fields"))))  # fmt: skip
+        every = [asked]
+        if request.verb == "list" and not request.options.limit:  # LOOP-7
+            every.append(attributes_of(user, look_up_of_list(request)))
+        for one in every:
+            if not (rbac(one, roles).allowed or node(one, store).allowed):
+                denied.add((user.name, *(getattr(one, f) for f in ("verb", "group", "resource", "subresource", "namespace", "name", "fields"))))  # fmt: skip
 
     monkeypatch.setattr(handle, "authorize", check)
     simulate(Setup(seed=20_260_101_000 + seed, steps=1_500))
@@ -500,8 +516,6 @@ def test_d_10_these_roles_are_ours():
         if one.metadata.name.startswith("refk8s:")
     }
     assert ours == {
-        ("ClusterRole", "refk8s:look-ups"),
-        ("ClusterRoleBinding", "refk8s:look-ups"),
         ("ClusterRole", "refk8s:network-policy"),
         ("ClusterRoleBinding", "refk8s:network-policy"),
         ("ClusterRole", "refk8s:nodes"),

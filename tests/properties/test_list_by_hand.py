@@ -22,6 +22,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver import read, watch
 from refk8s.core.apiserver.outcome import Stream
+from refk8s.core.apiserver.selection import select
 from refk8s.core.store import compact
 
 CONFIG_MAPS = resources.CONFIG_MAPS
@@ -304,6 +305,31 @@ def test_list_12_one_object_by_its_name_as_it_was(back, name, labels):
         by_name.metadata.resource_version == str(at)
         and by_name.metadata.remaining_item_count is None
     )
+
+
+class Keyed:
+    """A store that can be read by key only."""
+
+    def __init__(self, history):
+        self.get, self.revision, self.reads = history.get, history.revision, 0
+
+    def list(self, *arguments):
+        raise AssertionError("a range is read")
+
+
+@given(st.sampled_from(["a", "gone"]), st.sampled_from(["", "app=x"]), st.integers(0, 2))
+def test_list_15_a_list_of_one_name_reads_no_range(name, labels, limit):
+    """Also with other selectors, a limit, and of a resource of the cluster."""
+    history = populated().history
+    for kind, namespace, fields in (
+        (CONFIG_MAPS, "default", f"metadata.name={name}"),
+        (CONFIG_MAPS, "", f"metadata.namespace=default,metadata.name={name}"),
+        (resources.NODES, "", f"metadata.name={name}"),
+    ):
+        selection = select(kind, namespace, labels, fields)
+        page = read.read(selection, Options(limit=limit), Keyed(history))
+        everything = read.read(selection, Options(), history).records
+        assert page.records == everything and not page.more
 
 
 # --- watches --------------------------------------------------------------------------------------

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Node, NodeList
-from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta, Status
+from refk8s.core.api.core_v1 import ConfigMap, ConfigMapList, Node, NodeList, Secret
+from refk8s.core.api.meta_v1 import ListMeta, ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request, Response, WatchEvent
-from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, NODES
-from refk8s.core.api.user import User, component_user, service_account_user
+from refk8s.core.api.resources import CONFIG_MAPS, EVENTS, NODES, PODS, SECRETS
+from refk8s.core.api.selector import parse_fields
+from refk8s.core.api.user import ADMIN, User, component_user, service_account_user
 from refk8s.core.context import MILLISECOND, SECOND
 from refk8s.core.loop.draft import TIMERS_SEARCHED_MAX
+from refk8s.core.loop.informer import Informer
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.plan import NOTHING, Note, Plan, slow_start
 from refk8s.core.loop.reconciler import Interest, Reconciler
@@ -346,9 +348,8 @@ def test_loop_6_loop_7_the_same_is_sent_ever_later_until_it_is_answered_and_a_re
     else:
         bench.answer(call, code)
         [lookup] = bench.new(Call)
-        user = bench.loop.user  # LOOP-13
-        assert lookup.request == evolve(first, verb="get", subresource="", body=None, user=user)
-        bench.answer(lookup, 200, config_map(version=20))
+        assert lookup.request == look_up_of(first, bench.loop.user)
+        bench.answer(lookup, 200, ConfigMapList(items=(config_map(version=20),)))
     assert bench.decisions == 1
     bench.change("DELETED" if verb == "delete" else "MODIFIED", config_map(version=19), 19)
     bench.reach(20)
@@ -381,6 +382,42 @@ def test_loop_6_a_server_that_fails_says_nothing_of_an_earlier_sending(verb, cod
     assert again.request == lookup.request and bench.decisions == 1
 
 
+def look_up_of(request, user):
+    """LOOP-7: the request that reads the object of `request`."""
+    options = Options(field_selector=f"metadata.name={request.name}", limit=1)
+    return Request("list", request.resource, request.namespace, options=options, user=user)
+
+
+@given(
+    st.text("a,=\\.:", min_size=1),
+    st.sampled_from(["", "spec.nodeName=n1"]),
+    st.sampled_from(["", "app=x"]),
+)
+def test_loop_7_a_look_up_is_the_list_of_the_informer_and_the_name(name, fields, labels):
+    """Names of some kinds may have the characters that a field selector escapes."""
+    informer = Informer(PODS, fields, labels)
+    request = informer.look_up_request(Request("update", PODS, "ns", name), ADMIN)
+    listed = {one.key: one.value for one in parse_fields(fields).requirements}
+    found = parse_fields(request.options.field_selector).requirements
+    assert {one.key: (one.operator, one.value) for one in found} == {
+        key: ("=", value) for key, value in {**listed, "metadata.name": name}.items()
+    }
+    assert request.options.label_selector == labels and not request.options.resource_version
+
+
+def test_loop_7_what_the_loop_does_not_list_is_not_looked_up():
+    """The view never shows it, so there is nothing to wait for."""
+    secret = Request("update", SECRETS, "ns", "a", body=Secret(metadata=ObjectMeta(name="a")))
+    bench = Bench(Plan(((secret,),)))
+    [call] = bench.new(Call)
+    bench.hear(Answered(call.id, None))
+    bench.wait_until(bench.new(WakeAt)[-1].at)
+    [call] = bench.new(Call)
+    bench.answer(call, 409)
+    assert not bench.new(Call)
+    assert bench.told("decided")[1:] == [("k", bench.now, 0, 0)]
+
+
 def test_loop_7_a_doubtful_write_that_left_nothing_is_decided_anew():
     bench = Bench(Plan(((WRITES["update"],),)))
     [call] = bench.new(Call)
@@ -389,7 +426,7 @@ def test_loop_7_a_doubtful_write_that_left_nothing_is_decided_anew():
     [call] = bench.new(Call)
     bench.answer(call, 409)
     [lookup] = bench.new(Call)
-    bench.answer(lookup, 404, Status(code=404))
+    bench.answer(lookup, 200, ConfigMapList(metadata=ListMeta(resource_version="30")))
     assert bench.told("decided")[1:] == [("k", bench.now, 0, 0)]
 
 

@@ -1,5 +1,5 @@
-"""Get and list: which state of the store is read, and which part of it. Rules LIST-1 to LIST-12
-(spec/watch_api.md).
+"""Get and list: which state of the store is read, and which part of it. Rules LIST-1 to LIST-12,
+LIST-15 (spec/watch_api.md).
 
 | resourceVersion | resourceVersionMatch | limit | state read |
 |---|---|---|---|
@@ -145,7 +145,7 @@ def _page(
     selection: Selection, store: Reader, at: int | None, after: str | None, limit: int | None
 ) -> Page[Any]:
     matches = selection.matches
-    if selection.name:  # one key and not a range
+    if selection.name:  # LIST-15
         record = store.get(selection.key, at)
         found = (
             record is not None

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import LATER, Resource
+from refk8s.core.api.selector import FieldRequirement
 from refk8s.core.api.user import User
 from refk8s.core.context import MILLISECOND, SECOND, Instant
 from refk8s.core.loop.view import View
@@ -55,6 +56,21 @@ class Informer(Value, frozen=True):
         """
         options = Options(field_selector=self.field_selector, label_selector=self.label_selector)
         return Request("list", self.resource, options=options, user=user)
+
+    def look_up_request(self, request: Request, user: User) -> Request:
+        """The list of LOOP-7: the object of `request`, if it is one of this list. It needs no other
+        permission than this list, and is answered by key, in the newest state (LIST-15)."""
+        named = str(FieldRequirement("metadata.name", "=", request.name))
+        fields = f"{self.field_selector},{named}" if self.field_selector else named
+        options = Options(field_selector=fields, label_selector=self.label_selector, limit=1)
+        return Request(
+            "list",
+            self.resource,
+            request.namespace,
+            options=options,
+            user=user,
+            because=request.because,
+        )
 
     def watch_request(self, user: User) -> Request:
         """A watch from the last received revision, with bookmarks."""

@@ -43,7 +43,7 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
     """A request is answered; None: without a response, so it is not known whether it took effect.
 
     The key's plan goes on after a success, and ends with a failure. In doubt, the request is sent
-    again, or followed by a GET.
+    again, or the object is looked up.
     """
     flight = draft.flights.pop(id)
     if flight.query:
@@ -60,29 +60,32 @@ def take_answer(draft: Draft, id: int, response: Response | None) -> None:
         draft.resends = draft.resends.set(draft.next_id(), again)
         return
     if flight.lookup:
-        answer_for(
-            draft,
-            flight.item,
-            None,
-            _reached(draft, flight.request, response) if response.ok else (),
-        )
+        answer_for(draft, flight.item, None, _found(flight.request, response))
     elif response.ok or (flight.request.verb == "delete" and response.code == 404):
         if flight.request.note is not None and response.ok:
             _note_done(draft, flight)
         answer_for(draft, flight.item, None, _reached(draft, flight.request, response), flight.seen)
     elif flight.is_retry or _is_made_already(flight.request, response):  # LOOP-7
-        send(
-            draft,
-            Flight(
-                flight.item,
-                replace(
-                    flight.request, verb="get", subresource="", body=None, user=draft.loop.user
-                ),
-                lookup=True,
-            ),
-        )
+        _look_up(draft, flight)
     else:
         answer_for(draft, flight.item, response)
+
+
+def _look_up(draft: Draft, flight: Flight) -> None:
+    """LOOP-7: list the object of a request whose effect is not known. The view never shows an
+    object of a resource that the loop does not list, so the key does not wait for it."""
+    informer = draft.informers.get(flight.request.resource.prefix)
+    if informer is None:
+        answer_for(draft, flight.item, None)
+        return
+    request = informer.look_up_request(flight.request, draft.loop.user)
+    send(draft, Flight(flight.item, request, lookup=True))
+
+
+def _found(request: Request, response: Response) -> tuple[tuple[str, int], ...]:
+    """The revision of the object that was looked up, if there is one."""
+    items = response.body.items if response.ok else ()
+    return tuple([(request.resource.prefix, int(one.metadata.resource_version)) for one in items])
 
 
 def _is_made_already(request: Request, response: Response) -> bool:

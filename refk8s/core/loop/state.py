@@ -35,8 +35,8 @@ class Busy(Value, frozen=True, eq=False):
 class Flight(Value, frozen=True, eq=False):
     """One request of a key, in transit.
 
-    `is_retry`: an earlier attempt had no response. `lookup`: a GET for the outcome of such a
-    request. `query`: the reconciler itself handles the response.
+    `is_retry`: an earlier attempt had no response. `lookup`: the list that shows the outcome of
+    such a request. `query`: the reconciler itself handles the response.
     """
 
     item: Item

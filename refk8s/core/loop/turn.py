@@ -12,7 +12,7 @@ the requests of plans:
 5. LOOP-5  Waves are sent one after another. A refused request ends the plan, and the key backs off.
 6. LOOP-6  A request without a response is sent again, unchanged, until it is answered. The loop
            chooses a generated name once, so that a repeated create makes no second object.
-7. LOOP-7  A retried request that is refused is followed by a GET.
+7. LOOP-7  A retried request that is refused is followed by a list of its object.
 10. LOOP-10 An exception about one key is reported; that key backs off, and all others continue.
 
 Source: design proposal "Controller reference" and the client-go documentation of informers and work

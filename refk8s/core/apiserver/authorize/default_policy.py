@@ -41,7 +41,6 @@ ANNOTATIONS: Final = {AUTO_UPDATE: "true"}
 READER: Final = "extension-apiserver-authentication-reader"
 BOOTSTRAPPERS: Final = "Group system:bootstrappers:kubeadm:default-node-token"
 
-LOOK_UPS: Final = "refk8s:look-ups"
 NETWORK_POLICY: Final = "refk8s:network-policy"
 OF_NODES: Final = "refk8s:nodes"
 _OF_KUBEADM: Final = {
@@ -58,7 +57,6 @@ _OF_KUBEADM: Final = {
         ("Group system:nodes",),
     ),
     "kubeadm:node-proxier": ("system:node-proxier", ("ServiceAccount kube-proxy",)),
-    LOOK_UPS: (LOOK_UPS, ("User system:kube-controller-manager",)),
     NETWORK_POLICY: (
         NETWORK_POLICY,
         (
@@ -77,8 +75,6 @@ _OF_KUBEADM: Final = {
 }
 _CLUSTER_ROLES_OF_KUBEADM: Final[dict[str, Grants]] = {
     "kubeadm:get-nodes": (("get", "core", "nodes"),),
-    # A request without an answer is looked up (LOOP-7). The controller manager may list everything.
-    LOOK_UPS: (("get", "*", "*"),),
     # The machine that enforces network policies on a node (POLICY-1).
     NETWORK_POLICY: (
         EVENTS,
