@@ -406,9 +406,9 @@ def test_psa_5_templates_are_warned_of_and_never_rejected(kind):
     assert words in world.send("PATCH", f"{path}/w", labels, **MERGE)[2]
 
 
-def test_psa_5_a_template_without_a_mode_of_warn_is_not_looked_at():
+def test_psa_5_a_template_is_not_looked_at_where_nothing_is_warned_of():
     world = Secured()
-    world.label(enforce="restricted")
+    world.label(enforce="restricted", warn="privileged")
     template = {"hostNetwork": True, "containers": [a_container()]}
     path, body = a_workload("Deployment", template)
     assert not [one for one in world.send("POST", path, body)[2] if "PodSecurity" in one]

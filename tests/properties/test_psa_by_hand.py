@@ -19,6 +19,7 @@ from refk8s.core.apiserver.admission.outcome import (
 from refk8s.core.apiserver.admission.pod_security import baseline, enforce, restricted
 from refk8s.core.apiserver.admission.pod_security.policy import (
     LATEST,
+    LEVELS,
     MODES,
     PREFIX,
     is_version,
@@ -382,7 +383,36 @@ def test_psa_1_each_mode_has_its_label_its_version_and_its_default():
         policy = policy_of(((f"{key}-version", "v1.9"),), defaults)
         assert getattr(policy, mode) == LevelVersion("baseline", "v1.9")
         for other in set(MODES) - {mode}:
-            assert getattr(policy, other) == getattr(defaults, other)
+            if (mode, other) != ("enforce", "warn"):
+                assert getattr(policy, other) == getattr(defaults, other)
+
+
+level_versions = st.builds(LevelVersion, st.sampled_from(LEVELS), st.sampled_from([LATEST, "v1.3"]))
+drawn_levels = st.none() | st.sampled_from([*LEVELS, "odd"])
+drawn_versions = st.none() | st.sampled_from(["v1.5", LATEST, "odd"])
+
+
+@given(
+    st.tuples(level_versions, level_versions, level_versions),
+    st.tuples(*[st.tuples(drawn_levels, drawn_versions)] * 3),
+)
+def test_psa_1_what_a_namespace_enforces_is_also_warned_of(defaults, drawn):
+    labels: dict[str, str] = {}
+    expected = []
+    for mode, default, (level, version) in zip(MODES, defaults, drawn, strict=True):
+        labels |= {PREFIX + mode: level} if level is not None else {}
+        labels |= {f"{PREFIX}{mode}-version": version} if version is not None else {}
+        otherwise = "restricted" if mode == "enforce" else "privileged"
+        valid = {None: default.level, "odd": otherwise}.get(level, level)
+        number = {None: default.version, "odd": LATEST}.get(version, version)
+        expected.append(LevelVersion(valid, number))
+    enforced, _, warned = expected
+    (is_enforced, _), _, (own_level, own_version) = drawn
+    rank = LEVELS.index
+    if is_enforced and own_level is None and rank(enforced.level) > rank(warned.level):
+        version = enforced.version if own_version is None else warned.version
+        expected[2] = LevelVersion(enforced.level, version)
+    assert policy_of(labels_of(labels), SecurityPolicy(*defaults)) == SecurityPolicy(*expected)
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -491,10 +521,7 @@ def test_psa_6_what_is_a_stricter_level():
         assert other == (wanted != "privileged")
 
 
-def test_psa_6_a_namespace_that_is_created_or_exempt_is_not_warned_about():
-    world = with_config(namespaces=frozenset(["default"]))
-    assert world.post(a_pod("p", hostPID=True))[0] == 201
-    assert not world.label(enforce="restricted")[2]
+def test_psa_6_a_namespace_that_is_created_is_not_warned_about():
     world = Secured()
     assert world.post(a_pod("p", hostPID=True))[0] == 201
     assert not world.label(enforce=None)[2]
@@ -503,6 +530,49 @@ def test_psa_6_a_namespace_that_is_created_or_exempt_is_not_warned_about():
     assert not world.send("POST", "/api/v1/namespaces", body)[2]
     # labels that were invalid before do not reject an update of others
     assert world.label(enforce="baseline")[0] == 200
+
+
+def test_psa_6_a_label_that_is_removed_may_make_the_level_stricter():
+    world = with_config(defaults=SecurityPolicy(enforce=LevelVersion("baseline")))
+    assert not world.label(enforce="privileged")[2]
+    assert world.post(a_pod("p", hostPID=True))[0] == 201
+    code, _, warnings = world.label(enforce=None)
+    assert code == 200 and list(warnings) == [
+        'existing pods in namespace "default" violate the new PodSecurity enforce level '
+        '"baseline:latest"',
+        "p: host namespaces",
+    ]
+
+
+def ignored(namespace: str, policy: str) -> list[str]:
+    words = f"is exempt from Pod Security, and the policy ({policy}) will be ignored"
+    return [f'namespace "{namespace}" {words}']
+
+
+def test_psa_5_the_labels_of_an_exempt_namespace_have_no_effect():
+    defaults = SecurityPolicy(audit=LevelVersion("baseline"))
+    world = with_config(defaults=defaults, namespaces=frozenset(["default", "n", "m"]))
+    assert world.post(a_pod("p", hostPID=True))[0] == 201
+    assert list(world.label(enforce="baseline")[2]) == ignored("default", "enforce=baseline:latest")
+    assert not world.label(warn="restricted")[2], "what is enforced is as before"
+    assert list(world.label(enforce_version="v1.30", audit_version="v1.20")[2]) == ignored(
+        "default", "enforce=baseline:v1.30, audit=baseline:v1.20, warn=restricted:latest"
+    )
+    assert not world.label(enforce="privileged")[2]
+
+    def created(name: str, **modes: str) -> list[str]:
+        labels = {PREFIX + mode: level for mode, level in modes.items()}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        body["metadata"]["labels"] = labels
+        code, _, warnings = world.send("POST", "/api/v1/namespaces", body)
+        assert code == 201
+        return list(warnings)
+
+    assert created("m", audit="baseline", enforce="privileged") == [], "as the defaults"
+    assert created("n", warn="restricted") == ignored("n", "warn=restricted:latest")
+    assert created("o", warn="restricted") == []
+    world = with_config(defaults=defaults, namespaces=frozenset(["n"]))
+    assert created("n", enforce="privileged", audit="privileged") == []
 
 
 def test_psa_3_a_hardened_pod_is_allowed_by_every_version():

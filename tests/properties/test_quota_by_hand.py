@@ -1,14 +1,10 @@
-"""Limit ranges from drawn amounts, and what the quota controller asks and is called for, beside a
-plain reading of ADM-41, QUOTA-3, QUOTA-4, QUOTA-7 and QUOTA-8 (spec/admission.md,
-spec/quota.md)."""
+"""What the quota controller asks and is called for, beside a plain reading of QUOTA-3, QUOTA-4,
+QUOTA-7 and QUOTA-8 (spec/quota.md)."""
 
-from fractions import Fraction
 from typing import Any
 
 import pytest
 from custom_world import a_definition
-from hypothesis import given
-from hypothesis import strategies as st
 from immutables import Map
 from msgspec.structs import replace
 from test_quota import (
@@ -31,10 +27,8 @@ from test_quota import (
 from workload_helpers import NOW, change, view_of, without_reasons
 
 from refk8s.core.api import resources
-from refk8s.core.api.core_v1 import LimitRangeItem, ResourceQuotaStatus
-from refk8s.core.api.quantity import parse
+from refk8s.core.api.core_v1 import ResourceQuotaStatus
 from refk8s.core.api.request import Request, Response
-from refk8s.core.apiserver.admission.limit_ranger import _problems
 from refk8s.core.controllers.resource_quota import DOUBT, RETRY, ResourceQuotaController
 from refk8s.core.loop.plan import NOTHING, Local
 from refk8s.core.quota.counts import is_same
@@ -44,54 +38,6 @@ CONTROLLER = ResourceQuotaController()
 KEYS = {interest.resource: interest.keys for interest in ResourceQuotaController.interests}
 CLAIMS, DEFINITIONS = resources.PERSISTENT_VOLUME_CLAIMS, resources.CUSTOM_RESOURCE_DEFINITIONS
 NO_DOUBTS: Map[str, Any] = Map()
-
-# --- limit ranges ---------------------------------------------------------------------------------
-
-bounds = st.none() | st.integers(1, 5)
-
-
-@given(bounds, bounds, bounds, st.none() | st.integers(0, 6), st.none() | st.integers(0, 6))
-def test_adm_41_the_sentence_of_each_bound(least, most, ratio, request, limit):
-    def table(number):
-        return {} if number is None else {"cpu": str(number)}
-
-    def numbers(number):
-        return {name: parse(text) for name, text in table(number).items()}
-
-    item = LimitRangeItem(
-        type="Pod", min=table(least), max=table(most), max_limit_request_ratio=table(ratio)
-    )
-    expected = []
-    if least is not None:
-        words = None
-        if request is None:
-            words = ".  No request is specified"
-        elif request < least:
-            words = f", but request is {request}"
-        elif limit is not None and limit < least:
-            words = f", but limit is {limit}"
-        expected += [f"minimum cpu usage per Pod is {least}{words}"] if words else []
-    if most is not None:
-        words = None
-        if limit is None:
-            words = ".  No limit is specified"
-        elif limit > most:
-            words = f", but limit is {limit}"
-        elif request is not None and request > most:
-            words = f", but request is {request}"
-        expected += [f"maximum cpu usage per Pod is {most}{words}"] if words else []
-    if ratio is not None:
-        words = None
-        if not request:
-            words = "no request is specified or request is 0"
-        elif not limit:
-            words = "no limit is specified or limit is 0"
-        elif Fraction(limit, request) > ratio:
-            words = f"provided ratio is {limit / request:.6f}"
-        text = f"cpu max limit to request ratio per Pod is {ratio}, but {words}"
-        expected += [text] if words else []
-    assert _problems(item, numbers(request), numbers(limit)) == expected
-
 
 # --- which quotas are due -------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ EXHIBIT = Exhibit(
         ),
     ),
     finder=Property(
-        "test_quota.test_quota_1_quota_2_quota_8_no_quota_is_exceeded_whatever_races", 300
+        "test_quota_races.test_quota_1_quota_2_quota_8_no_quota_is_exceeded_whatever_races", 300
     ),
     also=(
         Way(

@@ -43,12 +43,19 @@ def _items(limit_range: LimitRange, type_: str) -> Iterable[LimitRangeItem]:
     return [item for item in limit_range.spec.limits if item.type == type_]
 
 
+def _is_limited(request: Request, old: Pod | None) -> bool:
+    """Whether the request creates or resizes a pod, and the pod is not being deleted."""
+    if old is None:
+        return True
+    return request.subresource == "resize" and old.metadata.deletion_timestamp is None
+
+
 # --- defaults
 
 
 def fill(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
     """ADM-40: a new or resized pod with the default requests and limits of its namespace."""
-    if old is not None and request.subresource != "resize":
+    if not _is_limited(request, old):
         return new
     for limit_range in _ranges_of(request, store):
         requests: dict[str, str] = {}
@@ -99,9 +106,7 @@ def _filled(pod: Pod, requests: dict[str, str], limits: dict[str, str]) -> Pod:
 
 def check_pod(request: Request, new: Pod, old: Any, store: Reader) -> None:
     """ADM-41: raise ApiError 403 for a new or resized pod outside the bounds of a limit range."""
-    if old is not None and (
-        request.subresource != "resize" or old.metadata.deletion_timestamp is not None
-    ):
+    if not _is_limited(request, old):
         return
     for limit_range in _ranges_of(request, store):
         problems: list[str] = []
@@ -138,8 +143,8 @@ def check_claim(
 
 
 def _refuse(request: Request, obj: Any, problems: list[str]) -> None:
-    if problems:
-        words = problems[0] if len(problems) == 1 else f"[{', '.join(dict.fromkeys(problems))}]"
+    if found := list(dict.fromkeys(problems)):  # containers may have the same problem
+        words = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
         raise ApiError(status.forbidden(request.resource, obj.metadata.name or "", words))
 
 

@@ -4,6 +4,7 @@ Source: Kubernetes documentation, "Pod Security Standards" (baseline).
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from refk8s.core.api.core_v1 import PodSpec, SELinuxOptions
@@ -98,7 +99,7 @@ def _bad_profiles(
     of_pod = bad_type(spec.security_context)
     types = [(one.name, bad_type(one.security_context)) for one in each_container(spec)]
     bad = [name for name, found in types if found is not None]
-    values = {found for _, found in [("", of_pod), *types] if found is not None}
+    values = {found for found in (of_pod, *(found for _, found in types)) if found is not None}
     return of_pod is not None, bad, values
 
 
@@ -212,40 +213,37 @@ def proc_mount_35(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     return None if has_user_namespace(spec) else proc_mount(metadata, spec)
 
 
-def _se_linux(allowed: frozenset[str]) -> Check:
+def _se_linux(allowed: frozenset[str], metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     """Only these types, and neither user nor role."""
+    types: set[str] = set()
+    others: set[str] = set()
 
-    def check(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
-        types: set[str] = set()
-        others: set[str] = set()
+    def is_bad(options: SELinuxOptions | None) -> bool:
+        if options is None:
+            return False
+        wrong = {options.type or ""} - allowed
+        set_too = {name for name in ("user", "role") if getattr(options, name)}
+        types.update(wrong)
+        others.update(set_too)
+        return bool(wrong or set_too)
 
-        def is_bad(options: SELinuxOptions | None) -> bool:
-            if options is None:
-                return False
-            wrong = {options.type or ""} - allowed
-            set_too = {name for name in ("user", "role") if getattr(options, name)}
-            types.update(wrong)
-            others.update(set_too)
-            return bool(wrong or set_too)
-
-        context = spec.security_context
-        pod = context is not None and is_bad(context.se_linux_options)
-        bad = [
-            one.name
-            for one in each_container(spec)
-            if one.security_context is not None and is_bad(one.security_context.se_linux_options)
-        ]
-        if not pod and not bad:
-            return None
-        words = [f"{plural('type', 'types', len(types))} {quoted(sorted(types))}"] if types else []
-        words += [f"{name} may not be set" for name in ("user", "role") if name in others]
-        detail = f"set forbidden securityContext.seLinuxOptions: {'; '.join(words)}"
-        return "seLinuxOptions", f"{setters(pod, bad)} {detail}"
-
-    return check
+    context = spec.security_context
+    pod = context is not None and is_bad(context.se_linux_options)
+    bad = [
+        one.name
+        for one in each_container(spec)
+        if one.security_context is not None and is_bad(one.security_context.se_linux_options)
+    ]
+    if not pod and not bad:
+        return None
+    words = [f"{plural('type', 'types', len(types))} {quoted(sorted(types))}"] if types else []
+    words += [f"{name} may not be set" for name in ("user", "role") if name in others]
+    detail = f"set forbidden securityContext.seLinuxOptions: {'; '.join(words)}"
+    return "seLinuxOptions", f"{setters(pod, bad)} {detail}"
 
 
-se_linux, se_linux_31 = _se_linux(_SE_LINUX_TYPES), _se_linux(_SE_LINUX_TYPES_31)
+se_linux: Check = partial(_se_linux, _SE_LINUX_TYPES)
+se_linux_31: Check = partial(_se_linux, _SE_LINUX_TYPES_31)
 
 
 def seccomp_annotations(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
@@ -273,18 +271,17 @@ def seccomp(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     return "seccompProfile", f"{setters(pod, bad)} {words}"
 
 
-def _sysctls(allowed: frozenset[str]) -> Check:
-    def check(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
-        context = spec.security_context
-        named = context.sysctls or () if context is not None else ()
-        found = [sysctl.name for sysctl in named if sysctl.name not in allowed]
-        return ("forbidden sysctls", ", ".join(found)) if found else None
-
-    return check
+def _sysctls(allowed: frozenset[str], metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
+    context = spec.security_context
+    named = context.sysctls or () if context is not None else ()
+    found = [sysctl.name for sysctl in named if sysctl.name not in allowed]
+    return ("forbidden sysctls", ", ".join(found)) if found else None
 
 
-sysctls, sysctls_27 = _sysctls(_SYSCTLS), _sysctls(_SYSCTLS_27)
-sysctls_29, sysctls_32 = _sysctls(_SYSCTLS_29), _sysctls(_SYSCTLS_32)
+sysctls: Check = partial(_sysctls, _SYSCTLS)
+sysctls_27: Check = partial(_sysctls, _SYSCTLS_27)
+sysctls_29: Check = partial(_sysctls, _SYSCTLS_29)
+sysctls_32: Check = partial(_sysctls, _SYSCTLS_32)
 
 
 def host_process(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:

@@ -17,8 +17,10 @@ from refk8s.core.apiserver.admission.pod_security.baseline import SECCOMP_CONTAI
 from refk8s.core.apiserver.admission.pod_security.evaluate import details, reasons, violations
 from refk8s.core.apiserver.admission.pod_security.policy import (
     LEVELS,
+    MODES,
     PREFIX,
     PRIVILEGED,
+    Labels,
     labels_of,
     policy_of,
     problems_of,
@@ -167,22 +169,41 @@ def _annotation(pod: Pod, key: str) -> str:
 def _check_namespace(
     exchange: "Exchange", new: Namespace, old: Namespace | None
 ) -> tuple[str, ...]:
-    """PSA-2, PSA-6: raise ApiError 422 for invalid labels; warn of the pods that violate a stricter
-    level."""
+    """PSA-2, PSA-5, PSA-6: raise ApiError 422 for invalid labels; warn of the pods that violate a
+    stricter level, or of a policy that is ignored."""
     labels = labels_of(new.metadata.labels)
     before = labels_of(old.metadata.labels) if old is not None else ()
-    if not labels or labels == before:
+    if labels == before:
         return NO_WARNINGS
     name = new.metadata.name or ""
     problems = problems_of(labels)
     if problems and problems != problems_of(before):
         raise ApiError(status.invalid(resources.NAMESPACES, name, problems))
     config = exchange.config.admission.pod_security
-    wanted = policy_of(labels, config.defaults).enforce
-    was = policy_of(before, config.defaults).enforce
-    if old is None or name in config.namespaces or not _is_stricter(wanted, was):
+    wanted = policy_of(labels, config.defaults)
+    was = policy_of(before, config.defaults)
+    if old is not None and not _is_stricter(wanted.enforce, was.enforce):
         return NO_WARNINGS
-    return _warn_of_pods(exchange, name, wanted)
+    if name in config.namespaces:
+        return _warn_of_exemption(name, labels, wanted, config.defaults)
+    return _warn_of_pods(exchange, name, wanted.enforce) if old is not None else NO_WARNINGS
+
+
+def _warn_of_exemption(
+    name: str, labels: Labels, wanted: SecurityPolicy, defaults: SecurityPolicy
+) -> tuple[str, ...]:
+    """PSA-5: that the labels of an exempt namespace have no effect."""
+    levels = {mode: getattr(wanted, mode) for mode in MODES}
+    if wanted == defaults or all(one.level == PRIVILEGED for one in levels.values()):
+        return NO_WARNINGS
+    given = dict(labels)
+    shown = ", ".join(
+        f"{mode}={_shown(one)}"
+        for mode, one in levels.items()
+        if one.level != PRIVILEGED and {PREFIX + mode, f"{PREFIX}{mode}-version"} & given.keys()
+    )
+    words = f"is exempt from Pod Security, and the policy ({shown}) will be ignored"
+    return (f'namespace "{name}" {words}',)
 
 
 def _is_stricter(wanted: LevelVersion, was: LevelVersion) -> bool:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from refk8s.core.api import status
 from refk8s.core.api.status import Cause
 from refk8s.core.apiserver.admission.outcome import LevelVersion, SecurityPolicy
+from refk8s.core.value import evolve
 
 PREFIX = "pod-security.kubernetes.io/"
 PRIVILEGED, BASELINE, RESTRICTED = "privileged", "baseline", "restricted"
@@ -32,7 +33,8 @@ def labels_of(labels: Mapping[str, str] | None) -> Labels:
 @lru_cache(maxsize=256)
 def policy_of(labels: Labels, defaults: SecurityPolicy) -> SecurityPolicy:
     """PSA-1: the policy of these labels. An invalid level of enforce counts as restricted, of the
-    other modes as privileged; an invalid version as the latest."""
+    other modes as privileged; an invalid version as the latest. The level of enforce is also that
+    of warn, if the labels do not set one and the default is less strict."""
     given = dict(labels)
     found: dict[str, LevelVersion] = {}
     for mode in MODES:
@@ -42,6 +44,11 @@ def policy_of(labels: Labels, defaults: SecurityPolicy) -> SecurityPolicy:
             level = RESTRICTED if mode == "enforce" else PRIVILEGED
         version = given.get(f"{PREFIX}{mode}-version", default.version)
         found[mode] = LevelVersion(level, version if is_version(version) else LATEST)
+    enforced, warned = found["enforce"], found["warn"]
+    is_set = PREFIX + "enforce" in given and PREFIX + "warn" not in given
+    if is_set and LEVELS.index(enforced.level) > LEVELS.index(warned.level):
+        own_version = f"{PREFIX}warn-version" in given
+        found["warn"] = evolve(enforced, version=warned.version) if own_version else enforced
     return SecurityPolicy(**found)
 
 

@@ -3,6 +3,8 @@
 Source: Kubernetes documentation, "Pod Security Standards" (restricted).
 """
 
+from functools import partial
+
 from msgspec.structs import fields
 
 from refk8s.core.api.core_v1 import PodSpec, Volume
@@ -33,22 +35,16 @@ _RESTRICTED_VOLUMES = (
 )  # fmt: skip
 
 
-def _except_windows(check: Check) -> Check:
+def _except_windows(check: Check, metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     """The check for all pods but those of Windows."""
-
-    def without(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
-        return None if is_windows(spec) else check(metadata, spec)
-
-    return without
+    return None if is_windows(spec) else check(metadata, spec)
 
 
-def _except_in_user_namespaces(check: Check) -> Check:
+def _except_in_user_namespaces(
+    check: Check, metadata: ObjectMeta, spec: PodSpec
+) -> Violation | None:
     """The check for all pods but those with a user namespace."""
-
-    def without(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
-        return None if has_user_namespace(spec) else check(metadata, spec)
-
-    return without
+    return None if has_user_namespace(spec) else check(metadata, spec)
 
 
 def privilege_escalation(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
@@ -155,8 +151,8 @@ def seccomp(metadata: ObjectMeta, spec: PodSpec) -> Violation | None:
     return "seccompProfile", f"pod or {containers(missing)} {words}"
 
 
-privilege_escalation_25 = _except_windows(privilege_escalation)
-capabilities_25 = _except_windows(capabilities)
-seccomp_25 = _except_windows(seccomp)
-run_as_non_root_35 = _except_in_user_namespaces(run_as_non_root)
-run_as_user_35 = _except_in_user_namespaces(run_as_user)
+privilege_escalation_25: Check = partial(_except_windows, privilege_escalation)
+capabilities_25: Check = partial(_except_windows, capabilities)
+seccomp_25: Check = partial(_except_windows, seccomp)
+run_as_non_root_35: Check = partial(_except_in_user_namespaces, run_as_non_root)
+run_as_user_35: Check = partial(_except_in_user_namespaces, run_as_user)
