@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.authentication import read_authentication
+from refk8s.components.bootstrapping import allocate_missing_numbers, bootstrap, until_known
 from refk8s.components.clock import Clock
 from refk8s.components.credentials import (
     Credentials,
@@ -37,11 +38,9 @@ from refk8s.components.listening import LOCAL, advertised_url, listen, names_of,
 from refk8s.components.options import ServerOptions
 from refk8s.components.this_machine import hostname, is_own_address, node_address
 from refk8s.components.token_signer import token_signer
-from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import EVENTS, SERVICE_CIDRS, SERVICES
+from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.service_addresses import kubernetes_address
-from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authorize.modes import authorizers
@@ -73,7 +72,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("refk8s")
 
 LEAVE_SECONDS_MAX = 2.0
-RBAC = "rbac.authorization.k8s.io/v1"
 
 
 class ServedApi:
@@ -189,9 +187,10 @@ class ServedApi:
         if self._encryption is not None:
             config = evolve(config, stale=self._encryption.stale)
         self.api = ApiServer(self.store, self.clock, config)
-        await self._bootstrap()
+        # the endpoints are added later (HOST-2)
+        await bootstrap(self.call, config.admission, LOCAL, self.port)
         if is_etcd(options.store_url):
-            await self._allocate_missing()
+            await allocate_missing_numbers(self.store, self.api.context, config.admission)
         await self._publish_info(credentials)
         await self._publish_authentication(credentials)
         self.api.start_parts = {
@@ -268,61 +267,13 @@ class ServedApi:
         self.cluster_id = known
         return store
 
-    async def _bootstrap(self) -> None:
-        """Create the objects that every cluster has: namespaces first, since others are in them."""
-        from refk8s.core.apiserver.admission.api_services import local_api_services
-        from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
-        from refk8s.core.apiserver.authorize.default_policy import default_policy
-        from refk8s.core.apiserver.flow_control import default_flow_control
-
-        # the endpoints are added later (HOST-2)
-        assert self.api is not None
-        config = self.api.config.admission
-        objects = bootstrap_objects(LOCAL, self.port, config)
-        objects += default_policy()
-        objects += default_flow_control()
-        objects += local_api_services()
-        namespaces = [obj for obj in objects if obj.kind == "Namespace"]
-        for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
-            await asyncio.gather(*(self._ensure(obj) for obj in group))
-
-    async def _ensure(self, obj: Any) -> None:
-        from refk8s.core.apiserver.admission.bootstrap import (
-            DNS_SERVICE,
-            service_cidr_correction,
-        )
-
-        resource = resources.by_kind(obj.api_version, obj.kind)
-        assert resource is not None, f"{obj.kind} is not served"
-        where = (resource, obj.metadata.namespace or "", obj.metadata.name)
-        existing = await self.call(Request("get", *where, user=API_SERVER))
-        if existing.ok and resource == SERVICE_CIDRS:
-            assert self.api is not None
-            correction = service_cidr_correction(existing.body, self.api.config.admission)
-            if correction is not None:
-                verb, fresh = correction
-                await self.call(Request(verb, *where, body=fresh, user=API_SERVER))
-        if existing.ok and obj.api_version == RBAC:
-            await self._correct(where, existing.body, obj)
-        if existing.ok:
-            return  # From an earlier run: a create would fail for its own IP address, not its name.
-        request = Request("create", *where, body=obj, user=API_SERVER)
-        response = await self.call(request)
-        if response.ok or response.code == 409:
-            return
-        problem = f"cannot make {obj.kind} {obj.metadata.name}: {response.body.message}"
-        if obj.metadata.name != DNS_SERVICE or response.code != 422:
-            raise CannotRun(problem)
-        # a user has given its address to another service, after deleting this one
-        log.warning("pods cannot resolve names: %s", problem)
-
     async def _publish_info(self, credentials: Credentials) -> None:
         """TRUST-4."""
         from refk8s.components.cluster_info import ClusterInfo, publish_info
 
         url = advertised_url(self.options.bind, self.port, self._machine_address)
         info = ClusterInfo(url, credentials.authority.read_bytes())
-        response = await publish_info(info, self.call)
+        response = await until_known(partial(publish_info, info, self.call))
         if not response.ok:
             log.warning("nodes cannot join: cluster-info: %s", response.body.message)
 
@@ -338,47 +289,11 @@ class ServedApi:
         proxy = load_front_proxy_authority(self.options.shared_pki).certificate
         data = authentication_data(credentials.authority.read_text(), proxy.read_text())
         because = "other API servers verify this one by it"
-        response = await publish(NAMESPACE, CONFIG_MAP, data, self.call, because)
+        response = await until_known(
+            partial(publish, NAMESPACE, CONFIG_MAP, data, self.call, because)
+        )
         if not response.ok:
             log.warning("other API servers cannot verify this one: %s", response.body.message)
-
-    async def _correct(self, where: tuple[Any, str, str], found: Any, wanted: Any) -> None:
-        """RBAC-6: give a default role or binding back what it lacks."""
-        from refk8s.core.apiserver.authorize.default_policy import corrected, is_to_be_replaced
-
-        requests = []
-        if is_to_be_replaced(found, wanted):
-            requests += [
-                Request("delete", *where, user=API_SERVER),
-                Request("create", *where, body=wanted, user=API_SERVER),
-            ]
-        elif (fresh := corrected(found, wanted)) is not None:
-            requests.append(Request("update", *where, body=fresh, user=API_SERVER))
-        for request in requests:
-            response = await self.call(request)
-            if not response.ok and response.code not in (404, 409):  # another server was first
-                raise CannotRun(f"cannot correct {where[2]}: {response.body.message}")
-
-    async def _allocate_missing(self) -> None:
-        """ALLOC-10."""
-        from refk8s.core.apiserver.admission.allocate_missing import allocate_missing
-
-        assert self.store is not None and self.api is not None
-        store, config = self.store, self.api.config.admission
-        try:
-            keys = [record.key for record in store.list(SERVICES.prefix).records]
-        except ApiError as error:  # ETCD-9
-            log.error("node ports and addresses of services were not checked: %s", error)
-            return
-        for key in keys:
-            while (record := store.get(key)) is not None:
-                txn = allocate_missing(record, store, self.api.context(), config)
-                if txn is None:
-                    break
-                outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                store.submit(txn, outcome.set_result)
-                if isinstance(failed := await outcome, Exception):
-                    raise CannotRun(f"--store: {failed}")
 
     # --- while it runs ----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,6 +26,12 @@ from refk8s.components.certificates import (
     make_self_signed,
     make_server,
 )
+from refk8s.components.clock import Clock
+from refk8s.components.options import ServerOptions
+from refk8s.components.served_api import ServedApi
+from refk8s.core.api.request import Request, Response
+from refk8s.core.api.resources import SERVICES
+from refk8s.core.api.user import API_SERVER
 from refk8s.core.properties.predicates import store as must
 from refk8s.core.store import ABSENT, Committed, Compare, Conflict, Delete, Put, Txn
 from refk8s.core.store_port import StoreUnavailable, StoreUnknown
@@ -463,3 +470,46 @@ def test_etcd_1_with_client_certificates(tmp_path: Path, monkeypatch: pytest.Mon
         asyncio.run(act())
     finally:
         server.kill()
+
+
+def test_host_22_a_server_starts_although_etcd_does_not_answer_its_first_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """etcd stops once it has been opened, and goes on after the third answer of 503 or 504."""
+    monkeypatch.setattr(etcd_store, "WRITE_SECONDS", 1.0)
+    monkeypatch.setattr("refk8s.store.etcd.client.CALL_SECONDS", 0.5)
+    kubeconfig, data = str(tmp_path / "kubeconfig"), str(tmp_path / "data")
+    codes: Counter[int] = Counter()
+    stopped: list[EtcdServer] = []
+
+    class Served(ServedApi):
+        async def call(self, request: Request) -> Response:
+            response = await super().call(request)
+            codes[response.code] += 1
+            if codes[503] + codes[504] == 3:
+                process = stopped[0].process
+                assert process is not None
+                process.send_signal(signal.SIGCONT)
+            return response
+
+    async def main(etcd: EtcdServer) -> None:
+        process = etcd.process
+        assert process is not None
+        options = ServerOptions(
+            store=f"etcd://{etcd.endpoint}", port=0, data_dir=data, kubeconfig=kubeconfig
+        )
+        served = Served(options, Clock())
+        try:
+            await served.open()
+            process.send_signal(signal.SIGSTOP)
+            stopped.append(etcd)
+            await served.serve()
+            request = Request("get", SERVICES, "default", "kubernetes", user=API_SERVER)
+            assert (await served.call(request)).ok
+        finally:
+            process.send_signal(signal.SIGCONT)
+            await served.close()
+
+    with etcd_server(tmp_path / "etcd") as etcd:
+        asyncio.run(main(etcd))
+    assert codes[503] + codes[504] >= 3 and "nodes cannot join" not in caplog.text
