@@ -25,18 +25,28 @@ document, so a short patch could fill the memory."""
 _INDEX = re.compile(r"-?[0-9]{1,9}\Z")
 
 
+class UnmetTest(ApiError):
+    """A test of the patch does not hold, and every operation before it applies."""
+
+
 class _DoesNotApply(Exception):
     """An operation that cannot be applied to this document."""
 
 
+class _TestFailed(_DoesNotApply):
+    """A test that does not hold."""
+
+
 def apply_json_patch(tree: Tree, document: Any) -> Tree:
-    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422; then none
-    takes effect."""
+    """`tree` after all operations, in order (PATCH-5). Raises ApiError 400, 413 or 422, of which
+    UnmetTest is one; then none takes effect."""
     operations = _operations(document)
     work = _Work(tree)
     try:
         for operation in operations:
             _apply(work, operation)
+    except _TestFailed:
+        raise UnmetTest(does_not_apply()) from None
     except (_DoesNotApply, RecursionError):
         raise ApiError(does_not_apply()) from None
     if not isinstance(work.root, dict) or is_deeper(work.root, DEPTH_MAX):  # PATCH-4
@@ -197,13 +207,20 @@ def _copy(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> N
 
 
 def _test(work: _Work, path: tuple[str, ...], operation: Mapping[str, Any]) -> None:
-    expected = operation.get("value")
-    if path and expected is None:
-        container = work.find(path[:-1])
-        if isinstance(container, dict) and path[-1] not in container:
-            return
-    if not equal(work.find(path), expected):
-        raise _DoesNotApply
+    if not _holds(work, path, operation.get("value")):
+        raise _TestFailed
+
+
+def _holds(work: _Work, path: tuple[str, ...], expected: Any) -> bool:
+    """Whether the value at this path is the expected one; null also if there is none."""
+    try:
+        if path and expected is None:
+            container = work.find(path[:-1])
+            if isinstance(container, dict) and path[-1] not in container:
+                return True
+        return equal(work.find(path), expected)
+    except _DoesNotApply:
+        return False
 
 
 _Act: TypeAlias = Callable[[_Work, tuple[str, ...], Mapping[str, Any]], None]

@@ -17,7 +17,7 @@ from refk8s.core.apiserver.admission.policies.expressions import Evaluation
 from refk8s.core.apiserver.apply.check import message_of, problems
 from refk8s.core.apiserver.apply.merge import merge
 from refk8s.core.apiserver.apply.types import Type, record_type, type_of
-from refk8s.core.apiserver.patch.json_patch import apply_json_patch
+from refk8s.core.apiserver.patch.json_patch import UnmetTest, apply_json_patch
 from refk8s.core.cel.admission import compile_apply_configuration, compile_json_patch
 from refk8s.core.cel.values import (
     Duration,
@@ -110,11 +110,10 @@ def _patched_by_operations(value: Any, tree: dict[str, Any]) -> dict[str, Any]:
     operations = [_operation(one) for one in value]
     if not operations:
         return tree
-    for place, operation in enumerate(operations):
-        if operation["op"] == "test" and not _test(operations[: place + 1], tree):
-            return tree
     try:
         return apply_json_patch(tree, operations)
+    except UnmetTest:
+        return tree
     except ApiError as error:
         raise PatchFailed(f"JSONPath: {error}") from None
 
@@ -131,15 +130,6 @@ def _operation(value: Any) -> dict[str, Any]:
     if operation.get("op") not in _OPERATIONS:
         raise PatchFailed(f"invalid JSONPatch operation: {operation.get('op', '')!r}")
     return operation
-
-
-def _test(operations: list[dict[str, Any]], tree: dict[str, Any]) -> bool:
-    """Whether the last of these operations, a test, holds after the others."""
-    try:
-        apply_json_patch(tree, operations)
-    except ApiError:
-        return False
-    return True
 
 
 def plain(value: Any) -> Any:

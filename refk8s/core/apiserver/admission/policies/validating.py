@@ -58,6 +58,22 @@ class Denial(Value, frozen=True):
     place: int = 0
 
 
+class Annotations:
+    """The audit annotations of one policy on one request (POL-11)."""
+
+    def __init__(self, policy: str, notes: Notes) -> None:
+        self._policy, self._notes = policy, notes
+        self._texts: dict[str, list[str]] = {}
+
+    def add(self, key: str, text: str) -> None:
+        """Add a value to those of the key, if it is not there yet."""
+        text = text.encode()[:ANNOTATION_BYTES_MAX].decode(errors="ignore")
+        texts = self._texts.setdefault(key, [])
+        if text not in texts:
+            texts.append(text)
+            self._notes.annotations[f"{self._policy}/{key}"] = ", ".join(texts)
+
+
 def validate(exchange: Exchange, request_of: Callable[[], AdmissionRequest]) -> None:
     """Evaluate the policies that match (POL-6). Raises ApiError for the first that denies the
     request (POL-10)."""
@@ -85,6 +101,7 @@ def _validate_by(exchange: Exchange, bound: Bound, request: AdmissionRequest) ->
             raise refused(_KIND, request, name, "", words) from None
         return
     values: dict[str, Any] | None = None
+    annotations = Annotations(name or "", exchange.notes)
     for binding, criteria in bound.bindings:
         binding_name = binding.metadata.name
         try:
@@ -102,7 +119,7 @@ def _validate_by(exchange: Exchange, bound: Bound, request: AdmissionRequest) ->
             values = values_of(asked, resource, store, exchange.config)
         for parameter in found:
             given = {**values, "params": None if parameter is None else to_tree(parameter)}
-            for denial in _denials(bound, given, exchange.notes.annotations):
+            for denial in _denials(bound, given, annotations):
                 _act(binding, denial, request, name, exchange.notes)
 
 
@@ -131,7 +148,7 @@ def _act(
         notes.warnings.append(f"Validation failed for {where}: {denial.message}")
 
 
-def _denials(bound: Bound, values: dict[str, Any], annotations: dict[str, str]) -> Iterator[Denial]:
+def _denials(bound: Bound, values: dict[str, Any], annotations: Annotations) -> Iterator[Denial]:
     """The denials of a policy with one parameter (POL-9)."""
     try:
         if not bound.conditions.hold(values):
@@ -166,20 +183,17 @@ def _message(evaluation: Evaluation, validation: Any) -> str:
                 validation.message_expression, compile_message, has_authorizer=False
             )
             made = value.strip() if isinstance(value, str) else ""
-        except ExpressionFailed:
-            made = ""
+        except (ExpressionFailed, OutOfBudget):
+            made = ""  # the validation does not hold all the same
         if "\n" in made or len(made.encode()) > MESSAGE_BYTES_MAX:
             made = ""
     text = f"failed expression: {validation.expression.strip()}"
     return first((made, validation.message or "", text))
 
 
-def _annotate(
-    bound: Bound, evaluation: Evaluation, annotations: dict[str, str]
-) -> Iterator[Denial]:
+def _annotate(bound: Bound, evaluation: Evaluation, annotations: Annotations) -> Iterator[Denial]:
     """Add the audit annotations of the policy (POL-11). Of an expression that has no value: a
     denial, if the policy fails closed."""
-    name = bound.policy.metadata.name
     for annotation in bound.policy.spec.audit_annotations or ():
         try:
             value = evaluation.value(annotation.value_expression.strip(), compile_annotation)
@@ -188,11 +202,5 @@ def _annotate(
                 yield Denial(str(failed))
             continue
         text = value.strip() if isinstance(value, str) else ""
-        if not text:
-            continue
-        key, text = f"{name}/{annotation.key}", text[:ANNOTATION_BYTES_MAX]
-        known = annotations.get(key)
-        if known is None:
-            annotations[key] = text
-        elif text not in known.split(", "):
-            annotations[key] = f"{known}, {text}"
+        if text:
+            annotations.add(annotation.key, text)
