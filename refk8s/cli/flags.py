@@ -311,7 +311,7 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
     plugins: frozenset[str] = frozenset()
     if names := options["enable_admission_plugins"]:
         # imported here: a start without the flag does not load it
-        from refk8s.core.apiserver.admission.optional import UnknownPlugin, read_plugins
+        from refk8s.core.apiserver.admission.plugins import UnknownPlugin, read_plugins
 
         try:
             plugins = read_plugins(names.split(","))

@@ -10,6 +10,7 @@ from typing import Any
 from custom_world import CustomWorld
 from test_hook import KINDS, MUTATING, VALIDATING, a_configuration, a_webhook
 
+from refk8s.core.api.resources import SERVED
 from refk8s.core.apiserver.calls import Answered, Call, Result, Unanswered
 from refk8s.core.context import SECOND
 
@@ -56,8 +57,8 @@ class HookWorld(CustomWorld):
 
     def create(self, name: str = "a", plural: str = "configmaps", **fields: Any) -> tuple[int, Any]:
         """Create an object of the core group in the namespace default."""
-        kinds = {"configmaps": "ConfigMap", "pods": "Pod", "services": "Service"}
-        body = {"apiVersion": "v1", "kind": kinds[plural], "metadata": {"name": name}, **fields}
+        (kind,) = [one.kind for one in SERVED if (one.plural, one.group) == (plural, "")]
+        body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **fields}
         return self.send("POST", f"/api/v1/namespaces/default/{plural}", body)
 
     def wait(self, seconds: float) -> None:

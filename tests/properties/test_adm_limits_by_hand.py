@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,10 +58,10 @@ def dying(pod: Any) -> Any:
     return replace(pod, metadata=metadata)
 
 
-def refusal(check: Any, *arguments: Any) -> Any:
+def refusal(check: Any, request: Request, new: Any, old: Any, store: Any) -> Any:
     """(code, reason, message) of what is rejected; None if nothing is."""
     try:
-        check(*arguments)
+        check(SimpleNamespace(request=request, store=store), new, old)
     except ApiError as refused:
         answer = refused.status
         return answer.code, answer.reason, answer.message

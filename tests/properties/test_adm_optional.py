@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from refk8s.core.api.core_v1 import Container, Pod, PodSpec, ResourceRequirements, Toleration
 from refk8s.core.api.user import User
-from refk8s.core.apiserver.admission.optional import (
+from refk8s.core.apiserver.admission.optional import tolerate
+from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.admission.plugins import (
     EXTENDED_RESOURCES,
     OPTIONAL,
     OWNER_REFERENCES,
     UnknownPlugin,
     read_plugins,
-    tolerate,
 )
-from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
 from refk8s.core.value import evolve

@@ -4,6 +4,7 @@ the controller of claims (spec/devices.md)."""
 from __future__ import annotations
 
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -526,13 +527,16 @@ def test_dra_7_only_some_namespaces_have_administrative_access():
             value = Namespace(metadata=ObjectMeta(name="default", labels=self.labels))
             return type("Record", (), {"value": value})
 
+    def asked(request, labels):
+        return SimpleNamespace(request=request, store=Store(labels))
+
     for obj, at in ((claim, "spec.devices"), (template, "spec.spec.devices")):
         resource = RESOURCE_CLAIMS if obj is claim else codec_resource(template)
         request = Request("create", resource, "default", body=obj)
-        check_admin_access(request, obj, None, Store({ADMIN_LABEL: "true"}))
-        check_admin_access(request, a_claim(exactly()) if obj is claim else made(ResourceClaimTemplate, "t", spec={"spec": {}}), None, Store(None))  # fmt: skip
+        check_admin_access(asked(request, {ADMIN_LABEL: "true"}), obj, None)
+        check_admin_access(asked(request, None), a_claim(exactly()) if obj is claim else made(ResourceClaimTemplate, "t", spec={"spec": {}}), None)  # fmt: skip
         with pytest.raises(ApiError) as refused:
-            check_admin_access(request, obj, None, Store({ADMIN_LABEL: "yes"}))
+            check_admin_access(asked(request, {ADMIN_LABEL: "yes"}), obj, None)
         (cause,) = refused.value.status.details.causes
         assert cause.field == f"{at}.requests[0].exactly.adminAccess"
 

@@ -35,7 +35,6 @@ from refk8s.core.apiserver import patch, read, reviews, subresources, versions, 
 from refk8s.core.apiserver.admission import admit, admit_body, admit_scale, removed
 from refk8s.core.apiserver.admission import check as admission_check
 from refk8s.core.apiserver.admission.matching import CONNECT, CREATE
-from refk8s.core.apiserver.admission.node_restriction import restrict
 from refk8s.core.apiserver.admission.versioned import connect_options
 from refk8s.core.apiserver.aggregation.remotes import Remote, remote_for
 from refk8s.core.apiserver.apply.track import with_managers, without_new_times
@@ -227,7 +226,6 @@ def _create_as(
     admission = admit(exchange, obj, None, remake)
     obj = admission.object
     name = obj.metadata.name or ""
-    restrict(request, obj, None, store)
     check_further(exchange, obj, None)
     write.check(resource, name, validate_create(request.requested_resource or resource, obj))
     charged = admission_check(exchange, obj, None)
@@ -354,7 +352,6 @@ def _change(
         return default_status(resource, made) if is_status else _defaulted(resource, made, old)
 
     admission = admit(exchange, new, old, remake)
-    restrict(request, admission.object, old, store)
     check_further(exchange, admission.object, old)
     new = write.carry(strategy, old, admission.object, is_status=is_status)
     validate = _VALIDATE.get(request.subresource, validate_update)

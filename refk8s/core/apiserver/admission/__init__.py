@@ -10,46 +10,25 @@ be written together with the object (the address of a service) is returned as wr
 for the same transaction, so two API servers on one store cannot both commit it (ADM-1). A stage
 does not change an object that it cannot interpret (ADM-11); validation, which follows, rejects it.
 
-What a kubelet may write is checked after these stages, by node_restriction.py.
-
-The order is upstream's: the stages of the table, mutating webhooks, validation, the checks of the
-table, PodSecurity, validating webhooks, quotas. Source: Kubernetes documentation, "Admission
-Control in Kubernetes". Left out, for now: admission policies.
+plugins.py has the plugins as one list, in upstream's order (ADM-45). Source: Kubernetes
+documentation, "Admission Control in Kubernetes".
 """
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from refk8s.core.api import resources
-from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
-from refk8s.core.apiserver.admission import (
-    allocate,
-    api_services,
-    certificates,
-    create,
-    definitions,
-    devices,
-    dropped,
-    limit_ranger,
-    namespace,
-    node,
-    pod,
-    priority,
-    resource_quota,
-    runtime_class,
-    storage,
-    webhooks,
-)
+from refk8s.core.apiserver.admission import allocate, namespace, resource_quota, webhooks
 from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.admission.matching import CREATE, DELETE, UPDATE, AdmissionRequest
 from refk8s.core.apiserver.admission.outcome import Admission, AdmissionConfig
+from refk8s.core.apiserver.admission.plugins import Stage, stages_of
 from refk8s.core.apiserver.admission.versioned import admission_request, as_sent
 from refk8s.core.apiserver.admission.webhooks import Remake, same
 from refk8s.core.apiserver.custom.definitions import definition_of
 from refk8s.core.apiserver.custom.objects import guard_definition
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import Context
 from refk8s.core.store import Compare, Delete, Put
 
 if TYPE_CHECKING:
@@ -65,53 +44,6 @@ __all__ = [
     "check",
     "removed",
 ]
-
-
-Stage = Callable[[Request, Any, Any, Reader, Context], Any]
-"""(request, new object, old object or None, store, context) -> the object."""
-
-
-def _check_types(request: Request, new: Any, old: Any, store: Reader, context: Context) -> Any:
-    """POL-15. Imported here: a start without policies loads no expressions."""
-    from refk8s.core.apiserver.admission.policies.type_checking import check_types
-
-    return check_types(request, new, old, store, context)
-
-
-# The stages for an object of a resource, in this order.
-_STAGES: dict[Resource, tuple[Stage, ...]] = {
-    resources.PODS: (limit_ranger.fill, pod.admit_new, pod.admit_changed),
-    resources.NODES: (dropped.drop_node_config, node.admit_node),
-    resources.NAMESPACES: (create.admit_namespace,),
-    resources.DAEMON_SETS: (create.admit_daemon_set,),
-    resources.JOBS: (create.admit_job,),
-    resources.SERVICE_ACCOUNTS: (dropped.drop_secret_fields,),
-    resources.CERTIFICATE_SIGNING_REQUESTS: (certificates.admit_signing_request,),
-    resources.PERSISTENT_VOLUMES: (storage.admit_volume,),
-    resources.PERSISTENT_VOLUME_CLAIMS: (storage.admit_claim, dropped.drop_data_source),
-    resources.INGRESSES: (storage.admit_ingress,),
-    resources.CUSTOM_RESOURCE_DEFINITIONS: (definitions.admit_definition,),
-    resources.API_SERVICES: (api_services.admit_api_service,),
-    resources.ENDPOINT_SLICES: (dropped.drop_topology,),
-    resources.RESOURCE_SLICES: (devices.date_taints,),
-    resources.DEVICE_TAINT_RULES: (devices.date_taint,),
-    resources.VALIDATING_ADMISSION_POLICIES: (_check_types,),
-}
-
-Check = Callable[[Request, Any, Any, Reader], None]
-"""(request, valid new object, old object or None, store). Raises ApiError to reject it."""
-
-# These stages reject valid objects. They run after validation, so that an invalid object is
-# answered with its causes.
-_CHECKS: dict[tuple[Resource, str], tuple[Check, ...]] = {
-    (resources.PODS, ""): (limit_ranger.check_pod, runtime_class.check_overhead),
-    (resources.PODS, "resize"): (limit_ranger.check_pod,),
-    (resources.CERTIFICATE_SIGNING_REQUESTS, ""): (certificates.check_subject,),
-    (resources.PRIORITY_CLASSES, ""): (priority.check_class,),
-    (resources.RESOURCE_CLAIMS, ""): (devices.check_admin_access,),
-    (resources.RESOURCE_CLAIM_TEMPLATES, ""): (devices.check_admin_access,),
-    (resources.PERSISTENT_VOLUME_CLAIMS, ""): (limit_ranger.check_claim, storage.check_growth),
-}
 
 
 def admit(exchange: "Exchange", new: Any, old: Any, remake: Remake = same) -> Admission:
@@ -130,9 +62,13 @@ def admit(exchange: "Exchange", new: Any, old: Any, remake: Remake = same) -> Ad
         record = definition_of(resource, store)
         name = new.metadata.name or ""
         compares += guard_definition(resource, name, record, is_new=old is None)
-    new = _built_in(exchange, new, old)
-    if _IS_ASKED.of(store) and not exchange.is_admitted:
-        new = _mutated(exchange, new, old, remake)
+    stages = stages_of(resource, request.subresource, exchange.config.admission.plugins)
+    if stages.mutating:
+        new = _plugged(exchange, new, old, stages.mutating)
+    if _ASKED.of(store) and not exchange.is_admitted:
+        new = _mutated(exchange, new, old, remake, stages.mutating)
+    if stages.preparing:
+        new = _plugged(exchange, new, old, stages.preparing)
     if resource == resources.SERVICES and not request.subresource:
         config, is_dry_run = exchange.config.admission, request.options.dry_run
         admission = allocate.allocate(
@@ -142,36 +78,19 @@ def admit(exchange: "Exchange", new: Any, old: Any, remake: Remake = same) -> Ad
     return Admission(new, compares)
 
 
-def _built_in(exchange: "Exchange", new: Any, old: Any) -> Any:
-    """The object after the stages of this table. They run once more after a webhook has changed
-    it."""
+def _plugged(exchange: "Exchange", new: Any, old: Any, stages: tuple[Stage, ...]) -> Any:
+    """The object after these stages."""
     request, store, context = exchange.request, exchange.store, exchange.context
-    resource = request.resource
-    if resource.is_custom:
-        return new
-    if request.subresource:
-        if resource == resources.CERTIFICATE_SIGNING_REQUESTS:
-            return certificates.admit_conditions(new, old, context)
-        if resource == resources.PERSISTENT_VOLUMES:
-            return storage.admit_volume_status(new, old, context)
-        if resource == resources.RESOURCE_CLAIMS:
-            return devices.drop_released(new, old)
-        if resource == resources.PODS and request.subresource == "status":
-            return pod.keep_of_status(new, old)
-        if request.subresource not in ("ephemeralcontainers", "resize"):
-            return new
-    for stage in _STAGES.get(resource, ()):
+    for stage in stages:
         new = stage(request, new, old, store, context)
-    if exchange.config.admission.plugins and resource == resources.PODS:
-        from refk8s.core.apiserver.admission import optional
-
-        if optional.EXTENDED_RESOURCES in exchange.config.admission.plugins:
-            new = optional.tolerate(new)
     return new
 
 
-def _mutated(exchange: "Exchange", new: Any, old: Any, remake: Remake) -> Any:
-    """The object after the mutating policies and webhooks (POL-12, HOOK-9)."""
+def _mutated(
+    exchange: "Exchange", new: Any, old: Any, remake: Remake, stages: tuple[Stage, ...]
+) -> Any:
+    """The object after the mutating policies and webhooks (POL-12, HOOK-9). The stages run once
+    more after one of them has changed it."""
     is_new, request = old is None, exchange.request
     operation = CREATE if is_new else UPDATE
     metadata = getattr(request.body, "metadata", None)
@@ -181,7 +100,10 @@ def _mutated(exchange: "Exchange", new: Any, old: Any, remake: Remake) -> Any:
         shown = as_sent(obj, is_named) if is_new else obj
         return admission_request(exchange, operation, shown, old)
 
-    return _changed(exchange, new, request_of, remake, lambda obj: _built_in(exchange, obj, old))
+    def rerun(obj: Any) -> Any:
+        return _plugged(exchange, obj, old, stages)
+
+    return _changed(exchange, new, request_of, remake, rerun)
 
 
 def _changed(
@@ -264,17 +186,6 @@ _BINDINGS: Final[dict[str, Kept[bool]]] = {
 }
 
 
-_IS_ASKED: Final[Kept[bool]] = Kept(
-    (
-        resources.VALIDATING_ADMISSION_POLICY_BINDINGS,
-        resources.MUTATING_ADMISSION_POLICY_BINDINGS,
-        *webhooks.RESOURCES,
-    ),
-    lambda kinds: any(kinds),
-)
-"""Whether there is any policy or webhook to ask: most clusters have none, and every write looks."""
-
-
 def _has_bindings(exchange: "Exchange", bindings: Resource) -> bool:
     """Whether a policy may take effect (POL-6). About a microsecond."""
     return _BINDINGS[bindings.plural].of(exchange.store)
@@ -296,35 +207,16 @@ def check(exchange: "Exchange", new: Any, old: Any) -> Admission:
     ADM-44, PSA-4), or what a policy or webhook says (POL-10, HOOK-11). Returns warnings, and the
     compares and writes that charge it to quotas (QUOTA-2), which comes last."""
     request = exchange.request
-    for refuse in _CHECKS.get((request.resource, request.subresource), ()):
-        refuse(request, new, old, exchange.store)
-    if exchange.config.admission.plugins:
-        from refk8s.core.apiserver.admission import optional
-
-        if optional.OWNER_REFERENCES in exchange.config.admission.plugins:
-            optional.check_owners(exchange, new, old)
     warnings: tuple[str, ...] = ()
-    if request.resource in _SECURED:
-        # imported here: its checks are needed by pods and namespaces only
-        from refk8s.core.apiserver.admission.pod_security import enforce
-
-        warnings = enforce.check(exchange, new, old)
-    if _IS_ASKED.of(exchange.store) and not exchange.is_admitted:
+    enabled = exchange.config.admission.plugins
+    for refuse in stages_of(request.resource, request.subresource, enabled).validating:
+        warnings += refuse(exchange, new, old) or ()
+    if _ASKED.of(exchange.store) and not exchange.is_admitted:
         operation = CREATE if old is None else UPDATE
         _validated(exchange, lambda: admission_request(exchange, operation, new, old))
     limited = exchange.config.admission.limited
     compares, writes = resource_quota.charge(request, new, old, exchange.store, limited)
     return Admission(new, compares, writes, warnings)
-
-
-_SECURED = frozenset(
-    (
-        resources.NAMESPACES, resources.PODS, resources.POD_TEMPLATES, resources.JOBS,
-        resources.REPLICATION_CONTROLLERS, resources.REPLICA_SETS, resources.DEPLOYMENTS,
-        resources.STATEFUL_SETS, resources.DAEMON_SETS, resources.CRON_JOBS,
-    )
-)  # fmt: skip
-"""Resources that PodSecurity looks at (PSA-4 to PSA-6)."""
 
 
 def removed(

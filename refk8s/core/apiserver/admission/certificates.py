@@ -5,7 +5,7 @@ Source: Kubernetes documentation, "Certificates and Certificate Signing Requests
 Control in Kubernetes" (CertificateSubjectRestriction).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -20,6 +20,9 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import MASTERS
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context, timestamp
+
+if TYPE_CHECKING:
+    from refk8s.core.apiserver.exchange import Exchange
 
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
 
@@ -43,10 +46,7 @@ def admit_signing_request(
 
 
 def check_subject(
-    request: Request,
-    new: CertificateSigningRequest,
-    old: CertificateSigningRequest | None,
-    store: Reader,
+    exchange: "Exchange", new: CertificateSigningRequest, old: CertificateSigningRequest | None
 ) -> None:
     """ADM-20: raise ApiError 403 for a client certificate in the administrators' group."""
     if old is not None or new.spec.signer_name != CLIENT_SIGNER:
@@ -62,11 +62,15 @@ def check_subject(
             else ""
         )
     if why:
-        raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))
+        raise ApiError(status.forbidden(exchange.request.resource, new.metadata.name or "", why))
 
 
 def admit_conditions(
-    new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context
+    request: Request,
+    new: CertificateSigningRequest,
+    old: CertificateSigningRequest,
+    store: Reader,
+    context: Context,
 ) -> CertificateSigningRequest:
     """ADM-20: set the times of a condition: when it was written, and when its status last
     changed."""

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
         ResourceClaim,
         ResourceSlice,
     )
+    from refk8s.core.apiserver.exchange import Exchange
 
 ADMIN_LABEL: Final = "resource.kubernetes.io/admin-access"
 
 
-def check_admin_access(request: Request, new: Any, old: Any, store: Reader) -> None:
+def check_admin_access(exchange: "Exchange", new: Any, old: Any) -> None:
     """DRA-7: raise ApiError 422 for a new claim or template with administrative access in a
     namespace without the label."""
     if old is not None:
         return
+    request, store = exchange.request, exchange.store
     is_template = request.resource == resources.RESOURCE_CLAIM_TEMPLATES
     spec = new.spec.spec if is_template else new.spec
     at = "spec.spec.devices" if is_template else "spec.devices"
@@ -57,7 +59,13 @@ def check_admin_access(request: Request, new: Any, old: Any, store: Reader) -> N
     raise ApiError(status.invalid(request.resource, new.metadata.name or "", causes))
 
 
-def drop_released(new: "ResourceClaim", old: "ResourceClaim | None") -> "ResourceClaim":
+def drop_released(
+    request: Request,
+    new: "ResourceClaim",
+    old: "ResourceClaim | None",
+    store: Reader,
+    context: Context,
+) -> "ResourceClaim":
     """DRA-19: the status of a device ends with its allocation."""
     if old is None or not new.status.devices or old.status.allocation is None:
         return new

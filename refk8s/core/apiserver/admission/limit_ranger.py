@@ -5,7 +5,7 @@ Source: Kubernetes documentation, "Limit Ranges", "Admission Control in Kubernet
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -24,6 +24,9 @@ from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context
 from refk8s.core.pods.containers import every_container
 from refk8s.core.quota.usage import amounts, pod_limits, pod_requests
+
+if TYPE_CHECKING:
+    from refk8s.core.apiserver.exchange import Exchange
 
 ANNOTATION = "kubernetes.io/limit-ranger"
 _PREFIX = resources.LIMIT_RANGES.prefix
@@ -104,8 +107,9 @@ def _filled(pod: Pod, requests: dict[str, str], limits: dict[str, str]) -> Pod:
 # --- bounds
 
 
-def check_pod(request: Request, new: Pod, old: Any, store: Reader) -> None:
+def check_pod(exchange: "Exchange", new: Pod, old: Any) -> None:
     """ADM-41: raise ApiError 403 for a new or resized pod outside the bounds of a limit range."""
+    request, store = exchange.request, exchange.store
     if not _is_limited(request, old):
         return
     for limit_range in _ranges_of(request, store):
@@ -122,9 +126,10 @@ def check_pod(request: Request, new: Pod, old: Any, store: Reader) -> None:
 
 
 def check_claim(
-    request: Request, new: PersistentVolumeClaim, old: PersistentVolumeClaim | None, store: Reader
+    exchange: "Exchange", new: PersistentVolumeClaim, old: PersistentVolumeClaim | None
 ) -> None:
     """ADM-41: raise ApiError 403 for a claim outside the bounds of a limit range."""
+    request, store = exchange.request, exchange.store
     if old is not None and old.metadata.deletion_timestamp is not None:
         return
     for limit_range in _ranges_of(request, store):

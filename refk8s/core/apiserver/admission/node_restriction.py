@@ -19,6 +19,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import NODE_PREFIX, NODES, node_name_of
 from refk8s.core.apiserver.outcome import Reader
+from refk8s.core.context import Context
 from refk8s.core.pods.references import MIRROR_ANNOTATION, references
 
 LEASE_NAMESPACE: Final = "kube-node-lease"
@@ -44,13 +45,12 @@ _KUBELET_LABELS: Final = frozenset(
 _KUBELET_DOMAINS: Final = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
-def restrict(request: Request, new: Any, old: Any, store: Reader) -> None:
-    """Raise ApiError 403 if a kubelet may not create or change this object."""
-    if NODES not in request.user.groups:
-        return
-    node, limit = _node(request), _LIMITS.get(request.resource)
-    if limit is not None:
-        limit(request, node, new, old, store)
+def restrict(request: Request, new: Any, old: Any, store: Reader, context: Context) -> Any:
+    """The object, of a resource of LIMITED. Raises ApiError 403 if a kubelet may not create or
+    change it."""
+    if NODES in request.user.groups:
+        LIMITED[request.resource](request, _node(request), new, old, store)
+    return new
 
 
 def restrict_delete(request: Request, obj: Any) -> None:
@@ -273,7 +273,7 @@ def _limit_slice(request: Request, node: str, new: Any, old: Any, store: Reader)
 
 
 _Limit = Callable[[Request, str, Any, Any, Reader], None]
-_LIMITS: Final[dict[Resource, _Limit]] = {
+LIMITED: Final[dict[Resource, _Limit]] = {
     resources.PODS: _limit_pod,
     resources.NODES: _limit_node,
     resources.LEASES: _limit_lease,

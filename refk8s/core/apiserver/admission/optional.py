@@ -10,7 +10,7 @@ with special hardware).
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -27,18 +27,6 @@ from refk8s.core.pods.tolerations import EXISTS, NO_SCHEDULE
 
 if TYPE_CHECKING:
     from refk8s.core.apiserver.exchange import Exchange
-
-EXTENDED_RESOURCES: Final = "ExtendedResourceToleration"
-OWNER_REFERENCES: Final = "OwnerReferencesPermissionEnforcement"
-OPTIONAL: Final = (EXTENDED_RESOURCES, OWNER_REFERENCES)
-ALWAYS_ON: Final = (
-    "CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction",
-    "DefaultIngressClass", "DefaultStorageClass", "DefaultTolerationSeconds", "LimitRanger",
-    "MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "NamespaceLifecycle", "NodeRestriction",
-    "PersistentVolumeClaimResize", "PodSecurity", "Priority", "ResourceQuota", "RuntimeClass",
-    "ServiceAccount", "StorageObjectInUseProtection", "TaintNodesByCondition",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook",
-)  # fmt: skip
 
 
 def tolerate(new: Pod) -> Pod:
@@ -103,18 +91,3 @@ def _may(
     user, config = exchange.request.user, exchange.config
     asked = Attributes(user, verb, resource.group, resource.plural, part, namespace, name)
     return decide(asked, exchange.store, config).allowed
-
-
-class UnknownPlugin(ValueError):
-    """The name is that of no plugin of this API server."""
-
-
-def read_plugins(names: Iterable[str]) -> frozenset[str]:
-    """The optional plugins among these names. Raises UnknownPlugin."""
-    found = set()
-    for name in names:
-        if name in OPTIONAL:
-            found.add(name)
-        elif name not in ALWAYS_ON:
-            raise UnknownPlugin(f'admission plugin "{name}" is unknown')
-    return frozenset(found)

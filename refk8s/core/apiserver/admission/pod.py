@@ -1,5 +1,5 @@
 """Values that a new pod gets: a service account, tolerations and an initial status. Rules ADM-3 to
-ADM-6 (spec/admission.md).
+ADM-7 (spec/admission.md).
 
 Source: Kubernetes documentation, "Managing Service Accounts" (bound service account token volume),
 "Configure Service Accounts for Pods", "Taints and Tolerations", "Pod Quality of Service Classes".
@@ -53,31 +53,62 @@ _BOTH = tuple(_DEFAULT_TOLERATIONS.values())
 _DEFAULT_ACCOUNT = ServiceAccount()
 
 
-def admit_new(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """All values that a new pod gets. Pods of one template get the same spec."""
+def admit_account(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-3, ADM-4: the account of a new pod, and a volume with its token."""
+    account = None if old is not None else _account_of(request, new, store)
+    return new if account is None else replace(new, spec=_with_account(new.spec, account))
+
+
+def admit_priority(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-7: the values of the priority class of a new pod. An update that omits them keeps them,
+    because older clients drop fields that they do not know."""
+    if old is None:
+        return replace(new, spec=_with_priority(new.spec, priority.class_of_new(new, store)))
+    changed = {} if new.spec is old.spec else priority.of_changed(new, old)
+    return replace(new, spec=replace(new.spec, **changed)) if changed else new
+
+
+def admit_tolerations(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-5, also of an update that omits the tolerations."""
+    if old is not None and new.spec is old.spec:
+        return new
+    spec = _with_tolerations(new.spec)
+    return new if spec is new.spec else replace(new, spec=spec)
+
+
+def admit_runtime_class(
+    request: Request, new: Pod, old: Any, store: Reader, context: Context
+) -> Pod:
+    """ADM-31: the values of the RuntimeClass of a new pod."""
+    if old is not None or new.spec.runtime_class_name is None:
+        return new
+    return replace(new, spec=replace(new.spec, **runtime_class.of_new(new, store)))
+
+
+def admit_topology(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-42: the labels of the node of a new pod."""
+    if old is not None or not new.spec.node_name:
+        return new
+    places = topology_labels(new.spec.node_name, store)
+    if not places:
+        return new
+    labels = {**(new.metadata.labels or {}), **places}
+    return replace(new, metadata=replace(new.metadata, labels=labels))
+
+
+def prepare(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
+    """ADM-6, ADM-30: the first status of a pod, and the labels that its selectors name."""
     if old is not None:
         return new
-    account = _account_of(request, new, store)
-    spec = _completed(new.spec, account, priority.class_of_new(new, store))
+    spec = new.spec
     if spec.affinity is not None or spec.topology_spread_constraints:
         spec = replace(spec, **label_keys.merged(new))
-    pod = replace(new, spec=spec)
-    if pod.spec.runtime_class_name is not None:
-        pod = replace(pod, spec=replace(pod.spec, **runtime_class.of_new(pod, store)))
-    if pod.spec.node_name and (places := topology_labels(pod.spec.node_name, store)):
-        labels = {**(pod.metadata.labels or {}), **places}
-        pod = replace(pod, metadata=replace(pod.metadata, labels=labels))
-    conditions = (_gated(context),) if pod.spec.scheduling_gates else None
-    # ADM-6
-    return replace(
-        pod,
-        status=PodStatus(
-            phase="Pending", qos_class=compute_qos_class(pod.spec), conditions=conditions
-        ),
-    )
+    conditions = (_gated(context),) if spec.scheduling_gates else None
+    began = PodStatus(phase="Pending", qos_class=compute_qos_class(spec), conditions=conditions)
+    return replace(new, spec=spec, status=began)
 
 
-def keep_of_status(new: Pod, old: Pod) -> Pod:
+def keep_of_status(request: Request, new: Pod, old: Pod, store: Reader, context: Context) -> Pod:
     """ADM-6: a status that is written without a QoS class or observedGeneration, and a condition
     without observedGeneration, keep the stored ones."""
     status, before = new.status, old.status
@@ -109,16 +140,23 @@ def _observed(
     return tuple(kept)
 
 
+# The specs of pods of one template have one identity, after each of these stages too.
+
+
 @remember_identical(16)
-def _completed(
-    spec: PodSpec, account: ServiceAccount | None, priority_class: PriorityClass | None
-) -> PodSpec:
-    """The spec with its account (None: of a mirror pod), tolerations and priority, in one copy:
-    copying the spec for each would cost more than computing them."""
-    changed: dict[str, Any] = {} if account is None else service_account(spec, account)
-    changed.update(default_tolerations(spec))
-    changed.update(priority.of_new(spec, priority_class))
-    return replace(spec, **changed)
+def _with_account(spec: PodSpec, account: ServiceAccount) -> PodSpec:
+    return replace(spec, **service_account(spec, account))
+
+
+@remember_identical(16)
+def _with_priority(spec: PodSpec, priority_class: PriorityClass | None) -> PodSpec:
+    return replace(spec, **priority.of_new(spec, priority_class))
+
+
+@remember_identical(16)
+def _with_tolerations(spec: PodSpec) -> PodSpec:
+    changed = default_tolerations(spec)
+    return replace(spec, **changed) if changed else spec
 
 
 def topology_labels(node_name: str, store: Reader) -> dict[str, str]:
@@ -138,16 +176,6 @@ def _gated(context: Context) -> PodCondition:
         message=words,
         last_transition_time=since,
     )
-
-
-def admit_changed(request: Request, new: Pod, old: Any, store: Reader, context: Context) -> Pod:
-    """The tolerations and the priority that admission added are kept if an update omits them,
-    because older clients drop fields that they do not know (ADM-5, ADM-7)."""
-    if old is None or new.spec is old.spec:
-        return new
-    changed = default_tolerations(new.spec)
-    changed.update(priority.of_changed(new, old))
-    return replace(new, spec=replace(new.spec, **changed)) if changed else new
 
 
 def _account_of(request: Request, pod: Pod, store: Reader) -> ServiceAccount | None:

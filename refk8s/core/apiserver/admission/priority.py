@@ -4,15 +4,17 @@ Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import Pod, PodSpec
-from refk8s.core.api.request import Request
 from refk8s.core.api.scheduling_v1 import PriorityClass
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.configurations import Kept
 from refk8s.core.apiserver.outcome import Reader
+
+if TYPE_CHECKING:
+    from refk8s.core.apiserver.exchange import Exchange
 
 PREEMPTS = "PreemptLowerPriority"
 
@@ -96,10 +98,10 @@ def _find_default(kept: tuple[Sequence[PriorityClass], ...]) -> PriorityClass | 
 _DEFAULT: Final[Kept[PriorityClass | None]] = Kept((resources.PRIORITY_CLASSES,), _find_default)
 
 
-def check_class(request: Request, new: PriorityClass, old: Any, store: Reader) -> None:
+def check_class(exchange: "Exchange", new: PriorityClass, old: Any) -> None:
     """ADM-8: at most one class is the default. Raises ApiError 403 for a second one, and for a new
     one with the name of the default."""
-    other = default_class(store) if new.global_default else None
+    other = default_class(exchange.store) if new.global_default else None
     if other is None or (old is not None and other.metadata.name == new.metadata.name):
         return
     why = (

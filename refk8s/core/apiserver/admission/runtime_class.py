@@ -5,15 +5,17 @@ Source: Kubernetes documentation, "Runtime Class" (scheduling), "Pod Overhead", 
 in Kubernetes" (RuntimeClass).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import Pod, Toleration
 from refk8s.core.api.node_v1 import RuntimeClass
-from refk8s.core.api.request import Request
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.validation.resources import amount
+
+if TYPE_CHECKING:
+    from refk8s.core.apiserver.exchange import Exchange
 
 
 def of_new(pod: Pod, store: Reader) -> dict[str, Any]:
@@ -82,12 +84,12 @@ def _covers(wide: Toleration, narrow: Toleration) -> bool:
     return False
 
 
-def check_overhead(request: Request, new: Pod, old: Any, store: Reader) -> None:
+def check_overhead(exchange: "Exchange", new: Pod, old: Any) -> None:
     """ADM-31: a pod has the overhead of its class and no other. Raises ApiError 403. As upstream,
     this runs after validation."""
     if old is not None or new.spec.overhead is None:
         return
-    found = _class_of(new, store)
+    found = _class_of(new, exchange.store)
     if found is None or found.overhead is None:
         raise _forbidden(
             new,

@@ -5,7 +5,7 @@ expanding), "Admission Control in Kubernetes" (DefaultStorageClass, DefaultIngre
 PersistentVolumeClaimResize).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -25,17 +25,35 @@ from refk8s.core.apiserver.validation.resources import amount
 from refk8s.core.context import Context, timestamp
 from refk8s.core.pods.volumes import DEFAULT_CLASS_ANNOTATIONS, class_of, has_class
 
+if TYPE_CHECKING:
+    from refk8s.core.apiserver.exchange import Exchange
+
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
-def admit_claim(
+def protect_claim(
     request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
 ) -> PersistentVolumeClaim:
-    """ADM-21, ADM-22: the finalizer, and the default StorageClass."""
+    """ADM-21: the finalizer."""
     if old is not None:
         return new
-    new = replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
-    if has_class(new):
+    return replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
+
+
+def protect_volume(
+    request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context
+) -> PersistentVolume:
+    """ADM-21: the finalizer."""
+    if old is not None:
+        return new
+    return replace(new, metadata=_protected(new.metadata, VOLUME_PROTECTION))
+
+
+def admit_class(
+    request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
+) -> PersistentVolumeClaim:
+    """ADM-22: the default StorageClass."""
+    if old is not None or has_class(new):
         return new
     name = _default_class(resources.STORAGE_CLASSES, DEFAULT_CLASS_ANNOTATIONS, store)
     return replace(new, spec=replace(new.spec, storage_class_name=name)) if name else new
@@ -44,15 +62,19 @@ def admit_claim(
 def admit_volume(
     request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context
 ) -> PersistentVolume:
-    """ADM-21: the finalizer; a volume is created Pending, with the time of that phase."""
+    """ADM-21: a volume is created Pending, with the time of that phase."""
     if old is not None:
         return new
     began = replace(new.status, last_phase_transition_time=timestamp(context.now))
-    return replace(new, metadata=_protected(new.metadata, VOLUME_PROTECTION), status=began)
+    return replace(new, status=began)
 
 
 def admit_volume_status(
-    new: PersistentVolume, old: PersistentVolume, context: Context
+    request: Request,
+    new: PersistentVolume,
+    old: PersistentVolume,
+    store: Reader,
+    context: Context,
 ) -> PersistentVolume:
     """ADM-21: the time at which the phase changed, unless the client sets it."""
     before, after = old.status, new.status
@@ -93,7 +115,7 @@ def _default_class(resource: Resource, marks: tuple[str, ...], store: Reader) ->
 
 
 def check_growth(
-    request: Request, new: PersistentVolumeClaim, old: PersistentVolumeClaim | None, store: Reader
+    exchange: "Exchange", new: PersistentVolumeClaim, old: PersistentVolumeClaim | None
 ) -> None:
     """ADM-22: raise ApiError 403 for a larger claim of a class without `allowVolumeExpansion`."""
     if old is None:
@@ -103,7 +125,8 @@ def check_growth(
     if wanted.nano <= had.nano:
         return
     name = class_of(old)
-    record = store.get(resources.STORAGE_CLASSES.key("", name)) if name else None
+    key = resources.STORAGE_CLASSES.key("", name)
+    record = exchange.store.get(key) if name else None
     if old.status.phase != "Bound":
         why = "Only bound persistent volume claims can be expanded"
     elif record is None or not record.value.allow_volume_expansion:
@@ -113,4 +136,4 @@ def check_growth(
         )
     else:
         return
-    raise ApiError(status.forbidden(request.resource, new.metadata.name or "", why))
+    raise ApiError(status.forbidden(exchange.request.resource, new.metadata.name or "", why))
