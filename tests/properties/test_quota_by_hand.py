@@ -1,10 +1,13 @@
 """What the quota controller asks and is called for, beside a plain reading of QUOTA-3, QUOTA-4,
 QUOTA-7 and QUOTA-8 (spec/quota.md)."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from custom_world import a_definition
+from hypothesis import given
+from hypothesis import strategies as st
 from immutables import Map
 from msgspec.structs import replace
 from test_quota import (
@@ -28,11 +31,14 @@ from workload_helpers import NOW, change, view_of, without_reasons
 
 from refk8s.core.api import resources
 from refk8s.core.api.core_v1 import ResourceQuotaStatus
+from refk8s.core.api.quantity import parse
 from refk8s.core.api.request import Request, Response
+from refk8s.core.context import SECOND, timestamp
 from refk8s.core.controllers.resource_quota import DOUBT, RETRY, ResourceQuotaController
 from refk8s.core.loop.plan import NOTHING, Local
-from refk8s.core.quota.counts import is_same
+from refk8s.core.quota.counts import NO_GROUPS, add, fold_counts, group_of, is_same, selected
 from refk8s.core.quota.scopes import selects, traits_of
+from refk8s.core.quota.usage import named, usage_of
 
 CONTROLLER = ResourceQuotaController()
 KEYS = {interest.resource: interest.keys for interest in ResourceQuotaController.interests}
@@ -152,6 +158,113 @@ def test_quota_4_a_deadline_of_zero_terminates_and_all_scopes_must_select():
     odd = a_quota(**expression("Odd", "high"))
     assert not selects(odd, PODS, traits)
     assert selects(a_quota(scopeSelector={}), PODS, traits)
+
+
+# --- what one object uses, and what many do
+
+
+def nanos(usage: Any) -> dict[str, int]:
+    return {name: much.nano for name, much in usage.items() if much.nano}
+
+
+@st.composite
+def pods_of_all_kinds(draw: st.DrawFn) -> Any:
+    """A pod with a priority and requests, which may have finished or be on its way out."""
+    requests = {"cpu": str(draw(st.integers(1, 3)))} if draw(st.booleans()) else {}
+    tree = a_pod(
+        "p", a_container(requests=requests), priorityClassName=draw(st.sampled_from(["a", "b"]))
+    )
+    metadata: dict[str, Any] = {"name": "p", "namespace": "default"}
+    if draw(st.booleans()):
+        metadata["deletionTimestamp"] = timestamp(NOW)
+        if draw(st.booleans()):
+            metadata["deletionGracePeriodSeconds"] = draw(st.integers(0, 3))
+    phase = draw(st.sampled_from(["Running", "Running", "Failed"]))
+    return made(PODS, {**tree, "metadata": metadata, "status": {"phase": phase}})
+
+
+@given(
+    st.lists(pods_of_all_kinds(), max_size=6),
+    st.integers(0, 3),
+    st.integers(0, 1),
+    st.sampled_from(
+        [a_quota(), a_quota(**expression("In", "a")), a_quota(**expression("In", "c"))]
+    ),
+)
+def test_quota_7_what_a_quota_counts_is_the_sum_of_the_objects_that_it_selects(
+    pods, seconds, more, quota
+):
+    now = NOW + seconds * SECOND + more
+    groups, total, ends = NO_GROUPS, Counter[str](), []
+    for pod in pods:
+        groups = add(groups, PODS, pod)
+        if not selects(quota, PODS, traits_of(PODS, pod)):
+            continue
+        metadata = pod.metadata
+        usage, grace = nanos(usage_of(PODS, pod)), metadata.deletion_grace_period_seconds
+        if metadata.deletion_timestamp is not None and grace is not None:
+            end = NOW + grace * SECOND
+            if now > end:
+                usage = {"count/pods": usage["count/pods"]}
+            else:
+                ends.append(end + 1)
+        total.update(usage)
+    found, wake_at = selected(quota, PODS, groups, now)
+    assert nanos(found) == total and wake_at == min(ends, default=None)
+
+
+def test_quota_7_an_object_of_another_resource_has_no_end():
+    claim = change(
+        a_claim("1Gi"), deletion_timestamp=timestamp(NOW), deletion_grace_period_seconds=0
+    )
+    assert group_of(CLAIMS, claim) == (traits_of(CLAIMS, claim), None)
+    deployment = made(resources.DEPLOYMENTS, {"metadata": {"name": "d", "namespace": "default"}})
+    counts = fold_counts(Map(), resources.DEPLOYMENTS, None, deployment)
+    place = ("default", resources.DEPLOYMENTS.prefix)
+    assert [nanos(usage) for usage in counts[place].values()] == [{"count/deployments.apps": 10**9}]
+    assert not fold_counts(counts, resources.DEPLOYMENTS, deployment, None)
+
+
+def test_quota_7_a_status_of_a_resized_pod_may_change_what_it_uses():
+    def resized(allocated: str) -> Any:
+        status = {
+            "containerStatuses": [
+                {
+                    "name": "c",
+                    "allocatedResources": {"cpu": allocated},
+                    "resources": {"requests": {"cpu": allocated}},
+                }
+            ]
+        }
+        pod = a_pod("p", a_container(requests={"cpu": "1"}))
+        return made(PODS, {**pod, "metadata": {"name": "p", "generation": 2}, "status": status})
+
+    assert usage_of(PODS, resized("1")) != usage_of(PODS, resized("2"))
+    assert not is_same(PODS, resized("1"), resized("2"))
+    assert is_same(PODS, resized("1"), resized("1"))
+
+
+def test_quota_3_the_old_annotation_of_a_claim_names_its_class():
+    of_class = "{}.storageclass.storage.k8s.io/requests.storage"
+    for name, old in (("gold", None), (None, "silver"), ("gold", "silver"), ("gold", "")):
+        metadata = {"name": "c"}
+        if old is not None:
+            metadata["annotations"] = {"volume.beta.kubernetes.io/storage-class": old}
+        spec = {"resources": {"requests": {"storage": "1Gi"}}, "storageClassName": name}
+        usage = usage_of(CLAIMS, made(CLAIMS, {"metadata": metadata, "spec": spec}))
+        expected = name if old is None else old
+        classes = {key for key in usage if ".storageclass." in key and "requests" in key}
+        assert classes == ({of_class.format(expected)} if expected else set())
+
+
+def test_quota_3_only_extended_resources_have_a_name_of_their_own():
+    amounts = {
+        name: parse("1") for name in ("cpu", "hugepages-2Mi", "a.b/c", "kubernetes.io/x", "odd")
+    }
+    assert named(amounts, amounts).keys() == {
+        "cpu", "requests.cpu", "limits.cpu", "hugepages-2Mi", "requests.hugepages-2Mi", "requests.a.b/c",
+    }  # fmt: skip
+    assert named(None, None) == {}
 
 
 # --- the controller -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from test_adm_limits_by_hand import dying, refusal
+from test_adm_limits_by_hand import dying
 from test_quota import (
     CLAIMS,
     CONFIG_MAPS,
@@ -31,6 +31,7 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.quantity import parse
 from refk8s.core.api.request import Request
+from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver.admission.outcome import LimitedResource
 from refk8s.core.apiserver.admission.resource_quota import charge
 from refk8s.core.quota.scopes import selects, traits_of
@@ -54,7 +55,14 @@ def numbers(first: int, last: int) -> Any:
 def drawn_quotas(draw: st.DrawFn, name: str) -> Any:
     """A quota whose status limits some of what its spec limits, and lacks a count now and then."""
     hard = draw(numbers(0, 6))
-    scopes = draw(st.sampled_from([{}, {}, {"scopes": ["BestEffort"]}, expression("In", "high")]))
+    scopes = draw(
+        st.sampled_from(
+            [
+                {}, {}, {"scopes": ["BestEffort"]}, expression("In", "high"),
+                expression("In", "fast", scope="VolumeAttributesClass"),
+            ]
+        )
+    )  # fmt: skip
     metadata = {"name": name, "namespace": "default"}
     quota = made(QUOTAS, {"metadata": metadata, "spec": {"hard": hard, **scopes}})
     kind = draw(st.sampled_from(["counted", "counted", "counted", "new", "partial", "unknown"]))
@@ -88,7 +96,15 @@ def a_drawn_service(kind: str, ports: int) -> Any:
 
 pods = st.builds(a_drawn_pod, st.integers(0, 2), st.booleans(), st.sampled_from(["", "high"]))
 services = st.builds(a_drawn_service, st.sampled_from(["ClusterIP", "NodePort"]), st.integers(1, 3))
-claims = st.integers(1, 4).map(lambda size: a_claim(str(size)))
+
+
+def a_drawn_claim(size: int, allocated: int, is_fast: bool) -> Any:
+    claim = a_claim(str(size), str(allocated) if allocated else "")
+    name = "fast" if is_fast else None
+    return replace(claim, spec=replace(claim.spec, volume_attributes_class_name=name))
+
+
+claims = st.builds(a_drawn_claim, st.integers(1, 4), st.integers(0, 6), st.booleans())
 # (resource, subresource, whether an update of it is charged, objects)
 KINDS = [
     (PODS, "resize", True, pods),
@@ -120,7 +136,11 @@ limits = st.builds(
     scopes=st.sampled_from(
         [
             (),
-            (ScopedResourceSelectorRequirement(scope_name="PriorityClass", operator="In", values=("high",)),),
+            (ScopedResourceSelectorRequirement(scope_name="PriorityClass", operator="In", values=("high", "low")),),
+            (
+                ScopedResourceSelectorRequirement(scope_name="NotBestEffort", operator="Exists"),
+                ScopedResourceSelectorRequirement(scope_name="PriorityClass", operator="In", values=("high",)),
+            ),
             (ScopedResourceSelectorRequirement(scope_name="BestEffort", operator="Exists"),),
         ]
     ),
@@ -136,6 +156,16 @@ def stored(*quotas: Any, namespace: bool = True) -> Any:
         key = QUOTAS.key(quota.metadata.namespace, quota.metadata.name)
         history = commit(history, Txn((), (Put(key, quota),)))[0]
     return history
+
+
+def rejection(*arguments: Any) -> Any:
+    """(code, reason, message) of a request that is rejected; None if it is not."""
+    try:
+        charge(*arguments)
+    except ApiError as refused:
+        answer = refused.status
+        return answer.code, answer.reason, answer.message
+    return None
 
 
 class Rejected(Exception):
@@ -190,7 +220,8 @@ def plain_covered(limited: Any, quotas: Any, resource: Any, new: Any, old: Any) 
         if resource != PODS:
             return False
         values = [value for scope, value in traits if scope == requirement.scope_name]
-        return bool(values) if requirement.operator == "Exists" else "high" in values
+        exists = requirement.operator == "Exists"
+        return bool(values) if exists else bool({*values} & {*(requirement.values or ())})
 
     scopes = [scope for one in limited for scope in one.scopes if in_scope(scope)]
     selecting = [quota for quota in quotas if selects(quota, resource, traits)]
@@ -275,7 +306,7 @@ def test_quota_1_quota_2_quota_5_quota_6_quota_9_the_charge_in_full(drawn, quota
     except Rejected as rejected:
         name = new.metadata.name
         words = f'{request.resource.plural} "{name}" is forbidden: {rejected}'
-        assert refusal(charge, request, new, old, store, limited) == (403, "Forbidden", words)
+        assert rejection(request, new, old, store, limited) == (403, "Forbidden", words)
     else:
         assert charge(request, new, old, store, limited) == expected
 
@@ -330,6 +361,6 @@ def test_quota_3_objects_of_the_cluster_and_events_are_charged_to_nothing():
 def test_quota_9_what_is_limited_needs_a_quota_also_where_none_was_ever_made():
     limited = (LimitedResource("", "pods", ("pods",)),)
     request, pod = Request("create", PODS, "default", "p"), made(PODS, a_pod("p"))
-    code, _, message = refusal(charge, request, dying(pod), None, stored(), limited)
+    code, _, message = rejection(request, dying(pod), None, stored(), limited)
     assert code == 403 and message.endswith("insufficient quota to consume: count/pods,pods")
     assert charge(request, pod, None, stored()) == ((), ())

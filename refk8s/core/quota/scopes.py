@@ -10,6 +10,7 @@ Source: Kubernetes documentation, "Resource Quotas" (quota scopes); API referenc
 from typing import Any
 
 from refk8s.core.api.core_v1 import (
+    Affinity,
     PersistentVolumeClaim,
     Pod,
     PodAffinityTerm,
@@ -58,16 +59,15 @@ def _traits_of_pod(pod: Pod) -> Traits:
     ]
     if spec.priority_class_name:
         found.append((PRIORITY_CLASS, spec.priority_class_name))
-    if spec.affinity is not None and _crosses_namespaces(pod):
+    if spec.affinity is not None and _crosses_namespaces(spec.affinity):
         found.append((CROSS_NAMESPACE, ""))
     return frozenset(found)
 
 
-def _crosses_namespaces(pod: Pod) -> bool:
+def _crosses_namespaces(affinity: Affinity) -> bool:
     """Whether an affinity term names namespaces."""
-    affinity = pod.spec.affinity
     terms: list[PodAffinityTerm] = []
-    for one in (affinity.pod_affinity, affinity.pod_anti_affinity) if affinity is not None else ():
+    for one in (affinity.pod_affinity, affinity.pod_anti_affinity):
         if one is not None:
             terms += one.required_during_scheduling_ignored_during_execution or ()
             terms += [

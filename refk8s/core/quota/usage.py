@@ -180,7 +180,7 @@ def named(
     for name, much in (requests or {}).items():
         if name in _COMPUTE or name.startswith(HUGE_PAGES):
             found[name] = found[REQUESTS + name] = much
-        elif "/" in name and not is_native(name):
+        elif not is_native(name):
             found[REQUESTS + name] = much
     for name, much in (limits or {}).items():
         if name in _COMPUTE:

@@ -186,7 +186,7 @@ def _check_namespace(
         return NO_WARNINGS
     if name in config.namespaces:
         return _warn_of_exemption(name, labels, wanted, config.defaults)
-    return _warn_of_pods(exchange, name, wanted.enforce) if old is not None else NO_WARNINGS
+    return _warn_of_pods(exchange, name, wanted.enforce)
 
 
 def _warn_of_exemption(

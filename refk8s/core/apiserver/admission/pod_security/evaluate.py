@@ -94,7 +94,7 @@ def violations(wanted: LevelVersion, metadata: ObjectMeta, spec: PodSpec) -> tup
 
 def details(found: Sequence[Violation]) -> str:
     """The reasons with their details, as in a refusal."""
-    return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in found)
+    return ", ".join(f"{reason} ({detail})" for reason, detail in found)
 
 
 def reasons(found: Sequence[Violation]) -> str:

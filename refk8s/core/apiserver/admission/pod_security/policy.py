@@ -26,8 +26,7 @@ def labels_of(labels: Mapping[str, str] | None) -> Labels:
     """The labels of a namespace that PodSecurity reads, sorted. O(labels)."""
     if not labels:
         return ()
-    found = [item for item in labels.items() if item[0].startswith(PREFIX)]
-    return tuple(sorted(found)) if found else ()
+    return tuple(sorted([item for item in labels.items() if item[0].startswith(PREFIX)]))
 
 
 @lru_cache(maxsize=256)

@@ -16,8 +16,7 @@ WINDOWS = "windows"
 
 def each_container(spec: PodSpec) -> tuple[Container, ...]:
     """Init containers, containers, ephemeral containers, in this order."""
-    ephemeral = ephemeral_containers(spec) if spec.ephemeral_containers else ()
-    return (*(spec.init_containers or ()), *spec.containers, *ephemeral)
+    return (*(spec.init_containers or ()), *spec.containers, *ephemeral_containers(spec))
 
 
 def quoted(names: Iterable[str]) -> str:
