@@ -44,6 +44,7 @@ class EtcdServer:
         self.flags = flags
         self.scheme = "https" if "--cert-file" in flags else "http"
         self.ctl_flags: tuple[str, ...] = ()
+        self.inside: tuple[str, ...] = ()  # what enters a network namespace
         self.process: subprocess.Popen[bytes] | None = None
         self.cluster = f"{name}=http://127.0.0.1:{own_peer}"
 
@@ -57,6 +58,7 @@ class EtcdServer:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.inside,
                     etcd_program(),
                     *("--name", self.name, "--data-dir", str(self.directory / "data")),
                     *("--listen-client-urls", client, "--advertise-client-urls", client),
@@ -74,8 +76,9 @@ class EtcdServer:
     def wait(self) -> None:
         """Until it answers, which it does once the cluster has a leader."""
         end = time.monotonic() + START_SECONDS
+        etcdctl = [*self.inside, etcd_program("etcdctl"), "--endpoints", self.endpoint]
         while subprocess.run(
-            [etcd_program("etcdctl"), "--endpoints", self.endpoint, *self.ctl_flags, "get", "x"],
+            [*etcdctl, *self.ctl_flags, "get", "x"],
             env={**os.environ, "ETCDCTL_API": "3"},
             capture_output=True,
         ).returncode:

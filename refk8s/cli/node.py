@@ -20,7 +20,7 @@ def node() -> None:
 
 
 @node.command(short_help="Join a cluster, and run the node.")
-@click.argument("server", required=False, default="", metavar="[https://HOST:PORT]")
+@click.argument("servers", nargs=-1, metavar="[https://HOST:PORT]...")
 @click.option(
     "--token",
     default=None,
@@ -58,10 +58,11 @@ def node() -> None:
 )
 @healthz_port(10248)
 def join(token: str | None, token_file: str | None, **options: Any) -> None:
-    """Join the cluster of this API server, and run this machine as its node until Ctrl-C.
+    """Join the cluster of these API servers, and run this machine as its node until Ctrl-C.
 
-    `refk8s token create --print-join-command` prints the command. A later start needs no arguments:
-    it uses the certificate that the first one has got.
+    `refk8s token create --print-join-command` prints the command. One server is enough: the node
+    learns the others, and uses them if this one cannot be reached. A later start needs no
+    arguments: it uses the certificate that the first one has got.
     """
     from refk8s.components.node_join.process import JoinOptions, run_join
     from refk8s.components.process_list import hide_argument

@@ -97,8 +97,7 @@ async def _ensure(call: Call, config: AdmissionConfig, obj: Any, sleep: Sleep) -
 
 
 async def _look_and_write(call: Call, config: AdmissionConfig, obj: Any) -> Response:
-    """Create the object, unless it is there: a create would fail for its own IP address, not for
-    its name. Returns the last response."""
+    """Create the object, or correct it if it is there. Returns the last response."""
     from refk8s.core.apiserver.admission.bootstrap import service_cidr_correction
 
     resource = resources.by_kind(obj.api_version, obj.kind)
@@ -106,12 +105,7 @@ async def _look_and_write(call: Call, config: AdmissionConfig, obj: Any) -> Resp
     where = (resource, obj.metadata.namespace or "", obj.metadata.name)
     existing = await call(Request("get", *where, user=API_SERVER))
     if existing.code == 404:
-        response = await call(Request("create", *where, body=obj, user=API_SERVER))
-        if response.ok or response.code in UNKNOWN_CODES:
-            return response
-        # an earlier attempt may have taken effect since the read
-        found = await call(Request("get", *where, user=API_SERVER))
-        return response if found.code == 404 else found
+        return await call(Request("create", *where, body=obj, user=API_SERVER))
     if existing.ok and resource == SERVICE_CIDRS:
         correction = service_cidr_correction(existing.body, config)
         if correction is not None:

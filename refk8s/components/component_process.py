@@ -13,11 +13,13 @@ from attrs import evolve, frozen
 from refk8s.components.files import CannotRun
 from refk8s.components.listening import SERVICE_CIDR
 from refk8s.components.process import WriteLine, run_process, started
+from refk8s.core.client.servers import may_learn
 from refk8s.core.loop.elector import inner_state
 from refk8s.core.loop.state import LoopState
 
 if TYPE_CHECKING:
     from refk8s.components.client.account_tokens import AccountApi
+    from refk8s.components.client.learning import ServerLearner
     from refk8s.components.client.shared_api import SharedApi
     from refk8s.components.driver import Driver
     from refk8s.components.health_server import HealthServer
@@ -94,6 +96,7 @@ class Component:
         self._accounts: AccountApi | None = None
         self._shared: SharedApi | None = None
         self._bare: HttpApi | None = None
+        self._learner: ServerLearner | None = None
 
     def serve_health(self, options: ClientOptions) -> None:
         """Serve /healthz and the like (PROC-6). Raises CannotRun."""
@@ -162,14 +165,22 @@ class Component:
 
         self._shared = SharedApi(self.api)
 
-    def start(self) -> None:
-        """Start the machines."""
+    def start(self, keep_servers: Callable[[tuple[str, ...]], None]) -> None:
+        """Start the machines. `keep_servers`: stores learnt API servers (CLIENT-16)."""
+        from refk8s.components.client.learning import ServerLearner
+
         for driver in self.drivers:
             driver.start()
+        if may_learn(self.access.server, self.access.insecure):
+            others = () if self._bare is None else (self._bare,)
+            self._learner = ServerLearner(self.api, others, keep_servers)
+            self._learner.start()
 
     async def stop(self) -> None:
         """Stop the machines; a leader releases its Lease."""
         self.is_stopping = True
+        if self._learner is not None:
+            self._learner.stop()
         await asyncio.gather(*(driver.finish(FINISH_SECONDS) for driver in self.drivers))
 
     async def close(self) -> None:
@@ -185,9 +196,10 @@ def run_client(
     name: str,
     options: ClientOptions,
     prepare: Callable[[Component], Awaitable[tuple[str, Callable[[], Awaitable[None]]]]],
+    keep_servers: Callable[[tuple[str, ...]], None] = lambda servers: None,
 ) -> int:
     """Run a process until a signal. `prepare` adds the machines; it returns words for the ready
-    line, and what is done after the machines have stopped."""
+    line, and what is done after the machines have stopped. `keep_servers`: as of `Component`."""
 
     async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         component = Component(f"kube-{name}" if name != "kubelet" else name, options)
@@ -195,7 +207,7 @@ def run_client(
         try:
             words, after = await prepare(component)
             component.serve_health(options)
-            component.start()
+            component.start(keep_servers)
             started()
             component.is_ready = True
             assert component.health is not None

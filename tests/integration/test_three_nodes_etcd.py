@@ -67,9 +67,9 @@ class Replicated(Application):
                 line = f"refk8s {name} {ranges.get(name, '')} --kubeconfig {data}/kubeconfig"
                 self.parts[name, number] = machine.process(name, line).begin()
         self.processes += self.parts.values()
-        # a node knows one address of the API servers: that of the first, or of a load balancer
-        addresses = [machine.node.node_ip for machine in self.machines]
-        line = self.first.run(commands()[1]).replace(addresses[1], addresses[0])
+        # the printed command has the second API server, which is killed: the nodes learn the first
+        line = self.first.run(commands()[1])
+        assert self.machines[1].node.node_ip in line
         joined = [machine.process("join", line).begin() for machine in self.machines]
         self.processes += joined
         for process in joined:

@@ -83,7 +83,7 @@ def authorities() -> tuple[Authority, Authority]:
 )
 def test_trust_11_an_invitation_is_checked_before_anything_is_sent(server, token, hashes, words):
     with pytest.raises(CannotRun) as found:
-        check_invitation(server, token, hashes)
+        check_invitation((server,), token, hashes)
     assert words in str(found.value) and WORD not in str(found.value)
 
 
@@ -100,7 +100,7 @@ def test_trust_11_only_signed_information_about_the_authority_of_the_hash_is_use
     if is_altered:
         content = content.replace("192.0.2.1", "192.0.2.2")
     hashes = (ours.hash,) if is_pinned else (theirs.hash,)
-    invitation = check_invitation(SERVER, TOKEN, hashes)
+    invitation = check_invitation((SERVER,), TOKEN, hashes)
     is_good = is_signed and not is_altered and is_own_token and is_pinned and not has_two
     try:
         found = verify(content, signature, invitation)
@@ -161,16 +161,35 @@ def test_trust_11_the_token_is_not_sent_and_the_url_of_the_user_is_used(authorit
     ours, _ = authorities
     late = [{"kubeconfig": "x"}, signed(ours)]  # the signature comes later
     with FakeServer(ours, tmp_path, late) as server:
-        found = discover(check_invitation(server.url, TOKEN, (ours.hash,)))
+        found = discover(check_invitation((server.url,), TOKEN, (ours.hash,)))
     assert found == ClusterInfo(server.url, ours.pem)
     assert len(server.seen) == 3 and all(sent is None for _, sent in server.seen)
+
+
+def test_trust_11_the_first_server_that_can_be_reached_is_asked(authorities, tmp_path):
+    # Shows TRUST-11.g.
+    ours, _ = authorities
+    closed = "https://127.0.0.1:1"
+    with FakeServer(ours, tmp_path, [signed(ours)]) as server:
+        invited = check_invitation((closed, server.url, closed), TOKEN, (ours.hash,))
+        assert invited.servers == (closed, server.url)
+        assert discover(invited) == ClusterInfo(server.url, ours.pem)
+        seen = len(server.seen)
+        with pytest.raises(CannotRun, match="cannot reach"):
+            discover(check_invitation((closed, "https://127.0.0.1:2"), TOKEN, (ours.hash,)))
+        # another cluster is refused, whichever server comes after it
+        with pytest.raises(CannotRun, match="not the one of --ca-hash"):
+            discover(check_invitation((server.url, closed), TOKEN, (ZEROS,)))
+    assert seen == 2
+    with pytest.raises(CannotRun, match="at most 16"):
+        check_invitation(tuple(f"https://h{n}:6443" for n in range(17)), TOKEN, (ours.hash,))
 
 
 def test_trust_11_a_server_without_a_certificate_of_the_authority_is_refused(authorities, tmp_path):
     # Shows TRUST-11.c. A server in between passes on what the cluster has signed.
     ours, theirs = authorities
     with FakeServer(theirs, tmp_path, [signed(ours)]) as server, pytest.raises(CannotRun) as found:
-        discover(check_invitation(server.url, TOKEN, (ours.hash,)))
+        discover(check_invitation((server.url,), TOKEN, (ours.hash,)))
     assert "is not valid" in str(found.value)
 
 
@@ -179,7 +198,7 @@ def test_trust_11_another_content_the_second_time_is_refused(authorities, tmp_pa
     ours, _ = authorities
     contents = [signed(ours), signed(ours, "https://192.0.2.66:6443")]
     with FakeServer(ours, tmp_path, contents) as server, pytest.raises(CannotRun, match="changed"):
-        discover(check_invitation(server.url, TOKEN, (ours.hash,)))
+        discover(check_invitation((server.url,), TOKEN, (ours.hash,)))
 
 
 def test_trust_11_a_token_that_the_cluster_does_not_know_is_refused(
@@ -190,7 +209,7 @@ def test_trust_11_a_token_that_the_cluster_does_not_know_is_refused(
     monkeypatch.setattr(discovery, "SIGNATURE_SECONDS", 0.6)
     info = {"kubeconfig": "x", "jws-kubeconfig-zzzzzz": "y"}
     with FakeServer(ours, tmp_path, [info]) as server, pytest.raises(CannotRun) as found:
-        discover(check_invitation(server.url, TOKEN, (ours.hash,)))
+        discover(check_invitation((server.url,), TOKEN, (ours.hash,)))
     assert "does not know the bootstrap token abcdef" in str(found.value)
     assert WORD not in str(found.value) and len(server.seen) >= 2
 
@@ -287,15 +306,16 @@ def test_trust_12_the_credentials_of_a_node_are_its_own_and_private(tmp_path, au
     assert credentials.node_name() == "" and not credentials.are_valid(NOW)
     cluster = Cluster(tmp_path, NOW)
     pem = asyncio.run(request_certificate(client_certificate("a"), cluster.call, say_nothing))
-    credentials.write(ClusterInfo(SERVER, ours.pem), pem)
-    assert credentials.node_name() == "a" and credentials.server() == SERVER
+    credentials.write(ClusterInfo(SERVER, ours.pem), (SERVER,), pem)
+    assert credentials.node_name() == "a" and credentials.servers() == (SERVER,)
     assert credentials.are_valid(NOW) and not credentials.are_valid(NOW + 101 * DAY)
     assert credentials.is_of((ours.hash, theirs.hash)) and not credentials.is_of((theirs.hash,))
     for path in (credentials.kubeconfig, credentials.client):
         assert path.stat().st_mode & 0o077 == 0
     assert b"PRIVATE KEY" not in credentials.kubeconfig.read_bytes()
-    credentials.write_kubeconfig("https://192.0.2.9:6443")
-    assert credentials.server() == "https://192.0.2.9:6443"
+    others = ("https://192.0.2.9:6443", SERVER, "https://[2001:db8::9]:6443")
+    credentials.write_kubeconfig(others)
+    assert credentials.servers() == others
     for damaged in (b"", pem[:100], pem.replace(b"MI", b"MM", 1)):
         credentials.client.write_bytes(damaged)
         assert credentials.node_name() == "" and not credentials.are_valid(NOW)

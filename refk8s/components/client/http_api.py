@@ -27,6 +27,7 @@ from refk8s.core.client.kubeconfig import Access
 from refk8s.core.client.request import HttpRequest, can_be_brief, to_http
 from refk8s.core.client.response import Unreadable, to_response
 from refk8s.core.client.retry import retry_seconds
+from refk8s.core.client.servers import known_servers, may_learn
 from refk8s.core.client.watch_lines import WatchLines
 from refk8s.core.context import SECOND
 from refk8s.core.value import evolve
@@ -52,24 +53,34 @@ class HttpApi:
     def __init__(self, access: Access, agent: str, clock: Clock) -> None:
         """`agent`: the name of the component, for the header User-Agent, from which the API server
         takes the manager of fields."""
-        self.server = access.server
+        self._named = known_servers((access.server, *access.more_servers), ())
+        self._may_learn = may_learn(access.server, access.insecure)
         self._loop = asyncio.get_running_loop()
         self._tls = TlsContexts(access)
         self.credentials = Credentials(access, self._tls, lambda: clock.now() / SECOND)
         self.pool = Pool(
-            access.server, lambda: self._tls.context(self._loop.time()), access.server_name
+            self._named, lambda: self._tls.context(self._loop.time()), access.server_name
         )
         self._tls.on_change = self.pool.retire
         self.pool.each_second = lambda: self._tls.check(self._loop.time())
-        url = urlsplit(access.server)
-        self._prefix = url.path
-        lines = [f"Host: {url.netloc}", f"User-Agent: {agent}", "Accept: application/json"]
+        self._prefix = urlsplit(access.server).path
+        lines = [f"User-Agent: {agent}", "Accept: application/json"]
         lines += [f"{name}: {value}" for name, value in access.impersonation]
         self._headers = "\r\n".join(lines)
         self._streams: set[Stream] = set()
         self.is_closed = False
         # answers by code ("<error>": none) and method, for /metrics
         self.answers: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def server(self) -> str:
+        """The URL of the API server that is used at present."""
+        return self.pool.server
+
+    def learn(self, servers: tuple[str, ...]) -> None:
+        """Use these servers, which were learnt, if those of the kubeconfig cannot be reached."""
+        if self._may_learn:
+            self.pool.servers = known_servers(self._named, servers)
 
     # --- as the API server in this process
 
@@ -120,9 +131,12 @@ class HttpApi:
         """Send a request that is not read in pages."""
         Call(self, request, answer, background, authorization).start()
 
-    def message(self, http: HttpRequest, authorization: str = "") -> bytes:
+    def message(self, http: HttpRequest, host: str, authorization: str = "") -> bytes:
         """A request as bytes, with this authorization or the present credentials."""
-        head = f"{http.method} {self._prefix}{http.target} HTTP/1.1\r\n{self._headers}\r\n"
+        head = (
+            f"{http.method} {self._prefix}{http.target} HTTP/1.1\r\n"
+            f"Host: {host}\r\n{self._headers}\r\n"
+        )
         if authorization := authorization or self.credentials.authorization():
             head += f"Authorization: {authorization}\r\n"
         if http.content_type:
@@ -197,12 +211,12 @@ class Call:
         self.head, self.data = self._body.head, self._body.data
         self.api.pool.submit(self, self.background)
 
-    def message(self, is_refk8s: bool) -> bytes:
-        if is_refk8s != self._is_brief and can_be_brief(self.request):
+    def message(self, connection: Connection) -> bytes:
+        if connection.is_refk8s != self._is_brief and can_be_brief(self.request):
             # the first request, or another server than that of the last connection
-            self._is_brief = is_refk8s
-            self._http = to_http(self.request, is_refk8s)
-        return self.api.message(self._http, self.authorization)
+            self._is_brief = connection.is_refk8s
+            self._http = to_http(self.request, self._is_brief)
+        return self.api.message(self._http, connection.host, self.authorization)
 
     def lost(self, why: str) -> None:
         """CLIENT-3."""
@@ -341,7 +355,7 @@ class Stream:
         self._timer = self._api._loop.call_later(
             self._seconds, connection.abort, "the server does not end the watch"
         )
-        connection.send([self._api.message(self._http)], [self])
+        connection.send([self._api.message(self._http, connection.host)], [self])
 
     def _finish(self, code: int) -> None:
         if not self._is_over:

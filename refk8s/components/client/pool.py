@@ -1,5 +1,5 @@
 """The connections for requests, and the requests that wait for one. Rules CLIENT-3, CLIENT-7,
-CLIENT-11, CLIENT-13 (spec/client.md)."""
+CLIENT-11, CLIENT-13, CLIENT-15 (spec/client.md)."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from refk8s.components.client.connection import Connection, Receiver
+from refk8s.core.client.servers import order
 
 log = logging.getLogger("refk8s")
 
@@ -23,6 +24,7 @@ BACKGROUND_QUIET_SECONDS = 0.05  # without other requests, before those in the b
 BACKGROUND_WAIT_SECONDS = 1.0  # after which some of them are sent beside others
 SLOW_SECONDS = 0.1  # nothing is sent after a request that waits for longer
 CONNECT_SECONDS = 10.0
+CONNECT_SECONDS_OF_SEVERAL = 5.0  # of each server, if there are others
 IDLE_SECONDS = 60.0
 
 
@@ -35,21 +37,20 @@ class Sending(Receiver, Protocol):
     is_urgent: bool
     """Whether it goes before all others, and waits for none of them."""
 
-    def message(self, is_refk8s: bool) -> bytes:
-        """The request as bytes for such a server or another one, with the present credentials."""
+    def message(self, connection: Connection) -> bytes:
+        """The request as bytes for the server of this connection, with the present credentials."""
 
 
 class Pool:
-    """Connections to one server."""
+    """Connections to one server, or to the next one of several if it cannot be reached."""
 
-    def __init__(self, server: str, tls: Callable[[], ssl.SSLContext], server_name: str) -> None:
-        url = urlsplit(server)
-        self._server = server
-        self._is_tls = url.scheme == "https"
-        self._host = url.hostname or ""
-        self._port = url.port or (443 if self._is_tls else 80)
+    def __init__(
+        self, servers: tuple[str, ...], tls: Callable[[], ssl.SSLContext], server_name: str
+    ) -> None:
+        self.servers = servers  # may be replaced
+        self.server = servers[0]  # the one of the last connection
         self._tls = tls
-        self._server_name = server_name or self._host
+        self._server_name = server_name
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._busy: dict[Connection, None] = {}
@@ -166,7 +167,7 @@ class Pool:
         if not is_urgent:
             self._in_progress += count
         connection.send(
-            [each.message(connection.is_refk8s) for each in sent],
+            [each.message(connection) for each in sent],
             [_Use(self, connection, each, now, is_urgent, is_background) for each in sent],
         )
 
@@ -229,35 +230,66 @@ class Pool:
     # --- connections
 
     async def connect(self) -> Connection:
-        """A new connection. Raises OSError."""
+        """A new connection, to the first server that can be reached (CLIENT-15). Raises OSError."""
+        problems: dict[str, str] = {}
+        for server in order(self.servers, self.server):
+            try:
+                connection = await self._connect_to(server)
+            except (OSError, ValueError) as error:
+                problems[server] = self._explain(error)
+                continue
+            self._note_reached(server, problems)
+            self.is_refk8s = connection.is_refk8s
+            return connection
+        if not self._is_away and not self._is_closed:
+            for server, why in problems.items():
+                log.warning("cannot reach the API server %s: %s; it is tried again", server, why)
+        self._is_away = True
+        raise OSError("; ".join(problems.values()))
+
+    async def _connect_to(self, server: str) -> Connection:
+        url = urlsplit(server)
+        is_tls, host = url.scheme == "https", url.hostname or ""
         connection = Connection()
+        connection.host = url.netloc
         is_made = False
         try:
-            context = self._tls() if self._is_tls else None
-            async with asyncio.timeout(CONNECT_SECONDS):
+            context = self._tls() if is_tls else None
+            async with asyncio.timeout(self._connect_seconds):
                 await self._loop.create_connection(
                     lambda: connection,
-                    self._host,
-                    self._port,
+                    host,
+                    url.port or (443 if is_tls else 80),
                     ssl=context,
-                    server_hostname=self._server_name if context is not None else None,
+                    server_hostname=(self._server_name or host) if context is not None else None,
                 )
             is_made = True
-        except (OSError, ValueError) as error:
-            why = _explain(error)
-            if not self._is_away and not self._is_closed:
-                log.warning(
-                    "cannot reach the API server %s: %s; it is tried again", self._server, why
-                )
-            self._is_away = True
-            raise OSError(why) from None
         finally:
             if not is_made:
                 connection.abort("not used")
-        if self._is_away:
-            log.warning("the API server %s is reached again", self._server)
-        self._is_away, self.is_refk8s = False, connection.is_refk8s
         return connection
+
+    def _note_reached(self, server: str, problems: dict[str, str]) -> None:
+        """Use this server from now on, and say so if it is another one."""
+        if server != self.server and not self._is_closed:
+            why = problems.get(self.server, "it is no longer one of the cluster's")
+            log.warning(
+                "cannot reach the API server %s: %s; %s is used instead", self.server, why, server
+            )
+        elif self._is_away:
+            log.warning("the API server %s is reached again", server)
+        self.server, self._is_away = server, False
+
+    @property
+    def _connect_seconds(self) -> float:
+        return CONNECT_SECONDS_OF_SEVERAL if len(self.servers) > 1 else CONNECT_SECONDS
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no connection within {self._connect_seconds:.0f} s"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid: {error.verify_message}"
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
     def retire(self) -> None:
         """Use no connection for another request that is open now: its certificate is the old
@@ -323,11 +355,3 @@ class _Use:
     def lost(self, why: str) -> None:
         self.pool._released(self.connection, self.is_urgent, self.is_background)
         self.sending.lost(why)
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no connection within {CONNECT_SECONDS:.0f} s"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {error.verify_message}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

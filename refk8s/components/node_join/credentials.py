@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from refk8s.components.client.access import read_kubeconfig
 from refk8s.components.cluster_info import ClusterInfo, certificates_of, key_hash
@@ -27,7 +28,7 @@ from refk8s.components.kubelet.certificates import (
 from refk8s.components.node_join.discovery import Invitation, discover
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import NODES
-from refk8s.core.client.kubeconfig import Access, Pem
+from refk8s.core.client.kubeconfig import Access, Pem, servers_extension
 from refk8s.core.context import Instant
 
 log = logging.getLogger("refk8s")
@@ -71,21 +72,27 @@ class NodeCredentials:
         except (ValueError, UnicodeDecodeError):
             return False
 
-    def server(self) -> str:
-        """The API server. Raises CannotRun."""
-        return read_kubeconfig(self.kubeconfig).server
+    def servers(self) -> tuple[str, ...]:
+        """The API servers; the first is that of the join. Raises CannotRun."""
+        access = read_kubeconfig(self.kubeconfig)
+        return (access.server, *access.more_servers)
 
-    def write(self, info: ClusterInfo, pem: bytes) -> None:
+    def write(self, info: ClusterInfo, servers: tuple[str, ...], pem: bytes) -> None:
         """Write what the node has got. Raises CannotRun."""
         make_directory(self.pki, "--data-dir")
         write_file(self.authority, info.authority)
         write_file(self.client, pem)
-        self.write_kubeconfig(info.server)
+        self.write_kubeconfig(servers)
 
-    def write_kubeconfig(self, server: str) -> None:
-        """Write the kubeconfig of the node for this API server. Raises CannotRun."""
+    def write_kubeconfig(self, servers: tuple[str, ...]) -> None:
+        """Write the kubeconfig of the node for these API servers. Raises CannotRun."""
         name, certificate = "refk8s", str(self.client)
-        cluster = {"server": server, "certificate-authority": str(self.authority)}
+        cluster: dict[str, Any] = {
+            "server": servers[0],
+            "certificate-authority": str(self.authority),
+        }
+        if extensions := servers_extension(servers[1:]):
+            cluster["extensions"] = extensions
         user = {"client-certificate": certificate, "client-key": certificate}
         tree = {
             "apiVersion": "v1",
@@ -109,7 +116,9 @@ def join_cluster(invitation: Invitation, node_name: str, credentials: NodeCreden
     """Verify the cluster, get a client certificate for this node, and write the files. Raises
     CannotRun; then the files are as before."""
     info = discover(invitation)
-    access = Access(info.server, authority=Pem(content=info.authority), token=invitation.token)
+    more = tuple([each for each in invitation.servers if each != info.server])
+    authority = Pem(content=info.authority)
+    access = Access(info.server, authority, token=invitation.token, more_servers=more)
 
     async def main() -> bytes:
         client = CommandClient(access)
@@ -121,7 +130,7 @@ def join_cluster(invitation: Invitation, node_name: str, credentials: NodeCreden
         finally:
             client.api.close()
 
-    credentials.write(info, asyncio.run(main()))
+    credentials.write(info, invitation.servers, asyncio.run(main()))
 
 
 async def _check_name(client: CommandClient, node_name: str) -> None:

@@ -12,7 +12,7 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from refk8s.components.cluster_info import ClusterInfo, certificates_of, key_hash, read_info
 from refk8s.components.files import CannotRun
@@ -24,6 +24,7 @@ from refk8s.core.api.bootstrap_token import (
     is_signed,
     split_token,
 )
+from refk8s.core.client.servers import SERVERS_MAX
 
 PATH = f"/api/v1/namespaces/{INFO_NAMESPACE}/configmaps/{INFO_NAME}"
 BYTES_MAX = 1 << 20
@@ -36,12 +37,14 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 @frozen
 class Invitation:
-    """What a user gives a machine so that it can join: the URL of an API server, a bootstrap token,
+    """What a user gives a machine so that it can join: the URLs of API servers, a bootstrap token,
     and the hashes of the public keys of the cluster's authorities."""
 
-    server: str
+    servers: tuple[str, ...]
     token: str
     ca_hashes: tuple[str, ...]
+    server: str
+    """The one of them that is asked."""
 
 
 def check_server(server: str) -> str:
@@ -56,9 +59,19 @@ def check_server(server: str) -> str:
     return server.rstrip("/")
 
 
-def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Invitation:
+def check_servers(servers: tuple[str, ...]) -> tuple[str, ...]:
+    """The URLs of API servers, each once. Raises CannotRun."""
+    found = tuple(dict.fromkeys(check_server(each) for each in servers))
+    if len(found) > SERVERS_MAX:
+        raise CannotRun(f"{len(found)} API servers: name at most {SERVERS_MAX} of them")
+    return found
+
+
+def check_invitation(
+    servers: tuple[str, ...], token: str, ca_hashes: tuple[str, ...]
+) -> Invitation:
     """The invitation of these flags. Raises CannotRun; the message has no secret."""
-    server = check_server(server)
+    servers = check_servers(servers)
     if not split_token(token)[0]:
         raise CannotRun(
             "the token is not a bootstrap token such as abcdef.0123456789abcdef: "
@@ -72,11 +85,26 @@ def check_invitation(server: str, token: str, ca_hashes: tuple[str, ...]) -> Inv
     for each in ca_hashes:
         if not _HASH.fullmatch(each):
             raise CannotRun(f"--ca-hash {each}: not sha256: and 64 hexadecimal digits")
-    return Invitation(server, token, ca_hashes)
+    return Invitation(servers, token, ca_hashes, servers[0])
+
+
+class CannotReach(CannotRun):
+    """There is no connection to the API server."""
 
 
 def discover(invitation: Invitation) -> ClusterInfo:
-    """The cluster, verified. Takes some seconds at most; raises CannotRun."""
+    """The cluster, verified, with the first server that can be reached. Raises CannotRun."""
+    for number, server in enumerate(invitation.servers, start=1):
+        try:
+            return _discover(evolve(invitation, server=server))
+        except CannotReach:
+            if number == len(invitation.servers):
+                raise
+    raise AssertionError("an invitation has a server")
+
+
+def _discover(invitation: Invitation) -> ClusterInfo:
+    """The cluster of one server. Takes some seconds at most; raises CannotRun."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     end = time.monotonic() + SIGNATURE_SECONDS
@@ -140,7 +168,7 @@ def _read(invitation: Invitation, context: ssl.SSLContext) -> tuple[str, str]:
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise CannotRun(f"cannot reach {invitation.server}: {why}") from None
+        raise CannotReach(f"cannot reach {invitation.server}: {why}") from None
     finally:
         connection.close()
     if answer.status != 200:

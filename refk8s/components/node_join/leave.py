@@ -85,6 +85,7 @@ async def _delete_node(
         access = evolve(
             user,
             server=own.server,
+            more_servers=own.more_servers,
             authority=own.authority,
             server_name=own.server_name,
             insecure=own.insecure,

@@ -16,15 +16,16 @@ from refk8s.components.files import CannotRun
 from refk8s.components.kubelet_process import find_addresses, find_name
 from refk8s.components.node_directory import NodeDirectory
 from refk8s.components.node_join.credentials import NodeCredentials, join_cluster
-from refk8s.components.node_join.discovery import check_invitation, check_server
+from refk8s.components.node_join.discovery import check_invitation, check_servers
 from refk8s.core.client.kubeconfig import Pem
+from refk8s.core.client.servers import known_servers
 
 
 @frozen
 class JoinOptions(ClientOptions):
     """The flags of `refk8s node join`."""
 
-    server: str = ""
+    servers: tuple[str, ...] = ()
     token: str = ""
     ca_hashes: tuple[str, ...] = ()
     node_name: str | None = None
@@ -47,7 +48,7 @@ def run_join(options: JoinOptions) -> int:
     running = _RunningNode(options, directory)
     try:
         running.join()
-        return run_client("kubelet", running.client_options, running.prepare)
+        return run_client("kubelet", running.client_options, running.prepare, running.keep_servers)
     finally:
         if running.has_joined:
             directory.release()
@@ -85,17 +86,24 @@ class _RunningNode:
         # before a token is used: without an engine there is no node
         choose_nodes("docker", 1, self._directory.path, clock, None, self._name)
         if credentials.are_valid(clock.now()):
-            if options.server and check_server(options.server) != credentials.server():
-                credentials.write_kubeconfig(check_server(options.server))
+            self._use_servers(check_servers(options.servers))
             return
-        if not options.server or not options.token:
+        if not options.servers or not options.token:
             problem = "its certificate has expired" if stored else "it has not joined a cluster"
             raise CannotRun(
                 f"this machine needs a token, since {problem}: run what refk8s token create --print-join-command prints"
             )
-        invitation = check_invitation(options.server, options.token, options.ca_hashes)
+        invitation = check_invitation(options.servers, options.token, options.ca_hashes)
         join_cluster(invitation, self._name, credentials)
         self.has_joined = True
+
+    def _use_servers(self, given: tuple[str, ...]) -> None:
+        """Store the API servers of the command, with the known ones after them if one of those is
+        among them: else the cluster has moved."""
+        known = self._credentials.servers()
+        servers = known_servers(given, known if set(given) & set(known) else ())
+        if given and servers != known:
+            self._credentials.write_kubeconfig(servers)
 
     @property
     def client_options(self) -> ClientOptions:
@@ -104,6 +112,11 @@ class _RunningNode:
             bind_address=self._options.bind_address,
             secure_port=self._options.secure_port,
         )
+
+    def keep_servers(self, learnt: tuple[str, ...]) -> None:
+        """Store the API servers for the next start: the first, and those of the cluster now."""
+        first = self._credentials.servers()[0]
+        self._credentials.write_kubeconfig(known_servers((first,), learnt))
 
     async def prepare(self, component: Component) -> tuple[str, Callable[[], Awaitable[None]]]:
         """Start the node's parts; returns words for the ready line, and what ends them."""

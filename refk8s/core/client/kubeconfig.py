@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from refk8s.core.client.servers import SERVERS_MAX
 from refk8s.core.value import Value, evolve
 
+SERVERS_EXTENSION = "refk8s.io/api-servers"
 PLUGIN_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
@@ -55,6 +57,7 @@ class Access(Value, frozen=True):
     basic: tuple[str, str] = ("", "")  # user name and password
     plugin: Plugin | None = None
     impersonation: tuple[tuple[str, str], ...] = ()  # headers
+    more_servers: tuple[str, ...] = ()  # of the same cluster (CLIENT-15)
 
 
 def read_access(tree: Any, context: str = "", directory: str = "") -> Access:
@@ -80,7 +83,8 @@ def read_access(tree: Any, context: str = "", directory: str = "") -> Access:
         raise BadKubeconfig("insecure-skip-tls-verify does not go with a certificate-authority")
     return evolve(
         _access_of(user, directory),
-        server=_server(cluster),
+        server=_server(_text(cluster, "server")),
+        more_servers=_more_servers(cluster),
         authority=authority,
         server_name=_text(cluster, "tls-server-name"),
         insecure=insecure,
@@ -146,8 +150,30 @@ def read_users(tree: Any, directory: str = "") -> Users:
     return Users(found, _text(chosen, "user"))
 
 
-def _server(cluster: Mapping[str, Any]) -> str:
-    server = _text(cluster, "server").rstrip("/")
+def _more_servers(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+    """Further URLs of the cluster, in an extension that other programs ignore (CLIENT-15)."""
+    for each in _list(cluster.get("extensions"), "extensions"):
+        if isinstance(each, dict) and each.get("name") == SERVERS_EXTENSION:
+            servers = _list(
+                _mapping(each.get("extension"), SERVERS_EXTENSION).get("servers"), "servers"
+            )
+            if len(servers) >= SERVERS_MAX:
+                raise BadKubeconfig(f"it has more than {SERVERS_MAX} servers")
+            found = tuple([_server(_text({"server": one}, "server")) for one in servers])
+            urls = [urlsplit(one) for one in (*found, _text(cluster, "server").rstrip("/"))]
+            if found and any(url.path or url.scheme != "https" for url in urls):
+                raise BadKubeconfig("each of several servers must be https://HOST:PORT")
+            return found
+    return ()
+
+
+def servers_extension(servers: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    """The extensions of a cluster that has these further servers."""
+    return [{"name": SERVERS_EXTENSION, "extension": {"servers": [*servers]}}] if servers else []
+
+
+def _server(text: str) -> str:
+    server = text.rstrip("/")
     try:
         url = urlsplit(server)
         is_good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
