@@ -16,13 +16,16 @@ from net_world import (
     CLIENT,
     CLUSTER,
     NODE,
+    NODE6,
     PODS,
+    PODS6,
     ask,
     ask_udp,
     skip_or_fail_on_ci,
     times,
 )
 
+from refk8s.adapters.linux.loopback import LoopbackAddresses
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.core.ports import Rule, RuleSet, Target
 
@@ -32,7 +35,7 @@ class InLoop:
 
     def __init__(self, world):
         self.world = world
-        self.rules = UserspaceRules(NODE, PODS, CLUSTER)
+        self.rules = UserspaceRules(f"{NODE},{NODE6}", f"{PODS},{PODS6}", CLUSTER)
         self._thread = world.node.thread()
         self._loop = uvloop.new_event_loop()
         self._running = self._thread.submit(self._loop.run_forever)
@@ -62,7 +65,8 @@ def proxy(world):
     proxy = InLoop(world)
     yield proxy
     proxy.close()
-    assert "10.96." not in world.node.run("ip", "addr")
+    listed = world.node.run("ip", "addr")
+    assert "10.96." not in listed and "fd00:96:" not in listed
 
 
 @pytest.fixture
@@ -93,6 +97,64 @@ def test_net_20_every_request_is_answered_and_all_endpoints_answer(world, proxy,
             )
             assert set(answers) == set(world.pods), dict(answers)
     assert set(answering(world.node, 40, "127.0.0.1", 30080)) == set(world.pods)
+
+
+def test_net_20_and_24_both_families_are_served_each_by_its_own_endpoints(world, proxy, pods):
+    """By cluster IP and node port, by TCP and UDP, from a pod, the node and outside."""
+    pods6 = tuple(Target(address, 8080) for address in world.pods6)
+    proxy.program(
+        web=(
+            Rule("fd00:96::1", "TCP", 80, pods6),
+            Rule("::", "TCP", 30080, pods6, masquerade=True),
+            Rule("10.96.0.1", "TCP", 80, pods),
+            Rule("", "TCP", 30080, pods, masquerade=True),
+        ),
+        dns=(
+            Rule("fd00:96::2", "UDP", 53, pods6),
+            Rule("::", "UDP", 30053, pods6, masquerade=True),
+            Rule("", "UDP", 30053, pods, masquerade=True),
+        ),
+    )
+    for space in (world.pods[pods[0].address], world.node, world.client):
+        for address, port, by in (
+            ("fd00:96::1", 80, ask),
+            (NODE6, 30080, ask),
+            ("fd00:96::2", 53, ask_udp),
+            (NODE6, 30053, ask_udp),
+        ):
+            answers = answering(space, 40, address, port, by)
+            assert set(answers) == set(world.pods6), (address, port, dict(answers))
+        assert set(answering(space, 40, NODE, 30080)) == set(world.pods)
+    assert set(answering(world.node, 40, "::1", 30080)) == set(world.pods6)
+    proxy.program(web=(Rule("10.96.0.1", "TCP", 80, pods),))
+    assert "fd00:96:" not in world.node.run("ip", "addr")
+    assert world.client.do(lambda: ask(NODE6, 30080))[0] == "refused"
+
+
+def test_net_5_and_20_an_ipv6_client_stays_with_its_endpoint(world, proxy):
+    pods6 = tuple(Target(address, 8080) for address in world.pods6)
+    proxy.program(web=(Rule("::", "TCP", 30088, pods6, 100, masquerade=True),))
+    assert len(answering(world.client, 20, NODE6, 30088)) == 1
+    # a client within reaches every endpoint, one from outside only those of the node
+    proxy.program(web=(Rule("::", "TCP", 30089, pods6[:1], local=True, inside=pods6),))
+    assert set(answering(world.client, 10, NODE6, 30089)) == {pods6[0].address}
+    for space in (world.node, world.pods[list(world.pods)[1]]):
+        assert set(answering(space, 40, NODE6, 30089)) == set(world.pods6)
+
+
+def test_net_19_a_later_process_takes_away_the_ipv6_addresses_of_an_earlier_one(world, proxy):
+    pods6 = tuple(Target(address, 8080) for address in world.pods6)
+    earlier = LoopbackAddresses(CLUSTER)
+    other = LoopbackAddresses("c0ffee01-0000")
+    world.node.do(lambda: earlier.set(["fd00:96::7"]))
+    world.node.do(lambda: other.set(["fd00:97::7"]))
+    proxy.program(web=(Rule("fd00:96::8", "TCP", 80, pods6),))
+    listed = world.node.run("ip", "addr")
+    assert "fd00:96::7" not in listed and "fd00:96::8/128" in listed and "fd00:97::7" in listed
+    world.node.do(lambda: UserspaceRules(NODE, PODS, CLUSTER).remove())
+    assert "fd00:96:" not in world.node.run("ip", "addr")
+    world.node.do(other.remove_all)
+    assert "fd00:97:" not in world.node.run("ip", "addr")
 
 
 def test_net_12_and_20_what_has_no_endpoints_is_refused_and_served_when_it_has(world, proxy, pods):

@@ -50,9 +50,7 @@ from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node, compute_node_status
 from refk8s.core.kubelet.status import mount_statuses
-from refk8s.core.network.fronts import NO_FRONTS, change_fronts
 from refk8s.core.network.node_routes import AUTO, compute_routes
-from refk8s.core.ports import Rule, RuleSet, Target
 from refk8s.core.ports.node_network import NodeNetwork, Peer
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.placement import choose
@@ -488,15 +486,6 @@ def test_d_77_a_node_is_reached_at_the_port_of_its_kubelet_only():
         assert (await request("GET", path)).code == 400
 
     with_server(Destination(), body)
-
-
-def test_d_450_the_user_space_proxy_listens_at_addresses_of_ipv4():
-    rules = UserspaceRules("192.0.2.11", "10.244.0.0/24", "c" * 36)
-    target = (Target("fd00::2", 80),)
-    for address, is_served in (("10.96.0.1", True), ("fd00::1", False), ("", True), ("::", False)):
-        rule = Rule(address, "TCP", 80, target)
-        rules._fronts, _ = change_fronts(NO_FRONTS, RuleSet({"ns/a": (rule,)}))
-        assert rules._serves((address, "TCP", 80)) == is_served
 
 
 def test_d_78_a_node_has_kernel_maps_or_a_user_space_proxy():

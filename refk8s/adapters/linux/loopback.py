@@ -2,6 +2,7 @@
 (spec/network.md)."""
 
 import logging
+import zlib
 
 from refk8s.adapters.linux.tools import call
 
@@ -11,11 +12,13 @@ DEVICE = "lo"
 
 
 class LoopbackAddresses:
-    """Cluster IPs as addresses of the loopback device. They have a label of this cluster, by which
-    a later process finds them."""
+    """Cluster IPs as addresses of the loopback device. They have a mark of this cluster, by which a
+    later process finds them: a label, and for IPv6, which has no labels, the metric of the route of
+    the address, which nothing depends on."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, cluster_id: str) -> None:
+        self._label = f"{DEVICE}:rfk-{cluster_id[:8]}"
+        self._metric = str(1 << 31 | zlib.crc32(cluster_id.encode()))
         self._addresses: list[str] | None = None
         self.refused = ""  # the reason if addresses may not be added
 
@@ -43,29 +46,30 @@ class LoopbackAddresses:
         self._addresses = None
 
     def _found(self) -> list[str]:
-        try:
-            ran = call(["ip", "-o", "-4", "addr", "show", "label", self._label])
-        except OSError:
-            return []
-        return [
-            words[3].partition("/")[0]
-            for line in ran.stdout.splitlines()
-            if len(words := line.split()) > 3
-        ]
+        marked = _listed("-4", "label", self._label)
+        marked += [words for words in _listed("-6", "dev", DEVICE) if self._has_metric(words)]
+        return [words[3].partition("/")[0] for words in marked]
+
+    def _has_metric(self, words: list[str]) -> bool:
+        return words[4:6] == ["metric", self._metric]
 
     def _ip(self, verb: str, address: str) -> str:
-        command = [
-            "ip",
-            "addr",
-            verb,
-            f"{address}/32",
-            "dev",
-            DEVICE,
-            *(["label", self._label] if verb == "add" else []),
-        ]
+        bits, mark = "32", ["label", self._label]
+        if ":" in address:
+            bits, mark = "128", ["metric", self._metric, "nodad"]
+        command = ["ip", "addr", verb, f"{address}/{bits}", "dev", DEVICE]
         try:
-            ran = call(command)
+            ran = call(command + (mark if verb == "add" else []))
         except OSError:
             return "the program ip is not installed"
         words = ran.stderr.strip().splitlines() or ["ip failed without a message"]
         return "" if ran.returncode == 0 or "exists" in words[0] else words[0]
+
+
+def _listed(family: str, *which: str) -> list[list[str]]:
+    """The lines of `ip addr` in words: the fourth is the address."""
+    try:
+        ran = call(["ip", "-o", family, "addr", "show", *which])
+    except OSError:
+        return []
+    return [words for line in ran.stdout.splitlines() if len(words := line.split()) > 3]

@@ -26,9 +26,11 @@ UDP_CLIENTS_MAX = 4096  # of one front
 UDP_TURN_MAX = 64  # datagrams that are read before other events are handled
 IP_PKTINFO = 8  # <linux/in.h>; Python names it only from 3.14 on
 _PKTINFO = struct.Struct("=i4s4s")  # interface, local address, address in the header
+_PKTINFO6 = struct.Struct("=16si")  # address in the header, interface
 
-UdpClient: TypeAlias = tuple[str, int, bytes]
-"""The address and port of a client, and the address of this machine to which it sent."""
+UdpClient: TypeAlias = tuple[Any, bytes]
+"""The address of a client as its socket has it (IPv6: with flow and scope), and the address of this
+machine to which it sent."""
 
 
 # --- TCP ------------------------------------------------------------------------------------------
@@ -159,19 +161,26 @@ class UdpListener:
     or the target is removed.
 
     A node port listens at every address, so the response needs the source address to which the
-    client sent (ip(7), IP_PKTINFO).
+    client sent (ip(7), IP_PKTINFO; ipv6(7), IPV6_PKTINFO).
     """
 
     def __init__(self, choose: Choose, front: Front) -> None:
         self._choose = choose
         self._front = front
         self._loop = asyncio.get_running_loop()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._is_6 = ":" in front[0]
+        self._socket = socket.socket(
+            socket.AF_INET6 if self._is_6 else socket.AF_INET, socket.SOCK_DGRAM
+        )
         self._clients: dict[UdpClient, UdpFlow] = {}
 
     async def open(self, address: str, port: int) -> None:
         self._socket.setblocking(False)
-        self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        if self._is_6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         try:
             self._socket.bind((address, port))
         except OSError:
@@ -195,25 +204,23 @@ class UdpListener:
     def _read(self) -> None:
         for _ in range(UDP_TURN_MAX):
             try:
-                data, ancillary, _, (address, port) = self._socket.recvmsg(
-                    1 << 16, socket.CMSG_SPACE(_PKTINFO.size)
+                data, ancillary, _, peer = self._socket.recvmsg(
+                    1 << 16, socket.CMSG_SPACE(_PKTINFO6.size)
                 )
             except BlockingIOError:
                 return
             except OSError:
                 continue  # an earlier response reached no socket
-            here = next(
-                (_PKTINFO.unpack(info)[1] for level, kind, info in ancillary if kind == IP_PKTINFO),
-                b"",
-            )
-            self._datagram_received(data, (address, port, here))
+            here = next((_local_address(kind, info) for _, kind, info in ancillary), b"")
+            self._datagram_received(data, (peer, here))
 
     def _datagram_received(self, data: bytes, client: UdpClient) -> None:
         flow = self._clients.get(client)
         if flow is None:
-            targets = self._choose(
-                self._front, client[0], socket.inet_ntoa(client[2]) if client[2] else ""
-            )
+            peer, here = client
+            family = self._socket.family
+            words = socket.inet_ntop(family, here) if here else ""
+            targets = self._choose(self._front, peer[0], words)
             if not targets or len(self._clients) >= UDP_CLIENTS_MAX:
                 return
             flow = self._clients[client] = UdpFlow(self, client, targets[0])
@@ -221,13 +228,26 @@ class UdpListener:
 
     def answer(self, data: bytes, client: UdpClient) -> None:
         """Send a response; it is dropped if it cannot be sent at once."""
-        address, port, here = client
-        origin = (socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(0, here or bytes(4), bytes(4)))
+        peer, here = client
+        origin: tuple[int, int, bytes]
+        if self._is_6:
+            info = _PKTINFO6.pack(here or bytes(16), 0)
+            origin = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)
+        else:
+            info = _PKTINFO.pack(0, here or bytes(4), bytes(4))
+            origin = (socket.IPPROTO_IP, IP_PKTINFO, info)
         with contextlib.suppress(OSError):
-            self._socket.sendmsg([data], [origin], 0, (address, port))
+            self._socket.sendmsg([data], [origin], 0, peer)
 
     def remove(self, client: UdpClient) -> None:
         self._clients.pop(client, None)
+
+
+def _local_address(kind: int, info: bytes) -> bytes:
+    """The address of this machine to which a datagram was sent."""
+    if kind == IP_PKTINFO:
+        return bytes(_PKTINFO.unpack(info)[1])
+    return bytes(_PKTINFO6.unpack(info)[0]) if kind == socket.IPV6_PKTINFO else b""
 
 
 class UdpFlow(asyncio.DatagramProtocol):

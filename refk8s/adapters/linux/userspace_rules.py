@@ -1,7 +1,7 @@
 """A user-space proxy for service rules. Rules NET-17, NET-20 (spec/network.md).
 
 For a machine without nft, or a user without the right to use it. Node ports are served at every
-address of the node, and cluster IPs if they can be added to the loopback device. The rules and the
+address of the node, and cluster IPs if they can be added to this machine. The rules and the
 selection of endpoints are the kernel's (core/network/balance.py); an endpoint that refuses the
 connection is skipped. Not supported: the client's address at the pod, SCTP, external addresses of
 other machines, and services while this process does not run.
@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable
 
-from refk8s.adapters.linux.loopback import DEVICE, LoopbackAddresses
+from refk8s.adapters.linux.loopback import LoopbackAddresses
 from refk8s.adapters.linux.relay import TcpListener, UdpListener
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.core.network.balance import NONE_HELD, Held, order_of_trying, pick
@@ -24,6 +24,8 @@ from refk8s.core.ports import RuleSet, Target
 
 log = logging.getLogger("refk8s")
 
+ANY, ANY6 = "0.0.0.0", "::"
+
 
 class UserspaceRules:
     """The service rules of one node, served by this process."""
@@ -31,7 +33,7 @@ class UserspaceRules:
     def __init__(self, node_ip: str, pod_cidr: str, cluster_id: str) -> None:
         self.node_ips = tuple(node_ip.split(","))
         self._pods = [ipaddress.ip_network(each) for each in pod_cidr.split(",")]
-        self._addresses = LoopbackAddresses(f"{DEVICE}:rfk-{cluster_id[:8]}")
+        self._addresses = LoopbackAddresses(cluster_id)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: asyncio.Lock | None = None
         self._fronts = NO_FRONTS
@@ -83,7 +85,6 @@ class UserspaceRules:
         rule = self._fronts.rules.get(front)
         return (
             rule is not None
-            and ":" not in front[0]  # D-450
             and bool(rule.targets or rule.inside)
             and rule.protocol in ("TCP", "UDP")
         )
@@ -92,19 +93,13 @@ class UserspaceRules:
         wanted = [front for front in sorted(self._fronts.rules) if self._serves(front)]
         # Also those without endpoints: a connection to an address of this machine is refused at
         # once if no socket listens.
-        addresses = sorted(
-            {
-                front[0]
-                for front in self._fronts.rules
-                if front[0] and ":" not in front[0] and self._is_cluster_ip(front)
-            }
-        )
+        addresses = sorted({front[0] for front in self._fronts.rules if self._is_cluster_ip(front)})
         await asyncio.to_thread(self._addresses.set, addresses)
         for front in wanted:
             if front not in self._listeners:
                 listener = (TcpListener if front[1] == "TCP" else UdpListener)(self.choose, front)
                 try:
-                    await listener.open(front[0] or "0.0.0.0", front[2])
+                    await listener.open(front[0] or ANY, front[2])
                 except OSError as error:
                     # an address of another machine: no client can use it
                     if error.errno != errno.EADDRNOTAVAIL:
@@ -117,7 +112,7 @@ class UserspaceRules:
 
     def _is_cluster_ip(self, front: Front) -> bool:
         rule = self._fronts.rules[front]
-        return not rule.local and not rule.masquerade
+        return front[0] not in ("", ANY6) and not rule.local and not rule.masquerade
 
     # --- what listeners ask
 
