@@ -126,6 +126,26 @@ _SERVER = (
         help="Other issuers of tokens, and who may be anonymous: an AuthenticationConfiguration.",
     ),
     click.option(
+        "--authentication-token-webhook-config-file",
+        default="",
+        metavar="FILE",
+        help="A kubeconfig with a webhook that knows further tokens.",
+    ),
+    click.option(
+        "--authentication-token-webhook-cache-ttl",
+        default="2m",
+        show_default=True,
+        metavar="DURATION",
+        help="How long an answer of that webhook holds.",
+    ),
+    click.option(
+        "--authentication-token-webhook-version",
+        default="v1beta1",
+        show_default=True,
+        type=click.Choice(("v1beta1", "v1")),
+        help="The version of the TokenReview for that webhook.",
+    ),
+    click.option(
         "--oidc-issuer-url", default="", metavar="URL", help="Another issuer of users' tokens."
     ),
     click.option(
@@ -255,6 +275,9 @@ _REQUEST_HEADERS = (
     "extra_headers_prefix",
 )  # fmt: skip
 
+_TOKEN_WEBHOOK = "authentication_token_webhook"
+CACHE_SECONDS_MAX = 86_400
+"""How long an answer of a token webhook may hold at most."""
 _OIDC = {
     "oidc_issuer_url": "url",
     "oidc_client_id": "client_id",
@@ -301,6 +324,18 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         fail(f"--event-ttl {ttl}: not a duration; write it like 1h, 30m or 1h30m")
     if not EVENT_TTL_SECONDS[0] <= seconds <= EVENT_TTL_SECONDS[1]:
         fail(f"--event-ttl {ttl}: must be between 1s and 87600h")
+    ttl = options[f"{_TOKEN_WEBHOOK}_cache_ttl"]
+    try:
+        kept = parse_duration(ttl)
+    except ValueError:
+        kept = -1.0
+    if not 0 <= kept <= CACHE_SECONDS_MAX:
+        fail(f"--authentication-token-webhook-cache-ttl {ttl}: must be between 0s and 24h")
+    token_webhook = {
+        "config_file": options[f"{_TOKEN_WEBHOOK}_config_file"],
+        "version": options[f"{_TOKEN_WEBHOOK}_version"],
+        "cache_seconds": kept,
+    }
     given = options["authorization_mode"]
     modes = tuple(given.split(","))
     if not set(modes) <= set(AUTHORIZATION_MODES) or len(set(modes)) < len(modes):
@@ -331,6 +366,7 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         "authorization_mode",
         "enable_admission_plugins",
         "service_cluster_ip_range",
+        *[f"{_TOKEN_WEBHOOK}_{name}" for name in ("config_file", "cache_ttl", "version")],
         *_OIDC,
         *[f"audit_{name}" for name in _AUDIT],
         *[f"requestheader_{name}" for name in _REQUEST_HEADERS],
@@ -341,5 +377,5 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
     return {
         **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
         "audit": audit, "admission_plugins": plugins, "service_cidrs": ranges,
-        "request_headers": named,
+        "request_headers": named, "token_webhook": token_webhook,
     }  # fmt: skip

@@ -24,6 +24,7 @@ from refk8s.components.head import Answering, Head
 from refk8s.components.header_lines import header_lines
 from refk8s.components.joined_writes import HELD_BYTES_MAX
 from refk8s.core.api.request import Response
+from refk8s.core.api.resources import TOKEN_REVIEWS
 from refk8s.core.apiserver.accept import JSON
 from refk8s.core.apiserver.handle import decide
 from refk8s.core.apiserver.http import Received, WireRequest, receive, reply_to
@@ -118,6 +119,8 @@ class _Serving:
         front, received, request = self.front, self.received, self.received.request
         api, is_list = front.api, request.verb == "list"
         if request.verb in LONG or (is_list and received.form.media_type != JSON):
+            return None
+        if front.webhook is not None and request.resource == TOKEN_REVIEWS:
             return None
         ticket = front.fair.ticket_of(request, self.meter.method, api.store)
         self.meter.request, self.meter.ticket = request, ticket

@@ -34,7 +34,7 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import JSON
 from refk8s.core.apiserver.aggregation.remotes import find_remote
-from refk8s.core.apiserver.authenticate import user_of_subject
+from refk8s.core.apiserver.authenticate import token_of, user_of_subject
 from refk8s.core.apiserver.calls import Ask
 from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
 from refk8s.core.apiserver.freshness import is_final, reads_latest
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from refk8s.components.auditing import Auditor, Trail
     from refk8s.components.front_proxy import FrontProxy
     from refk8s.components.issuers import Issuers
+    from refk8s.components.token_webhook import TokenWebhook
     from refk8s.core.api.yaml_text import YamlDocument
 
 log = logging.getLogger("refk8s")
@@ -94,6 +95,7 @@ class Front:
             Callable[[Connect, Scope, Receive, Send], Awaitable[Response | None]] | None
         ) = None
         self.issuers: Issuers | None = None  # other issuers of tokens (OIDC-2)
+        self.webhook: TokenWebhook | None = None  # which knows further tokens (OIDC-7)
         self.auditor: Auditor | None = None  # the audit log (AUDIT-1)
         self.proxy: FrontProxy | None = None  # proxies that name users (HTTP-29)
         # what other API servers serve (APISVC-10)
@@ -265,7 +267,8 @@ class Front:
             return self.enter(wire, connection, now)
         except ApiError as error:
             is_newer = await self._is_refreshed()
-            if not await self._has_new_keys(wire, error, keys) and not is_newer:
+            has_keys = await self._has_new_keys(wire, error, keys)
+            if not await self._is_known_elsewhere(wire, error) and not has_keys and not is_newer:
                 raise
             return self.enter(wire, connection, now)
 
@@ -307,6 +310,12 @@ class Front:
             return False
         await self.issuers.refresh()
         return self.issuers.version != before
+
+    async def _is_known_elsewhere(self, wire: WireRequest, error: ApiError) -> bool:
+        """Whether the webhook knows the token that was refused (OIDC-7)."""
+        if self.webhook is None or error.status.code != 401:
+            return False
+        return await self.webhook.review(token_of(wire.headers.get("authorization", "")))
 
     async def _admit_anonymous(self, wire: WireRequest) -> None:
         """Raise ApiError unless anonymous users may do this: only then their body is read
@@ -425,6 +434,8 @@ class Front:
                 kept = await self.lists.gzipped(place, kept)
             await self._send(send, kept, meter, headers)
             return
+        if self.webhook is not None:
+            await self.webhook.prepare(request, api)
         outcome = refused or decide(api.exchange(request))
         if not is_current and not is_final(request, outcome):
             outcome = await api.refreshed() or decide(api.exchange(request))

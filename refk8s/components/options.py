@@ -29,6 +29,7 @@ class ServerOptions(Value, frozen=True):
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
     authentication_config: str = ""
     oidc: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `issuer_of_flags`
+    token_webhook: Mapping[str, Any] = field(default_factory=dict)  # of `read_token_webhook`
     service_account_keys: tuple[str, ...] = ()  # files with keys of earlier tokens
     request_headers: Mapping[str, Any] = field(default_factory=dict)  # `--requestheader-*`
     audit: Mapping[str, Any] = field(default_factory=dict)  # the flags of the audit log

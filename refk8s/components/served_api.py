@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from refk8s.components.front_proxy import FrontProxy
     from refk8s.components.issuers import Issuers
     from refk8s.components.kubernetes_service import KubernetesService
+    from refk8s.components.token_webhook import TokenWebhook
     from refk8s.components.webhook_credentials import WebhookCredentials
     from refk8s.core.apiserver.admission.configuration import AdmissionFile
     from refk8s.core.apiserver.token_key import PublicKey
@@ -93,6 +94,7 @@ class ServedApi:
         self._definitions: Driver | None = None
         self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
         self._issuers: Issuers | None = None
+        self._webhook: TokenWebhook | None = None
         self._auditor: Auditor | None = None
         self._proxy: FrontProxy | None = None
         self._earlier_keys: tuple[PublicKey, ...] = ()
@@ -112,6 +114,10 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if options.token_webhook.get("config_file"):
+            from refk8s.components.token_webhook import read_token_webhook
+
+            self._webhook = read_token_webhook(options.token_webhook, Config().audiences)
         if options.service_account_keys:
             from refk8s.components.earlier_keys import read_earlier_keys
 
@@ -174,7 +180,7 @@ class ServedApi:
 
             self._issuers = Issuers(issuers)
             config = evolve(config, issuers=self._issuers.trusted)
-        config = evolve(config, anonymous=anonymous, admission=admission)
+        config = evolve(config, anonymous=anonymous, admission=admission, webhook=self._webhook)
         if self._admission is not None:
             said = self._admission[0]
             admission = evolve(
@@ -203,6 +209,7 @@ class ServedApi:
         self.api.outgoing.find_certificate = partial(load_front_proxy_client, options.shared_pki)
         self.front = Front(self.api)
         self.front.auditor, self.front.proxy = self._auditor, self._proxy
+        self.front.webhook = self._webhook
         if self._issuers is not None:
             self.front.issuers = self._issuers
             self._fetching = asyncio.create_task(self._issuers.refresh())

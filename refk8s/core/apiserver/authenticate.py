@@ -5,8 +5,8 @@ A token is one of the configuration (the administrator's), a bootstrap token (TR
 Web Token that this API server has signed for a service account. Its claims are the account, the
 audiences, the lifetime and the object that it is bound to. It is valid while the objects that it
 names exist with the same uid. Source: Kubernetes documentation, "Authenticating", "Managing Service
-Accounts"; RFC 7519. Tokens of other issuers are those of OpenID Connect (oidc/). Left out:
-webhooks.
+Accounts"; RFC 7519. Tokens of other issuers are those of OpenID Connect (oidc/), and those that a
+webhook knows (token_webhook.py).
 """
 
 import base64
@@ -34,23 +34,14 @@ from refk8s.core.apiserver.token_key import (
     key_id,
     sign_plainly,
 )
+from refk8s.core.apiserver.token_webhook import Checked
 from refk8s.core.context import SECOND, Context, Instant, parse_timestamp
-from refk8s.core.value import Value
 
 TOKEN_BYTES_MAX: Final = 8 << 10
 """The longest token that is examined."""
 
 GONE_SECONDS: Final = 60
 """How long a token stays valid after its object was marked for deletion, as upstream."""
-
-
-class Checked(Value, frozen=True):
-    """The result of checking a token. `user` is None for a token of another audience, and for an
-    invalid token, which has a `problem`."""
-
-    user: User | None = None
-    audiences: tuple[str, ...] = ()
-    problem: str = ""
 
 
 INVALID = Checked(problem="invalid bearer token")
@@ -60,13 +51,18 @@ def authenticate(
     authorization: str, config: Config, now: Instant, objects: Reader | None = None
 ) -> User | None:
     """The user of an Authorization header; None for a header without a valid token (API-15)."""
-    scheme, _, token = authorization.partition(" ")
-    token = token.strip()
-    if not token or scheme.lower() != "bearer":
+    token = token_of(authorization)
+    if not token:
         return None
     if config.audiences and (user := config.users.get(token)) is not None:
         return user  # as `check_token`, at a third of its cost
     return check_token(token, config, now, objects).user
+
+
+def token_of(authorization: str) -> str:
+    """The bearer token of an Authorization header; empty if it has none."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def check_token(
@@ -78,8 +74,25 @@ def check_token(
 ) -> Checked:
     """The user of a token, and for which of the `audiences` (default: the API server's) it is valid
     (API-16). `objects`: the store with accounts, pods, secrets and nodes; without it they are
-    assumed to exist."""
+    assumed to exist. A token that nothing else accepts is one that the webhook knows, if there is
+    one (OIDC-7)."""
     wanted = audiences or config.audiences
+    found = _check_own(token, config, now, objects, wanted)
+    if found.user is None and config.webhook is not None and len(token) <= TOKEN_BYTES_MAX:
+        reviewed = config.webhook.find(token, wanted)
+        if reviewed is not None and (reviewed.user is not None or not found.problem):
+            return reviewed
+    return found
+
+
+def _check_own(
+    token: str,
+    config: Config,
+    now: Instant,
+    objects: Reader | None,
+    wanted: tuple[str, ...],
+) -> Checked:
+    """The same of the tokens that this API server can check itself."""
     # The tokens are looked up in a hash table, so the time of the look-up depends on a hash and
     # does not reveal a prefix of a token.
     if (user := config.users.get(token)) is not None:

@@ -10,6 +10,7 @@ from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.oidc.issuers import Anonymous, Trusted
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import PublicKey, RsaKey, TokenKey
+from refk8s.core.apiserver.token_webhook import ReviewedTokens
 from refk8s.core.value import Value, field
 
 TEST_KEY: Final = RsaKey(
@@ -90,6 +91,7 @@ class Config(Value, frozen=True):
     roles: Roles | None = None
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     issuers: Mapping[str, Trusted] = field(default_factory=dict)  # by URL (OIDC-1)
+    webhook: ReviewedTokens | None = None  # OIDC-7
     anonymous: Anonymous = field(default_factory=Anonymous)  # OIDC-6
     stale: Container[str] = frozenset()  # keys of objects that are to be stored anew (CRYPT-4)
 
