@@ -9,10 +9,11 @@ from typing import Any
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.components.periodic import Periodic
 from refk8s.core.api import resources
+from refk8s.core.api.dns_slice import NAME, NAMESPACE, slice_name
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.network.dns_machine import USER
-from refk8s.core.network.dns_slice import NAME, NAMESPACE, correct_slice, slice_name
+from refk8s.core.network.dns_slice import correct_slice
 from refk8s.core.ports import NameServer
 
 LOOK_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""What a kubelet may write: rules NAUTH-4, NAUTH-5 and NAUTH-6 (spec/authorization.md), ADM-3."""
+"""What a kubelet may write: rules NAUTH-4 to NAUTH-7 (spec/authorization.md), ADM-3."""
 
 from typing import Any
 
@@ -265,3 +265,42 @@ def test_nauth_6_users_are_not_limited():
     world = a_cluster()
     world.grant(USER, "default", rule("create", "serviceaccounts/token"))
     assert world.ask("POST", f"{ACCOUNTS}/robot/token", USER, {"spec": {}})[0] == 201
+
+
+# --- the name server of a node
+
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
+
+
+def a_slice(name: str, node: str, service: str = "kube-dns") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": node}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "service", "code"),
+    [
+        ("kube-dns-node-1", "node-1", "kube-dns", 201),
+        ("kube-dns-node-2", "node-1", "kube-dns", 403),
+        ("kube-dns-node-1", "node-2", "kube-dns", 403),
+        ("kube-dns-node-1", "node-1", "metrics-server", 403),
+        ("other", "node-1", "kube-dns", 403),
+    ],
+)
+def test_nauth_7_a_kubelet_creates_the_slice_of_its_own_name_server(name, node, service, code):
+    world = a_cluster()
+    assert world.ask("POST", SLICES, NODE, a_slice(name, node, service))[0] == code
+
+
+def test_nauth_7_a_kubelet_changes_and_deletes_no_slice_of_another_node():
+    world = a_cluster()
+    assert world.ask("POST", SLICES, OTHER, a_slice("kube-dns-node-2", "node-2"))[0] == 201
+    path = f"{SLICES}/kube-dns-node-2"
+    assert world.ask("PUT", path, NODE, a_slice("kube-dns-node-2", "node-2"))[0] == 403
+    assert world.ask("DELETE", path, NODE)[0] == 403
+    assert world.ask("PUT", path, OTHER, a_slice("kube-dns-node-2", "node-1"))[0] == 403
+    assert world.ask("PUT", path, OTHER, a_slice("kube-dns-node-2", "node-2"))[0] == 200
+    assert world.ask("DELETE", path, OTHER)[0] == 200

@@ -49,9 +49,10 @@ from refk8s.adapters.linux.name_server.wire import (
 )
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import Node, ServicePort
+from refk8s.core.api.dns_slice import slice_name
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.network.dns import Answer, RecordSet, answer, labels_of
-from refk8s.core.network.dns_slice import correct_slice, slice_name
+from refk8s.core.network.dns_slice import correct_slice
 
 PODS_HERE = IPv4Network("10.244.0.0/24")
 

@@ -5,7 +5,6 @@ Source: Kubernetes documentation, "EndpointSlices" (management), "Service Intern
 """
 
 from collections.abc import Mapping
-from hashlib import blake2b
 
 from msgspec.structs import replace
 
@@ -16,23 +15,14 @@ from refk8s.core.api.discovery_v1 import (
     EndpointPort,
     EndpointSlice,
 )
+from refk8s.core.api.dns_slice import NAME, NAMESPACE, slice_name
 from refk8s.core.api.meta_v1 import ObjectMeta, OwnerReference
 from refk8s.core.network.proxy import SERVICE_NAME
 
-NAMESPACE, NAME = "kube-system", "kube-dns"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 CONTROLLER = "name-server.refk8s.io"
-NAME_LENGTH_MAX = 253
 Write = tuple[str, EndpointSlice]
 """(verb, object)."""
-
-
-def slice_name(node_name: str) -> str:
-    """The name of a node's slice; a long one ends with a hash."""
-    name = f"{NAME}-{node_name}"
-    if len(name) <= NAME_LENGTH_MAX:
-        return name
-    return f"{NAME}-{blake2b(node_name.encode(), digest_size=16).hexdigest()}"
 
 
 def correct_slice(

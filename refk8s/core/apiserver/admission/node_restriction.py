@@ -1,4 +1,4 @@
-"""NodeRestriction: what a kubelet may write. Rules NAUTH-4, NAUTH-5, NAUTH-6
+"""NodeRestriction: what a kubelet may write. Rules NAUTH-4 to NAUTH-7
 (spec/authorization.md).
 
 It limits requests of users `system:node:NAME` to the objects of that node. The words of the
@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from msgspec.structs import replace
 
-from refk8s.core.api import resources, status
+from refk8s.core.api import dns_slice, resources, status
 from refk8s.core.api.core_v1 import Node, Pod, PodStatus
 from refk8s.core.api.pkcs10 import NotPkcs10, read_request
 from refk8s.core.api.request import Request
@@ -66,6 +66,8 @@ def restrict_delete(request: Request, obj: Any) -> None:
         _check_lease(request, node, request.namespace, name)
     elif resource == resources.CSI_NODES and name != node:
         _refuse(request, name, _SAME_CSI_NODE)
+    elif resource == resources.ENDPOINT_SLICES and not _is_dns_slice(request, node, name):
+        _refuse(request, name, _OWN_DNS_SLICE)
     elif resource == resources.NODES and name != node:
         _refuse(request, name, f'node "{node}" is not allowed to modify node "{name}"')
 
@@ -272,6 +274,22 @@ def _limit_slice(request: Request, node: str, new: Any, old: Any, store: Reader)
         _refuse(request, new.metadata.name or "", words)
 
 
+_OWN_DNS_SLICE: Final = "a node can only write the EndpointSlice of its own name server"
+
+
+def _is_dns_slice(request: Request, node: str, name: str) -> bool:
+    return request.namespace == dns_slice.NAMESPACE and name == dns_slice.slice_name(node)
+
+
+def _limit_endpoints(request: Request, node: str, new: Any, old: Any, store: Reader) -> None:
+    """NAUTH-7."""
+    name = new.metadata.name or ""
+    service = (new.metadata.labels or {}).get("kubernetes.io/service-name", dns_slice.NAME)
+    is_own = _is_dns_slice(request, node, name) and service == dns_slice.NAME
+    if not is_own or any(one.node_name != node for one in new.endpoints or ()):
+        _refuse(request, name, _OWN_DNS_SLICE)
+
+
 _Limit = Callable[[Request, str, Any, Any, Reader], None]
 LIMITED: Final[dict[Resource, _Limit]] = {
     resources.PODS: _limit_pod,
@@ -281,4 +299,5 @@ LIMITED: Final[dict[Resource, _Limit]] = {
     resources.PERSISTENT_VOLUME_CLAIMS: _limit_claim,
     resources.CERTIFICATE_SIGNING_REQUESTS: _limit_request,
     resources.RESOURCE_SLICES: _limit_slice,
+    resources.ENDPOINT_SLICES: _limit_endpoints,
 }
