@@ -8,6 +8,7 @@ last test compares the two.
 import collections
 import os
 import random
+import re
 import shutil
 import socket
 import threading
@@ -28,6 +29,7 @@ from net_world import (
 
 from refk8s.adapters.linux.kernel_rules import KernelRules, why_no_kernel_rules
 from refk8s.adapters.linux.service_rules import choose_rules
+from refk8s.core.network import nftables
 from refk8s.core.network.nftables import Table, change_table
 from refk8s.core.network.packets import Programmed, apply
 from refk8s.core.ports import Rule, RuleSet, Target
@@ -224,6 +226,29 @@ def test_net_11_no_request_fails_while_endpoints_come_and_go(world, rules, pods)
         running.result(10)
         streaming.shutdown()
     assert list(answers) == ["answered"] and answers["answered"] > 100, dict(answers)
+
+
+def test_net_11_the_kernel_does_not_keep_every_chain_that_was_ever_needed(
+    world, rules, pods, monkeypatch
+):
+    # Shows NET-11.d.
+    monkeypatch.setattr(nftables, "IDLE_MAX", 3)
+    other = (Rule("", "TCP", 30092, pods, 7, local=True, inside=pods),)
+
+    def chains():
+        listing = world.node.run("nft", "list", "table", "ip", rules.name)
+        return len(re.findall(r"^\tchain ", listing, re.M))
+
+    program(world, rules, other=other)
+    before = chains()
+    for seconds in range(100, 112):
+        program(world, rules, web=(Rule("10.96.0.13", "TCP", 80, pods, seconds),), other=other)
+    assert chains() <= before + 3 + 1
+    assert set(times(world.client, 10, "10.96.0.13", 80)) <= {
+        (pod.address, GATEWAY) for pod in pods
+    }
+    local = times(world.client, 10, NODE, 30092)
+    assert {pod for pod, _ in local} <= set(world.pods)
 
 
 def test_net_11_another_process_takes_over_and_clients_stay_where_they_are(world, rules, pods):

@@ -4,6 +4,7 @@ NET-20 (spec/network.md)."""
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -37,6 +38,7 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from refk8s.core.context import SECOND
 from refk8s.core.loop.view import key_of
+from refk8s.core.network import nftables
 from refk8s.core.network import proxy as proxy_module
 from refk8s.core.network.balance import HELD_MAX, NONE_HELD, order_of_trying, pick, targets_for
 from refk8s.core.network.flows import Flow, read_flows, stale_flows
@@ -46,6 +48,7 @@ from refk8s.core.network.nft_script import (
     LAYOUT6,
     change_script,
     load_script,
+    prepare_script,
     remove_script,
 )
 from refk8s.core.network.nftables import Picker, Table, change_table, compute_ids
@@ -473,6 +476,28 @@ def test_net_11_what_changed_step_by_step_is_what_is_made_at_once(history):
         == []
     )
     assert not change_table(table, rules_of(*history[-1]))[1]
+
+
+@given(st.lists(worlds(), min_size=1, max_size=8), st.integers(0, 3))
+def test_net_11_chains_that_no_service_needs_are_kept_up_to_a_number(history, idle_max):
+    # Shows NET-11.d.
+    table, state = EMPTY, NOTHING
+    with patch.object(nftables, "IDLE_MAX", idle_max):
+        for world in history:
+            table, change = change_table(table, rules_of(*world))
+            state = apply(state, change)  # raises if something goes to a deleted chain
+            assert state.pickers == table.pickers
+            needed = set(change_table(EMPTY, rules_of(*world))[0].pickers)
+            assert needed <= set(table.pickers)
+            assert len(set(table.pickers) - needed) <= idle_max
+            scripts = prepare_script("x", table, change) + change_script("x", change)
+            assert scripts.count("delete chain") == len(change.idle)
+        _, change = change_table(table, RuleSet({}))
+        assert len(change.idle) in (0, len(table.pickers) - len(needed_always(table)))
+
+
+def needed_always(table):
+    return change_table(Table(table.pods, pods6=table.pods6), RuleSet({}))[0].pickers
 
 
 @given(worlds())

@@ -232,8 +232,12 @@ def prepare_script(name: str, table: Table, change: Change, whole: bool = False)
 
 def change_script(name: str, change: Change) -> str:
     """The transaction of this change, for a table that has the chains needed."""
+    idle = [
+        f"delete chain {(LAYOUT6 if each.six else LAYOUT).family} {name} {each.name}\n"
+        for each in change.idle
+    ]
     return "".join(
-        [*_elements("delete", name, change.removed), *_elements("add", name, change.added)]
+        [*_elements("delete", name, change.removed), *_elements("add", name, change.added), *idle]
     )
 
 

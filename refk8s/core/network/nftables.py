@@ -96,6 +96,11 @@ COMMON, COMMON6 = (
 )
 """Chains that every table has. A change that needs no other chain is one transaction, not two."""
 
+_ALWAYS = frozenset(picker.key for picker in (*COMMON, *COMMON6))
+IDLE_MAX = 64
+"""How many chains without a use are kept. A service that is scaled up and down needs them again, and
+to make a chain costs a transaction."""
+
 REFUSE = "goto refuse"
 DROP = "drop"
 
@@ -181,14 +186,16 @@ class Table(Value, frozen=True, eq=False):
     fronts: Fronts = NO_FRONTS
     pods6: IPv6Network | None = None  # without it, there are no rules of IPv6
     reached: Map[str, int] = field(default_factory=Map)
-    # existing chains by key; one that is no longer used is kept, because it costs nothing
-    pickers: Map[str, Picker] = field(default_factory=Map)
+    pickers: Map[str, Picker] = field(default_factory=Map)  # existing chains by key
+    uses: Map[str, int] = field(default_factory=Map)  # of those that are not in every table, by key
 
 
 class Change(Value, frozen=True):
-    """One transaction: chains are added, then elements removed, then elements added."""
+    """One transaction: chains are added, then elements removed, then elements added, then chains
+    deleted."""
 
     pickers: tuple[Picker, ...] = ()
+    idle: tuple[Picker, ...] = ()  # the chains that are deleted, in this order
     removed: tuple[Element, ...] = ()
     added: tuple[Element, ...] = ()
     fronts: tuple[Front, ...] = ()  # those whose rule changed
@@ -207,6 +214,7 @@ def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
     removed: list[Element] = []
     added: list[Element] = []
     reached: dict[str, int] = {}
+    used: dict[str, int] = {}
     for front in differing:
         if table.pods6 is None and ":" in front[0]:
             continue
@@ -219,19 +227,57 @@ def change_table(table: Table, rule_set: RuleSet) -> tuple[Table, Change]:
             after = [element for element in after if element not in stay]
         removed += before
         added += after
-        if new is not None and (picker := picker_of(new)) is not None:
-            for needed in (picker.within, picker) if picker.kind == LOCAL else (picker,):
-                if needed.key not in pickers:
-                    pickers[needed.key] = needed
-                    made.append(needed)
+        for needed in _pickers_of(old):
+            used[needed.key] = used.get(needed.key, 0) - 1
+        for needed in _pickers_of(new):
+            used[needed.key] = used.get(needed.key, 0) + 1
+            if needed.key not in pickers:
+                pickers[needed.key] = needed
+                made.append(needed)
         _count(reached, old, -1)
         _count(reached, new, 1)
     counts, gone, came = _settle(table, reached)
     removed += [_hairpin(address) for address in gone]
     added += [_hairpin(address) for address in came]
-    return Table(table.pods, fronts, table.pods6, counts, pickers.finish()), Change(
-        tuple(made), tuple(removed), tuple(added), tuple(differing)
+    uses = _add_uses(table.uses, used)
+    existing = pickers.finish()
+    idle = _idle(existing, uses, table.pods6 is not None)
+    for picker in idle:
+        existing = existing.delete(picker.key)
+    return Table(table.pods, fronts, table.pods6, counts, existing, uses), Change(
+        tuple(made), idle, tuple(removed), tuple(added), tuple(differing)
     )
+
+
+def _pickers_of(rule: Rule | None) -> tuple[Picker, ...]:
+    """The chains of a rule, in the order in which they are made."""
+    picker = picker_of(rule) if rule is not None else None
+    if picker is None:
+        return ()
+    return (picker.within, picker) if picker.kind == LOCAL else (picker,)
+
+
+def _add_uses(uses: Map[str, int], difference: dict[str, int]) -> Map[str, int]:
+    """How many fronts use each chain that is not in every table."""
+    changed = uses.mutate()
+    for key, step in difference.items():
+        if step and key not in _ALWAYS:
+            count = uses.get(key, 0) + step
+            if count:
+                changed[key] = count
+            else:
+                del changed[key]
+    return changed.finish()
+
+
+def _idle(pickers: Map[str, Picker], uses: Map[str, int], has_six: bool) -> tuple[Picker, ...]:
+    """The chains to be deleted: those without a use, once there are too many of them. A chain that
+    goes to another one is deleted before it."""
+    always = len(COMMON) * (2 if has_six else 1)
+    if len(pickers) - always - len(uses) <= IDLE_MAX:
+        return ()
+    idle = [each for key, each in pickers.items() if key not in uses and key not in _ALWAYS]
+    return tuple(sorted(idle, key=lambda each: (each.kind != LOCAL, each.key)))
 
 
 def _hairpin(address: str) -> Element:

@@ -100,7 +100,25 @@ def apply(programmed: Programmed, change: Change) -> Programmed:
         maps = _without(maps, element)
     for element in change.added:
         maps = _with(maps, element, pickers)
+    for picker in change.idle:
+        pickers = pickers.delete(picker.key)
+    _check_chains(maps, pickers, change.idle)
     return Programmed(programmed.pods, programmed.pods6, pickers, maps)
+
+
+def _check_chains(
+    maps: Map[str, Map[str, str]], pickers: Map[str, Picker], idle: tuple[Picker, ...]
+) -> None:
+    """Raise Impossible if a chain was deleted to which something goes."""
+    gone = {picker.key for picker in idle}
+    for picker in pickers.values() if gone else ():
+        if picker.kind == LOCAL and picker.inside and picker.within.key in gone:
+            raise Impossible(f"the chain {picker.name} goes to {picker.within.name}")
+    for map, entries in maps.items() if gone else ():
+        six = SIX if map.startswith(SIX) else ""
+        for value in entries.values():
+            if value.startswith("goto ") and six + value.removeprefix("goto ") in gone:
+                raise Impossible(f"{map} has {value!r}, and the chain is deleted")
 
 
 def _without(maps: Map[str, Map[str, str]], element: Element) -> Map[str, Map[str, str]]:
