@@ -15,12 +15,13 @@ from typing import Any, Final
 from refk8s.components.files import CannotRun
 from refk8s.core.api import resources
 from refk8s.core.api.request import Request, Response
-from refk8s.core.api.resources import SERVICE_CIDRS, SERVICES
+from refk8s.core.api.resources import SERVICE_CIDRS, SERVICES, Resource
 from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import API_SERVER
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.context import Context
 from refk8s.core.store_port import Store, StoreUnavailable, StoreUnknown
+from refk8s.core.value import evolve
 
 log = logging.getLogger("refk8s")
 
@@ -59,7 +60,7 @@ async def bootstrap(
     Raises CannotRun."""
     from refk8s.core.apiserver.admission.api_services import local_api_services
     from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
-    from refk8s.core.apiserver.authorize.default_policy import default_policy
+    from refk8s.core.apiserver.authorize.default_policy import WITHDRAWN, default_policy
     from refk8s.core.apiserver.flow_control import default_flow_control
 
     objects = bootstrap_objects(address, port, config)
@@ -69,6 +70,17 @@ async def bootstrap(
     namespaces = [obj for obj in objects if obj.kind == "Namespace"]
     for group in (namespaces, [obj for obj in objects if obj.kind != "Namespace"]):
         await _all_of(_ensure(call, config, obj, sleep) for obj in group)
+    await _all_of(_withdraw(call, *where, sleep) for where in WITHDRAWN)
+
+
+async def _withdraw(call: Call, resource: Resource, name: str, sleep: Sleep) -> None:
+    """RBAC-6: delete a role or binding that an earlier version made. Raises CannotRun."""
+    request = Request("get", resource, name=name, user=API_SERVER)
+    found = await until_known(partial(call, request), sleep)
+    if found.ok:
+        found = await until_known(partial(call, evolve(request, verb="delete")), sleep)
+    if not found.ok and found.code != 404:
+        raise CannotRun(f"cannot delete {resource.kind} {name}: {found.body.message}")
 
 
 async def _all_of(steps: Iterable[Coroutine[Any, Any, None]]) -> None:

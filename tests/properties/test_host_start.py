@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from functools import cache, partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -16,10 +17,12 @@ from refk8s.components.clock import Clock
 from refk8s.components.cluster_info import publish
 from refk8s.components.files import CannotRun
 from refk8s.components.range_flags import service_ranges
+from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import CLUSTER_ROLES, CONFIG_MAPS, SERVICE_CIDRS, SERVICES
+from refk8s.core.api.resources import CLUSTER_ROLES, CONFIG_MAPS, SERVICE_CIDRS, SERVICES, load
 from refk8s.core.api.user import API_SERVER
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.authorize.default_policy import WITHDRAWN
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.context import SECOND
 from refk8s.core.store import Delete, Put, Txn
@@ -145,7 +148,12 @@ def run(main) -> None:
 
 async def make_older(world: World) -> None:
     """Leave what an earlier version of the cluster could have: a role that lacks rules, a second
-    one that is gone, one range of addresses, and a service without its address."""
+    one that is gone, one that is withdrawn, one range of addresses, and a service without its
+    address."""
+    for resource, name in WITHDRAWN:
+        record_type: Any = load(resource.module, resource.kind)
+        old = record_type(metadata=ObjectMeta(name=name, uid="u"))
+        await world.store.write(Txn((), (Put(resource.key("", name), old),)))
     for record in world.store.list(f"{CLUSTER_ROLES.prefix}").records[:3]:
         await world.store.write(Txn((), (Put(record.key, evolve(record.value, rules=())),)))
     for record in world.store.list(f"{CLUSTER_ROLES.prefix}").records[3:5]:
@@ -189,6 +197,7 @@ def test_host_22_whatever_answers_are_lost_the_start_leaves_the_same_objects(fir
 
     run(with_faults)
     assert found == objects_without_faults()
+    assert not [name for _, name in WITHDRAWN if any(name in key for key in found)]
     cidr = found[SERVICE_CIDRS.key("", "kubernetes")]
     assert len(cidr.spec.cidrs) == 2, "the second start has corrected it"
     assert found[SERVICES.key("default", "kubernetes")].spec.cluster_ip == "10.96.0.1"

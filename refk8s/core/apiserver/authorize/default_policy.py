@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from refk8s.core.api import resources
 from refk8s.core.api.meta_v1 import LabelSelector, ObjectMeta
 from refk8s.core.api.rbac_v1 import (
     AggregationRule,
@@ -41,6 +42,12 @@ ANNOTATIONS: Final = {AUTO_UPDATE: "true"}
 READER: Final = "extension-apiserver-authentication-reader"
 BOOTSTRAPPERS: Final = "Group system:bootstrappers:kubeadm:default-node-token"
 
+WITHDRAWN: Final = (
+    (resources.CLUSTER_ROLE_BINDINGS, "refk8s:look-ups"),
+    (resources.CLUSTER_ROLES, "refk8s:look-ups"),
+)
+"""Our own roles and bindings of earlier versions. They are deleted at a start, since they allow more
+than a component needs."""
 NETWORK_POLICY: Final = "refk8s:network-policy"
 OF_NODES: Final = "refk8s:nodes"
 _OF_KUBEADM: Final = {
@@ -175,12 +182,12 @@ def _in_namespaces(
 def rules_of_grants(grants: Grants) -> tuple[PolicyRule, ...]:
     """The rules that these words mean."""
     found = []
-    for verbs, groups, resources, *names in grants:
+    for verbs, groups, kinds, *names in grants:
         found.append(
             PolicyRule(
                 verbs=tuple(verbs.split()),
                 api_groups=tuple(["" if one == "core" else one for one in groups.split()]),
-                resources=tuple(sorted(resources.split())),
+                resources=tuple(sorted(kinds.split())),
                 resource_names=tuple(names[0].split()) if names else None,
             )
         )
