@@ -3,12 +3,14 @@
 
 import asyncio
 
+from refk8s.components.key_maker import start_key_maker
 from refk8s.components.options import ServerOptions
 from refk8s.components.process import WriteLine, run_process, started
 
 
 def run_apiserver(options: ServerOptions) -> int:
     """Run until a signal; returns the exit status. CannotRun: nothing was created."""
+    keys = start_key_maker(options.shared_pki)
 
     async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         from refk8s.components.clock import Clock
@@ -18,7 +20,7 @@ def run_apiserver(options: ServerOptions) -> int:
         from refk8s.components.pod_streams import PodStreams
         from refk8s.components.served_api import ServedApi
 
-        served = ServedApi(options, Clock())
+        served = ServedApi(options, Clock(), keys)
         try:
             await served.open()
             await served.serve()

@@ -34,6 +34,7 @@ from refk8s.components.files import (
     tighten,
     write_file,
 )
+from refk8s.components.key_maker import KeyMaker
 from refk8s.core.apiserver.aggregation.authentication import CLIENT
 from refk8s.core.apiserver.token_key import BadKey, TokenKey, parse_key
 from refk8s.core.value import Value
@@ -66,40 +67,42 @@ class Credentials(Value, frozen=True):
 
 
 def load_credentials(
-    directory: Path, hosts: tuple[str, ...], own: Path | None = None
+    directory: Path,
+    hosts: tuple[str, ...],
+    own: Path | None = None,
+    keys: KeyMaker = certificates,
 ) -> Credentials:
     """Read and check the credentials in this directory; create missing ones where safe (HOST-6).
 
-    `own`: the directory of this server's certificate, if it is another one. Raises CannotRun.
+    `own`: the directory of this server's certificate, if it is another one. `keys` makes the
+    missing ones. Raises CannotRun.
     """
     own = own or directory
     for each in dict.fromkeys((directory, own)):
         make_directory(each, "--pki" if own != directory and each == directory else "--data-dir")
         make_private(each)
     with shared_lock(directory):  # PROC-3
-        return _load(directory, own, hosts)
+        return _load(directory, own, hosts, keys)
 
 
-def _load(directory: Path, own: Path, hosts: tuple[str, ...]) -> Credentials:
+def _load(directory: Path, own: Path, hosts: tuple[str, ...], keys: KeyMaker) -> Credentials:
     is_new = not (directory / "ca.crt").exists()
     for path in (*(directory / name for name in _KEYS), own / "server.key"):
         if tighten(path):
             log.warning("%s was open to other users of this machine until now", path)
     now = datetime.now(UTC)
-    authority = _authority(directory, now)
+    authority = _authority(directory, now, keys)
     server = Pair(own / "server.crt", own / "server.key")
     admin = Pair(directory / "admin.crt", directory / "admin.key")
     if problem := certificates.problem_of_server(server, authority.certificate, hosts, now):
         _log_renewal(server, problem)
-        key = certificates.make_key()
+        key = keys.make_key()
         write_file(server.key, key)
-        write_file(
-            server.certificate, certificates.make_server(key, _bytes(authority.key), hosts, now)
-        )
-    _sign_client(admin, server, authority.certificate, authority.key, ADMIN_NAME, now)
+        write_file(server.certificate, keys.make_server(key, _bytes(authority.key), hosts, now))
+    _sign_client(admin, server, authority.certificate, authority.key, ADMIN_NAME, now, keys)
     return Credentials(
         authority.certificate, authority.key, server.certificate, server.key, admin.certificate, admin.key,
-        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new),
+        _admin_token(directory / "admin.token", is_new), _token_key(directory, is_new, keys),
     )  # fmt: skip
 
 
@@ -126,11 +129,12 @@ def load_kubelet_authority(directory: Path) -> Pair:
     return _further_authority(directory, "kubelet-ca", KUBELET_AUTHORITY_NAME, what_follows)
 
 
-def load_front_proxy_authority(directory: Path) -> Pair:
+def load_front_proxy_authority(directory: Path, keys: KeyMaker = certificates) -> Pair:
     """The authority by which other API servers know this one (APISVC-6). Raises CannotRun,
     OSError."""
     what_follows = "other API servers must be started again"
-    return _further_authority(directory, "front-proxy-ca", FRONT_PROXY_AUTHORITY_NAME, what_follows)
+    name = FRONT_PROXY_AUTHORITY_NAME
+    return _further_authority(directory, "front-proxy-ca", name, what_follows, keys)
 
 
 def load_front_proxy_client(directory: Path) -> Pair:
@@ -152,17 +156,19 @@ def load_front_proxy_client(directory: Path) -> Pair:
     return pair
 
 
-def _further_authority(directory: Path, file: str, name: str, what_follows: str) -> Pair:
+def _further_authority(
+    directory: Path, file: str, name: str, what_follows: str, keys: KeyMaker = certificates
+) -> Pair:
     """An authority besides that of the cluster, made if it is missing. `what_follows`: if its files
     are removed."""
     pair = Pair(directory / f"{file}.crt", directory / f"{file}.key")
     with shared_lock(directory):
         certificate, key = read_file(pair.certificate), read_file(pair.key)
         if certificate is None and key is None:
-            key = certificates.make_key()
+            key = keys.make_key()
             write_file(pair.key, key)
         if certificate is None and key is not None:
-            _certify(pair, key, name, datetime.now(UTC))
+            _certify(pair, key, name, datetime.now(UTC), keys)
         if problem := certificates.problem_of_self_signed(pair):
             raise CannotRun(
                 f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): "
@@ -194,7 +200,7 @@ def write_cluster_id(directory: Path, cluster_id: str) -> None:
     write_file(directory / CLUSTER_ID, f"{cluster_id}\n".encode())
 
 
-def _authority(directory: Path, now: datetime) -> Pair:
+def _authority(directory: Path, now: datetime, keys: KeyMaker) -> Pair:
     pair = Pair(directory / "ca.crt", directory / "ca.key")
     certificate, key = read_file(pair.certificate), read_file(pair.key)
     # Earlier versions did not keep the authority's key. Without it no certificate can be signed, so
@@ -215,11 +221,12 @@ def _authority(directory: Path, now: datetime) -> Pair:
                 f"{pair.certificate} and {pair.key} are missing: restore them, "
                 f"or remove {directory} to make all keys anew"
             )
-        key = certificates.make_key()
+        key = keys.make_key()
         write_file(pair.key, key)
-        _certify(pair, key, certificates.AUTHORITY_NAME, now)
+        _certify(pair, key, certificates.AUTHORITY_NAME, now, keys)
     elif certificate is None and key is not None and not has_signed:
-        _certify(pair, key, certificates.AUTHORITY_NAME, now)  # the first start was killed half way
+        # the first start was killed half way
+        _certify(pair, key, certificates.AUTHORITY_NAME, now, keys)
     if problem := certificates.problem_of_self_signed(pair):
         raise CannotRun(
             f"{pair.certificate} and {pair.key} are not a certificate authority ({problem}): "
@@ -230,15 +237,16 @@ def _authority(directory: Path, now: datetime) -> Pair:
 
 
 def _sign_client(
-    client: Pair, server: Pair, authority: Path, authority_key: Path, name: str, now: datetime
-) -> None:
+    client: Pair, server: Pair, authority: Path, authority_key: Path, name: str, now: datetime,
+    keys: KeyMaker = certificates,
+) -> None:  # fmt: skip
     """Sign the certificate of an administrator anew if it is missing or is not accepted."""
     problem = certificates.problem_of_client(client, server, authority, name, ADMIN_GROUP, now)
     if problem:
         _log_renewal(client, problem)
-        key = certificates.make_key()
+        key = keys.make_key()
         write_file(client.key, key)
-        signed = certificates.make_client(key, _bytes(authority_key), name, ADMIN_GROUP, now)
+        signed = keys.make_client(key, _bytes(authority_key), name, ADMIN_GROUP, now)
         write_file(client.certificate, signed)
 
 
@@ -263,7 +271,7 @@ def _admin_token(path: Path, is_new: bool) -> str:
     return token
 
 
-def _token_key(directory: Path, is_new: bool) -> TokenKey:
+def _token_key(directory: Path, is_new: bool, keys: KeyMaker) -> TokenKey:
     """The key in sa.key. A data directory of an earlier version has a token.key instead; its tokens
     become invalid."""
     path, old = directory / TOKEN_KEY, directory / "token.key"
@@ -272,7 +280,7 @@ def _token_key(directory: Path, is_new: bool) -> TokenKey:
         _log_missing(
             path, is_new, "tokens of service accounts that are in use are not accepted any more"
         )
-        content = certificates.make_key()
+        content = keys.make_key()
         write_file(path, content)
         old.unlink(missing_ok=True)
     try:
@@ -283,10 +291,10 @@ def _token_key(directory: Path, is_new: bool) -> TokenKey:
         ) from None
 
 
-def _certify(pair: Pair, key: bytes, name: str, now: datetime) -> None:
+def _certify(pair: Pair, key: bytes, name: str, now: datetime, keys: KeyMaker) -> None:
     """Write the certificate of a key. Raises CannotRun if the key is invalid."""
     try:
-        write_file(pair.certificate, certificates.make_self_signed(key, name, now))
+        write_file(pair.certificate, keys.make_self_signed(key, name, now))
     except (ValueError, TypeError) as error:
         raise CannotRun(
             f"{pair.key} has no private key ({error}): restore it, or remove it to get a new key"

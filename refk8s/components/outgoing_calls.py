@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from refk8s.components.certificates import Pair
 from refk8s.components.client.exchange import CONNECT_SECONDS, BadAnswer, Streams, ask, dial
-from refk8s.components.client.tls import as_file, no_password
 from refk8s.components.webhook_metrics import WebhookMetrics
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
@@ -30,7 +29,6 @@ from refk8s.core.apiserver.calls import (
     ServicePort,
     Unanswered,
 )
-from refk8s.core.client.kubeconfig import Pem
 from refk8s.core.ports import StreamFailed
 
 if TYPE_CHECKING:
@@ -264,7 +262,10 @@ def _context(ca_bundle: bytes, is_verified: bool, own: "Pair | OwnPair | None") 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if isinstance(own, Pair):
         context.load_cert_chain(own.certificate, own.key)
-    elif own is not None:
+    elif own is not None:  # few servers have credentials for webhooks
+        from refk8s.components.client.tls import as_file, no_password
+        from refk8s.core.client.kubeconfig import Pem
+
         with as_file(Pem(content=own[0])) as certificate, as_file(Pem(content=own[1])) as key:
             context.load_cert_chain(certificate, key, password=no_password)
     return context

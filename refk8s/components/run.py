@@ -8,17 +8,19 @@ server, then the store.
 import asyncio
 from pathlib import Path
 
+from refk8s.components.key_maker import start_key_maker
 from refk8s.components.options import RunOptions
 from refk8s.components.process import WriteLine, run_process, started
 
 
 def run_cluster(options: RunOptions) -> int:
     """Run until a signal; returns the exit status. CannotRun: nothing was created."""
+    keys = start_key_maker(options.shared_pki)
 
     async def main(write_line: WriteLine, stop: asyncio.Event) -> None:
         from refk8s.components.running_cluster import RunningCluster
 
-        cluster = RunningCluster(options, write_line)
+        cluster = RunningCluster(options, write_line, keys)
         try:
             await cluster.start()
             started()

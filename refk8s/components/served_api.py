@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refk8s.components import certificates
 from refk8s.components.apiserver import UNKNOWN, ApiServer
 from refk8s.components.authentication import read_authentication
 from refk8s.components.bootstrapping import allocate_missing_numbers, bootstrap, until_known
@@ -33,6 +34,7 @@ from refk8s.components.files import (
     remove_directories,
 )
 from refk8s.components.http import Front
+from refk8s.components.key_maker import KeyMakerProcess
 from refk8s.components.kubeconfig import check_kubeconfig, kubeconfig_of, merge_kubeconfig
 from refk8s.components.listening import LOCAL, advertised_url, listen, names_of, url_of
 from refk8s.components.options import ServerOptions
@@ -78,9 +80,12 @@ LEAVE_SECONDS_MAX = 2.0
 class ServedApi:
     """The parts of one API server, in the order of their start: `open`, `serve`, `maintain`."""
 
-    def __init__(self, options: ServerOptions, clock: Clock) -> None:
+    def __init__(
+        self, options: ServerOptions, clock: Clock, keys: KeyMakerProcess | None = None
+    ) -> None:
         self.options = options
         self.clock = clock
+        self._keys = keys  # makes the keys of a first start
         self.store: Store[Any] | None = None
         self.api: ApiServer | None = None
         self.front: Front | None = None
@@ -161,7 +166,8 @@ class ServedApi:
         assert self._socket is not None and self.store is not None, "open() comes first"
         service = kubernetes_address(options.service_cidrs)
         names = names_of(options.bind, hostname(), self._machine_address, service)
-        credentials = load_credentials(options.shared_pki, names, own=options.own_pki)
+        keys = self._keys or certificates
+        credentials = load_credentials(options.shared_pki, names, options.own_pki, keys)
         self.credentials = credentials
         # not in a thread: it would wait for the interpreter's lock at every step (HOST-7)
         merge_kubeconfig(options.kubeconfig_path, kubeconfig_of(self.url, credentials))
@@ -197,8 +203,10 @@ class ServedApi:
         await bootstrap(self.call, config.admission, LOCAL, self.port)
         if is_etcd(options.store_url):
             await allocate_missing_numbers(self.store, self.api.context, config.admission)
-        await self._publish_info(credentials)
-        await self._publish_authentication(credentials)
+        await asyncio.gather(
+            self._publish_info(credentials), self._publish_authentication(credentials)
+        )
+        self._release_keys()
         self.api.start_parts = {
             OBJECTS: lambda: True,  # no request is answered before
             DEFINITIONS: lambda: self._definitions is not None and self._definitions.state.synced,
@@ -293,7 +301,8 @@ class ServedApi:
             authentication_data,
         )
 
-        proxy = load_front_proxy_authority(self.options.shared_pki).certificate
+        keys = self._keys or certificates
+        proxy = load_front_proxy_authority(self.options.shared_pki, keys).certificate
         data = authentication_data(credentials.authority.read_text(), proxy.read_text())
         because = "other API servers verify this one by it"
         response = await until_known(
@@ -315,6 +324,11 @@ class ServedApi:
 
     # --- stopping ---------------------------------------------------------------------------------
 
+    def _release_keys(self) -> None:
+        if self._keys is not None:
+            self._keys.close()
+            self._keys = None
+
     def stop_maintaining(self) -> None:
         """Stop what `maintain` started."""
         for keeper in (self._kubernetes, self._expiry, self._definitions):
@@ -324,6 +338,7 @@ class ServedApi:
     async def close(self) -> None:
         """Stop the started parts in order; safe after a start that failed half way."""
         self.stop_maintaining()
+        self._release_keys()
         if self._fetching is not None:
             self._fetching.cancel()
         if self._kubernetes is not None:

@@ -456,6 +456,9 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
     """Lock the file, check that it is a store of this cluster (STORE-18), and return its cluster.
     An empty file gets the layout, with `cluster_id`."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    if os.path.getsize(path) == 0:
+        # It locks the file and writes the first page. Later, the file would have to be rewritten.
+        connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
     connection.execute("BEGIN IMMEDIATE")  # the lock, before anything else is read or written
     connection.execute("COMMIT")
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -476,8 +479,6 @@ def _identify(connection: sqlite3.Connection, path: str, cluster_id: str | None)
                 f"store {path}: belongs to cluster {found}, not {cluster_id}; "
                 "name another file or that cluster"
             )
-    if fresh:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
     connection.execute("PRAGMA journal_mode = WAL")
     # each commit reaches the disk before it returns (STORE-14)
     connection.execute("PRAGMA synchronous = FULL")

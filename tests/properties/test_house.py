@@ -431,9 +431,26 @@ def test_what_a_start_loads_has_no_records_of_attrs():
     """attrs takes 15 ms to load and half a millisecond for each record class: 40 ms of a start."""
     program = """
 import sys
-import refk8s.cli.main, refk8s.components.running_cluster, refk8s.core.components
-import refk8s.components.node_parts, refk8s.store.sqlite, refk8s.adapters.fake.streams
+import refk8s.cli.main, refk8s.components.running_cluster, refk8s.components.cluster_components
+import refk8s.store.sqlite, refk8s.adapters.fake.streams
 assert "attr" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_api_is_served_before_the_other_components_are_loaded():
+    """They take as long to load as the API server. Keys are made by another process."""
+    program = """
+import sys
+import refk8s.cli.main, refk8s.components.run, refk8s.components.running_cluster
+later = ("controllers.", "kubelet.", "scheduler.", "components")
+found = {name for name in sys.modules for part in later if name.startswith(f"refk8s.core.{part}")}
+assert not found, found
+found = {name for name in sys.modules if name.startswith("refk8s.components.kubelet")}
+assert not found, found
+assert "cryptography" not in sys.modules
+import refk8s.components.cluster_components
+assert "refk8s.core.kubelet.kubelet" in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
