@@ -31,7 +31,14 @@ from refk8s.core.api.request import Options, Request
 from refk8s.core.api.resources import CONFIG_MAPS, ENDPOINT_SLICES
 from refk8s.core.api.user import ADMIN
 from refk8s.core.client.kubeconfig import BadKubeconfig, read_access, servers_extension
-from refk8s.core.client.servers import SERVERS_MAX, known_servers, may_learn, order, servers_of
+from refk8s.core.client.servers import (
+    SERVERS_MAX,
+    after_command,
+    known_servers,
+    may_learn,
+    order,
+    servers_of,
+)
 
 URLS = st.integers(1, 40).map(lambda n: f"https://192.0.2.{n}:6443")
 
@@ -60,6 +67,21 @@ def test_client_16_learnt_servers_come_after_the_named_ones(named, learnt):
     assert known[0] == named[0]
     first = list(dict.fromkeys(named))[:SERVERS_MAX]
     assert list(known[: len(first)]) == first
+
+
+@given(st.lists(URLS, max_size=4, unique=True), st.lists(URLS, min_size=1, max_size=4, unique=True))
+@example(["https://a:1"], ["https://b:1", "https://a:1"])
+@example(["https://a:1"], ["https://b:1"])
+def test_trust_12_the_urls_of_a_later_command_come_first(given_, stored):
+    # Shows TRUST-12.d.
+    given_, stored = tuple(given_), tuple(stored)
+    found = after_command(given_, stored)
+    if not given_:
+        assert found == stored
+    else:
+        assert found[: len(given_)] == given_
+        rest = [each for each in stored if each not in given_]
+        assert list(found[len(given_) :]) == (rest if len(rest) < len(stored) else [])
 
 
 ADDRESSES = st.sampled_from(

@@ -18,7 +18,7 @@ from refk8s.components.node_directory import NodeDirectory
 from refk8s.components.node_join.credentials import NodeCredentials, join_cluster
 from refk8s.components.node_join.discovery import check_invitation, check_servers
 from refk8s.core.client.kubeconfig import Pem
-from refk8s.core.client.servers import known_servers
+from refk8s.core.client.servers import after_command, known_servers
 
 
 @frozen
@@ -98,11 +98,9 @@ class _RunningNode:
         self.has_joined = True
 
     def _use_servers(self, given: tuple[str, ...]) -> None:
-        """Store the API servers of the command, with the known ones after them if one of those is
-        among them: else the cluster has moved."""
-        known = self._credentials.servers()
-        servers = known_servers(given, known if set(given) & set(known) else ())
-        if given and servers != known:
+        """Store the API servers of the command."""
+        stored = self._credentials.servers()
+        if (servers := after_command(given, stored)) != stored:
             self._credentials.write_kubeconfig(servers)
 
     @property

@@ -27,6 +27,14 @@ def known_servers(named: Iterable[str], learnt: Iterable[str]) -> tuple[str, ...
     return tuple(dict.fromkeys((*named, *learnt)))[:SERVERS_MAX]
 
 
+def after_command(given: tuple[str, ...], stored: tuple[str, ...]) -> tuple[str, ...]:
+    """The servers of a node that is started again with these URLs (TRUST-12): they come first. The
+    stored ones are kept after them if one of those is among them, else the cluster has moved."""
+    if not given:
+        return stored
+    return known_servers(given, stored if {*given} & {*stored} else ())
+
+
 def may_learn(server: str, insecure: bool) -> bool:
     """Whether learnt servers can replace this one: their certificates are verified, and what other
     machines reach is of no use to a client of a loopback address or a path of a proxy."""
