@@ -4,7 +4,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from test_psa import PREFIX, a_container, a_pod
@@ -167,7 +167,11 @@ def plain_significant(new: Any, old: Any) -> bool:
     return any(notes.get(key, "") != old_notes.get(key, "") for key in keys)
 
 
+NOTED = {SECCOMP_POD: "unconfined"}
+
+
 @given(drawn_pods, drawn_pods, st.sampled_from([(), (0,), (1, 2, 3), (0, 1, 2), (1, 2), (3,)]))
+@example(({**NOTED, "other": ""}, ["i:1"], [], []), (NOTED, ["i:1"], [], []), ())
 def test_psa_4_which_updates_of_a_pod_are_significant(new, old, same):
     new = tuple(old[place] if place in same else part for place, part in enumerate(new))
     pods = a_drawn_pod(new), a_drawn_pod(old)

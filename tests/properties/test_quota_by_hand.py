@@ -213,6 +213,30 @@ def test_quota_7_what_a_quota_counts_is_the_sum_of_the_objects_that_it_selects(
     assert nanos(found) == total and wake_at == min(ends, default=None)
 
 
+def test_quota_7_the_earliest_end_of_the_selected_pods_counts():
+    groups = NO_GROUPS
+    for priority, graces in (("a", (3, 1, 2)), ("b", (5, 4))):
+        for grace in graces:
+            metadata = {"name": "p", "namespace": "default"}
+            metadata |= {"deletionTimestamp": timestamp(NOW), "deletionGracePeriodSeconds": grace}
+            pod = {**a_pod("p", priorityClassName=priority), "metadata": metadata}
+            groups = add(groups, PODS, made(PODS, pod))
+    for priority, number, first in (("a", 3, 1), ("b", 2, 4)):
+        found, wake_at = selected(a_quota(**expression("In", priority)), PODS, groups, NOW)
+        assert found["pods"].value == number and wake_at == NOW + first * SECOND + 1
+
+
+def test_quota_3_a_sidecar_that_is_resized_uses_the_larger_amounts():
+    both = {"requests": {"cpu": "1"}, "limits": {"cpu": "1"}}
+    more = {"requests": {"cpu": "3"}, "limits": {"cpu": "4"}}
+    status = {"name": "s", "allocatedResources": {"cpu": "3"}, "resources": more}
+    sidecar = {**a_container("s", **both), "restartPolicy": "Always"}
+    tree = a_pod("p", a_container("c", **both), initContainers=[sidecar])
+    tree["metadata"]["generation"] = 2
+    usage = usage_of(PODS, made(PODS, {**tree, "status": {"initContainerStatuses": [status]}}))
+    assert (usage["requests.cpu"].value, usage["limits.cpu"].value) == (4, 5)
+
+
 def test_quota_7_an_object_of_another_resource_has_no_end():
     claim = change(
         a_claim("1Gi"), deletion_timestamp=timestamp(NOW), deletion_grace_period_seconds=0
@@ -223,6 +247,8 @@ def test_quota_7_an_object_of_another_resource_has_no_end():
     place = ("default", resources.DEPLOYMENTS.prefix)
     assert [nanos(usage) for usage in counts[place].values()] == [{"count/deployments.apps": 10**9}]
     assert not fold_counts(counts, resources.DEPLOYMENTS, deployment, None)
+    two = fold_counts(counts, resources.DEPLOYMENTS, None, change(deployment, name="e"))
+    assert fold_counts(two, resources.DEPLOYMENTS, deployment, None) == counts
 
 
 def test_quota_7_a_status_of_a_resized_pod_may_change_what_it_uses():
@@ -255,6 +281,13 @@ def test_quota_3_the_old_annotation_of_a_claim_names_its_class():
         expected = name if old is None else old
         classes = {key for key in usage if ".storageclass." in key and "requests" in key}
         assert classes == ({of_class.format(expected)} if expected else set())
+
+
+def test_quota_3_the_largest_init_container_counts_whatever_follows():
+    for sizes in ([5, 2], [2, 5], [5, 2, 3]):
+        first = [a_container(f"i{n}", requests={"cpu": str(size)}) for n, size in enumerate(sizes)]
+        tree = a_pod("p", a_container(requests={"cpu": "1"}), initContainers=first)
+        assert usage_of(PODS, made(PODS, tree))["requests.cpu"].value == 5
 
 
 def test_quota_3_only_extended_resources_have_a_name_of_their_own():

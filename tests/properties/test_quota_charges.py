@@ -4,7 +4,7 @@ QUOTA-6 and QUOTA-9 (spec/quota.md)."""
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from test_adm_limits_by_hand import dying
@@ -291,6 +291,7 @@ def expected_charge(
     return tuple(compares), tuple(writes)
 
 
+@settings(max_examples=settings.default.max_examples * 2)
 @given(
     drawn_requests(),
     st.lists(st.sampled_from("abc"), max_size=3, unique=True).flatmap(
@@ -364,3 +365,87 @@ def test_quota_9_what_is_limited_needs_a_quota_also_where_none_was_ever_made():
     code, _, message = rejection(request, dying(pod), None, stored(), limited)
     assert code == 403 and message.endswith("insufficient quota to consume: count/pods,pods")
     assert charge(request, pod, None, stored()) == ((), ())
+
+
+# --- cases that are rarely drawn
+
+FAST = expression("In", "fast", scope="VolumeAttributesClass")
+
+
+def counted(hard: dict[str, str], used: dict[str, str], **spec: Any) -> Any:
+    metadata = {"name": "q", "namespace": "default"}
+    quota = made(QUOTAS, {"metadata": metadata, "spec": {"hard": hard, **spec}})
+    return replace(quota, status=ResourceQuotaStatus(hard=hard, used=used))
+
+
+def used_after(quota: Any, request: Request, new: Any, old: Any, *limited: Any) -> Any:
+    """`status.used` as it is written; None if the quota is not written."""
+    _, writes = charge(request, new, old, stored(quota), limited)
+    return writes[0].value.status.used if writes else None
+
+
+UPDATE = Request("update", CLAIMS, "default", "c")
+
+
+def test_quota_6_a_claim_that_a_quota_did_not_select_before_is_charged_in_full():
+    hard = {"requests.storage": "9", "persistentvolumeclaims": "9"}
+    quota = counted(hard, dict.fromkeys(hard, "1"), **FAST)
+    slow, fast, larger = a_drawn_claim(2, 0, False), a_drawn_claim(2, 0, True), a_drawn_claim(3, 0, True)  # fmt: skip
+    assert used_after(quota, UPDATE, fast, slow) == {
+        "requests.storage": "3", "persistentvolumeclaims": "2",
+    }  # fmt: skip
+    assert used_after(quota, UPDATE, larger, fast) == {
+        "requests.storage": "2", "persistentvolumeclaims": "1",
+    }  # fmt: skip
+    assert used_after(quota, UPDATE, slow, fast) is None
+    # a claim that had no request
+    everything = counted(hard, dict.fromkeys(hard, "1"))
+    assert used_after(everything, UPDATE, slow, a_claim(None)) == {
+        "requests.storage": "3", "persistentvolumeclaims": "1",
+    }  # fmt: skip
+
+
+def test_quota_6_the_status_of_a_claim_is_charged_beyond_the_limit():
+    quota = counted({"requests.storage": "2"}, {"requests.storage": "2"})
+    request = Request("update", CLAIMS, "default", "c", "status")
+    old, new = a_drawn_claim(2, 0, False), a_drawn_claim(2, 5, False)
+    assert used_after(quota, request, new, old) == {"requests.storage": "5"}
+    words = "exceeded quota: q, requested: requests.storage=3, used: requests.storage=2"
+    assert words in rejection(UPDATE, new, old, stored(quota))[2]
+
+
+def test_quota_9_what_counts_as_covered():
+    limited = LimitedResource("", "persistentvolumeclaims", ("requests.storage",))
+    slow, fast = a_drawn_claim(2, 0, False), a_drawn_claim(2, 0, True)
+    covering = counted({"requests.storage": "9"}, {"requests.storage": "0"}, **FAST)
+    create = Request("create", CLAIMS, "default", "c")
+    assert used_after(covering, create, fast, None, limited) == {"requests.storage": "2"}
+    names = {"persistentvolumeclaims": "9"}
+    lacking = counted(names, dict.fromkeys(names, "0"), **FAST)
+    # the quota has not selected the claim before, so all of it is used in addition
+    assert rejection(UPDATE, fast, slow, stored(lacking), (limited,))[2].endswith(
+        "insufficient quota to consume: requests.storage"
+    )
+    assert rejection(UPDATE, fast, fast, stored(lacking), (limited,)) is None
+
+
+def test_quota_9_a_quota_that_does_not_select_the_pod_requires_nothing_of_it():
+    quota = counted({"requests.cpu": "9"}, {"requests.cpu": "0"}, scopes=["BestEffort"])
+    pod, request = a_drawn_pod(0, True, ""), Request("create", PODS, "default", "p")
+    limited = LimitedResource("", "pods", ("odd",))
+    assert charge(request, pod, None, stored(quota), (limited,)) == ((), ())
+
+
+def test_quota_9_every_uncovered_scope_is_named_with_its_values():
+    scopes = (
+        ScopedResourceSelectorRequirement(
+            scope_name="PriorityClass", operator="In", values=("high", "low")
+        ),
+        ScopedResourceSelectorRequirement(scope_name="NotBestEffort", operator="Exists"),
+    )
+    limited = LimitedResource("", "pods", (), scopes)
+    request = Request("create", PODS, "default", "p")
+    assert rejection(request, a_drawn_pod(1, True, "high"), None, stored(), (limited,))[2].endswith(
+        "insufficient quota to match these scopes: "
+        "[{PriorityClass In [high low]} {NotBestEffort Exists []}]"
+    )

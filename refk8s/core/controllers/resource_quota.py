@@ -96,9 +96,10 @@ def _concerned_by_definition(view: View, old: Any | None, new: Any | None) -> It
     ]
 
 
-def _interest(resource: Resource) -> Interest:
-    keys: Callable[..., Iterable[Key]] = partial(_concerned, resource)
-    return Interest(resource, _concerned_by_quota if resource == RESOURCE_QUOTAS else keys)
+_KEYS: dict[Resource, Callable[..., Iterable[Key]]] = {
+    **{resource: partial(_concerned, resource) for resource in COUNTED},
+    RESOURCE_QUOTAS: _concerned_by_quota,
+}
 
 
 # --- the controller
@@ -109,7 +110,7 @@ class ResourceQuotaController(Reconciler):
 
     name = "resourcequota-controller"
     interests = (
-        *(_interest(resource) for resource in COUNTED),
+        *(Interest(resource, keys) for resource, keys in _KEYS.items()),
         Interest(CUSTOM_RESOURCE_DEFINITIONS, _concerned_by_definition),
     )
     indexes = (namespace_index(RESOURCE_QUOTAS),)
@@ -220,7 +221,7 @@ def resource_of(view: View, name: str) -> Resource | None:
     if not name.startswith("count/"):
         return None
     crd = view.get(CUSTOM_RESOURCE_DEFINITIONS, name.removeprefix("count/"))
-    served = resources_of(crd)[:1] if crd is not None else ()
+    served = resources_of(crd) if crd is not None else ()
     return served[0] if served and served[0].namespaced else None
 
 
@@ -259,8 +260,8 @@ class _Count:
         if not is_proven and listed is not None and listed.revision >= self.revision:
             groups, is_proven = listed.groups, True
         total, wake_at = selected(self.quota, resource, groups, self.now)
-        if wake_at is not None:
-            self.wake_at = wake_at if self.wake_at is None else min(self.wake_at, wake_at)
+        if wake_at is not None:  # of pods, the only resource that has one
+            self.wake_at = wake_at
         for name in names:
             much = total.get(name, ZERO)
             self.used[name] = str(much)

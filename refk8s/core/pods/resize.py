@@ -113,22 +113,23 @@ def limits_in_use(pod: Pod) -> Mapping[str, Mapping[str, str]]:
 def _in_use(pod: Pod, part: str) -> Mapping[str, Mapping[str, str]]:
     """The larger of what is desired and what the status reports. A desired amount that the node
     can never give does not count."""
-    statuses = pod.status.container_statuses
+    status = pod.status
+    statuses = (*(status.container_statuses or ()), *(status.init_container_statuses or ()))
     if not statuses:
         return NOTHING
-    known = {one.name: one for one in (*statuses, *(pod.status.init_container_statuses or ()))}
+    known = {one.name: one for one in statuses}
     is_infeasible = any(
         one.type == PENDING_CONDITION and one.reason == INFEASIBLE
         for one in pod.status.conditions or ()
     )
     found: dict[str, Mapping[str, str]] = {}
     for container in resizable(pod.spec):
-        status = known.get(container.name)
-        if status is None or status.resources is None:
+        now = known.get(container.name)
+        if now is None or now.resources is None:
             continue
         wanted: Mapping[str, str] = getattr(container.resources, part) or {}
-        actual: Mapping[str, str] = getattr(status.resources, part) or {}
-        allocated = (status.allocated_resources or {}) if part == "requests" else {}
+        actual: Mapping[str, str] = getattr(now.resources, part) or {}
+        allocated = (now.allocated_resources or {}) if part == "requests" else {}
         counted = dict(wanted)
         for name in RESIZED:
             texts = [one[name] for one in (actual, allocated) if name in one]

@@ -217,7 +217,7 @@ def pod_limits(pod: Pod) -> dict[str, Amount]:
     )
     if spec.resources is not None:
         found.update(amounts(spec.resources.limits))
-    for name, much in amounts(spec.overhead).items() if spec.overhead else ():
+    for name, much in amounts(spec.overhead).items():
         if name in found and found[name].nano:
             found[name] = found[name] + much
     return found
