@@ -1,5 +1,6 @@
 """The command line. Each command imports its modules when it runs, so `refk8s --help` is fast."""
 
+import gc
 import sys
 from typing import Any
 
@@ -91,6 +92,7 @@ def run(**options: Any) -> None:
             "--nodes is for simulated nodes: this machine is one node; "
             "leave it out or use --adapter fake"
         )
+    gc.disable()  # until the cluster has started: the loading of modules creates little garbage
     from refk8s.components.files import CannotRun
     from refk8s.components.options import RunOptions
     from refk8s.components.range_flags import pod_ranges
