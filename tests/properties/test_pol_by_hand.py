@@ -12,6 +12,7 @@ from refk8s.core.api import resources
 from refk8s.core.api.codec import from_tree
 from refk8s.core.api.request import Request
 from refk8s.core.api.user import ADMIN
+from refk8s.core.apiserver.admission.policies.expressions import OUT_OF_BUDGET
 from refk8s.core.apiserver.admission.policies.validating import Annotations
 from refk8s.core.apiserver.exchange import Notes
 
@@ -130,3 +131,32 @@ def test_pol_13_only_a_test_that_fails_leaves_the_patch_out(patch, expected):
         assert answer.code == 403 and "denied request: JSONPath: " in answer.body.message
     else:
         assert answer.code == 201 and answer.body.data == expected
+
+
+def test_pol_2_match_conditions_read_the_parameters():
+    world = Cluster()
+    for name, word in (("one", "a"), ("two", "b")):
+        tree = {"metadata": {"name": name}, "data": {"word": word}}
+        body = from_tree(resources.CONFIG_MAPS.type, tree)
+        world.do(Request("create", resources.CONFIG_MAPS, "other", body=body, user=ADMIN))
+    ref = {"selector": {}, "namespace": "other", "parameterNotFoundAction": "Deny"}
+    world.validating(
+        holds("false", messageExpression="string(params.data.word)"),
+        binding={"paramRef": ref},
+        paramKind=PARAMS,
+        actions=("Warn",),
+        matchConditions=[{"name": "c", "expression": "params.data.word == object.metadata.name"}],
+    )
+    for name in ("a", "b"):
+        [warning] = world.create(name).warnings
+        assert warning.endswith(f": {name}")
+    assert world.create("c").warnings == ()
+
+
+def test_pol_9_expressions_of_a_policy_share_its_budget():
+    world = Cluster()
+    used_up = [holds(f"{LONG} || object.metadata.name == '{n}'") for n in range(2)]
+    world.validating(*used_up, holds(LONG), holds("false"), actions=("Warn",))
+    *limits, last = world.create("a").warnings
+    assert len(limits) == 2 and all("cost limit exceeded" in one for one in limits)
+    assert last.endswith(f": {OUT_OF_BUDGET}")
