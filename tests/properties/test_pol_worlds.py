@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_pol_evaluation import PARAMS, RULE, Cluster, operations
 
@@ -116,7 +116,20 @@ def invocations(policies: list[Any]) -> Any:
                     yield name, binding, word
 
 
+def a_drawn_policy(kind: Any, *refs: Any, condition: Any = None, fails: bool = True) -> Any:
+    bindings = [(None, ref) for ref in refs]
+    return {"matches": True, "fails": fails, "kind": kind, "condition": condition, "bindings": bindings}  # fmt: skip
+
+
+# each kind of problem once, before policies that take effect
+PROBLEMS = [a_drawn_policy(UNSERVED, None), a_drawn_policy(PARAMS, "one", "none denied"), a_drawn_policy(None, None, condition="broken")]  # fmt: skip
+IGNORED = [a_drawn_policy(UNSERVED, None, fails=False), a_drawn_policy(PARAMS, "all", "none denied", fails=False), a_drawn_policy(None, None)]  # fmt: skip
+
+
 @given(worlds)
+@example(PROBLEMS)
+@example(PROBLEMS[1:])
+@example(IGNORED)
 def test_pol_6_pol_7_pol_9_what_drawn_validating_policies_warn_of(policies):
     kinds = (
         resources.VALIDATING_ADMISSION_POLICIES,
@@ -146,6 +159,9 @@ def test_pol_6_pol_7_pol_9_what_drawn_validating_policies_warn_of(policies):
 
 
 @given(worlds)
+@example(PROBLEMS)
+@example(PROBLEMS[1:])
+@example(IGNORED)
 def test_pol_12_pol_13_what_drawn_mutating_policies_change(policies):
     kinds = (resources.MUTATING_ADMISSION_POLICIES, resources.MUTATING_ADMISSION_POLICY_BINDINGS)
 
