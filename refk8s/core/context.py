@@ -72,6 +72,12 @@ def micro_timestamp(now: Instant) -> str:
     return f"{_second_text(now // SECOND)}.{now % SECOND:06d}Z"
 
 
+def duration_text(seconds: int) -> str:
+    """Seconds as Go writes them, below an hour: 10s, 2m40s, 5m0s."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
 @remember(4096)
 def parse_timestamp(text: str) -> Instant:
     """The instant of an RFC 3339 text. Raises ValueError for any other text."""

@@ -68,7 +68,7 @@ class SchedulerTwin(Twin):
         "some_node_is_full",
     )
     core_bugs = (
-        CoreBug("who is bound stays assumed", Scheduler._conclude, "memory=memory.settle(key)", "memory=memory"),
+        CoreBug("who is bound stays assumed", Scheduler._conclude, "memory = memory.settle(key, is_bound=is_bound)", "pass"),
         CoreBug("who is assumed takes no room", memories.catch_up, "if uid not in load.pods:", "if False:"),
         CoreBug("a decision is not judged again", Scheduler._bind, "if truth.last_change is not decision.truth:", "if False:"),
         CoreBug("a bound pod is bound again", subresources.bind, "if pod.spec.node_name:", "if False:"),

@@ -1,8 +1,9 @@
 """A scheduler with a configuration file as a process, and `refk8s explain` against a running
-cluster. Rules SCHED-50, SCHED-54, SCHED-56, EXPLAIN-1, EXPLAIN-3, EXPLAIN-4
-(spec/scheduler_profiles.md, spec/explain.md)."""
+cluster. Rules SCHED-50, SCHED-54, SCHED-56, EXPLAIN-1, EXPLAIN-3, EXPLAIN-4,
+EXPLAIN-6 (spec/scheduler_profiles.md, spec/explain.md)."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from fake_cluster import FakeCluster, until
 from process_world import Process, kubectl
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/scheduler_plugin.py"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILE = """
 apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
@@ -35,28 +36,30 @@ def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
     running.stop()
 
 
-def explain(*arguments: str) -> subprocess.CompletedProcess[str]:
+def explain(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "refk8s.cli.main", "explain", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+    )
 
 
-def with_plugin(directory: Path) -> str:
+def with_plugin(directory: Path, example: str, plugin: str, file: str) -> str:
     """A directory for PYTHONPATH in which the example is installed; and the file there."""
     packages = directory / "packages"
-    (packages / "team-1.dist-info").mkdir(parents=True)
-    shutil.copy(EXAMPLE, packages / "scheduler_plugin.py")
-    (packages / "team-1.dist-info/METADATA").write_text("Name: team\nVersion: 1\n")
-    (packages / "team-1.dist-info/entry_points.txt").write_text(
-        "[refk8s.scheduler_plugins]\nTeam = scheduler_plugin:Team\n"
+    (packages / "plugin-1.dist-info").mkdir(parents=True)
+    shutil.copy(EXAMPLES / f"{example}.py", packages)
+    (packages / "plugin-1.dist-info/METADATA").write_text("Name: plugin\nVersion: 1\n")
+    (packages / "plugin-1.dist-info/entry_points.txt").write_text(
+        f"[refk8s.scheduler_plugins]\n{plugin} = {example}:{plugin}\n"
     )
-    (directory / "scheduler.yaml").write_text(FILE)
+    (directory / "scheduler.yaml").write_text(file)
     return str(packages)
 
 
 def test_sched_50_sched_56_a_second_scheduler_has_its_own_profiles_and_plugins(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:
-    packages = with_plugin(tmp_path)
+    packages = with_plugin(tmp_path, "scheduler_plugin", "Team", FILE)
     scheduler = Process(
         tmp_path,
         "scheduler",
@@ -79,6 +82,57 @@ def test_sched_50_sched_56_a_second_scheduler_has_its_own_profiles_and_plugins(
 
         until(lambda: node("p") and node("t"), "pods of both profiles have nodes")
         assert node("t") == "node-2" and not node("n")
+    finally:
+        assert scheduler.stop() == 0
+
+
+GROUPS = """
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+leaderElection: {resourceName: second-scheduler}
+profiles:
+- schedulerName: groups
+  plugins:
+    reserve: {enabled: [{name: Coscheduling}]}
+    permit: {enabled: [{name: Coscheduling}]}
+"""
+
+
+def test_sched_62_sched_63_explain_6_the_pods_of_a_group_are_bound_together(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    packages = with_plugin(tmp_path, "coscheduling", "Coscheduling", GROUPS)
+    file = str(tmp_path / "scheduler.yaml")
+    scheduler = Process(
+        tmp_path,
+        "scheduler",
+        *("scheduler", "--kubeconfig", str(cluster.kubeconfig), "--secure-port", "0"),
+        *("--config", file),
+        PYTHONPATH=packages,
+    ).start()
+    prefix = "pod-group.scheduling.sigs.k8s.io"
+    labels = f"--labels={prefix}/name=web,{prefix}/min-available=3"
+    patch = f"--overrides={json.dumps({'spec': {'schedulerName': 'groups'}})}"
+
+    def start(name: str) -> None:
+        kubectl(cluster.kubeconfig, "run", name, "--image=nginx", labels, patch)
+
+    def field(name: str, path: str) -> str:
+        return kubectl(cluster.kubeconfig, "get", "pod", name, "-o", f"jsonpath={{{path}}}")
+
+    try:
+        for name in ("a", "b"):
+            start(name)
+        nominated = ".status.nominatedNodeName"
+        until(lambda: field("a", nominated) and field("b", nominated), "two pods wait")
+        where = ("--kubeconfig", str(cluster.kubeconfig), "--config", file)
+        text = explain("pod", "a", *where, PYTHONPATH=packages).stdout
+        assert "and it waits there for Coscheduling" in text, text
+        assert "2 of 3 pods of group web have a node" in text
+        assert not field("a", ".spec.nodeName") and not field("b", ".spec.nodeName")
+        start("c")
+        until(lambda: all(field(name, ".spec.nodeName") for name in "abc"), "all have nodes")
+        assert not field("a", nominated)
     finally:
         assert scheduler.stop() == 0
 

@@ -61,7 +61,7 @@ from refk8s.core.scheduler.arguments import Arguments, Strategy
 from refk8s.core.scheduler.cycle import Scheduler, scheduler
 from refk8s.core.scheduler.evaluation import judge
 from refk8s.core.scheduler.placement import Chooser, choose
-from refk8s.core.scheduler.plugin import BadPoints
+from refk8s.core.scheduler.plugin import BadPoints, ExternalPlugins
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, FILTERS, WEIGHTS, make_profile
 from refk8s.core.scheduler.scores import image_locality
 from refk8s.core.scheduler.snapshot import facts_of, fold, info_of, recompute
@@ -95,7 +95,7 @@ def test_sched_50_without_fields_the_profile_is_the_default_one():
     (profile,) = found.profiles
     assert (profile.scheduler_name, profile.filters) == ("default-scheduler", frozenset(FILTERS))
     assert (profile.weights, profile.arguments) == (WEIGHTS, DEFAULT_PROFILE.arguments)
-    assert profile.has_preemption and not profile.plugins
+    assert profile.has_preemption and profile.plugins == ExternalPlugins()
     assert (found.backoff.first, found.backoff.longest) == (SECOND, 10 * SECOND)
 
 
@@ -745,4 +745,6 @@ def test_sched_56_a_plugin_that_cannot_be_made_is_refused():
         read({"Team": broken}, **with_plugins(filter={"enabled": [{"name": "Team"}]}))
     with pytest.raises(BadConfiguration, match='FilterPlugin "Team" does not exist'):
         read(**with_plugins(filter={"enabled": [{"name": "Team"}]}))
-    assert not read({"Team": broken}).profiles[0].plugins, "one that is not enabled is not made"
+    assert read({"Team": broken}).profiles[0].plugins == ExternalPlugins(), (
+        "one that is not enabled is not made"
+    )

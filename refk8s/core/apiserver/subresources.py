@@ -103,7 +103,7 @@ def bind(exchange: Exchange) -> Response | Commit:
         pod,
         metadata=metadata,
         spec=replace(pod.spec, node_name=binding.target.name),
-        status=replace(current, conditions=(*others, scheduled)),
+        status=replace(current, conditions=(*others, scheduled), nominated_node_name=None),
     )
     answer = Response(201, status.success(201))
     if request.options.dry_run:

@@ -1,5 +1,5 @@
 """What the scheduler would decide about one pod now: for each node which plugins reject it, or the
-points of each plugin. Rules EXPLAIN-1, EXPLAIN-2 (spec/explain.md).
+points of each plugin. Rules EXPLAIN-1, EXPLAIN-2, EXPLAIN-6 (spec/explain.md).
 
 The filters, scores and victims are those of the scheduler (`core/scheduler/`), evaluated on the
 view of a scheduler that starts now.
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from refk8s.core.api.conditions import get_condition
 from refk8s.core.api.core_v1 import Pod, PodCondition
 from refk8s.core.api.resources import NAMESPACES, POD_DISRUPTION_BUDGETS, PODS
+from refk8s.core.context import SECOND
 from refk8s.core.loop.plan import Key
 from refk8s.core.loop.view import View
 from refk8s.core.pods.status import is_finished
@@ -23,13 +24,14 @@ from refk8s.core.scheduler.cycle import TRUTH
 from refk8s.core.scheduler.extenders import Extender
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.nominated import Nominated, Nomination
+from refk8s.core.scheduler.permit import answer_of
 from refk8s.core.scheduler.placement import (
     Survey,
     plugin_points,
     sizes_of,
     survey,
 )
-from refk8s.core.scheduler.plugin import refusal_of
+from refk8s.core.scheduler.plugin import WAIT_MAX, Denied, PermitPlugin, refusal_of
 from refk8s.core.scheduler.preempt import (
     Eviction,
     Started,
@@ -43,12 +45,13 @@ from refk8s.core.scheduler.reasons import (
     explain_block,
     histogram,
 )
-from refk8s.core.scheduler.snapshot import PodInfo, Snapshot, info_of, node_taken
+from refk8s.core.scheduler.snapshot import NodeFacts, PodInfo, Snapshot, info_of, node_taken
 from refk8s.core.scheduler.spreading import Groups
 from refk8s.core.scheduler.writes import started_of
 from refk8s.core.value import Value
 
 PENDING, BOUND, GATED, FINISHED, FOREIGN = "pending", "bound", "gated", "finished", "foreign"
+PRIORITY_MIN = -(2**31)
 
 
 class Points(Value, frozen=True):
@@ -67,6 +70,16 @@ class NodeAccount(Value, frozen=True):
     points: tuple[Points, ...] = ()
     total: int = 0
     pods: int = 0
+
+
+class Permission(Value, frozen=True):
+    """What a plugin says about binding the pod to its node (EXPLAIN-6): approve, deny or wait,
+    why, and for how long at most."""
+
+    plugin: str
+    answer: str
+    reason: str = ""
+    timeout_seconds: int = 0
 
 
 class Candidate(Value, frozen=True):
@@ -93,6 +106,8 @@ class PodAccount(Value, frozen=True):
     message: str = ""  # that of FailedScheduling; empty if a node can run it
     candidates: tuple[Candidate, ...] = ()  # of preemption, the best first
     preemption: str = ""  # why there are none
+    permissions: tuple[Permission, ...] = ()  # for the best node
+    is_reserved: bool = False  # whether the pod is nominated for the best node
     extenders: tuple[str, ...] = ()  # those that a scheduler would ask, by their URLs
 
     @property
@@ -197,6 +212,8 @@ def _decide(
         ]
     )
     account = replace(account, nodes=nodes)
+    if found.offers and account.state == PENDING and profile.plugins.permit:
+        return _permitted(account, pod, info, profile, view)
     if found.offers or account.state == BOUND:
         return account
     refusing = {one.name: one.refusals[0] for one in nodes}
@@ -215,6 +232,42 @@ def _decide(
         message=explain(found.refusals, len(nodes), "" if helpful else reason, claimed.outcome),
         candidates=tuple([_candidate(one) for one in helpful]),
         preemption="" if helpful else reason,
+    )
+
+
+def _permitted(
+    account: PodAccount, pod: Pod, info: PodInfo, profile: Profile, view: View
+) -> PodAccount:
+    """EXPLAIN-6: the account with what the plugins say about the node of the pod: the one for which
+    it is nominated if that can run it, else the best."""
+    nominations = _nominations(view)
+    mine = nominations.get(account.pod)
+    able = [one for one in account.nodes if not one.refusals]
+    chosen = next((one for one in able if mine is not None and one.name == mine.node), able[0])
+    is_reserved = mine is not None and chosen.name == mine.node
+    nominations[account.pod] = Nomination(info, chosen.name)
+    snapshot = Nominated(view.fold(TRUTH), nominations).base(PRIORITY_MIN)
+    node = snapshot.nodes[chosen.name]
+    permissions = tuple([_permission(one, info, node, snapshot) for one in profile.plugins.permit])
+    others = tuple([one for one in account.nodes if one is not chosen])
+    return replace(
+        account, nodes=(chosen, *others), permissions=permissions, is_reserved=is_reserved
+    )
+
+
+def _permission(
+    plugin: PermitPlugin, pod: PodInfo, node: NodeFacts, snapshot: Snapshot
+) -> Permission:
+    try:
+        answer = answer_of(plugin, pod, node, snapshot)
+    except Exception as error:  # of another package
+        return Permission(plugin.name, "fail", str(error))
+    if answer is None:
+        return Permission(plugin.name, "approve")
+    if isinstance(answer, Denied):
+        return Permission(plugin.name, "deny", answer.reason)
+    return Permission(
+        plugin.name, "wait", answer.reason, max(0, min(answer.timeout, WAIT_MAX)) // SECOND
     )
 
 
@@ -254,7 +307,7 @@ def _refusals(
         refusals += [check(claimed.volumes, facts, load) for _, check in claimed.volumes.checks]
     if found.relations is not None:
         refusals += [check(found.relations, facts) for _, check in profile.related]
-    refusals += [refusal_of(plugin, pod, facts, load) for plugin in profile.plugins]
+    refusals += [refusal_of(plugin, pod, facts, load) for plugin in profile.plugins.filter]
     refusals.append(claimed.late(name))
     by_plugin: dict[str, Refusal] = {}
     for refusal in refusals:
@@ -284,7 +337,7 @@ def _ranked(
         for plugin, weight, of_node in related:
             for name in found.offers:
                 points[name].append(Points(plugin, of_node[name], weight))
-    for one in profile.plugins:
+    for one in profile.plugins.score:
         if own_weight := profile.weights.get(one.name):
             for name, much in plugin_points(one, pod, around, found).items():
                 points[name].append(Points(one.name, much, own_weight))
@@ -320,6 +373,16 @@ def tree_of(account: PodAccount) -> dict[str, Any]:
         "condition": account.condition,
         "best": account.best,
         "message": account.message,
+        "reserved": account.is_reserved,
+        "permit": [
+            {
+                "plugin": one.plugin,
+                "answer": one.answer,
+                "reason": one.reason,
+                "timeoutSeconds": one.timeout_seconds,
+            }
+            for one in account.permissions
+        ],
         "extenders": [{"url": url, "asked": False} for url in account.extenders],
         "nodes": [_node_tree(one) for one in account.nodes],
         "preemption": {

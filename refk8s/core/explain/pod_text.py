@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from refk8s.core.explain.pod import BOUND, FINISHED, FOREIGN, GATED, NodeAccount, PodAccount
+from refk8s.core.context import duration_text
+from refk8s.core.explain.pod import (
+    BOUND,
+    FINISHED,
+    FOREIGN,
+    GATED,
+    NodeAccount,
+    Permission,
+    PodAccount,
+)
 
 NODES_MAX = 50  # rows of each table; the JSON form has all
 
@@ -20,6 +29,8 @@ def _lines(account: PodAccount) -> Iterator[str]:
     if account.condition:
         yield f"Condition:  {account.condition}"
     yield f"Answer:     {_answer(account)}"
+    for one in account.permissions:
+        yield f"Permit:     {one.plugin}: {one.answer}{_why(one)}"
     for url in account.extenders:
         yield f"Extender:   {url} is not asked here: it may reject nodes, and add points"
     able = [one for one in account.nodes if not one.refusals]
@@ -51,9 +62,19 @@ def _answer(account: PodAccount) -> str:
     first = ""
     if account.state == GATED:
         first = f"it waits until its scheduling gates are removed ({', '.join(account.gates)}); "
+    waits = [one.plugin for one in account.permissions if one.answer == "wait"]
+    if account.is_reserved and waits:
+        return f"{best} is reserved for it, and it waits there for {', '.join(waits)}"
     if best:
         return f"{first}{best} would be chosen now"
     return f"{first}{account.message}"
+
+
+def _why(permission: Permission) -> str:
+    reason = f": {permission.reason}" if permission.reason else ""
+    if permission.answer != "wait":
+        return reason
+    return f"{reason} (for {duration_text(permission.timeout_seconds)} at most)"
 
 
 def _scores(nodes: Sequence[NodeAccount]) -> Iterator[str]:

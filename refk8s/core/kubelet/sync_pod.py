@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api import reference
 from refk8s.core.api.core_v1 import Container, Pod
+from refk8s.core.context import duration_text
 from refk8s.core.kubelet import lifecycle, probes, resize
 from refk8s.core.kubelet.backoff import pull_at, restart_at, restarted
 from refk8s.core.kubelet.container import (
@@ -295,7 +296,7 @@ def advance(draft: Draft, pod: Pod, container: Container, ready: bool) -> None:
                     "Warning",
                     container,
                 )
-                message = f"back-off {_duration(seconds)} restarting failed container={where}"
+                message = f"back-off {duration_text(seconds)} restarting failed container={where}"
                 draft.set_container(
                     name, replace(memory, reason="CrashLoopBackOff", message=message)
                 )
@@ -310,12 +311,6 @@ def advance(draft: Draft, pod: Pod, container: Container, ready: bool) -> None:
         draft.wake(memory.retry_at)
         return
     create(draft, pod, container, memory)
-
-
-def _duration(seconds: int) -> str:
-    """Seconds as Go writes them: 10s, 2m40s, 5m0s."""
-    minutes, rest = divmod(seconds, 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def is_held_up(draft: Draft) -> bool:

@@ -27,6 +27,7 @@ from refk8s.core.scheduler.reasons import (
     explain_block,
     histogram,
 )
+from refk8s.core.scheduler.reservations import NOTHING_RESERVED, Reserved, reserve
 from refk8s.core.scheduler.snapshot import Change, PodInfo, Snapshot
 from refk8s.core.value import evolve
 
@@ -45,6 +46,7 @@ class Batch:
         in_flight: Map[Key, Any],
         starts: Change | None = None,
         with_group: Callable[[PodInfo], PodInfo] = lambda pod: pod,
+        reserved: Reserved = NOTHING_RESERVED,
     ) -> None:
         self.nominated = nominated  # with the pods placed and nominated in this batch
         self.gone: list[Key] = []
@@ -61,6 +63,8 @@ class Batch:
         self._starts = starts  # the last change of a start time
         self._claimed = NOTHING_CLAIMED  # by the current pod
         self.in_flight = in_flight  # the devices that are allocated, also in this batch
+        self.reserved = reserved  # by plugins of other packages, also in this batch
+        self.released: list[tuple[PodInfo, str]] = []  # pods for which a plugin denied to reserve
         self._budgets: Budgets | None = None  # read when the first pod looks for victims
         # messages by kind of pod, valid until the next change in this batch
         self._reasons: dict[tuple[bytes, str], str] = {}
@@ -90,7 +94,7 @@ class Batch:
             return
         node, refusals = self._choose(waiting, around)
         if node is not None:
-            self._place(waiting, node)
+            self._place(waiting, pod, node)
         elif waiting.parked_at is None or self._claimed.release:
             self._refuse(waiting, pod, around, refusals)
         # Else it stays parked: other pods of its kind used the room in this batch.
@@ -161,7 +165,15 @@ class Batch:
     def _chooser_of(self, pod: PodInfo) -> Chooser:
         return self._choosers[pod.scheduler_name]
 
-    def _place(self, waiting: Waiting, node: str) -> None:
+    def _place(self, waiting: Waiting, pod: Pod, node: str) -> None:
+        profile = self._chooser_of(waiting.pod).profile
+        if profile.plugins.reserve:
+            facts = self.nominated.working.nodes[node]
+            reserved = reserve(profile, waiting.key, waiting.pod, facts, self.reserved)
+            if isinstance(reserved, Refusal):
+                self._deny(waiting, pod, node, reserved)
+                return
+            self.reserved = reserved
         devices = self._claimed.devices
         allocated = devices.allocations(self.nominated.working.nodes[node]) if devices else ()
         for one in allocated:
@@ -169,6 +181,14 @@ class Batch:
         self.placed.append((waiting, node, allocated))
         self.nominated.place(waiting.pod, node)
         self._reasons.clear()
+
+    def _deny(self, waiting: Waiting, pod: Pod, node: str, refusal: Refusal) -> None:
+        """SCHED-62: a plugin does not reserve the node; it is tried again after its back-off."""
+        self.released.append((waiting.pod, node))
+        message = explain({refusal: 1}, 1, "")
+        self.refused.append(evolve(waiting, message=message, blocked="", release=()))
+        if message != waiting.message:
+            self.failures.append((pod, waiting.pod, message))
 
     def _refuse(
         self, waiting: Waiting, pod: Pod, around: Snapshot, refusals: Mapping[Refusal, int]

@@ -24,31 +24,25 @@ from typing import TYPE_CHECKING, Any
 
 from immutables import Map
 
-from refk8s.core.api.core_v1 import Binding, ObjectReference, Pod
-from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Request
+from refk8s.core.api.core_v1 import Pod
+from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import (
-    CSI_NODES,
-    DEVICE_CLASSES,
     DEVICE_TAINT_RULES,
     NAMESPACES,
     NODES,
-    PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS,
     PODS,
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
-    SERVICES,
-    STORAGE_CLASSES,
     VOLUME_ATTACHMENTS,
 )
 from refk8s.core.api.user import component_user
 from refk8s.core.context import Instant
 from refk8s.core.loop.loop import Loop
-from refk8s.core.loop.plan import NOTHING, Key, Local, Note, Plan
-from refk8s.core.loop.reconciler import Interest, Reconciler, no_keys
-from refk8s.core.loop.view import Fold, Index, View, key_of, split_key
+from refk8s.core.loop.plan import NOTHING, UNCHANGED, Key, Local, Note, Plan
+from refk8s.core.loop.reconciler import Interest, Reconciler
+from refk8s.core.loop.view import Fold, Index, View, key_of
 from refk8s.core.pods.devices import claim_keys, extended_owner, parts_of
 from refk8s.core.pods.services import SERVICES_BY_PAIR
 from refk8s.core.pods.status import is_finished
@@ -59,25 +53,24 @@ from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.claimed import PLUGIN, Claimed, claimed_by
 from refk8s.core.scheduler.device_pools import EMPTY_INVENTORY, fold_devices
 from refk8s.core.scheduler.evaluation import judge
-from refk8s.core.scheduler.hints import (
-    SCHEDULE,
-    keys_of_any,
-    keys_of_claim,
-    keys_of_namespace,
-    keys_of_node,
-    keys_of_resource_claim,
-)
+from refk8s.core.scheduler.hints import INTERESTS, SCHEDULE
 from refk8s.core.scheduler.memory import Decision, Memory, catch_up
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
 from refk8s.core.scheduler.nominated import Nominated, Nomination, key_of_info
+from refk8s.core.scheduler.permit import PERMIT, Permission, expect, give_up, reject_preempted
 from refk8s.core.scheduler.placement import Chooser
+from refk8s.core.scheduler.plugin_writes import (
+    PluginFailed,
+    after_binding,
+    before_binding,
+    binding_of,
+)
 from refk8s.core.scheduler.prebind import bind_devices, bind_volumes
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
-from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
+from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff, Waiting
 from refk8s.core.scheduler.reasons import NO_NODES
 from refk8s.core.scheduler.snapshot import (
     EMPTY,
-    SPREAD_OWNERS,
     PodInfo,
     Snapshot,
     fold,
@@ -148,21 +141,7 @@ class Scheduler(Reconciler):
         self.profiles = {profile.scheduler_name: profile for profile in profiles}
         self.interests = (
             Interest(PODS, self._keys_of_pod),
-            Interest(NODES, keys_of_node),
-            Interest(NAMESPACES, keys_of_namespace),
-            # SCHED-38: read when victims are chosen
-            Interest(POD_DISRUPTION_BUDGETS, no_keys),
-            Interest(PERSISTENT_VOLUME_CLAIMS, keys_of_claim),
-            Interest(PERSISTENT_VOLUMES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
-            Interest(STORAGE_CLASSES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
-            Interest(CSI_NODES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
-            Interest(VOLUME_ATTACHMENTS, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
-            Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
-            Interest(DEVICE_CLASSES, keys_of_any),
-            # without a class no device is allocated
-            Interest(RESOURCE_SLICES, keys_of_any, while_any=DEVICE_CLASSES),
-            Interest(DEVICE_TAINT_RULES, keys_of_any, while_any=DEVICE_CLASSES),
-            *[Interest(resource, no_keys) for resource in (SERVICES, *SPREAD_OWNERS.values())],
+            *INTERESTS,
         )
         self.forget()
 
@@ -177,9 +156,16 @@ class Scheduler(Reconciler):
         return Memory()
 
     def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        if key == PERMIT:
+            return self._permit(view, now, local.memory)
         if key == SCHEDULE:
-            return self._schedule(view, now, local.memory)
-        return self._reconcile_pod(view, key, now, local)
+            plan = self._schedule(view, now, local.memory)
+        else:
+            plan = self._reconcile_pod(view, key, now, local)
+        memory: Memory = local.memory if plan.memory is UNCHANGED else plan.memory
+        if memory.released or (key == SCHEDULE and len(memory.waits)):
+            return evolve(plan, enqueue=(*plan.enqueue, (self.name, PERMIT)))
+        return plan
 
     # --- which keys a change concerns -------------------------------------------------------------
 
@@ -224,8 +210,13 @@ class Scheduler(Reconciler):
             return self._admit(view, memory, key, pod, now)
         if not self._may_be_scheduled(pod) or pod is None or pod.metadata.uid != decision.pod.uid:
             return self._conclude(memory, key, pod, decision)
+        if not decision.permitted:
+            return expect(memory, key, pod, decision)
         if not decision.sent:
-            return self._bind(view, memory, key, pod, decision, now)
+            try:
+                return self._bind(view, memory, key, pod, decision, now, local.failure)
+            except PluginFailed as error:
+                return give_up(memory, key, pod, error, now, self.backoff, self.name)
         if decision.reply is not None:
             return self._after_reply(memory, key, pod, decision, now)
         # The binding was rejected; an unknown outcome would have been read (LOOP-7). The room is
@@ -363,9 +354,18 @@ class Scheduler(Reconciler):
         profile = self.profiles[pod.scheduler_name]
         return claimed_by(view, pod, profile, snapshot, in_flight, self._kept)
 
+    def _permit(self, view: View, now: Instant, memory: Memory) -> Plan:
+        """SCHED-63: ask the plugins about the pods that wait for them."""
+        if not len(memory.waits) and not memory.released:
+            return NOTHING
+        pods = view.table(PODS).objects
+        arguments = (view.fold(TRUTH), self.profiles, pods.get, now, self.backoff, self.name)
+        return Permission(memory, *arguments).plan()
+
     def _bind(
-        self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision, now: Instant
-    ) -> Plan:
+        self, view: View, memory: Memory, key: Key, pod: Pod, decision: Decision, now: Instant,
+        failure: Response | None,
+    ) -> Plan:  # fmt: skip
         """Send the binding (SCHED-1). If the truth has changed since the decision, every filter is
         evaluated again, and a pod that does not pass goes back to the queue (SCHED-28)."""
         truth: Snapshot = view.fold(TRUTH)
@@ -399,6 +399,10 @@ class Scheduler(Reconciler):
             plan = bind(view, memory, key, decision, now, profile, again) if is_needed else None
             if plan is not None:
                 return plan
+        if profile.plugins.pre_bind:
+            plan = before_binding(view, memory, key, pod, decision, now, profile, failure, again)
+            if plan is not None:
+                return plan
         if self.extenders:
             from refk8s.core.scheduler.binder import ask_binder, binder_of
 
@@ -407,20 +411,7 @@ class Scheduler(Reconciler):
         return self._send_binding(memory, key, pod, decision)
 
     def _send_binding(self, memory: Memory, key: Key, pod: Pod, decision: Decision) -> Plan:
-        namespace, name = split_key(key)
-        binding = Binding(
-            metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),
-            target=ObjectReference(kind="Node", name=decision.node),
-        )
-        request = Request(
-            "create",
-            PODS,
-            namespace,
-            name,
-            "binding",
-            body=binding,
-            because=f"{decision.node} is the best node for it",
-        )
+        request = binding_of(self.profiles[decision.pod.scheduler_name], pod, decision.node)
         sent = memory.decisions.set(key, evolve(decision, sent=True, reply=None))
         return Plan(((request,),), memory=evolve(memory, decisions=sent))
 
@@ -453,11 +444,17 @@ class Scheduler(Reconciler):
         """The pod has a node, is removed, or must not be scheduled any more: end the assumption."""
         notes: tuple[Note, ...] = ()
         again: list[tuple[str, Key]] = []
-        if (
+        after: tuple[Request, ...] = ()
+        problems: tuple[Exception, ...] = ()
+        is_bound = (
             pod is not None
             and pod.metadata.uid == decision.pod.uid
             and pod.spec.node_name == decision.node
-        ):
+        )
+        if is_bound and pod is not None:
+            after, problems = after_binding(
+                self.profiles[decision.pod.scheduler_name], pod, decision.node
+            )
             words = (
                 f"Successfully assigned {pod.metadata.namespace}/{pod.metadata.name} to "
                 f"{decision.node}"
@@ -469,7 +466,9 @@ class Scheduler(Reconciler):
         if node_taken(pod) != decision.node:
             # SCHED-26: its room is free, even if it was bound and finished meanwhile.
             again.append((self.name, SCHEDULE))
-        return Plan(memory=memory.settle(key), notes=notes, enqueue=tuple(again))
+        memory = memory.settle(key, is_bound=is_bound)
+        waves = (after,) if after else ()
+        return Plan(waves, memory=memory, notes=notes, enqueue=tuple(again), problems=problems)
 
     # --- the key "schedule" -----------------------------------------------------------------------
 
@@ -512,6 +511,7 @@ class Scheduler(Reconciler):
             memory.in_flight,
             view.fold(STARTS),
             partial(self._as_now, view),
+            memory.reserved,
         )
         if self.extenders:
             from refk8s.core.scheduler.extended import ExtendedBatch, consult_of
@@ -526,20 +526,23 @@ class Scheduler(Reconciler):
             batch.decide(waiting, pod if self._may_be_scheduled(pod) else None)
 
         # Act
-        decided = [
-            Decision(waiting, node, truth.last_change, allocated=allocated)
-            for waiting, node, allocated in batch.placed
-        ]
+        decided = [self._decision(truth, *placed) for placed in batch.placed]
         queue = queue.without([*batch.gone, *(each.waiting.key for each in decided)]).park(
             batch.refused, now, self.backoff
         )
         queue = queue.activate(queue.pods[key] for key in batch.displaced if key in queue.pods)
         memory = memory.assume(
-            decided, queue, nominated.working, nominated.nominations, batch.in_flight
+            decided, queue, nominated.working, nominated.nominations, batch.in_flight,
+            batch.reserved, batch.released,
+        )  # fmt: skip
+        memory, preempted_notes, rejected = reject_preempted(
+            memory, batch.victims, view.table(PODS).objects.get, now, self.backoff
         )
         keys = [waiting.key for waiting in (*[each.waiting for each in decided], *batch.refused)]
-        again = bool(batch.displaced) or any(one.is_error for one in batch.refused)  # SCHED-58
-        keys += [*batch.displaced, *((SCHEDULE,) if again else ())]
+        again = bool(batch.displaced or rejected) or any(
+            one.is_error for one in batch.refused
+        )  # SCHED-58
+        keys += [*batch.displaced, *rejected, *((SCHEDULE,) if again else ())]
 
         # Report
         notes = tuple(
@@ -551,6 +554,7 @@ class Scheduler(Reconciler):
             for info, by, node in batch.victims
             if (victim := view.get(PODS, f"{info.namespace}/{info.name}")) is not None
         )
+        notes += preempted_notes
         wake_at = (
             now
             if len(ready) > BATCH_MAX
@@ -567,6 +571,13 @@ class Scheduler(Reconciler):
             problems=(*problems, *batch.problems),
             runs=consult.posts if consult is not None else (),
         )
+
+    def _decision(
+        self, truth: Snapshot, waiting: Waiting, node: str, allocated: tuple[Any, ...]
+    ) -> Decision:
+        plugins = self.profiles[waiting.pod.scheduler_name].plugins
+        decision = Decision(waiting, node, truth.last_change, allocated=allocated)
+        return evolve(decision, permitted=not plugins.permit, reserves=bool(plugins.reserve))
 
 
 def _namespaces(view: View) -> Mapping[str, Any]:

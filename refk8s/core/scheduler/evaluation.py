@@ -66,7 +66,7 @@ def reject(
         for _, check in profile.related:
             if (refusal := check(relations, facts)) is not None:
                 return refusal
-    for plugin in profile.plugins:
+    for plugin in profile.plugins.filter:
         if (refusal := refusal_of(plugin, pod, facts, load)) is not None:
             return refusal
     return None

@@ -65,7 +65,8 @@ class ExtendedBatch(Batch):
         found = self._survey(waiting, around)
         passing, rejected = self.consult.filter(concerned, pod, sorted(found.offers))
         if passing:
-            self._place(waiting, self._best(waiting, pod, concerned, around, found, passing))
+            node = self._best(waiting, pod, concerned, around, found, passing)
+            self._place(waiting, pod, node)
             return
         refusals = dict(found.refusals)
         for refusal in rejected.values():

@@ -4,11 +4,27 @@
 
 from typing import Any
 
-from refk8s.core.api.resources import PODS
+from refk8s.core.api.resources import (
+    CSI_NODES,
+    DEVICE_CLASSES,
+    DEVICE_TAINT_RULES,
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
+    SERVICES,
+    STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
+)
 from refk8s.core.loop.plan import Key
+from refk8s.core.loop.reconciler import Interest, no_keys
 from refk8s.core.loop.view import View, key_of
 from refk8s.core.pods.devices import extended_owner
-from refk8s.core.scheduler.snapshot import facts_of
+from refk8s.core.scheduler.snapshot import SPREAD_OWNERS, facts_of
 
 SCHEDULE: Key = "schedule"
 
@@ -49,3 +65,23 @@ def keys_of_node(view: View, old: Any, new: Any) -> tuple[Key, ...]:
         if old is not None and new is not None and facts_of(old) == facts_of(new)
         else (SCHEDULE,)
     )
+
+
+INTERESTS = (
+    Interest(NODES, keys_of_node),
+    Interest(NAMESPACES, keys_of_namespace),
+    # SCHED-38: read when victims are chosen
+    Interest(POD_DISRUPTION_BUDGETS, no_keys),
+    Interest(PERSISTENT_VOLUME_CLAIMS, keys_of_claim),
+    Interest(PERSISTENT_VOLUMES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+    Interest(STORAGE_CLASSES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+    Interest(CSI_NODES, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+    Interest(VOLUME_ATTACHMENTS, keys_of_any, while_any=PERSISTENT_VOLUME_CLAIMS),
+    Interest(RESOURCE_CLAIMS, keys_of_resource_claim),
+    Interest(DEVICE_CLASSES, keys_of_any),
+    # without a class no device is allocated
+    Interest(RESOURCE_SLICES, keys_of_any, while_any=DEVICE_CLASSES),
+    Interest(DEVICE_TAINT_RULES, keys_of_any, while_any=DEVICE_CLASSES),
+    *[Interest(resource, no_keys) for resource in (SERVICES, *SPREAD_OWNERS.values())],
+)
+"""What the scheduler watches besides pods."""

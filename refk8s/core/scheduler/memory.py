@@ -15,6 +15,7 @@ from refk8s.core.ports import Operation, Result
 from refk8s.core.scheduler.nominated import Nomination
 from refk8s.core.scheduler.queue import EMPTY as EMPTY_QUEUE
 from refk8s.core.scheduler.queue import Queue, Waiting
+from refk8s.core.scheduler.reservations import NOTHING_RESERVED, Reserved, without
 from refk8s.core.scheduler.snapshot import EMPTY, Change, PodInfo, Snapshot
 from refk8s.core.value import Value, evolve, field
 
@@ -34,10 +35,31 @@ class Decision(Value, frozen=True, eq=False):
     replied_at: Instant = 0
     allocated: tuple[Any, ...] = ()  # the allocations of its claims for devices (DRA-8)
     waits: bool = False  # whether an Event says that its devices are not ready (DRA-19)
+    permitted: bool = True  # whether all plugins have approved that it is bound (SCHED-63)
+    reserves: bool = False  # whether plugins may have reserved something for it (SCHED-62)
 
     @property
     def pod(self) -> PodInfo:
         return self.waiting.pod
+
+
+class Waits(Value, frozen=True):
+    """A pod waits for a plugin: why, until when at most, and for how long that is."""
+
+    reason: str
+    until: Instant
+    timeout: Instant
+
+
+class Permits(Value, frozen=True):
+    """Which plugins have approved a pod that is not permitted yet, and for which it waits
+    (SCHED-63)."""
+
+    approved: tuple[str, ...] = ()
+    waits: Mapping[str, Waits] = field(default_factory=dict)
+
+
+NOT_ASKED = Permits()
 
 
 class Memory(Value, frozen=True, eq=False):
@@ -55,6 +77,10 @@ class Memory(Value, frozen=True, eq=False):
     # the allocations of devices that are decided, by claim (DRA-8)
     in_flight: Map[Key, Any] = field(default_factory=Map)
     question: "Question | None" = None  # what extenders are asked (SCHED-57)
+    reserved: Reserved = NOTHING_RESERVED  # by plugins of other packages (SCHED-62)
+    waits: Map[Key, Permits] = field(default_factory=Map)  # decided pods that are not permitted
+    # pods that were not bound to these nodes, of which plugins are not told yet (SCHED-62)
+    released: tuple[tuple[PodInfo, str], ...] = ()
 
     def assume(
         self,
@@ -62,15 +88,20 @@ class Memory(Value, frozen=True, eq=False):
         queue: Queue,
         working: Snapshot,
         nominated: Mapping[Key, Nomination],
-        in_flight: Map[Key, Any] | None = None,
+        in_flight: Map[Key, Any],
+        reserved: Reserved,
+        released: Iterable[tuple[PodInfo, str]],
     ) -> "Memory":
         """The memory after a batch of decisions; the decided pods are in `working` already."""
         decisions, assumed = self.decisions.mutate(), self.assumed.mutate()
+        waits = self.waits.mutate()
         for decision in decided:
             decisions[decision.waiting.key] = decision
             assumed[decision.node] = assumed.get(decision.node, _NO_PODS).set(
                 decision.pod.uid, decision.pod
             )
+            if not decision.permitted:
+                waits[decision.waiting.key] = NOT_ASKED
         nominations = Map(nominated) if nominated or len(self.nominations) else self.nominations
         return Memory(
             queue,
@@ -80,8 +111,11 @@ class Memory(Value, frozen=True, eq=False):
             self.truth,
             self.touched,
             nominations,
-            self.in_flight if in_flight is None else in_flight,
+            in_flight,
             self.question,
+            reserved,
+            waits.finish(),
+            (*self.released, *released),
         )
 
     def with_result(self, key: Key, operation: Operation, result: Result, now: Instant) -> "Memory":
@@ -108,8 +142,9 @@ class Memory(Value, frozen=True, eq=False):
             else self
         )
 
-    def settle(self, key: Key) -> "Memory":
-        """The pod is no longer assumed: its outcome has been seen (SCHED-22)."""
+    def settle(self, key: Key, *, is_bound: bool = False) -> "Memory":
+        """The pod is no longer assumed: its outcome has been seen (SCHED-22), or it goes back to
+        the queue. Nothing stays reserved for it (SCHED-62)."""
         decision = self.decisions[key]
         rest = self.assumed[decision.node].delete(decision.pod.uid)
         assumed = (
@@ -122,12 +157,18 @@ class Memory(Value, frozen=True, eq=False):
         for one in decision.allocated:
             if in_flight.get(one.claim) is one:
                 in_flight = in_flight.delete(one.claim)
+        released = self.released
+        if decision.reserves and not is_bound:
+            released = (*released, (decision.pod, decision.node))
         return evolve(
             self,
             decisions=self.decisions.delete(key),
             assumed=assumed,
             touched=touched,
             in_flight=in_flight,
+            reserved=without(self.reserved, key) if decision.reserves else self.reserved,
+            waits=self.waits.delete(key) if key in self.waits else self.waits,
+            released=released,
         )
 
 

@@ -26,7 +26,7 @@ from refk8s.core.scheduler.evaluation import (
 )
 from refk8s.core.scheduler.filters import node_affinity
 from refk8s.core.scheduler.needs import Needs
-from refk8s.core.scheduler.plugin import Plugin, points_of
+from refk8s.core.scheduler.plugin import ScorePlugin, points_of
 from refk8s.core.scheduler.preempt import Eviction, Started, preempt
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile
 from refk8s.core.scheduler.ranking import Ranking, RelatedRanking
@@ -74,7 +74,7 @@ def survey(
     names = candidates(pod, snapshot, profile)
     if len(names) < len(snapshot.nodes):
         refusals[node_affinity.NOT_NAMED] = len(snapshot.nodes) - len(names)
-    has_more, has_claims = relations is not None or bool(profile.plugins), bool(claimed)
+    has_more, has_claims = relations is not None or bool(profile.plugins.filter), bool(claimed)
     for name in names:
         facts, load = snapshot.nodes[name], snapshot.load(name)
         evaluation = evaluations.get(name)
@@ -131,7 +131,7 @@ def total_points(
         nodes = {name: snapshot.nodes[name] for name in found.offers}
         for name, points in related_points(profile.weights, found.relations, nodes).items():
             total[name] += points
-    for plugin in profile.plugins:
+    for plugin in profile.plugins.score:
         if weight := profile.weights.get(plugin.name):
             for name, points in plugin_points(plugin, pod, snapshot, found).items():
                 total[name] += weight * points
@@ -150,7 +150,7 @@ def sizes_of(offers: Mapping[str, Offer]) -> dict[Raw, int]:
 
 
 def plugin_points(
-    plugin: Plugin, pod: PodInfo, snapshot: Snapshot, found: Survey
+    plugin: ScorePlugin, pod: PodInfo, snapshot: Snapshot, found: Survey
 ) -> dict[str, int]:
     """The points of a plugin of another package, for each node that can run the pod."""
     nodes = {name: (snapshot.nodes[name], snapshot.load(name)) for name in found.offers}
@@ -195,7 +195,7 @@ class Chooser:
         relations, profile = self._relations, self.profile
         if pod.needs.node_names is not None:  # Few nodes are evaluated anyway.
             return choose(pod, snapshot, namespaces, relations, None, profile, claimed)
-        if not claimed and not profile.plugins:
+        if not claimed and not profile.plugins.decides:
             related = self._relate(pod, snapshot, namespaces)
             if related is None:
                 return self._ranking(pod, snapshot).choose(snapshot)
@@ -243,7 +243,7 @@ class Chooser:
         for name, refusal in self._ranking(pod, snapshot).refusing(snapshot):
             if refusal is None:
                 refusal = claimed.early(name)
-            if refusal is None and (relations is not None or profile.plugins):
+            if refusal is None and (relations is not None or profile.plugins.filter):
                 facts, load = snapshot.nodes[name], snapshot.load(name)
                 refusal = reject(profile, pod, relations, facts, load)
             if refusal is None:
@@ -258,7 +258,7 @@ class Chooser:
         other pods matter."""
         key = pod.needs.key
         related = self._relate(pod, snapshot, namespaces)
-        if self.profile.plugins or related is not None:
+        if self.profile.plugins.decides or related is not None:
             return self.choose(pod, snapshot, namespaces)[0] is not None
         seen = self._infeasible.pop(key, None)
         changed = snapshot.changed_since(seen) if seen is not None else None
@@ -301,7 +301,7 @@ class Chooser:
         if (
             claimed
             or budgets
-            or profile.plugins
+            or profile.plugins.decides
             or pod.needs.node_names is not None
             or self._relate(pod, snapshot, namespaces) is not None
         ):

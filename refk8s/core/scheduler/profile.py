@@ -12,7 +12,7 @@ from refk8s.core.scheduler.filters import LoadCheck, NodeCheck, pod_affinity, to
 from refk8s.core.scheduler.filters import by_load as load_filters
 from refk8s.core.scheduler.filters import by_node as node_filters
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
-from refk8s.core.scheduler.plugin import Plugin
+from refk8s.core.scheduler.plugin import NO_PLUGINS, ExternalPlugins
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.relations import Relations
 from refk8s.core.scheduler.snapshot import NodeFacts
@@ -50,7 +50,7 @@ class Profile(Value, frozen=True, eq=False):
     related: tuple[tuple[str, RelatedCheck], ...]
     local: tuple[tuple[str, int, scores.LocalPoints], ...]
     has_preemption: bool = True
-    plugins: tuple[Plugin, ...] = ()  # of other packages (SCHED-56)
+    plugins: ExternalPlugins = NO_PLUGINS  # of other packages (SCHED-56)
     frees_claims: bool = True  # DRA-11
 
 
@@ -60,7 +60,7 @@ def make_profile(
     weights: Mapping[str, int] = WEIGHTS,
     arguments: Arguments = DEFAULT_ARGUMENTS,
     has_preemption: bool = True,
-    plugins: tuple[Plugin, ...] = (),
+    plugins: ExternalPlugins = NO_PLUGINS,
     frees_claims: bool = True,
 ) -> Profile:
     """The profile with these filters and weights of scores, which name plugins."""

@@ -5,7 +5,7 @@ Source: Kubernetes documentation, "Scheduler Configuration" (extension points, m
 kube-scheduler answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
@@ -86,14 +86,14 @@ def _merge(default: PluginSet, custom: PluginSet) -> PluginSet:
     return PluginSet(enabled=(*kept, *more), disabled=custom.disabled)
 
 
-def expand(plugins: Plugins, external: tuple[str, ...]) -> Enabled:
+def expand(plugins: Plugins, external: Mapping[str, Collection[str]]) -> Enabled:
     """The plugins of each extension point: those that it enables, and those of multiPoint that
-    implement it and are not disabled there. `external`: plugins of other packages, which filter and
-    score. Raises BadProfile."""
+    implement it and are not disabled there. `external`: plugins of other packages, with the points
+    that each implements. Raises BadProfile."""
     multi_point = plugins.multi_point or _EMPTY
     found: dict[str, tuple[str, ...]] = {}
     for point, (interface, implementing) in EXTENSION_POINTS.items():
-        implemented = implementing + (external if point in ("filter", "score") else ())
+        implemented = (*implementing, *[one for one in external if point in external[one]])
         chosen: PluginSet = getattr(plugins, point) or _EMPTY
         names = [one.name for one in chosen.enabled]
         for number, name in enumerate(names):

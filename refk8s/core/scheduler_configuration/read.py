@@ -16,7 +16,7 @@ from refk8s.core.context import SECOND
 from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS, Arguments
 from refk8s.core.scheduler.extenders import Extender
 from refk8s.core.scheduler.needs import DEFAULT_SCHEDULER
-from refk8s.core.scheduler.plugin import Plugin
+from refk8s.core.scheduler.plugin import POINTS, ExternalPlugins, Plugin, implemented_by
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, Profile, make_profile
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff
 from refk8s.core.scheduler_configuration import extenders, profiles
@@ -273,7 +273,8 @@ def _profile(record: ProfileRecord, arguments: Arguments, given: dict[str, Plugi
     name = record.scheduler_name or ""
     try:
         merged = profiles.merge(record.plugins)
-        enabled = profiles.expand(merged, tuple(given))
+        implemented = {each: implemented_by(plugin) for each, plugin in given.items()}
+        enabled = profiles.expand(merged, implemented)
         weights = profiles.weights_of(merged, enabled)
         profiles.check(enabled, name, has_binder=False)
     except profiles.BadProfile as error:
@@ -287,9 +288,21 @@ def _profile(record: ProfileRecord, arguments: Arguments, given: dict[str, Plugi
         profiles.scores_of(enabled, weights),
         arguments,
         "DefaultPreemption" in enabled["post_filter"],
-        tuple([given[each] for each in given if each in filters or each in weights]),
+        _plugins(enabled, given),
         "DynamicResources" in enabled["post_filter"],
     )
+
+
+def _plugins(enabled: profiles.Enabled, given: Mapping[str, Any]) -> ExternalPlugins:
+    """The plugins of other packages by extension point."""
+    binders = enabled["bind"]
+    default = "DefaultBinder"
+    has_default = default in binders
+    order = {**enabled, "bind": binders[: binders.index(default)] if has_default else binders}
+    found = {
+        point: tuple([given[each] for each in order[point] if each in given]) for point in POINTS
+    }
+    return ExternalPlugins(**found, has_default_binder=has_default)
 
 
 def _ignoring(arguments: Arguments, ignored: tuple[str, ...]) -> Arguments:

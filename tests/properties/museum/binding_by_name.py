@@ -8,7 +8,7 @@ more pods than it has room for (SCHED-1).
 
 from museum.change import Change
 from museum.exhibit import Exhibit, Property
-from refk8s.core.scheduler.cycle import Scheduler
+from refk8s.core.scheduler.plugin_writes import default_binding
 
 EXHIBIT = Exhibit(
     title="A late binding binds another pod of the same name",
@@ -19,7 +19,7 @@ EXHIBIT = Exhibit(
     rule="SCHED-1",
     changes=(
         Change(
-            Scheduler._send_binding,
+            default_binding,
             "metadata=ObjectMeta(namespace=namespace, name=name, uid=pod.metadata.uid),",
             "metadata=ObjectMeta(namespace=namespace, name=name),",
         ),
