@@ -17,7 +17,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refk8s.checking.explorer.models import MODELS, Model, create
+from refk8s.checking.explorer.model import Model, create
+from refk8s.checking.explorer.models import MODELS
 from refk8s.checking.explorer.search import Bounds, explore
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import CONFIG_MAPS, NAMESPACES

@@ -16,7 +16,7 @@ from refk8s.core.actions import Submit
 from refk8s.core.api import codec
 from refk8s.core.api.meta_v1 import DeleteOptions
 from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import by_kind
+from refk8s.core.api.resources import Resource, by_kind, type_of_kind
 from refk8s.core.api.user import User
 
 FORMAT = "refk8s-run-1"
@@ -36,6 +36,7 @@ def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") ->
         "instances": setup.instances,
         "apiservers": setup.apiservers,
         **({"dual_stack": True} if setup.is_dual_stack else {}),
+        **({"other_server": seconds} if (seconds := setup.other_server_seconds) else {}),
         "because": words,
     }
     path.write_text(
@@ -62,6 +63,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
             cpu_milli=cpu,
             instances=int(head.get("instances", 1)),
             apiservers=int(head.get("apiservers", 1)),
+            other_server_seconds=int(head.get("other_server", 0)),
             is_dual_stack=bool(head.get("dual_stack", False)),
             faults={},
             user=False,
@@ -122,8 +124,7 @@ def _submitted(tree: dict[str, Any]) -> Request:
     if "patch" in tree:
         body = Patch(*tree["patch"])
     elif "body" in tree:
-        is_delete = tree["verb"] in ("delete", "deletecollection")
-        body = codec.from_tree(DeleteOptions if is_delete else resource.type, tree["body"])
+        body = codec.from_tree(_body_type(tree, resource), tree["body"])
     return Request(
         tree["verb"],
         resource,
@@ -133,3 +134,12 @@ def _submitted(tree: dict[str, Any]) -> Request:
         body=body,
         user=User(tree["user"], groups=tuple(tree["groups"])),
     )
+
+
+def _body_type(tree: dict[str, Any], resource: Resource) -> Any:
+    """The record class of the body: of its own kind, such as Eviction, if it has one."""
+    if tree["verb"] in ("delete", "deletecollection"):
+        return DeleteOptions
+    body = tree["body"]
+    kind = type_of_kind(str(body.get("apiVersion")), str(body.get("kind")))
+    return kind or resource.type

@@ -217,8 +217,16 @@ def remove(path: str | None) -> None:
     "--pattern",
     type=click.Choice(["crash", "lag", "skip", "all"]),
     default=None,
-    help="Instead of random faults, on one node: a crash after every write, every watch delayed, "
-    "every change not delivered.",
+    help="Instead of random faults, in one scenario: a crash after every write, every watch "
+    "delayed, every change not delivered.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(
+        ["web", "statefulset", "daemonset", "job", "cronjob", "quota", "autoscaler", "disruption"]
+    ),
+    default=None,
+    help="Of --pattern, without files: which scenario.  [default: web]",
 )
 @click.argument("files", nargs=-1, metavar="[FILE.yaml]...")
 def sim(**options: Any) -> None:

@@ -18,6 +18,7 @@ from refk8s.checking import actions_file
 from refk8s.checking.shrink import shrink
 from refk8s.checking.simulator import patterns
 from refk8s.checking.simulator.faults import BadFaults, parse_faults
+from refk8s.checking.simulator.pattern_scenarios import scenario_of
 from refk8s.checking.simulator.scenario import (
     BadManifest,
     default_manifests,
@@ -50,14 +51,19 @@ SETTLING_ACTIONS = 3_000
 
 def simulate_and_report(
     seed: int, steps: int, nodes: int, instances: int, apiservers: int, faults: str, runs: int, replayed: str | None, save: str | None, shorten: bool,
-    pattern: str | None, files: tuple[str, ...],
+    pattern: str | None, scenario: str | None, files: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Simulate and print the report; returns the exit status. Raises BadUse before the run."""
     if replayed is not None:
         return _replay(Path(replayed))
     check_place(save)
     if pattern is not None:
-        return _enumerate(seed, pattern, instances, apiservers, save, files)
+        if scenario is not None and files:
+            raise BadUse("--scenario and files exclude each other")
+        base = _undisturbed(seed, scenario, instances, apiservers, files)
+        return _enumerate(base, pattern, save)
+    if scenario is not None:
+        raise BadUse("--scenario needs --pattern")
     setups = [
         _setup(number, steps, nodes, instances, apiservers, faults, files)
         for number in range(seed, seed + runs)
@@ -145,19 +151,18 @@ def _replay(path: Path) -> int:
     return BROKE if run.broken else UNDETERMINED if run.left_out else HELD
 
 
-def _enumerate(
-    seed: int,
-    pattern: str,
-    instances: int,
-    apiservers: int,
-    save: str | None,
-    files: tuple[str, ...],
-) -> int:
-    """One pattern, or all three, at every place of a small run on one node."""
+def _undisturbed(
+    seed: int, scenario: str | None, instances: int, apiservers: int, files: tuple[str, ...]
+) -> patterns.Base:
+    """The run that the patterns disturb: of a scenario, or of the files on one node."""
     setup = evolve(_setup(seed, 0, 1, instances, apiservers, "none", files), user=False)
-    base = patterns.begin(
-        setup, patterns.scenario_of(setup.requests) if files else patterns.SCENARIO
-    )
+    if files:
+        return patterns.begin(setup, scenario_of(setup.requests))
+    return patterns.begin_scenario(scenario or "web", setup)
+
+
+def _enumerate(base: patterns.Base, pattern: str, save: str | None) -> int:
+    """One pattern, or all three, at every place of a small run."""
     digest, steps, seconds = hashlib.sha256(), len(base.run.actions), base.run.virtual_seconds
     failed, tested = base.run if base.run.broken else None, Counter(base.run.tested)
     for name in sorted(patterns.PATTERNS) if pattern == "all" else [pattern]:
@@ -188,7 +193,9 @@ def _enumerate(
         _report_failure(failed, Path(save or f"refk8s-{pattern}.run"), False)
     else:
         click.echo(verdict(tested, _every_rule()))
-    click.echo(f"seed {seed} steps {steps} virtual {seconds:.3f} digest {digest.hexdigest()}")
+    click.echo(
+        f"seed {base.setup.seed} steps {steps} virtual {seconds:.3f} digest {digest.hexdigest()}"
+    )
     return HELD if failed is None else BROKE
 
 

@@ -84,6 +84,8 @@ from refk8s.core.api.core_v1 import (
     PersistentVolumeClaimVolumeSource,
     PersistentVolumeSpec,
     PersistentVolumeStatus,
+    PodCondition,
+    PodStatus,
     ResourceQuota,
     ResourceQuotaSpec,
     ResourceQuotaStatus,
@@ -98,12 +100,18 @@ from refk8s.core.api.core_v1 import (
 from refk8s.core.api.discovery_v1 import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from refk8s.core.api.meta_v1 import (
     DeleteOptions,
+    LabelSelector,
     ListMeta,
     ManagedFieldsEntry,
     ObjectMeta,
     Preconditions,
 )
 from refk8s.core.api.networking_v1 import IPAddress, IPAddressSpec, ParentReference
+from refk8s.core.api.policy_v1 import (
+    PodDisruptionBudget,
+    PodDisruptionBudgetSpec,
+    PodDisruptionBudgetStatus,
+)
 from refk8s.core.api.request import Options, Patch, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, PODS, REPLICA_SETS, by_kind
 from refk8s.core.api.storage_v1 import (
@@ -131,7 +139,7 @@ from refk8s.core.ports import (
 from refk8s.core.ports.node_network import Peer
 from refk8s.core.properties import laws
 from refk8s.core.properties.law import Broken, Law
-from refk8s.core.store import History, Put, compact
+from refk8s.core.store import Delete, History, Put, compact
 from refk8s.core.value import evolve
 
 A = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="uid-a", resource_version="2"))
@@ -639,7 +647,25 @@ def on_its_kubelet(verb: str, now: Any) -> Lie:
     return before, queries(verb, on_node("p"), "system:node:n1", body=body), after
 
 
+def evicted_under(allowed: int, left: int) -> Lie:
+    """A ready pod is evicted under a budget that allowed so many disruptions, and then these."""
+    status = PodStatus(phase="Running", conditions=(PodCondition(type="Ready", status="True"),))
+    ready = replace(pod("p"), status=status)
+
+    def budget(number: int) -> PodDisruptionBudget:
+        return PodDisruptionBudget(
+            metadata=ObjectMeta(name="b", namespace="default", uid="uid-b"),
+            spec=PodDisruptionBudgetSpec(selector=LabelSelector()),
+            status=PodDisruptionBudgetStatus(disruptions_allowed=number),
+        )
+
+    before = world(ready, budget(allowed))
+    after = written(before, Delete(key(ready)), Put(key(budget(left)), budget(left)))
+    return before, queries("create", ready, sub="eviction"), after
+
+
 OF_REQUESTS: dict[str, Callable[[], Lie]] = {
+    "PDB-6": lambda: evicted_under(0, -1),
     "APPLY-7": lambda: applies(labelled("a", me=LABEL), labelled("a", me={**LABEL, **STATUS})),
     "APPLY-15": lambda: applies(labelled("a", you=LABEL), labelled("b", me=LABEL)),
     "CLUSTER-7": refused_and_done,
@@ -670,6 +696,11 @@ def test_cron_3_two_jobs_for_one_time_are_one_too_many():
         free, of_cron_job("one", FOR_EVER), of_cron_job("two", "2026-01-01T00:01:00Z")
     )
     assert "CRON-3" not in [each.rule for each in broken(apart)]
+
+
+def test_pdb_6_an_eviction_takes_one_of_the_allowed_disruptions():
+    assert not broken(evicted_under(2, 1))
+    assert "PDB-6" in [each.rule for each in broken(evicted_under(2, 2))]
 
 
 def test_podgc_1_a_pod_whose_node_is_gone_may_be_forced():

@@ -7,6 +7,7 @@ import sim_trials
 from hypothesis import settings
 
 from refk8s.checking.simulator import patterns
+from refk8s.checking.simulator.pattern_scenarios import scenario_of
 from refk8s.checking.simulator.scenario import (
     creation,
     device_manifests,
@@ -62,7 +63,7 @@ def _count(name):
     return lambda cluster: creation(codec.from_tree(Pod, extended_pod(name, "sleep 900")))
 
 
-WORLD = patterns.scenario_of(read_manifests(device_manifests(1)[:-2]))
+WORLD = scenario_of(read_manifests(device_manifests(1)[:-2]))
 STORY = (
     *WORLD,
     (_make("trains-0", "one"),),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from refk8s.checking.simulator import patterns
 from refk8s.checking.simulator.end_state import difference, end_state
+from refk8s.checking.simulator.pattern_scenarios import SCENARIOS, scenario_of
 from refk8s.checking.simulator.scenario import creation, deployment
 from refk8s.checking.simulator.simulate import Setup
 from refk8s.cli.main import main
@@ -28,7 +29,7 @@ SETUP = Setup(seed=0, nodes=1, faults={}, user=False)
 
 @cache
 def undisturbed():
-    return patterns.begin(SETUP)
+    return patterns.begin_scenario("web", SETUP)
 
 
 @pytest.mark.parametrize(("pattern", "stride"), [("crash", 97), ("lag", 31), ("skip", 79)])
@@ -41,7 +42,10 @@ def test_sim_5_sim_6_sim_7_every_disturbed_run_ends_as_the_undisturbed_one(patte
 @settings(max_examples=3, deadline=None)
 def test_sim_5_the_end_does_not_depend_on_what_chance_has_chosen(seed):
     """Another seed gives other names, uids and addresses, and the same end state."""
-    base, other = undisturbed(), patterns.begin(Setup(seed=seed, nodes=1, faults={}, user=False))
+    base, other = (
+        undisturbed(),
+        patterns.begin_scenario("web", Setup(seed=seed, nodes=1, faults={}, user=False)),
+    )
     assert not difference(base.end, other.end)
     assert base.run.digest.hexdigest() != other.run.digest.hexdigest()
 
@@ -116,8 +120,8 @@ def test_sim_6_sim_7_a_mistake_is_found(monkeypatch, pattern, function, mistake)
 
 
 STORY = (
-    patterns.scenario_of((creation(codec.from_tree(Deployment, deployment("web", 2))),))
-    + patterns.SCENARIO[3:]
+    scenario_of((creation(codec.from_tree(Deployment, deployment("web", 2))),))
+    + SCENARIOS["web"]().story[3:]
 )
 
 

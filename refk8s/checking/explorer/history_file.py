@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from refk8s.checking.actions_file import from_tree, to_tree
-from refk8s.checking.explorer.models import MODELS, Model
+from refk8s.checking.explorer.model import Model
+from refk8s.checking.explorer.models import MODELS
 from refk8s.checking.explorer.replay import begin_model, take
 from refk8s.checking.simulator.script import Fairly
 from refk8s.core.actions import Action

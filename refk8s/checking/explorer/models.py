@@ -1,19 +1,31 @@
 """Small clusters for the explorer, by name: machines, first objects and requests of a user.
 
-Spec: spec/explorer.md. All decisions are made by the real code (refk8s/core). A component that a
-model leaves out, such as the kubelet, sends nothing or is simulated by the model's `environment`:
-requests that are sent as long as they change something.
+Spec: spec/explorer.md. `model.py` says what a model is; models of Jobs and quotas are in
+`workload_models.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from refk8s.adapters.fake.world import make_world
+from refk8s.checking.explorer.model import (
+    KUBE_SYSTEM,
+    NAMESPACE,
+    START,
+    Model,
+    always_between,
+    create,
+    delete,
+    node,
+    one_loop,
+    only,
+    patch,
+    pod_template,
+    pods_become_ready,
+)
 from refk8s.checking.explorer.store import chance_of_name
-from refk8s.core.api import codec
-from refk8s.core.api.core_v1 import Namespace
-from refk8s.core.api.meta_v1 import DeleteOptions, ObjectMeta
-from refk8s.core.api.request import Patch, Request
+from refk8s.checking.explorer.workload_models import WORKLOADS
+from refk8s.core.api.request import Request
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -23,11 +35,9 @@ from refk8s.core.api.resources import (
     REPLICA_SETS,
     SECRETS,
     SERVICES,
-    Resource,
 )
-from refk8s.core.api.user import ADMIN, AUTHENTICATED, NODE_PREFIX, User
 from refk8s.core.apiserver.outcome import Reader
-from refk8s.core.context import SECOND, Context, Instant, SeededChance, timestamp
+from refk8s.core.context import SECOND, Context, Instant, SeededChance
 from refk8s.core.controllers.deployment import DeploymentReconciler
 from refk8s.core.controllers.endpoint_slice import EndpointSliceController
 from refk8s.core.controllers.endpoints import EndpointsController
@@ -39,104 +49,8 @@ from refk8s.core.kubelet.kubelet import kubelet
 from refk8s.core.loop.elector import Elector
 from refk8s.core.loop.lease_lock import ElectionConfig
 from refk8s.core.loop.loop import Loop
-from refk8s.core.loop.reconciler import Reconciler
 from refk8s.core.machine import AnyMachine
-from refk8s.core.pods.status import is_active
-from refk8s.core.properties.law import Law, objects
 from refk8s.core.scheduler.cycle import scheduler
-from refk8s.core.store import Change
-from refk8s.core.value import Value
-
-START: Instant = 1_790_000_000 * SECOND
-KUBELET = User(f"{NODE_PREFIX}simulated", groups=(AUTHENTICATED,))
-"""Not in system:nodes: it stands for the kubelets of all nodes, each of which NodeRestriction would
-limit to its own pods (NAUTH-5)."""
-
-
-def _nothing(reader: Reader, now: Instant) -> Iterable[Request]:
-    return ()
-
-
-class Model(Value, frozen=True, eq=False):
-    """A cluster to explore.
-
-    `script`: the user's requests, in this order, each at any moment. `horizon_seconds`: the bound
-    of virtual time.
-    """
-
-    name: str
-    summary: str
-    machines: Callable[[], Mapping[str, AnyMachine]]
-    setup: tuple[Request, ...] = ()
-    script: tuple[Request, ...] = ()
-    environment: Callable[[Reader, Instant], Iterable[Request]] = _nothing
-    worlds: Callable[[], Mapping[str, Any]] = dict
-    disturbances: tuple[tuple[str, str], ...] = ()
-    laws: tuple[Law, ...] = ()  # of changes, besides those that hold of every cluster
-    laws_of_rest: tuple[Law, ...] = ()
-    one_revision: bool = False  # whether revisions of different resources are compared
-    rests_first: bool = True  # whether the machines come to rest before the user's first request
-    rests: bool = True  # whether the laws of rest apply at the horizon
-    horizon_seconds: int = 120
-    start: Instant = START
-
-
-def create(resource: Resource, tree: dict[str, Any], namespace: str = "default") -> Request:
-    """The request that creates the object of this manifest."""
-    obj = codec.from_tree(resource.type, tree)
-    return Request(
-        "create",
-        resource,
-        namespace if resource.namespaced else "",
-        obj.metadata.name or "",
-        body=obj,
-        user=ADMIN,
-    )
-
-
-def patch(
-    resource: Resource, name: str, tree: dict[str, Any], namespace: str = "default"
-) -> Request:
-    """A merge patch of an object."""
-    return Request(
-        "patch",
-        resource,
-        namespace if resource.namespaced else "",
-        name,
-        body=Patch("application/merge-patch+json", tree),
-        user=ADMIN,
-    )
-
-
-def delete(resource: Resource, name: str, namespace: str = "default", **options: Any) -> Request:
-    """The request that deletes an object."""
-    return Request(
-        "delete",
-        resource,
-        namespace if resource.namespaced else "",
-        name,
-        body=DeleteOptions(**options),
-        user=ADMIN,
-    )
-
-
-def _namespace_named(name: str) -> Request:
-    body = Namespace(metadata=ObjectMeta(name=name))
-    return Request("create", NAMESPACES, "", name, body=body, user=ADMIN)
-
-
-NAMESPACE, KUBE_SYSTEM = _namespace_named("default"), _namespace_named("kube-system")
-
-
-def pod_template(labels: dict[str, str], cpu: str = "") -> dict[str, Any]:
-    """A minimal pod template."""
-    container: dict[str, Any] = {"name": "main", "image": "app:1"}
-    if cpu:
-        container["resources"] = {"requests": {"cpu": cpu}}
-    return {
-        "metadata": {"labels": labels},
-        "spec": {"containers": [container], "automountServiceAccountToken": False},
-    }
 
 
 def replica_set(name: str, replicas: int) -> dict[str, Any]:
@@ -148,81 +62,6 @@ def replica_set(name: str, replicas: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pods_become_ready(reader: Reader, now: Instant) -> Iterable[Request]:
-    """The writes of kubelets: each pod becomes ready, and each terminating pod is deleted."""
-    for record in reader.list(PODS.prefix).records:
-        pod = record.value
-        metadata = pod.metadata
-        if metadata.deletion_timestamp is not None:
-            yield Request(
-                "delete",
-                PODS,
-                metadata.namespace,
-                metadata.name,
-                body=DeleteOptions(grace_period_seconds=0),
-                user=KUBELET,
-            )
-        elif pod.status is None or pod.status.phase != "Running":
-            at = timestamp(now)
-            held = ("Initialized", "ContainersReady", "Ready")
-            conditions = [
-                {"type": type, "status": "True", "lastTransitionTime": at} for type in held
-            ]
-            container = {"name": "main", "image": "app:1", "imageID": "app:1", "containerID": "simulated://1", "ready": True, "started": True,
-                         "restartCount": 0, "state": {"running": {"startedAt": at}}}  # fmt: skip
-            tree = {
-                "status": {
-                    "phase": "Running",
-                    "startTime": at,
-                    "conditions": conditions,
-                    "containerStatuses": [container],
-                }
-            }
-            body = Patch("application/merge-patch+json", tree)
-            yield Request(
-                "patch", PODS, metadata.namespace, metadata.name, "status", body=body, user=KUBELET
-            )
-
-
-def _active(cluster: Any) -> list[Any]:
-    return [pod for pod in objects(cluster, PODS.prefix) if is_active(pod)]
-
-
-def always_between(fewest: int, most: int) -> Law:
-    """RS-2 for stored objects, if `replicas` was always from `fewest` to `most`.
-
-    No write of a controller leaves fewer active pods or creates more. Requests in transit at a
-    crash of the controller may create more (one for each further life).
-    """
-
-    def check(change: Change[Any], before: Any, after: Any) -> Iterable[str] | None:
-        count = len(_active(after))
-        if change.previous is None and count > most:
-            lives = sum(component.life for component in after.components.values())
-            return (
-                [f"{count} active pods, and spec.replicas was never above {most}"]
-                if count > most + lives - 1
-                else []
-            )
-        is_ended = (
-            change.record is None or change.record.value.metadata.deletion_timestamp is not None
-        )
-        if is_ended and count < fewest and count < len(_active(before)):
-            lives = sum(component.life for component in after.components.values())
-            return (
-                [f"{count} active pods are left, and spec.replicas was never below {fewest}"]
-                if count < fewest - lives + 1
-                else []
-            )
-        return []
-
-    return Law("RS-2", check, PODS.prefix)
-
-
-def _loop(name: str, *reconcilers: Reconciler) -> Callable[[], Mapping[str, AnyMachine]]:
-    return lambda: {name: Loop(name, reconcilers)}
-
-
 # --- the models -----------------------------------------------------------------------------------
 
 
@@ -230,7 +69,7 @@ def _replicaset(replicas: int = 2, then: int = 1) -> Model:
     return Model(
         "replicaset",
         f"a ReplicaSet of {replicas}, scaled to {then}; pods become ready in any order",
-        _loop("replicaset-controller", ReplicaSetReconciler()),
+        one_loop("replicaset-controller", ReplicaSetReconciler()),
         (NAMESPACE,),
         (
             create(REPLICA_SETS, replica_set("web", replicas)),
@@ -265,20 +104,6 @@ def _deployment() -> Model:
     )
 
 
-def _node(name: str, cpu: str) -> tuple[Request, Request]:
-    room = {"cpu": cpu, "memory": "1Gi", "pods": "10"}
-    status = {
-        "status": {
-            "capacity": room,
-            "allocatable": room,
-            "conditions": [{"type": "Ready", "status": "True"}],
-        }
-    }
-    body = Patch("application/merge-patch+json", status)
-    made = create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-    return made, Request("patch", NODES, "", name, "status", body=body, user=ADMIN)
-
-
 def pod(name: str, cpu: str = "", node: str = "") -> dict[str, Any]:
     """The manifest of a pod."""
     tree: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", **pod_template({"app": name}, cpu)}
@@ -293,7 +118,7 @@ def _scheduler() -> Model:
         "scheduler",
         "two pods, one node with room for one of them, the first is deleted",
         lambda: {"kube-scheduler": scheduler()},
-        (NAMESPACE, *_node("n1", "1"), patch(NODES, "n1", {"spec": {"taints": None}})),
+        (NAMESPACE, *node("n1", "1"), patch(NODES, "n1", {"spec": {"taints": None}})),
         (
             create(PODS, pod("a", "600m")),
             create(PODS, pod("b", "600m")),
@@ -334,17 +159,6 @@ def _remove_finalizers(reader: Reader, now: Instant) -> Iterable[Request]:
             )
 
 
-def _only(reconciler: Reconciler, resources: tuple[Resource, ...]) -> Reconciler:
-    """A reconciler that watches only these resources: a model has no objects of the others."""
-    reconciler.interests = tuple(
-        [interest for interest in reconciler.interests if interest.resource in resources]
-    )
-    reconciler.indexes = tuple(
-        [index for index in reconciler.indexes if index.resource in resources]
-    )
-    return reconciler
-
-
 def _garbage() -> Model:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
     return Model(
@@ -353,7 +167,7 @@ def _garbage() -> Model:
         "another is created late",
         lambda: {
             "garbage-collector": Loop(
-                "garbage-collector", [_only(GarbageCollector(), (CONFIG_MAPS, SECRETS))]
+                "garbage-collector", [only(GarbageCollector(), (CONFIG_MAPS, SECRETS))]
             )
         },
         (
@@ -394,8 +208,8 @@ def _endpoints() -> Model:
     return Model(
         "endpoints",
         "a service that selects one pod, which becomes ready and is deleted",
-        _loop("endpoint-controllers", EndpointSliceController(), EndpointsController()),
-        (NAMESPACE, *_node("n1", "1"), create(PODS, pod("a", node="n1"))),
+        one_loop("endpoint-controllers", EndpointSliceController(), EndpointsController()),
+        (NAMESPACE, *node("n1", "1"), create(PODS, pod("a", node="n1"))),
         (create(SERVICES, service), delete(PODS, "a", grace_period_seconds=0)),
         _pods_get_addresses,
     )
@@ -473,5 +287,6 @@ MODELS: dict[str, Callable[[], Model]] = {
     "endpoints": _endpoints,
     "namespace": _namespace,
     "election": _election,
+    **WORKLOADS,
 }
 """Every model by name."""

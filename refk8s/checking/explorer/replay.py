@@ -12,7 +12,7 @@ from immutables import Map
 
 from refk8s.checking.explorer.bundle import Job
 from refk8s.checking.explorer.ids import canonical, live_ids, target_of
-from refk8s.checking.explorer.models import Model
+from refk8s.checking.explorer.model import Model
 from refk8s.checking.explorer.moves import STORE, Compact, Move, State, to_action
 from refk8s.checking.explorer.parts import chance_of_operation
 from refk8s.checking.explorer.store import chance_of_name

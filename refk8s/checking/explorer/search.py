@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 
 from refk8s.checking.explorer.judge import Judge
 from refk8s.checking.explorer.liveness import Graph, fair_cycle, round_trip
-from refk8s.checking.explorer.models import Model
+from refk8s.checking.explorer.model import Model
 from refk8s.checking.explorer.moves import Move, State
 from refk8s.checking.explorer.transitions import Transitions
 from refk8s.core.properties.law import Broken

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from refk8s.checking.explorer.bundle import READS, Flight, Open
-from refk8s.checking.explorer.models import Model
+from refk8s.checking.explorer.model import Model
 from refk8s.checking.explorer.moves import (
     BUDGET,
     FIRST,

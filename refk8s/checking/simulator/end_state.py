@@ -13,6 +13,7 @@ from refk8s.core.api import codec
 from refk8s.core.api.resources import EVENTS, EVENTS_V1, LEASES
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.controllers.node_ipam import FENCE
+from refk8s.core.loop.view import controller_of
 
 UNTOLD = (LEASES.prefix, EVENTS.prefix, EVENTS_V1.prefix)
 CHANCE = {
@@ -26,7 +27,10 @@ CHANCE = {
     "imageID",
     FENCE,
 }
+UID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+OF_MINUTE = re.compile(r"-\d{8}-$")
+"""The end of a generated name of a pod whose Job is named after its scheduled minute."""
 TOKEN = re.compile(r"\bkube-api-access-\w{5}\b")
 """The volume of a pod's token; the API server adds five random letters to its name."""
 ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
@@ -39,9 +43,7 @@ def end_state(cluster: Cluster) -> "Counter[str]":
     for record in cluster.history.list("/").records:
         if record.key.startswith(UNTOLD):
             continue
-        metadata = record.value.metadata
-        if metadata.generate_name and metadata.name != metadata.generate_name:
-            names[metadata.name] = f"{metadata.generate_name}*"
+        names.update(_names_of(record.value))
         trees.append(codec.to_tree(record.value))
     lines = [_line(tree, names) for tree in trees]
     pods = {
@@ -63,6 +65,21 @@ def end_state(cluster: Cluster) -> "Counter[str]":
                 for rule in rules
             ]
     return Counter(lines)
+
+
+def _names_of(obj: Any) -> dict[str, str]:
+    """The names that depend on chance or on time: generated ones, and those of the Jobs of a
+    CronJob (CRON-3) and of their pods."""
+    found = {}
+    metadata = obj.metadata
+    generated, name = metadata.generate_name or "", metadata.name or ""
+    if generated and name != generated:
+        plain = OF_MINUTE.sub("-*-", generated)
+        found = {name: f"{plain}*", generated: plain}
+    owner = controller_of(obj)
+    if owner is not None and owner.kind == "CronJob":
+        found[name] = OF_MINUTE.sub("-*-", f"{name}-").removesuffix("-")
+    return found
 
 
 def difference(wanted: "Counter[str]", found: "Counter[str]") -> list[str]:
@@ -125,5 +142,6 @@ def _plain(tree: Any, names: dict[str, str]) -> Any:
     if isinstance(tree, str):
         if tree in names:
             return names[tree]
-        return TOKEN.sub("kube-api-access-*", ADDRESS.sub("<address>", TIME.sub("<time>", tree)))
+        tree = UID.sub("<uid>", TIME.sub("<time>", tree))
+        return TOKEN.sub("kube-api-access-*", ADDRESS.sub("<address>", tree))
     return tree

@@ -1,4 +1,4 @@
-"""Three failure patterns, each injected systematically at every place of one small scenario.
+"""Three failure patterns, each injected systematically at every place of a small scenario.
 
 Rules SIM-5 ... SIM-7 (spec/simulation.md).
 
@@ -7,9 +7,8 @@ Rules SIM-5 ... SIM-7 (spec/simulation.md).
     skip    a watcher misses a change, since its stream breaks and the change is compacted; for
             every watch and every change
 
-In the scenario, a user creates a Deployment and a Service, changes the image, deletes a pod,
-creates and deletes a second Deployment, and scales the first one down. Each run must satisfy every
-law, come to rest, and have the same end state as the run without failures.
+The scenarios are in `pattern_scenarios.py`. Each run must satisfy every law, come to rest, and have
+the same end state as the run without failures.
 
 Source: Sun et al., "Automatic Reliability Testing for Cluster Management Controllers" (OSDI 2022),
 which names the patterns (intermediate states, stale states, unobserved states) and compares with an
@@ -20,10 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from refk8s.checking.simulator.end_state import UNTOLD, difference, end_state
-from refk8s.checking.simulator.scenario import creation, deployment, service
+from refk8s.checking.simulator.pattern_scenarios import (
+    PAUSE_SECONDS,
+    SCENARIOS,
+    Story,
+    Wish,
+)
 from refk8s.checking.simulator.script import Order
 from refk8s.checking.simulator.simulate import Run, Setup, is_news, settle
 from refk8s.core.actions import (
@@ -37,90 +41,12 @@ from refk8s.core.actions import (
     Notify,
     Submit,
 )
-from refk8s.core.api import codec
-from refk8s.core.api.apps_v1 import Deployment
-from refk8s.core.api.core_v1 import Service
-from refk8s.core.api.meta_v1 import DeleteOptions
-from refk8s.core.api.request import Patch, Request
-from refk8s.core.api.resources import DEPLOYMENTS, PODS
-from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import SECOND
 from refk8s.core.properties.law import Broken
 
-PAUSE_SECONDS = 12
-"""How long the user waits after the last change before the next requests."""
 LAG_MAX = 4
 STEPS_MAX = 10_000
-
-Wish: TypeAlias = Callable[[Cluster], Request]
-
-
-def _create_web(cluster: Cluster) -> Request:
-    return creation(codec.from_tree(Deployment, deployment("web", 2)))
-
-
-def _create_service(cluster: Cluster) -> Request:
-    return creation(codec.from_tree(Service, service("web", "web")))
-
-
-def _update(cluster: Cluster) -> Request:
-    tree = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:2"}]}}}}
-    return Request(
-        "patch",
-        DEPLOYMENTS,
-        "default",
-        "web",
-        body=Patch("application/strategic-merge-patch+json", tree),
-        user=ADMIN,
-    )
-
-
-def _delete_pod(cluster: Cluster) -> Request:
-    name = next(
-        (r.value.metadata.name for r in cluster.history.list(f"{PODS.prefix}default/").records),
-        "none",
-    )
-    return Request("delete", PODS, "default", name, body=DeleteOptions(), user=ADMIN)
-
-
-def _create_db(cluster: Cluster) -> Request:
-    return creation(codec.from_tree(Deployment, deployment("db", 1)))
-
-
-def _delete_db(cluster: Cluster) -> Request:
-    return Request(
-        "delete",
-        DEPLOYMENTS,
-        "default",
-        "db",
-        body=DeleteOptions(propagation_policy="Foreground"),
-        user=ADMIN,
-    )
-
-
-def _shrink(cluster: Cluster) -> Request:
-    return Request(
-        "patch",
-        DEPLOYMENTS,
-        "default",
-        "web",
-        body=Patch("application/merge-patch+json", {"spec": {"replicas": 1}}),
-        user=ADMIN,
-    )
-
-
-SCENARIO: tuple[tuple[Wish, ...], ...] = (
-    (_create_web, _create_service),
-    (_update,),
-    (_delete_pod, _create_db),
-    (_delete_db, _shrink),
-)
-
-
-def scenario_of(requests: Sequence[Request]) -> tuple[tuple[Wish, ...], ...]:
-    """The scenario that consists of these requests."""
-    return (tuple([lambda cluster, request=request: request for request in requests]),)
 
 
 class Policy(Protocol):
@@ -224,6 +150,7 @@ def play(
     told: int,
     policy: Policy,
     keep: Keep = lambda run, told: None,
+    pause_seconds: int = PAUSE_SECONDS,
 ) -> Run:
     """Continue a run: after each pause the next requests (`told` of them were sent), then rest.
 
@@ -233,7 +160,7 @@ def play(
     while not run.broken:
         action = policy.next_action(run)
         if action is None or (
-            isinstance(action, Elapse) and action.to > last + PAUSE_SECONDS * SECOND
+            isinstance(action, Elapse) and action.to > last + pause_seconds * SECOND
         ):
             if told == len(story):
                 break
@@ -271,23 +198,31 @@ class Base:
     """The run without failures, its end state, and the states after its writes."""
 
     setup: Setup
-    story: tuple[tuple[Wish, ...], ...]
+    story: Story
     run: Run
     end: "Counter[str]"
     # (revision, state, parts told, actions so far)
     writes: tuple[tuple[int, Cluster, int, int], ...]
+    pause_seconds: int = PAUSE_SECONDS
 
 
-def begin(setup: Setup, story: tuple[tuple[Wish, ...], ...] = SCENARIO) -> Base:
-    """Run the scenario without failures. Rules that break are in its run."""
+def begin_scenario(name: str, setup: Setup) -> Base:
+    """Run the scenario of this name on the cluster that it needs."""
+    scenario = SCENARIOS[name]()
+    setup = evolve(setup, nodes=scenario.nodes, other_server_seconds=scenario.other_server_seconds)
+    return begin(setup, scenario.story, scenario.pause_seconds)
+
+
+def begin(setup: Setup, story: Story, pause_seconds: int = PAUSE_SECONDS) -> Base:
+    """Run these parts without failures. Rules that break are in its run."""
     writes: list[tuple[int, Cluster, int, int]] = []
 
     def keep(run: Run, told: int) -> None:
         if is_written(run.cluster):
             writes.append((run.cluster.history.revision, run.cluster, told, len(run.actions)))
 
-    run = play(Run(setup, setup.first_cluster()), story, 0, Calm(), keep)
-    return Base(setup, story, run, end_state(run.cluster), tuple(writes))
+    run = play(Run(setup, setup.first_cluster()), story, 0, Calm(), keep, pause_seconds)
+    return Base(setup, story, run, end_state(run.cluster), tuple(writes), pause_seconds)
 
 
 def is_written(cluster: Cluster) -> bool:
@@ -350,7 +285,9 @@ def judge_trial(base: Base, trial: Trial, rule: str) -> Run:
 
     `broken` has the rules that broke, and any difference from the end state without failures.
     """
-    run = trial.run if trial.run.broken else play(trial.run, base.story, trial.told, trial.policy)
+    run = trial.run
+    if not run.broken:
+        play(run, base.story, trial.told, trial.policy, pause_seconds=base.pause_seconds)
     if not run.broken:
         run.tested[rule] += 1
         run.broken += [
