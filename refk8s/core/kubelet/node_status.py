@@ -112,7 +112,6 @@ def compute_node_status(
             boot_id=facts.boot_id,
             container_runtime_version=facts.container_runtime_version,
             kernel_version=facts.kernel_version,
-            kube_proxy_version="",
             kubelet_version=config.version,
             machine_id=facts.machine_id,
             operating_system=facts.operating_system,
