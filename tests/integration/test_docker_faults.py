@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -79,12 +80,23 @@ class Life:
         return self.world.get("pods", "-l", "app=web")["items"]
 
     def running(self) -> Counter[str]:
-        """How many containers run, by "uid of the pod/name". Sandboxes have no name."""
-        text = self.world.host.docker(
-            "ps", "--filter", "label=refk8s.pod-uid", "--format",
-            '{{.Label "refk8s.pod-uid"}} {{.Label "refk8s.container"}}',
-        )  # fmt: skip
-        return Counter("/".join((*line.split(), "")[:2]) for line in text.splitlines())
+        """How many containers run, by "uid of the pod/name". Sandboxes have no name.
+
+        Each is inspected: a list shows a dead container as running until the engine has removed
+        its network.
+        """
+        host = self.world.host
+        form = (
+            '{{if .State.Running}}{{index .Config.Labels "refk8s.pod-uid"}}/'
+            '{{with index .Config.Labels "refk8s.container"}}{{.}}{{end}}{{end}}'
+        )
+        ids = host.containers("--filter", "label=refk8s.pod-uid")
+        text = subprocess.run(  # it fails if one of them has been removed meanwhile
+            ["docker", "-H", host.address, "inspect", "--format", form, *ids],
+            capture_output=True,
+            text=True,
+        ).stdout
+        return Counter(text.split())
 
     def check_no_duplicate(self) -> None:
         twice = {which: n for which, n in self.running().items() if n > 1}
