@@ -6,8 +6,10 @@ PLAN is a JSON object with `tests` (files), `mutants` (names) and `seconds_max` 
 ones are left out). RESULTS gets a line of JSON for
 each mutant: its name, "killed", "survived", "no tests" or "timeout", the seconds, and the test that
 failed. The tests are collected once and run once without a mutant, which must pass. Then this
-process forks for each mutant, and the fork runs the tests that reach the changed function until one
-fails: first those that have killed the largest share of its mutants for their time.
+process forks for each function. The fork activates one mutant of it after another, and runs the
+tests that reach the function until one fails: first those that have killed the largest share of its
+mutants for their time. At the end it runs them without a mutant. If one fails then, a mutant has
+left something behind, and each mutant of the function is run in a fork of its own.
 """
 
 import gc
@@ -19,6 +21,8 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ from _pytest.runner import runtestprotocol
 STATS = "stats"
 CPU_SECONDS_MIN, CPU_FACTOR, WALL_FACTOR = 3, 4, 10
 MEMORY_BYTES_MAX = 4 << 30
+TIMED_OUT = (-signal.SIGALRM, -signal.SIGPROF)
 
 
 class Mutants:
@@ -63,12 +68,15 @@ class Mutants:
             for function in self.reached:
                 self.tests[function].append(item)
         self.active = ""
-        forget_caches()
+        caches = all_caches()
+        for clear in caches:
+            clear()
         gc.collect()
         gc.freeze()
         with self.results.open("w", buffering=1) as results:
-            for mutant in sorted(self.mutants, key=self.function_of):
-                results.write(json.dumps([mutant, *self.judge(mutant)]) + "\n")
+            for function, mutants in groupby(sorted(self.mutants, key=function_of), function_of):
+                for told in self.judge_function(function, list(mutants), caches):
+                    results.write(json.dumps(told) + "\n")
         return True
 
     def pytest_runtest_setup(self, item: Any) -> None:
@@ -84,16 +92,71 @@ class Mutants:
         reports = runtestprotocol(item, log=False, nextitem=None)
         return "\n".join(str(each.longrepr) for each in reports if each.failed)
 
-    def function_of(self, mutant: str) -> str:
-        return mutant.rpartition("__mutmut_")[0]
-
-    def judge(self, mutant: str) -> tuple[str, float, str]:
-        """The verdict on a mutant, the seconds that it took, and the test that failed."""
-        function = self.function_of(mutant)
-        module = function.rpartition(".")[0]
+    def judge_function(
+        self, function: str, mutants: list[str], caches: list[Callable[[], None]]
+    ) -> Iterator[list[Any]]:
+        """For each mutant of the function: its name, the verdict, the seconds, and the test that
+        failed. Several in one fork: a fork takes longer than most tests."""
         items = self.tests.get(function, ())
         if not items:
-            return "no tests", 0.0, ""
+            yield from ([mutant, "no tests", 0.0, ""] for mutant in mutants)
+            return
+        while mutants:
+            begun = time.monotonic()
+            told: list[list[Any]] = []
+            ended, is_clean = self.fork(function, mutants, caches, told.append)
+            is_clean = is_clean and (ended is None or len(told) < len(mutants))
+            if not is_clean and len(mutants) > 1:
+                # a mutant has changed more than its fork may keep: each gets a fork of its own
+                for mutant in mutants:
+                    yield from self.judge_function(function, [mutant], caches)
+                return
+            yield from told
+            mutants = mutants[len(told) :]
+            if mutants and ended is not None:
+                verdict = "timeout" if ended in TIMED_OUT else "killed"
+                yield [mutants[0], verdict, round(time.monotonic() - begun, 3), ""]
+                mutants = mutants[1:]
+
+    def fork(
+        self,
+        function: str,
+        mutants: list[str],
+        caches: list[Callable[[], None]],
+        tell: Callable[[list[Any]], None],
+    ) -> tuple[int | None, bool]:
+        """Run these mutants in a fork until it ends. Returns with which code, None if it has run
+        all of them, and whether the tests pass in it afterwards without a mutant."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(reader)
+            os._exit(self.try_mutants(function, mutants, caches, writer))
+        os.close(writer)
+        is_whole, is_clean = False, True
+        with os.fdopen(reader) as lines:
+            for line in lines:
+                told = json.loads(line)
+                if isinstance(told, bool):
+                    is_whole, is_clean = True, told
+                    continue
+                mutant, failed, tried = told[0], told[3], told.pop()
+                self.count(function, tried, failed)
+                tell([mutant, *told[1:]])
+        _, status = os.waitpid(child, 0)
+        return (None if is_whole else os.waitstatus_to_exitcode(status)), is_clean
+
+    def count(self, function: str, tried: list[str], failed: str) -> None:
+        """Which tests have been run for a mutant of the function, and which one has killed it."""
+        for place in (function, function.rpartition(".")[0]):
+            for test in tried:
+                self.runs[place, test] += 1
+            if failed:
+                self.kills[place, failed] += 1
+
+    def in_order(self, function: str) -> list[Any]:
+        """The tests of the function; first those that killed most of its mutants for their time."""
+        module = function.rpartition(".")[0]
 
         def worth(item: Any) -> float:
             here, near = (function, item.nodeid), (module, item.nodeid)
@@ -101,54 +164,66 @@ class Mutants:
             share = killed / (self.runs[here] + 0.2 * self.runs[near] + 1)
             return -share / (self.seconds[item.nodeid] + 0.005)
 
-        ordered = sorted(items, key=worth)
-        limit = CPU_SECONDS_MIN + ceil(CPU_FACTOR * sum(self.seconds[one.nodeid] for one in items))
-        begin = time.monotonic()
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            os._exit(self.try_tests(mutant, ordered, limit, writer))
-        os.close(writer)
-        _, status = os.waitpid(child, 0)
-        seconds = round(time.monotonic() - begin, 3)
-        with os.fdopen(reader) as told:
-            place = told.read()
-        for item in ordered[: int(place) + 1] if place else ordered:
-            self.runs[function, item.nodeid] += 1
-            self.runs[module, item.nodeid] += 1
-        code = os.waitstatus_to_exitcode(status)
-        if code in (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL):
-            return "timeout", seconds, ""
-        if code == 0:
-            return "survived", seconds, ""
-        test = ordered[int(place)].nodeid if place else ""
-        self.kills[function, test] += 1
-        self.kills[module, test] += 1
-        return "killed", seconds, test
+        return sorted(self.tests[function], key=worth)
 
-    def try_tests(self, mutant: str, ordered: list[Any], limit: int, writer: int) -> int:
-        """In the fork: run the tests. Ends with 1 as soon as one fails."""
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 2))
+    def try_mutants(
+        self, function: str, mutants: list[str], caches: list[Callable[[], None]], writer: int
+    ) -> int:
+        """In the fork: run the tests for each mutant until one fails, and at the end once more
+        without a mutant. A limit of time ends the fork."""
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, limit * WALL_FACTOR)
-        self.active = mutant
-        try:
-            for place, item in enumerate(ordered):
-                if self.run(item):
-                    os.write(writer, str(place).encode())
-                    return 1
-        except BaseException:
-            return 1
+        items = self.tests[function]
+        limit = CPU_SECONDS_MIN + ceil(CPU_FACTOR * sum(self.seconds[one.nodeid] for one in items))
+        for each in TIMED_OUT:
+            signal.signal(-each, signal.SIG_DFL)
+
+        def limited() -> None:
+            signal.setitimer(signal.ITIMER_PROF, limit)
+            signal.setitimer(signal.ITIMER_REAL, limit * WALL_FACTOR)
+
+        for mutant in mutants:
+            begin, failed = time.monotonic(), ""
+            tried: list[str] = []
+            limited()
+            self.active = mutant
+            for item in self.in_order(function):
+                tried.append(item.nodeid)
+                if self.fails(item):
+                    failed = item.nodeid
+                    break
+            self.active = ""
+            for clear in caches:
+                clear()
+            self.count(function, tried, failed)
+            verdict, seconds = "killed" if failed else "survived", time.monotonic() - begin
+            told = [mutant, verdict, round(seconds, 3), failed, tried]
+            os.write(writer, (json.dumps(told) + "\n").encode())
+        limited()
+        is_clean = not any(self.fails(item) for item in items)
+        os.write(writer, (json.dumps(is_clean) + "\n").encode())
         return 0
 
+    def fails(self, item: Any) -> bool:
+        """Whether the test fails, in whatever way."""
+        try:
+            return bool(self.run(item))
+        except BaseException:
+            return True
 
-def forget_caches() -> None:
-    """What the run without a mutant has cached, the forks must not inherit."""
+
+def function_of(mutant: str) -> str:
+    return mutant.rpartition("__mutmut_")[0]
+
+
+def all_caches() -> list[Callable[[], None]]:
+    """What empties each cache of the project. What the run without a mutant, or another mutant, has
+    cached, a mutant must not inherit."""
+    found = []
     for name in [name for name in sys.modules if name.startswith("refk8s.")]:
         for value in list(vars(sys.modules[name]).values()):
             if callable(clear := getattr(value, "cache_clear", None)):
-                clear()
+                found.append(clear)
+    return found
 
 
 def main() -> int:

@@ -76,6 +76,7 @@ RANGE = {"min": "2", "max": "6", "step": "2"}
         ({"validRange": RANGE}, None, None),
         ({"validRange": {"min": "3", "step": "2"}}, "4", "5"),
         ({"validRange": {"min": "3", "step": "2"}}, "10", None),
+        ({"validRange": {"min": "1", "step": "3"}}, "2", "4"),
         ({"validRange": {"min": "3"}}, "2", "3"), ({"validRange": {"min": "3"}}, "4100m", "4100m"),
         ({"validRange": {"min": "3", "max": "4"}}, "4100m", None),
         ({"validRange": {"min": "3", "max": "4"}}, "4", "4"),
