@@ -46,6 +46,8 @@ ASKED_MAX: Final = 256
 ASK_SECONDS: Final = 10.0
 """How long the webhook may take, with all attempts."""
 ATTEMPTS: Final = 5
+KEPT_SECONDS_MIN: Final = 1.0
+"""How long an answer holds at least: the request that has asked is decided by it."""
 DELAY_SECONDS: Final = 0.5
 DELAY_FACTOR: Final = 1.5
 """Between attempts, as upstream."""
@@ -69,7 +71,7 @@ class TokenWebhook:
         self._post = post
         self._version = version
         self._audiences = audiences
-        self._seconds = seconds
+        self._seconds = max(seconds, KEPT_SECONDS_MIN)
         self._clock = clock
         self._secret = token_bytes(32)
         self._kept: dict[bytes, tuple[float, Checked]] = {}

@@ -135,6 +135,15 @@ def test_oidc_8_an_answer_holds_for_two_minutes():
     asyncio.run(run())
 
 
+def test_oidc_8_without_a_lifetime_the_request_that_asked_is_still_decided_by_the_answer():
+    webhook = Webhook(only("mine"))
+    tokens = TokenWebhook(webhook.post, "v1", OWN, 0.0, lambda: webhook.time)
+    assert asyncio.run(tokens.review("mine"))
+    assert tokens.find("mine", OWN) is not None
+    webhook.time = 1.0
+    assert tokens.find("mine", OWN) is None
+
+
 @pytest.mark.parametrize(
     "fault", [OSError("refused"), (503, b""), (429, b""), (404, b""), (302, known()), b"{", known({})]
 )  # fmt: skip
