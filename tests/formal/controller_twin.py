@@ -342,19 +342,23 @@ class ControllerTwin(Twin):
 
     def _show_flight(self, channel: Channel) -> Record:
         flying = self.cluster.flying[channel]
-        verb, answer = flying.request.verb.capitalize(), flying.answer
+        answer, wanted = flying.answer, _looked_up(flying.request)
+        verb = "Get" if wanted else flying.request.verb.capitalize()
         if answer is None:
             phase = Variant("Asked")
         elif not answer.ok:
             phase = Variant(
                 "Absent" if answer.code == 404 else "Exists" if verb == "Create" else "Another"
             )
+        elif wanted and not answer.body.items:
+            phase = Variant("Absent")
         else:
+            found = answer.body.items[0] if wanted else answer.body
             phase = Variant(
                 "Answered",
-                0 if verb == "Delete" else self._index(int(answer.body.metadata.resource_version)),
+                0 if verb == "Delete" else self._index(int(found.metadata.resource_version)),
             )
-        name = self.names[flying.request.name]
+        name = self.names[wanted or flying.request.name]
         return Record(
             verb=Variant(verb), name=name, life=channel[1], deaf=flying.given_up, phase=phase
         )
@@ -406,4 +410,12 @@ class ControllerTwin(Twin):
 
 
 def _is_pod_list(flying: Any) -> bool:
-    return flying.request.resource == PODS and flying.request.verb == "list"
+    request = flying.request
+    return request.resource == PODS and request.verb == "list" and not _looked_up(request)
+
+
+def _looked_up(request: Request) -> str:
+    """The name in a list of one pod, which the model calls Get (LOOP-7); empty for other
+    requests."""
+    before, _, name = request.options.field_selector.partition("metadata.name=")
+    return "" if before else name

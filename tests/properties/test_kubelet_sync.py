@@ -36,7 +36,7 @@ from refk8s.core.api.core_v1 import (
     Volume,
     VolumeMount,
 )
-from refk8s.core.context import SECOND
+from refk8s.core.context import SECOND, duration_text
 from refk8s.core.kubelet.backoff import Backoff
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.container import (
@@ -69,7 +69,6 @@ from refk8s.core.kubelet.memory import (
 )
 from refk8s.core.kubelet.objects import Held, Library, secret_key
 from refk8s.core.kubelet.sync_pod import (
-    _duration,
     advance,
     bring_up,
     check_running,
@@ -482,7 +481,7 @@ def test_kubelet_20_a_restart_waits_for_its_back_off_unless_the_kubelet_wanted_i
     [(0, "0s"), (10, "10s"), (59, "59s"), (60, "1m0s"), (160, "2m40s"), (300, "5m0s")],
 )
 def test_kubelet_20_a_duration_is_written_as_in_go(seconds, text):
-    assert _duration(seconds) == text
+    assert duration_text(seconds) == text
 
 
 def test_kubelet_20_kubelet_21_another_image_begins_anew():

@@ -10,6 +10,7 @@ from refk8s.core.context import SECOND
 from refk8s.core.ports import Tls
 from refk8s.core.scheduler.arguments import Arguments, Strategy
 from refk8s.core.scheduler.extenders import Extender
+from refk8s.core.scheduler.plugin import NO_PLUGINS
 from refk8s.core.scheduler.profile import FILTERS, WEIGHTS
 from refk8s.core.scheduler_configuration.extenders import TlsFiles
 from refk8s.core.scheduler_configuration.read import BadConfiguration, read_configuration
@@ -513,10 +514,19 @@ def test_sched_54_plugins_that_cannot_be_used(points, words):
 
 
 class Named:
-    """A plugin of another package that remembers its arguments."""
+    """A plugin of another package that remembers its arguments; it filters and scores."""
 
     def __init__(self, name, args):
         self.name, self.args = name, args
+
+    def filter(self, pod, node, load):
+        return ""
+
+    def score(self, pod, node, load):
+        return 0
+
+    def normalize(self, scores):
+        return scores
 
 
 FACTORIES = {name: (lambda args, name=name: Named(name, args)) for name in ("Own", "Other")}
@@ -528,12 +538,14 @@ def test_sched_56_plugins_of_other_packages_are_made_with_their_arguments():
         "pluginConfig": [{"name": "Other", "args": {"a": 1}}],
     }
     (profile,) = read(FACTORIES, profiles=[tree]).profiles
-    assert {one.name: one.args for one in profile.plugins} == {"Own": None, "Other": {"a": 1}}
+    filters = {one.name: one.args for one in profile.plugins.filter}
+    assert filters == {"Own": None, "Other": {"a": 1}}
+    assert [one.name for one in profile.plugins.score] == ["Other"]
     assert {"Own", "Other"} <= profile.filters and profile.weights["Other"] == 3
     assert "Own" not in profile.weights, "it is enabled as a filter only"
     config = [{"name": "Own", "args": {"a": 1}}]
     (profile,) = read(FACTORIES, profiles=[{"pluginConfig": config}]).profiles
-    assert profile.plugins == (), "one that is not enabled"
+    assert profile.plugins == NO_PLUGINS, "one that is not enabled"
     words = why_not(profiles=[{"pluginConfig": config}])
     assert words == "profiles[0].pluginConfig[0]: plugin Own has no arguments here"
     assert why_not_plugins(bind=enabled("Own")) == 'BindPlugin "Own" does not exist'

@@ -23,6 +23,7 @@ from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import preempt
 from refk8s.core.scheduler.profile import make_profile
 from refk8s.core.scheduler.queue import DEFAULT_BACKOFF, Backoff, Queue
+from refk8s.core.scheduler.reservations import NOTHING_RESERVED
 from refk8s.core.scheduler.snapshot import EMPTY, IDLE, info_of, recompute
 from refk8s.core.scheduler.writes import evict, write_status
 
@@ -299,7 +300,8 @@ def test_sched_20_sched_22_a_pod_whose_binding_was_refused_waits_anew_and_its_ro
     come round at once for ever."""
     pod = placed(a_pod("p"), "", "uid-p")
     waiting = replace(Queue().admit("default/p", info_of(pod)).pods["default/p"], attempts=attempts)
-    memory = Memory().assume([Decision(waiting, "n1", None, sent=True)], Queue(), EMPTY, {})
+    decided = [Decision(waiting, "n1", None, sent=True)]
+    memory = Memory().assume(decided, Queue(), EMPTY, {}, Map(), NOTHING_RESERVED, ())
     view = View(Map({PODS.prefix: Table(objects=Map({"default/p": pod}))}))
     plan = Scheduler().reconcile(view, "default/p", NOW, Local(memory, 1, Response(409, None)))
     again = plan.memory.queue.pods["default/p"]
