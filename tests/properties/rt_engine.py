@@ -24,6 +24,8 @@ class PretendEngine:
         self.images: dict[str, dict[str, Any]] = {}
         self.volumes: dict[str, dict[str, Any]] = {}
         self.starts: list[str] = []
+        self.starting: set[str] = set()
+        """Containers that are just being started: listed as created, and other requests wait."""
         self.version: tuple[int, ...] = (1, 48)
         self._made = 0
 
@@ -111,7 +113,14 @@ class PretendEngine:
             if name == network
         ]
 
+    def end_starts(self) -> None:
+        """What is being started runs."""
+        for id in sorted(self.starting & self.containers.keys()):
+            self._start(id)
+        self.starting.clear()
+
     def _kill(self, id: str, signal: str = "SIGKILL") -> None:
+        self.end_starts()
         container = self.one(id)
         if container["State"]["Status"] != "running":
             raise Refused(409, f"Container {id} is not running")

@@ -52,6 +52,7 @@ from refk8s.core.ports import (
     UpdateRuntimeConfig,
     WriteVolume,
 )
+from refk8s.core.value import evolve
 
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
 UIDS = st.uuids(version=4).map(str)
@@ -292,6 +293,25 @@ def test_rt_3_an_operation_that_is_repeated_after_a_crash_changes_nothing_more(
         if isinstance(first, (SandboxStarted, ContainerCreated)):
             assert again == first
     assert len(engine.starts) == len(set(engine.starts)), "a container was started twice"
+
+
+def test_rt_3_a_sandbox_that_is_just_being_started_is_stopped() -> None:
+    """Seen on a real engine: the process was killed after it had asked for the start. The next one
+    found the sandbox created, did not stop it and ran another, so that the pod had two."""
+    # Shows RT-3.c.
+    engine = make_engine()
+    config = SandboxConfig(f"{UID}1", "default", "a")
+    started = operations(engine).carry_out(RunPodSandbox(config))
+    assert isinstance(started, SandboxStarted)
+    id = started.status.id
+    engine.one(id)["State"]["Status"] = "created"
+    engine.starting.add(id)
+    agent = operations(engine)
+    assert agent.carry_out(StopPodSandbox(config.pod_uid, id)) == Done()
+    assert isinstance(agent.carry_out(RunPodSandbox(evolve(config, attempt=1))), SandboxStarted)
+    engine.end_starts()
+    running = [c["Id"] for c in engine.containers.values() if c["State"]["Status"] == "running"]
+    assert len(running) == 1 and id not in running
 
 
 @given(LIVES)

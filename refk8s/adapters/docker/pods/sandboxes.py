@@ -13,7 +13,7 @@ from refk8s.adapters.docker.engine.volumes import EngineVolumes
 from refk8s.adapters.docker.pods.volumes import Volumes
 from refk8s.adapters.linux.abilities import Abilities
 from refk8s.core.ports import (
-    RUNNING,
+    EXITED,
     Done,
     Failed,
     RemovePodSandbox,
@@ -203,11 +203,16 @@ class Sandboxes:
         return found
 
     def stop(self, operation: StopPodSandbox) -> Result:
-        """Kill the containers that still run in the sandbox, then the sandbox."""
+        """Kill the containers that still run in the sandbox, then the sandbox.
+
+        One that is created is killed too: a process that was killed may have asked the engine to
+        start it, and the engine lists it as created until that is done. A request to kill waits
+        for it.
+        """
         found = self._of_pod(operation.pod_uid)
         inside = [c for c in found if c["Labels"].get(labels.SANDBOX) == operation.sandbox_id]
         for container in (*inside, *[c for c in found if c["Id"] == operation.sandbox_id]):
-            if labels.STATES.get(container["State"]) == RUNNING:
+            if labels.STATES.get(container["State"]) != EXITED:
                 self._kill(container["Id"])
             if container["Id"] == operation.sandbox_id:
                 self._network.free(container["Names"][0].lstrip("/"))
