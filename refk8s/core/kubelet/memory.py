@@ -219,7 +219,6 @@ class NodeMemory(Value, frozen=True):
     listing: bool = False
     list_failures: int = 0
     relist_at: Instant = 0
-    dirty: tuple[str, ...] = ()  # pods to list again
     described: NodeDescribed | None = None
     describe_error: str = ""
     describing: bool = False

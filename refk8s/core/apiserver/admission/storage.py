@@ -28,25 +28,18 @@ from refk8s.core.pods.volumes import DEFAULT_CLASS_ANNOTATIONS, class_of, has_cl
 if TYPE_CHECKING:
     from refk8s.core.apiserver.exchange import Exchange
 
+_PROTECTION = {
+    resources.PERSISTENT_VOLUME_CLAIMS: CLAIM_PROTECTION,
+    resources.PERSISTENT_VOLUMES: VOLUME_PROTECTION,
+}
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
-def protect_claim(
-    request: Request, new: PersistentVolumeClaim, old: Any, store: Reader, context: Context
-) -> PersistentVolumeClaim:
-    """ADM-21: the finalizer."""
+def protect(request: Request, new: Any, old: Any, store: Reader, context: Context) -> Any:
+    """ADM-21: the finalizer of a new claim or volume."""
     if old is not None:
         return new
-    return replace(new, metadata=_protected(new.metadata, CLAIM_PROTECTION))
-
-
-def protect_volume(
-    request: Request, new: PersistentVolume, old: Any, store: Reader, context: Context
-) -> PersistentVolume:
-    """ADM-21: the finalizer."""
-    if old is not None:
-        return new
-    return replace(new, metadata=_protected(new.metadata, VOLUME_PROTECTION))
+    return replace(new, metadata=_protected(new.metadata, _PROTECTION[request.resource]))
 
 
 def admit_class(
