@@ -1,9 +1,10 @@
-"""Components that know several API servers, of which the first is killed. Rules CLIENT-15,
-CLIENT-16 (spec/client.md), PROC-5."""
+"""Components that know several API servers, of which the first is killed or loses its way to etcd.
+Rules CLIENT-15 to CLIENT-17 (spec/client.md), PROC-5."""
 
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from process_world import Process
 from refk8s.components.yaml_reader import read_yaml
 
 ADDRESSES = "192.0.2.11", "192.0.2.12"
+ETCD = "192.0.2.21", "192.0.2.22"  # one way to etcd for each server
 COMPONENTS = {
     "controller-manager": (),
     "scheduler": (),
@@ -38,12 +40,15 @@ class Cluster:
         self.etcd.inside = self.inside
 
     def start(self) -> None:
-        self.space.ip(*(f"address add {address}/32 dev lo" for address in ADDRESSES))
+        self.space.ip(*(f"address add {address}/32 dev lo" for address in (*ADDRESSES, *ETCD)))
+        ways = [f"http://{address}:{self.etcd.port}" for address in ("127.0.0.1", *ETCD)]
+        self.etcd.flags = ("--listen-client-urls", ",".join(ways))
         self.etcd.start()
         for number, address in enumerate(ADDRESSES):
             self.begin(
                 f"apiserver-{number}",
-                *("apiserver", "--store", f"etcd://{self.etcd.endpoint}", "--bind", address),
+                *("apiserver", "--store", f"etcd://{ETCD[number]}:{self.etcd.port}"),
+                *("--bind", address),
                 *("--pki", str(self.directory / "pki")),
                 *("--data-dir", str(self.directory / f"data-{number}")),
                 *("--kubeconfig", str(self.kubeconfig(number))),
@@ -51,6 +56,13 @@ class Cluster:
         for process in self.processes.values():
             process.wait_until_ready()
         until(lambda: self.servers() == list(ADDRESSES), "the servers", 60)
+
+    def cut_off(self, number: int) -> None:
+        """Drop the packets of this server to etcd and back."""
+        self.space.run("nft", "add table ip cut")
+        self.space.run("nft", "add chain ip cut out { type filter hook output priority 0; }")
+        for way in ("daddr", "saddr"):
+            self.space.run("nft", f"add rule ip cut out ip {way} {ETCD[number]} drop")
 
     def begin(self, name: str, *arguments: str) -> Process:
         process = Process(self.directory, name, *arguments, inside=self.inside)
@@ -127,16 +139,20 @@ def named_at_both(kubeconfig: Path) -> Path:
     return both
 
 
-def test_client_15_and_16_the_components_go_on_at_the_second_server(cluster: Cluster) -> None:
-    # Shows CLIENT-15.b CLIENT-15.h CLIENT-16.a PROC-5.b.
-    # The scheduler is not allowed to list the endpoints: its kubeconfig has both servers. The
-    # others have learnt the second one.
+def start_components(cluster: Cluster) -> None:
+    """At the first server. The scheduler is not allowed to list the endpoints: its kubeconfig has
+    both servers. The others have learnt the second one."""
     both = named_at_both(cluster.directory / "data-0" / "scheduler.kubeconfig")
     for name, arguments in COMPONENTS.items():
         kubeconfig = both if name == "scheduler" else cluster.kubeconfig(0)
         cluster.begin(name, name, *arguments, "--kubeconfig", str(kubeconfig))
     for name in COMPONENTS:
         cluster.processes[name].wait_until_ready()
+
+
+def test_client_15_and_16_the_components_go_on_at_the_second_server(cluster: Cluster) -> None:
+    # Shows CLIENT-15.b CLIENT-15.h CLIENT-16.a PROC-5.b.
+    start_components(cluster)
     cluster.kubectl("create", "deployment", "web", "--image=x", "--replicas=3")
     until(lambda: len(cluster.uids()) == 3, "the first pods", 90)
     before, ready = cluster.uids(), cluster.ready()
@@ -152,3 +168,26 @@ def test_client_15_and_16_the_components_go_on_at_the_second_server(cluster: Clu
         said = cluster.processes[name].said()
         assert f"https://{ADDRESSES[1]}:6443 is used instead" in said, said
         assert cluster.processes[name].stop() == 0 and "Traceback" not in said
+
+
+def test_client_17_the_components_leave_a_server_that_has_lost_its_way_to_etcd(
+    cluster: Cluster,
+) -> None:
+    # Shows CLIENT-17.b CLIENT-17.f CLIENT-17.g.
+    start_components(cluster)
+    cluster.kubectl("create", "deployment", "web", "--image=x", "--replicas=3")
+    until(lambda: len(cluster.uids()) == 3, "the first pods", 90)
+    before, ready = cluster.uids(), cluster.ready()
+
+    cluster.cut_off(0)
+    began = time.monotonic()
+    cluster.kubectl("scale", "deployment", "web", "--replicas=6")
+    until(lambda: len(cluster.uids()) == 6, "further pods", 90)
+    took = time.monotonic() - began
+    assert before < cluster.uids(), "no pod was replaced"
+    assert cluster.ready() == ready, "no node was ever not ready"
+    for name in COMPONENTS:
+        said = cluster.processes[name].said()
+        assert f"is not ready; https://{ADDRESSES[1]}:6443 is used instead" in said, said
+        assert cluster.processes[name].stop() == 0 and "Traceback" not in said
+    assert took < 60

@@ -1,4 +1,4 @@
-"""A client that knows several API servers. Rules CLIENT-15, CLIENT-16 (spec/client.md)."""
+"""A client that knows several API servers. Rules CLIENT-15 to CLIENT-17 (spec/client.md)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from refk8s.components.client.learning import ServerLearner
 from refk8s.components.clock import Clock
 from refk8s.components.http import Front
 from refk8s.components.listening import listen
+from refk8s.core.api import status
 from refk8s.core.api.core_v1 import ConfigMap
 from refk8s.core.api.discovery_v1 import (
     Endpoint,
@@ -27,10 +28,22 @@ from refk8s.core.api.discovery_v1 import (
     EndpointSlice,
 )
 from refk8s.core.api.meta_v1 import ObjectMeta
-from refk8s.core.api.request import Options, Request
+from refk8s.core.api.request import Options, Request, Response
 from refk8s.core.api.resources import CONFIG_MAPS, ENDPOINT_SLICES
 from refk8s.core.api.user import ADMIN
+from refk8s.core.apiserver.health import named_checks
+from refk8s.core.client import readiness
 from refk8s.core.client.kubeconfig import BadKubeconfig, read_access, servers_extension
+from refk8s.core.client.readiness import (
+    CHECK_SECONDS,
+    FAILURES_MAX,
+    SUSPECT_SECONDS,
+    Readiness,
+    after_answer,
+    after_check,
+    is_due,
+    is_to_be_left,
+)
 from refk8s.core.client.servers import (
     SERVERS_MAX,
     after_command,
@@ -181,16 +194,42 @@ def test_client_15_further_servers_that_cannot_be_used_are_refused(server, more)
 # --- over connections
 
 
+class Door:
+    """One of several servers: it may have lost its way to the store."""
+
+    def __init__(self, api):
+        self._api, self.problem, self.asked = api, "", 0
+
+    def __getattr__(self, name):
+        return getattr(self._api, name)
+
+    async def probe(self):
+        self.asked += 1
+        if self.problem == "it hangs":
+            await asyncio.sleep(3600)
+
+    def checks(self):
+        return named_checks(self.problem, False, {})
+
+    def enqueue(self, *arguments, **options):
+        answer = next(each for each in arguments if callable(each))
+        if self.problem:
+            answer(Response(503, status.unavailable(self.problem)))
+        else:
+            self._api.enqueue(*arguments, **options)
+
+
 class Servers:
     """API servers on one store, each of which may be killed, and a client of them."""
 
     def __init__(self, api, count):
-        self.api, self.count = api, count
+        self.api = api
+        self.doors = [Door(api) for _ in range(count)]
         self.fronts, self.urls, self.client = [], [], None
 
     async def start(self):
-        for _ in range(self.count):
-            front, socket = Front(self.api), listen("127.0.0.1", 0)
+        for door in self.doors:
+            front, socket = Front(door), listen("127.0.0.1", 0)
             await front.serve(socket, credentials())
             self.fronts.append(front)
             self.urls.append(f"https://127.0.0.1:{socket.getsockname()[1]}")
@@ -323,5 +362,147 @@ def test_client_16_the_endpoints_of_the_service_are_learnt_and_stored(monkeypatc
             await world.kill(0)
             client.learn(())
             assert await learner.round() < 60 and kept[-1] == both[1:]
+
+    asyncio.run(test())
+
+
+# --- servers that are not ready
+
+
+@given(st.lists(st.booleans(), max_size=120), st.sets(st.integers(0, 119)))
+@example([True] + [False] * 60, {1})
+@example([False] * 60, set())
+def test_client_17_a_server_is_left_after_three_failures_in_a_row(ready, failed_requests):
+    """One boolean for each second: whether the server is ready then. In some of them a request
+    fails."""
+    # Shows CLIENT-17.a CLIENT-17.b CLIENT-17.d CLIENT-17.e CLIENT-17.h.
+    state, checks, began = Readiness(-CHECK_SECONDS), [], -CHECK_SECONDS
+    for now, is_ready in enumerate(ready):
+        if now in failed_requests:
+            state = after_answer(state, 503)
+        assert after_answer(state, 200) == after_answer(state, 404) == state
+        if not is_due(state, now):
+            assert now - began < CHECK_SECONDS, "at least every ten seconds"
+            continue
+        suspected = any(began < second <= now for second in failed_requests)
+        soon = suspected or (checks[-1:] == [False] and checks[-FAILURES_MAX:] != [False] * 3)
+        assert now - began >= (SUSPECT_SECONDS if soon else CHECK_SECONDS)
+        state, began = after_check(state, now, is_ready), now
+        checks.append(is_ready)
+        assert is_to_be_left(state) == (checks[-3:] == [False] * 3)
+    if len(ready) >= 14 and not any(ready[-14:]):
+        assert is_to_be_left(state), "not ready for ten seconds and three checks"
+
+
+@asynccontextmanager
+async def doors(count, monkeypatch):
+    """Servers whose stores may be out of reach, and a client whose seconds are short."""
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(readiness, "SUSPECT_SECONDS", 0.05)
+    monkeypatch.setattr("refk8s.components.client.readiness.ANSWER_SECONDS", 0.5)
+    async with servers(count) as world:
+        ticking = asyncio.ensure_future(tick(world.client))
+        try:
+            yield world
+        finally:
+            ticking.cancel()
+
+
+async def tick(client):
+    while True:
+        await asyncio.sleep(0.02)
+        client.readiness.each_second(asyncio.get_running_loop().time())
+
+
+def test_client_17_a_server_that_is_not_ready_is_left_for_the_first_one_that_is(
+    monkeypatch, caplog
+):
+    # Shows CLIENT-17.e CLIENT-17.f CLIENT-17.g.
+    async def test():
+        async with doors(3, monkeypatch) as world:
+            client, ended, events = world.client, [], []
+            assert (await client.call(create("a"))).ok and client.server == world.urls[0]
+            request = Request("watch", CONFIG_MAPS, "default", user=ADMIN)
+            client.watch(request, events.extend, ended.append)
+            await until(lambda: events)
+            world.doors[0].problem = world.doors[1].problem = "no quorum"
+            assert (await client.call(create("b"))).code == 503
+            await until(lambda: client.server == world.urls[2])
+            await until(lambda: ended == [0])
+            assert (await client.call(create("c"))).ok
+            assert world.doors[1].asked >= 1
+            world.doors[0].problem = world.doors[1].problem = ""
+            await asyncio.sleep(0.5)
+            assert client.server == world.urls[2], "a server that is ready stays in use"
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(test())
+    [line] = [line for line in caplog.messages if "is used instead" in line]
+    assert "is not ready" in line
+
+
+def test_client_17_without_a_server_that_is_ready_the_present_one_stays(monkeypatch):
+    # Shows CLIENT-17.h.
+    async def test():
+        async with doors(2, monkeypatch) as world:
+            client = world.client
+            assert (await client.call(create("a"))).ok
+            for door in world.doors:
+                door.problem = "no quorum"
+            await until(lambda: world.doors[1].asked >= 2)
+            assert client.server == world.urls[0]
+            assert (await client.call(create("b"))).code == 503
+            began, asked_before = asyncio.get_running_loop().time(), world.doors[1].asked
+            await asyncio.sleep(1)
+            rounds = (asyncio.get_running_loop().time() - began) / readiness.CHECK_SECONDS
+            assert world.doors[1].asked - asked_before <= rounds + 1
+            world.doors[1].problem = ""
+            await until(lambda: client.server == world.urls[1])
+            assert (await client.call(create("c"))).ok
+
+    asyncio.run(test())
+
+
+def test_client_17_a_server_that_does_not_answer_is_left_with_its_requests(monkeypatch):
+    # Shows CLIENT-17.c CLIENT-17.g.
+    async def test():
+        async with doors(2, monkeypatch) as world:
+            client = world.client
+            assert (await client.call(create("a"))).ok
+            monkeypatch.setattr(
+                Door, "enqueue", lambda *_: None if world.doors[0].problem else pytest.fail()
+            )
+            world.doors[0].problem = "it hangs"
+            assert await client.call(create("b")) is None, "unknown long before its 60 seconds"
+            assert client.server == world.urls[1]
+
+    asyncio.run(test())
+
+
+def test_client_17_a_server_that_is_ready_stays_in_use_although_it_refuses_requests(monkeypatch):
+    # Shows CLIENT-17.b.
+    async def test():
+        async with doors(2, monkeypatch) as world:
+            client = world.client
+            monkeypatch.setattr(Door, "checks", lambda _: named_checks("", False, {}))
+            for door in world.doors:
+                door.problem = "one API group is not available"
+            for n in range(5):
+                assert (await client.call(create(f"a{n}"))).code == 503
+                await asyncio.sleep(0.1)
+            assert client.server == world.urls[0] and world.doors[0].asked >= 5
+            assert world.doors[1].asked == 0
+
+    asyncio.run(test())
+
+
+def test_client_17_one_server_is_not_checked(monkeypatch):
+    # Shows CLIENT-17.a.
+    async def test():
+        async with doors(1, monkeypatch) as world:
+            world.doors[0].problem = "no quorum"
+            assert (await world.client.call(create("a"))).code == 503
+            await asyncio.sleep(0.5)
+            assert world.doors[0].asked == 0
 
     asyncio.run(test())

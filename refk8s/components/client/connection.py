@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         self.is_retired = False  # not to be used for another request
         self.is_refk8s = False  # whether the server is one (CLIENT-13, CLIENT-14)
         self.requests_max = 1  # that may be in progress
+        self.server = ""  # its URL
         self.host = ""  # of the server, for the header
         self._transport: Any = None
         self._parser = httptools.HttpResponseParser(self)

@@ -18,12 +18,14 @@ import msgspec
 from refk8s.components.client.connection import Connection
 from refk8s.components.client.credentials import Credentials
 from refk8s.components.client.pool import Pool
+from refk8s.components.client.readiness import ReadinessCheck
 from refk8s.components.client.tls import TlsContexts
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import LEASES
 from refk8s.core.client.kubeconfig import Access
+from refk8s.core.client.readiness import UNREADY_CODE
 from refk8s.core.client.request import HttpRequest, can_be_brief, to_http
 from refk8s.core.client.response import Unreadable, to_response
 from refk8s.core.client.retry import retry_seconds
@@ -61,8 +63,9 @@ class HttpApi:
         self.pool = Pool(
             self._named, lambda: self._tls.context(self._loop.time()), access.server_name
         )
-        self._tls.on_change = self.pool.retire
-        self.pool.each_second = lambda: self._tls.check(self._loop.time())
+        self.readiness = ReadinessCheck(self.pool, self.message, self._move)
+        self._tls.on_change = self._retire
+        self.pool.each_second = self._each_second
         self._prefix = urlsplit(access.server).path
         lines = [f"User-Agent: {agent}", "Accept: application/json"]
         lines += [f"{name}: {value}" for name, value in access.impersonation]
@@ -121,9 +124,25 @@ class HttpApi:
         for stream in list(self._streams):
             stream.close()
         self.credentials.close()
+        self.readiness.close()
         self.pool.close()
 
     # --- parts
+
+    def _retire(self) -> None:
+        self.pool.retire()
+        self.readiness.retire()
+
+    def _each_second(self) -> None:
+        now = self._loop.time()
+        self._tls.check(now)
+        self.readiness.each_second(now)
+
+    def _move(self, server: str) -> None:
+        """Use this server instead of the present one, which is not ready (CLIENT-17)."""
+        self.pool.move(server)
+        for stream in list(self._streams):
+            stream.move(server)
 
     def send(
         self, request: Request, answer: Answer, background: bool = False, authorization: str = ""
@@ -221,11 +240,14 @@ class Call:
     def lost(self, why: str) -> None:
         """CLIENT-3."""
         self.api.answers["<error>", self._http.method] += 1
+        self.api.readiness.note(0)
         self.answer(None)
 
     def end(self) -> None:
         code, body = self._body.code, self._body.take()
         self.api.answers[str(code), self._http.method] += 1
+        if code >= UNREADY_CODE:
+            self.api.readiness.note(code)
         if code == 429 and self._refusals < REFUSALS_MAX:
             self._refusals += 1
             self.api._loop.call_later(retry_seconds(self._body.retry_after), self.start)
@@ -338,6 +360,11 @@ class Stream:
         if self._connection is not None:
             self._connection.drop("closed")
 
+    def move(self, server: str) -> None:
+        """End it if its server is another one; the informer watches again at this one."""
+        if self._connection is not None and self._connection.server != server:
+            self._connection.abort("the server is not ready")
+
     def _start(self, problem: str) -> None:
         if problem:
             self._finish(0)
@@ -380,6 +407,8 @@ class Stream:
 
     def end(self) -> None:
         code = self._code if self._code != 200 else 0
+        if code >= UNREADY_CODE:
+            self._api.readiness.note(code)
         if code == 401:
             self._api.credentials.reject()
         if code == 429 and not self._is_over:  # CLIENT-6

@@ -64,6 +64,7 @@ class Pool:
         self._urgent: deque[Sending] = deque()
         self._waiting: deque[Sending] = deque()
         self._background: deque[Sending] = deque()
+        self._moves = 0  # from servers that were not ready
         self._is_away = False  # the last attempt to connect has failed
         self.is_refk8s = False  # whether the last connection was to a refk8s server
         self._is_closed = False
@@ -233,11 +234,15 @@ class Pool:
         """A new connection, to the first server that can be reached (CLIENT-15). Raises OSError."""
         problems: dict[str, str] = {}
         for server in order(self.servers, self.server):
+            moves = self._moves
             try:
-                connection = await self._connect_to(server)
+                connection = await self.connect_to(server)
             except (OSError, ValueError) as error:
                 problems[server] = self._explain(error)
                 continue
+            if self._moves != moves and server != self.server:
+                connection.drop("the server is not ready")
+                return await self.connect()
             self._note_reached(server, problems)
             self.is_refk8s = connection.is_refk8s
             return connection
@@ -247,11 +252,20 @@ class Pool:
         self._is_away = True
         raise OSError("; ".join(problems.values()))
 
-    async def _connect_to(self, server: str) -> Connection:
+    def move(self, server: str) -> None:
+        """Use this server instead of the present one, which is not ready (CLIENT-17)."""
+        log.warning("the API server %s is not ready; %s is used instead", self.server, server)
+        self.server, self._moves = server, self._moves + 1
+        for connection in [*self._idle, *self._busy]:
+            if connection.server != server:
+                connection.abort("the server is not ready")
+
+    async def connect_to(self, server: str) -> Connection:
+        """A new connection to this server. Raises OSError, ValueError."""
         url = urlsplit(server)
         is_tls, host = url.scheme == "https", url.hostname or ""
         connection = Connection()
-        connection.host = url.netloc
+        connection.server, connection.host = server, url.netloc
         is_made = False
         try:
             context = self._tls() if is_tls else None
