@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from refk8s.components.apiserver import ApiServer
     from refk8s.components.auditing import Trail
     from refk8s.components.fair_queues import Ticket
+    from refk8s.core.apiserver.legacy_tokens import LegacyUse
 
 SERIES_MAX: Final = 2_000
 """The most combinations of labels; further ones are counted without their resource."""
@@ -36,7 +37,7 @@ class Meter:
     """One request while it is served."""
 
     __slots__ = (
-        "begin", "code", "is_long", "method", "request", "takes_no_seat", "ticket", "trail",
+        "begin", "code", "is_long", "method", "request", "takes_no_seat", "ticket", "trail", "use",
     )  # fmt: skip
 
     def __init__(self, method: str) -> None:
@@ -48,6 +49,7 @@ class Meter:
         self.takes_no_seat = False  # a path that is no resource, a watch or a stream
         self.ticket: Ticket | None = None  # of its flow (FAIR-1)
         self.trail: Trail | None = None  # in the audit log
+        self.use: LegacyUse | None = None  # of the token of a Secret (SA-6)
 
 
 class _Series:

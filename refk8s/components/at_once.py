@@ -65,7 +65,7 @@ class AtOnce:
         now = api.clock.now()
         try:
             user = front.enter(wire, connection, now)
-            if user is None:
+            if user is None or front.token_use(wire, connection, user) is not None:
                 return False
             # without a reader of YAML, which may take long
             received = receive(wire, user, None, front.address, api.config, api.checks, api.store)

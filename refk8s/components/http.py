@@ -25,7 +25,9 @@ from refk8s.components.credentials import Credentials
 from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.fair_queues import FairQueues
 from refk8s.components.kept_lists import KeptLists
+from refk8s.components.request_body import Disconnected, read_body
 from refk8s.components.server_config import server_config
+from refk8s.components.token_uses import TokenUses
 from refk8s.components.watch_stream import Fanout, WatchStream
 from refk8s.components.websocket import refusing, take_token
 from refk8s.core.api import status
@@ -36,7 +38,7 @@ from refk8s.core.apiserver.accept import JSON
 from refk8s.core.apiserver.aggregation.remotes import find_remote
 from refk8s.core.apiserver.authenticate import token_of, user_of_subject
 from refk8s.core.apiserver.calls import Ask
-from refk8s.core.apiserver.decode import BODY_BYTES_MAX, ReadYaml
+from refk8s.core.apiserver.decode import ReadYaml
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import decide
 from refk8s.core.apiserver.health import HEALTH_PATHS
@@ -50,6 +52,7 @@ from refk8s.core.apiserver.http import (
     reply_to,
     user_of,
 )
+from refk8s.core.apiserver.legacy_tokens import LegacyUse
 from refk8s.core.apiserver.outcome import Commit, Connect, Measure, Stream
 from refk8s.core.apiserver.proxy import PATHS as PROXIED
 from refk8s.core.apiserver.respond import (
@@ -80,11 +83,6 @@ METRICS_PATH = "/metrics"
 YAML_BYTES_INLINE = 4 << 10
 
 
-class Disconnected(Exception):
-    """The client has disconnected before its request was complete; the request is not executed
-    (HTTP-1)."""
-
-
 class Front:
     """The HTTP front of one API server."""
 
@@ -105,6 +103,7 @@ class Front:
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self.lists = KeptLists()
+        self.uses = TokenUses(api)
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None
         self._converting = asyncio.Semaphore(1)  # one thread reads or writes YAML or protobuf
@@ -186,14 +185,16 @@ class Front:
             wire = WireRequest(
                 method, path, query, headers, impersonation=impersonation, named=named
             )
-            user = await self._enter(wire, connection)
+            user = await self._enter(wire, connection, meter)
+            if (use := self.token_use(wire, connection, user)) is not None:
+                self.uses.note(use, meter)
             if self.auditor is not None:
-                meter.trail = self._begin_trail(self.auditor, wire, user, scope)
+                meter.trail = self._begin_trail(self.auditor, wire, user, scope, use)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
             if method not in ("GET", "HEAD") and not self._is_passed_on(scope["raw_path"]):
                 if user is None:
                     await self._admit_anonymous(wire)
-                body = await _read_body(receive_part, headers)
+                body = await read_body(receive_part, headers)
                 wire = WireRequest(method, path, query, headers, body)
                 if len(body) > YAML_BYTES_INLINE and "yaml" in headers.get("content-type", ""):
                     read_yaml = await self._read_beside(body)
@@ -222,6 +223,8 @@ class Front:
                 meter.takes_no_seat = True
                 await self._send(send, received, meter, headers)  # type: ignore[arg-type]
                 return
+            if use is not None:
+                received = evolve(received, warnings=use.warnings + received.warnings)
             meter.request = received.request
             if meter.trail is not None:
                 meter.trail.request = received.request
@@ -238,7 +241,7 @@ class Front:
                 self.fair.leave(ticket)
         except ApiError as error:
             if self.auditor is not None and meter.trail is None and wire is not None:
-                meter.trail = self._begin_trail(self.auditor, wire, None, scope)
+                meter.trail = self._begin_trail(self.auditor, wire, None, scope, meter.use)
             if connection is not None and method not in ("GET", "HEAD"):
                 # The rest of the body is not read (HTTP-3, HTTP-4).
                 meter.code = error.status.code or 500
@@ -258,7 +261,9 @@ class Front:
                 headers,
             )
 
-    async def _enter(self, wire: WireRequest, connection: Connection | None) -> User | None:
+    async def _enter(
+        self, wire: WireRequest, connection: Connection | None, meter: Meter
+    ) -> User | None:
         """The user; None for an anonymous one at an open path. Raises ApiError 401. Does not read
         the body (HTTP-3)."""
         now = self.api.clock.now()
@@ -269,6 +274,8 @@ class Front:
             is_newer = await self._is_refreshed()
             has_keys = await self._has_new_keys(wire, error, keys)
             if not await self._is_known_elsewhere(wire, error) and not has_keys and not is_newer:
+                if (use := self.token_use(wire, connection, None)) is not None:
+                    self.uses.note(use, meter)
                 raise
             return self.enter(wire, connection, now)
 
@@ -280,6 +287,13 @@ class Front:
             connection.authenticated = True
         return user
 
+    def token_use(
+        self, wire: WireRequest, connection: Connection | None, user: User | None
+    ) -> LegacyUse | None:
+        """The use of the token of a Secret by this request, whose user this is (SA-6)."""
+        certificate = None if connection is None else self._user_of_connection(wire, connection)
+        return self.uses.find(wire, user, certificate)
+
     def _user_of_connection(self, wire: WireRequest, connection: Connection) -> User | None:
         """The user by the certificate of the connection (HTTP-18, HTTP-29)."""
         if self.proxy is not None:
@@ -289,7 +303,12 @@ class Front:
         return connection.user or None
 
     def _begin_trail(
-        self, auditor: "Auditor", wire: WireRequest, user: User | None, scope: Scope
+        self,
+        auditor: "Auditor",
+        wire: WireRequest,
+        user: User | None,
+        scope: Scope,
+        use: LegacyUse | None,
     ) -> "Trail":
         """The trail of a request in the audit log (AUDIT-3)."""
         api, original = self.api, None
@@ -299,7 +318,10 @@ class Front:
                 original = self.enter(plain, scope.get("connection"), api.clock.now())
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        return auditor.begin(wire, user, original, address, api.config, api.store)
+        trail = auditor.begin(wire, user, original, address, api.config, api.store)
+        if use is not None:
+            trail.annotations.update(use.annotations)
+        return trail
 
     async def _has_new_keys(self, wire: WireRequest, error: ApiError, before: int) -> bool:
         """Whether another issuer has new keys, with which a token may be valid (OIDC-4). `before`:
@@ -498,6 +520,8 @@ class Front:
         self, send: Send, reply: Reply, meter: Meter, headers: Mapping[str, str]
     ) -> None:
         meter.code = reply.code
+        if meter.use is not None:
+            reply = evolve(reply, warnings=meter.use.warnings + reply.warnings)
         trail = meter.trail
         if trail is not None:
             trail.reply = reply
@@ -563,24 +587,3 @@ def _user_of_certificate(connection: Connection) -> User | None:
         return None
     subject = [pair for name in certificate.get("subject", ()) for pair in name]
     return user_of_subject(subject, tls.getpeercert(binary_form=True))
-
-
-async def _read_body(receive_part: Receive, headers: Mapping[str, str]) -> bytes:
-    """The whole body. Raises Gone if the client disconnects before its end, and ApiError 413 as
-    soon as it is known to be too large."""
-    too_large = ApiError(status.too_large(f"limit is {BODY_BYTES_MAX}"))
-    announced = headers.get("content-length", "")
-    if len(announced) > 15 or (announced.isdigit() and int(announced) > BODY_BYTES_MAX):
-        raise too_large
-    parts, length, more = [], 0, True
-    while more:
-        message = await receive_part()
-        if message["type"] != "http.request":
-            raise Disconnected
-        part = message.get("body", b"")
-        length += len(part)
-        if length > BODY_BYTES_MAX:
-            raise too_large
-        parts.append(part)
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -232,6 +232,7 @@ class ServedApi:
         from refk8s.core.apiserver.flow_control import default_flow_control
         from refk8s.core.controllers.api_service_availability import NAME as AVAILABILITY
         from refk8s.core.controllers.custom_resource_definition import apiextensions
+        from refk8s.core.controllers.legacy_tokens import LegacyTokenTracking
 
         assert self.api is not None and self.front is not None
         bind, port = self.options.bind, self.port
@@ -239,7 +240,7 @@ class ServedApi:
             self.api, self.front, nodes, self.call, API_SERVER, bind, port, self._machine_address
         )
         self._kubernetes.start()
-        machine = apiextensions(default_flow_control())
+        machine = apiextensions(default_flow_control(), (LegacyTokenTracking(),))
         definitions = self._definitions = Driver(machine, self.api, self.clock)
         definitions.start()
         self.front.discovered = lambda: definitions.state.memories[AVAILABILITY]

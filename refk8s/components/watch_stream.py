@@ -18,7 +18,12 @@ from refk8s.core.api import status
 from refk8s.core.api.request import WatchEvent
 from refk8s.core.apiserver.http import Received
 from refk8s.core.apiserver.outcome import Stream
-from refk8s.core.apiserver.respond import stream_type, write_error, write_events
+from refk8s.core.apiserver.respond import (
+    stream_type,
+    warning_headers,
+    write_error,
+    write_events,
+)
 
 Events = tuple[WatchEvent, ...]
 
@@ -84,7 +89,7 @@ class WatchStream:
         headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         media_type = (b"content-type", stream_type(received.form).encode())
-        self._headers = [media_type, *_HEADERS, *headers]
+        self._headers = [media_type, *_HEADERS, *warning_headers(received.warnings), *headers]
         self._fanout = fanout
         self._stream = stream
         self._received = received

@@ -22,6 +22,7 @@ from refk8s.core.controllers.ephemeral_volume import EphemeralVolume
 from refk8s.core.controllers.garbage_collector import GarbageCollector
 from refk8s.core.controllers.horizontal_pod_autoscaler import HorizontalPodAutoscalerController
 from refk8s.core.controllers.job import JobReconciler
+from refk8s.core.controllers.legacy_tokens import LegacyTokenCleaner
 from refk8s.core.controllers.namespace import NamespaceController
 from refk8s.core.controllers.node_ipam import NodeIPAM, PodRanges
 from refk8s.core.controllers.node_lifecycle import NodeLifecycle
@@ -98,6 +99,7 @@ def controllers(
         ServiceAccountController(),
         RootCertificatePublisher(certificate),
         TokenSecretController(certificate),
+        LegacyTokenCleaner(),
         ClaimProtection(),
         VolumeProtection(),
         ClaimBinder(),

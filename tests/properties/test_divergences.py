@@ -20,6 +20,7 @@ from refk8s.adapters.linux.service_rules import choose_rules
 from refk8s.adapters.linux.userspace_rules import UserspaceRules
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
+from refk8s.cli.main import main
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.clock import Clock
 from refk8s.core import components, ports
@@ -40,12 +41,14 @@ from refk8s.core.api.resources import (
     LEASES,
     PODS,
 )
+from refk8s.core.api.token_secret import DAY
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.attach_detach import MANAGED
+from refk8s.core.controllers.legacy_tokens import CLEAN_UP_PERIOD
 from refk8s.core.controllers.node_ipam import PodRanges
 from refk8s.core.kubelet.config import KubeletConfig
 from refk8s.core.kubelet.node_status import compute_node, compute_node_status
@@ -332,7 +335,7 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
             "cronjob-controller", "ttl-after-finished-controller", "ttl-controller", "horizontal-pod-autoscaler",
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
-            "root-ca-certificate-publisher-controller", "serviceaccount-token-controller",
+            "root-ca-certificate-publisher-controller", "serviceaccount-token-controller", "legacy-service-account-token-cleaner",
             "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "attachdetach-controller", "resource-claim-controller", "device-taint-eviction-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
@@ -362,12 +365,17 @@ def test_d_492_an_api_server_alone_has_no_lease():
 def test_d_491_these_controllers_are_missing():
     there = components.controller_manager().reconcilers
     assert not {
-        "legacy-service-account-token-cleaner",
         "volumeattributesclass-protection-controller",
         "kube-apiserver-serving-clustertrustbundle-publisher",
         "podcertificaterequestcleaner",
         "storage-version-migrator-controller",
     } & set(there)
+
+
+def test_d_600_a_token_is_spared_for_a_year():
+    assert CLEAN_UP_PERIOD == 365 * DAY
+    options = [text for one in main.commands["controller-manager"].params for text in one.opts]
+    assert options and not [text for text in options if "clean-up" in text]
 
 
 def test_d_50_volumes_in_use_are_those_of_other_kubelets():

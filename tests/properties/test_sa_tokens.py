@@ -15,16 +15,12 @@ from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Patch, Request, Response
 from refk8s.core.api.resources import SECRETS, SERVICE_ACCOUNTS
 from refk8s.core.api.status import not_found
+from refk8s.core.api.token_secret import ACCOUNT_NAME, ACCOUNT_UID, TOKEN_SECRET
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.authenticate import check_token
 from refk8s.core.apiserver.config import DEFAULT_CONFIG
 from refk8s.core.cluster.step import start_all
-from refk8s.core.controllers.token_secrets import (
-    ACCOUNT_NAME,
-    ACCOUNT_UID,
-    TOKEN_SECRET,
-    TokenSecretController,
-)
+from refk8s.core.controllers.token_secrets import TokenSecretController
 from refk8s.core.loop.plan import NOTHING, Local
 
 FAULTS = ["lose", "give up", "cut", "compact", "crash"]

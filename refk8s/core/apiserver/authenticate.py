@@ -24,6 +24,7 @@ from refk8s.core.api.codec import encode
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import AUTHENTICATED, User, service_account_groups
 from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.legacy_tokens import LegacyUse, legacy_use, why_invalid
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.token_key import (
     PublicKey,
@@ -122,9 +123,32 @@ def _check_own(
     common = tuple([one for one in wanted if one in claims["aud"]])
     if not common:
         return Checked()
-    if objects is not None and not _bound_objects_exist(claims["kubernetes.io"], now, objects):
+    private = claims["kubernetes.io"]
+    if objects is not None and not _bound_objects_exist(private, now, objects):
         return Checked(problem="[invalid bearer token, service account token has been invalidated]")
+    if objects is not None and (problem := _why_secret_is_invalid(token, private, objects)):
+        return Checked(problem=f"[invalid bearer token, {problem}]")
     return Checked(_user_of(claims), common)
+
+
+def _why_secret_is_invalid(token: str, private: Mapping[str, Any], objects: Reader) -> str:
+    """SA-8: why the token of a Secret is refused; empty for every other token."""
+    use = legacy_use(token, private, objects)
+    return "" if use is None else why_invalid(use, private["serviceaccount"]["name"])
+
+
+def legacy_use_of(authorization: str, config: Config, objects: Reader) -> LegacyUse | None:
+    """The use of a token secret, valid or refused, by an Authorization header (SA-6)."""
+    token = token_of(authorization)
+    if not token or len(token) > TOKEN_BYTES_MAX or token in config.users:
+        return None
+    try:
+        claims = _read_token(token, config)
+    except ValueError:
+        return None
+    if claims["iss"] != config.issuer:
+        return None
+    return legacy_use(token, claims["kubernetes.io"], objects)
 
 
 def _read_token(token: str, config: Config) -> dict[str, Any]:

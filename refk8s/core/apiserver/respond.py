@@ -86,9 +86,7 @@ class Reply(Value, frozen=True):
         if self.location:
             found.append((b"location", self.location.encode()))
         if self.warnings:
-            found += [
-                (b"warning", b"299 - " + _quoted(text)) for text in shown_warnings(self.warnings)
-            ]
+            found += warning_headers(self.warnings)
         if self.code in (429, 504):
             found.append((b"retry-after", b"1"))
         return found
@@ -113,6 +111,11 @@ def shown_warnings(texts: Sequence[str]) -> list[str]:
         shown.append(text[:WARNING_CHARACTERS_MAX])
         length += len(shown[-1])
     return shown
+
+
+def warning_headers(texts: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """The headers of these warnings."""
+    return [(b"warning", b"299 - " + _quoted(text)) for text in shown_warnings(texts)]
 
 
 def _quoted(text: str) -> bytes:

@@ -331,11 +331,12 @@ def _uid_option(crd: Any) -> Any:
     return Options(field_manager=crd.metadata.uid or "")
 
 
-def apiextensions(fair_shares: Iterable[Any] = ()) -> Loop:
+def apiextensions(fair_shares: Iterable[Any] = (), further: Iterable[Reconciler] = ()) -> Loop:
     """The machine that an API server runs for its definitions, APIServices, flow schemas and
-    priority levels. `fair_shares`: those of the latter that every cluster has."""
+    priority levels. `fair_shares`: those of the latter that every cluster has. `further`: other
+    reconcilers."""
     reconcilers: tuple[Reconciler, ...] = (
         DefinitionController(), ApiServiceRegistration(), ApiServiceAvailability(),
-        *flow_control(fair_shares),
+        *flow_control(fair_shares), *further,
     )  # fmt: skip
     return Loop("apiextensions", reconcilers, user=API_SERVER)

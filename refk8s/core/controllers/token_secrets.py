@@ -17,6 +17,7 @@ from refk8s.core.api.core_v1 import Secret
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import SECRETS, SERVICE_ACCOUNTS
+from refk8s.core.api.token_secret import ACCOUNT_NAME, ACCOUNT_UID, TOKEN_SECRET
 from refk8s.core.api.user import component_user
 from refk8s.core.context import SECOND, Instant
 from refk8s.core.controllers.service_account import CERTIFICATE_KEY
@@ -25,9 +26,6 @@ from refk8s.core.loop.reconciler import Interest, Reconciler
 from refk8s.core.loop.view import Index, View, key_of
 from refk8s.core.value import Value, evolve
 
-TOKEN_SECRET: Final = "kubernetes.io/service-account-token"
-ACCOUNT_NAME: Final = "kubernetes.io/service-account.name"
-ACCOUNT_UID: Final = "kubernetes.io/service-account.uid"
 EXPIRATION_SECONDS: Final = 2**32
 """The longest duration of a TokenRequest: the token is valid as long as its Secret (HTTP-19)."""
 RETRY: Final = 30 * SECOND
