@@ -1,6 +1,6 @@
 """Flags that several commands share, what they mean, and how a command ends with an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, NoReturn, TypeVar
 
@@ -95,10 +95,42 @@ _SERVER = (
     ),
     click.option(
         "--authorization-mode",
-        default="Node,RBAC",
-        show_default=True,
+        default=None,
         metavar="MODES",
-        help="Who may do what: Node, RBAC, AlwaysAllow or AlwaysDeny, separated by commas.",
+        help="Who may do what: Node, RBAC, Webhook, AlwaysAllow or AlwaysDeny, separated by commas.  [default: Node,RBAC]",
+    ),
+    click.option(
+        "--authorization-config",
+        default="",
+        metavar="FILE",
+        help="The same with several webhooks: an AuthorizationConfiguration.",
+    ),
+    click.option(
+        "--authorization-webhook-config-file",
+        default="",
+        metavar="FILE",
+        help="A kubeconfig with the webhook of the mode Webhook.",
+    ),
+    click.option(
+        "--authorization-webhook-version",
+        default="v1beta1",
+        show_default=True,
+        type=click.Choice(["v1beta1", "v1"]),
+        help="The version of the SubjectAccessReview for that webhook.",
+    ),
+    click.option(
+        "--authorization-webhook-cache-authorized-ttl",
+        default="5m",
+        show_default=True,
+        metavar="DURATION",
+        help="How long that webhook's permissions hold.",
+    ),
+    click.option(
+        "--authorization-webhook-cache-unauthorized-ttl",
+        default="30s",
+        show_default=True,
+        metavar="DURATION",
+        help="How long its other answers hold.",
     ),
     click.option(
         "--service-cluster-ip-range",
@@ -276,6 +308,7 @@ _REQUEST_HEADERS = (
 )  # fmt: skip
 
 _TOKEN_WEBHOOK = "authentication_token_webhook"
+_AUTHORIZER = "authorization_webhook"
 CACHE_SECONDS_MAX = 86_400
 """How long an answer of a token webhook may hold at most."""
 _OIDC = {
@@ -297,6 +330,20 @@ def server_flags(command: Command) -> Command:
     for option in reversed(_SERVER):
         command = option(command)
     return command
+
+
+def _kept_seconds(options: Mapping[str, Any], name: str) -> float:
+    """The seconds for which the answers of a webhook are kept."""
+    from refk8s.components.options import parse_duration
+
+    text = options[name]
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= CACHE_SECONDS_MAX:
+        fail(f"--{name.replace('_', '-')} {text}: must be between 0s and 24h")
+    return seconds
 
 
 def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
@@ -324,19 +371,20 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         fail(f"--event-ttl {ttl}: not a duration; write it like 1h, 30m or 1h30m")
     if not EVENT_TTL_SECONDS[0] <= seconds <= EVENT_TTL_SECONDS[1]:
         fail(f"--event-ttl {ttl}: must be between 1s and 87600h")
-    ttl = options[f"{_TOKEN_WEBHOOK}_cache_ttl"]
-    try:
-        kept = parse_duration(ttl)
-    except ValueError:
-        kept = -1.0
-    if not 0 <= kept <= CACHE_SECONDS_MAX:
-        fail(f"--authentication-token-webhook-cache-ttl {ttl}: must be between 0s and 24h")
     token_webhook = {
         "config_file": options[f"{_TOKEN_WEBHOOK}_config_file"],
         "version": options[f"{_TOKEN_WEBHOOK}_version"],
-        "cache_seconds": kept,
+        "cache_seconds": _kept_seconds(options, f"{_TOKEN_WEBHOOK}_cache_ttl"),
     }
-    given = options["authorization_mode"]
+    authorizer = {
+        "config_file": options[f"{_AUTHORIZER}_config_file"],
+        "version": options[f"{_AUTHORIZER}_version"],
+        "authorized_seconds": _kept_seconds(options, f"{_AUTHORIZER}_cache_authorized_ttl"),
+        "unauthorized_seconds": _kept_seconds(options, f"{_AUTHORIZER}_cache_unauthorized_ttl"),
+    }
+    if options["authorization_config"] and options["authorization_mode"] is not None:
+        fail("--authorization-config: cannot be used with --authorization-mode")
+    given = options["authorization_mode"] or "Node,RBAC"
     modes = tuple(given.split(","))
     if not set(modes) <= set(AUTHORIZATION_MODES) or len(set(modes)) < len(modes):
         fail(
@@ -367,6 +415,10 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         "enable_admission_plugins",
         "service_cluster_ip_range",
         *[f"{_TOKEN_WEBHOOK}_{name}" for name in ("config_file", "cache_ttl", "version")],
+        *[
+            f"{_AUTHORIZER}_{name}"
+            for name in ("config_file", "version", "cache_authorized_ttl", "cache_unauthorized_ttl")
+        ],
         *_OIDC,
         *[f"audit_{name}" for name in _AUDIT],
         *[f"requestheader_{name}" for name in _REQUEST_HEADERS],
@@ -378,4 +430,5 @@ def check_server_flags(options: dict[str, Any]) -> dict[str, Any]:
         **rest, "event_ttl_seconds": seconds, "authorization_modes": modes, "oidc": issuer,
         "audit": audit, "admission_plugins": plugins, "service_cidrs": ranges,
         "request_headers": named, "token_webhook": token_webhook,
+        "authorization_webhook": authorizer,
     }  # fmt: skip

@@ -10,19 +10,28 @@ get every change that the store announces, including those of other API servers.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refk8s.components.clock import CHANCE, Clock
 from refk8s.components.dispatcher import Dispatcher, Watcher
+from refk8s.components.heap import give_memory_back
 from refk8s.components.outgoing_calls import OutgoingCalls
 from refk8s.core.api import status
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.api.resources import CUSTOM_RESOURCE_DEFINITIONS
 from refk8s.core.api.status import ApiError
 from refk8s.core.apiserver import watch as watching
-from refk8s.core.apiserver.calls import Ask, Needed, Result, answered, begin
+from refk8s.core.apiserver.calls import (
+    QUESTIONS_MAX,
+    Ask,
+    Needed,
+    Question,
+    Result,
+    answered,
+    begin,
+)
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.custom.definitions import custom_prefix
 from refk8s.core.apiserver.exchange import Exchange
@@ -34,7 +43,12 @@ from refk8s.core.context import SECOND, Context, Instant
 from refk8s.core.store import Change, Committed, Compacted, Conflict, Revision, resource_prefix
 from refk8s.core.store_port import Failed, Store, StoreUnavailable, StoreUnknown
 
+if TYPE_CHECKING:
+    from refk8s.components.authorization import AuthorizationWebhook
+
 log = logging.getLogger("refk8s")
+
+T = TypeVar("T")
 
 COMPACT_SECONDS = 300.0  # history older than one to two of these intervals is discarded
 COMPACT_RETRY_SECONDS = 10.0
@@ -85,6 +99,7 @@ class ApiServer:
         self._calling: set[asyncio.Task[None]] = set()
         # answers a request for metrics (STREAM-17)
         self.measure: Callable[[Request, Answer], None] | None = None
+        self.webhooks: Mapping[str, AuthorizationWebhook] = {}  # authorizers, by name (AUTHZ-10)
         store.listen(self._changed)
 
     def context(self, now: Instant | None = None) -> Context:
@@ -180,7 +195,24 @@ class ApiServer:
         self._calling.add(task)
         task.add_done_callback(self._calling.discard)
 
+    async def reviewed(self, decide: Callable[[], T]) -> T:
+        """The result of a decision before the request is decided, for which webhooks are asked who
+        may do what (AUTHZ-10). Raises ApiError."""
+        for _ in range(QUESTIONS_MAX):
+            try:
+                return decide()
+            except Needed as needed:
+                assert needed.question is not None, "only an authorizer asks before"
+                await self._review(needed.question)
+        raise ApiError(INTERNAL.body)
+
+    async def _review(self, question: Question) -> None:
+        await self.webhooks[question.webhook].review(question.text)
+
     async def _results(self, asked: Ask) -> list[Result]:
+        if asked.question is not None:
+            await self._review(asked.question)
+            return []
         seconds = (asked.known.until - self.clock.now()) / SECOND
         return await self.outgoing.make(asked.calls, seconds) if asked.calls else []
 
@@ -557,17 +589,6 @@ class ApiServer:
             self._background_timer.cancel()
         for watcher in self._dispatcher.all_watchers():
             self._end(watcher, 0)
-
-
-def give_memory_back() -> None:
-    """Return freed memory to the system: the C library would keep half of a burst. Only with
-    glibc."""
-    import ctypes  # imported here, because it is not needed at start
-
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return
 
 
 def _not_refreshed(problem: StoreUnavailable) -> Response:

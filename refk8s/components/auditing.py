@@ -106,9 +106,9 @@ class Auditor:
             api_version=version,
             received=self.clock.now(),
         )
+        decision = None if user is None else decide(attributes, store, config)
         trail = Trail(self, id, audited)
-        if user is not None:
-            decision = decide(attributes, store, config)
+        if decision is not None:
             trail.annotations[_DECISION] = "allow" if decision.allowed else "forbid"
             trail.annotations[_REASON] = decision.reason
         self.record(trail, RECEIVED, None)

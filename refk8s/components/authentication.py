@@ -19,11 +19,8 @@ def read_authentication(
     """The issuers, and who may be anonymous. Raises CannotRun, with the flag and the reason."""
     if not path and not any(flags.values()):
         return (), Anonymous()
-    from refk8s.core.apiserver.oidc.configuration import (
-        BadConfiguration,
-        issuer_of_flags,
-        read_configuration,
-    )
+    from refk8s.core.apiserver.configuration_part import BadConfiguration
+    from refk8s.core.apiserver.oidc.configuration import issuer_of_flags, read_configuration
 
     if path and any(flags.values()):
         raise CannotRun("--authentication-config: cannot be used with the flags --oidc-*")

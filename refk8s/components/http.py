@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from refk8s.core.api.user import ANONYMOUS, User
 from refk8s.core.apiserver.accept import JSON
 from refk8s.core.apiserver.aggregation.remotes import find_remote
 from refk8s.core.apiserver.authenticate import token_of, user_of_subject
-from refk8s.core.apiserver.calls import Ask
+from refk8s.core.apiserver.calls import Ask, Needed
 from refk8s.core.apiserver.decode import ReadYaml
 from refk8s.core.apiserver.freshness import is_final, reads_latest
 from refk8s.core.apiserver.handle import decide
@@ -189,7 +190,8 @@ class Front:
             if (use := self.token_use(wire, connection, user)) is not None:
                 self.uses.note(use, meter)
             if self.auditor is not None:
-                meter.trail = self._begin_trail(self.auditor, wire, user, scope, use)
+                begin = partial(self._begin_trail, self.auditor, wire, user, scope, use)
+                meter.trail = await self.api.reviewed(begin)
             read_yaml: Callable[[bytes], YamlDocument] = _read_yaml
             if method not in ("GET", "HEAD") and not self._is_passed_on(scope["raw_path"]):
                 if user is None:
@@ -200,9 +202,10 @@ class Front:
                     read_yaml = await self._read_beside(body)
             if path[1:].partition("/")[0] in HEALTH_PATHS:
                 await self.api.probe()
-            received = self._receive(wire, user, read_yaml)
+            receive_now = partial(self._receive, wire, user, read_yaml)
+            received = await self.api.reviewed(receive_now)
             if type(received) is Reply and received.code == 403 and await self._is_refreshed():
-                received = self._receive(wire, user, read_yaml)
+                received = await self.api.reviewed(receive_now)
             if (
                 type(received) is Received
                 and scope["type"] == "websocket"
@@ -269,7 +272,7 @@ class Front:
         now = self.api.clock.now()
         keys = 0 if self.issuers is None else self.issuers.version
         try:
-            return self.enter(wire, connection, now)
+            return await self.api.reviewed(lambda: self.enter(wire, connection, now))
         except ApiError as error:
             is_newer = await self._is_refreshed()
             has_keys = await self._has_new_keys(wire, error, keys)
@@ -277,7 +280,7 @@ class Front:
                 if (use := self.token_use(wire, connection, None)) is not None:
                     self.uses.note(use, meter)
                 raise
-            return self.enter(wire, connection, now)
+            return await self.api.reviewed(lambda: self.enter(wire, connection, now))
 
     def enter(self, wire: WireRequest, connection: Connection | None, now: Instant) -> User | None:
         """The same on the state at hand."""
@@ -313,7 +316,7 @@ class Front:
         """The trail of a request in the audit log (AUDIT-3)."""
         api, original = self.api, None
         if wire.impersonation:
-            with suppress(ApiError):  # 401: it has no user
+            with suppress(ApiError, Needed):  # 401: it has no user
                 plain = evolve(wire, impersonation=())
                 original = self.enter(plain, scope.get("connection"), api.clock.now())
         client = scope.get("client")
@@ -343,12 +346,13 @@ class Front:
         """Raise ApiError unless anonymous users may do this: only then their body is read
         (AUTHZ-6)."""
         api = self.api
+        admit = partial(authorized, wire, None, api.config, api.store)
         try:
-            authorized(wire, None, api.config, api.store)
+            await api.reviewed(admit)
         except ApiError:
             if not await self._is_refreshed():
                 raise
-            authorized(wire, None, api.config, api.store)
+            await api.reviewed(admit)
 
     def _is_passed_on(self, raw_path: bytes) -> bool:
         """Whether another server answers the request, so that its body and a change of the protocol

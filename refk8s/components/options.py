@@ -12,7 +12,7 @@ from refk8s.core.value import Value, field
 
 EVENT_TTL_SECONDS = (1, 10 * 365 * 86_400)  # the least and the most
 
-AUTHORIZATION_MODES = ("Node", "RBAC", "AlwaysAllow", "AlwaysDeny")
+AUTHORIZATION_MODES = ("Node", "RBAC", "Webhook", "AlwaysAllow", "AlwaysDeny")
 
 
 class ServerOptions(Value, frozen=True):
@@ -27,6 +27,8 @@ class ServerOptions(Value, frozen=True):
     kubeconfig: str | None = None
     event_ttl_seconds: float = 3600
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    authorization_config: str = ""
+    authorization_webhook: Mapping[str, Any] = field(default_factory=dict)
     authentication_config: str = ""
     oidc: Mapping[str, Any] = field(default_factory=dict)  # the arguments of `issuer_of_flags`
     token_webhook: Mapping[str, Any] = field(default_factory=dict)  # of `read_token_webhook`

@@ -45,6 +45,7 @@ from refk8s.core.api.resources import EVENTS
 from refk8s.core.api.service_addresses import kubernetes_address
 from refk8s.core.api.user import ADMIN, API_SERVER
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
+from refk8s.core.apiserver.authorize import OPEN_PATHS
 from refk8s.core.apiserver.authorize.modes import authorizers
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.health import DEFINITIONS, OBJECTS, SERVICE
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from refk8s.components.auditing import Auditor
+    from refk8s.components.authorization import Authorizers
     from refk8s.components.driver import Driver
     from refk8s.components.encryption import Encryption
     from refk8s.components.event_expiry import EventExpiry
@@ -99,6 +101,7 @@ class ServedApi:
         self._definitions: Driver | None = None
         self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
         self._issuers: Issuers | None = None
+        self._authorizers: Authorizers | None = None
         self._webhook: TokenWebhook | None = None
         self._auditor: Auditor | None = None
         self._proxy: FrontProxy | None = None
@@ -119,6 +122,18 @@ class ServedApi:
         self._authentication = read_authentication(
             options.authentication_config, options.oidc, Config().issuer
         )
+        if (
+            options.authorization_config
+            or "Webhook" in options.authorization_modes
+            or (options.authorization_webhook.get("config_file"))
+        ):
+            from refk8s.components.authorization import read_authorizers
+
+            self._authorizers = read_authorizers(
+                options.authorization_config,
+                options.authorization_modes,
+                options.authorization_webhook,
+            )
         if options.token_webhook.get("config_file"):
             from refk8s.components.token_webhook import read_token_webhook
 
@@ -177,7 +192,7 @@ class ServedApi:
         options = self.options
         assert self._socket is not None and self.store is not None
         admission = AdmissionConfig(options.service_cidrs)
-        config = _config(credentials, options.authorization_modes)
+        config = _config(credentials, options.authorization_modes, self._authorizers)
         if self._earlier_keys:
             config = evolve(config, earlier_keys=self._earlier_keys)
         issuers, anonymous = self._authentication
@@ -186,6 +201,8 @@ class ServedApi:
 
             self._issuers = Issuers(issuers)
             config = evolve(config, issuers=self._issuers.trusted)
+        if "AlwaysAllow" in config.modes and config.authorizer is not None:
+            anonymous = Anonymous(anonymous.is_enabled, OPEN_PATHS)  # API-13
         config = evolve(config, anonymous=anonymous, admission=admission, webhook=self._webhook)
         if self._admission is not None:
             said = self._admission[0]
@@ -199,6 +216,8 @@ class ServedApi:
         if self._encryption is not None:
             config = evolve(config, stale=self._encryption.stale)
         self.api = ApiServer(self.store, self.clock, config)
+        if self._authorizers is not None:
+            self.api.webhooks = self._authorizers.webhooks
         # the endpoints are added later (HOST-2)
         await bootstrap(self.call, config.admission, LOCAL, self.port)
         if is_etcd(options.store_url):
@@ -369,9 +388,17 @@ def _codec(
     )
 
 
-def _config(credentials: Credentials, modes: tuple[str, ...]) -> Config:
+def _config(
+    credentials: Credentials, modes: tuple[str, ...], given: "Authorizers | None"
+) -> Config:
+    """`given`: the authorizers, if some are webhooks; else those of the modes."""
     signer = token_signer(credentials.token_key)
-    authorizer, roles = authorizers(modes)
+    if given is None:
+        authorizer, roles = authorizers(modes)
+    else:
+        modes = given.modes
+        webhooks = [one.authorizer for one in given.webhooks.values()]
+        authorizer, roles = authorizers(modes, webhooks)
     return Config(
         token_key=credentials.token_key,
         sign=signer.sign,
@@ -380,4 +407,5 @@ def _config(credentials: Credentials, modes: tuple[str, ...]) -> Config:
         users={credentials.admin_token: ADMIN},
         authorizer=authorizer,
         roles=roles,
+        modes=modes,
     )

@@ -22,7 +22,9 @@ from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.cli.main import main
 from refk8s.components.apiserver import ApiServer
+from refk8s.components.authorization import read_authorizers
 from refk8s.components.clock import Clock
+from refk8s.components.review_webhook import KEPT_SECONDS_MIN
 from refk8s.core import components, ports
 from refk8s.core.api.core_v1 import (
     AWSElasticBlockStoreVolumeSource,
@@ -44,6 +46,7 @@ from refk8s.core.api.resources import (
 from refk8s.core.api.token_secret import DAY
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
+from refk8s.core.apiserver.authorize.configuration import TYPES
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.context import SECOND, micro_timestamp
@@ -370,6 +373,22 @@ def test_d_491_these_controllers_are_missing():
         "podcertificaterequestcleaner",
         "storage-version-migrator-controller",
     } & set(there)
+
+
+def test_d_601_the_files_are_read_at_the_start(tmp_path):
+    """What was read does not change with the file."""
+    file = tmp_path / "authorization"
+    first = {"type": "RBAC", "name": "rbac"}
+    head = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration"}
+    file.write_text(json.dumps({**head, "authorizers": [first]}))
+    given = read_authorizers(str(file), (), {})
+    file.write_text("{")
+    assert given.modes == ("RBAC",)
+
+
+def test_d_602_what_authorizers_there_are():
+    assert TYPES == ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
+    assert KEPT_SECONDS_MIN == 1.0
 
 
 def test_d_600_a_token_is_spared_for_a_year():

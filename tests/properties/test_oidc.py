@@ -20,9 +20,9 @@ from refk8s.core.api.status import ApiError
 from refk8s.core.api.user import AUTHENTICATED
 from refk8s.core.apiserver.authenticate import check_token
 from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.configuration_part import BadConfiguration
 from refk8s.core.apiserver.http import WireRequest, user_of
 from refk8s.core.apiserver.oidc.configuration import (
-    BadConfiguration,
     issuer_of_flags,
     read_configuration,
 )

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from test_http import TOKEN, a_server, asked
 from test_webhook_credentials import Server
 
-from refk8s.components import token_webhook
+from refk8s.components import review_webhook, token_webhook
 from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
-from refk8s.components.token_webhook import TokenWebhook, posting, read_token_webhook
+from refk8s.components.review_webhook import posting
+from refk8s.components.token_webhook import TokenWebhook, read_token_webhook
 from refk8s.core.api.user import ADMIN, AUTHENTICATED, User
 from refk8s.core.apiserver.authenticate import check_token
 from refk8s.core.apiserver.config import Config, Decision
-from refk8s.core.apiserver.token_webhook import BadReview, Checked, read_review, write_review
+from refk8s.core.apiserver.review_answer import BadReview
+from refk8s.core.apiserver.token_webhook import Checked, read_review, write_review
 from refk8s.core.client.kubeconfig import Access, Pem
 
 OWN = Config().audiences
@@ -148,7 +150,7 @@ def test_oidc_8_without_a_lifetime_the_request_that_asked_is_still_decided_by_th
     "fault", [OSError("refused"), (503, b""), (429, b""), (404, b""), (302, known()), b"{", known({})]
 )  # fmt: skip
 def test_oidc_8_no_usable_answer_is_no_user_and_is_not_kept(monkeypatch, fault):
-    monkeypatch.setattr(token_webhook, "DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(review_webhook, "DELAY_SECONDS", 0.001)
     faults = [fault] * 20
 
     async def run() -> None:
@@ -156,7 +158,7 @@ def test_oidc_8_no_usable_answer_is_no_user_and_is_not_kept(monkeypatch, fault):
         assert not await webhook.tokens.review("mine")
         attempts = len(webhook.asked)
         is_passing = isinstance(fault, OSError) or (fault[0] in (503, 429))
-        assert attempts == (token_webhook.ATTEMPTS if is_passing else 1)
+        assert attempts == (review_webhook.ATTEMPTS if is_passing else 1)
         faults.clear()
         assert await webhook.tokens.review("mine")
 
@@ -165,7 +167,7 @@ def test_oidc_8_no_usable_answer_is_no_user_and_is_not_kept(monkeypatch, fault):
 
 def test_oidc_8_a_slow_webhook_is_given_up_and_one_question_serves_all(monkeypatch):
     monkeypatch.setattr(token_webhook, "ASK_SECONDS", 0.05)
-    monkeypatch.setattr(token_webhook, "ASKED_MAX", 2)
+    monkeypatch.setattr(review_webhook, "ASKED_MAX", 2)
 
     async def run() -> None:
         questions: list[bytes] = []
@@ -185,7 +187,7 @@ def test_oidc_8_a_slow_webhook_is_given_up_and_one_question_serves_all(monkeypat
 
 
 def test_oidc_8_the_number_of_kept_answers_is_bounded(monkeypatch):
-    monkeypatch.setattr(token_webhook, "KEPT_MAX", 3)
+    monkeypatch.setattr(review_webhook, "KEPT_MAX", 3)
 
     async def run() -> None:
         webhook = Webhook(lambda _: known())
@@ -318,7 +320,7 @@ def test_oidc_7_the_webhook_is_asked_over_tls_with_the_credentials_of_the_file(t
         access = Access(f"https://127.0.0.1:{port}", authority=Pem(content=other))
         with pytest.raises(OSError):
             await posting(access)(b"{}")
-        Reviewer.answer = staticmethod(lambda _: b" " * (token_webhook.ANSWER_BYTES_MAX + 1))
+        Reviewer.answer = staticmethod(lambda _: b" " * (review_webhook.ANSWER_BYTES_MAX + 1))
         assert not await webhook.review("other")
         server.server.close()
 

@@ -24,6 +24,7 @@ from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError, Cause
 from refk8s.core.api.user import AUTHENTICATED, User, node_name_of
 from refk8s.core.apiserver.authorize import decide
+from refk8s.core.apiserver.authorize.modes import WEBHOOK, aggregated
 from refk8s.core.apiserver.config import Attributes
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.apiserver.write import check_namespace
@@ -31,6 +32,13 @@ from refk8s.core.apiserver.write import check_namespace
 GROUP: Final = "authorization.k8s.io"
 # As upstream, the kind is missing in the answer to an incomplete question.
 _NAMELESS: Final = Resource(GROUP, "v1", "", "", "", False)
+
+_LABEL_TEXTS: Final = {
+    "In": "{} in ({})",
+    "NotIn": "{} notin ({})",
+    "Exists": "{}",
+    "DoesNotExist": "!{}",
+}
 
 _EVERYTHING: Final = SubjectRulesReviewStatus(
     resource_rules=(ResourceRule(verbs=("*",), api_groups=("*",), resources=("*",)),),
@@ -50,7 +58,12 @@ def access(exchange: Exchange) -> SubjectAccessReviewStatus:
         extra = tuple(sorted((spec.extra or {}).items()))
         user = User(spec.user or "", spec.uid or "", tuple(spec.groups or ()), extra)
     decision = decide(_asked(user, spec), exchange.store, exchange.config)
-    return SubjectAccessReviewStatus(allowed=decision.allowed, reason=decision.reason or None)
+    return SubjectAccessReviewStatus(
+        allowed=decision.allowed,
+        denied=decision.is_denied or None,
+        reason=decision.reason or None,
+        evaluation_error=decision.problem or None,
+    )
 
 
 def _asked(user: User, spec: Any) -> Attributes:
@@ -66,6 +79,8 @@ def _asked(user: User, spec: Any) -> Attributes:
         asked.namespace or "",
         asked.name or "",
         fields=_fields(asked.field_selector),
+        labels=_labels(asked.label_selector),
+        version=asked.version or "",
     )
 
 
@@ -77,6 +92,17 @@ def _fields(selector: FieldSelectorAttributes | None) -> str:
         f"{one.key}={one.values[0]}"
         for one in selector.requirements or ()
         if one.operator == "In" and one.values and len(one.values) == 1
+    )
+
+
+def _labels(selector: LabelSelectorAttributes | None) -> str:
+    """The requirements of a label selector as the text of a selector."""
+    if selector is None:
+        return ""
+    return selector.raw_selector or ",".join(
+        _LABEL_TEXTS[one.operator].format(one.key, ",".join(one.values or ()))
+        for one in selector.requirements or ()
+        if one.operator in _LABEL_TEXTS
     )
 
 
@@ -147,12 +173,13 @@ def rules_review(exchange: Exchange) -> Any:
     rules: tuple[PolicyRule, ...] = ()
     problems: list[str] = []
     incomplete = False
-    if config.roles is not None:
-        found = config.roles.rules_of(request.user, namespace, exchange.store)
-        rules, problems = found.rules, list(found.problems)
-    if node_name_of(request.user):
-        incomplete = True
-        problems.insert(0, "node authorizer does not support user rule resolution")
+    for mode in config.modes:
+        if mode == "RBAC" and config.roles is not None:
+            found = config.roles.rules_of(request.user, namespace, exchange.store)
+            rules, problems = found.rules, [*problems, *found.problems]
+        elif mode == WEBHOOK or (mode == "Node" and node_name_of(request.user)):
+            incomplete = True
+            problems.append(f"{mode.lower()} authorizer does not support user rule resolution")
     answer = SubjectRulesReviewStatus(
         resource_rules=tuple(
             ResourceRule(
@@ -170,6 +197,6 @@ def rules_review(exchange: Exchange) -> Any:
             if rule.non_resource_urls
         ),
         incomplete=incomplete,
-        evaluation_error=", ".join(problems) or None,
+        evaluation_error=aggregated(problems) or None,
     )
     return type(request.body)(status=answer)

@@ -33,6 +33,8 @@ PORT: Final = 443
 WARNINGS_MAX: Final = 64
 """The most warnings of other servers in one answer."""
 ANNOTATIONS_MAX: Final = 64
+QUESTIONS_MAX: Final = 100
+"""The most questions that authorizers ask for one request."""
 ANNOTATION_BYTES_MAX: Final = 10 << 10
 """The most annotations of other servers in one audit event, and the longest value."""
 
@@ -120,19 +122,28 @@ class Unanswered(Value, frozen=True):
 Result: TypeAlias = Answered | Unanswered
 
 
-class Needed(Exception):
-    """These calls must be made before the decision can go on. None yet: the decision begins again,
-    with a `Calls`."""
+class Question(Value, frozen=True):
+    """A question of an authorizer: which webhook is asked, and what (AUTHZ-10)."""
 
-    def __init__(self, calls: tuple[Call, ...]) -> None:
+    webhook: str
+    text: bytes
+
+
+class Needed(Exception):
+    """These calls must be made, or the question asked, before the decision can go on. No call yet:
+    the decision begins again, with a `Calls`."""
+
+    def __init__(self, calls: tuple[Call, ...], question: Question | None = None) -> None:
         super().__init__("calls are needed")
         self.calls = calls
+        self.question = question
 
 
 class Calls(Value, frozen=True, eq=False):
     """The calls of one request so far. `seed`: of its random values, and of the ids of calls.
     `now`: the time of the decision. `until`: when the answer is due. `warnings` and `annotations`
-    (of the audit log) collect those of the present decision."""
+    (of the audit log) collect those of the present decision. `questions`: how many an authorizer
+    has asked."""
 
     seed: bytes
     now: Instant
@@ -141,6 +152,7 @@ class Calls(Value, frozen=True, eq=False):
     is_late: bool = False
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    questions: int = 0
 
     def id_of(self, *parts: bytes) -> str:
         """The id of a call, which is a UUID: another one for other parts."""
@@ -167,11 +179,14 @@ class Calls(Value, frozen=True, eq=False):
 
 class Ask(Value, frozen=True, eq=False):
     """An outcome: these calls are to be made, at the same time, and then `resume` decides the
-    request (CALL-1)."""
+    request (CALL-1). `question`: what an authorizer asks instead; its answer is kept by the webhook
+    (AUTHZ-10). `is_authorized`: the request itself has been authorized."""
 
     calls: tuple[Call, ...]
     request: Request
     known: Calls
+    question: Question | None = None
+    is_authorized: bool = True
 
 
 def begin(context: Context, seconds: int | None = None) -> Calls:

@@ -27,7 +27,7 @@ TEST_KEY: Final = RsaKey(
 
 class Attributes(Value, frozen=True):
     """The attributes of a request that authorizers use. `path` is set if the request is not for a
-    resource. `fields`: the field selector of a list or watch."""
+    resource. `fields` and `labels`: the selectors of a list, watch or deletecollection."""
 
     user: User
     verb: str
@@ -38,14 +38,19 @@ class Attributes(Value, frozen=True):
     name: str = ""
     path: str = ""
     fields: str = ""
+    labels: str = ""
+    version: str = ""
 
 
 class Decision(Value, frozen=True):
     """What an authorizer says of a request, and why, if it has a reason. An authorizer that does
-    not allow a request has no opinion: another one may allow it (AUTHZ-1)."""
+    not allow a request has no opinion: another one may allow it (AUTHZ-1), unless `is_denied`.
+    `problem`: why a webhook could not be asked (AUTHZ-11)."""
 
     allowed: bool
     reason: str = ""
+    is_denied: bool = False
+    problem: str = ""
 
 
 ALLOWED: Final = Decision(True)
@@ -89,6 +94,7 @@ class Config(Value, frozen=True):
     # components of the same process, which run while it does (DISC-17)
     components: tuple[str, ...] = ()
     roles: Roles | None = None
+    modes: tuple[str, ...] = ("Node", "RBAC")  # those of the authorizers, in their order
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     issuers: Mapping[str, Trusted] = field(default_factory=dict)  # by URL (OIDC-1)
     webhook: ReviewedTokens | None = None  # OIDC-7

@@ -40,7 +40,15 @@ from refk8s.core.apiserver.aggregation.remotes import Remote, remote_for
 from refk8s.core.apiserver.apply.track import with_managers, without_new_times
 from refk8s.core.apiserver.authorize import authorize
 from refk8s.core.apiserver.authorize.further import check_further, require_create
-from refk8s.core.apiserver.calls import Ask, Calls, Needed, Result, answered, begun
+from refk8s.core.apiserver.calls import (
+    QUESTIONS_MAX,
+    Ask,
+    Calls,
+    Needed,
+    Result,
+    answered,
+    begun,
+)
 from refk8s.core.apiserver.config import Config
 from refk8s.core.apiserver.custom import definitions, objects
 from refk8s.core.apiserver.custom import versions as custom_versions
@@ -72,6 +80,10 @@ def handle(exchange: Exchange) -> Outcome:
         authorize(exchange.request.user, exchange.request, exchange.store, exchange.config)
     except ApiError as error:
         return Response(error.status.code or 500, error.status)
+    except Needed as needed:
+        if exchange.calls is None:
+            return handle(begun(exchange))
+        return _asking(exchange, exchange.calls, needed, is_authorized=False)
     return decide(exchange)
 
 
@@ -84,10 +96,20 @@ def decide(exchange: Exchange) -> Outcome:
         if exchange.calls is None:
             exchange.notes.clear()
             return decide(begun(exchange))
-        return Ask(needed.calls, exchange.request, exchange.calls)
+        return _asking(exchange, exchange.calls, needed)
     if exchange.notes.warnings or exchange.notes.annotations:
         outcome = _with(outcome, exchange.notes.warnings, exchange.notes.annotations)
     return outcome if exchange.calls is None else _after_calls(outcome, exchange.calls)
+
+
+def _asking(
+    exchange: Exchange, known: Calls, needed: Needed, is_authorized: bool = True
+) -> Ask | Response:
+    """The outcome of a request that needs the answer of another server."""
+    if known.questions >= QUESTIONS_MAX:
+        words = f"authorizers ask more than {QUESTIONS_MAX} questions about this request"
+        return Response(500, status.internal_error(words))
+    return Ask(needed.calls, exchange.request, known, needed.question, is_authorized)
 
 
 def resume(
@@ -96,7 +118,10 @@ def resume(
     """The outcome of the request on this state of the store, with the results of its calls
     (CALL-1)."""
     calls = answered(ask.known, ask.calls, results, now)
-    return decide(Exchange(ask.request, store, calls.context(), config, calls))
+    if ask.question is not None:
+        calls = evolve(calls, questions=calls.questions + 1)
+    exchange = Exchange(ask.request, store, calls.context(), config, calls)
+    return decide(exchange) if ask.is_authorized else handle(exchange)
 
 
 def again(request: Request, calls: Calls) -> Ask:

@@ -13,6 +13,7 @@ Source: Kubernetes documentation, "Kubernetes API Concepts", "Kubernetes API hea
 """
 
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 
 from refk8s.core.api import status
@@ -32,7 +33,13 @@ from refk8s.core.apiserver.aggregation.discovery import (
 from refk8s.core.apiserver.aggregation.remotes import Remote, find_remote, is_plain
 from refk8s.core.apiserver.apply.managers import program_of
 from refk8s.core.apiserver.authenticate import authenticate
-from refk8s.core.apiserver.authorize import OPEN_PATHS, authorize, authorize_path, is_open
+from refk8s.core.apiserver.authorize import (
+    OPEN_PATHS,
+    AuthorizerFailed,
+    authorize,
+    authorize_path,
+    is_open,
+)
 from refk8s.core.apiserver.authorize.paths import attributes_of_path
 from refk8s.core.apiserver.config import DEFAULT_CONFIG, Config
 from refk8s.core.apiserver.custom.definitions import served
@@ -314,6 +321,10 @@ def failure(error: ApiError, wire: WireRequest | None = None) -> Reply:
     """An error as bytes, in the media type that the client prefers. It is JSON for a client that
     accepts none."""
     code = error.status.code or 500
+    if isinstance(error, AuthorizerFailed) and wire is not None:  # AUTHZ-11
+        where = f"{wire.path}?{wire.query}" if wire.query else wire.path
+        where = where.replace("\\", "\\\\").replace('"', '\\"')
+        return text_reply(500, escape(f'Internal Server Error: "{where}": {error.why}', False))
     accepted = "" if wire is None else wire.headers.get("accept", "")
     if YAML in accepted or PROTOBUF in accepted:
         media_type = error_type(accepted)

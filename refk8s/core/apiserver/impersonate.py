@@ -21,7 +21,7 @@ from refk8s.core.api.user import (
     User,
     service_account_groups,
 )
-from refk8s.core.apiserver.authorize import require
+from refk8s.core.apiserver.authorize import decide, forbidden
 from refk8s.core.apiserver.config import Attributes, Config
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.apiserver.validation.names import dns_label, dns_subdomain
@@ -63,19 +63,22 @@ def impersonate(
         attributes = Attributes(
             user, "impersonate", resource="serviceaccounts", namespace=namespace, name=account_name
         )
-        require(attributes, store, config)
+        _require(attributes, store, config)
     else:
-        require(Attributes(user, "impersonate", resource="users", name=name), store, config)
+        _require(Attributes(user, "impersonate", resource="users", name=name), store, config)
     for group in groups:
-        require(Attributes(user, "impersonate", resource="groups", name=group), store, config)
+        _require(Attributes(user, "impersonate", resource="groups", name=group), store, config)
     extra_fields = tuple([(key, tuple(extra[key])) for key in sorted(extra)])
     for key, values in extra_fields:
         for value in values:
-            require(
-                Attributes(user, "impersonate", GROUP, "userextras", key, name=value), store, config
+            _require(
+                Attributes(user, "impersonate", GROUP, "userextras", key, name=value, version="v1"),
+                store,
+                config,
             )
     if uid:
-        require(Attributes(user, "impersonate", GROUP, "uids", name=uid), store, config)
+        asked = Attributes(user, "impersonate", GROUP, "uids", name=uid, version="v1")
+        _require(asked, store, config)
     if account is not None and not groups:
         groups = [*service_account_groups(account[0])]
     if name == ANONYMOUS.name:
@@ -83,6 +86,14 @@ def impersonate(
     elif AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
         groups.append(AUTHENTICATED)
     return User(name, uid, tuple(groups), extra_fields)
+
+
+def _require(attributes: Attributes, store: Reader, config: Config) -> None:
+    """Raise ApiError 403 if the user may not impersonate this. As upstream, also if an authorizer
+    fails."""
+    decision = decide(attributes, store, config)
+    if not decision.allowed or decision.problem:
+        raise forbidden(attributes, decision)
 
 
 def _account(name: str) -> tuple[str, str] | None:

@@ -30,9 +30,10 @@ def authorizer_of(request: AdmissionRequest, store: Reader, config: Config) -> A
                 what.namespace,
                 what.name,
                 fields=what.fields,
+                version="*",
             )
         decision = decide(attributes, store, config)
-        return Answer(decision.allowed, decision.reason)
+        return Answer(decision.allowed, decision.reason, decision.problem)
 
     about = Check(
         group=request.resource.group,

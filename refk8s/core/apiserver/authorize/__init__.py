@@ -89,6 +89,8 @@ def attributes_of(user: User, request: Request | Target, method: str = "") -> At
         namespace,
         name,
         fields=fields,
+        labels=request.options.label_selector if verb in _ON_MANY else "",
+        version=resource.version,
     )
 
 
@@ -101,6 +103,7 @@ def _with_verb(attributes: Attributes, verb: str) -> Attributes:
         attributes.subresource,
         attributes.namespace,
         attributes.name,
+        version=attributes.version,
     )
 
 
@@ -118,12 +121,28 @@ def selected(fields: str) -> dict[str, str]:
     return {one.key: one.value for one in requirements if one.operator == "="}
 
 
+class AuthorizerFailed(ApiError):
+    """A webhook could not be asked, and nothing else allows the request (AUTHZ-11). `why`: the
+    errors."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(status.internal_error(why))
+        self.why = why
+
+
 def require(attributes: Attributes, store: Reader, config: Config) -> None:
-    """Raise ApiError 403 if the user may not do this to a resource (AUTHZ-4). A resource of an
-    impersonation is not in the table (HTTP-23)."""
+    """Raise ApiError 403 if the user may not do this to a resource (AUTHZ-4), and AuthorizerFailed.
+    A resource of an impersonation is not in the table (HTTP-23)."""
     decision = decide(attributes, store, config)
     if decision.allowed:
         return
+    if decision.problem:
+        raise AuthorizerFailed(decision.problem)
+    raise forbidden(attributes, decision)
+
+
+def forbidden(attributes: Attributes, decision: Decision) -> ApiError:
+    """The answer to a request for a resource that is not allowed (AUTHZ-4)."""
     part = (
         f"{attributes.resource}/{attributes.subresource}"
         if attributes.subresource
@@ -143,7 +162,7 @@ def require(attributes: Attributes, store: Reader, config: Config) -> None:
         name=attributes.name or None, group=attributes.group or None, kind=attributes.resource
     )
     message = _with_reason(f"{subject} is forbidden: {words}", decision)
-    raise ApiError(failure(403, "Forbidden", message, details))
+    return ApiError(failure(403, "Forbidden", message, details))
 
 
 def authorize_path(
@@ -158,6 +177,8 @@ def authorize_path(
     decision = decide(attributes, store, config)
     if decision.allowed:
         return
+    if decision.problem:
+        raise AuthorizerFailed(decision.problem)
     words = f'forbidden: User "{user.name}" cannot {attributes.verb} path "{path}"'
     raise ApiError(failure(403, "Forbidden", _with_reason(words, decision)))
 

@@ -44,6 +44,7 @@ def require_create(exchange: Exchange) -> None:
         attributes.resource,
         namespace=attributes.namespace,
         name=attributes.name,
+        version=attributes.version,
     )
     if exchange.config.authorizer is not None:
         require(create, exchange.store, exchange.config)
@@ -131,7 +132,7 @@ def _problems(exchange: Exchange) -> tuple[str, ...]:
 
 def _may(exchange: Exchange, verb: str, group: str, plural: str, name: str) -> bool:
     request = exchange.request
-    asked = Attributes(request.user, verb, group, plural, "", request.namespace, name)
+    asked = Attributes(request.user, verb, group, plural, "", request.namespace, name, version="*")
     return decide(asked, exchange.store, exchange.config).allowed
 
 

@@ -30,9 +30,9 @@ def attributes_of_path(user: User, method: str, path: str, query: str) -> Attrib
     plain = Attributes(user, method.lower(), path=path)
     parts = unquote(path, errors="replace").strip("/").split("/")
     match parts:
-        case ["api", _, *rest] if rest:
+        case ["api", version, *rest] if rest:
             group = ""
-        case ["apis", group, _, *rest] if rest:
+        case ["apis", group, version, *rest] if rest:
             pass
         case _:
             return plain
@@ -50,4 +50,4 @@ def attributes_of_path(user: User, method: str, path: str, query: str) -> Attrib
         verb = "watch" if watched else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
-    return Attributes(user, verb, group, resource, subresource, namespace, name)
+    return Attributes(user, verb, group, resource, subresource, namespace, name, version=version)

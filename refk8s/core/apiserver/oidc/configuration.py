@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from refk8s.core.apiserver.configuration_part import BadConfiguration, Part
 from refk8s.core.apiserver.oidc.issuers import ALGORITHMS, Anonymous, Attribute, Issuer, Rule
 from refk8s.core.cel.check import CelTypeError, check
 from refk8s.core.cel.syntax import CelSyntaxError, Node, parse
@@ -37,10 +38,6 @@ _USER: Final = {
 }
 
 
-class BadConfiguration(ValueError):
-    """The configuration cannot be used. The message names the field and the reason."""
-
-
 class Configuration(Value, frozen=True):
     """The issuers, and who may be anonymous."""
 
@@ -63,7 +60,7 @@ def _parsed(text: str) -> Node:
 
 def read_configuration(tree: Any) -> Configuration:
     """The configuration of a document. Raises BadConfiguration."""
-    whole = _Part(tree, "")
+    whole = Part(tree, "")
     if whole.text("apiVersion") not in API_VERSIONS or whole.text("kind") != KIND:
         raise BadConfiguration(f"must be of kind {KIND}, {API_VERSIONS[0]}")
     issuers = tuple([_read_issuer(one) for one in whole.parts("jwt")])
@@ -86,7 +83,7 @@ def read_configuration(tree: Any) -> Configuration:
     return Configuration(issuers, anonymous)
 
 
-def _read_issuer(part: _Part) -> Issuer:
+def _read_issuer(part: Part) -> Issuer:
     where = part.part("issuer") or part.missing("issuer")
     url = _https(where.required("url"), f"{where.at}.url")
     discovery = where.text("discoveryURL")
@@ -120,7 +117,7 @@ def _read_issuer(part: _Part) -> Issuer:
     )  # fmt: skip
 
 
-def _read_claim_rules(part: _Part) -> tuple[tuple[tuple[str, str], ...], tuple[Rule, ...]]:
+def _read_claim_rules(part: Part) -> tuple[tuple[tuple[str, str], ...], tuple[Rule, ...]]:
     """The claims with required values, and the rules with expressions."""
     required: list[tuple[str, str]] = []
     rules: list[Rule] = []
@@ -136,7 +133,7 @@ def _read_claim_rules(part: _Part) -> tuple[tuple[tuple[str, str], ...], tuple[R
     return tuple(required), tuple(rules)
 
 
-def _read_rule(part: _Part, types: Mapping[str, Type]) -> Rule:
+def _read_rule(part: Part, types: Mapping[str, Type]) -> Rule:
     text = part.required("expression")
     _compile(text, types, BOOL, f"{part.at}.expression")
     rule = Rule(text, part.text("message"))
@@ -145,7 +142,7 @@ def _read_rule(part: _Part, types: Mapping[str, Type]) -> Rule:
 
 
 def _read_attribute(
-    mappings: _Part, name: str, wanted: Type, *, has_prefix: bool = False, is_required: bool = False
+    mappings: Part, name: str, wanted: Type, *, has_prefix: bool = False, is_required: bool = False
 ) -> Attribute:
     part = mappings.part(name)
     if part is None:
@@ -167,7 +164,7 @@ def _read_attribute(
     return Attribute(claim, prefix, expression)
 
 
-def _read_extra(mappings: _Part) -> tuple[tuple[str, str], ...]:
+def _read_extra(mappings: Part) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     for one in mappings.parts("extra"):
         key, expression = one.required("key"), one.required("valueExpression")
@@ -214,69 +211,6 @@ def _https(url: str, at: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise BadConfiguration(f"{at}: must not have a user, query or fragment: {url}")
     return url
-
-
-class _Part:
-    """A mapping of the document. Every field is read at most once; what is left is not known."""
-
-    def __init__(self, tree: Any, at: str) -> None:
-        if not isinstance(tree, dict):
-            raise BadConfiguration(f"{at or 'the document'}: must be a mapping")
-        self.tree, self.at = tree, at
-        self.seen: set[str] = set()
-
-    def _get(self, name: str) -> Any:
-        self.seen.add(name)
-        return self.tree.get(name)
-
-    def has(self, name: str) -> bool:
-        return self.tree.get(name) is not None
-
-    def text(self, name: str) -> str:
-        value = self._get(name)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise BadConfiguration(f"{self.at}.{name}: must be a text")
-        return value
-
-    def required(self, name: str) -> str:
-        value = self.text(name)
-        if not value:
-            raise BadConfiguration(f"{self.at}.{name}: Required value")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self._get(name)
-        if not isinstance(value, bool):
-            raise BadConfiguration(f"{self.at}.{name}: must be true or false")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self._get(name) or []
-        if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-            raise BadConfiguration(f"{self.at}.{name}: must be a list of texts")
-        return tuple(value)
-
-    def part(self, name: str) -> _Part | None:
-        value = self._get(name)
-        return None if value is None else _Part(value, f"{self.at}.{name}".lstrip("."))
-
-    def parts(self, name: str) -> list[_Part]:
-        value = self._get(name) or []
-        if not isinstance(value, list):
-            raise BadConfiguration(f"{self.at}.{name}: must be a list")
-        at = f"{self.at}.{name}".lstrip(".")
-        return [_Part(one, f"{at}[{place}]") for place, one in enumerate(value)]
-
-    def missing(self, name: str) -> _Part:
-        raise BadConfiguration(f"{self.at}.{name}: Required value")
-
-    def close(self, *others: str) -> None:
-        """Raise BadConfiguration for a field that is not known."""
-        unknown = sorted(set(self.tree) - self.seen - set(others))
-        if unknown:
-            raise BadConfiguration(f"{self.at}.{unknown[0]}: not known".lstrip("."))
 
 
 # --- flags
