@@ -30,7 +30,7 @@ class WebhookMetrics:
         about = call.asked
         if about is None:
             return
-        verdict = verdict_of(about, call.id, result)
+        verdict = verdict_of(about, call.id, call.body, result)
         word = "true" if verdict.is_rejected else "false"
         key = (about.name, about.operation, word, about.type)
         if key not in self._durations and len(self._durations) >= SERIES_MAX:

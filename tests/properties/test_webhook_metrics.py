@@ -54,7 +54,7 @@ CASES: list[tuple[Result, bool, tuple[bool, int, str, bool]]] = [
 
 @pytest.mark.parametrize(("result", "closed", "wanted"), CASES)
 def test_http_25_the_verdict_of_an_answer_is_that_of_the_request(result, closed, wanted):
-    found = verdict_of(AskedWebhook("x.example.com", "validating", "CREATE", "v1", closed), "uid", result)  # fmt: skip
+    found = verdict_of(AskedWebhook("x.example.com", "validating", "CREATE", "v1", closed), "uid", b"{}", result)  # fmt: skip
     assert (found.is_rejected, found.code, found.error_type, found.is_ignored) == wanted
     metrics = WebhookMetrics()
     metrics.add(a_call(closed=closed), result, 0.3)

@@ -158,7 +158,7 @@ class Calls(Value, frozen=True, eq=False):
         """The id of a call, which is a UUID: another one for other parts."""
         digest = blake2b(key=self.seed, digest_size=16)
         for part in parts:
-            digest.update(len(part).to_bytes(8, "big") + part)
+            digest.update(len(part).to_bytes(8) + part)
         return format_uid(digest.digest())
 
     def warn(self, texts: Sequence[str]) -> None:
@@ -202,14 +202,14 @@ def begun(exchange: Exchange) -> Exchange:
     calls = begin(exchange.context, request.options.timeout_seconds)
     # In a simulation, requests that begin at one revision draw the same. Each has a seed of its
     # own, so that two objects never get one uid.
-    names = (request.verb, request.resource.prefix, request.key, _name_of(request.body))
+    names = (request.verb, request.resource.prefix, request.key, name_of(request.body))
     seed = blake2b("\0".join(names).encode(), key=calls.seed, digest_size=16).digest()
     calls = evolve(calls, seed=seed)
     return evolve(exchange, context=calls.context(), calls=calls)
 
 
-def _name_of(body: Any) -> str:
-    """The name of a new object, of which the path of a create has none."""
+def name_of(body: Any) -> str:
+    """The name of a new object, of which the path of a create has none; empty if it has none."""
     metadata = getattr(body, "metadata", None)
     return str(getattr(metadata, "name", None) or "")
 
@@ -289,5 +289,6 @@ __all__ = [
     "begin",
     "begun",
     "client_of",
+    "name_of",
     "timed",
 ]

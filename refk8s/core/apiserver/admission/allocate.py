@@ -203,14 +203,17 @@ def _why_not(number: int, ledger: Ledger) -> str:
 def _choose_node_port(ledger: Ledger) -> int:
     """Allocate a free node port. Raises ApiError 500 if there is none (API-14)."""
     first, last = ledger.config.node_port_first, ledger.config.node_port_last
-    size = last - first + 1
-    number = choose(
-        first, last, min(max(16, size // 32), 128, size), port_key, NODE_PORT_PREFIX, ledger
-    )
+    band = _band(last - first + 1)
+    number = choose(first, last, band, port_key, NODE_PORT_PREFIX, ledger)
     if number is None:
         raise ApiError(status.internal_error("failed to allocate a nodePort: range is full"))
     ledger.allocate(port_key(number), str(number), None)
     return number
+
+
+def _band(size: int) -> int:
+    """ALLOC-5: the number of ports at the start of the range that are chosen last."""
+    return min(max(16, size // 32), 128, size)
 
 
 def _allocate_health_check_port(

@@ -68,9 +68,14 @@ def bootstrap_objects(address: str, port: int, config: AdmissionConfig | None = 
     objects.append(_default_service_cidr(config))
     objects += [_kubernetes_service(port, config), *_dns_service(config)]
     objects.append(_metrics_reader())
-    if not validate_non_special(address, ""):
+    if _is_reached(address):
         objects += _kubernetes_endpoints([Server(address, port)])
     return objects
+
+
+def _is_reached(address: str) -> bool:
+    """Whether pods can reach an API server at this address."""
+    return bool(address) and not validate_non_special(address, "")
 
 
 def _metrics_reader() -> ClusterRole:
@@ -115,7 +120,7 @@ def kubernetes_corrections(
                 replace(service, spec=replace(service.spec, ports=wanted_service.spec.ports)),
             )
         )
-    reached = [one for one in servers if one.address and not validate_non_special(one.address, "")]
+    reached = [one for one in servers if _is_reached(one.address)]
     if not reached:
         return found
     wanted_endpoints, *wanted_slices = _kubernetes_endpoints(reached)

@@ -73,8 +73,8 @@ def variables_of(request: AdmissionRequest, resource: Resource) -> dict[str, Any
     """The variables of conditions: the objects, which are those of `resource`'s version, and the
     request."""
     return {
-        "object": None if request.object is None else to_tree(request.object),
-        "oldObject": None if request.old_object is None else to_tree(request.old_object),
+        "object": to_tree(request.object),
+        "oldObject": to_tree(request.old_object),
         "request": request_tree(request, resource),
     }
 
@@ -83,9 +83,8 @@ def request_tree(request: AdmissionRequest, resource: Resource) -> dict[str, Any
     """The attributes of a request for admission, as an AdmissionReview has them. `resource`: that
     by which the criteria match; the client's own is named too (MATCH-2)."""
     group, version, kind = request.kind
-    same = resource == request.resource
     tree: dict[str, Any] = {
-        "kind": _kind(group, version, kind) if same else _kind_in(request, resource),
+        "kind": _kind_in(request, resource),
         "resource": _resource(resource),
     }
     if request.subresource:
@@ -110,9 +109,9 @@ def _kind(group: str, version: str, kind: str) -> dict[str, str]:
 
 
 def _kind_in(request: AdmissionRequest, resource: Resource) -> dict[str, str]:
-    """The kind of the object in an equivalent resource: that of the resource, or of its
-    subresource, which has a version of its own."""
-    part = resource.subresource(request.subresource) if request.subresource else None
+    """The kind of the object in this resource: that of the resource, or of its subresource, which
+    may have a version of its own."""
+    part = resource.subresource(request.subresource)
     if part is not None and part.kind != resource.kind:
         return _kind(*request.kind)
     return _kind(resource.group, resource.version, resource.kind)

@@ -68,15 +68,12 @@ def admit_job(request: Request, new: Job, old: Any, store: Reader, context: Cont
     if old is not None or new.spec.manual_selector:
         return new
     spec, template = new.spec, new.spec.template
-    marks = {
-        name: value
-        for names in (LEGACY_JOB_LABELS, JOB_LABELS)
-        for name, value in zip(
-            names, (new.metadata.uid or "", new.metadata.name or ""), strict=True
-        )
-    }
+    uid, name = new.metadata.uid or "", new.metadata.name or ""
+    marks: dict[str, str] = {}
+    for of_uid, of_name in (LEGACY_JOB_LABELS, JOB_LABELS):
+        marks |= {of_uid: uid, of_name: name}
     given = template.metadata.labels or {}
-    labels = {**given, **marks} if not any(name in given for name in marks) else {**marks, **given}
+    labels = {**marks, **given}
     selector = spec.selector or LabelSelector()
     mine = {JOB_LABELS[0]: marks[JOB_LABELS[0]]}
     selector = replace(selector, match_labels={**(selector.match_labels or {}), **mine})

@@ -123,8 +123,6 @@ def choose(
         taken = {record.key for record in ledger.store.list(prefix).records} | {
             write.key for write in ledger.writes
         }
-        if len(taken) > high - low and all(key(number) in taken for number in range(low, high + 1)):
-            continue
         start = low + ledger.context.below(high - low + 1)
         for number in chain(range(start, high + 1), range(low, start)):
             if key(number) not in taken:

@@ -126,10 +126,6 @@ class Criteria(Value, frozen=True, eq=False):
     objects: Selector | None = None  # None: every object
     problem: str = ""
 
-    def operations(self) -> frozenset[str]:
-        """The operations that a rule names; `*` stands for all."""
-        return frozenset([one for rule in self.rules for one in rule.operations or ()])
-
     def plurals(self) -> frozenset[str]:
         """The resources that a rule names, without their subresources; `*` stands for all."""
         found = [one.partition("/")[0] for rule in self.rules for one in rule.resources or ()]
@@ -219,7 +215,8 @@ def _has_part(resource: Resource, subresource: str) -> bool:
 def _same_objects(resource: Resource) -> tuple[Resource, ...]:
     if resource.storage_api_version:
         stored = by_kind(resource.storage_api_version, resource.kind)
-        return () if stored is None else (stored,)
+        assert stored is not None, f"{resource} is kept as nothing that there is"
+        return (stored,)
     return _SHARED.get(resource, ())
 
 
@@ -256,6 +253,6 @@ def _selects_object(selector: Selector | None, request: AdmissionRequest) -> boo
         return True
     for obj in (request.object, request.old_object):
         metadata = getattr(obj, "metadata", None)
-        if metadata is not None and selector.matches(getattr(metadata, "labels", None)):
+        if metadata is not None and selector.matches(metadata.labels):
             return True
     return False

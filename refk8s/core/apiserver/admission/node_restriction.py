@@ -209,7 +209,7 @@ def _limit_node(request: Request, node: str, new: Node, old: Node | None, store:
 def _is_forbidden(label: str) -> bool:
     """Whether the label is not for kubelets: of node-restriction.kubernetes.io, or of Kubernetes
     without being one of the kubelet's."""
-    domain = label.partition("/")[0] if "/" in label else ""
+    domain = label.rpartition("/")[0]
     if not (_is_in(domain, "kubernetes.io") or _is_in(domain, "k8s.io")):
         return False
     return label not in _KUBELET_LABELS and not any(_is_in(domain, one) for one in _KUBELET_DOMAINS)

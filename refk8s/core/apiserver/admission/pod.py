@@ -64,7 +64,7 @@ def admit_priority(request: Request, new: Pod, old: Any, store: Reader, context:
     because older clients drop fields that they do not know."""
     if old is None:
         return replace(new, spec=_with_priority(new.spec, priority.class_of_new(new, store)))
-    changed = {} if new.spec is old.spec else priority.of_changed(new, old)
+    changed = priority.of_changed(new, old)
     return replace(new, spec=replace(new.spec, **changed)) if changed else new
 
 

@@ -14,7 +14,7 @@ import msgspec
 from refk8s.core.api.codec import DecodeError, decode_tolerant, encode, to_tree
 from refk8s.core.api.meta_v1 import Status
 from refk8s.core.api.resources import Resource
-from refk8s.core.api.status import ApiError, bad_request
+from refk8s.core.api.status import ApiError, bad_request, internal_error
 from refk8s.core.apiserver.admission.conditions import request_tree
 from refk8s.core.apiserver.admission.matching import AdmissionRequest
 from refk8s.core.apiserver.calls import (
@@ -26,6 +26,7 @@ from refk8s.core.apiserver.calls import (
     refused_words,
 )
 from refk8s.core.apiserver.patch.document import DEPTH_MAX, is_deeper
+from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 from refk8s.core.value import Value
 
 GROUP: Final = "admission.k8s.io"
@@ -33,6 +34,8 @@ JSON_PATCH: Final = "JSONPatch"
 MUTATING, VALIDATING = "admit", "validating"
 """The types of webhooks, as metrics name them."""
 TREE_DEPTH_MAX: Final = DEPTH_MAX + 16
+OBJECT_BYTES_MAX: Final = 3 << 20
+"""The longest object that a patch may make: as long as a request."""
 
 
 class WebhookFailed(Exception):
@@ -59,8 +62,8 @@ def write_review(version: str, uid: str, request: AdmissionRequest, resource: Re
     tree = {
         "uid": uid,
         **request_tree(request, resource),
-        "object": None if request.object is None else to_tree(request.object),
-        "oldObject": None if request.old_object is None else to_tree(request.old_object),
+        "object": to_tree(request.object),
+        "oldObject": to_tree(request.old_object),
     }
     review = {"kind": "AdmissionReview", "apiVersion": f"{GROUP}/{version}", "request": tree}
     return encode(review)
@@ -81,15 +84,16 @@ def read_answer(
         for key in ("patch", "patchType"):
             if response.get(key) is not None:
                 raise _invalid(f"validating webhook may not return response.{key}")
-    patch = _patch_of(response, version) if is_mutating else ""
+    patch = _patch_of(response, version)
     if response.get("allowed") is not True:
         raise WebhookDenied(_status_of(webhook, response.get("status")))
     return Admitted(_operations(patch))
 
 
 class Verdict(Value, frozen=True):
-    """What an answer means for the request, as upstream counts it. `error_type`: why it is
-    rejected. `is_ignored`: the webhook has failed, and the request goes on."""
+    """What an answer means for the request, as upstream counts it. `code`: 0 if the API server
+    itself fails. `error_type`: why it is rejected. `is_ignored`: the webhook has failed, and the
+    request goes on."""
 
     is_rejected: bool
     code: int
@@ -97,20 +101,46 @@ class Verdict(Value, frozen=True):
     is_ignored: bool = False
 
 
-def verdict_of(asked: AskedWebhook, uid: str, result: Result) -> Verdict:
-    """The verdict of an answer to the review with this uid (HTTP-25)."""
+def verdict_of(asked: AskedWebhook, uid: str, review: bytes, result: Result) -> Verdict:
+    """The verdict of an answer to this review, which has this uid (HTTP-25)."""
     try:
         is_mutating = asked.type == MUTATING
-        read_answer(asked.name, asked.version, uid, result, is_mutating=is_mutating)
+        admitted = read_answer(asked.name, asked.version, uid, result, is_mutating=is_mutating)
+        if admitted.patch:
+            apply_patch(asked.name, msgspec.json.decode(review)["request"]["object"], admitted)
     except WebhookDenied as denied:
-        return Verdict(True, denied.status.code or 400, "no_error")
+        assert denied.status.code is not None
+        return Verdict(True, denied.status.code, "no_error")
     except WebhookFailed:
         if not asked.fails_closed:
             return Verdict(False, 500, is_ignored=True)
         return Verdict(True, 500, "calling_webhook_error")
-    except ApiError as error:  # a patch that cannot be applied
-        return Verdict(True, error.status.code or 500, "apiserver_internal_error")
+    except ApiError:  # a patch that cannot be applied
+        return Verdict(True, 0, "apiserver_internal_error")
     return Verdict(False, 200)
+
+
+def apply_patch(webhook: str, tree: Any, admitted: Admitted) -> Any:
+    """The tree of the reviewed object after the patch of a webhook. Raises ApiError 500, as
+    upstream, for one that does not apply."""
+    if tree is None:
+        words = (
+            f'admission webhook "{webhook}" attempted to modify the object, '
+            "which is not supported for this operation"
+        )
+        raise ApiError(internal_error(words))
+    try:
+        changed = apply_json_patch(tree, list(admitted.patch))
+    except ApiError as error:
+        raise ApiError(internal_error(str(error))) from None
+    if len(encode(changed)) > OBJECT_BYTES_MAX:
+        words = f"the patched object has more than {OBJECT_BYTES_MAX} bytes"
+        raise ApiError(internal_error(words))
+    for key in ("kind", "apiVersion"):
+        if changed.get(key) != tree.get(key):
+            words = f"unable to decode the patched object: {key} was changed"
+            raise ApiError(internal_error(words))
+    return changed
 
 
 def remarks_in(webhook: str, result: Result) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -165,10 +195,7 @@ def _response(version: str, uid: str, body: bytes) -> dict[str, Any]:
 
 
 def _quoted(value: Any) -> str:
-    try:
-        return encode(value).decode()[:256]
-    except (TypeError, ValueError):
-        return repr(value)[:256]
+    return encode(value).decode()[:256]
 
 
 def _patch_of(response: dict[str, Any], version: str) -> str:
@@ -215,7 +242,7 @@ def _status_of(webhook: str, tree: Any) -> Status:
     why = found.message or found.reason
     message = f"{denied}: {why}" if why else f"{denied} without explanation"
     code = found.code if found.code is not None and 400 <= found.code <= 599 else 400
-    status = found.status if found.status not in (None, "", "Success") else "Failure"
+    status = found.status if found.status not in (None, "Success") else "Failure"
     return msgspec.structs.replace(found, message=message, code=code, status=status)
 
 

@@ -70,7 +70,7 @@ def with_kept_values(new: Service, old: Service) -> Service:
         and not after.health_check_node_port
     ):
         changed["health_check_node_port"] = before.health_check_node_port
-    return replace(new, spec=replace(after, **changed)) if changed else new
+    return replace(new, spec=replace(after, **changed))
 
 
 def without_type_dependents(new: Service, old: Service) -> Service:
@@ -97,9 +97,7 @@ def without_type_dependents(new: Service, old: Service) -> Service:
     if may_have_node_ports(before) and not may_have_node_ports(after) and after.ports:
         known = {port.node_port for port in before.ports or ()}
         if all(port.node_port in known or not port.node_port for port in after.ports):
-            changed["ports"] = tuple(
-                [replace(port, node_port=None) if port.node_port else port for port in after.ports]
-            )
+            changed["ports"] = tuple([replace(port, node_port=None) for port in after.ports])
     same_check = after.health_check_node_port == before.health_check_node_port
     if same_check and needs_health_check_port(before) and not needs_health_check_port(after):
         changed["health_check_node_port"] = None
@@ -115,7 +113,7 @@ def without_type_dependents(new: Service, old: Service) -> Service:
         and not after.external_ips
     ):
         changed["external_traffic_policy"] = None
-    return replace(new, spec=replace(after, **changed)) if changed else new
+    return replace(new, spec=replace(after, **changed))
 
 
 def with_cluster_ips(new: Service, old: Service | None) -> Service:

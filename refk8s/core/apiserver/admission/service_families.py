@@ -63,16 +63,12 @@ def with_families(
         families = families or configured[:1]
         if policy != SINGLE and len(families) == 1:
             families = (*families, other_family(families[0]))
-        return _with(spec, families)
+        return replace(spec, ip_families=families)
     _refuse(service, _not_configured(spec, families, configured))
     families = families or configured[:1]
     if policy != SINGLE and len(families) == 1 and len(configured) == 2:
         families = (*families, other_family(families[0]))
-    return _with(spec, families)
-
-
-def _with(spec: ServiceSpec, families: tuple[str, ...]) -> ServiceSpec:
-    return spec if spec.ip_families == families else replace(spec, ip_families=families)
+    return replace(spec, ip_families=families)
 
 
 def _refuse(service: Service, causes: list[Cause]) -> None:

@@ -15,7 +15,7 @@ from refk8s.core.api.default_class import default_class
 from refk8s.core.api.finalizers import CLAIM_PROTECTION, VOLUME_PROTECTION
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import Ingress
-from refk8s.core.api.quantity import ZERO
+from refk8s.core.api.quantity import ZERO, Amount
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.status import ApiError
@@ -113,13 +113,9 @@ def check_growth(
     """ADM-22: raise ApiError 403 for a larger claim of a class without `allowVolumeExpansion`."""
     if old is None:
         return
-    wanted = amount((new.spec.resources.requests or {}).get("storage", "0")) or ZERO
-    had = amount((old.spec.resources.requests or {}).get("storage", "0")) or ZERO
-    if wanted.nano <= had.nano:
+    if _size(new).nano <= _size(old).nano:
         return
-    name = class_of(old)
-    key = resources.STORAGE_CLASSES.key("", name)
-    record = exchange.store.get(key) if name else None
+    record = exchange.store.get(resources.STORAGE_CLASSES.key("", class_of(old)))
     if old.status.phase != "Bound":
         why = "Only bound persistent volume claims can be expanded"
     elif record is None or not record.value.allow_volume_expansion:
@@ -130,3 +126,9 @@ def check_growth(
     else:
         return
     raise ApiError(status.forbidden(exchange.request.resource, new.metadata.name or "", why))
+
+
+def _size(claim: PersistentVolumeClaim) -> Amount:
+    """The storage that a claim requests."""
+    text = (claim.spec.resources.requests or {}).get("storage")
+    return ZERO if text is None else amount(text) or ZERO

@@ -21,6 +21,7 @@ from refk8s.core.apiserver.admission.matching import (
     UPDATE,
     AdmissionRequest,
 )
+from refk8s.core.apiserver.calls import name_of
 from refk8s.core.apiserver.custom import objects as custom_objects
 from refk8s.core.apiserver.custom import versions as custom_versions
 from refk8s.core.value import evolve
@@ -45,7 +46,7 @@ def admission_request(
     if client is not None and client != request.resource:
         new, old = [_shown(request, client, obj) for obj in (new, old)]
     if name is None:
-        name = request.name or _name_of(new)
+        name = request.name or name_of(new)
     namespace = request.namespace
     if request.resource == resources.NAMESPACES:
         namespace = name
@@ -75,17 +76,12 @@ def as_sent(obj: Any, is_named: bool) -> Any:
     return replace(obj, metadata=metadata)
 
 
-def _name_of(obj: Any) -> str:
-    metadata = getattr(obj, "metadata", None)
-    return (getattr(metadata, "name", None) or "") if metadata is not None else ""
-
-
 def _is_dry_delete(request: Request) -> bool:
     return bool(getattr(request.body, "dry_run", None))
 
 
 def _kind_of(resource: Resource, subresource: str) -> tuple[str, str, str]:
-    part = resource.subresource(subresource) if subresource else None
+    part = resource.subresource(subresource)
     if part is None:
         return resource.group, resource.version, resource.kind
     if part.version:
@@ -158,13 +154,12 @@ def record_of(
         group, version, kind = request.kind
         found = type_of_kind(f"{group}/{version}" if group else version, kind)
         return tree if found is None else decode_tolerant(found, tree)[0]
+    made: Any
     if resource.is_custom:
         made, _ = custom_objects.decoded(resource, tree)
-        return made if resource == handled else _converted(exchange, resource, handled, made)
-    record, _ = decode_tolerant(resource.type, tree)
-    if resource == handled:
-        return record
-    return _converted(exchange, resource, handled, record)
+    else:
+        made, _ = decode_tolerant(resource.type, tree)
+    return _converted(exchange, resource, handled, made)
 
 
 # --- streams

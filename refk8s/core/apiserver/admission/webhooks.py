@@ -31,6 +31,7 @@ from refk8s.core.apiserver.admission.review import (
     Admitted,
     WebhookDenied,
     WebhookFailed,
+    apply_patch,
     read_answer,
     refuse_dry_run,
     remarks_in,
@@ -47,16 +48,12 @@ from refk8s.core.apiserver.calls import (
     client_of,
     timed,
 )
-from refk8s.core.apiserver.patch.json_patch import apply_json_patch
 from refk8s.core.value import Value
 
 if TYPE_CHECKING:
     from refk8s.core.apiserver.exchange import Exchange
 
 TIMEOUT_SECONDS: Final = 10
-OBJECT_BYTES_MAX: Final = 3 << 20
-"""The longest object that a patch may make: as long as a request."""
-
 Remake = Callable[[Any, Any], Any]
 """(object after a patch, object before it) -> the object with its defaults, and with the fields
 that only the API server sets."""
@@ -223,14 +220,8 @@ def _mutate_by(
     )
     if admitted is None or not admitted.patch:
         return new
-    if asked.object is None:
-        words = (
-            f'admission webhook "{webhook.name}" attempted to modify the object, '
-            "which is not supported for this operation"
-        )
-        raise ApiError(status.internal_error(words))
     tree = to_tree(asked.object)
-    changed = _apply(tree, admitted)
+    changed = apply_patch(webhook.name, tree, admitted)
     if changed == tree and encode(changed) == encode(tree):
         return new
     try:
@@ -238,22 +229,6 @@ def _mutate_by(
     except DecodeError as error:
         raise ApiError(status.internal_error(str(error))) from None
     return remake(record, new)
-
-
-def _apply(tree: Any, admitted: Admitted) -> Any:
-    """The tree after the patch. Raises ApiError 500, as upstream, for one that does not apply."""
-    try:
-        changed = apply_json_patch(tree, list(admitted.patch))
-    except ApiError as error:
-        raise ApiError(status.internal_error(error.status.message or "")) from None
-    if len(encode(changed)) > OBJECT_BYTES_MAX:
-        words = f"the patched object has more than {OBJECT_BYTES_MAX} bytes"
-        raise ApiError(status.internal_error(words))
-    for key in ("kind", "apiVersion"):
-        if changed.get(key) != tree.get(key):
-            words = f"unable to decode the patched object: {key} was changed"
-            raise ApiError(status.internal_error(words))
-    return changed
 
 
 # --- validating webhooks

@@ -42,4 +42,4 @@ def _default_webhook(webhook: Any) -> Any:
     if service is not None and service.port is None:
         target = replace(service, port=WEBHOOK_PORT)
         changes["client_config"] = replace(webhook.client_config, service=target)
-    return replace(webhook, **changes) if changes else webhook
+    return replace(webhook, **changes)

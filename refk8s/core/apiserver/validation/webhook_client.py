@@ -83,8 +83,6 @@ def check_webhook_service(service: Any, at: str) -> Causes:
 def _check_path(path: str | None, at: str) -> Causes:
     if path is None or path in ("", "/"):
         return []
-    if path == "//":
-        return [invalid(at, path, "segment[0] may not be empty")]
     causes: Causes = []
     if not path.startswith("/"):
         causes.append(invalid(at, path, "must start with a '/'"))

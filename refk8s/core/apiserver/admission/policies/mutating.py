@@ -161,9 +161,9 @@ class Mutation:
         except ConditionsFailed as error:
             self._note(bound, one.binding, str(error))
             return None
+        if values["object"] is None:
+            return new  # a deletion: there is nothing to change
         for mutation in bound.policy.spec.mutations or ():
-            if values["object"] is None:
-                break
             try:
                 changed = self._mutate(one, mutation, values, new)
             except (ExpressionFailed, OutOfBudget, PatchFailed) as error:
