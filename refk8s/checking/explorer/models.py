@@ -1,6 +1,6 @@
 """Small clusters for the explorer, by name: machines, first objects and requests of a user.
 
-Spec: spec/explorer.md. `model.py` says what a model is; models of Jobs and quotas are in
+Spec: spec/explorer.md. `model.py` says what a model is; models of workloads and quotas are in
 `workload_models.py`.
 """
 
