@@ -6,13 +6,13 @@ from typing import Any
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def exposition(collect: Callable[[], Any]) -> bytes:
-    """The metrics of this process and those of `collect`, as Prometheus reads them."""
+def exposition(collect: Callable[[], Any], *, of_process: bool = True) -> bytes:
+    """The metrics of `collect`, after those of this process, as Prometheus reads them."""
     from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
     own = CollectorRegistry(auto_describe=False)
     own.register(_Collector(collect))
-    return generate_latest(REGISTRY) + generate_latest(own)
+    return (generate_latest(REGISTRY) if of_process else b"") + generate_latest(own)
 
 
 class _Collector:

@@ -25,6 +25,7 @@ from refk8s.components.connection_limits import compute_connections_max
 from refk8s.components.credentials import Credentials
 from refk8s.components.exposition import METRICS_TYPE, exposition
 from refk8s.components.fair_queues import FairQueues
+from refk8s.components.health_metrics import HealthMetrics
 from refk8s.components.kept_lists import KeptLists
 from refk8s.components.request_body import Disconnected, read_body
 from refk8s.components.server_config import server_config
@@ -79,7 +80,7 @@ log = logging.getLogger("refk8s")
 
 
 CLOSING_SECONDS = 2.0
-METRICS_PATH = "/metrics"
+METRICS_PATH, SLIS_PATH = "/metrics", "/metrics/slis"
 # a longer body is parsed in a thread, so that it does not block other requests
 YAML_BYTES_INLINE = 4 << 10
 
@@ -104,6 +105,7 @@ class Front:
         self.metrics = ApiServerMetrics()
         self.address = ""  # where clients reach the server, for discovery (HTTP-15)
         self.lists = KeptLists()
+        self.health = HealthMetrics()
         self.uses = TokenUses(api)
         self._fanout = Fanout(api.clock)
         self._server: Server | None = None
@@ -202,6 +204,7 @@ class Front:
                     read_yaml = await self._read_beside(body)
             if path[1:].partition("/")[0] in HEALTH_PATHS:
                 await self.api.probe()
+                self.health.observe(path, query, self.api.checks())
             receive_now = partial(self._receive, wire, user, read_yaml)
             received = await self.api.reviewed(receive_now)
             if type(received) is Reply and received.code == 403 and await self._is_refreshed():
@@ -408,12 +411,16 @@ class Front:
         self, wire: WireRequest, user: User | None, read_yaml: ReadYaml
     ) -> Received | Forward | Reply:
         api = self.api
-        if wire.path == METRICS_PATH and wire.method in ("GET", "HEAD"):
+        if wire.path in (METRICS_PATH, SLIS_PATH) and wire.method in ("GET", "HEAD"):
             try:
                 authorized(wire, user, api.config, api.store)
             except ApiError as error:
                 return failure(error, wire)
-            return Reply(200, exposition(self._collect), METRICS_TYPE)
+            if wire.path == SLIS_PATH:
+                text = exposition(self.health.collect, of_process=False)
+            else:
+                text = exposition(self._collect)
+            return Reply(200, text, METRICS_TYPE)
         place = self.address, api.config, api.checks, api.store
         return receive(wire, user, read_yaml, *place, self.discovered)
 

@@ -130,3 +130,49 @@ def test_http_25_each_bucket_has_the_durations_up_to_its_bound(seconds):
         assert count == sum(each <= bound for each in seconds)
         assert float(text.replace("+Inf", "inf")) == bound
     assert durations.count == len(seconds)
+
+
+HEALTH = st.lists(
+    st.tuples(
+        st.sampled_from(["/healthz", "/livez", "/readyz", "/livez/etcd", "/readyz/"]),
+        st.sampled_from(["", "verbose", "exclude=etcd", "exclude=etcd&exclude=ping"]),
+        st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+@given(HEALTH)
+def test_http_31_the_last_result_and_the_number_of_each_check(requests):
+    """Against a plain count of what the answers say."""
+
+    async def run() -> None:
+        front = Front(await a_server(config=Config(users={TOKEN: USER})))
+        last: dict[tuple[str, str], int] = {}
+        counts: dict[tuple[str, str, str], int] = {}
+        for path, query, is_broken in requests:
+            front.api._store_problem = "broken" if is_broken else ""
+            shown = f"{query}&verbose".strip("&").encode()
+            _, _, text = await asked(front, "GET", path, query=shown)
+            kind = path.strip("/")
+            for line in text.decode().splitlines() if "/" not in kind else ():
+                if line.startswith(("[+]", "[-]")) and "excluded" not in line:
+                    name = line[3:].split(" ")[0]
+                    status = "success" if line[1] == "+" else "error"
+                    last[name, kind] = int(line[1] == "+")
+                    counts[name, status, kind] = counts.get((name, status, kind), 0) + 1
+        code, _, text = await asked(front, "GET", "/metrics/slis")
+        lines = [line for line in text.decode().splitlines() if not line.startswith("#")]
+        found = dict(line.rsplit(" ", 1) for line in lines)
+        wanted = {
+            f'kubernetes_healthcheck{{name="{name}",type="{kind}"}}': float(passed)
+            for (name, kind), passed in last.items()
+        } | {
+            f'kubernetes_healthchecks_total{{name="{name}",status="{status}",type="{kind}"}}': count
+            for (name, status, kind), count in counts.items()
+        }
+        assert code == 200 and {key: float(value) for key, value in found.items()} == wanted
+        assert (await asked(front, "GET", "/metrics/slis", authorization="Bearer no"))[0] == 401
+        front.api.stop()
+
+    asyncio.run(run())

@@ -47,8 +47,10 @@ from refk8s.core.api.token_secret import DAY
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.authorize.configuration import TYPES
+from refk8s.core.apiserver.http import WireRequest, receive
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.openapi import openapi
+from refk8s.core.apiserver.respond import Reply
 from refk8s.core.context import SECOND, micro_timestamp
 from refk8s.core.controllers.attach_detach import MANAGED
 from refk8s.core.controllers.legacy_tokens import CLEAN_UP_PERIOD
@@ -373,6 +375,12 @@ def test_d_491_these_controllers_are_missing():
         "podcertificaterequestcleaner",
         "storage-version-migrator-controller",
     } & set(there)
+
+
+@pytest.mark.parametrize("path", ["/debug/pprof/", "/logs/", "/configz", "/flagz", "/statusz"])
+def test_d_603_these_paths_and_metrics_are_not_there(path):
+    reply = receive(WireRequest("GET", path), ADMIN)
+    assert isinstance(reply, Reply) and reply.code == 404
 
 
 def test_d_601_the_files_are_read_at_the_start(tmp_path):

@@ -759,6 +759,16 @@ def test_table_11_quotas_role_bindings_and_signing_requests() -> None:
     assert (shown["Condition"], shown["RequestedDuration"]) == ("Approved,Issued", "60m")
 
 
+def test_table_11_an_address_shows_what_uses_it_and_no_age() -> None:
+    """As upstream, which has no column for the age."""
+    parent = {"group": "a.b", "resource": "Things", "namespace": "n", "name": "x"}
+    shown = row(table.IP_ADDRESSES, {"spec": {"parentRef": parent}})
+    assert list(shown) == ["Name", "ParentRef"] and shown["ParentRef"] == "things.a.b/n/x"
+    parent = {"resource": "nodes", "name": "x"}
+    shown = row(table.IP_ADDRESSES, {"spec": {"parentRef": parent}})
+    assert shown["ParentRef"] == "nodes/x"
+
+
 def test_table_11_ingresses() -> None:
     rules = [{"host": f"{letter}.example"} for letter in "abcde"]
     shown = row(

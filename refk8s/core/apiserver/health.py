@@ -5,6 +5,7 @@ Source: Kubernetes documentation, "Kubernetes API health endpoints".
 
 from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import parse_qs
 
 from refk8s.core.api import status
 from refk8s.core.api.status import ApiError
@@ -63,6 +64,22 @@ def no_checks() -> Mapping[str, str]:
     return named_checks("", False, {})
 
 
+def _counted(kind: str, checks: Mapping[str, str]) -> dict[str, str]:
+    """The checks that count for this path."""
+    return {
+        check: wrong
+        for check, wrong in checks.items()
+        if check not in OF_READINESS or kind == "readyz"
+    }
+
+
+def checks_of(kind: str, query: str, checks: Mapping[str, str]) -> dict[str, str]:
+    """The checks that a request for `kind` makes: those that it does not exclude (HTTP-31)."""
+    excluded = set(parse_qs(query).get("exclude", ()))
+    found = _counted(kind, checks)
+    return {check: wrong for check, wrong in found.items() if check not in excluded}
+
+
 def health(
     method: str, path: str, parameters: tuple[tuple[str, str], ...], checks: Checks
 ) -> Reply:
@@ -71,11 +88,7 @@ def health(
     kind, _, name = path.strip("/").partition("/")
     if method not in ("GET", "HEAD"):
         raise ApiError(status.method_not_allowed())
-    found = {
-        check: wrong
-        for check, wrong in checks().items()
-        if check not in OF_READINESS or kind == "readyz"
-    }
+    found = _counted(kind, checks())
     if name:
         if name not in found:
             return Reply(404, b"404 page not found\n", TEXT)

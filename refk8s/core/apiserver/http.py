@@ -65,7 +65,7 @@ from refk8s.core.memo import remember
 from refk8s.core.store import EMPTY
 from refk8s.core.value import Value, evolve, field
 
-PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3", "/metrics")
+PATHS = (*OPEN_PATHS, *ISSUER_PATHS, "/openapi/v2", "/openapi/v3", "/metrics", "/metrics/slis")
 """The paths at the root besides those of discovery (DISC-14)."""
 
 

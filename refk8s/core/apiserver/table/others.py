@@ -115,13 +115,9 @@ def service_cidr(one: ServiceCIDR, now: Instant) -> Cells:
 def ip_address(one: IPAddress, now: Instant) -> Cells:
     parent = one.spec.parent_ref
     resource = f"{parent.resource}.{parent.group}" if parent.group else parent.resource or ""
-    return named(
-        one,
-        now,
-        "/".join(
-            [resource.lower(), *([parent.namespace] if parent.namespace else []), parent.name or ""]
-        ),
-    )
+    place = [parent.namespace] if parent.namespace else []
+    shown = "/".join([resource.lower(), *place, parent.name or ""])
+    return (one.metadata.name or "", shown)  # as upstream, without its age
 
 
 # --- storage
@@ -385,7 +381,7 @@ LAYOUTS: dict[tuple[str, str], Layout] = {
     ),
     (_NETWORKING, "NetworkPolicy"): Layout((NAME, Column("Pod-Selector", "The selector of the pods to which it applies."), AGE), network_policy),
     (_NETWORKING, "ServiceCIDR"): Layout((NAME, Column("CIDRs", "The ranges of service addresses."), AGE), service_cidr),
-    (_NETWORKING, "IPAddress"): Layout((NAME, Column("ParentRef", "The object that uses the address."), AGE), ip_address),
+    (_NETWORKING, "IPAddress"): Layout((NAME, Column("ParentRef", "The object that uses the address.")), ip_address),
     (_STORAGE, "StorageClass"): Layout(
         (
             NAME, Column("Provisioner", "The provisioner."), Column("ReclaimPolicy", "What happens to a volume after its claim is deleted."),
