@@ -207,7 +207,8 @@ class ApiServer:
         raise ApiError(INTERNAL.body)
 
     async def _review(self, question: Question) -> None:
-        await self.webhooks[question.webhook].review(question.text)
+        if (webhook := self.webhooks.get(question.webhook)) is not None:  # else it is gone
+            await webhook.review(question.text)
 
     async def _results(self, asked: Ask) -> list[Result]:
         if asked.question is not None:

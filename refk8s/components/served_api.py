@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
     from refk8s.components.auditing import Auditor
     from refk8s.components.authorization import Authorizers
+    from refk8s.components.config_reload import ConfigReload
     from refk8s.components.driver import Driver
     from refk8s.components.encryption import Encryption
     from refk8s.components.event_expiry import EventExpiry
@@ -99,6 +100,7 @@ class ServedApi:
         self._kubernetes: KubernetesService | None = None
         self._expiry: EventExpiry | None = None
         self._definitions: Driver | None = None
+        self._reload: ConfigReload | None = None
         self._authentication: tuple[tuple[Issuer, ...], Anonymous] = ((), Anonymous())
         self._issuers: Issuers | None = None
         self._authorizers: Authorizers | None = None
@@ -263,11 +265,27 @@ class ServedApi:
         definitions = self._definitions = Driver(machine, self.api, self.clock)
         definitions.start()
         self.front.discovered = lambda: definitions.state.memories[AVAILABILITY]
+        if self.options.authorization_config or self.options.authentication_config:
+            self._reload = self._start_reload(self.front)
         if not is_etcd(self.options.store_url):  # etcd deletes them by itself (ETCD-12)
             self._expiry = EventExpiry(
                 self.api, self.call, API_SERVER, self.options.event_ttl_seconds
             )
             self._expiry.start()
+
+    def _start_reload(self, front: Front) -> "ConfigReload":
+        from refk8s.components.config_reload import ConfigReload
+
+        options, reload = self.options, ConfigReload(front)
+        if options.authorization_config:
+            reload.watch_authorization(options.authorization_config)
+        if options.authentication_config:
+            anonymous = self._authentication[1]
+            reload.watch_authentication(
+                options.authentication_config, anonymous, front.api.config.issuer
+            )
+        reload.start()
+        return reload
 
     @property
     def port(self) -> int:
@@ -351,7 +369,7 @@ class ServedApi:
 
     def stop_maintaining(self) -> None:
         """Stop what `maintain` started."""
-        for keeper in (self._kubernetes, self._expiry, self._definitions):
+        for keeper in (self._kubernetes, self._expiry, self._definitions, self._reload):
             if keeper is not None:
                 keeper.stop()
 

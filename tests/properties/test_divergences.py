@@ -22,7 +22,6 @@ from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, simulate
 from refk8s.cli.main import main
 from refk8s.components.apiserver import ApiServer
-from refk8s.components.authorization import read_authorizers
 from refk8s.components.clock import Clock
 from refk8s.components.review_webhook import KEPT_SECONDS_MIN
 from refk8s.core import components, ports
@@ -381,17 +380,6 @@ def test_d_491_these_controllers_are_missing():
 def test_d_603_these_paths_and_metrics_are_not_there(path):
     reply = receive(WireRequest("GET", path), ADMIN)
     assert isinstance(reply, Reply) and reply.code == 404
-
-
-def test_d_601_the_files_are_read_at_the_start(tmp_path):
-    """What was read does not change with the file."""
-    file = tmp_path / "authorization"
-    first = {"type": "RBAC", "name": "rbac"}
-    head = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration"}
-    file.write_text(json.dumps({**head, "authorizers": [first]}))
-    given = read_authorizers(str(file), (), {})
-    file.write_text("{")
-    assert given.modes == ("RBAC",)
 
 
 def test_d_602_what_authorizers_there_are():
