@@ -223,7 +223,17 @@ def remove(path: str | None) -> None:
 @click.option(
     "--scenario",
     type=click.Choice(
-        ["web", "statefulset", "daemonset", "job", "cronjob", "quota", "autoscaler", "disruption"]
+        [
+            "web",
+            "statefulset",
+            "daemonset",
+            "job",
+            "cronjob",
+            "quota",
+            "autoscaler",
+            "stabilization",
+            "disruption",
+        ]
     ),
     default=None,
     help="Of --pattern, without files: which scenario.  [default: web]",

@@ -65,6 +65,7 @@ from refk8s.core.controllers.horizontal_pod_autoscaler import (
     HorizontalPodAutoscalerController,
 )
 from refk8s.core.loop.plan import Local
+from refk8s.core.properties.predicates.autoscaler import Scaling, hpa_8_does_not_flap
 
 HPA = HorizontalPodAutoscalerController()
 KEY = "default/web"
@@ -695,3 +696,38 @@ def test_hpa_1_hpa_10_a_cluster_scales_to_the_bounds():
     reasons = {(c.type, c.reason) for c in status.conditions}
     assert ("ScalingActive", "FailedGetResourceMetric") in reasons
     assert "SuccessfulRescale" in {e.reason for e in stored(cluster, EVENTS)}
+
+
+# --- the law of HPA-8 -----------------------------------------------------------------------------
+
+TO_FIVE = Scaling(1_000 * SECOND, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("window", "scalings", "replicas", "after_seconds", "flaps"),
+    [
+        (60, [TO_FIVE], 4, 59, True),
+        (60, [TO_FIVE], 4, 60, False),
+        (60, [TO_FIVE], 5, 59, False),
+        (60, [Scaling(TO_FIVE.at, 7, 5)], 4, 59, False),
+        (60, [Scaling(900 * SECOND, 1, 9), Scaling(TO_FIVE.at, 9, 5)], 4, 30, False),
+        (60, [Scaling(TO_FIVE.at, 1, 30)], 20, 59, False),  # maxReplicas is 20
+        (60, [Scaling(TO_FIVE.at, 1, 30)], 19, 59, True),
+        (None, [TO_FIVE], 4, 299, True),
+        (None, [TO_FIVE], 4, 300, False),
+        (None, [Scaling(700 * SECOND, 9, 1), TO_FIVE], 4, 299, False),  # an earlier recommendation
+        (None, [Scaling(699 * SECOND, 9, 1), TO_FIVE], 4, 299, True),
+    ],
+)
+def test_hpa_8_a_law_says_when_an_autoscaler_flaps(
+    window, scalings, replicas, after_seconds, flaps
+):
+    behavior = None
+    if window is not None:
+        rules = HPAScalingRules(stabilization_window_seconds=window)
+        behavior = HorizontalPodAutoscalerBehavior(scale_down=rules)
+    now = TO_FIVE.at + after_seconds * SECOND
+    assert (
+        bool(list(hpa_8_does_not_flap(hpa(most=20, behavior=behavior), scalings, replicas, now)))
+        == flaps
+    )

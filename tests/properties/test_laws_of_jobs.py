@@ -10,12 +10,15 @@ from test_job import failed_pod, indexed, its_pod, job
 from workload_helpers import NOW, change, reference_to, replica_set
 
 from refk8s.core.api.batch_v1 import JobCondition, UncountedTerminatedPods
-from refk8s.core.api.resources import PODS
+from refk8s.core.api.request import Request
+from refk8s.core.api.resources import CRON_JOBS, JOBS, PODS
 from refk8s.core.context import MINUTE, timestamp
-from refk8s.core.properties.law import decisions
+from refk8s.core.properties.law import Arrived, decisions
 from refk8s.core.properties.laws import cron_job as cron_laws
 from refk8s.core.properties.laws import job as laws
 from refk8s.core.properties.predicates.cron_job import (
+    cron_3_deletes_what_is_written,
+    cron_3_keeps_the_last_time,
     cron_3_runs_each_time_once,
     cron_5_forbids_a_second_job,
 )
@@ -276,6 +279,51 @@ def test_cron_3_each_time_is_run_once():
         list(cron_3_runs_each_time_once(by_hand, change(CRON, last_schedule_time=text), [twin]))
         == []
     )
+
+
+def test_cron_3_the_last_time_is_not_set_back():
+    def said(was, now):
+        owners = [change(CRON, last_schedule_time=at and timestamp(at)) for at in (was, now)]
+        return list(cron_3_keeps_the_last_time(*owners))
+
+    name, text = CRON.metadata.name, timestamp(AT)
+    assert said(None, None) == said(None, AT) == said(AT, AT) == said(AT - MINUTE, AT) == []
+    assert said(AT, None) == [f"lastScheduleTime of {name} becomes None, and was {text}"]
+    back = timestamp(AT - MINUTE)
+    assert said(AT, AT - MINUTE) == [f"lastScheduleTime of {name} becomes {back}, and was {text}"]
+
+
+def test_cron_3_a_job_is_deleted_after_its_time_is_written():
+    def said(last, job=FIRST):
+        owner = change(CRON, last_schedule_time=last and timestamp(last))
+        return list(cron_3_deletes_what_is_written(job, owner))
+
+    words = f"{FIRST.metadata.name} is deleted, and lastScheduleTime is "
+    assert said(None) == [words + "None"]
+    assert said(AT - MINUTE) == [words + timestamp(AT - MINUTE)]
+    assert said(AT) == said(AT + MINUTE) == said(None, change(FIRST, name="copied")) == []
+
+
+def test_cron_3_requests_of_the_controller_are_judged():
+    def says_of(law, verb, resource, was, now, *others):
+        before = world(*[one for one in (was, *others) if one is not None])
+        after = put(before, now) if now is not None else take(before, was)
+        done = Request(verb, resource, "default", (was or now).metadata.name)
+        found = law(Arrived(done, None, after.last_commit.changes), before, after)
+        return None if found is None else list(found)
+
+    law, ran = cron_laws.keeps_the_last_time, change(CRON, last_schedule_time=timestamp(AT))
+    assert says_of(law, "update", CRON_JOBS, ran, CRON) and not says_of(law, "update", CRON_JOBS, CRON, ran)  # fmt: skip
+    assert says_of(law, "create", CRON_JOBS, None, CRON) is None
+    assert says_of(law, "delete", CRON_JOBS, CRON, None) is None
+    assert says_of(law, "update", JOBS, FIRST, change(FIRST, labels={"a": "b"})) is None
+    law = cron_laws.deletes_what_is_written
+    assert says_of(law, "delete", JOBS, FIRST, None, CRON)
+    assert says_of(law, "delete", JOBS, FIRST, None, ran) == []
+    assert says_of(law, "delete", JOBS, FIRST, None) is None
+    assert says_of(law, "delete", JOBS, change(FIRST, annotations=None), None, CRON) is None
+    assert says_of(law, "update", JOBS, FIRST, change(FIRST, labels={"a": "b"}), CRON) is None
+    assert says_of(law, "delete", CRON_JOBS, CRON, None) is None
 
 
 def test_cron_5_none_is_created_while_another_runs():

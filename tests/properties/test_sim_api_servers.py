@@ -12,6 +12,7 @@ from refk8s.checking.simulator.api_servers import (
     SimulatedApiServer,
     registration,
 )
+from refk8s.checking.simulator.faults import parse_faults
 from refk8s.checking.simulator.scenario import default_manifests, read_manifests
 from refk8s.checking.simulator.simulate import Setup, replay, simulate
 from refk8s.core.api.resources import API_SERVICES, DEPLOYMENTS
@@ -38,6 +39,29 @@ def test_apisvc_9_hpa_14_the_cluster_comes_to_rest_and_follows_the_metric(seed):
     followed = history.get(DEPLOYMENTS.key("default", "followed")).value
     assert followed.spec.replicas == -(-VALUE // TARGET)
     assert run.tested["HPA-10"] > 0
+
+
+def flapping_metric(seed, faults):
+    """A run in which the metric changes in every round for ten minutes."""
+    run = simulate(
+        Setup(
+            seed=seed, steps=2_500, nodes=1, faults=parse_faults(faults), user=False,
+            requests=read_manifests(registration(window_seconds=60)), other_server_seconds=600,
+        )
+    )  # fmt: skip
+    assert not run.broken, "; ".join(map(str, run.broken))
+    return run.tested["HPA-8"]
+
+
+def test_hpa_8_an_autoscaler_does_not_flap_with_its_metric():
+    assert flapping_metric(0, "none") > 0
+
+
+@pytest.mark.parametrize(
+    "faults", ["refuse,delay,duplicate,lag,skew", "crash=0.002,cut-watch,lose-request"]
+)
+def test_hpa_8_an_autoscaler_does_not_flap_whatever_fails(faults):
+    assert sum(flapping_metric(seed, faults) for seed in (1, 2)) > 0
 
 
 def test_cluster_18_a_run_with_another_api_server_is_repeatable():

@@ -42,6 +42,7 @@ REACHED = {
     "cronjob": {"CRON-3", "CRON-5", "JOB-3"},
     "quota": {"QUOTA-1", "QUOTA-7", "QUOTA-8"},
     "autoscaler": {"HPA-10", "DEP-19"},
+    "stabilization": {"HPA-8", "HPA-10"},
     "disruption": {"PDB-6", "RS-1", "DEP-19"},
 }
 """The rules whose premise each scenario must reach."""

@@ -74,8 +74,9 @@ def _good(call: Call, value: int) -> Result:
     return Answered(200, msgspec.json.encode(tree))
 
 
-def registration() -> tuple[dict[str, Any], ...]:
-    """The manifests by which the cluster knows the server, and an autoscaler that follows it."""
+def registration(window_seconds: int = 0) -> tuple[dict[str, Any], ...]:
+    """The manifests by which the cluster knows the server, and an autoscaler that follows it. It
+    removes replicas after this window."""
     service = {"name": "metrics", "namespace": "default"}
     metric = {
         "metric": {"name": METRIC},
@@ -122,7 +123,7 @@ def registration() -> tuple[dict[str, Any], ...]:
                 "minReplicas": 1,
                 "maxReplicas": 5,
                 "metrics": [{"type": "External", "external": metric}],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": window_seconds}},
             },
         },
     )

@@ -230,6 +230,15 @@ def _autoscaler() -> Scenario:
     )
 
 
+def _stabilization() -> Scenario:
+    return Scenario(
+        "an autoscaler with a window of a minute, whose metric changes in every round at first",
+        (_create(*registration(window_seconds=60)),),
+        pause_seconds=430,
+        other_server_seconds=830,  # 400 s after the story begins
+    )
+
+
 def _disruption() -> Scenario:
     return Scenario(
         "a budget for a Deployment of 2, whose pods are evicted at once, and again",
@@ -249,6 +258,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "cronjob": _cronjob,
     "quota": _quota,
     "autoscaler": _autoscaler,
+    "stabilization": _stabilization,
     "disruption": _disruption,
 }
 """Every scenario by name."""

@@ -7,7 +7,7 @@ before the present one (HPA-8).
 """
 
 from museum.change import Change
-from museum.exhibit import Exhibit, Property
+from museum.exhibit import Exhibit, Property, Way
 from refk8s.core.controllers.horizontal_pod_autoscaler import _Round
 
 EXHIBIT = Exhibit(
@@ -26,5 +26,11 @@ EXHIBIT = Exhibit(
     ),
     finder=Property(
         "test_hpa.test_hpa_8_nothing_is_removed_for_five_minutes_after_a_higher_recommendation"
+    ),
+    also=(
+        Way(
+            "HPA-8",
+            Property("test_sim_api_servers.test_hpa_8_an_autoscaler_does_not_flap_with_its_metric"),
+        ),
     ),
 )

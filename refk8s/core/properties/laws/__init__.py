@@ -68,7 +68,7 @@ OF_CHANGES: tuple[Law, ...] = (
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
     *node.OF_REQUESTS, *pod.OF_REQUESTS, *kubelet.OF_REQUESTS, *apply.OF_REQUESTS,
-    *disruption.OF_REQUESTS,
+    *disruption.OF_REQUESTS, *cron_job.OF_REQUESTS,
 )  # fmt: skip
 OF_DECISIONS: tuple[Law, ...] = (
     *loop.OF_DECISIONS, *owners.OF_DECISIONS, *replica_set.OF_DECISIONS, *deployment.OF_DECISIONS,
