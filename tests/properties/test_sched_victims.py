@@ -27,6 +27,7 @@ from refk8s.core.api.policy_v1 import (
     PodDisruptionBudgetSpec,
     PodDisruptionBudgetStatus,
 )
+from refk8s.core.loop.plan import UNCHANGED, Local
 from refk8s.core.scheduler.arguments import DEFAULT_ARGUMENTS
 from refk8s.core.scheduler.batch import Batch
 from refk8s.core.scheduler.budgets import budgets_of, find_protected
@@ -34,6 +35,7 @@ from refk8s.core.scheduler.candidates import Candidates
 from refk8s.core.scheduler.claimed import NOTHING_CLAIMED, Claimed
 from refk8s.core.scheduler.cycle import Scheduler
 from refk8s.core.scheduler.evaluation import judge
+from refk8s.core.scheduler.hints import SCHEDULE
 from refk8s.core.scheduler.nominated import Nominated, Nomination, key_of_info
 from refk8s.core.scheduler.placement import Chooser
 from refk8s.core.scheduler.preempt import evictions, preempt, rank_of, victims_on
@@ -784,3 +786,32 @@ def test_sched_17_only_nodes_whose_pods_or_start_times_have_changed_are_tried_ag
     gone = cut(snapshot.with_node("c", None))
     assert look(gone, starts) == []
     assert look(cut(gone.with_node("c", snapshot.nodes["c"])), starts) == ["c"]
+
+
+def after_both(priority, cpu="1", **spec):
+    """The scheduler's memory, and its plan for the pod p, when p has been nominated and another pod of
+    this name, priority and size is seen before the victim q is deleted."""
+    machine, victim = Scheduler(), placed(ranked("q", 0, "2"), "a", "u1")
+    former, later = placed(ranked("p", 10, "1"), "", "u2"), placed(ranked("p", priority, cpu, **spec), "", "u3")  # fmt: skip
+    memory, plan = machine.start_memory(0), None
+    for pod in (former, later):
+        view = view_of(machine, a_node("a"), victim, pod)
+        keys = ("default/p", SCHEDULE) if pod is former else ("default/p", SCHEDULE, "default/p")
+        for key in keys:
+            plan = machine.reconcile(view, key, 0, Local(memory=memory))
+            memory = memory if plan.memory is UNCHANGED else plan.memory
+        if pod is former:
+            assert memory.nominations["default/p"].pod.uid == "u2"
+    return memory, plan
+
+
+def test_sched_37_the_nomination_of_a_pod_ends_with_it_though_another_has_its_name():
+    """The victims of the former pod live, unless the new one needs them itself."""
+    for parts in ((0, "1"), (10, "9")):
+        memory, plan = after_both(*parts)
+        assert not memory.nominations and [one.name for one in plan.requests] == ["p"]
+    memory, plan = after_both(10, preemption_policy="Never")
+    assert not memory.nominations and [one.name for one in plan.requests] == ["p"]
+    memory, plan = after_both(5)
+    assert memory.nominations["default/p"].pod.uid == "u3"
+    assert [(one.verb, one.name) for one in plan.requests] == [("patch", "q"), ("delete", "q"), ("patch", "p")]  # fmt: skip

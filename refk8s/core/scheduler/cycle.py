@@ -247,6 +247,9 @@ class Scheduler(Reconciler):
             return self._wait_for_claims(memory, key, pod, why, now)
         if known is None or not known.is_about(info):
             memory = memory.with_queue(memory.queue.admit(key, info))
+            former = memory.nominations.get(key)
+            if former is not None and former.pod.uid != info.uid:
+                memory = memory.nominate(key, None)
             # An earlier process has nominated it (SCHED-37).
             if pod.status is not None and pod.status.nominated_node_name and known is None:
                 memory = memory.nominate(key, Nomination(info, pod.status.nominated_node_name))

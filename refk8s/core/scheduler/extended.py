@@ -110,7 +110,11 @@ class ExtendedBatch(Batch):
     ) -> str:
         """SCHED-59: the node with the most points, of plugins and extenders."""
         nomination = self.nominated.nominations.get(waiting.key)
-        if nomination is not None and nomination.node in passing:
+        if (
+            nomination is not None
+            and nomination.pod.uid == waiting.pod.uid
+            and nomination.node in passing
+        ):
             return nomination.node  # SCHED-37
         if len(passing) == 1:
             return passing[0]
