@@ -150,7 +150,7 @@ def allocation(claims, slices, node="a", classes=(), taken=(), effort=None):
     found = {each.metadata.name: each for each in (a_class(), *classes)}
     pools = Pools().of_node(inventory_of(*slices), facts_of(a_node(node)))
     results = allocate(
-        claims, pools, found.get, Taken(lambda device: device[2] in taken), Kept().selects, effort or Effort(100_000, 10_000_000)
+        claims, pools, found.get, Taken(lambda device: device[2] in taken), Kept().selects, effort or Effort(100_000, 10_000_000), node
     )  # fmt: skip
     if results is None:
         return None
@@ -314,7 +314,7 @@ def test_dra_2_dra_4_devices_are_reached_by_name_by_selector_or_by_all():
         assert [each.device.name for each in offers] == names
     claim = a_claim(exactly(2))
     (found,) = allocate(
-        [claim], Pools().of_node(inventory_of(per_device), in_zone), {"gpu": a_class()}.get, Taken(lambda device: False), Kept().selects, Effort(100, 100)
+        [claim], Pools().of_node(inventory_of(per_device), in_zone), {"gpu": a_class()}.get, Taken(lambda device: False), Kept().selects, Effort(100, 100), "a"
     )  # fmt: skip
     assert codec.to_tree(found.node_selector) == selector
     assert allocation([claim], [per_device], node="c") is None

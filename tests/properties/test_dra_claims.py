@@ -3,6 +3,7 @@ and what is written (spec/devices.md). Each compares the whole result."""
 
 from __future__ import annotations
 
+import pytest
 from immutables import Map
 from msgspec.structs import replace
 from sched_worlds import a_node
@@ -22,9 +23,16 @@ from test_dra import (
 )
 from test_dra_by_hand import owned_by, owner
 from test_dra_pools import facts, having
+from test_dra_taints import a_rule, tolerating
 from workload_helpers import NOW, change, view_of
 
 from refk8s.core.api import codec
+from refk8s.core.api.core_v1 import (
+    PersistentVolumeClaim,
+    PersistentVolumeClaimVolumeSource,
+    Volume,
+)
+from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.resources import RESOURCE_CLAIMS
 from refk8s.core.context import MINUTE, timestamp
 from refk8s.core.pods.device_selectors import SelectorProblem
@@ -44,6 +52,7 @@ from refk8s.core.scheduler.claims import (
     reservations,
     why_not_created,
 )
+from refk8s.core.scheduler.device_pools import results_of
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE
 from refk8s.core.scheduler.reasons import CLAIM_FREED, CLAIMS_KEPT, NO_CLAIMS
 from refk8s.core.scheduler.snapshot import info_of, recompute
@@ -91,6 +100,8 @@ def test_dra_4_classes_are_looked_up_by_request():
     assert seen(using("c"), there).blocked == ""
     twice = seen(using("c", "c"), a_claim(exactly()), *ONE)
     assert len(twice.claims) == len(twice.unallocated) == 1
+    again = seen(using("c", "c", "e"), a_claim(exactly()), a_claim(exactly(), name="e"), *ONE)
+    assert [one.metadata.name for one in again.unallocated] == ["c", "e"]
     mixed = seen(using("c", "e"), there, a_claim(exactly(), name="e"), *ONE)
     assert [one.metadata.name for one in mixed.claims] == ["c", "e"]
     assert [one.metadata.name for one in mixed.unallocated] == ["e"]
@@ -115,6 +126,41 @@ def test_dra_5_dra_8_an_allocation_that_is_decided_blocks_its_claim_until_it_is_
     assert again.blocked == "" and again.refusal(facts()) is CANNOT_ALLOCATE
     other = seen(using("e", name="q"), a_claim(exactly(), name="e"), *ONE, in_flight=[one])
     assert other.refusal(facts()) is CANNOT_ALLOCATE and other.allocations(facts()) == ()
+    kept = Kept()
+    assert seen(late, claim, *ONE, in_flight=[one], kept=kept).blocked and kept._nodes == {}
+
+
+@pytest.mark.parametrize("stored", [0, 3])
+@pytest.mark.parametrize("decided", [(), (2,), (2, 2)])
+@pytest.mark.parametrize("asked", [1, 3, 5, 7, 8, 10])
+def test_dra_17_shares_that_are_stored_and_decided_count_together(stored, decided, asked):
+    """Of a device with a capacity of 10 and of one with 5, which is the second."""
+    objects = (
+        a_class(),
+        a_slice("a", *[
+            a_device(name, allowMultipleAllocations=True, capacity={"b": {"value": much}})
+            for name, much in (("d", "10"), ("e", "5"))
+        ]),
+    )  # fmt: skip
+
+    def sharing(much, name):
+        return a_claim(exactly(capacity={"requests": {"b": str(much)}}), name=name)
+
+    others = []
+    if stored:
+        others.append(having(("d", "s", {"consumedCapacity": {"b": str(stored)}}), name="h"))
+    in_flight = []
+    for number, much in enumerate(decided):
+        claim = sharing(much, f"f{number}")
+        (one,) = seen(using(f"f{number}"), claim, *objects, *others).allocations(facts())
+        assert [each.device for each in results_of(one.allocation)] == ["d"]
+        in_flight.append(one)
+    claim = sharing(asked, "c")
+    found = seen(using("c"), claim, *objects, *others, in_flight=in_flight).allocations(facts())
+    device = "d" if stored + sum(decided) + asked <= 10 else "e" if asked <= 5 else None
+    assert [one.device for each in found for one in results_of(each.allocation)] == (
+        [device] if device else []
+    )
 
 
 def test_dra_4_dra_8_at_most_256_pods_use_a_claim():
@@ -135,6 +181,8 @@ def test_dra_4_every_claim_that_a_node_does_not_reach_is_remembered():
     assert devices.refusal(facts("a")) is NOT_AVAILABLE
     assert list(devices.unavailable) == ["default/c", "default/e", "default/f"]
     assert devices.releasable() == ("default/e",)
+    mine = seen(using("f"), there[2], a_class())
+    assert mine.refusal(facts("a")) is NOT_AVAILABLE and mine.releasable() == ("default/f",)
     everywhere = having(("d", None, {}))
     free = seen(using("c"), everywhere, a_class())
     assert free.refusal(facts("z")) is None and free.unavailable == {}
@@ -148,7 +196,7 @@ def test_dra_3_dra_9_a_node_is_refused_with_what_went_wrong():
     refusal = seen(using("c"), wrong, *ONE).refusal(facts())
     (message,) = refusal.messages
     assert message.startswith("claim default/c: selector #0 on device gpu.example.com/a/d: CEL")
-    assert refusal.plugin == "DynamicResources" and not refusal.resolvable
+    assert refusal.plugin == "DynamicResources" and refusal.resolvable is False
     for other, words in (
         (CANNOT_ALLOCATE, "cannot allocate all claims"),
         (NOT_AVAILABLE, "resourceclaim not available on the node"),
@@ -156,6 +204,26 @@ def test_dra_3_dra_9_a_node_is_refused_with_what_went_wrong():
     ):
         assert other.messages == (words,) and other.plugin == "DynamicResources"
         assert not other.resolvable
+
+
+def test_dra_9_a_search_that_costs_too_much_on_one_node_ends_there():
+    devices = [a_device(f"d{n}", attributes={"k": {"int": n}}) for n in range(20)]
+    hopeless = a_claim(exactly(8), exactly(8), exactly(8), constraints=[{"distinctAttribute": f"{DRIVER}/k"}])  # fmt: skip
+    one = seen(using("c"), hopeless, a_class(), a_slice("a", *devices))
+    begun = one._steps
+    assert one.refusal(facts()) is TIMED_OUT and one.allocations(facts()) == ()
+    assert begun - one._steps == 10_001
+
+
+def test_dra_4_dra_20_a_node_is_searched_with_its_name_and_the_rules():
+    bound = a_slice(None, a_device("d", bindsToNode=True), pool="net", name="net")
+    (found,) = seen(using("c"), a_claim(exactly()), a_class(), bound).allocations(facts("b"))
+    ((term,),) = [each.match_fields for each in found.allocation.node_selector.node_selector_terms]
+    assert term.values == ("b",)
+    ruled = seen(using("c"), a_claim(exactly()), *ONE, a_rule())
+    assert ruled.refusal(facts()) is CANNOT_ALLOCATE
+    tolerated = a_claim(exactly(tolerations=[tolerating()]))
+    assert seen(using("c"), tolerated, *ONE, a_rule()).refusal(facts()) is None
 
 
 def test_dra_9_the_effort_of_a_decision_grows_with_the_nodes():
@@ -309,6 +377,12 @@ def test_dra_8_a_pod_is_decided_again_if_its_claims_are_not_as_they_were():
     later = marked(a_claim(exactly(), name="e"))
     found_now = writes(many, decided, claim, later, *ONE)
     assert [(each.name, each.subresource) for each in found_now] == [("c", ""), ("e", "status")]
+    done = allocated(claim, "a", "d", "p")
+    (last,) = writes(many, decided[1:], done, later, *ONE)
+    assert (last.verb, last.resource, last.name) == ("update", RESOURCE_CLAIMS, "e")
+    assert [(one.resource, one.name, one.uid) for one in last.body.status.reserved_for] == [
+        ("pods", "p", "uid-p")
+    ]
 
 
 def test_dra_11_only_a_claim_that_nobody_else_uses_is_freed():
@@ -320,6 +394,7 @@ def test_dra_11_only_a_claim_that_nobody_else_uses_is_freed():
 
     (request,) = freed(there)
     assert (request.verb, request.subresource, request.name) == ("update", "status", "c")
+    assert request.resource == RESOURCE_CLAIMS
     assert request.body.status.allocation is request.body.status.reserved_for is None
     assert request.body.metadata == there.metadata
     assert request.because == "pod default/p can run on no node that its devices are on"
@@ -381,6 +456,7 @@ def test_dra_19_all_devices_have_to_be_ready_in_time():
     both = binding("c", plain, ("d", None, ("up",), ()), ("e", None, ("up",), ()), told=[("e", None, {"up": "True"})])  # fmt: skip
     assert ready(both) == later
     assert ready(a_claim(exactly())) == yes  # not allocated
+    assert ready(a_claim(exactly(), name="b"), binding("c", wait)) == later
     assert ready(pod=using("gone")) == yes
     early = binding("e", wait, at=NOW - 3 * MINUTE)
     assert ready(binding("c", wait), early) == (False, NOW + 7 * MINUTE, "")
@@ -402,6 +478,10 @@ def test_dra_19_reservations_are_given_back_with_the_last_allocation():
     kept = tuple([one for one in claims[1].status.reserved_for if one.uid == "uid-q"])
     assert second.body.status == replace(claims[1].status, reserved_for=kept)
     assert first.because == "devices for pod default/p do not become ready"
+    assert first.resource == RESOURCE_CLAIMS
+    after_another = using("f", "c")
+    (one,) = given_back(view_of(SCHEDULER, after_another, *claims), info_of(after_another))
+    assert one.name == "c"
     twice = using("c", "c")
     assert len(given_back(view_of(SCHEDULER, twice, claims[0]), info_of(twice))) == 1
 
@@ -419,7 +499,8 @@ class Volumes:
 
 
 def test_sched_40_dra_4_volumes_count_before_devices():
-    snapshot = recompute([a_node("a"), a_node("b")], [])
+    snapshot = recompute([a_node("a"), a_node("b")], [change(using(name="q"), node_name="b")])
+    assert snapshot.load("a") != snapshot.load("b")
     claim = allocated(a_claim(exactly()), "a", "d")
     devices = seen(using("c"), claim, a_class())
     volumes = Volumes(refused=("a",))
@@ -438,6 +519,10 @@ def test_sched_40_dra_4_volumes_count_before_devices():
     only = Claimed(None, devices, snapshot)
     assert only.early("a") is None and only.refusal_with("b", load) is NOT_AVAILABLE
     assert Claimed(volumes, None, snapshot).late("b") is None
+    free = seen(using("c"), a_claim([exactly(1, size(2)), exactly()]), a_class(), a_slice("a", a_device("d", 2)), a_slice("b", a_device("d")))  # fmt: skip
+    assert Claimed(None, free, snapshot).points(["a", "b"]) == {"a": 100, "b": 87}
+    assert Claimed(None, free, snapshot).points(["b"]) == {"b": 100}
+    assert Claimed(volumes, None, snapshot).points(["a"]) == {}
 
 
 def test_dra_1_dra_11_what_keeps_a_pod_from_all_nodes_and_what_is_freed():
@@ -482,3 +567,26 @@ def test_dra_4_a_profile_without_the_plugin_looks_at_no_devices():
     assert (
         claimed_by(view, info_of(pod), DEFAULT_PROFILE, snapshot, None, kept).devices.kept is kept
     )
+
+
+def test_sched_40_dra_4_the_claims_of_a_pod_for_its_profile():
+    """Volumes for the plugins of the profile, with or without devices."""
+    snapshot, source = recompute([a_node("a"), a_node("b")], []), PersistentVolumeClaimVolumeSource
+    volume = Volume(name="v", persistent_volume_claim=source(claim_name="data"))
+    plain, both = (change(using(*names), volumes=(volume,)) for names in ((), ("c",)))
+    objects = (a_claim(exactly()), *ONE)
+    quiet = evolve(DEFAULT_PROFILE, frees_claims=False)
+    unbound = evolve(DEFAULT_PROFILE, filters=DEFAULT_PROFILE.filters - {"VolumeBinding"})
+    for pod in (plain, both):
+        view = view_of(SCHEDULER, pod, *objects)
+        for profile, blocked in ((DEFAULT_PROFILE, True), (quiet, True), (unbound, False)):
+            one = claimed_by(view, info_of(pod), profile, snapshot)
+            assert bool(one.volumes.blocked) is blocked
+            assert one.blocked == one.volumes.blocked
+            assert (one.devices is not None) is (pod is both)
+            assert one._snapshot is snapshot and one._frees is profile.frees_claims
+    there = PersistentVolumeClaim(metadata=ObjectMeta(name="data", namespace="default", uid="u"))
+    view = view_of(SCHEDULER, plain, there)
+    assert claimed_by(view, info_of(plain), DEFAULT_PROFILE, snapshot).blocked != ""
+    nothing = claimed_by(view, info_of(using()), quiet, snapshot)
+    assert not nothing and nothing.outcome == "" and NOTHING_CLAIMED.outcome == NO_CLAIMS

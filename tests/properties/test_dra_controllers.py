@@ -202,6 +202,10 @@ def test_dra_12_each_claim_is_created_found_or_missing():
     )
     assert plan.notes == (Note(pod, "FailedResourceClaimCreation", words, "Warning"),)
     assert plan.failed and plan.memory is UNCHANGED
+    later = with_claims(("d", "own", None), ("c", None, "gone"), ("a", None, "t"))
+    after = of_pod(later, a_template())
+    assert after.notes == (Note(later, "FailedResourceClaimCreation", words, "Warning"),)
+    assert only(after).verb == "create"
     ready = of_pod(waiting_for("t"), a_template())
     assert not ready.failed and ready.notes == ()
     elsewhere = change(a_template(), namespace="other")
@@ -301,6 +305,7 @@ def test_dra_13_a_reservation_ends_with_its_pod_and_the_allocation_with_the_last
         there = reserved(claim, *consumers)
         request = only(of_claim(there, *pods))
         assert (request.verb, request.subresource, request.name) == ("update", "status", "c")
+        assert request.resource == RESOURCE_CLAIMS
         assert request.because == "pods for which it was reserved have ended"
         status = request.body.status
         assert (status.reserved_for and [one.uid for one in status.reserved_for]) == kept
@@ -368,6 +373,7 @@ def test_dra_14_a_claim_that_is_deleted_loses_allocation_and_finalizer():
     empty = replace(claim, status=a_claim(exactly()).status)
     request = only(of_claim(empty))
     assert (request.verb, request.subresource) == ("update", "")
+    assert request.resource == RESOURCE_CLAIMS
     assert request.body == change(empty, finalizers=("a", "b"))
     assert request.because == "it holds no devices"
     last = change(empty, finalizers=(FINALIZER,))
@@ -413,6 +419,7 @@ def test_dra_14_a_finalizer_is_removed_after_ten_seconds_without_a_change():
     extended = change(extended, finalizers=(FINALIZER,))
     waits = using(name="q")
     assert not of_claim(extended, waits).memory and of_claim(extended, using()).memory
+    assert not of_claim(extended, using("c")).memory  # another pod names it
     assert of_claim(extended, change(waits, node_name="n")).memory
     plain = change(owned_by(owner(uid="uid-q", name="q")), finalizers=(FINALIZER,))
     assert of_claim(plain, waits).memory
@@ -521,6 +528,8 @@ def test_dra_21_a_pod_waits_and_is_deleted_and_its_rules_are_due_once():
     assert marking.because == deletion.because == because
     (condition,) = marking.body.document["status"]["conditions"]
     assert condition["type"] == "DisruptionTarget" and condition["status"] == "True"
+    assert condition["reason"] == "DeletionByDeviceTaintManager"
+    assert condition["message"] == "Device Taint manager: deleting due to NoExecute taint"
     assert deletion.body == DeleteOptions(preconditions=Preconditions(uid="uid-p"))
     assert done.notes == (Note(pod, "DeviceTaintManagerEviction", "Marking for deletion"),)
     assert done.enqueue == () and done.wake_at is None
@@ -529,6 +538,12 @@ def test_dra_21_a_pod_waits_and_is_deleted_and_its_rules_are_due_once():
     both = evicted("pod default/p", pod, claim, a_rule("s"), a_rule(), memory=plan.memory)
     assert [key for _, key in both.enqueue] == ["rule r", "rule s"]
     assert shown(both.memory) == shown(knowing(pending(rules=("uid-r", "uid-s"))))
+    moved = a_rule(selector={"device": "x"}), a_rule("s")
+    turned = evicted("pod default/p", pod, claim, *moved, memory=plan.memory)
+    assert [key for _, key in turned.enqueue] == ["rule r", "rule s"]
+    assert shown(turned.memory) == shown(knowing(pending(rules=("uid-s",))))
+    at_once = evicted("pod default/p", *holding(), a_rule())
+    assert at_once.waves and at_once.enqueue == DUE
     tainted = a_slice("a", a_device("d", taints=[("x", "NoExecute")]))
     bare, own = holding()
     by_slice = evicted("pod default/p", bare, own, tainted)
@@ -616,6 +631,12 @@ def test_dra_22_a_condition_keeps_others_and_changes_its_time_with_its_words():
     assert same == NOTHING
     early = evicted("rule r", request.body, memory=plan.memory, now=later - 1)
     assert early == Plan(wake_at=later)
+    pods = holding(tolerating(seconds=60))
+    for memory in (
+        Memory(),
+        Memory(written=Map({"uid-x": later})),
+    ):  # of an instance that has begun
+        assert only(evicted("rule r", request.body, *pods, memory=memory, now=later - 1))
     held = holding(tolerating(seconds=60))
     changed = only(evicted("rule r", request.body, *held, memory=plan.memory, now=later))
     first, second = changed.body.status.conditions
@@ -658,6 +679,20 @@ def test_dra_22_only_pods_of_this_rule_are_counted():
     elsewhere = a_rule(selector={"device": "e"})
     (one,) = only(evicted("rule r", pod, claim, by_slice, elsewhere)).body.status.conditions
     assert one.reason == "NotStarted"
+    foreign = a_rule(selector={"driver": "other.example.com"})
+    (one,) = only(evicted("rule r", pod, claim, by_slice, foreign)).body.status.conditions
+    assert one.reason == "NotStarted"
+    own = a_rule(selector={"driver": DRIVER})
+    (one,) = only(evicted("rule r", pod, claim, own)).body.status.conditions
+    assert one.reason == "PodsPendingEviction"
+    undated = a_rule(at=None)
+    (one,) = only(
+        evicted("rule r", *holding(tolerating(seconds=9)), undated)
+    ).body.status.conditions
+    assert one.reason == "PodsPendingEviction"
+    two = [change(each, namespace="n") for each in holding(name="n")]
+    (one,) = only(evicted("rule r", pod, claim, *two, a_rule())).body.status.conditions
+    assert one.message == "2 pods need to be evicted in 2 different namespaces."
     twice, both = holding(name="q")
     second = reserved(change(both, name="more"), "q")
     (one,) = only(evicted("rule r", twice, both, second, a_rule())).body.status.conditions
@@ -679,11 +714,20 @@ def test_dra_22_the_effect_none_says_what_would_be():
     for selector, claims, words in (
         ({}, (pod, claim, other, own), "3 published devices selected. 2 allocated devices selected. 2 pods would be evicted in 2 different namespaces"),
         ({"pool": "a", "device": "d"}, (pod, claim), "1 published device selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace"),
+        ({"driver": DRIVER, "pool": "a"}, (pod, claim), "2 published devices selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace"),
+        ({"driver": "other.example.com"}, (pod, claim), "0 published devices selected. 0 allocated devices selected. 0 pods would be evicted in 0 different namespaces"),
+        ({}, holding(tolerating(effect="NoExecute")), "3 published devices selected. 1 allocated device selected. 0 pods would be evicted in 0 different namespaces"),
+        ({}, holding(tolerating(effect="NoSchedule")), "3 published devices selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace"),
         ({"pool": "c"}, (pod, claim), "0 published devices selected. 0 allocated devices selected. 0 pods would be evicted in 0 different namespaces"),
     ):  # fmt: skip
         rule = a_rule(effect="None", selector=selector)
         (one,) = only(evicted("rule r", *slices, *claims, rule)).body.status.conditions
         assert (one.status, one.reason, one.message) == ("False", "NoEffect", f"{words} {rest}")
+    undated = a_rule(effect="None", at=None)
+    (one,) = only(
+        evicted("rule r", *holding(tolerating(seconds=9)), undated)
+    ).body.status.conditions
+    assert " 1 pod would be evicted in 1 namespace " in one.message
 
 
 def test_dra_22_rules_that_are_gone_are_forgotten():

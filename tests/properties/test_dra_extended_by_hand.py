@@ -102,7 +102,7 @@ def test_dra_23_a_node_lacks_what_it_has_none_of():
 # --- requests -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", list(product([0, 1, 3], [0, 2], [0, 2], [1, 4])))
+@pytest.mark.parametrize("case", list(product([0, 1, 2, 3], [0, 2], [0, 2], [1, 4])))
 def test_dra_24_init_containers_use_what_starts_later_and_the_rest_is_one_request(case):
     """An init container that ends, a sidecar, another one that ends, and a container."""
     first, sidecar, second, regular = case
@@ -202,6 +202,15 @@ def test_dra_4_dra_23_devices_for_extended_resources_are_found_with_those_of_cla
     assert [each.device for one in (first, second) for each in results_of(one.allocation)] == ["d", "e"]  # fmt: skip
     assert seen(both, *ONE, a_claim(exactly())).allocations(facts()) == ()
     assert [one.claim for one in devices.allocations(here)] == []
+    only_extended = seen(POD, *ONE)
+    begun = only_extended._steps, only_extended._units
+    assert only_extended.refusal(here) is None
+    assert (only_extended._steps, only_extended._units) == begun  # a node that has the resource
+    assert only_extended._results["c"].facts is here
+    for left in ((0, 5), (5, 0), (0, 0)):
+        fresh = seen(POD, *ONE)
+        fresh._steps, fresh._units = left
+        assert fresh.refusal(here) is None
     account = claimed_by(view_of(SCHEDULER, POD, *ONE), devices.pod, DEFAULT_PROFILE, recompute([a_node("a")], []))  # fmt: skip
     assert account.devices is not None
 
@@ -259,6 +268,7 @@ def test_dra_25_the_claim_is_created_protected_allocated_and_named():
     claim = stored_claim(POD, finalizers=("x",))
     (request,) = writes(claim)
     assert (request.verb, request.subresource, request.name) == ("update", "", "p-ext")
+    assert request.resource == RESOURCE_CLAIMS
     assert request.body == change(claim, finalizers=("x", FINALIZER))
     assert request.because == "devices are allocated to it for pod default/p"
     bare = stored_claim(POD)
@@ -267,6 +277,7 @@ def test_dra_25_the_claim_is_created_protected_allocated_and_named():
     assert protected.metadata.finalizers == (FINALIZER,)
     (request,) = writes(protected)
     assert (request.verb, request.subresource) == ("update", "status")
+    assert request.resource == RESOURCE_CLAIMS
     assert request.because == "pod default/p has a node with its devices"
     assert request.body == with_allocation(protected, "uid-p")
     (request,) = writes(with_allocation(protected, "uid-q"))
@@ -337,7 +348,7 @@ def test_dra_25_claims_of_a_pod_that_is_not_bound_are_deleted():
         )
         for name in "ab"
     )  # fmt: skip
-    assert all(one.because == because for one in first)
+    assert all(one.because == because and one.resource == RESOURCE_CLAIMS for one in first)
     assert removed() == () == removed(of_other)
     assert [len(wave) for wave in removed(plain)] == [1] == [len(wave) for wave in removed(last)]
 

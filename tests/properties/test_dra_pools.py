@@ -17,6 +17,7 @@ from refk8s.core.api.core_v1 import (
 )
 from refk8s.core.api.quantity import parse
 from refk8s.core.api.resource_v1 import (
+    AllocationResult,
     CapacityRequirements,
     Device,
 )
@@ -36,6 +37,7 @@ from refk8s.core.scheduler.device_pools import (
     is_lost,
     is_reached,
     pool_of,
+    results_of,
     selects_node,
     shared,
 )
@@ -303,6 +305,22 @@ def test_dra_18_what_is_left_of_counters():
         found = pool.left(lambda id, used=used: id[:2] == (DRIVER, "a") and id[2] in used)
         assert found == {m: left[0] * nano, n: left[1] * nano}
     assert pool.counters == {m: 6 * nano, n: 4 * nano}
+    missing = the_pool(slice_of(devices[0], counters=[("s", {"n": 4})]))  # it is not valid
+    assert missing.left(lambda id: True) == {n: 4 * nano, m: -2 * nano}
+
+
+def test_dra_20_the_inventory_has_the_rules_by_name():
+    from test_dra_taints import a_rule
+
+    rule, other = a_rule(), a_rule("s")
+    both = folded((None, rule), (None, other))
+    assert dict(both.rules) == {"r": rule, "s": other}
+    told = change(rule, resource_version="9")
+    assert told != rule and folded((None, rule), (rule, told)).rules["r"] is rule
+    changed = a_rule(key="y")
+    assert dict(folded((None, rule), (None, other), (rule, changed)).rules) == {"r": changed, "s": other}  # fmt: skip
+    assert dict(fold_devices(both, DEVICE_TAINT_RULES, rule, None).rules) == {"s": other}
+    assert dict(folded((None, other), (rule, None)).rules) == {"s": other}
 
 
 ZONE = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["z"]}]}]}  # fmt: skip
@@ -359,6 +377,8 @@ def test_dra_2_a_node_is_offered_the_devices_that_it_reaches():
         ("zone", [one("zone", "z", "", selector)]),
     ]
     assert offered(facts("c")) == [("each", [one("each", "w")])]
+    offers = [each for _, of_pool in pools.of_node(inventory, facts("a", zone="z")) for each in of_pool]  # fmt: skip
+    assert all(each.device.name == each.id[2] for each in offers)
 
 
 def test_sched_17_pools_are_kept_while_their_slices_are_the_same():
@@ -412,3 +432,31 @@ def test_dra_5_dra_17_dra_18_an_allocation_is_lost_to_what_others_got(mine, thei
     elsewhere = folded(*[(None, one) for one in others])  # the pool has been removed
     is_same = any(device == mine[0] and (share is None or mine[1] is None) for device, share in theirs)  # fmt: skip
     assert is_lost(elsewhere, results(having((*mine, {})))) is is_same
+
+
+def test_dra_5_dra_17_an_allocation_of_two_pools_is_lost_in_either():
+    """A pool that has been removed decides nothing, and a device of one pool is not one of another
+    with the same name."""
+    shared_ = {"name": "b", "allowMultipleAllocations": True, "capacity": {"b": {"value": "1"}}}
+    pool = slice_of(shared_)
+    wide = slice_of({**shared_, "capacity": {"b": {"value": "9"}}}, name="s2", pool={"name": "z", "generation": 1, "resourceSliceCount": 1})  # fmt: skip
+
+    def mine(*ids):
+        return results(having(*[(device, "t", {"pool": where}) for where, device in ids]))
+
+    other = having(("b", "s", {}), name="o")
+    inventory = folded((None, pool), (None, wide), (None, other))
+    assert is_lost(inventory, mine(("gone", "x"), ("a", "b")))
+    assert is_lost(inventory, mine(("a", "b"), ("gone", "x")))
+    assert not is_lost(inventory, mine(("gone", "x"), ("z", "b")))
+    two = folded((None, pool), (None, wide), (None, having(("b", "s", {"pool": "z"}), name="o")))
+    assert not is_lost(two, mine(("a", "b"), ("z", "b")))
+    assert not is_lost(two, mine(("z", "b"), ("a", "b")))
+
+
+def test_dra_5_an_allocation_without_devices_holds_none():
+    claim = having()
+    none = replace(claim, status=replace(claim.status, allocation=AllocationResult()))
+    for one in (claim, none):
+        assert results_of(one.status.allocation) == ()
+        assert as_plain(folded((None, one))) == as_plain(EMPTY_INVENTORY)

@@ -211,6 +211,14 @@ def test_dra_6_a_claim_has_at_most_32_devices_and_alternatives_that_fit():
     assert found([empty], many) is None
 
 
+def test_dra_6_devices_that_are_taken_back_do_not_count_to_the_32():
+    """The first alternative of r0 and the second request are 33 devices together."""
+    pool = a_slice("a", *[a_device(f"d{n:02}") for n in range(33)])
+    claim = a_claim([exactly(2), exactly()], exactly(31))
+    expected = [("r0/s1", "d00"), *[("r1", f"d{n:02}") for n in range(1, 32)]]
+    assert names(found([claim], pool)) == [expected]
+
+
 def test_dra_3_selectors_of_the_class_are_evaluated_before_those_of_the_request():
     """Each once for a device. The text of an error says which one it is."""
     asked = []
@@ -242,8 +250,14 @@ def test_dra_3_selectors_of_the_class_are_evaluated_before_those_of_the_request(
     bare = replace(bare, spec=replace(bare.spec, selectors=(DeviceSelector(),)))
     told = refusal([a_claim(exactly())], one, classes=[bare])
     assert told == "class gpu, selector #0: CEL expression empty (unsupported selector type?)"
-    with pytest.raises(OutOfEffort):
-        found([claim], one, classes=[strict], selects=selects, effort=Effort(1_000, 14))
+    assert found([claim], one, classes=[strict], selects=selects, effort=Effort(1_000, 30))
+    for units in (14, 29):
+        with pytest.raises(OutOfEffort):
+            found([claim], one, classes=[strict], selects=selects, effort=Effort(1_000, units))
+    asked.clear()
+    two = a_claim(exactly(1, "a"), exactly(2, "a"))
+    assert found([two], one, selects=selects) is None
+    assert asked == [("a", "d"), ("a", "e")]  # once, however often the search goes back
 
 
 def test_dra_9_every_step_is_counted():
@@ -269,6 +283,16 @@ def test_dra_9_every_step_is_counted():
     effort = Effort(100, 1_000)
     assert found([a_claim(exactly())], counted, effort=effort)
     assert 100 - effort.steps == 5
+    held = [having(("d0", None, {}), ("d1", None, {}), name="h")]
+    effort = Effort(100, 1_000)
+    assert found([a_claim(exactly())], one, held=held, effort=effort)
+    assert 100 - effort.steps == 3  # devices that are held cost nothing
+    listed = [a_rule(f"x{n}", effect="None", selector=None) for n in range(16)]
+    effort = Effort(100, 1_000)
+    assert found([a_claim(exactly(), exactly(3))], one, rules=listed, effort=effort) is None
+    # r0 tries each device: its step, taints and capacity, and r1 in vain: its alternative and the
+    # devices up to that of r0. The taints of a device, and its capacity for r1, cost once.
+    assert 100 - effort.steps == 1 + (3 + 1 + 1) + (3 + 1 + 2 + 1) + (3 + 1 + 1 + 2 + 1)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +368,12 @@ def test_dra_6_two_constraints_are_met_together_after_going_back():
     assert names(found([claim], a_slice("a", *devices))) == [[("r0", f"d{n}") for n in (2, 3, 4)]]
     swapped = a_claim(exactly(3), constraints=constraints[::-1])
     assert names(found([swapped], a_slice("a", *devices))) == [[("r0", f"d{n}") for n in (2, 3, 4)]]
+    only = [{**one, "requests": ["r0"]} for one in constraints[:1]]
+    mixed = a_claim(exactly(), exactly(2), constraints=[*only, constraints[1]])
+    assert names(found([mixed], a_slice("a", *devices[:4]))) is None
+    assert names(found([mixed], a_slice("a", *devices))) == [
+        [("r0", "d0"), ("r1", "d1"), ("r1", "d4")]
+    ]
     of_two = a_claim(exactly(2), exactly(), constraints=[{**constraints[0], "requests": ["r0"]}])
     assert names(found([of_two], a_slice("a", *devices[1:]))) == [
         [("r0", "d2"), ("r0", "d3"), ("r1", "d1")]
@@ -426,6 +456,53 @@ def test_dra_17_dra_18_counters_and_shares_are_given_back_when_a_search_goes_bac
     held = [having(("x", "s", {}), name="h")]
     assert names(found([a_claim(*asked[:1])], pool, held=held)) == [[("r0", "x")]]
     assert found([a_claim(exactly(2))], pool, held=held) is None
+    assert found([a_claim(exactly())], pool, held=held) is None  # the share has consumed 3 of 4
+    assert names(found([a_claim(big)], pool)) == [[("r0", "x")]]
+    assert found([a_claim(big)], pool, held=held) is None  # 1 of its capacity is consumed
+    small = slice_of(counted, consuming("w", ("s", "m", 1)), counters=[("s", {"m": 4})])
+    assert names(found([a_claim(*asked[:2], exactly())], small)) == [
+        [("r0", "x"), ("r1", "x"), ("r2", "w")]  # counters are consumed once, however many shares
+    ]
+
+
+def test_dra_18_administrators_consume_no_counters_and_need_none():
+    three, two = consuming("d", ("s", "m", 3)), consuming("e", ("s", "m", 2))
+    pool = slice_of(three, two, counters=[("s", {"m": 4})])
+    admin = exactly(adminAccess=True)
+    assert names(found([a_claim(admin, exactly())], pool)) == [[("r0", "d"), ("r1", "e")]]
+    held = [having(("e", None, {}), name="h")]
+    assert names(found([a_claim(admin)], pool, held=held)) == [[("r0", "d")]]
+
+
+def test_dra_18_what_is_given_back_is_what_was_taken():
+    """A search that goes back does not find more counters, nor less, than there were."""
+    devices = [consuming(name, ("s", "m", 2)) for name in "abc"]
+    pool = slice_of(*devices, {"name": "z"}, counters=[("s", {"m": 4})])
+    three = a_claim(exactly(3))
+    assert names(found([three], pool)) == [[("r0", "a"), ("r0", "b"), ("r0", "z")]]
+    assert found([a_claim(exactly(4))], pool) is None
+    matching_ = [{"matchAttribute": f"{DRIVER}/k"}]
+    odd = [{**one, "attributes": {"k": {"int": n}}} for n, one in enumerate(devices)]
+    last = [{**odd[2], "name": name} for name in "xy"]
+    wide = slice_of(*odd[:2], *last, counters=[("s", {"m": 4})])
+    two = a_claim(exactly(2), constraints=matching_)
+    assert names(found([two], wide)) == [[("r0", "x"), ("r0", "y")]]
+    narrow = slice_of(*odd[:2], *last, counters=[("s", {"m": 3})])
+    assert found([two], narrow) is None
+
+
+def test_dra_6_the_alternatives_of_a_request_for_all_devices_are_configured():
+    claim = a_claim([exactly(mode="All")], exactly(), config=[opaque("base", requests=["r0"])])
+    first, second = a_slice("a", a_device("d"), a_device("e")), a_device("f")
+    strict = a_class("other", size(2))
+    other = a_claim([exactly(mode="All")], exactly(device_class="other"), config=[opaque("base", requests=["r0"])])  # fmt: skip
+    assert found([claim], first) is None  # no device is left for the other request
+    all_of = a_claim([exactly(1, size(2), mode="All")], exactly(), config=[opaque("base", requests=["r0"])])  # fmt: skip
+    pool = a_slice("a", a_device("d", 2), second)
+    (result,) = found([all_of], pool)
+    assert names([result]) == [[("r0/s0", "d"), ("r1", "f")]]
+    assert [one.requests for one in result.devices.config] == [("r0",)]
+    assert found([other], pool, classes=[strict]) is None
 
 
 def selector_of(*devices, node="n"):
@@ -467,3 +544,7 @@ def test_dra_4_the_nodes_of_an_allocation():
     assert selector_of(matching(fields="a"), matching(fields="a")) == [([name], [])]
     assert selector_of(matching(fields="a"), matching("zone")) == [([name], [zone])]
     assert selector_of(everywhere, node="x") is None
+    bound = a_slice(None, a_device("d", bindsToNode=True), pool="net", name="net")
+    (result,) = found([a_claim(exactly())], bound, node="x")
+    ((term,),) = [one.match_fields for one in result.node_selector.node_selector_terms]
+    assert term.values == ("x",)

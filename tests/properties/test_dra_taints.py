@@ -112,7 +112,7 @@ def found_by(claims, slices, rules, effort=None):
             inventory = fold_devices(inventory, resource, None, each)
     pools = Pools().of_node(inventory, facts_of(a_node("a")))
     taken = Taken(lambda device: False, rules=tuple(inventory.rules.values()))
-    found = allocate(claims, pools, {"gpu": a_class()}.get, taken, Kept().selects, effort or Effort(10_000, 1_000))  # fmt: skip
+    found = allocate(claims, pools, {"gpu": a_class()}.get, taken, Kept().selects, effort or Effort(10_000, 1_000), "a")  # fmt: skip
     return None if found is None else [one.device for one in results_of(found[0])]
 
 

@@ -73,8 +73,12 @@ def test_sched_54_the_document_must_be_of_this_kind_and_version():
         assert str(refused.value) == (
             f'no kind "{shown[0]}" is registered for version "{shown[1]}": must be {kind}, {version}'
         )
-    assert "strict decoding error" in why_not(profiles=[{"x": 1}])
-    assert why_not(parallelism="x")
+    words = 'strict decoding error: unknown field "profiles[0].x"'
+    assert why_not(profiles=[{"x": 1}]) == words
+    assert why_not(parallelism="x") == (
+        "json: cannot unmarshal string into Go struct field "
+        "KubeSchedulerConfiguration.parallelism of type int32"
+    )
 
 
 def test_sched_50_every_field_of_the_file():
@@ -204,7 +208,21 @@ def test_sched_50_without_arguments_the_defaults_hold():
         assert why_not_args(name, apiVersion="v1") == words
         (profile,) = read(profiles=[{"pluginConfig": [{"name": name}]}]).profiles
         assert profile.arguments == Arguments()
-    assert why_not(profiles=[{"pluginConfig": [{"name": "NodeAffinity", "args": 5}]}])
+    here = "decoding .profiles[0].pluginConfig[0]: "
+    decoding = f"{here}decoding args for plugin NodeAffinity: "
+    wrong = "json: cannot unmarshal number into Go "
+    words = why_not(profiles=[{"pluginConfig": [{"name": "NodeAffinity", "args": 5}]}])
+    assert words.startswith(f"{decoding}{wrong}value of type")
+    assert why_not_args("NodeAffinity", addedAffinity=5) == (
+        f"{decoding}{wrong}struct field NodeAffinityArgs.addedAffinity of type v1.NodeAffinity"
+    )
+    assert why_not_args("NodeAffinity", x=1) == (
+        f'{decoding}strict decoding error: unknown field "x"'
+    )
+    assert why_not_args("NodeAffinity", kind="X") == (
+        f"{here}args for plugin NodeAffinity were not of type {API['apiVersion']}, "
+        "Kind=NodeAffinityArgs, got X"
+    )
 
 
 def strategy(**parts):
@@ -257,6 +275,10 @@ def test_sched_53_ignored_resources_of_the_file():
     assert words.startswith(f'{ARGS}.ignoredResources[1]: Invalid value: "-": ')
     words = why_not_args("NodeResourcesFit", ignoredResourceGroups=["ok", "-"])
     assert words.startswith(f'{ARGS}.ignoredResourceGroups[1]: Invalid value: "-": ')
+    assert why_not_args("NodeResourcesFit", ignoredResourceGroups=["ok", "a/b"]) == (
+        f'{ARGS}.ignoredResourceGroups[1]: Invalid value: "a/b": '
+        "resource group name can't contain '/'"
+    )
 
 
 def test_sched_52_the_balanced_resources_of_the_file():
@@ -357,6 +379,13 @@ def test_sched_53_how_long_volumes_and_devices_are_waited_for():
     for seconds, kept in ((0, 0), (9, 9), (year, year), (year + 1, year)):
         found = arguments("VolumeBinding", bindTimeoutSeconds=seconds)
         assert found.bind_timeout == kept * SECOND
+    shape = [{"utilization": 1, "score": 2}]
+    assert why_not_args("VolumeBinding", bindTimeoutSeconds=-1, shape=shape) == (
+        f"[{ARGS}.bindTimeoutSeconds: Invalid value: -1: "
+        "invalid BindTimeoutSeconds, should not be a negative value, "
+        f'{ARGS}.shape: Invalid value: [{{"utilization":1,"score":2}}]: unexpected field `shape`, '
+        "remove it or turn on the feature gate StorageCapacityScoring]"
+    )
     for text, kept in (("1s", 1), ("10m", 600), ("9000h", year)):
         found = arguments("DynamicResources", bindingTimeout=text, filterTimeout="10s")
         assert found.device_timeout == kept * SECOND
@@ -555,6 +584,36 @@ def test_sched_56_plugins_of_other_packages_are_made_with_their_arguments():
     )
 
 
+def test_sched_56_an_error_of_a_plugin_of_another_package_names_it():
+    def refuse(args):
+        raise ValueError(f"no {args}")
+
+    config = [{"name": "Own", "args": {"a": 1}}]
+    tree = {"plugins": {"filter": enabled("Own")}, "pluginConfig": config}
+    assert why_not({"Own": refuse}, profiles=[tree]) == ("initializing plugin \"Own\": no {'a': 1}")
+
+
+class Binding(Named):
+    def bind(self, pod, node):
+        return None
+
+
+def test_sched_66_binders_before_the_default_one():
+    made = {name: (lambda args, name=name: Binding(name, args)) for name in "AB"}
+
+    def binders(**points):
+        (profile,) = read(made, profiles=[{"plugins": points}]).profiles
+        return [one.name for one in profile.plugins.bind], profile.plugins.has_default_binder
+
+    assert binders(bind=enabled("B", "A")) == (["B", "A"], True)
+    assert binders(bind=enabled("B", "DefaultBinder", "A")) == (["B"], True)
+    assert binders(bind=enabled("DefaultBinder", "A", "B")) == ([], True)
+    assert binders(bind=enabled("A"), multiPoint=disabled("DefaultBinder")) == (["A"], False)
+    only = {**enabled("A", "B"), **disabled("DefaultBinder")}
+    assert binders(bind=only) == (["A", "B"], False)
+    assert binders(multiPoint=enabled("A")) == ([], True)
+
+
 def test_sched_54_one_queue_sort_for_all_profiles():
     sort = {"queueSort": enabled("PrioritySort")}
     names = [{"schedulerName": name, "plugins": sort} for name in "ab"]
@@ -563,6 +622,10 @@ def test_sched_54_one_queue_sort_for_all_profiles():
     assert (
         words
         == "profiles[1].plugins.queueSort: Invalid value: null: must be the same for all profiles"
+    )
+    assert why_not(profiles=[{"schedulerName": "b"}, names[0]]) == (
+        'profiles[1].plugins.queueSort: Invalid value: {"enabled":[{"name":"PrioritySort"}]}: '
+        "must be the same for all profiles"
     )
 
 

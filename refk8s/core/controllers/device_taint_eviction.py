@@ -138,8 +138,7 @@ def _pools(claim: ResourceClaim) -> list[str]:
 
 def _results(claim: ResourceClaim) -> tuple[DeviceRequestAllocationResult, ...]:
     allocation = claim.status.allocation
-    devices = allocation.devices if allocation is not None else None
-    return (devices.results or ()) if devices is not None else ()
+    return (allocation.devices.results or ()) if allocation is not None else ()
 
 
 def _is_about(rule: DeviceTaintRule, one: DeviceRequestAllocationResult) -> bool:

@@ -172,7 +172,7 @@ class ResourceClaimController(Reconciler):
             because = "claims were created for it"
             waves.append((patch_status(pod, {"resourceClaimStatuses": names}, because),))
         elif not creations and pod.spec.node_name:
-            waves += [wave for wave in (_reservations(view, pod),) if wave]
+            waves = [wave for wave in (_reservations(view, pod),) if wave]
         return Plan(tuple(waves), notes=tuple(notes), failed=bool(notes))
 
     # --- a claim ----------------------------------------------------------------------------------

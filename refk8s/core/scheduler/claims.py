@@ -236,8 +236,8 @@ class Devices:
 
     def _missing_class(self, claim: ResourceClaim) -> str:
         for request in claim.spec.devices.requests or ():
-            wanted = [(request.name, request.exactly)] if request.exactly is not None else []
-            names = [(name, one.device_class_name) for name, one in wanted if one is not None]
+            exactly = request.exactly
+            names = [(request.name, exactly.device_class_name)] if exactly is not None else []
             names += [
                 (f"{request.name}/{sub.name}", sub.device_class_name)
                 for sub in request.first_available or ()

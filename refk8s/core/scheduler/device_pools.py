@@ -208,7 +208,7 @@ def is_lost(inventory: Inventory, results: Sequence[DeviceRequestAllocationResul
                 lambda each: each in used or each in inventory.holders or each in inventory.shares
             )
             names = {key for _, _, name in used for key in _counters_in(pool, name)}
-            if any(left.get(key, 0) < 0 for key in names):
+            if any(left[key] < 0 for key in names):
                 return True
     return False
 
@@ -218,8 +218,7 @@ def _counters_in(pool: Pool, name: str) -> Iterable[CounterId]:
 
 
 def results_of(allocation: Any) -> tuple[DeviceRequestAllocationResult, ...]:
-    devices = allocation.devices
-    return devices.results or () if devices is not None else ()
+    return allocation.devices.results or ()
 
 
 def id_of(result: DeviceRequestAllocationResult | AllocatedDeviceStatus) -> DeviceId:

@@ -134,7 +134,7 @@ def allocate(
     taken: Taken,
     selects: Selects,
     effort: Effort,
-    node: str = "",
+    node: str,
 ) -> tuple[AllocationResult, ...] | None:
     """DRA-3 to DRA-7: an allocation for each claim, on this node, which reaches these devices; None
     if there is none. Raises BadClaim, and OutOfEffort."""
@@ -218,9 +218,8 @@ class _Search:
             words = f"unsupported count mode {request.allocation_mode}"
             raise BadClaim(f"claim {key}, request {own}: {words}")
         for pool, _ in self.pools:
-            state = "updated" if not pool.is_complete else "" if pool.is_valid else "invalid"
-            if state:
-                words = "being updated" if state == "updated" else "invalid"
+            words = "being updated" if not pool.is_complete else "" if pool.is_valid else "invalid"
+            if words:
                 which = f"resource pool {'/'.join(pool.id)} is currently {words}"
                 raise BadClaim(f"claim {key}, request {own}: asks for all devices, but {which}")
         found = [
@@ -356,9 +355,7 @@ class _Search:
         if not offered.device.consumes_counters or want.is_admin or self._is_in_use(offered.id):
             return True
         left = self._left(offered.id[:2])
-        return all(
-            amount <= left.get(key, 0) for key, amount in counters_of(offered.device).items()
-        )
+        return all(amount <= left[key] for key, amount in counters_of(offered.device).items())
 
     def _left(self, pool: PoolId) -> dict[CounterId, int]:
         if pool not in self.left:
@@ -380,7 +377,7 @@ class _Search:
             return
         left = self._left(offered.id[:2])
         for key, amount in counters_of(offered.device).items():
-            left[key] = left.get(key, 0) - sign * amount
+            left[key] -= sign * amount
 
     def _is_selected(self, want: Want, offered: Offered) -> bool:
         """DRA-3: whether the expressions of the class and of the request select the device."""
@@ -573,7 +570,7 @@ def _typed(attribute: DeviceAttribute) -> tuple[str, Any] | None:
     return None
 
 
-def node_selector(chosen: Sequence[Offered], node: str = "") -> NodeSelector | None:
+def node_selector(chosen: Sequence[Offered], node: str) -> NodeSelector | None:
     """DRA-4: the nodes that reach all these devices; None if all do. `node`: the one for which they
     are chosen, to which some bind."""
     fields: list[NodeSelectorRequirement] = []
@@ -584,7 +581,7 @@ def node_selector(chosen: Sequence[Offered], node: str = "") -> NodeSelector | N
             named = NodeSelectorRequirement(key=NAME_FIELD, operator="In", values=(name,))
             return NodeSelector(node_selector_terms=(NodeSelectorTerm(match_fields=(named,)),))
         terms = one.selector.node_selector_terms if one.selector is not None else ()
-        for term in terms[:1]:  # validation allows one
+        for term in terms:  # validation allows one
             fields += [each for each in term.match_fields or () if each not in fields]
             expressions += [
                 each for each in term.match_expressions or () if each not in expressions

@@ -134,7 +134,7 @@ def weights_of(plugins: Plugins, enabled: Enabled) -> dict[str, int]:
     return {name: weights[name] for name in enabled["score"]}
 
 
-def check(enabled: Enabled, scheduler_name: str, has_binder: bool) -> None:
+def check(enabled: Enabled, scheduler_name: str) -> None:
     """Refuse a profile without what every decision needs. Raises BadProfile."""
     sorting = len(enabled["queue_sort"])
     if sorting != 1:
@@ -142,7 +142,7 @@ def check(enabled: Enabled, scheduler_name: str, has_binder: bool) -> None:
             "only one queue sort plugin required for profile with scheduler name "
             f'"{scheduler_name}", but got {sorting}'
         )
-    if not enabled["bind"] and not has_binder:
+    if not enabled["bind"]:
         raise BadProfile(
             f'at least one bind plugin is needed for profile with scheduler name "{scheduler_name}"'
         )

@@ -276,7 +276,7 @@ def _profile(record: ProfileRecord, arguments: Arguments, given: dict[str, Plugi
         implemented = {each: implemented_by(plugin) for each, plugin in given.items()}
         enabled = profiles.expand(merged, implemented)
         weights = profiles.weights_of(merged, enabled)
-        profiles.check(enabled, name, has_binder=False)
+        profiles.check(enabled, name)
     except profiles.BadProfile as error:
         raise BadConfiguration(
             f"initializing profiles: creating profile for scheduler name {name}: {error}"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from refk8s.core.api import resources, status
 from refk8s.core.api.request import Request
-from refk8s.core.api.status import FORBIDDEN, OMITTED, ApiError, Cause
+from refk8s.core.api.status import FORBIDDEN, ApiError, Cause
 from refk8s.core.apiserver.outcome import Reader
 from refk8s.core.context import Context, timestamp
 
@@ -53,8 +53,7 @@ def check_admin_access(exchange: "Exchange", new: Any, old: Any) -> None:
         "true` label on the containing namespace"
     )
     causes = [
-        Cause(FORBIDDEN, f"{at}.requests[{number}].exactly.adminAccess", words, OMITTED)
-        for number in asking
+        Cause(FORBIDDEN, f"{at}.requests[{number}].exactly.adminAccess", words) for number in asking
     ]
     raise ApiError(status.invalid(request.resource, new.metadata.name or "", causes))
 

@@ -75,7 +75,7 @@ def _validate_allocation(claim: ResourceClaim) -> Causes:
     """Each result is for a request of the claim, and names a device."""
     allocation, spec = claim.status.allocation, claim.spec.devices
     assert allocation is not None
-    results = (allocation.devices.results or ()) if allocation.devices is not None else ()
+    results = allocation.devices.results or ()
     at = "status.allocation.devices.results"
     names: set[str] = set()
     for request in spec.requests or ():
