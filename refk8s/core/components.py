@@ -29,7 +29,11 @@ from refk8s.core.controllers.node_lifecycle import NodeLifecycle
 from refk8s.core.controllers.node_load_balancer import NodeLoadBalancer
 from refk8s.core.controllers.node_ttl import NodeTTL
 from refk8s.core.controllers.pod_gc import PodGarbageCollector
-from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
+from refk8s.core.controllers.protection import (
+    AttributesClassProtection,
+    ClaimProtection,
+    VolumeProtection,
+)
 from refk8s.core.controllers.replica_set import ReplicaSetReconciler
 from refk8s.core.controllers.replication_controller import ReplicationControllerReconciler
 from refk8s.core.controllers.resource_claim import ResourceClaimController
@@ -102,6 +106,7 @@ def controllers(
         LegacyTokenCleaner(),
         ClaimProtection(),
         VolumeProtection(),
+        AttributesClassProtection(),
         ClaimBinder(),
         VolumePhase(),
         EphemeralVolume(),

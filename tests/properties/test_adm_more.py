@@ -232,6 +232,13 @@ def test_adm_21_a_claim_and_a_volume_begin_with_their_finalizer_once(given_names
     assert server.put(resource, "a", tree).body.metadata.finalizers is None
 
 
+def test_adm_21_a_volume_attributes_class_begins_with_its_finalizer():
+    server = Server()
+    fields = {"driverName": "d.example.com", "parameters": {"iops": "1"}}
+    body = server.post(resources.VOLUME_ATTRIBUTES_CLASSES, "a", fields).body
+    assert body.metadata.finalizers == ("kubernetes.io/vac-protection",)
+
+
 def test_adm_21_a_volume_says_since_when_it_is_in_its_phase():
     server = Server()
     began = server.post(

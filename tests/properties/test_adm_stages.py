@@ -346,7 +346,11 @@ CLAIMS, VOLUMES = resources.PERSISTENT_VOLUME_CLAIMS, resources.PERSISTENT_VOLUM
 
 @pytest.mark.parametrize(
     ("resource", "finalizer"),
-    [(CLAIMS, "kubernetes.io/pvc-protection"), (VOLUMES, "kubernetes.io/pv-protection")],
+    [
+        (CLAIMS, "kubernetes.io/pvc-protection"),
+        (VOLUMES, "kubernetes.io/pv-protection"),
+        (resources.VOLUME_ATTRIBUTES_CLASSES, "kubernetes.io/vac-protection"),
+    ],
 )
 def test_adm_21_the_finalizer_of_a_new_claim_or_volume(resource, finalizer):
     request = asked(resource=resource)

@@ -340,7 +340,7 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
             "endpointslicemirroring-controller", "namespace-controller", "generic-garbage-collector", "node-controller",
             "taint-eviction-controller", "pod-garbage-collector", "serviceaccount-controller",
             "root-ca-certificate-publisher-controller", "serviceaccount-token-controller", "legacy-service-account-token-cleaner",
-            "pvc-protection-controller", "pv-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "attachdetach-controller", "resource-claim-controller", "device-taint-eviction-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
+            "pvc-protection-controller", "pv-protection-controller", "volumeattributesclass-protection-controller", "persistent-volume-binder", "persistent-volume-releaser", "ephemeral-volume-controller", "attachdetach-controller", "resource-claim-controller", "device-taint-eviction-controller", "service-cidr-controller", "disruption-controller", "resourcequota-controller", "clusterrole-aggregation-controller",
             "token-cleaner-controller", "bootstrap-signer-controller",
             "node-ipam-controller",
             "service-lb-controller",
@@ -369,7 +369,6 @@ def test_d_492_an_api_server_alone_has_no_lease():
 def test_d_491_these_controllers_are_missing():
     there = components.controller_manager().reconcilers
     assert not {
-        "volumeattributesclass-protection-controller",
         "kube-apiserver-serving-clustertrustbundle-publisher",
         "podcertificaterequestcleaner",
         "storage-version-migrator-controller",

@@ -1,6 +1,7 @@
-"""Volumes, claims and ranges of addresses stay while they are used: PROT-1 to PROT-5
+"""Volumes, claims and ranges of addresses stay while they are used: PROT-1 to PROT-5, PROT-6
 (spec/workloads/protection.md)."""
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -20,7 +21,12 @@ from workload_helpers import (
 
 from refk8s.core.api import codec
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim, Pod, PodList
-from refk8s.core.api.finalizers import CLAIM_PROTECTION, SERVICE_CIDR_PROTECTION, VOLUME_PROTECTION
+from refk8s.core.api.finalizers import (
+    ATTRIBUTES_CLASS_PROTECTION,
+    CLAIM_PROTECTION,
+    SERVICE_CIDR_PROTECTION,
+    VOLUME_PROTECTION,
+)
 from refk8s.core.api.meta_v1 import ListMeta
 from refk8s.core.api.networking_v1 import IPAddress, ServiceCIDR
 from refk8s.core.api.request import Patch, Request, Response
@@ -30,11 +36,17 @@ from refk8s.core.api.resources import (
     PERSISTENT_VOLUMES,
     PODS,
     SERVICE_CIDRS,
+    VOLUME_ATTRIBUTES_CLASSES,
 )
+from refk8s.core.api.storage_v1 import VolumeAttributesClass
 from refk8s.core.api.user import ADMIN
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.cluster.step import start_all
-from refk8s.core.controllers.protection import ClaimProtection, VolumeProtection
+from refk8s.core.controllers.protection import (
+    AttributesClassProtection,
+    ClaimProtection,
+    VolumeProtection,
+)
 from refk8s.core.controllers.service_cidr import ServiceCIDRController, contains
 from refk8s.core.loop.plan import Local
 from refk8s.core.pods.volumes import claims_of
@@ -213,6 +225,139 @@ def test_prot_2_a_volume_goes_unless_it_is_bound(phase, first, second):
     assert (volume is None) == (phase != "Bound")
     if volume is not None:
         assert volume.metadata.finalizers == (VOLUME_PROTECTION,)
+
+
+# --- VolumeAttributesClasses
+
+
+def a_class(name):
+    fields = {"driverName": "d.example.com", "parameters": {"iops": "1"}}
+    return decoded(VolumeAttributesClass, metadata={"name": name}, **fields)
+
+
+def names_of(cluster, name):
+    """The claims and volumes that name the class, by a plain reading of their JSON."""
+    found = []
+    for kind in (PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES):
+        for one in stored(cluster, kind):
+            tree = codec.to_tree(one)
+            status = tree.get("status") or {}
+            target = (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName")
+            if name in (
+                tree["spec"].get("volumeAttributesClassName"),
+                status.get("currentVolumeAttributesClassName"),
+                target,
+            ):
+                found.append(one)
+    return found
+
+
+USES = ("spec", "current", "target", "volume")
+
+
+def a_user(kind, name, number):
+    """A claim or volume that names the class in one of four places."""
+    if kind == "volume":
+        spec = {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "csi": {"driver": "d.example.com", "volumeHandle": "h"},
+            "volumeAttributesClassName": name,
+        }
+        return decoded(PersistentVolume, metadata={"name": f"v{number}"}, spec=spec)
+    claim = a_claim(f"c{number}")
+    if kind == "spec":
+        return replace(claim, spec=replace(claim.spec, volume_attributes_class_name=name))
+    return claim
+
+
+def with_status(cluster, kind, name, number):
+    status = {
+        "current": {"currentVolumeAttributesClassName": name},
+        "target": {
+            "modifyVolumeStatus": {
+                "targetVolumeAttributesClassName": name,
+                "status": "Pending",
+            }
+        },
+    }.get(kind)
+    if status is None:
+        return cluster
+    return patch(cluster, PERSISTENT_VOLUME_CLAIMS, f"c{number}", {"status": status}, "status")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["use", "use", "free", "delete", "create", "unprotect"]),
+            st.sampled_from(NAMES),
+            st.sampled_from(USES),
+            choices,
+        ),
+        max_size=6,
+    )
+)
+@example([("use", "a", "current", ()), ("delete", "a", "spec", ()), ("free", "a", "spec", ())])
+@example([("use", "a", "target", ()), ("delete", "a", "spec", ())])
+def test_prot_6_a_class_goes_when_nothing_names_it_and_not_before(moves):
+    begun = create(new_cluster(AttributesClassProtection()), *[a_class(name) for name in NAMES])
+    cluster = start_all(begun)
+    for number, (move, name, kind, drawn) in enumerate(moves):
+        found = get(cluster, VOLUME_ATTRIBUTES_CLASSES, name)
+        dying = found is not None and found.metadata.deletion_timestamp is not None
+        users = names_of(cluster, name)
+        if move == "use" and not dying:
+            cluster = create(cluster, a_user(kind, name, number))
+            cluster = with_status(cluster, kind, name, number)
+        elif move == "free" and users:
+            resource = PERSISTENT_VOLUMES if users[0].kind == "PersistentVolume" else PERSISTENT_VOLUME_CLAIMS  # fmt: skip
+            metadata = {"metadata": {"finalizers": None}}
+            cluster = patch(cluster, resource, users[0].metadata.name, metadata)
+            cluster = remove(cluster, resource, users[0].metadata.name)
+        elif move == "delete" and found is not None:
+            cluster = remove(cluster, VOLUME_ATTRIBUTES_CLASSES, name)
+        elif move == "create" and found is None:
+            cluster = create(cluster, a_class(name))
+        elif move == "unprotect" and found is not None and not dying:
+            metadata = {"metadata": {"finalizers": None}}
+            cluster = patch(cluster, VOLUME_ATTRIBUTES_CLASSES, name, metadata)
+        there = {one for one in NAMES if get(cluster, VOLUME_ATTRIBUTES_CLASSES, one) is not None}
+        used = {one for one in there if names_of(cluster, one)}
+        cluster = run(cluster, drawn, lambda *_: (), FAULTS)
+        for one in used:
+            if move != "unprotect":
+                assert get(cluster, VOLUME_ATTRIBUTES_CLASSES, one) is not None
+    cluster = settle(cluster, seconds_max=60)
+    for name in NAMES:
+        found = get(cluster, VOLUME_ATTRIBUTES_CLASSES, name)
+        if found is not None:
+            assert found.metadata.finalizers == (ATTRIBUTES_CLASS_PROTECTION,)
+            assert found.metadata.deletion_timestamp is None or names_of(cluster, name)
+
+
+@pytest.mark.parametrize("late", [PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES])
+def test_prot_6_a_user_that_the_view_does_not_show_yet_holds_the_class(late):
+    controller = AttributesClassProtection()
+    found = decoded(VolumeAttributesClass, driverName="d", metadata={
+        "name": "a", "uid": "u", "resourceVersion": "5", "finalizers": [ATTRIBUTES_CLASS_PROTECTION],
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+    })  # fmt: skip
+    view = view_of(controller, found)
+    begun = controller.reconcile(view, "a", NOW, Local(controller.start_memory(NOW)))
+    assert not begun.waves and {one.resource for one in begun.queries} == {
+        PERSISTENT_VOLUME_CLAIMS,
+        PERSISTENT_VOLUMES,
+    }
+    for name, lets_go in (("a", False), ("b", True), (None, False)):
+        memory = begun.memory
+        for question in begun.queries:
+            kind = "volume" if question.resource is PERSISTENT_VOLUMES else "spec"
+            items = (a_user(kind, name, 1),) if question.resource is late and name else ()
+            answer = Response(200, PodList(metadata=ListMeta(), items=items))
+            if name is None and question.resource is late:
+                answer = Response(500, None)
+            memory, _ = controller.answered(memory, "a", question, answer, NOW)
+        assert bool(controller.reconcile(view, "a", NOW, Local(memory)).waves) == lets_go
 
 
 def a_range(name, *cidrs):

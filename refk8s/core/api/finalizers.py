@@ -6,4 +6,5 @@ allocation".
 
 CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
 VOLUME_PROTECTION = "kubernetes.io/pv-protection"
+ATTRIBUTES_CLASS_PROTECTION = "kubernetes.io/vac-protection"
 SERVICE_CIDR_PROTECTION = "networking.k8s.io/service-cidr-finalizer"

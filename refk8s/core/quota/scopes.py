@@ -9,6 +9,7 @@ Source: Kubernetes documentation, "Resource Quotas" (quota scopes); API referenc
 
 from typing import Any
 
+from refk8s.core.api.attributes_classes import classes_of_claim
 from refk8s.core.api.core_v1 import (
     Affinity,
     PersistentVolumeClaim,
@@ -79,14 +80,7 @@ def _crosses_namespaces(affinity: Affinity) -> bool:
 
 def _traits_of_claim(claim: PersistentVolumeClaim) -> Traits:
     """The VolumeAttributesClasses that the claim has, and the one that it is to get."""
-    status = claim.status
-    modification = status.modify_volume_status
-    names = (
-        claim.spec.volume_attributes_class_name,
-        status.current_volume_attributes_class_name,
-        modification.target_volume_attributes_class_name if modification is not None else None,
-    )
-    return frozenset((VOLUME_ATTRIBUTES_CLASS, name) for name in names if name)
+    return frozenset((VOLUME_ATTRIBUTES_CLASS, name) for name in classes_of_claim(claim))
 
 
 def selects(quota: ResourceQuota, resource: Resource, traits: Traits) -> bool:

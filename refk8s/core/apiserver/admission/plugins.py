@@ -168,7 +168,12 @@ ORDER: Final[tuple[Plugin, ...]] = (
     ),
     Plugin(EXTENDED_RESOURCES, {_POD: _tolerate}, is_optional=True),
     Plugin("DefaultStorageClass", {_CLAIM: storage.admit_class}),
-    Plugin("StorageObjectInUseProtection", dict.fromkeys((_CLAIM, _VOLUME), storage.protect)),
+    Plugin(
+        "StorageObjectInUseProtection",
+        dict.fromkeys(
+            (_CLAIM, _VOLUME, (resources.VOLUME_ATTRIBUTES_CLASSES, "")), storage.protect
+        ),
+    ),
     Plugin(OWNER_REFERENCES, checks=_check_owners, is_optional=True),
     Plugin("PersistentVolumeClaimResize", {}, {_CLAIM: storage.check_growth}),
     Plugin("RuntimeClass", {_POD: pod.admit_runtime_class}, {_POD: runtime_class.check_overhead}),

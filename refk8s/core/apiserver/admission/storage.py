@@ -12,7 +12,11 @@ from msgspec.structs import replace
 from refk8s.core.api import resources, status
 from refk8s.core.api.core_v1 import PersistentVolume, PersistentVolumeClaim
 from refk8s.core.api.default_class import default_class
-from refk8s.core.api.finalizers import CLAIM_PROTECTION, VOLUME_PROTECTION
+from refk8s.core.api.finalizers import (
+    ATTRIBUTES_CLASS_PROTECTION,
+    CLAIM_PROTECTION,
+    VOLUME_PROTECTION,
+)
 from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.networking_v1 import Ingress
 from refk8s.core.api.quantity import ZERO, Amount
@@ -31,12 +35,13 @@ if TYPE_CHECKING:
 _PROTECTION = {
     resources.PERSISTENT_VOLUME_CLAIMS: CLAIM_PROTECTION,
     resources.PERSISTENT_VOLUMES: VOLUME_PROTECTION,
+    resources.VOLUME_ATTRIBUTES_CLASSES: ATTRIBUTES_CLASS_PROTECTION,
 }
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
 def protect(request: Request, new: Any, old: Any, store: Reader, context: Context) -> Any:
-    """ADM-21: the finalizer of a new claim or volume."""
+    """ADM-21: the finalizer of a new claim, volume or VolumeAttributesClass."""
     if old is not None:
         return new
     return replace(new, metadata=_protected(new.metadata, _PROTECTION[request.resource]))
