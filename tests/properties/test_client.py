@@ -27,6 +27,7 @@ from refk8s.core.apiserver.http import Received, WireRequest, receive
 from refk8s.core.apiserver.lifecycle import stamp
 from refk8s.core.apiserver.outcome import Connect
 from refk8s.core.apiserver.respond import write_error, write_events
+from refk8s.core.client import kept_objects
 from refk8s.core.client.request import HttpRequest, can_be_brief, to_http
 from refk8s.core.client.response import Unreadable, to_response
 from refk8s.core.client.watch_lines import WatchLines
@@ -257,6 +258,27 @@ def test_client_2_the_answer_is_the_one_that_a_component_in_the_process_gets(
 
 
 REQUEST = Request("get", resources.PODS, "default", "web")
+
+
+@given(objects(Pod), st.sampled_from([b"", b"\n"]))
+def test_client_7_the_answer_to_a_write_and_its_event_are_one_object(pod: Pod, end: bytes) -> None:
+    # Shows CLIENT-7.m.
+    pod = replace(pod, metadata=replace(pod.metadata, resource_version="7"))
+    text = encode(pod)
+    answer = to_response(REQUEST, 200, text + end)
+    line = b'{"type":"MODIFIED","object":' + text + b"}\n"
+    (found,), over = WatchLines(resources.PODS).feed(line)
+    assert answer is not None and over is None
+    assert found.object is answer.body and to_tree(found.object) == to_tree(pod)
+
+
+def test_client_7_the_kept_texts_are_bounded() -> None:
+    # Shows CLIENT-7.m.
+    for number in range(3_000):
+        obj = ConfigMap(metadata=ObjectMeta(name=f"a{number}"), data={"key": "v" * 4_000})
+        assert kept_objects.decode_object(ConfigMap, encode(obj)).data == obj.data
+    kept: Any = kept_objects._decode
+    assert 0 < sum(len(text) for _, text in kept.kept()) <= kept_objects.TEXTS_BYTES_MAX
 
 
 def test_client_2_fields_of_a_newer_version_are_dropped_and_other_texts_become_a_status() -> None:

@@ -356,41 +356,85 @@ class Held:
     def answer(self, which: int) -> None:
         if self.requests:
             request, number, answer = self.requests.pop(which % len(self.requests))
-            answer(Response(200, (request.name, number)))
+            answer(Response(200, (request.name, number, request.options.resource_version)))
 
 
-@given(st.lists(st.tuples(st.sampled_from("aab."), st.integers(0, 5)), max_size=60))
+revisions = st.sampled_from(["", "0", "7", "12", "101"])
+
+
+@given(st.lists(st.tuples(st.sampled_from("aab. "), st.integers(0, 5), revisions), max_size=60))
 def test_client_12_an_object_is_read_once_for_all_that_wait_and_never_from_before(
-    steps: list[tuple[str, int]],
+    steps: list[tuple[str, int, str]],
 ) -> None:
-    # Shows CLIENT-12.f.
+    # Shows CLIENT-12.f, CLIENT-12.g.
     async def test() -> None:
         held: Any = Held()
         shared = SharedApi(held)
-        got: list[tuple[str, int, tuple[str, int]]] = []
+        got: list[tuple[str, int, str, tuple[str, int, str]]] = []
 
-        def ask(name: str) -> None:
+        def ask(name: str, revision: str) -> None:
             asked_at = held.sent
 
             def take(response: Response) -> None:
-                got.append((name, asked_at, response.body))
+                got.append((name, asked_at, revision, response.body))
 
-            shared.submit(Request("get", resources.CONFIG_MAPS, "default", name), take)
-            assert sum(request.name == name for request, *_ in held.requests) == 1
+            options = Options(resource_version=revision)
+            shared.submit(
+                Request("get", resources.CONFIG_MAPS, "default", name, options=options), take
+            )
+
+        def is_allowed() -> bool:
+            return all(sum(one.name == name for one, *_ in held.requests) <= 1 for name in "ab")
 
         asked = 0
-        for name, number in steps:
+        for name, number, revision in steps:
             if name == ".":
                 held.answer(number)
+            elif name == " ":
+                await asyncio.sleep(0)
+                wake_all(shared)
             else:
-                ask(name)
+                ask(name, revision)
                 asked += 1
-        while held.requests:
+            assert is_allowed()
+        while shared._gets:
             held.answer(0)
-        assert len(got) == asked
-        for name, asked_at, (found, number) in got:
+            wake_all(shared)
+            assert is_allowed()
+        assert len(got) == asked and not held.requests
+        for name, asked_at, revision, (found, number, read) in got:
             assert found == name and number > asked_at
-        assert not shared._gets
+            # current, or not older than what was asked for
+            assert read == "" or (revision != "" and int(read) >= int(revision))
+
+    asyncio.run(test())
+
+
+def wake_all(shared: SharedApi) -> None:
+    """As if the time had come for what waits for its time."""
+    for key, gets in list(shared._gets.items()):
+        if gets.next is not None:
+            gets.next.cancel()
+            shared._send_get(key, gets)
+
+
+def test_client_12_a_burst_of_gets_is_few_requests() -> None:
+    # Shows CLIENT-12.g.
+    async def test() -> None:
+        held: Any = Held()
+        shared = SharedApi(held)
+        got: list[Response | None] = []
+        for number in range(100):
+            options = Options(resource_version=str(number))
+            request = Request("get", resources.SECRETS, "default", "a", options=options)
+            shared.submit(request, got.append)
+            held.answer(0)
+            await asyncio.sleep(0)
+        assert held.sent <= 5  # how many, depends on the time that the loop above took
+        async with asyncio.timeout(10):
+            while len(got) < 100:
+                await asyncio.sleep(0.005)
+                held.answer(0)
 
     asyncio.run(test())
 
@@ -401,7 +445,9 @@ def test_client_12_an_object_is_read_once_for_all_that_wait_and_never_from_befor
         (Request("get", resources.SECRETS, "default", "a"), True),
         (Request("get", resources.NODES, "", "a"), False),
         (Request("delete", resources.SECRETS, "default", "a"), False),
-        (Request("get", resources.CONFIG_MAPS, "d", "a", options=Options(resource_version="0")), False),
+        (Request("get", resources.CONFIG_MAPS, "d", "a", options=Options(resource_version="7")), True),
+        (Request("get", resources.CONFIG_MAPS, "d", "a", options=Options(resource_version="x")), False),
+        (Request("get", resources.CONFIG_MAPS, "d", "a", options=Options(dry_run=True)), False),
     ],
 )  # fmt: skip
 def test_client_12_only_volumes_are_read_together(request_: Request, is_shared: bool) -> None:

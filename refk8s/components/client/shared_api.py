@@ -4,7 +4,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -22,8 +22,12 @@ from refk8s.core.client.shared_watch import (
     Open,
     SharedWatch,
     is_shared_get,
+    joined_get,
     shared_value,
 )
+
+GET_SECONDS: Final = 0.02
+"""The least time between two requests for one object, which every pod of a burst has to wait for."""
 
 
 class SharedApi:
@@ -45,21 +49,31 @@ class SharedApi:
             self._api.submit(request, answer, background)
 
     def _join_get(self, request: Request, answer: TakeAnswer) -> None:
-        """What is asked while a request is in transit is answered by the next one."""
+        """What is asked while a request is in transit, or within `GET_SECONDS` of its sending, is
+        answered by the next one."""
         key = (request.resource.prefix, request.key)
         gets = self._gets.get(key)
-        if gets is not None:
-            gets.waiting.append(answer)
-            return
-        gets = self._gets[key] = _Gets([answer])
-        self._api.submit(request, partial(self._got, request, key))
+        if gets is None:
+            gets = self._gets[key] = _Gets()
+        gets.waiting.append((request, answer))
+        if not gets.asked and gets.next is None:
+            self._send_get(key, gets)
 
-    def _got(self, request: Request, key: tuple[str, str], response: Response | None) -> None:
-        gets = self._gets.pop(key)
-        if gets.waiting:
-            self._gets[key] = _Gets(gets.waiting)
-            self._api.submit(request, partial(self._got, request, key))
-        for answer in gets.asked:
+    def _send_get(self, key: tuple[str, str], gets: "_Gets") -> None:
+        gets.next = None
+        if not gets.waiting:
+            del self._gets[key]
+            return
+        request = joined_get([request for request, _ in gets.waiting])
+        gets.asked, gets.waiting = [answer for _, answer in gets.waiting], []
+        gets.sent_at = asyncio.get_running_loop().time()
+        self._api.submit(request, partial(self._got, key, gets))
+
+    def _got(self, key: tuple[str, str], gets: "_Gets", response: Response | None) -> None:
+        asked, gets.asked = gets.asked, []
+        at = gets.sent_at + GET_SECONDS
+        gets.next = asyncio.get_running_loop().call_at(at, self._send_get, key, gets)
+        for answer in asked:
             answer(response)
 
     def watch(
@@ -80,13 +94,16 @@ class SharedApi:
 
 
 class _Gets:
-    """The requests for one object: those that the one in transit answers, and later ones."""
+    """The requests for one object: those that the one in transit answers, and later ones. `next`:
+    the timer that sends these."""
 
-    __slots__ = ("asked", "waiting")
+    __slots__ = ("asked", "next", "sent_at", "waiting")
 
-    def __init__(self, asked: list[TakeAnswer]) -> None:
-        self.asked = asked
-        self.waiting: list[TakeAnswer] = []
+    def __init__(self) -> None:
+        self.asked: list[TakeAnswer] = []
+        self.waiting: list[tuple[Request, TakeAnswer]] = []
+        self.sent_at = 0.0
+        self.next: asyncio.TimerHandle | None = None
 
 
 class _Shared:

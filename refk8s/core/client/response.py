@@ -22,6 +22,7 @@ from refk8s.core.api.custom import CustomList
 from refk8s.core.api.managed_fields import with_shared_entries
 from refk8s.core.api.meta_v1 import ListMeta, Status
 from refk8s.core.api.request import Request, Response
+from refk8s.core.client.kept_objects import decode_object
 
 MESSAGE_BYTES_MAX = 300
 """How much of an answer that is no Status its message shows."""
@@ -62,7 +63,7 @@ def _object(request: Request, body: bytes) -> Any:
             found: Any = decode_answer(request.resource.list_type, body)
             return replace(found, items=tuple([with_shared_entries(one) for one in found.items]))
         if body.startswith(_start_of(request.resource.kind, request.resource.api_version)):
-            return with_shared_entries(decode_answer(request.resource.type, body))
+            return decode_object(request.resource.type, body)
         head = _read_head(body)
         type_ = resources.type_of_kind(head.api_version, head.kind)
         if head.kind == "Status":

@@ -10,12 +10,12 @@ O(events and the watchers that they concern); a list is O(objects).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
-from refk8s.core.api.request import NO_OPTIONS, Options, Request, Response, WatchEvent
+from refk8s.core.api.request import Options, Request, Response, WatchEvent
 from refk8s.core.api.resources import (
     CONFIG_MAPS,
     NODES,
@@ -73,8 +73,19 @@ def shared_value(request: Request) -> str | None:
 
 def is_shared_get(request: Request) -> bool:
     """Whether the request reads an object that pods of many nodes have as a volume."""
-    is_plain = request.options == NO_OPTIONS and not request.subresource
-    return request.verb == "get" and request.resource in (CONFIG_MAPS, SECRETS) and is_plain
+    if request.verb != "get" or request.resource not in (CONFIG_MAPS, SECRETS):
+        return False
+    revision = request.options.resource_version
+    is_plain = request.options == Options(resource_version=revision) and not request.subresource
+    return is_plain and (not revision or revision.isdigit())
+
+
+def joined_get(requests: Sequence[Request]) -> Request:
+    """The request whose answer is one to each of these: not older than the newest revision that
+    one of them names, and current if one of them names none."""
+    revisions = [request.options.resource_version for request in requests]
+    newest = "" if "" in revisions else max(revisions, key=int)
+    return replace(requests[0], options=Options(resource_version=newest))
 
 
 class List(Value, frozen=True):

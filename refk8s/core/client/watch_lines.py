@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from refk8s.core.api.codec import DecodeError, custom_object, decode_answer, parse
+from refk8s.core.api.codec import DecodeError, custom_object, parse
 from refk8s.core.api.custom import CustomObject
 from refk8s.core.api.managed_fields import with_shared_entries
 from refk8s.core.api.request import WatchEvent
 from refk8s.core.api.resources import Resource
+from refk8s.core.client.kept_objects import decode_object
 
 LINE_BYTES_MAX: Final = 16 << 20
 """Of one event. An object has at most 3 MiB, which escapes make longer."""
@@ -88,12 +89,12 @@ class WatchLines:
                 raise WatchOver(_read_error(line.object).code)
             if line.type not in ("ADDED", "MODIFIED", "DELETED"):
                 raise WatchOver(0, f"an event has the type {line.type[:100]!r}")
+            text_of_object = bytes(line.object)
             obj: Any = (
-                custom_object(parse(bytes(line.object)))
+                with_shared_entries(custom_object(parse(text_of_object)))
                 if self._type is CustomObject
-                else decode_answer(self._type, bytes(line.object))
+                else decode_object(self._type, text_of_object)
             )
-            obj = with_shared_entries(obj)
             return WatchEvent(line.type, obj, int(obj.metadata.resource_version))
         except (
             DecodeError,
