@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from refk8s.core.controllers.attach_detach import AttachDetachController
 from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from refk8s.core.controllers.certificate_approval import CertificateApprover
-from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
+from refk8s.core.controllers.certificate_cleaner import (
+    CertificateCleaner,
+    PodCertificateRequestCleaner,
+)
 from refk8s.core.controllers.certificate_signing import CertificateSigner
 from refk8s.core.controllers.claim_binding import ClaimBinder
 from refk8s.core.controllers.cluster_role_aggregation import ClusterRoleAggregation
@@ -121,6 +124,7 @@ def controllers(
         *balancers,
         CertificateApprover(),
         CertificateCleaner(),
+        PodCertificateRequestCleaner(),
     )
 
 

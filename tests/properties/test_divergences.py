@@ -345,7 +345,7 @@ def test_d_49_these_are_all_the_controllers_that_there_are():
             "node-ipam-controller",
             "service-lb-controller",
             "certificatesigningrequest-approving-controller",
-            "certificatesigningrequest-cleaner-controller",
+            "certificatesigningrequest-cleaner-controller", "podcertificaterequestcleaner",
         ]
     )  # fmt: skip
     served = {resource.kind for resource in ALL}
@@ -370,7 +370,6 @@ def test_d_491_these_controllers_are_missing():
     there = components.controller_manager().reconcilers
     assert not {
         "kube-apiserver-serving-clustertrustbundle-publisher",
-        "podcertificaterequestcleaner",
         "storage-version-migrator-controller",
     } & set(there)
 

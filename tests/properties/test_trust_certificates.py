@@ -32,15 +32,19 @@ from refk8s.components.credentials import load_credentials, load_kubelet_authori
 from refk8s.components.files import CannotRun
 from refk8s.components.kubelet.clients import KubeletClients
 from refk8s.core.api.authorization_v1 import SubjectAccessReviewStatus
+from refk8s.core.api.certificates_v1 import PodCertificateRequest, PodCertificateRequestStatus
 from refk8s.core.api.core_v1 import Node, NodeAddress, NodeStatus
-from refk8s.core.api.meta_v1 import ObjectMeta
+from refk8s.core.api.meta_v1 import ObjectMeta, Preconditions
 from refk8s.core.api.pkcs10 import read_request
 from refk8s.core.api.request import Response
-from refk8s.core.context import MINUTE, SECOND
+from refk8s.core.context import MINUTE, SECOND, timestamp
 from refk8s.core.controllers.certificate_approval import CertificateApprover
-from refk8s.core.controllers.certificate_cleaner import CertificateCleaner
+from refk8s.core.controllers.certificate_cleaner import (
+    CertificateCleaner,
+    PodCertificateRequestCleaner,
+)
 from refk8s.core.controllers.certificate_signing import CertificateSigner
-from refk8s.core.loop.plan import Local
+from refk8s.core.loop.plan import NOTHING, Local
 
 NODE, OTHER = "system:node:a", "system:node:b"
 NODES = ("system:nodes", "system:authenticated")
@@ -510,6 +514,37 @@ def test_trust_10_a_request_is_deleted_when_nobody_needs_it(conditions, is_issue
     else:
         [deletion] = plan.requests
         assert deletion.verb == "delete" and deletion.body.preconditions.uid == "u1"
+
+
+# --- TRUST-17
+
+
+@given(st.integers(0, 40), st.booleans(), st.booleans())
+@example(15, False, False)
+def test_trust_17_a_request_of_a_pod_is_deleted_after_a_quarter_of_an_hour(
+    minutes, is_issued, is_deleted
+):
+    metadata = ObjectMeta(
+        name="r",
+        namespace="n",
+        uid="u",
+        creation_timestamp=timestamp(NOW),
+        deletion_timestamp=timestamp(NOW) if is_deleted else None,
+    )
+    status = PodCertificateRequestStatus(certificate_chain="x" if is_issued else None)
+    request = PodCertificateRequest(metadata=metadata, status=status)
+    controller = PodCertificateRequestCleaner()
+    view = view_of(controller, request)
+    plan = controller.reconcile(view, "n/r", NOW + minutes * MINUTE, NO_MEMORY)
+    if is_deleted:
+        assert plan == NOTHING
+    elif minutes < 15:
+        assert not plan.requests and plan.wake_at == NOW + 15 * MINUTE
+    else:
+        [deletion] = plan.requests
+        assert (deletion.verb, deletion.key) == ("delete", "n/r")
+        assert deletion.body.preconditions == Preconditions(uid="u")
+        assert controller.reconcile(view_of(controller), "n/r", NOW, NO_MEMORY) == NOTHING
 
 
 # --- TRUST-16

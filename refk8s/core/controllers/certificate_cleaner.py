@@ -1,4 +1,5 @@
-"""The cleaner of CertificateSigningRequests. Rule TRUST-10 (spec/trust.md).
+"""The cleaners of CertificateSigningRequests and PodCertificateRequests. Rules TRUST-10, TRUST-17
+(spec/trust.md).
 
 Source: Kubernetes documentation, "Certificates and Certificate Signing Requests" (lifecycle). Left
 out: the deletion of a request whose certificate has expired within an hour of its issue.
@@ -6,11 +7,11 @@ out: the deletion of a request whose certificate has expired within an hour of i
 
 from typing import Final
 
-from refk8s.core.api.certificates_v1 import CertificateSigningRequest
+from refk8s.core.api.certificates_v1 import CertificateSigningRequest, PodCertificateRequest
 from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request
-from refk8s.core.api.resources import CERTIFICATE_SIGNING_REQUESTS
-from refk8s.core.context import MINUTE, Instant, parse_timestamp
+from refk8s.core.api.resources import CERTIFICATE_SIGNING_REQUESTS, POD_CERTIFICATE_REQUESTS
+from refk8s.core.context import MINUTE, Instant, parse_timestamp, timestamp
 from refk8s.core.controllers.certificate_requests import (
     APPROVED,
     DENIED,
@@ -24,6 +25,7 @@ from refk8s.core.loop.view import View
 
 DECIDED_KEPT: Final = 60 * MINUTE
 PENDING_KEPT: Final = 24 * 60 * MINUTE
+POD_REQUEST_KEPT: Final = 15 * MINUTE
 
 
 def kept_until(request: CertificateSigningRequest) -> Instant | None:
@@ -72,5 +74,35 @@ class CertificateCleaner(Reconciler):
             key,
             body=DeleteOptions(preconditions=preconditions),
             because="it was decided an hour ago, or not within a day",
+        )
+        return Plan(((deletion,),))
+
+
+class PodCertificateRequestCleaner(Reconciler):
+    """TRUST-17: deletes a PodCertificateRequest a quarter of an hour after its creation."""
+
+    name = "podcertificaterequestcleaner"
+    interests = (Interest(POD_CERTIFICATE_REQUESTS, own_key),)
+
+    def reconcile(self, view: View, key: Key, now: Instant, local: Local) -> Plan:
+        # Observe
+        request: PodCertificateRequest | None = view.get(POD_CERTIFICATE_REQUESTS, key)
+        if request is None or request.metadata.deletion_timestamp is not None:
+            return NOTHING
+
+        # Decide
+        metadata = request.metadata
+        ends = parse_timestamp(metadata.creation_timestamp or timestamp(now)) + POD_REQUEST_KEPT
+        if now < ends:
+            return Plan(wake_at=ends)
+
+        # Act
+        deletion = Request(
+            "delete",
+            POD_CERTIFICATE_REQUESTS,
+            metadata.namespace or "",
+            metadata.name or "",
+            body=DeleteOptions(preconditions=Preconditions(uid=metadata.uid)),
+            because="it was created a quarter of an hour ago",
         )
         return Plan(((deletion,),))

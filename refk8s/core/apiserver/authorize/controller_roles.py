@@ -172,6 +172,9 @@ CONTROLLER_ROLES: Final[dict[str, Grants]] = {
         EVENTS,
         ("watch", "core", "events"),
     ),
+    "podcertificaterequestcleaner": (
+        ("delete get list watch", "certificates.k8s.io", "podcertificaterequests"),
+    ),
     "pod-garbage-collector": (
         ("delete list watch", "core", "pods"),
         (READ, "core", "nodes"),
