@@ -52,7 +52,11 @@ from refk8s.core.api.admissionregistration_v1 import (
     ValidatingWebhookConfiguration,
 )
 from refk8s.core.api.autoscaling_v1 import Scale, ScaleSpec
-from refk8s.core.api.autoscaling_v2 import HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec
+from refk8s.core.api.autoscaling_v2 import (
+    HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerSpec,
+    HorizontalPodAutoscalerStatus,
+)
 from refk8s.core.api.batch_v1 import (
     CronJob,
     CronJobSpec,
@@ -122,7 +126,7 @@ from refk8s.core.api.storage_v1 import (
 )
 from refk8s.core.api.user import ADMIN, User
 from refk8s.core.cluster.state import Cache, Component, Cursor, Flying, Pending
-from refk8s.core.context import SECOND, timestamp
+from refk8s.core.context import MINUTE, SECOND, parse_timestamp, timestamp
 from refk8s.core.loop.elector import ElectorState
 from refk8s.core.loop.view import Viewer
 from refk8s.core.network.dns_records import change_records, compute_names
@@ -664,8 +668,22 @@ def evicted_under(allowed: int, left: int) -> Lie:
     return before, queries("create", ready, sub="eviction"), after
 
 
+CRON_CONTROLLER = SERVICE_ACCOUNT + "cronjob-controller"
+
+
+def job_deleted_before_its_time_is_written() -> Lie:
+    minute = parse_timestamp(FOR_EVER) // MINUTE
+    job = of_cron_job(f"{CRON_JOB.metadata.name}-{minute}", FOR_EVER)
+    before = world(CRON_JOB, job)
+    return before, queries("delete", job, who=CRON_CONTROLLER), take(before, job)
+
+
 OF_REQUESTS: dict[str, Callable[[], Lie]] = {
     "PDB-6": lambda: evicted_under(0, -1),
+    "CRON-3": lambda: told(
+        change(CRON_JOB, last_schedule_time=FOR_EVER), CRON_JOB, sub="status", who=CRON_CONTROLLER
+    ),
+    "deletes_what_is_written": job_deleted_before_its_time_is_written,
     "APPLY-7": lambda: applies(labelled("a", me=LABEL), labelled("a", me={**LABEL, **STATUS})),
     "APPLY-15": lambda: applies(labelled("a", you=LABEL), labelled("b", me=LABEL)),
     "CLUSTER-7": refused_and_done,
@@ -838,7 +856,29 @@ def scales_beyond_its_bounds() -> Lie:
     return decides("horizontal-pod-autoscaler", "default/web", view_of(owner), (asked,))
 
 
+def flaps() -> Lie:
+    """It went from 1 replica to 5 a minute ago, and now asks for 4."""
+    owner = HorizontalPodAutoscaler(
+        metadata=ObjectMeta(name="web", namespace="default", uid="uid-hpa"),
+        spec=HorizontalPodAutoscalerSpec(max_replicas=5),
+    )
+    scaled = HorizontalPodAutoscalerStatus(
+        current_replicas=1, desired_replicas=5, last_scale_time="2026-01-01T00:00:00Z"
+    )
+    cluster = put(
+        put(world(replica_set(replicas=1), owner), replica_set(replicas=5)),
+        replace(owner, status=scaled),
+    )
+    body = Scale(spec=ScaleSpec(replicas=4))
+    asked = Request("update", REPLICA_SETS, "default", "web", "scale", body=body, user=ADMIN)
+    now = replace(owner, status=replace(scaled, last_scale_time="2026-01-01T00:01:00Z"))
+    who, view = "horizontal-pod-autoscaler", view_of(owner)
+    report = request("update", now, "status")
+    return decides(who, "default/web", view, (asked,), (report,), cluster=cluster)
+
+
 OF_DECISIONS: dict[str, Callable[[], Lie]] = {
+    "HPA-8": flaps,
     "HPA-10": scales_beyond_its_bounds,
     "JOB-2": lambda: of_job_controller(a_job(), (of_job(),), request("create", of_job("q"))),
     "JOB-6": lambda: of_job_controller(
