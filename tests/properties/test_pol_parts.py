@@ -51,7 +51,7 @@ from refk8s.core.apiserver.admission.policies.refusal import Problem, denied, re
 from refk8s.core.apiserver.admission.policies.validating import validate
 from refk8s.core.apiserver.admission.versioned import admission_request
 from refk8s.core.apiserver.apply.types import Type
-from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.config import Config, Decision
 from refk8s.core.apiserver.exchange import Exchange
 from refk8s.core.cel.admission import Environment, compile_condition, compile_message
 from refk8s.core.cel.evaluate import Budget, evaluate
@@ -426,11 +426,50 @@ def test_pol_12_every_binding_and_parameter_counts():
     every = {"selector": {}, "namespace": "m", "parameterNotFoundAction": "Deny"}
     put(
         asked, mutating("a", setting("k", f"object.data.k + {word}"), paramKind=kind),
-        bound_to("a0", "a", **none, paramRef=every), bound_to("a1", "a", paramRef=every), bound_to("a2", "a"),
+        bound_to("a0", "a", **none, paramRef=every), bound_to("a1", "a", paramRef=every),
+        bound_to("a2", "a", matchResources={"namespaceSelector": {}}),
+        bound_to("a3", "a", matchResources={"namespaceSelector": {"matchLabels": {"no": "where"}}}),
         mutating("b", setting("b", "'1'"), match={"objectSelector": {"matchLabels": {"no": "where"}}}),
         bound_to("b1", "b"), mutating("c", setting("c", "'1'")), bound_to("c1", "c"),
     )  # fmt: skip
     assert run(asked, lambda one: one.first(NEW)).data == {"k": "v12-", "c": "1"}
+
+
+def test_pol_13_a_binding_that_cannot_be_configured():
+    maps = {"apiVersion": "v1", "kind": "ConfigMap"}
+    absent = {"name": "none", "parameterNotFoundAction": "Deny"}
+    for failure in ("Fail", "Ignore"):
+        asked = Asked()
+        put(
+            asked, mutating("b", setting("b", "'1'"), paramKind=maps, failurePolicy=failure),
+            bound_to("b1", "b", paramRef=absent), bound_to("b2", "b"),
+        )  # fmt: skip
+        if failure == "Ignore":
+            assert run(asked, lambda one: one.first(NEW)).data == {"k": "v", "b": "1"}
+            continue
+        code, reason, words = asked.refused(lambda asked=asked: run(asked, lambda one: one.first(NEW)))  # fmt: skip
+        assert (code, reason) == (403, "Forbidden")
+        assert words.startswith("policy 'b' with binding 'b1' denied request: failed to configure binding: ")  # fmt: skip
+
+
+def test_pol_13_what_counts_as_a_change():
+    def made(new: Any, text: str) -> Any:
+        asked = Asked()
+        put(asked, mutating("a", operations(f"[JSONPatch{{op: 'add', path: '/data', value: {text}}}]")), bound_to("a1", "a"))  # fmt: skip
+        return run(asked, lambda one: one.first(new), new, remake=lambda obj, _: obj)
+
+    both = replace(NEW, data={"a": "1", "b": "2"})
+    assert made(both, "{'a': '1', 'b': '2'}") is both
+    assert list(made(both, "{'b': '2', 'a': '1'}").data) == ["b", "a"]
+    assert made(both, "{'a': '1'}").data == {"a": "1"}
+
+
+def test_pol_8_a_mutation_asks_the_authorizer():
+    asked = Asked()
+    asked.config = Config(authorizer=lambda about, store: Decision(store is asked.store))
+    text = "authorizer.path('/x').check('get').allowed() ? 'yes' : 'no'"
+    put(asked, mutating("a", setting("x", text)), bound_to("a1", "a"))
+    assert run(asked, lambda one: one.first(NEW)).data["x"] == "yes"
 
 
 def test_pol_13_how_large_an_object_may_become():
@@ -621,14 +660,18 @@ def test_pol_9_problems_before_the_expressions():
         put(asked, validating("a", "false", matchConditions=broken, failurePolicy=failure), a_binding("a1", "a", **deny))  # fmt: skip
         words = f"{KIND} 'a' with binding 'a1' denied request: expression 'object.none == 1' resulted in error: no such key: none"  # fmt: skip
         assert validated(asked)[0] == (words if failure == "Fail" else "")
-        asked = Asked()
-        many = [loops(6) + f" || {n} == 1" for n in range(4)]
-        put(asked, validating("a", *many, failurePolicy=failure), a_binding("a1", "a", validationActions=["Warn"]))  # fmt: skip
-        _, notes = validated(asked)
-        if failure == "Fail":
-            assert notes.warnings[-1].endswith(f": {OUT_OF_BUDGET}")
-        else:
-            assert notes.warnings == []
+
+
+@pytest.mark.parametrize("failure", ["Fail", "Ignore"])
+def test_pol_9_a_policy_whose_budget_is_used_up(failure):
+    asked = Asked()
+    many = [loops(6) + f" || {n} == 1" for n in range(4)]
+    put(asked, validating("a", *many, failurePolicy=failure), a_binding("a1", "a", validationActions=["Warn"]))  # fmt: skip
+    _, notes = validated(asked)
+    if failure == "Fail":
+        assert notes.warnings[-1].endswith(f": {OUT_OF_BUDGET}")
+    else:
+        assert notes.warnings == []
 
 
 def test_pol_9_the_versions_of_a_custom_object():
@@ -653,10 +696,31 @@ def test_pol_9_the_versions_of_a_custom_object():
         mutating("m", operations(change), match={"resourceRules": rules}),
         bound_to("m1", "m"),
     )
+    label = configuration("Object{metadata: Object.metadata{labels: {'a': 'b'}}}")
+    put(asked, mutating("l", label, match={"resourceRules": rules}), bound_to("l1", "l"))
     made = run(asked, lambda one: one.first(gadget), gadget)
+    assert made.metadata.labels == {"a": "b"}
     assert (
         made.content["spec"] == {"made": "example.com/v2"} and made.api_version == "example.com/v1"
     )
+
+
+def test_pol_10_a_message_without_a_value_gives_way_to_the_next():
+    def told(expression: str, **more: Any) -> str:
+        asked = Asked()
+        rule = {"expression": " false ", "messageExpression": expression, **more}
+        put(
+            asked,
+            a_policy("p", validations=[rule]),
+            a_binding("b", "p", validationActions=["Deny"]),
+        )
+        return validated(asked)[0].partition("denied request: ")[2]
+
+    asks = "authorizer.path('/x').check('get').allowed() ? 'a' : 'b'"
+    for expression in (asks, "' '", "'a\\nb'", "string(object.none)", "odd("):
+        assert told(expression, message=" plain ") == "plain"
+        assert told(expression) == "failed expression: false"
+    assert told("' made ' + object.data.k", message="plain") == "made v"
 
 
 def test_pol_11_annotations_and_their_problems():

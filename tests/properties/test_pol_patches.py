@@ -282,7 +282,7 @@ def test_pol_7_parameters_are_found_by_name_and_by_selector():
 def test_pol_7_parameters_that_cannot_be_found(resource, namespace, ref, words):
     with pytest.raises(Misconfigured) as misconfigured:
         found(resource, namespace, **ref)
-    assert words in str(misconfigured.value)
+    assert str(misconfigured.value) == words
 
 
 def test_pol_7_the_resource_of_a_kind_of_parameters():

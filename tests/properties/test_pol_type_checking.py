@@ -13,15 +13,21 @@ from test_pol_patches import stored
 from test_quota_controller import established
 
 from refk8s.core.api import codec, resources
+from refk8s.core.api.meta_v1 import ObjectMeta
 from refk8s.core.api.request import Options, Patch, Request
 from refk8s.core.api.user import ADMIN
 from refk8s.core.apiserver.admission.policies.type_checking import (
     TYPES_MAX,
     _kinds,
     check_types,
+    declared_type,
     warnings_of,
 )
 from refk8s.core.apiserver.apply import managers
+from refk8s.core.apiserver.apply.compare import applied_paths
+from refk8s.core.apiserver.apply.types import type_of
+from refk8s.core.apiserver.custom.definitions import find_custom
+from refk8s.core.cel.records import record_type
 from refk8s.core.context import Context, SeededChance
 from refk8s.core.store import EMPTY
 
@@ -195,3 +201,122 @@ def status_owners(world):
         for one in entries
         if b'"f:observedGeneration"' in bytes(one.fields_v1)
     ]
+
+
+# --- in full
+
+
+def named(groups: str, versions: str, plurals: str) -> dict[str, Any]:
+    split = [groups.split(","), versions.split(","), plurals.split(",")]
+    return {**RULE, "apiGroups": split[0], "apiVersions": split[1], "resources": split[2]}
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ([named("", "v1", "pods")], ["Pod"]),
+        ([named(",*", "v1", "pods"), named("", "v1", "nodes")], ["Node"]),
+        ([named("", "v1,*", "pods"), named("", "v1", "nodes")], ["Node"]),
+        ([named("", "v1", "pods/exec,*,*/*,nodes")], ["Node"]),
+        ([named("apps,", "v1", "pods,deployments"), named("", "v1", "pods")], ["Pod", "Deployment"]),
+        ([named("example.com", "v2,v1", "gadgets")], ["Gadget"]),
+        ([named("none", "v1", "pods")], []),
+    ],
+)  # fmt: skip
+def test_pol_15_the_kinds_of_rules(given_, expected):
+    assert [one.kind for one in _kinds(a_policy(*given_), STORE)] == expected
+
+
+def test_pol_15_rules_that_name_nothing():
+    policy = a_policy(RULE)
+    without = replace(policy, spec=replace(policy.spec, match_constraints=None))
+    assert _kinds(without, STORE) == []
+    [rule] = policy.spec.match_constraints.resource_rules
+    for field in ("api_groups", "api_versions", "resources"):
+        constraints = replace(
+            policy.spec.match_constraints, resource_rules=(replace(rule, **{field: None}),)
+        )
+        bare = replace(policy, spec=replace(policy.spec, match_constraints=constraints))
+        assert _kinds(bare, STORE) == []
+
+
+def test_pol_15_the_manager_of_the_status():
+    when = Context(1_700_000_000_000_000, SeededChance(b"seed"))
+    policy = a_policy(RULE, validations=[{"expression": "object.odd == 1"}])
+    other = managers.owner("kubectl", "Update", POLICIES.api_version, "")
+    theirs = managers.Owned(
+        applied_paths(type_of(POLICIES), {"spec": {"failurePolicy": "Fail"}}),
+        POLICIES.api_version,
+        NOW,
+    )
+    metadata = replace(policy.metadata, managed_fields=managers.encode({other: theirs}))
+    request = Request("create", POLICIES, name="p")
+    made = check_types(request, replace(policy, metadata=metadata), None, EMPTY, when)
+    found = managers.decode_or_nobody(made.metadata.managed_fields)
+    who = managers.owner(
+        "validatingadmissionpolicy-status", "Apply", POLICIES.api_version, "status"
+    )
+    fields = applied_paths(type_of(POLICIES), {"status": codec.to_tree(made.status)})
+    assert {key: (one.fields, one.api_version, one.time) for key, one in found.items()} == {
+        other: (theirs.fields, POLICIES.api_version, NOW),
+        who: (fields, POLICIES.api_version, NOW),
+    }
+    [warning] = made.status.type_checking.expression_warnings
+    words = "ERROR: <input>:1:7: undefined field 'odd'"
+    assert warning.warning.startswith(f"/v1, Kind=ConfigMap: {words}")
+
+
+NOW = "2023-11-14T22:13:20Z"
+
+
+def test_pol_15_which_generation_was_checked():
+    request = Request("update", POLICIES, name="p")
+    for before, expected in ((None, 1), (0, 1), (1, 2), (7, 8)):
+        old = a_policy(RULE, validations=[{"expression": "true"}])
+        old = replace(old, metadata=replace(old.metadata, generation=before))
+        new = a_policy(RULE, validations=[{"expression": "false"}])
+        assert check_types(request, new, old, EMPTY, CONTEXT).status.observed_generation == expected
+
+
+def test_pol_15_kinds_and_parameters_are_looked_up_in_the_store():
+    rule = named("example.com", "v1", "gadgets")
+    kind = {"apiVersion": "example.com/v1", "kind": "Gadget"}
+    texts = ("object.metadata.odd == 1", "params.metadata.odd == 1")
+    policy = a_policy(rule, paramKind=kind, validations=[{"expression": text} for text in texts])
+    made = check_types(Request("create", POLICIES), policy, None, STORE, CONTEXT)
+    found = made.status.type_checking.expression_warnings
+    assert [one.field_ref for one in found] == [f"spec.validations[{n}].expression" for n in (0, 1)]
+
+
+def warned(text: str, *kinds: str, **spec: Any) -> str:
+    rule = named("", "v1", ",".join(kinds or ("configmaps",)))
+    found = [*warnings_of(a_policy(rule, validations=[{"expression": text}], **spec), STORE)]
+    return found[0].warning if found else ""
+
+
+def test_pol_15_the_words_of_a_warning():
+    text = "object.odd == 1"
+    words = "ERROR: <input>:1:7: undefined field 'odd'\n | object.odd == 1\n | ......^"
+    assert warned(text, "pods", "configmaps") == (
+        f"/v1, Kind=ConfigMap: {words}\n\n/v1, Kind=Pod: {words}\n"
+    )
+    variables = [{"name": "a", "expression": "1"}, {"name": "b", "expression": "variables.a"}]
+    assert "applied to '(kubernetes.variables, int)'" in warned(
+        "variables == 1", variables=variables
+    )
+    assert "applied to '(int, string)'" in warned("variables.b == 'x'", variables=variables)
+    assert warned("variables.b == 1", variables=variables) == ""
+    first = [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}]
+    assert warned("variables.a == 'x' && variables.b == 1", variables=first) == ""
+    assert "undeclared reference to 'variables'" in warned("variables.a == 1")
+
+
+def test_pol_15_the_type_of_a_custom_object():
+    properties = {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+    version = a_version({"type": "object", "properties": properties})
+    gadget = find_custom("example.com", "v1", "gadgets", stored((CRDS, established(version))))
+    found = declared_type(gadget)
+    assert (found.name, found.size) == ("Gadget", len(found.fields))
+    assert set(found.fields) == {"apiVersion", "kind", "metadata", "spec"}
+    assert found.fields["metadata"] == record_type(ObjectMeta)
+    assert declared_type(resources.PODS) == record_type(resources.PODS.type)

@@ -24,7 +24,7 @@ from immutables import Map
 from msgspec.structs import replace
 
 from refk8s.core.api.conditions import get_condition
-from refk8s.core.api.core_v1 import Node, NodeCondition, NodeSpec, NodeStatus, Pod, Taint
+from refk8s.core.api.core_v1 import Node, NodeCondition, NodeSpec, Pod, Taint
 from refk8s.core.api.request import Request
 from refk8s.core.api.resources import LEASES, NODES, PODS
 from refk8s.core.context import SECOND, Instant, timestamp
@@ -90,7 +90,7 @@ def zone_of(node: Node) -> str:
 
 
 def ready_condition(node: Node) -> NodeCondition | None:
-    return get_condition(node.status.conditions, "Ready") if node.status is not None else None
+    return get_condition(node.status.conditions, "Ready")
 
 
 def is_ready_node(node: Node) -> bool:
@@ -126,9 +126,9 @@ def _node_of_lease(view: View, old: Any | None, new: Any | None) -> tuple[Key, .
 
 def _unknown_node_of_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
     """The node of a ready pod, if the node is Unknown (NODE-2)."""
-    name = new.spec.node_name if new is not None and new.spec is not None else None
-    if new is None or not name or not is_ready(new):
+    if new is None or not new.spec.node_name or not is_ready(new):
         return ()
+    name = new.spec.node_name
     node = view.get(NODES, name)
     return (name,) if node is not None and _is_unknown(node) else ()
 
@@ -165,7 +165,7 @@ class NodeLifecycle(Reconciler):
         if now >= lost_at and (lost := lose(node, now)) is not None:
             return self._lose(view, node, lost, _note_overwrite(memory, key, now))
         ready = ready_condition(node)
-        spec = node.spec or NodeSpec()
+        spec = node.spec
         taints = (
             *no_schedule_taints(node, now),
             *(t for t in spec.taints or () if not (t.key in OURS and t.effect == NO_SCHEDULE)),
@@ -246,7 +246,7 @@ def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) 
     """The health now; a changed heartbeat restarts the grace period (NODE-1)."""
     ready = ready_condition(node)
     sign = (
-        lease.spec.renew_time if lease is not None and lease.spec is not None else None,
+        lease.spec.renew_time if lease is not None else None,
         ready.last_heartbeat_time if ready else None,
     )
     uid = node.metadata.uid or ""
@@ -259,7 +259,7 @@ def observe(health: Health | None, node: Node, lease: Any | None, now: Instant) 
 
 def lose(node: Node, now: Instant) -> Node | None:
     """The node with Unknown conditions (NODE-2); None if they are Unknown already."""
-    status = node.status or NodeStatus()
+    status = node.status
     known = {condition.type: condition for condition in status.conditions or ()}
     if all(type in known and known[type].status == "Unknown" for type in WATCHED_CONDITIONS):
         return None
@@ -292,16 +292,12 @@ def no_schedule_taints(node: Node, now: Instant) -> list[Taint]:
     """The NoSchedule taints of the conditions; those that are new are added now (NODE-3)."""
     keys = [
         TAINTS[c.type, c.status]
-        for c in (node.status.conditions or () if node.status else ())
+        for c in node.status.conditions or ()
         if (c.type, c.status) in TAINTS
     ]
-    if node.spec is not None and node.spec.unschedulable:
+    if node.spec.unschedulable:
         keys.append(UNSCHEDULABLE)
-    present = {
-        taint.key: taint
-        for taint in (node.spec.taints or () if node.spec else ())
-        if taint.effect == NO_SCHEDULE
-    }
+    present = {taint.key: taint for taint in node.spec.taints or () if taint.effect == NO_SCHEDULE}
     return [
         present.get(key) or Taint(key=key, effect=NO_SCHEDULE, time_added=timestamp(now))
         for key in keys

@@ -105,9 +105,9 @@ class PodGarbageCollector(Reconciler):
         pod: Pod | None = view.get(PODS, key)
         if pod is not None and _ends_without_node(pod):
             return Plan(((_ended(pod),),))
-        node_name = pod.spec.node_name if pod is not None and pod.spec is not None else None
-        if pod is None or not node_name or view.get(NODES, node_name) is not None:
+        if pod is None or not _is_without_its_node(view, pod):
             return NOTHING
+        node_name = pod.spec.node_name or ""
 
         # Decide
         since = memory.missing.get(node_name, now)

@@ -21,7 +21,7 @@ from refk8s.core.pods.tolerations import NO_EXECUTE, tolerates
 
 
 def _taints(node: Node | None) -> tuple[Taint, ...]:
-    if node is None or node.spec is None:
+    if node is None:
         return ()
     return tuple(taint for taint in node.spec.taints or () if taint.effect == NO_EXECUTE)
 
@@ -38,11 +38,7 @@ def _bound_pod(view: View, old: Pod | None, new: Pod | None) -> tuple[Key, ...]:
     """A bound pod that changed, if its node has a NoExecute taint."""
     pod = new if new is not None else old
     assert pod is not None
-    if (
-        pod.spec is None
-        or not pod.spec.node_name
-        or not _taints(view.get(NODES, pod.spec.node_name))
-    ):
+    if not pod.spec.node_name or not _taints(view.get(NODES, pod.spec.node_name)):
         return ()
     return (key_of(pod),)
 
@@ -64,12 +60,7 @@ class TaintEviction(Reconciler):
         # Observe
         since: Map[str, Instant] = local.memory
         pod: Pod | None = view.get(PODS, key)
-        if (
-            pod is None
-            or pod.metadata.deletion_timestamp is not None
-            or pod.spec is None
-            or not pod.spec.node_name
-        ):
+        if pod is None or pod.metadata.deletion_timestamp is not None or not pod.spec.node_name:
             return NOTHING
         uid = pod.metadata.uid or ""
         node: Node | None = view.get(NODES, pod.spec.node_name)

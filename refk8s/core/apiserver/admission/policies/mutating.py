@@ -177,7 +177,7 @@ class Mutation:
         exchange = self.exchange
         request = in_version(exchange, self.request_of(new), one.resource)
         values = values_of(request, one.resource, exchange.store, exchange.config)
-        values["params"] = None if one.parameter is None else to_tree(one.parameter)
+        values["params"] = to_tree(one.parameter)
         return values
 
     def _mutate(self, one: Invocation, mutation: Any, values: dict[str, Any], new: Any) -> Any:

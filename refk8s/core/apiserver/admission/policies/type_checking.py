@@ -103,18 +103,13 @@ def _problems(
 ) -> Iterator[str]:
     """The errors of an expression for each kind for which it has some."""
     for kind in kinds:
-        types = variable_types(
-            Environment(has_params=params is not None, has_variables=bool(policy.spec.variables)),
-            (),
-        )
+        types = variable_types(Environment(), ())
         types["object"] = types["oldObject"] = declared_type(kind)
         if params is not None:
             types["params"] = params
         known: dict[str, Type] = {}
         for variable in policy.spec.variables or ():
-            types["variables"] = Type("kubernetes.variables", fields=dict(known))
-            known[variable.name] = _type_or_dyn(variable.expression, types)
-        if known:
+            known = {**known, variable.name: _type_or_dyn(variable.expression, types)}
             types["variables"] = Type("kubernetes.variables", fields=known)
         try:
             check(parse(text), types, text)
@@ -151,10 +146,9 @@ def _kinds(policy: ValidatingAdmissionPolicy, store: Reader) -> list[Resource]:
         groups, versions = rule.api_groups or (), rule.api_versions or ()
         if any("*" in one for one in (*groups, *versions)):
             continue
-        plurals = [one for one in rule.resources or () if "*" not in one and "/" not in one]
         for group in sorted(groups):
             for version in sorted(versions):
-                for plural in sorted(plurals):
+                for plural in sorted(rule.resources or ()):
                     one = resources.by_path(group, version, plural) or find_custom(
                         group, version, plural, store
                     )

@@ -118,7 +118,7 @@ def _validate_by(exchange: Exchange, bound: Bound, request: AdmissionRequest) ->
             asked = in_version(exchange, request, resource)
             values = values_of(asked, resource, store, exchange.config)
         for parameter in found:
-            given = {**values, "params": None if parameter is None else to_tree(parameter)}
+            given = {**values, "params": to_tree(parameter)}
             for denial in _denials(bound, given, annotations):
                 _act(binding, denial, request, name, exchange.notes)
 
@@ -182,7 +182,7 @@ def _message(evaluation: Evaluation, validation: Any) -> str:
             value = evaluation.value(
                 validation.message_expression, compile_message, has_authorizer=False
             )
-            made = value.strip() if isinstance(value, str) else ""
+            made = value.strip()
         except (ExpressionFailed, OutOfBudget):
             made = ""  # the validation does not hold all the same
         if "\n" in made or len(made.encode()) > MESSAGE_BYTES_MAX:
