@@ -39,7 +39,11 @@ READY = (PodCondition(type="Ready", status="True"),)
 
 
 def node(name: str = "n", ready: Any = "True", taints: Any = (), **fields: Any) -> Node:
-    conditions = () if ready is None else (NodeCondition(type="Ready", status=ready, last_heartbeat_time=BEAT),)  # fmt: skip
+    conditions = (
+        ()
+        if ready is None
+        else (NodeCondition(type="Ready", status=ready, last_heartbeat_time=BEAT),)
+    )
     made = Node(
         metadata=ObjectMeta(name=name, uid=f"uid-{name}", creation_timestamp=ago(99)),
         spec=NodeSpec(taints=tuple(taints) or None),
@@ -120,7 +124,15 @@ def test_node_4_a_node_that_is_not_ready(ready, key, evict):
 
 def test_node_4_when_a_node_without_deadline_is_looked_at_again():
     before = node(ready="Unknown")
-    known = change(before, conditions=tuple([NodeCondition(type=kind, status="Unknown", last_heartbeat_time=BEAT) for kind in WATCHED]))  # fmt: skip
+    known = change(
+        before,
+        conditions=tuple(
+            [
+                NodeCondition(type=kind, status="Unknown", last_heartbeat_time=BEAT)
+                for kind in WATCHED
+            ]
+        ),
+    )
     memory = remembered(seen=NOW - 60 * SECOND, evict={"/": NOW + 7 * SECOND})
     plan = reconciled(known, node("well"), memory=memory)
     wanted = update(known, taint(UNREACHABLE, "NoSchedule", STAMP))
@@ -208,16 +220,36 @@ def lost(before: Node) -> Node:
     def condition(kind: str) -> NodeCondition:
         if kind == "Ready":
             words = "Kubelet stopped posting node status."
-            return NodeCondition(type=kind, status="Unknown", reason="NodeStatusUnknown", message=words, last_heartbeat_time=BEAT, last_transition_time=STAMP)  # fmt: skip
+            return NodeCondition(
+                type=kind,
+                status="Unknown",
+                reason="NodeStatusUnknown",
+                message=words,
+                last_heartbeat_time=BEAT,
+                last_transition_time=STAMP,
+            )
         words = "Kubelet never posted node status."
-        return NodeCondition(type=kind, status="Unknown", reason="NodeStatusNeverUpdated", message=words, last_heartbeat_time=ago(99), last_transition_time=STAMP)  # fmt: skip
+        return NodeCondition(
+            type=kind,
+            status="Unknown",
+            reason="NodeStatusNeverUpdated",
+            message=words,
+            last_heartbeat_time=ago(99),
+            last_transition_time=STAMP,
+        )
 
     return change(before, conditions=tuple([condition(kind) for kind in WATCHED]))
 
 
 def unready(one: Any) -> Request:
     words = "Node is not ready"
-    condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": words, "observedGeneration": 4}  # fmt: skip
+    condition = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "NodeNotReady",
+        "message": words,
+        "observedGeneration": 4,
+    }
     return patch_status(
         one, {"conditions": [condition]}, "", Note(one, "NodeNotReady", words, "Warning")
     )
@@ -243,7 +275,9 @@ def test_node_1_node_2_a_node_is_lost():
 @pytest.mark.parametrize("wait", [None, 0, 3 * SECOND, 60 * SECOND])
 @pytest.mark.parametrize("deadline", [None, 40 * SECOND])
 def test_node_2_the_pods_of_an_unknown_node_are_not_ready(wait, deadline):
-    conditions = tuple([NodeCondition(type=kind, status="Unknown", last_heartbeat_time=BEAT) for kind in WATCHED])  # fmt: skip
+    conditions = tuple(
+        [NodeCondition(type=kind, status="Unknown", last_heartbeat_time=BEAT) for kind in WATCHED]
+    )
     tainted = (taint(UNREACHABLE, "NoSchedule"), taint(UNREACHABLE, "NoExecute"))
     before = change(node(taints=tainted), conditions=conditions)
     mine = bound("a", conditions=READY)
@@ -262,6 +296,56 @@ def test_node_2_the_pods_of_an_unknown_node_are_not_ready(wait, deadline):
     untainted = change(before, taints=None)
     both = reconciled(untainted, mine, node("well"), memory=remembered(seen=seen))
     assert [len(wave) for wave in both.waves] == [1, 1] and both.waves[0][0].resource is NODES
+
+
+def test_node_2_an_eviction_may_be_due_before_its_pods_are():
+    before = change(
+        node(),
+        conditions=tuple(
+            [
+                NodeCondition(type=kind, status="Unknown", last_heartbeat_time=BEAT)
+                for kind in WATCHED
+            ]
+        ),
+    )
+    mine = bound("a", conditions=READY)
+    memory = remembered(evict={"/": NOW + 2 * SECOND}, unready={"n": NOW + 4 * SECOND})
+    plan = reconciled(before, mine, node("well"), memory=memory)
+    wanted = update(before, taint(UNREACHABLE, "NoSchedule", STAMP))
+    same(plan, [[wanted]], memory, NOW + 2 * SECOND)
+
+
+def test_node_2_conditions_that_are_unknown_or_others_stay():
+    kept = (
+        NodeCondition(type="MemoryPressure", status="Unknown", reason="Mine"),
+        NodeCondition(type="Other", status="True", reason="Theirs"),
+        NodeCondition(type="DiskPressure", status="Unknown", reason="Mine"),
+        NodeCondition(type="PIDPressure", status="Unknown", reason="Mine"),
+    )
+    before = node()
+    before = change(before, conditions=(*before.status.conditions, *kept))
+    found = lifecycle.lose(before, NOW).status.conditions
+    assert found == (lost(node()).status.conditions[0], *kept)
+    assert lifecycle.lose(change(before, conditions=found), NOW) is None
+
+
+def test_node_4_a_zone_that_is_disrupted_evicts_nobody():
+    labels = {"topology.kubernetes.io/zone": "z"}
+    before = node(ready="False", labels=labels)
+    others = [node(f"m{n}", ready="True" if n == 0 else "False", labels=labels) for n in range(3)]
+    plan = reconciled(before, *others, node("well"), memory=remembered())
+    added = taint(NOT_READY, "NoSchedule", STAMP)
+    same(plan, [[update(before, added)]], remembered(), NOW + lifecycle.GRACE)
+    assert lifecycle.has_no_execute(NodeSpec(taints=(taint("k", "NoExecute"),)), "k")
+    for key, effect in (("k", "NoSchedule"), ("l", "NoExecute")):
+        assert not lifecycle.has_no_execute(NodeSpec(taints=(taint(key, effect),)), "k")
+
+
+def test_node_9_the_pods_of_a_node_are_indexed():
+    index = lifecycle.pods_by_node()
+    assert (index.name, index.resource) == ("node", PODS)
+    assert tuple(index.values(bound())) == ("n",) and tuple(index.values(pod("p"))) == ()
+    assert index.part(bound()) == "n"
 
 
 def test_node_7_a_node_that_is_gone_is_forgotten():
@@ -350,7 +434,14 @@ def tolerating(seconds: Any) -> Any:
 
 
 def target(reason: str, words: str) -> dict[str, Any]:
-    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": words, "lastTransitionTime": STAMP, "observedGeneration": 4}  # fmt: skip
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": words,
+        "lastTransitionTime": STAMP,
+        "observedGeneration": 4,
+    }
 
 
 def requests_of(plan: Plan) -> list[list[Request]]:
@@ -515,6 +606,9 @@ def test_podgc_3_too_many_finished_pods(monkeypatch):
     assert collected(*finished[:2], *others, key=pod_gc.TOO_MANY) == NOTHING
     [[one]] = requests_of(collected(*finished[:3], key=pod_gc.TOO_MANY))
     assert one == delete_pod(finished[1], "", 0)
+    twins = [pod(name, phase="Failed") for name in "hgfedcba"]
+    wave = requests_of(collected(*twins, key=pod_gc.TOO_MANY))[0]
+    assert [one.name for one in wave] == ["a", "b", "c", "d", "e", "f"]
     keys = interest(COLLECTOR, PODS)
     assert keys(view_of(COLLECTOR, *finished[:3]), None, pod("x")) == [pod_gc.TOO_MANY]
     assert keys(view_of(COLLECTOR, *finished[:2]), None, pod("x")) == []

@@ -80,7 +80,11 @@ def a_binding(name: str, policy: str | None, kind: Any = VALIDATING_BINDING, **s
 
 
 def test_pol_6_policies_with_their_bindings():
-    match = {"matchPolicy": "Exact", "objectSelector": {"matchLabels": {"a": "b"}}, "excludeResourceRules": [RULE]}  # fmt: skip
+    match = {
+        "matchPolicy": "Exact",
+        "objectSelector": {"matchLabels": {"a": "b"}},
+        "excludeResourceRules": [RULE],
+    }
     full = a_policy(
         "full", match=match, failurePolicy="Ignore", paramKind={"apiVersion": "v1", "kind": "Pod"},
         matchConditions=[{"name": "c", "expression": "params.x == 1"}],
@@ -91,7 +95,9 @@ def test_pol_6_policies_with_their_bindings():
         "one", "full", matchResources={"namespaceSelector": {"matchLabels": {"n": "s"}}}
     )
     other, lost = a_binding("two", "full"), a_binding("lost", None)
-    index = compile_policies(([full, a_policy("alone"), plain], [own, other, lost, a_binding("x", "plain")]))  # fmt: skip
+    index = compile_policies(
+        ([full, a_policy("alone"), plain], [own, other, lost, a_binding("x", "plain")])
+    )
     one, two = index.of("configmaps")
     assert (one.policy, two.policy, one.fails_closed, two.fails_closed) == (
         full,
@@ -191,7 +197,9 @@ def test_pol_9_the_value_of_an_expression():
     assert "must evaluate to bool" in failed("'x'")
     assert value("'m ' + string(object.n)", compiled=compile_message) == "m 1"
     asks = "authorizer.path('/x').check('get').allowed() ? 'a' : 'b'"
-    assert "undeclared reference to 'authorizer'" in failed(asks, compiled=compile_message, has_authorizer=False)  # fmt: skip
+    assert "undeclared reference to 'authorizer'" in failed(
+        asks, compiled=compile_message, has_authorizer=False
+    )
 
 
 @pytest.mark.parametrize("has_params", [True, False])
@@ -212,7 +220,12 @@ def test_pol_10_a_message_sees_everything_else(has_params, is_mutation):
 
 
 def test_pol_8_variables_are_evaluated_when_they_are_read():
-    variables = (("a", "object.n + 1"), ("b", "variables.a * 2"), ("c", "object.none == 1"), ("d", "odd("))  # fmt: skip
+    variables = (
+        ("a", "object.n + 1"),
+        ("b", "variables.a * 2"),
+        ("c", "object.none == 1"),
+        ("d", "odd("),
+    )
     assert value("variables.b == 4 && variables.a == 2", variables) is True
     words = 'composited variable "c" fails to evaluate: no such key: none'
     assert (
@@ -294,7 +307,13 @@ def test_pol_8_the_values_of_expressions():
 
 def test_pol_10_the_answer_of_a_policy():
     request = an_operation()
-    for reason, code in (("Invalid", 422), ("Forbidden", 403), ("Unauthorized", 401), ("RequestEntityTooLarge", 413), ("Odd", 422)):  # fmt: skip
+    for reason, code in (
+        ("Invalid", 422),
+        ("Forbidden", 403),
+        ("Unauthorized", 401),
+        ("RequestEntityTooLarge", 413),
+        ("Odd", 422),
+    ):
         status = refused("Kind", request, "p", "b", "no", reason).status
         words = "Kind 'p' with binding 'b' denied request: no"
         assert (status.code, status.reason) == (code, reason)
@@ -353,7 +372,9 @@ def test_pol_13_the_words_of_an_operation_that_fails():
     remove = [operation(op="remove", path="/none")]
     assert why_not(_patched_by_operations, remove, {}).startswith("JSONPath: ")
     assert len(why_not(_patched_by_operations, remove, {})) > len("JSONPath: ")
-    assert _patched_by_operations([operation(op="add", path="/a", value=message("Object.a"))], {}) == {"a": {}}  # fmt: skip
+    assert _patched_by_operations(
+        [operation(op="add", path="/a", value=message("Object.a"))], {}
+    ) == {"a": {}}
 
 
 # --- mutating policies on a request
@@ -378,7 +399,9 @@ def run(asked: Asked, act: Any, new: Any = NEW, old: Any = None, remake: Any = l
     operation = "CREATE" if old is None else "UPDATE"
 
     def of(exchange: Exchange) -> Any:
-        return act(Mutation(exchange, lambda obj: admission_request(exchange, operation, obj, old), remake))  # fmt: skip
+        return act(
+            Mutation(exchange, lambda obj: admission_request(exchange, operation, obj, old), remake)
+        )
 
     return asked.run(of)
 
@@ -447,15 +470,23 @@ def test_pol_13_a_binding_that_cannot_be_configured():
         if failure == "Ignore":
             assert run(asked, lambda one: one.first(NEW)).data == {"k": "v", "b": "1"}
             continue
-        code, reason, words = asked.refused(lambda asked=asked: run(asked, lambda one: one.first(NEW)))  # fmt: skip
+        code, reason, words = asked.refused(
+            lambda asked=asked: run(asked, lambda one: one.first(NEW))
+        )
         assert (code, reason) == (403, "Forbidden")
-        assert words.startswith("policy 'b' with binding 'b1' denied request: failed to configure binding: ")  # fmt: skip
+        assert words.startswith(
+            "policy 'b' with binding 'b1' denied request: failed to configure binding: "
+        )
 
 
 def test_pol_13_what_counts_as_a_change():
     def made(new: Any, text: str) -> Any:
         asked = Asked()
-        put(asked, mutating("a", operations(f"[JSONPatch{{op: 'add', path: '/data', value: {text}}}]")), bound_to("a1", "a"))  # fmt: skip
+        put(
+            asked,
+            mutating("a", operations(f"[JSONPatch{{op: 'add', path: '/data', value: {text}}}]")),
+            bound_to("a1", "a"),
+        )
         return run(asked, lambda one: one.first(new), new, remake=lambda obj, _: obj)
 
     both = replace(NEW, data={"a": "1", "b": "2"})
@@ -484,7 +515,9 @@ def test_pol_13_how_large_an_object_may_become():
             made = run(asked, lambda one, new=new: one.first(new), new)
             assert len(encode(made)) == OBJECT_BYTES_MAX
         else:
-            found = asked.refused(lambda new=new, asked=asked: run(asked, lambda one: one.first(new), new))  # fmt: skip
+            found = asked.refused(
+                lambda new=new, asked=asked: run(asked, lambda one: one.first(new), new)
+            )
             words = f"the object has more than {OBJECT_BYTES_MAX} bytes"
             assert found == (
                 403,
@@ -528,7 +561,17 @@ AGAIN = {"reinvocationPolicy": "IfNeeded"}
 def test_pol_14_the_second_pass():
     asked = Asked()
     quiet = mutating("d", setting("k", "object.data.k"), **AGAIN)
-    put(asked, counted("a"), bound_to("a1", "a"), counted("b", **AGAIN), bound_to("b1", "b"), counted("c"), bound_to("c1", "c"), quiet, bound_to("d1", "d"))  # fmt: skip
+    put(
+        asked,
+        counted("a"),
+        bound_to("a1", "a"),
+        counted("b", **AGAIN),
+        bound_to("b1", "b"),
+        counted("c"),
+        bound_to("c1", "c"),
+        quiet,
+        bound_to("d1", "d"),
+    )
     dues: list[bool] = []
 
     def both(one: Mutation) -> Any:
@@ -572,7 +615,11 @@ def test_pol_14_a_webhook_between_both_passes():
     from refk8s.core.apiserver.admission import admit
 
     rules = [{**ANY_RULE, "resources": ["configmaps"]}]
-    once = lambda review: allow(review) if "x" in review["object"]["data"] else patched(add("/data/x", "1"))  # noqa: E731  # fmt: skip
+
+    def once(review: Any) -> Any:
+        done = "x" in review["object"]["data"]
+        return allow(review) if done else patched(add("/data/x", "1"))
+
     asked = Asked((MUTATING, "m", once, {"rules": rules}))
     put(asked, counted("b", **AGAIN), bound_to("b1", "b"))
     made = asked.run(lambda exchange: admit(exchange, NEW, None)).object
@@ -597,7 +644,11 @@ def validated(asked: Asked, new: Any = NEW) -> Any:
 
 
 def validating(name: str, *texts: str, **spec: Any) -> Any:
-    return a_policy(name, validations=[{"expression": text, "message": f"m{n}"} for n, text in enumerate(texts)], **spec)  # fmt: skip
+    return a_policy(
+        name,
+        validations=[{"expression": text, "message": f"m{n}"} for n, text in enumerate(texts)],
+        **spec,
+    )
 
 
 KIND = "ValidatingAdmissionPolicy"
@@ -606,7 +657,11 @@ KIND = "ValidatingAdmissionPolicy"
 def test_pol_10_what_the_actions_of_a_binding_do():
     def outcome(*actions: str) -> Any:
         asked = Asked()
-        put(asked, validating("p", "true", "false", "object.none == 1"), a_binding("b", "p", validationActions=[*actions]))  # fmt: skip
+        put(
+            asked,
+            validating("p", "true", "false", "object.none == 1"),
+            a_binding("b", "p", validationActions=[*actions]),
+        )
         words, notes = validated(asked)
         return words, notes.warnings, notes.annotations
 
@@ -628,7 +683,11 @@ def test_pol_10_what_the_actions_of_a_binding_do():
 
 def test_pol_10_the_place_of_an_expression_without_a_value():
     asked = Asked()
-    put(asked, validating("p", "true", "object.none == 1"), a_binding("b", "p", validationActions=["Audit"]))  # fmt: skip
+    put(
+        asked,
+        validating("p", "true", "object.none == 1"),
+        a_binding("b", "p", validationActions=["Audit"]),
+    )
     [text] = validated(asked)[1].annotations.values()
     assert json.loads(text)[0]["expressionIndex"] == 1
 
@@ -651,14 +710,24 @@ def test_pol_9_problems_before_the_expressions():
         assert validated(asked)[0] == (words if failure == "Fail" else after)
         asked = Asked()
         kind = validating("a", "false", paramKind=maps, failurePolicy=failure)
-        put(asked, kind, a_binding("a0", "a", **nowhere, **deny), a_binding("a1", "a", **absent, **deny), a_binding("a2", "a", **deny))  # fmt: skip
+        put(
+            asked,
+            kind,
+            a_binding("a0", "a", **nowhere, **deny),
+            a_binding("a1", "a", **absent, **deny),
+            a_binding("a2", "a", **deny),
+        )
         words = f"{KIND} 'a' with binding 'a1' denied request: failed to configure binding: {none}"
         after = f"{KIND} 'a' with binding 'a2' denied request: m0"
         assert validated(asked)[0] == (words if failure == "Fail" else after)
         asked = Asked()
         broken = [{"name": "c", "expression": "object.none == 1"}]
-        put(asked, validating("a", "false", matchConditions=broken, failurePolicy=failure), a_binding("a1", "a", **deny))  # fmt: skip
-        words = f"{KIND} 'a' with binding 'a1' denied request: expression 'object.none == 1' resulted in error: no such key: none"  # fmt: skip
+        put(
+            asked,
+            validating("a", "false", matchConditions=broken, failurePolicy=failure),
+            a_binding("a1", "a", **deny),
+        )
+        words = f"{KIND} 'a' with binding 'a1' denied request: expression 'object.none == 1' resulted in error: no such key: none"
         assert validated(asked)[0] == (words if failure == "Fail" else "")
 
 
@@ -666,7 +735,11 @@ def test_pol_9_problems_before_the_expressions():
 def test_pol_9_a_policy_whose_budget_is_used_up(failure):
     asked = Asked()
     many = [loops(6) + f" || {n} == 1" for n in range(4)]
-    put(asked, validating("a", *many, failurePolicy=failure), a_binding("a1", "a", validationActions=["Warn"]))  # fmt: skip
+    put(
+        asked,
+        validating("a", *many, failurePolicy=failure),
+        a_binding("a1", "a", validationActions=["Warn"]),
+    )
     _, notes = validated(asked)
     if failure == "Fail":
         assert notes.warnings[-1].endswith(f": {OUT_OF_BUDGET}")
@@ -688,7 +761,11 @@ def test_pol_9_the_versions_of_a_custom_object():
     asked = Asked()
     asked.store = world.history
     asked.options = {"resource": kind, "namespace": "default"}
-    put(asked, validating("p", text, f"!({text})", match={"resourceRules": rules}), a_binding("b", "p", validationActions=["Deny"]))  # fmt: skip
+    put(
+        asked,
+        validating("p", text, f"!({text})", match={"resourceRules": rules}),
+        a_binding("b", "p", validationActions=["Deny"]),
+    )
     assert validated(asked, gadget)[0].endswith("denied request: m1")
     change = "[JSONPatch{op: 'add', path: '/spec', value: {'made': object.apiVersion}}]"
     put(
@@ -727,11 +804,21 @@ def test_pol_11_annotations_and_their_problems():
     def noted(failure: str, *annotations: tuple[str, str]) -> Any:
         given = [{"key": key, "valueExpression": text} for key, text in annotations]
         asked = Asked()
-        put(asked, validating("p", "true", auditAnnotations=given, failurePolicy=failure), a_binding("b", "p", validationActions=["Warn"]))  # fmt: skip
+        put(
+            asked,
+            validating("p", "true", auditAnnotations=given, failurePolicy=failure),
+            a_binding("b", "p", validationActions=["Warn"]),
+        )
         _, notes = validated(asked)
         return notes.annotations, [one.rpartition(": ")[2] for one in notes.warnings]
 
-    given = (("a", " 'x' + object.data.k "), ("b", "string(object.data.none)"), ("c", "' y '"), ("d", "null"), ("e", "''"))  # fmt: skip
+    given = (
+        ("a", " 'x' + object.data.k "),
+        ("b", "string(object.data.none)"),
+        ("c", "' y '"),
+        ("d", "null"),
+        ("e", "''"),
+    )
     kept = {"p/a": "xv", "p/c": "y"}
     assert noted("Fail", *given) == (kept, ["none"])
     assert noted("Ignore", *given) == (kept, [])

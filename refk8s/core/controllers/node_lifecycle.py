@@ -192,7 +192,8 @@ class NodeLifecycle(Reconciler):
         # Act
         pods = unready_pods(view, key) if _is_unknown(node) else ()
         if pods and now < (next_at := memory.unready_next.get(key, 0)):
-            pods, wake_at = (), next_at if wake_at is None else min(wake_at, next_at)
+            assert wake_at is not None  # it is not lost before that instant
+            pods, wake_at = (), min(wake_at, next_at)
         elif pods:
             memory = _note_overwrite(memory, key, now)
         waves = (pods,) if pods else ()
