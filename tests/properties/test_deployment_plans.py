@@ -92,9 +92,13 @@ def requests_of(found: Plan) -> list[list[Request]]:
 def saying(type: str, status: str, reason: str, message: str, at: Any = None, since: Any = None) -> Any:  # fmt: skip
     at = timestamp(NOW) if at is None else at
     return DeploymentCondition(
-        type=type, status=status, reason=reason, message=message,
-        last_update_time=at, last_transition_time=at if since is None else since,
-    )  # fmt: skip
+        type=type,
+        status=status,
+        reason=reason,
+        message=message,
+        last_update_time=at,
+        last_transition_time=at if since is None else since,
+    )
 
 
 ENOUGH = saying("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")  # fmt: skip
@@ -136,21 +140,28 @@ def test_dep_2_the_first_replica_set_is_created():
     labels = {**LABELS, revisions.TEMPLATE_HASH: hash}
     new = ReplicaSet(
         metadata=ObjectMeta(
-            name=f"web-{hash}", namespace="default", labels=labels, owner_references=(controller_reference(owner),),
+            name=f"web-{hash}",
+            namespace="default",
+            labels=labels,
+            owner_references=(controller_reference(owner),),
             annotations={"a": "b", revisions.REVISION: "1", **SIZED},
         ),
         spec=ReplicaSetSpec(
-            replicas=4, selector=LabelSelector(match_labels=labels),
+            replicas=4,
+            selector=LabelSelector(match_labels=labels),
             template=replace(owner.spec.template, metadata=ObjectMeta(labels=labels)),
         ),
-    )  # fmt: skip
+    )
     note = Note(owner, "ScalingReplicaSet", f"Scaled up replica set web-{hash} from 0 to 4")
     created = saying(
         "Progressing", "True", "NewReplicaSetCreated", f'Created new replica set "web-{hash}"'
     )
     status = DeploymentStatus(
-        observed_generation=1, unavailable_replicas=4, terminating_replicas=0, conditions=(created, TOO_FEW)
-    )  # fmt: skip
+        observed_generation=1,
+        unavailable_replicas=4,
+        terminating_replicas=0,
+        conditions=(created, TOO_FEW),
+    )
     assert requests_of(found) == [
         [Request("create", REPLICA_SETS, "default", body=new, note=note)],
         [reported(owner, status, "1")],
@@ -168,10 +179,22 @@ def test_dep_7_the_new_one_grows_first():
     found = plan(owner, old, new)
     updated = progressing("True", "FoundNewReplicaSet", 'Found new replica set "new"')
     status = DeploymentStatus(
-        observed_generation=1, replicas=3, available_replicas=3, terminating_replicas=0, conditions=(ENOUGH, progressing("True", "ReplicaSetUpdated", 'ReplicaSet "new" is progressing.'))
-    )  # fmt: skip
+        observed_generation=1,
+        replicas=3,
+        available_replicas=3,
+        terminating_replicas=0,
+        conditions=(
+            ENOUGH,
+            progressing("True", "ReplicaSetUpdated", 'ReplicaSet "new" is progressing.'),
+        ),
+    )
     assert updated.type == "Progressing"
-    assert requests_of(found) == [[], [update(new, 0, 2, owner)], [], [reported(owner, status, "2")]]  # fmt: skip
+    assert requests_of(found) == [
+        [],
+        [update(new, 0, 2, owner)],
+        [],
+        [reported(owner, status, "2")],
+    ]
     assert found.waves[1][0].because == "from 0 to 2: there may be 5 pods in all"
     assert found.wake_at == NOW + 601 * SECOND
 
@@ -192,8 +215,13 @@ def done(**parts: Any) -> Any:
         "True", "NewReplicaSetAvailable", 'ReplicaSet "new" has successfully progressed.'
     )
     status = DeploymentStatus(
-        observed_generation=1, replicas=4, updated_replicas=4, available_replicas=4, terminating_replicas=0, conditions=(ENOUGH, complete)
-    )  # fmt: skip
+        observed_generation=1,
+        replicas=4,
+        updated_replicas=4,
+        available_replicas=4,
+        terminating_replicas=0,
+        conditions=(ENOUGH, complete),
+    )
     owner = change(WEB, template=template("2"), annotations={revisions.REVISION: "3"}, **parts)
     return replace(owner, status=status)
 
@@ -267,7 +295,10 @@ def test_dep_9_a_new_size_is_spread():
     assert found.waves[0] == () and {one.because.partition(": ")[2] for one in found.waves[1]} == {
         "the Deployment was scaled to 8"
     }
-    assert [(one.name, one.body.spec.replicas) for one in found.waves[1]] == [("old", 5), ("new", 4)]  # fmt: skip
+    assert [(one.name, one.body.spec.replicas) for one in found.waves[1]] == [
+        ("old", 5),
+        ("new", 4),
+    ]
     assert found.wake_at is None, "no progress is computed"
     assert found.waves[2] == ()
 
@@ -347,7 +378,9 @@ def test_dep_7_dep_8_the_decisions_of_a_rolling_update():
         {"new": 4}, words, None, False, True
     )
     sized = rs("new", 3, annotations={DESIRED: "3"})
-    assert decided(WEB, sized) == Decision({"new": 4}, "the Deployment was scaled to 4", None, False)  # fmt: skip
+    assert decided(WEB, sized) == Decision(
+        {"new": 4}, "the Deployment was scaled to 4", None, False
+    )
 
 
 def test_dep_10_the_decisions_of_recreate():
@@ -373,7 +406,9 @@ def test_dep_10_the_decisions_of_recreate():
     ]
     for fields in unseen:
         assert decided(owner, rs("old", 0, "0", **fields)) == Decision()
-    undated = rs("old", 0, "0", generation=None, observed_generation=None, terminating_replicas=None)  # fmt: skip
+    undated = rs(
+        "old", 0, "0", generation=None, observed_generation=None, terminating_replicas=None
+    )
     assert decided(owner, undated) == Decision(create=4)
     assert decided(owner, empty, pods=[pod("p", empty)]) == Decision()
     finished = [pod("p", empty, phase="Failed"), pod("q", rs("new", 1))]
@@ -484,9 +519,12 @@ def test_dep_1_a_selector_of_everything_changes_nothing():
 def test_own_4_replica_sets_are_claimed_first():
     orphan = change(rs("new", 1), owner_references=None)
     found = plan(WEB, rs("old", 3, "0"), orphan)
-    assert [[(one.verb, one.resource.plural, one.name) for one in wave] for wave in found.waves] == [
-        [("update", "deployments", "web")], [("patch", "replicasets", "new")],
-    ]  # fmt: skip
+    assert [
+        [(one.verb, one.resource.plural, one.name) for one in wave] for wave in found.waves
+    ] == [
+        [("update", "deployments", "web")],
+        [("patch", "replicasets", "new")],
+    ]
 
 
 # --- the last pod
@@ -630,7 +668,9 @@ def test_dep_4_the_order_of_revisions():
     assert revisions.next_revision(sets) == 10 and revisions.next_revision([]) == 1
     top = one("t", None, str(2**63 - 1))
     assert revisions.next_revision([top]) == 2**63 - 1
-    assert revisions.whole_number({"a": "7"}, "a") == 7 and revisions.whole_number(None, "a") is None  # fmt: skip
+    assert (
+        revisions.whole_number({"a": "7"}, "a") == 7 and revisions.whole_number(None, "a") is None
+    )
     assert revisions.whole_number({"a": "7"}, "b") is None
 
 
@@ -645,7 +685,9 @@ def test_dep_4_dep_5_annotations(existing, revision, expected):
     names = {"R": revisions.REVISION, "H": revisions.REVISION_HISTORY}
 
     def full(found: Any) -> Any:
-        return None if found is None else {names.get(key, key): value for key, value in found.items()}  # fmt: skip
+        return (
+            None if found is None else {names.get(key, key): value for key, value in found.items()}
+        )
 
     before = full(existing)
     assert revisions.compute_annotations(WEB, before, revision) == full(expected)
@@ -692,9 +734,16 @@ def test_dep_12_dep_13_the_counts():
         return statuses.compute_counts(owner, bounds, new, sets, other, NOW)
 
     assert counts(Bounds(4, 0, 3), second, first, second) == DeploymentStatus(
-        observed_generation=7, replicas=4, updated_replicas=1, ready_replicas=2, available_replicas=1, unavailable_replicas=2,
-        terminating_replicas=5, collision_count=3, conditions=(*other, ENOUGH),
-    )  # fmt: skip
+        observed_generation=7,
+        replicas=4,
+        updated_replicas=1,
+        ready_replicas=2,
+        available_replicas=1,
+        unavailable_replicas=2,
+        terminating_replicas=5,
+        collision_count=3,
+        conditions=(*other, ENOUGH),
+    )
     few = counts(Bounds(4, 0, 2), None, first, second)
     assert few.conditions == (*other, TOO_FEW) and few.updated_replicas is None
     assert counts(Bounds(0, 0, 0), None) == DeploymentStatus(
@@ -841,7 +890,9 @@ def test_dep_14_dep_15_what_is_said_of_progress():
     part = counted(4, 2, 2, 2)
     before = replace(WEB, status=counted(4, 1, 2, 2))
     same = replace(WEB, status=part)
-    moved = progressing("True", "ReplicaSetUpdated", 'ReplicaSet "n" is progressing.', None, ago(900))  # fmt: skip
+    moved = progressing(
+        "True", "ReplicaSetUpdated", 'ReplicaSet "n" is progressing.', None, ago(900)
+    )
     assert said(before, part, started) == (other, moved)
     again = progressing("True", "ReplicaSetUpdated", "m", ago(5), ago(900))
     assert said(before, part, again) == (other, moved), "written anew"
@@ -870,7 +921,9 @@ def test_dep_14_dep_15_what_is_said_of_progress():
     assert said(unwatched, part, started) == (other,)
     [_, named] = said(before, part, started, None)
     assert named.message == 'Deployment "web" is progressing.'
-    nothing = statuses.compute_progress(unwatched, replace(part, conditions=(started,)), new, [], NOW)  # fmt: skip
+    nothing = statuses.compute_progress(
+        unwatched, replace(part, conditions=(started,)), new, [], NOW
+    )
     assert nothing.conditions is None
 
 

@@ -98,10 +98,14 @@ def test_slice_1_the_endpoints_of_a_service():
         ),
     )
     pods = [
-        backend("a", "10.0.0.1"), backend("b", "10.0.0.2", on="gone"), backend("c", "10.0.0.3", on=None),
-        backend("d", "10.0.0.4", on="m", containers=named, ready=False), backend("e", "10.0.0.5"),
-        backend("f", "fd00::1"), backend("g", "10.0.0.7", phase="Failed"),
-    ]  # fmt: skip
+        backend("a", "10.0.0.1"),
+        backend("b", "10.0.0.2", on="gone"),
+        backend("c", "10.0.0.3", on=None),
+        backend("d", "10.0.0.4", on="m", containers=named, ready=False),
+        backend("e", "10.0.0.5"),
+        backend("f", "fd00::1"),
+        backend("g", "10.0.0.7", phase="Failed"),
+    ]
     nodes = (node("n", "z"), node("m"))
     controller = EndpointSliceController()
     view = view_of(controller, *pods, *nodes)
@@ -153,9 +157,14 @@ def test_slice_3_slice_8_one_endpoint(distribution, zone, ready, going, publish)
         nodes = (ForNode(name="n"),) if distribution == "PreferSameNode" else None
         hints = EndpointHints(for_zones=zones, for_nodes=nodes) if zones or nodes else None
     assert found == Endpoint(
-        addresses=("10.0.0.1",), hostname="h", node_name="n", target_ref=REFERENCE, zone=zone, hints=hints,
+        addresses=("10.0.0.1",),
+        hostname="h",
+        node_name="n",
+        target_ref=REFERENCE,
+        zone=zone,
+        hints=hints,
         conditions=EndpointConditions(ready=is_ready, serving=ready, terminating=going is not None),
-    )  # fmt: skip
+    )
     lost = of_pods.compute_endpoint(given, backend("a", "10.0.0.1", on=None), "10.0.0.1", None)
     assert (lost.zone, lost.node_name) == (None, None)
     assert of_pods.compute_hints(given, None, "") is None
@@ -177,8 +186,11 @@ def a_slice(name: Any, *endpoints: Endpoint, ports: Any = (), family: str = "IPv
         **metadata,
     }
     return EndpointSlice(
-        metadata=ObjectMeta(**given), address_type=family, endpoints=endpoints or None, ports=ports or None
-    )  # fmt: skip
+        metadata=ObjectMeta(**given),
+        address_type=family,
+        endpoints=endpoints or None,
+        ports=ports or None,
+    )
 
 
 def test_slice_7_a_new_slice():
@@ -188,14 +200,18 @@ def test_slice_7_a_new_slice():
     view = view_of(controller, given, one, node("n", "z"))
     [request] = requests_of(controller.reconcile(view, "default/s", NOW, Local()))
     metadata = ObjectMeta(
-        generate_name="s-", namespace="default", labels={"own": "x", NAME: "s", MANAGER: OF_PODS},
+        generate_name="s-",
+        namespace="default",
+        labels={"own": "x", NAME: "s", MANAGER: OF_PODS},
         owner_references=(owner("Service", "us"),),
-    )  # fmt: skip
+    )
     endpoint = of_pods.compute_endpoint(given, one, "10.0.0.1", node("n", "z"))
     body = EndpointSlice(
-        metadata=metadata, address_type="IPv4", endpoints=(endpoint,),
+        metadata=metadata,
+        address_type="IPv4",
+        endpoints=(endpoint,),
         ports=(SlicePort(name="http", port=8080, protocol="TCP"),),
-    )  # fmt: skip
+    )
     assert request == Request("create", ENDPOINT_SLICES, "default", "", body=body)
     stored = replace(body, metadata=replace(metadata, name="s-x"))
     view = view_of(controller, given, one, node("n", "z"), stored)
@@ -228,8 +244,10 @@ def test_slice_9_a_slice_for_each_family_and_at_most_so_many():
     view = view_of(controller, given, *pods, node("n"))
     made = requests_of(controller.reconcile(view, "default/s", NOW, Local()))
     assert [(one.body.address_type, len(one.body.endpoints or ())) for one in made] == [
-        ("IPv4", 2), ("IPv4", 1), ("IPv6", 0),
-    ]  # fmt: skip
+        ("IPv4", 2),
+        ("IPv4", 1),
+        ("IPv6", 0),
+    ]
     foreign = a_slice("x", manager="other")
     six = a_slice("y", family="IPv6")
     view = view_of(
@@ -311,10 +329,13 @@ def laid_out(given: Any, wanted: Any, placeholder: bool = True, most: int = 3) -
         return [int(one.addresses[0].rpartition(".")[2]) for one in endpoints]
 
     return (
-        [(one.metadata.name, ports[0].name if ports else "", numbers(all_)) for one, ports, all_ in found.kept],
+        [
+            (one.metadata.name, ports[0].name if ports else "", numbers(all_))
+            for one, ports, all_ in found.kept
+        ],
         [(ports[0].name if ports else "", numbers(all_)) for ports, all_ in found.created],
         [one.metadata.name for one in found.deleted],
-    )  # fmt: skip
+    )
 
 
 def some(*numbers: int) -> list[Endpoint]:
@@ -459,18 +480,22 @@ def test_slice_5_a_mirror():
     controller = EndpointSliceMirroringController(endpoints_max=2)
     assert EndpointSliceMirroringController().endpoints_max == 100
     subset = EndpointSubset(
-        addresses=addresses("10.0.0.1", "fd00::1"), not_ready_addresses=addresses("10.0.0.2"),
+        addresses=addresses("10.0.0.1", "fd00::1"),
+        not_ready_addresses=addresses("10.0.0.2"),
         ports=(EndpointPort(name="p", port=1, protocol="TCP"),),
-    )  # fmt: skip
+    )
     given = by_hand(
         subset, labels={"own": "x"}, annotations={"a": "b", mirrored.NOT_COPIED[1]: "c"}
     )
     bare = service(selector=None)
     first, second = reconciled(controller, given, bare)
     metadata = ObjectMeta(
-        generate_name="s-", namespace="default", labels={"own": "x", NAME: "s", MANAGER: OF_MIRRORS},
-        annotations={"a": "b"}, owner_references=(owner("Endpoints", "ue"),),
-    )  # fmt: skip
+        generate_name="s-",
+        namespace="default",
+        labels={"own": "x", NAME: "s", MANAGER: OF_MIRRORS},
+        annotations={"a": "b"},
+        owner_references=(owner("Endpoints", "ue"),),
+    )
     ports = (SlicePort(name="p", port=1, protocol="TCP"),)
 
     def shown(ip: str, ready: bool) -> Endpoint:
@@ -557,9 +582,10 @@ def test_ep_5_endpoints_of_a_service():
 
     b, a, c = pods
     subset = EndpointSubset(
-        addresses=(address(c), address(b)), not_ready_addresses=(address(a),),
+        addresses=(address(c), address(b)),
+        not_ready_addresses=(address(a),),
         ports=(EndpointPort(name="h", port=8080, protocol="TCP", app_protocol="x"),),
-    )  # fmt: skip
+    )
     metadata = ObjectMeta(name="s", namespace="default", labels={"own": "x", **OURS})
     wanted = Endpoints(metadata=metadata, subsets=(subset,))
     [request] = reconciled(CONTROLLER, given, *pods)
@@ -647,9 +673,11 @@ def test_ep_3_ports_and_pods_stand_together():
         )
 
     given = service(
-        ServicePort(name="z", port=1, target_port="w"), ServicePort(name="y", port=2),
-        ServicePort(name="x", port=3), ServicePort(name="x", port=3, protocol="UDP"),
-    )  # fmt: skip
+        ServicePort(name="z", port=1, target_port="w"),
+        ServicePort(name="y", port=2),
+        ServicePort(name="x", port=3),
+        ServicePort(name="x", port=3, protocol="UDP"),
+    )
     view = view_of(CONTROLLER, of_pod("a", 7), of_pod("b", 8))
     found, over = plain.compute_subsets(view, given)
     shown = [
@@ -658,8 +686,9 @@ def test_ep_3_ports_and_pods_stand_together():
     ]
     assert not over and shown == [
         (["10.0.0.1", "10.0.0.2"], [("x", 3, "TCP"), ("x", 3, "UDP"), ("y", 2, "TCP")]),
-        (["10.0.0.1"], [("z", 7, "TCP")]), (["10.0.0.2"], [("z", 8, "TCP")]),
-    ]  # fmt: skip
+        (["10.0.0.1"], [("z", 7, "TCP")]),
+        (["10.0.0.2"], [("z", 8, "TCP")]),
+    ]
     bare, _ = plain.compute_subsets(view, service())
     assert [(len(one.addresses), one.ports) for one in bare] == [(2, None)]
     nowhere = service(ServicePort(name="z", port=1, target_port="odd"))
@@ -692,8 +721,9 @@ def test_ep_7_leftovers_are_looked_up():
     other = replace(by_hand(), metadata=ObjectMeta(name="a", namespace="other"))
     plan = searched(by_hand(), lock, other)
     assert [replace(one, because="") for one in plan.queries] == [
-        Request("get", SERVICES, "default", "s"), Request("get", SERVICES, "other", "a"),
-    ]  # fmt: skip
+        Request("get", SERVICES, "default", "s"),
+        Request("get", SERVICES, "other", "a"),
+    ]
     assert all(one.because for one in plan.queries)
     assert (plan.memory, plan.wake_at, plan.waves) == (
         frozenset(["default/s", "other/a"]),
@@ -749,9 +779,13 @@ def test_ep_1_the_selected_pods():
     given = service(selector={"app": "web", "x": "y"})
     labels = {"app": "web", "x": "y"}
     pods = [
-        pod("b", labels=labels), pod("a", labels={**labels, "more": "z"}), pod("c"),
-        pod("d", labels={"x": "y"}), pod("e", labels=labels, namespace="other"), pod("f", labels=None),
-    ]  # fmt: skip
+        pod("b", labels=labels),
+        pod("a", labels={**labels, "more": "z"}),
+        pod("c"),
+        pod("d", labels={"x": "y"}),
+        pod("e", labels=labels, namespace="other"),
+        pod("f", labels=None),
+    ]
     view = view_of(CONTROLLER, *pods)
     assert [one.metadata.name for one in endpoints_of.selected_pods(view, given)] == ["a", "b"]
 
@@ -776,9 +810,11 @@ def test_ep_5_the_services_of_a_pod_before_and_after():
         return change(service(selector=selector, **more), name=name)
 
     services = [
-        one("web", {"app": "web"}), one("db", {"app": "db"}), one("none", None),
+        one("web", {"app": "web"}),
+        one("db", {"app": "db"}),
+        one("none", None),
         one("name", {"app": "web"}, type="ExternalName"),
-    ]  # fmt: skip
+    ]
     view = view_of(CONTROLLER, *services)
     web, db = pod("p"), pod("p", labels={"app": "db"})
     assert endpoints_of.services_of_pod(view, None, web) == ["default/web"]
@@ -802,9 +838,10 @@ def test_ep_5_the_services_of_a_pod_before_and_after():
 )  # fmt: skip
 def test_ep_3_the_number_of_a_target_port(target, protocol, expected):
     ports = (
-        ContainerPort(name="w", container_port=1), ContainerPort(name="w", container_port=2, protocol="UDP"),
+        ContainerPort(name="w", container_port=1),
+        ContainerPort(name="w", container_port=2, protocol="UDP"),
         ContainerPort(name="u", container_port=3, protocol="UDP"),
-    )  # fmt: skip
+    )
     one = pod("p", containers=(Container(name="c", ports=ports),))
     port = ServicePort(port=80, target_port=target, protocol=protocol)
     assert endpoints_of.target_port(one, port) == expected

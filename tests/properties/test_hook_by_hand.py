@@ -308,8 +308,12 @@ def test_match_1_a_rule_of_a_policy_may_name_objects(names, name):
     from refk8s.core.api.admissionregistration_v1 import NamedRuleWithOperations
 
     rule = NamedRuleWithOperations(
-        operations=("*",), api_groups=("*",), api_versions=("*",), resources=("*/*",), resource_names=names
-    )  # fmt: skip
+        operations=("*",),
+        api_groups=("*",),
+        api_versions=("*",),
+        resources=("*/*",),
+        resource_names=names,
+    )
     found = matched(an_operation(name=name), rule)
     assert bool(found) is (not names or name in names)
 
@@ -366,9 +370,15 @@ def test_match_2_the_first_rule_decides_by_which_version():
     v1 = find_custom("example.com", "v1", "gadgets", three)
     for first, last in (("v2", "v3"), ("v3", "v2")):
         criteria = compile_criteria(
-            [a_rule(api_versions=("none",)), a_rule(api_versions=(first,)), a_rule(api_versions=(last,))],
-            "Equivalent", None, None,
-        )  # fmt: skip
+            [
+                a_rule(api_versions=("none",)),
+                a_rule(api_versions=(first,)),
+                a_rule(api_versions=(last,)),
+            ],
+            "Equivalent",
+            None,
+            None,
+        )
         assert match(criteria, an_operation(v1), three).version == first
 
 
@@ -500,20 +510,34 @@ def test_match_5_the_attributes_of_a_request():
     options = {"kind": "CreateOptions"}
     request = an_operation(user=user, options=options, dry_run=True)
     assert request_tree(request, CONFIG_MAPS) == {
-        "kind": kind, "resource": config_maps, "requestKind": kind, "requestResource": config_maps,
-        "name": "a", "namespace": "default", "operation": "CREATE", "userInfo": info,
-        "dryRun": True, "options": options,
-    }  # fmt: skip
+        "kind": kind,
+        "resource": config_maps,
+        "requestKind": kind,
+        "requestResource": config_maps,
+        "name": "a",
+        "namespace": "default",
+        "operation": "CREATE",
+        "userInfo": info,
+        "dryRun": True,
+        "options": options,
+    }
     pods = {"group": "", "version": "v1", "resource": "pods"}
     stream = an_operation(
         PODS, "CONNECT", "exec", kind=("", "v1", "PodExecOptions"), name="", namespace=""
     )
     kind = named("", "v1", "PodExecOptions")
     assert request_tree(stream, PODS) == {
-        "kind": kind, "resource": pods, "subResource": "exec", "requestKind": kind,
-        "requestResource": pods, "requestSubResource": "exec", "operation": "CONNECT",
-        "userInfo": {"username": "ada", "groups": ["writers"]}, "dryRun": False, "options": None,
-    }  # fmt: skip
+        "kind": kind,
+        "resource": pods,
+        "subResource": "exec",
+        "requestKind": kind,
+        "requestResource": pods,
+        "requestSubResource": "exec",
+        "operation": "CONNECT",
+        "userInfo": {"username": "ada", "groups": ["writers"]},
+        "dryRun": False,
+        "options": None,
+    }
 
 
 def test_match_5_the_kind_of_an_equivalent_resource():
@@ -545,13 +569,16 @@ def test_match_5_the_variables_of_conditions():
     old = ConfigMap(metadata=ObjectMeta(name="a"))
     request = an_operation(operation="UPDATE", object=new, old_object=old)
     assert variables_of(request, CONFIG_MAPS) == {
-        "object": to_tree(new), "oldObject": to_tree(old),
+        "object": to_tree(new),
+        "oldObject": to_tree(old),
         "request": request_tree(request, CONFIG_MAPS),
-    }  # fmt: skip
+    }
     bare = an_operation(object=None, old_object=None)
     assert variables_of(bare, EVENTS) == {
-        "object": None, "oldObject": None, "request": request_tree(bare, EVENTS),
-    }  # fmt: skip
+        "object": None,
+        "oldObject": None,
+        "request": request_tree(bare, EVENTS),
+    }
 
 
 # --- reviews
@@ -568,11 +595,12 @@ def test_hook_6_the_review_of_an_operation(version, operation):
         "kind": "AdmissionReview",
         "apiVersion": f"admission.k8s.io/{version}",
         "request": {
-            "uid": "u", **request_tree(request, CONFIG_MAPS),
+            "uid": "u",
+            **request_tree(request, CONFIG_MAPS),
             "object": None if operation == "DELETE" else obj,
             "oldObject": None if operation == "CREATE" else obj,
         },
-    }  # fmt: skip
+    }
 
 
 def review(version: str = "v1", **response: Any) -> bytes:

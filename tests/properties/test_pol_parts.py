@@ -86,10 +86,13 @@ def test_pol_6_policies_with_their_bindings():
         "excludeResourceRules": [RULE],
     }
     full = a_policy(
-        "full", match=match, failurePolicy="Ignore", paramKind={"apiVersion": "v1", "kind": "Pod"},
+        "full",
+        match=match,
+        failurePolicy="Ignore",
+        paramKind={"apiVersion": "v1", "kind": "Pod"},
         matchConditions=[{"name": "c", "expression": "params.x == 1"}],
         variables=[{"name": "v", "expression": "1"}],
-    )  # fmt: skip
+    )
     plain = a_policy("plain")
     own = a_binding(
         "one", "full", matchResources={"namespaceSelector": {"matchLabels": {"n": "s"}}}
@@ -411,14 +414,21 @@ def test_pol_13_every_problem_is_told():
     unserved = {"apiVersion": "none.example.com/v1", "kind": "None"}
     broken = [{"name": "c", "expression": "object.none == 1"}]
     put(
-        asked, mutating("a", paramKind=unserved), bound_to("a1", "a"),
+        asked,
+        mutating("a", paramKind=unserved),
+        bound_to("a1", "a"),
         mutating("b", setting("b", "'1'"), paramKind={"apiVersion": "v1", "kind": "ConfigMap"}),
-        bound_to("b1", "b", paramRef={"name": "none", "parameterNotFoundAction": "Deny"}), bound_to("b2", "b"),
-        mutating("c", setting("c", "'1'"), matchConditions=broken), bound_to("c1", "c"),
-        mutating("d", setting("d", "1"), setting("e", "string(object.data.none)"), setting("f", "'1'")),
+        bound_to("b1", "b", paramRef={"name": "none", "parameterNotFoundAction": "Deny"}),
+        bound_to("b2", "b"),
+        mutating("c", setting("c", "'1'"), matchConditions=broken),
+        bound_to("c1", "c"),
+        mutating(
+            "d", setting("d", "1"), setting("e", "string(object.data.none)"), setting("f", "'1'")
+        ),
         bound_to("d1", "d"),
-        mutating("e", paramKind=unserved, failurePolicy="Ignore"), bound_to("e1", "e"),
-    )  # fmt: skip
+        mutating("e", paramKind=unserved, failurePolicy="Ignore"),
+        bound_to("e1", "e"),
+    )
     code, reason, words = asked.refused(lambda: run(asked, lambda one: one.first(NEW)))
     found = "failed to find resource referenced by paramKind: 'none.example.com/v1, Kind=None'"
     expected = [
@@ -427,7 +437,7 @@ def test_pol_13_every_problem_is_told():
         "policy 'c' with binding 'c1' denied request: expression 'object.none == 1' resulted in error: no such key: none",
         "policy 'd' with binding 'd1' denied request: error applying patch: ",
         "policy 'd' with binding 'd1' denied request: expression '[JSONPatch{op: 'add', path: '/data/e', value: string(object.data.none)}]' resulted in error: no such key: none",
-    ]  # fmt: skip
+    ]
     assert (code, reason, words) == (403, "Forbidden", expected[0])
     try:
         run(asked, lambda one: one.first(NEW))
@@ -448,13 +458,19 @@ def test_pol_12_every_binding_and_parameter_counts():
     word = "(params == null ? '-' : params.data.word)"
     every = {"selector": {}, "namespace": "m", "parameterNotFoundAction": "Deny"}
     put(
-        asked, mutating("a", setting("k", f"object.data.k + {word}"), paramKind=kind),
-        bound_to("a0", "a", **none, paramRef=every), bound_to("a1", "a", paramRef=every),
+        asked,
+        mutating("a", setting("k", f"object.data.k + {word}"), paramKind=kind),
+        bound_to("a0", "a", **none, paramRef=every),
+        bound_to("a1", "a", paramRef=every),
         bound_to("a2", "a", matchResources={"namespaceSelector": {}}),
         bound_to("a3", "a", matchResources={"namespaceSelector": {"matchLabels": {"no": "where"}}}),
-        mutating("b", setting("b", "'1'"), match={"objectSelector": {"matchLabels": {"no": "where"}}}),
-        bound_to("b1", "b"), mutating("c", setting("c", "'1'")), bound_to("c1", "c"),
-    )  # fmt: skip
+        mutating(
+            "b", setting("b", "'1'"), match={"objectSelector": {"matchLabels": {"no": "where"}}}
+        ),
+        bound_to("b1", "b"),
+        mutating("c", setting("c", "'1'")),
+        bound_to("c1", "c"),
+    )
     assert run(asked, lambda one: one.first(NEW)).data == {"k": "v12-", "c": "1"}
 
 
@@ -464,9 +480,11 @@ def test_pol_13_a_binding_that_cannot_be_configured():
     for failure in ("Fail", "Ignore"):
         asked = Asked()
         put(
-            asked, mutating("b", setting("b", "'1'"), paramKind=maps, failurePolicy=failure),
-            bound_to("b1", "b", paramRef=absent), bound_to("b2", "b"),
-        )  # fmt: skip
+            asked,
+            mutating("b", setting("b", "'1'"), paramKind=maps, failurePolicy=failure),
+            bound_to("b1", "b", paramRef=absent),
+            bound_to("b2", "b"),
+        )
         if failure == "Ignore":
             assert run(asked, lambda one: one.first(NEW)).data == {"k": "v", "b": "1"}
             continue
@@ -604,9 +622,12 @@ def test_pol_14_a_parameter_that_has_been_invoked_is_invoked_again_by_its_name()
     text = "object.data.k + (has(object.data.x) && params.data.word == 'two' ? '2' : '1')"
     ref = {"selector": {}, "parameterNotFoundAction": "Deny"}
     put(
-        asked, mutating("a", setting("k", text), paramKind=kind, **AGAIN), bound_to("a1", "a", paramRef=ref),
-        mutating("z", setting("x", "'1'")), bound_to("z1", "z"),
-    )  # fmt: skip
+        asked,
+        mutating("a", setting("k", text), paramKind=kind, **AGAIN),
+        bound_to("a1", "a", paramRef=ref),
+        mutating("z", setting("x", "'1'")),
+        bound_to("z1", "z"),
+    )
     made = run(asked, lambda one: one.second(one.first(NEW)))
     assert made.data == {"k": "v1112", "x": "1"}
 
@@ -674,9 +695,17 @@ def test_pol_10_what_the_actions_of_a_binding_do():
     [(key, text)] = annotations.items()
     assert (words, none, key) == ("", [], "validation.policy.admission.k8s.io/validation_failure")
     assert text == json.dumps(
-        [{"message": "m1", "policy": "p", "binding": "b", "expressionIndex": 1, "validationActions": ["Audit"]}],
+        [
+            {
+                "message": "m1",
+                "policy": "p",
+                "binding": "b",
+                "expressionIndex": 1,
+                "validationActions": ["Audit"],
+            }
+        ],
         separators=(",", ":"),
-    )  # fmt: skip
+    )
     assert outcome("Deny", "Audit")[0] == f"{where} denied request: m1"
     assert json.loads(outcome("Audit", "Warn")[2][key])[0]["validationActions"] == ["Audit", "Warn"]
 

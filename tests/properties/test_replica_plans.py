@@ -72,9 +72,14 @@ def status_of(*counts: int, **fields: Any) -> ReplicaSetStatus:
     """Counts: all, labelled, ready, available, terminating."""
     numbers = [*counts, *[0] * (5 - len(counts))]
     return ReplicaSetStatus(
-        replicas=numbers[0], fully_labeled_replicas=numbers[1] or None, ready_replicas=numbers[2] or None,
-        available_replicas=numbers[3] or None, terminating_replicas=numbers[4], observed_generation=1, **fields,
-    )  # fmt: skip
+        replicas=numbers[0],
+        fully_labeled_replicas=numbers[1] or None,
+        ready_replicas=numbers[2] or None,
+        available_replicas=numbers[3] or None,
+        terminating_replicas=numbers[4],
+        observed_generation=1,
+        **fields,
+    )
 
 
 def reported(owner: Any, status: Any) -> Request:
@@ -190,7 +195,7 @@ def test_own_5_an_adoption_waits_for_nothing_else():
             Request("patch", PODS, "default", "o", body=Patch(STRATEGIC, adopted)),
             Request("patch", PODS, "default", "l", body=Patch(STRATEGIC, released)),
         ],
-    ]  # fmt: skip
+    ]
     assert found.last == () and found.notes == ()
 
 
@@ -325,9 +330,12 @@ def test_rs_7_rs_9_pods_are_counted():
     ready = (PodCondition(type="Ready", status="True", last_transition_time=ago(5)),)
     shared = {"a": "b", "c": "d"}
     pods = [
-        pod("a", labels=shared), pod("b", labels=shared, conditions=ready), pod("c", labels={"a": "x"}),
-        pod("d", labels=None, conditions=ready), pod("e", labels=None),
-    ]  # fmt: skip
+        pod("a", labels=shared),
+        pod("b", labels=shared, conditions=ready),
+        pod("c", labels={"a": "x"}),
+        pod("d", labels=None, conditions=ready),
+        pod("e", labels=None),
+    ]
     found = replicas.read_replicas(owner, pods, [pod("t")] * 2, NOW)
     assert found == Replicas(5, 2, 2, 2, 2, None)
     waiting = replicas.read_replicas(change(owner, min_ready_seconds=5), pods, [], NOW)
@@ -377,9 +385,13 @@ def test_rs_7_the_numbers_of_groups():
     wanted = {**LABELS, "more": "m"}
     owner = change(OURS, template=PodTemplateSpec(metadata=ObjectMeta(labels=wanted)))
     pods = [
-        mine("a", labels=wanted, ready=True), mine("b", labels=wanted), mine("c"), mine("d", ready=True),
-        mine("e", deletion_timestamp=ago(1)), mine("f", labels={"app": "db"}, deletion_timestamp=ago(1)),
-    ]  # fmt: skip
+        mine("a", labels=wanted, ready=True),
+        mine("b", labels=wanted),
+        mine("c"),
+        mine("d", ready=True),
+        mine("e", deletion_timestamp=ago(1)),
+        mine("f", labels={"app": "db"}, deletion_timestamp=ago(1)),
+    ]
     selected = owners.selects(owner.spec.selector)
 
     def known(of: Any, *more: Any) -> Any:
@@ -503,9 +515,13 @@ def test_job_14_which_of_two_pods_of_a_job_is_deleted_first(first, last):
 
 def test_own_1_the_reference_of_a_controller():
     assert owners.controller_reference(OURS) == OwnerReference(
-        api_version="apps/v1", kind="ReplicaSet", name="web", uid="uid-web", controller=True,
+        api_version="apps/v1",
+        kind="ReplicaSet",
+        name="web",
+        uid="uid-web",
+        controller=True,
         block_owner_deletion=True,
-    )  # fmt: skip
+    )
 
 
 EXISTS = LabelSelectorRequirement(key="a", operator="Exists")
@@ -633,9 +649,15 @@ def test_own_5_the_requests_of_a_claim(finalizer, adopt, release):
             (name, {"ownerReferences": [{"$patch": "delete", "uid": "uid-web"}], **more})
         )
     assert changes == [
-        Request("patch", PODS, "default", name, body=Patch(STRATEGIC, {"metadata": {"uid": f"uid-{name}", **content}}))
+        Request(
+            "patch",
+            PODS,
+            "default",
+            name,
+            body=Patch(STRATEGIC, {"metadata": {"uid": f"uid-{name}", **content}}),
+        )
         for name, content in expected
-    ]  # fmt: skip
+    ]
     assert all(one.because for wave in waves for one in wave)
     if adopt:
         default = owners.claim_waves(OURS, REPLICA_SETS, PODS, claimed, "a.b/c")
