@@ -220,6 +220,7 @@ def test_kubelet_130_the_largest_file_is_read():
         ({"auth": b64encode(b"a:bb").decode()}, ("a", "bb")),
         ({"auth": b64encode(b"a:bb").decode().rstrip("=")}, ("a", "bb")),
         ({"auth": b64encode(b"a:b").decode()}, ("a", "b")),
+        ({"auth": "YTpX"}, ("a", "W")),
         ({"auth": b64encode(b"a:bbb").decode().rstrip("=")}, ("a", "bbb")),
     ],
 )
@@ -281,7 +282,7 @@ def test_kubelet_130_credentials_in_order_without_repetition():
         ("h:5", "h:5/a", True), ("h", "h:5/a", False), ("h:5", "h.x/a", False), ("h.x:5", "h.x:6/a", False),
         ("*.x:5", "h.x:5/a", True), ("*.x", "h.x:5/a", False), ("h.*", "h.x/a", True), ("*", "h:5/a", False),
         ("*:5", "h:5/a", True), ("*.*", "h.x.y/a", False), ("[::1]", "[::1]/a", True), ("[::1]:5", "[::1]/a", False),
-        ("[::1]", "[::1]:5/a", False), ("[::2]", "[::1]/a", False), ("h.x:", "h.x/a", True),
+        ("[::1]", "[::1]:5/a", False), ("[*]", "[::1]/a", True), ("[*]:5", "[::1]:5/a", True), ("[*]:5", "[::1]/a", False), ("[::2]", "[::1]/a", False), ("h.x:", "h.x/a", True),
     ],
 )  # fmt: skip
 def test_kubelet_130_hosts_match_label_by_label_and_ports_exactly(place, image, matches):

@@ -25,6 +25,7 @@ from refk8s.core.api.resources import NODES, PODS
 from refk8s.core.api.selector import from_map
 from refk8s.core.scheduler import placement, ranking
 from refk8s.core.scheduler.arguments import Arguments
+from refk8s.core.scheduler.budgets import budgets_of
 from refk8s.core.scheduler.claimed import NOTHING_CLAIMED
 from refk8s.core.scheduler.evaluation import (
     Offer,
@@ -51,8 +52,8 @@ from refk8s.core.scheduler.profile import DEFAULT_PROFILE, FILTERS, WEIGHTS, mak
 from refk8s.core.scheduler.ranking import Ranking, RelatedRanking
 from refk8s.core.scheduler.reasons import Refusal
 from refk8s.core.scheduler.relations import PLAIN, Relations, Remembered, relate
-from refk8s.core.scheduler.scores import related_points, relative_points
-from refk8s.core.scheduler.snapshot import CHAIN_LENGTH_MAX, EMPTY, fold, info_of, recompute
+from refk8s.core.scheduler.scores import Crowd, Raw, raw_of, related_points, relative_points
+from refk8s.core.scheduler.snapshot import CHAIN_LENGTH_MAX, EMPTY, Change, fold, info_of, recompute
 
 # --- random worlds --------------------------------------------------------------------------------
 
@@ -153,10 +154,10 @@ class Odd:
         self.name, self.refused = name, refused
 
     def filter(self, pod, node, load):
-        return "odd" if node.name in self.refused else ""
+        return f"odd {pod.name} {len(load.pods)}" if node.name in self.refused else ""
 
     def score(self, pod, node, load):
-        return 10 * len(load.pods) + len(node.name)
+        return 10 * len(load.pods) + len(node.name) + len(pod.name)
 
     def normalize(self, scores):
         return scores
@@ -181,6 +182,7 @@ PROFILES = [
     without("PodTopologySpread", "NodeResourcesFit"),
     make_profile(weights={"NodeResourcesFit": 1, "PodTopologySpread": 5, "InterPodAffinity": 1}),
     make_profile(weights={}),
+    make_profile(filters=["NodeResourcesFit"]),
     make_profile(arguments=Arguments(default_constraints=(BY_ZONES,))),
     make_profile(arguments=Arguments(default_constraints=(BY_RACKS,))),
 ]
@@ -296,7 +298,7 @@ def test_sched_41_claims_are_asked_only_about_nodes_that_nothing_before_refuses(
     ]  # fmt: skip
 
 
-def test_sched_17_evaluations_are_used_again_while_node_and_load_are_the_same():
+def test_sched_17_evaluations_are_used_again_while_node_and_load_are_the_same(monkeypatch):
     snapshot = recompute([a_node("a"), a_node("b")], [])
     pod, kept = info_of(a_pod("p", {"cpu": "1"})), {}
     survey(pod, snapshot, {}, PLAIN, kept)
@@ -309,8 +311,10 @@ def test_sched_17_evaluations_are_used_again_while_node_and_load_are_the_same():
     assert kept["a"] is not first["a"] and kept["b"] is first["b"]
     assert kept["a"].load is later.load("a") and kept["a"].facts is first["a"].facts
     relabelled = fold(later, NODES, a_node("b"), a_node("b", labels={"x": "y"}))
+    second, calls = dict(kept), asked_for(monkeypatch, placement, "evaluate")
     survey(pod, relabelled, {}, PLAIN, kept)
     assert kept["b"] is not first["b"] and kept["b"].facts is relabelled.nodes["b"]
+    assert [(one[2].name, one[4]) for one in calls] == [("b", second["b"])]  # with what was known
 
 
 def naming(*names):
@@ -333,6 +337,8 @@ def test_sched_7_the_nodes_to_evaluate():
     assert choose(named, snapshot) == ("b", {node_affinity.NOT_NAMED: 2})
     assert choose(plain, EMPTY) == (None, {})
     chooser = Chooser()
+    absent = info_of(a_pod("p", affinity=naming("x")))
+    assert Chooser(free).has_offer(absent, snapshot) and not Chooser().has_offer(absent, snapshot)
     assert chooser.choose(named, snapshot) == choose(named, snapshot)
     assert not chooser._evaluations and not chooser._rankings  # few nodes: nothing is kept
     assert Chooser(free).choose(named, snapshot)[0] == "a"
@@ -383,7 +389,7 @@ def victims_of(found):
 
 def test_sched_17_sched_35_preemption_from_what_is_kept_is_the_plain_one():
     for rng in cases(60):
-        world, profile = World(rng, rng.choice([0.0, 0.0, 0.4])), rng.choice([*PROFILES[:5], with_plugins(rng)])  # fmt: skip
+        world, profile = World(rng, rng.choice([0.0, 0.0, 0.4])), rng.choice([*PROFILES[:6], with_plugins(rng)])  # fmt: skip
         chooser = Chooser(profile)
         kinds = [replace(asking(rng, f"k{number}", 0.2), priority=rng.choice([3, 9])) for number in range(2)]  # fmt: skip
 
@@ -412,6 +418,7 @@ def test_sched_17_preemption_is_kept_by_needs_and_priority(monkeypatch):
 
     assert ask(pod) == "a" and len(chooser._candidates) == 1
     (kept,) = chooser._candidates.values()
+    assert kept is not None
     assert ask(pod) == "a" and list(chooser._candidates.values()) == [kept]
     assert ask(replace(pod, priority=6)) == "a" and len(chooser._candidates) == 2
     other = replace(info_of(a_pod("p", {"cpu": "500m"})), priority=5)
@@ -522,7 +529,7 @@ def test_sched_17_only_changed_nodes_are_evaluated_again(monkeypatch):
 
 def test_sched_17_outdated_entries_of_a_ranking_are_bounded():
     snapshot, ranked = recompute([a_node("a", pods="999"), a_node("b", pods="999")], []), Ranking(info_of(a_pod("p")), {})  # fmt: skip
-    pods = []
+    pods, most = [], 0
     for number in range(300):
         if len(pods) > 3:
             snapshot = fold(snapshot, PODS, pods.pop(0), None)
@@ -530,6 +537,7 @@ def test_sched_17_outdated_entries_of_a_ranking_are_bounded():
         snapshot = fold(snapshot, PODS, None, pods[-1])
         ranked.names(snapshot)  # nothing is taken from the heap
         for group in ranked._groups.values():
+            most = max(most, len(group.heap) - 2 * group.size if group.size > 1 else 0)
             assert len(group.heap) <= 2 * group.size + 65
             assert sum(map(ranked._is_current, group.heap)) == group.size
         if number % 50 == 49:
@@ -537,8 +545,7 @@ def test_sched_17_outdated_entries_of_a_ranking_are_bounded():
             assert ranked.choose(snapshot)[0] == expected
             (group,) = ranked._groups.values()
             assert ranked._is_current(group.heap[0])
-    for group in ranked._groups.values():
-        assert len(group.heap) > 2  # outdated ones stay until there are many
+    assert most == 65  # outdated ones stay until there are so many
 
 
 def test_sched_17_the_names_and_refusals_of_a_ranking():
@@ -557,6 +564,7 @@ def test_sched_17_the_names_and_refusals_of_a_ranking():
     assert ranked.names(fewer) == ["b", "c", "d"]
     assert [name for name, _ in ranked.refusing(fewer)] == ["b", "c", "d"]
     assert ranked.names(EMPTY) == [] and ranked.choose(EMPTY)[0] is None
+    assert Ranking(pod, {}).names(EMPTY) == []
     none, refusals = Ranking(info_of(a_pod("p", {"cpu": "9"})), {}).choose(snapshot)
     assert none is None and sum(refusals.values()) == 3
 
@@ -734,6 +742,8 @@ def test_sched_17_an_evaluation_is_the_same_with_and_without_the_one_before():
                 for field in fresh.__struct_fields__:
                     assert getattr(found, field) == getattr(fresh, field), field
                 assert found.facts is facts and found.load is load
+                assert fresh.static is None or isinstance(fresh.static, Refusal)
+                assert fresh.images == raw_of(pod.needs, facts, profile.arguments)[2]
                 assert fresh.refusal == refuse(profile, pod.needs, facts, load)
                 points = sum(weight * each(pod.needs, facts, load) for _, weight, each in profile.local)  # fmt: skip
                 assert fresh.local == (points if fresh.refusal is None else 0)
@@ -746,4 +756,80 @@ def test_sched_17_an_evaluation_is_the_same_with_and_without_the_one_before():
                 is_counted = pod.group is not None and profile.arguments.default_constraints is None
                 assert offer.raw.siblings == (pod.group.count(load) if is_counted else None)
                 assert (offer.local, offer.pods) == (found.local, len(load.pods))
+                assert offer.raw.images == found.images
                 assert (offer.raw.zone, offer.raw.has_hostname) == (facts.zone, facts.has_hostname)
+
+
+def test_sched_16_how_many_nodes_of_each_kind_there_are():
+    one, other = (Raw(taints, 0, None, "", True, ()) for taints in (0, 1))
+    offers = {name: Offer(raw, 0, 0) for name, raw in zip("abc", (one, other, one), strict=True)}
+    assert sizes_of(offers) == {one: 2, other: 1} and sizes_of({}) == {}
+    snapshot = recompute([change(a_node("a"), images=(ContainerImage(names=("x",), size_bytes=1),)), a_node("b")], [])  # fmt: skip
+    pod = info_of(a_pod("p"))
+    assert crowd_of(pod, snapshot, {"z": 3}) == Crowd({"z": 3}, 1, snapshot.images, 2)
+
+
+def test_sched_27_a_ranking_counts_the_pods_of_the_group_by_zone():
+    for rng in cases(40):
+        world, profile, kept = World(rng, 0.0), rng.choice(PROFILES[:6]), {}
+        pod = asking(rng, "new", 0.0)
+        ranked = Ranking(pod, kept, profile)
+        for _ in range(10):
+            world.happen()
+            ranked.names(world.snapshot)
+            _, _, crowd, offers = plainly(pod, world.snapshot, profile)
+            assert {zone: n for zone, n in ranked._zones.items() if n} == {zone: n for zone, n in crowd.zones.items() if n}  # fmt: skip
+            assert set(kept) == set(world.snapshot.nodes)  # nothing is kept of a node that is gone
+            assert {raw: group.size for raw, group in ranked._groups.items()} == sizes_of(offers)
+
+
+def test_sched_17_the_kinds_of_nodes_of_a_ranking_with_relations(monkeypatch):
+    calls = asked_for(monkeypatch, ranking, "relative_points")
+    pod = info_of(a_pod("p"))
+    nodes = [a_node(name, labels={"rack": rack}) for name, rack in zip("abcd", "1122", strict=True)]
+    nodes.append(a_node("e", labels={"rack": "2"}, taints=(Taint(key="p", effect="PreferNoSchedule"),)))  # fmt: skip
+    snapshot = recompute(nodes, [])
+    by_rack = relations_with(preferred={("rack", "2"): 1})
+    assert RelatedRanking(pod, {}, DEFAULT_PROFILE).choose_among(snapshot, by_rack) == "c"
+    assert sorted(calls[-1][1].values()) == [1, 4]
+
+
+def test_sched_17_what_is_kept_is_used_again(monkeypatch):
+    """Rankings of pods with and without relations, and the evaluations of the others."""
+    near = change(a_pod("near"), topology_spread_constraints=(BY_ZONES,), labels={"app": "a"})
+    plain, tied = info_of(a_pod("plain")), info_of(near)
+    snapshot = recompute([a_node(name, labels={ZONE: name}) for name in "ab"], [])
+    chooser = Chooser()
+    for pod, kept in ((plain, chooser._rankings), (tied, chooser._related)):
+        first, again = ((chooser.choose(pod, snapshot), list(kept.values())) for _ in range(2))
+        assert first == again and len(first[1]) == 1 and first[1][0] is not None
+    calls = asked_for(monkeypatch, placement, "choose"), asked_for(monkeypatch, placement, "survey")
+    assert chooser.choose(tied, snapshot)[0] == "a" and calls == ([], [])  # no survey of all nodes
+    for rng in cases(1):
+        claimed = Claims(rng, "")
+    for pod in (plain, tied):
+        evaluations = chooser._evaluations_of(pod.needs, snapshot)
+        chooser.choose(pod, snapshot, NAMESPACES, claimed)
+        assert calls[0][-1][4] is evaluations is calls[1][-1][4]
+        chooser.survey(pod, snapshot)
+        assert calls[1][-1][4] is evaluations
+    offered = asked_for(monkeypatch, ranking, "offer_of")
+    again = snapshot.with_load("b", snapshot.load("b"))
+    chooser.choose(plain, again)
+    assert offered == []  # neither node nor load is another one
+
+
+def test_sched_35_sched_38_preemption_knows_budgets_and_start_times(monkeypatch):
+    calls = asked_for(monkeypatch, placement, "preempt")
+    snapshot = recompute([a_node("a", cpu="1")], [placed(a_pod("q", {"cpu": "1"}), "a", "u")])
+    pod, starts = replace(info_of(a_pod("p", {"cpu": "1"})), priority=5), Change("a", None, 1)
+    budgets = budgets_of([])
+    chooser = Chooser()
+    protected = [object()]
+    monkeypatch.setattr(placement, "preempt", lambda *arguments: calls.append(arguments) or (None, {}))  # fmt: skip
+    chooser.preempt(pod, snapshot, {}, str, starts, protected)
+    assert calls[-1][5] is protected
+    found, _ = chooser.preempt(pod, snapshot, {}, lambda one: "", starts, budgets)
+    assert found.node == "a" and len(calls) == 1
+    (kept,) = chooser._candidates.values()
+    assert kept._starts is starts

@@ -409,9 +409,38 @@ def test_sched_17_only_nodes_that_have_changed_are_read_again():
             asked.append(load)
             return super().count(load)
 
+        def domain(self, facts):
+            placed_.append(facts)
+            return super().domain(facts)
+
     asked: list = []
+    placed_: list = []
     source, question = Remembered(), Counting(HOST, (HOST,), ())
     assert source.tally(question, snapshot) == {"a": 0, "b": 0} and len(asked) == 2
     assert source.tally(question, snapshot) == {"a": 0, "b": 0} and len(asked) == 2
     assert source.tally(question, later) == {"a": 0, "b": 1} and len(asked) == 3
     assert source.tally(question, gone) == {"b": 1} and len(asked) == 3
+    assert len(placed_) == 2  # a node has its domain until it is changed itself
+    nowhere = Counting(ZONE, (ZONE,), ())
+    assert source.tally(nowhere, gone) == {} and len(asked) == 3 and len(placed_) == 3
+    zoned = fold(gone, NODES, a_node("b"), a_node("b", labels={ZONE: "z"}))
+    assert source.tally(nowhere, zoned) == {"z": 1} and len(asked) == 4 and len(placed_) == 4
+
+
+def test_sched_17_only_neighbours_on_changed_nodes_are_counted_again(monkeypatch):
+    added = []
+    real = Neighbours.add
+    monkeypatch.setattr(Neighbours, "add", lambda self, facts, load, sign: added.append((facts.name, sign)) or real(self, facts, load, sign))  # fmt: skip
+    term = PodAffinityTerm(topology_key=ZONE, label_selector=LabelSelector())
+    affinity = Affinity(pod_affinity=PodAffinity(required_during_scheduling_ignored_during_execution=(term,)))  # fmt: skip
+    nodes = [a_node(name, labels={ZONE: name}) for name in "abc"]
+    snapshot = recompute(nodes, [placed(a_pod("p", affinity=affinity), name, f"u{name}") for name in "ab"])  # fmt: skip
+    source = Remembered()
+    for _ in range(2):
+        source.neighbours(snapshot)
+        assert sorted(added) == [("a", 1), ("b", 1)]
+    added.clear()
+    later = fold(snapshot, PODS, None, placed(a_pod("q", affinity=affinity), "b", "v"))
+    for _ in range(2):
+        source.neighbours(later)
+        assert added == [("b", -1), ("b", 1)]

@@ -282,6 +282,28 @@ def test_sched_27_a_group_counts_the_pods_of_its_namespace_that_stay():
     assert Group("other", from_map({"app": "x"})).count(load) == 1
     assert Group("default", from_map({"app": "z"})).count(load) == 0
     assert group.count(IDLE) == 0
+    two = load.plus(info_of(placed(labelled(a_pod("p"), "x"), "n", "more", labels={"app": "x", "tier": "1"})))  # fmt: skip
+    assert group.count(two) == 3  # pods of two kinds of labels
+
+
+def test_sched_27_a_group_compares_each_kind_of_labels_once():
+    class Selector:
+        asked = 0
+
+        def matches(self, labels):
+            Selector.asked += 1
+            return True
+
+    group = Group("default", Selector())
+    load = IDLE
+    for number, app in enumerate("xyx"):
+        load = load.plus(info_of(placed(labelled(a_pod("p"), app), "n", f"u{number}")))
+    assert [group.count(load) for _ in range(3)] == [3, 3, 3] and Selector.asked == 2
+
+
+def test_sched_3_the_bytes_of_labels_are_counted():
+    assert module._size("ns", ()) == 2
+    assert module._size("ns", (("app", "x"), ("tier", "front"))) == 2 + 4 + 9
 
 
 def test_sched_27_groups_are_equal_by_namespace_and_selector():

@@ -149,7 +149,7 @@ def _registry(name: str) -> str:
     """`host[:port][/path]` of a registry as a file has it."""
     if scheme := _SCHEME.match(name):
         name = name[scheme.end() :]
-    host, slash, path = re.split(r"[?#]", name, maxsplit=1)[0].partition("/")
+    host, slash, path = re.split(r"[?#]", name)[0].partition("/")
     path = slash + path
     if _API_VERSION.match(path):
         path = path[3:]

@@ -94,13 +94,11 @@ class Ranking:
             {raw: group.size for raw, group in self._groups.items()},
             crowd_of(self._pod, snapshot, self._zones),
         )
-        best: Rank | None = None
+        ranks: list[Rank] = []
         for raw, group in self._groups.items():
             local, pods, name = self._first(group)
-            rank = (local - relative[raw], pods, name)
-            if best is None or rank < best:
-                best = rank
-        return (best[2] if best else None), self._refusals
+            ranks.append((local - relative[raw], pods, name))
+        return min(ranks)[2], self._refusals
 
     def refusing(self, snapshot: Snapshot) -> Iterator[tuple[str, Refusal | None]]:
         """Each node with its refusal, None if it can run the pod, in the order of their names.
@@ -147,9 +145,7 @@ class Ranking:
             evaluation = self._evaluations[name] = evaluate(
                 self._profile, self._pod.needs, facts, load, evaluation
             )
-        verdict = self._verdict(
-            facts, load, offer_of(self._profile, self._pod, facts, load, evaluation)
-        )
+        verdict = self._verdict(facts, offer_of(self._profile, self._pod, facts, load, evaluation))
         counted = self._counted(load, verdict) if evaluation.counts else 0
         if counted:
             self._zones[facts.zone] = self._zones.get(facts.zone, 0) + counted
@@ -168,7 +164,7 @@ class Ranking:
             heapify(group.heap)
         heappush(group.heap, (-verdict.local, verdict.pods, name, self._number))
 
-    def _verdict(self, facts: NodeFacts, load: Load, verdict: Offer | Refusal) -> Offer | Refusal:
+    def _verdict(self, facts: NodeFacts, verdict: Offer | Refusal) -> Offer | Refusal:
         """The result of a node, from that of its own filters."""
         return verdict
 
@@ -245,13 +241,11 @@ class RelatedRanking(Ranking):
         related = related_points(
             weights, relations, {key: group.facts for key, group in groups.items()}
         )
-        best: Rank | None = None
+        ranks: list[Rank] = []
         for key, group in groups.items():
             local, pods, name = self._first(group)
-            rank = (local - relative[group.raw] - related[key], pods, name)
-            if best is None or rank < best:
-                best = rank
-        return best[2] if best is not None else None
+            ranks.append((local - relative[group.raw] - related[key], pods, name))
+        return min(ranks)[2]
 
     def _adopt(self, relations: Relations) -> None:
         """Start anew if other topology keys or other terms by host name matter than before."""
@@ -286,7 +280,7 @@ class RelatedRanking(Ranking):
                     self._hosts[host] = count
         super()._update(name, facts, load)
 
-    def _verdict(self, facts: NodeFacts, load: Load, verdict: Offer | Refusal) -> Offer | Refusal:
+    def _verdict(self, facts: NodeFacts, verdict: Offer | Refusal) -> Offer | Refusal:
         host = facts.labels.get(HOSTNAME_LABEL)
         if host is None or isinstance(verdict, Refusal):
             return verdict

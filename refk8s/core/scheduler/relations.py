@@ -302,7 +302,7 @@ def _constraints(
 def _spread(
     constraint: Constraint, own: int, counts: Counts
 ) -> tuple[Constraint, int, int, Counts]:
-    least = min(counts.values(), default=0) if len(counts) >= constraint.min_domains else 0
+    least = min(counts.values()) if len(counts) >= constraint.min_domains else 0
     return constraint, own, least, counts
 
 

@@ -360,12 +360,12 @@ def info_of(pod: Pod) -> PodInfo:
         _spread_owner(pod),
         _kin(namespace, tuple(labels.items())),
         metadata.deletion_timestamp is not None,
-        pod.spec.priority or 0 if pod.spec else 0,
+        pod.spec.priority or 0,
         needs,
         inter_pod_terms(needs, namespace, labels),
-        claims_of(pod) if pod.spec is not None and pod.spec.volumes else (),
-        (pod.spec.scheduler_name if pod.spec is not None else None) or DEFAULT_SCHEDULER,
-        used_claims(pod) if pod.spec is not None and pod.spec.resource_claims else (),
+        claims_of(pod) if pod.spec.volumes else (),
+        pod.spec.scheduler_name or DEFAULT_SCHEDULER,
+        used_claims(pod) if pod.spec.resource_claims else (),
     )
 
 
