@@ -8,6 +8,7 @@ records, which gives the same (a property).
 
 from collections.abc import Callable
 from functools import cache, lru_cache
+from operator import itemgetter, ne
 from typing import Any
 
 import msgspec
@@ -153,16 +154,38 @@ _texts: dict[Any, bytes] = {}
 _texts_bytes = 0
 
 
-@cache
-def _ownable(record: Any) -> tuple[tuple[int, _Field, Any], ...]:
-    """The fields of a kind that can be owned: position, field, and value in an empty object."""
-    return tuple(
-        (position, field, before)
+class _Ownable:
+    """The fields of a kind that can be owned.
+
+    Of a scalar or atomic field it only matters whether it differs from that of an empty object:
+    `plain` takes their values from those of an object, and `defaults` are those of an empty one.
+    `others`: position, field and value in an empty object of each other field.
+    """
+
+    __slots__ = ("defaults", "others", "plain")
+
+    def __init__(self, record: Any) -> None:
+        positions: list[int] = []
+        defaults: list[Any] = []
+        self.others: list[tuple[int, _Field, Any]] = []
         for position, (field, before) in enumerate(
             zip(_object_fields(record), astuple(_empty(record)), strict=True)
-        )
-        if field.is_ownable
-    )
+        ):
+            if not field.is_ownable:
+                continue
+            if _is_atomic(field.type) or not (field.type.is_map or field.type.is_list):
+                positions.append(position)
+                defaults.append(before)
+            else:
+                self.others.append((position, field, before))
+        # the empty slice, because an itemgetter of one position would give no tuple
+        self.plain = itemgetter(slice(0, 0), *positions)
+        self.defaults = ((), *defaults)
+
+
+@cache
+def _ownable(record: Any) -> _Ownable:
+    return _Ownable(record)
 
 
 def _shape_of(new: Any) -> tuple[int, Any]:
@@ -182,12 +205,14 @@ def _shape_of(new: Any) -> tuple[int, Any]:
     ]
     size = 512
     values = astuple(new)
-    for position, field, before in _ownable(record):
+    ownable = _ownable(record)
+    parts.append(tuple(map(ne, ownable.plain(values), ownable.defaults)))
+    for position, field, before in ownable.others:
         after = values[position]
         if before is after or before == after:
             continue
         parts.append(field.element)
-        if isinstance(after, _PLAIN) or _is_atomic(field.type):
+        if isinstance(after, _PLAIN):
             continue
         if type(after) is dict and field.type.element is not None and field.type.element.scalar:
             parts.append(tuple(after))
