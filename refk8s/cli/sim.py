@@ -111,6 +111,7 @@ def _setup(
         nodes=nodes,
         instances=instances,
         apiservers=apiservers,
+        lists_servers=apiservers > 2,  # SIM-12
         faults=rates,
         requests=requests,
     )

@@ -3,8 +3,9 @@
 
 The objects are checked every ten seconds, as in Kubernetes. Pods cannot reach a loopback address.
 If the API server listens at one, it also listens at the address of the pods' bridge, for
-connections that arrive at the bridge or come from this machine. If other API servers write to the
-same store, each keeps a Lease, and the service leads to all that live.
+connections that arrive at the bridge or come from this machine. If other API servers may write to
+the same store, a machine does the rest (core/apiserver/kubernetes_service.py): each server keeps
+a Lease, and the service leads to all that live.
 """
 
 import ipaddress
@@ -13,11 +14,10 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from refk8s.adapters.warn_once import WarnOnce
 from refk8s.components.apiserver import ApiServer
 from refk8s.components.connection import Listening
+from refk8s.components.driver import Driver
 from refk8s.components.files import CannotRun
 from refk8s.components.http import Front
 from refk8s.components.listening import listen
@@ -25,7 +25,6 @@ from refk8s.components.periodic import Periodic
 from refk8s.components.this_machine import hostname
 from refk8s.core.api import resources
 from refk8s.core.api.coordination_v1 import Lease
-from refk8s.core.api.meta_v1 import DeleteOptions, Preconditions
 from refk8s.core.api.request import Request, Response
 from refk8s.core.api.resources import Resource
 from refk8s.core.api.user import User
@@ -35,16 +34,8 @@ from refk8s.core.apiserver.admission.bootstrap import (
     service_cidr_correction,
 )
 from refk8s.core.apiserver.admission.service_ranges import DEFAULT_NAME
-from refk8s.core.apiserver.live_servers import (
-    NAMESPACE,
-    RENEW_SECONDS,
-    Seen,
-    Server,
-    find_live,
-    lease_name,
-    server_lease,
-)
-from refk8s.core.context import SECOND
+from refk8s.core.apiserver.kubernetes_service import NAME, kubernetes_service
+from refk8s.core.apiserver.live_servers import NAMESPACE, Server, find_live, lease_name
 from refk8s.core.ports import Nodes
 
 RECONCILE_SECONDS = 10.0
@@ -77,12 +68,12 @@ class KubernetesService(Periodic):
         self._warn_once = WarnOnce()
         self._identity = secrets.token_hex(8)
         self._own: Server | None = None
-        self._seen: Seen = {}
+        self._driver: Driver | None = None  # of the machine that knows this address
 
     async def round(self) -> float:
         """Check the socket and the objects."""
         await self.reconcile()
-        return RECONCILE_SECONDS if self._api.store.is_current else RENEW_SECONDS
+        return RECONCILE_SECONDS
 
     async def leave(self) -> None:
         """Remove this server from the service, unless it is the last one. To be called after
@@ -91,7 +82,9 @@ class KubernetesService(Periodic):
             return
         name, self._own = lease_name(self._own), None
         await self._write("delete", resources.LEASES, NAMESPACE, name)
-        others, _, _ = find_live(self._leases(), self._seen, self._api.clock.now())
+        assert self._driver is not None
+        seen = self._driver.state.memories[NAME].seen
+        others, _, _ = find_live(self._leases(), seen, self._api.clock.now())
         servers = [one for one in others if lease_name(one) != name]
         if servers:
             await self._correct(servers)
@@ -102,8 +95,8 @@ class KubernetesService(Periodic):
         server = Server(await self._address(), self._port)
         if self._api.store.is_current or not server.address:
             await self._correct((server,))
-        elif servers := await self._live_servers(server):
-            await self._correct(servers)
+        else:
+            await self._run_machine(server)
 
     async def _correct(self, servers: Sequence[Server]) -> None:
         store = self._api.store
@@ -122,34 +115,25 @@ class KubernetesService(Periodic):
             body = None if verb == "delete" else obj
             await self._write(verb, resource, "default", obj.metadata.name, body)
 
-    async def _live_servers(self, own: Server) -> Sequence[Server]:
-        """Renew the Lease of this server; all servers that live, or nothing if that is unknown.
-        Leases of others that have ended are deleted."""
-        now = self._api.clock.now()
-        if self._own not in (None, own):
+    async def _run_machine(self, own: Server) -> None:
+        """Let the machine keep the Lease of this server and the objects."""
+        if own == self._own:
+            return
+        if self._own is not None:  # its address has changed
+            self._stop_machine()
             await self._write("delete", resources.LEASES, NAMESPACE, lease_name(self._own))
         self._own = own
-        name, lease = lease_name(own), server_lease(own, hostname(), self._identity, now)
-        stored = self._api.store.get(resources.LEASES.key(NAMESPACE, name))
-        if stored is not None:
-            version = stored.value.metadata.resource_version
-            lease = replace(lease, metadata=replace(lease.metadata, resource_version=version))
-        verb = "create" if stored is None else "update"
-        renewed = await self._write(verb, resources.LEASES, NAMESPACE, name, lease)
-        now, begun = self._api.clock.now(), now
-        if not renewed or now - begun > RENEW_SECONDS * SECOND:
-            # the others could not renew theirs either
-            self._seen = {}
-        if not renewed:
-            return ()
-        servers, self._seen, ended = find_live(self._leases(), self._seen, now)
-        for one in ended:
-            version = Preconditions(resource_version=one.metadata.resource_version)
-            options = DeleteOptions(preconditions=version)
-            await self._write(
-                "delete", resources.LEASES, NAMESPACE, one.metadata.name or "", options
-            )
-        return tuple({own, *servers})
+        machine = kubernetes_service(own, hostname(), self._identity, self._api.config.admission)
+        self._driver = Driver(machine, self._api, self._api.clock)
+        self._driver.start()
+
+    def _stop_machine(self) -> None:
+        if self._driver is not None:
+            self._driver.stop()
+
+    def stop(self) -> None:
+        super().stop()
+        self._stop_machine()
 
     def _leases(self) -> list[Lease]:
         prefix = f"{resources.LEASES.prefix}{NAMESPACE}/apiserver-"
@@ -174,7 +158,7 @@ class KubernetesService(Periodic):
             because="pods reach the API server by it",
         )
         response = await self._call(request)
-        # a conflict is retried in the next round
+        # a conflict is tried again in the next round
         if not response.ok and response.code not in (404, 409):
             self._warn_once(
                 f"the {resource.kind} {namespace}/{name} cannot be corrected: {response.body.message}"

@@ -3,6 +3,8 @@ this list."""
 
 from collections.abc import Iterable, Mapping
 
+from refk8s.core.apiserver.kubernetes_service import kubernetes_service
+from refk8s.core.apiserver.live_servers import Server
 from refk8s.core.controllers.attach_detach import AttachDetachController
 from refk8s.core.controllers.bootstrap_tokens import BootstrapSigner, TokenCleaner
 from refk8s.core.controllers.certificate_approval import CertificateApprover
@@ -57,7 +59,7 @@ from refk8s.core.loop.elector import Elector
 from refk8s.core.loop.lease_lock import ElectionConfig
 from refk8s.core.loop.loop import Loop
 from refk8s.core.loop.reconciler import Reconciler
-from refk8s.core.machine import AnyMachine
+from refk8s.core.machine import AnyMachine, server_machine_name
 from refk8s.core.network.dns_machine import dns
 from refk8s.core.network.node_network_machine import node_network
 from refk8s.core.network.policy_machine import network_policy
@@ -194,6 +196,15 @@ def node_machines(name: str, config: KubeletConfig) -> tuple[AnyMachine, ...]:
 def policy_machine(name: str) -> AnyMachine:
     """The component that enforces network policies on one node, if its pods have a network."""
     return network_policy(name)
+
+
+def server_machines(servers: Iterable[Server]) -> dict[str, AnyMachine]:
+    """The machines that run in these API servers, by name, in the order of their numbers."""
+    found: dict[str, AnyMachine] = {}
+    for number, server in enumerate(servers):
+        name = server_machine_name(number)
+        found[name] = kubernetes_service(server, f"host-{number}", str(number), name=name)
+    return found
 
 
 def machines(

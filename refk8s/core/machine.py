@@ -6,7 +6,7 @@ nothing. Rules LOOP-1 ... in spec/loop.md.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from refk8s.core.api.request import Request, Response, WatchEvent
 from refk8s.core.context import Instant
@@ -178,3 +178,16 @@ class Machine(Protocol[S]):
 
 
 AnyMachine: TypeAlias = Machine[Any]
+
+_IN_SERVER: Final = "apiserver-"
+
+
+def server_machine_name(number: int) -> str:
+    """The name of the machine that runs in the process of this API server."""
+    return f"{_IN_SERVER}{number}"
+
+
+def server_number(name: str) -> int | None:
+    """The number of the API server in whose process this machine runs; None for all others."""
+    number = name.removeprefix(_IN_SERVER)
+    return int(number) if number != name and number.isdigit() else None

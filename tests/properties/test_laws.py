@@ -45,8 +45,10 @@ from workload_helpers import (
 
 from refk8s.checking.simulator import admission_user
 from refk8s.checking.simulator.extender import AVOIDED, SimulatedExtender
+from refk8s.checking.simulator.scenario import SERVERS
 from refk8s.checking.simulator.webhooks import SimulatedWebhooks
 from refk8s.core.actions import Answer, Arrive, Compact, Elapse, Notify, Operate, Submit, Wake
+from refk8s.core.api import core_v1
 from refk8s.core.api.admissionregistration_v1 import (
     ValidatingWebhook,
     ValidatingWebhookConfiguration,
@@ -72,7 +74,9 @@ from refk8s.core.api.core_v1 import (
     ConfigMapKeySelector,
     Container,
     CSIPersistentVolumeSource,
+    EndpointAddress,
     Endpoints,
+    EndpointSubset,
     EnvVar,
     EnvVarSource,
     Namespace,
@@ -125,7 +129,9 @@ from refk8s.core.api.storage_v1 import (
     VolumeAttachmentSpec,
 )
 from refk8s.core.api.user import ADMIN, User
+from refk8s.core.apiserver.live_servers import Server
 from refk8s.core.cluster.state import Cache, Component, Cursor, Flying, Pending
+from refk8s.core.components import server_machines
 from refk8s.core.context import MINUTE, SECOND, parse_timestamp, timestamp
 from refk8s.core.loop.elector import ElectorState
 from refk8s.core.loop.view import Viewer
@@ -515,7 +521,31 @@ def labelled(value: str, **owners: dict[str, Any]) -> Any:
     return with_owners(meta(replica_set(), labels={"x": value}), **owners)
 
 
+def with_servers(cluster: Any) -> Any:
+    """With two API servers that list themselves."""
+    machines = server_machines(SERVERS[:2])
+    components = Map({name: Component(None, 1) for name in machines})
+    return evolve(cluster, machines=machines, components=components, apiservers=2)
+
+
+def endpoints_of(*servers: Server) -> Endpoints:
+    address, port = (
+        [EndpointAddress(ip=one.address) for one in servers],
+        core_v1.EndpointPort(port=6443),
+    )
+    subsets = (EndpointSubset(addresses=tuple(address), ports=(port,)),) if servers else ()
+    return Endpoints(
+        metadata=ObjectMeta(name="kubernetes", namespace="default", uid="e"), subsets=subsets
+    )
+
+
+def lists_no_server() -> Lie:
+    before, action, after = told(endpoints_of(SERVERS[0]), endpoints_of())
+    return with_servers(before), action, with_servers(after)
+
+
 OF_CHANGES: dict[str, Callable[[], Lie]] = {
+    "HOST-20": lists_no_server,
     **device_lies.OF_CHANGES,
     "APPLY-12": lambda: told(
         labelled("a", me=LABEL), labelled("b", me=LABEL, you=LABEL), verb="update"
@@ -1391,6 +1421,7 @@ def used_and_not_attached() -> Any:
 
 
 OF_REST: dict[str, Callable[[], Any]] = {
+    "HOST-20": lambda: with_servers(world(endpoints_of(SERVERS[0]))),
     **device_lies.OF_REST,
     "ATTACH-6": used_and_not_attached,
     "JOB-1": lambda: world(a_job()),

@@ -46,6 +46,7 @@ from refk8s.core.api.user import AUTHENTICATED, User
 from refk8s.core.cluster.servers import is_able
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.context import MILLISECOND, SECOND, Instant
+from refk8s.core.machine import server_number
 from refk8s.core.value import Value
 
 Actions: TypeAlias = tuple[Action, ...]
@@ -202,7 +203,10 @@ def stop_server(cluster: Cluster, chance: Random) -> Actions:
     moving = [
         name
         for name in _up(cluster)
-        if others and cluster.components[name].server == server and chance.random() < 0.5
+        if others
+        and cluster.components[name].server == server
+        and server_number(name) is None
+        and chance.random() < 0.5
     ]
     switches = [Switch(name, chance.choice(others)) for name in moving]
     return (StopServer(server, _some_time(cluster, chance)), *switches)
@@ -210,7 +214,7 @@ def stop_server(cluster: Cluster, chance: Random) -> Actions:
 
 def switch(cluster: Cluster, chance: Random) -> Actions:
     """A component connects to another API server."""
-    up = _up(cluster)
+    up = [name for name in _up(cluster) if server_number(name) is None]
     if not up:
         return ()
     name = chance.choice(up)

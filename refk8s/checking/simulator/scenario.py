@@ -15,6 +15,7 @@ from refk8s.core.api.user import ADMIN, API_SERVER, User
 from refk8s.core.apiserver.admission.bootstrap import bootstrap_objects
 from refk8s.core.apiserver.admission.outcome import AdmissionConfig
 from refk8s.core.apiserver.config import Config
+from refk8s.core.apiserver.live_servers import Server
 from refk8s.core.cluster.servers import submit
 from refk8s.core.cluster.state import Cluster, ExtenderServer, Webhooks, begin
 from refk8s.core.cluster.step import start_all, step
@@ -34,6 +35,8 @@ POD_RANGES_DUAL = PodRanges(
 )
 SERVICE_RANGES_DUAL = (IPv4Network("10.96.0.0/12"), IPv6Network("fd00:10:96::/112"))
 SERVER_ADDRESS, SERVER_PORT = "127.0.0.1", 6443
+SERVERS = tuple([Server(f"192.0.2.{number}", SERVER_PORT) for number in range(1, 10)])
+"""Where pods would reach the API servers, by their numbers."""
 
 
 class BadManifest(Exception):
@@ -56,13 +59,14 @@ def new_cluster(
     has_api_services: bool = False,
     is_dual_stack: bool = False,
     extender: ExtenderServer | None = None,
+    lists_servers: bool = False,
 ) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
     `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
     `has_api_services`: there is the component of an API server that follows APIServices.
     `extender`: the scheduler asks it (CLUSTER-19). `is_dual_stack`: Services and pods have
-    addresses of both families.
+    addresses of both families. `lists_servers`: each API server keeps a Lease (HOST-20).
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig(simulates_devices=True)) for name in names]
@@ -74,6 +78,8 @@ def new_cluster(
 
         machine = apiextensions()
         machines = machines | {machine.name: machine}
+    if lists_servers:
+        machines = machines | components.server_machines(SERVERS[:apiservers])
     if extender is not None:
         machine = scheduler(extenders=(EXTENDER,))
         machines = machines | {machine.name: machine}

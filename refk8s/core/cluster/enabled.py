@@ -48,6 +48,7 @@ from refk8s.core.cluster.state import (
     server_of,
 )
 from refk8s.core.context import Instant
+from refk8s.core.machine import server_number
 from refk8s.core.ports import Operation
 
 
@@ -167,6 +168,7 @@ def is_enabled(cluster: Cluster, action: Action) -> bool:
                 is_up(cluster, name)
                 and is_serving(cluster, server)
                 and cluster.components[name].server != server
+                and server_number(name) is None
             )
         case Compact(revision):
             return cluster.history.compacted < revision <= cluster.history.revision

@@ -62,6 +62,7 @@ from refk8s.core.machine import (
     Watched,
     WatchEnded,
     Woken,
+    server_number,
 )
 from refk8s.core.ports import Later, Post
 from refk8s.core.store import compact
@@ -69,9 +70,12 @@ from refk8s.core.value import evolve
 
 
 def start_all(cluster: Cluster) -> Cluster:
-    """Start every component, in the order of their names, and spread them over the API servers."""
+    """Start every component, in the order of their names, and spread them over the API servers.
+    Those in the process of one use that one."""
     for index, name in enumerate(sorted(cluster.machines)):
-        cluster = start(cluster, name, Component(None, 1, server=index % cluster.apiservers))
+        own = server_number(name)
+        server = index % cluster.apiservers if own is None else own
+        cluster = start(cluster, name, Component(None, 1, server=server))
     return cluster
 
 
@@ -162,6 +166,9 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
         case StopServer(server, until):  # CLUSTER-16
             cluster = catch_up(evolve(cluster, down=cluster.down.set(server, until)), server)
             connected = [name for name, one in cluster.components.items() if one.server == server]
+            for name in connected:
+                if server_number(name) == server:  # it runs in the same process
+                    cluster = _stop(cluster, name, until)
             return _break_connections_of(cluster, set(connected))
         case Stale(server, until) | CutOff(server, until):
             cache = cluster.caches.get(server) or Cache(cluster.history)
@@ -173,11 +180,7 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
                 _forget_watches(cluster, name), name, evolve(component, life=component.life + 1)
             )
         case Stop(name, until):
-            stopped = evolve(cluster.components[name], state=None, wake_at=None, back_at=until)
-            stopped = evolve(stopped, resumes_at=None, inbox=())
-            return evolve(
-                _forget_watches(cluster, name), components=cluster.components.set(name, stopped)
-            )
+            return _stop(cluster, name, until)
         case Suspend(name, until):
             suspended = evolve(cluster.components[name], resumes_at=until)
             return evolve(cluster, components=cluster.components.set(name, suspended))
@@ -200,6 +203,14 @@ def _fault(cluster: Cluster, action: Action) -> Cluster:
             )
         case _:
             raise Impossible(f"no such action: {action}")
+
+
+def _stop(cluster: Cluster, name: str, until: Instant) -> Cluster:
+    """The component loses its state; one that is stopped for longer stays so."""
+    component = cluster.components[name]
+    until = max(until, component.back_at or until)
+    stopped = evolve(component, state=None, wake_at=None, back_at=until, resumes_at=None, inbox=())
+    return evolve(_forget_watches(cluster, name), components=cluster.components.set(name, stopped))
 
 
 def _arrive(cluster: Cluster, channel: Channel) -> Cluster:

@@ -39,6 +39,7 @@ from refk8s.core.properties.laws import (
     garbage_collector,
     job,
     kubelet,
+    kubernetes_service,
     leader_election,
     loop,
     namespace,
@@ -64,6 +65,7 @@ OF_CHANGES: tuple[Law, ...] = (
     *leader_election.OF_CHANGES, *node_network.OF_CHANGES, *job.OF_CHANGES, *cron_job.OF_CHANGES,
     *volume_binding.OF_CHANGES, *resource_quota.OF_CHANGES, *apply.OF_CHANGES,
     *devices.OF_CHANGES, *attach_detach.OF_CHANGES, *admission_policies.OF_CHANGES,
+    *kubernetes_service.OF_CHANGES,
 )  # fmt: skip
 OF_REQUESTS: tuple[Law, ...] = (
     *store.OF_REQUESTS, *api.OF_REQUESTS, *garbage_collector.OF_REQUESTS, *namespace.OF_REQUESTS,
@@ -86,7 +88,7 @@ OF_REST: tuple[Law, ...] = (
     *namespace.OF_REST, *node.OF_REST, *scheduler.OF_REST, *kubelet.OF_REST, *endpoints.OF_REST, *network.OF_REST,
     *leader_election.OF_REST, *dns.OF_REST, *node_network.OF_REST, *job.OF_REST,
     *stateful_set.OF_REST, *daemon_set.OF_REST, *volume_binding.OF_REST, *resource_quota.OF_REST,
-    *attach_detach.OF_REST, *devices.OF_REST,
+    *attach_detach.OF_REST, *devices.OF_REST, *kubernetes_service.OF_REST,
 )  # fmt: skip
 
 

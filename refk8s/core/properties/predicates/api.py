@@ -99,13 +99,14 @@ def _raising(obj: Any) -> Any:
 
 def api_6_preconditions_match(request: Request, change: Change[Any]) -> Iterator[str]:
     """A request with a precondition on uid or resourceVersion changes only an object that matches
-    it (API-6, DEL-3)."""
+    it (API-6, DEL-3). A PUT that creates its object compares no resourceVersion (API-7)."""
     uid, version = preconditions(request)
     there = change.previous.value.metadata if change.previous is not None else None
     if uid and (there is None or there.uid != uid):
         found = there.uid if there is not None else "nothing"
         yield f"{request.verb} of {change.key} with precondition uid {uid} changed uid {found}"
-    if version and (there is None or there.resource_version != version):
+    creates = there is None and request.verb == "update"
+    if version and not creates and (there is None or there.resource_version != version):
         was = there.resource_version if there is not None else "absent"
         yield (
             f"{request.verb} of {change.key} with precondition resourceVersion "

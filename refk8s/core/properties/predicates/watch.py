@@ -17,11 +17,9 @@ def watch_1_table_is_a_past_state(
     """WATCH-1, for one table whose revision is not compacted. O(n log n)."""
     then: dict[str, Any] = {}
     prefix = informer.resource.prefix
-    matches = select(
-        informer.resource, "", informer.label_selector, informer.field_selector
-    ).matches
-    for record in history.list(prefix, at=table.revision).records:
-        if matches is None or matches(record.value):
+    selection = select(informer.resource, "", informer.label_selector, informer.field_selector)
+    for record in history.list(selection.prefix, at=table.revision).records:
+        if selection.matches is None or selection.matches(record.value):
             then[key_of(record.value)] = record.value
     now = dict(table.objects.items())
     if now == then:
@@ -58,13 +56,12 @@ def watch_1_delivered_as_changed(
     if its revision did not change, or is compacted. O(changes delivered)."""
     if not was.synced or was.revision < history.compacted or now.revision <= was.revision:
         return None
-    matches = select(
-        informer.resource, "", informer.label_selector, informer.field_selector
-    ).matches
+    selection = select(informer.resource, "", informer.label_selector, informer.field_selector)
+    matches = selection.matches
     first: dict[str, Any] = {}
     last: dict[str, Any] = {}
     events = crossings = 0
-    for change in history.changes(informer.resource.prefix, was.revision):
+    for change in history.changes(selection.prefix, was.revision):
         if change.revision > now.revision:
             break
         old = change.previous.value if change.previous is not None else None
