@@ -56,3 +56,8 @@ def test_explore_1_a_mistake_in_a_controller_is_found_in_its_model(name):
     with applied(changes):
         result = explore(MODELS[name](), Bounds(faults))
     assert result.verdict == BROKE and rule in {each.rule for each in result.broken}
+
+
+def test_cron_5_a_creation_may_arrive_after_a_crash():
+    """It is beside the Job of the next instance, for which time has to pass meanwhile."""
+    assert explore(MODELS["cronjob"](), Bounds({"crash": 1, "slow": 1})).verdict == HELD

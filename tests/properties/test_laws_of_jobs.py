@@ -272,6 +272,11 @@ def test_cron_3_each_time_is_run_once():
     name, text = FIRST.metadata.name, timestamp(AT)
     assert said(None) == said(AT - MINUTE) == []
     assert said(AT) == [f"{name} is created for {text}, and lastScheduleTime is {text}"]
+    later = change(CRON, last_schedule_time=timestamp(AT + MINUTE))
+    assert list(cron_3_runs_each_time_once(FIRST, later, (), 1)) == []
+    assert list(cron_3_runs_each_time_once(FIRST, later, ())) != []
+    written = change(CRON, last_schedule_time=text)
+    assert list(cron_3_runs_each_time_once(FIRST, written, (), 1)) == said(AT)
     twin = change(FIRST, name="twin")
     assert said(None, of_cron_job(CRON, AT - MINUTE), twin) == [f"{name} and twin are for {text}"]
     by_hand = change(FIRST, annotations=None)
@@ -338,6 +343,9 @@ def test_cron_5_none_is_created_while_another_runs():
     assert said("Allow", one, two) == said("Replace", one) == said("Forbid") == []
     assert said("Forbid", of_cron_job(CRON, AT - MINUTE, "Complete")) == []
     assert said("Forbid", change(one, annotations=None)) == []
+    forbids = change(CRON, concurrency_policy="Forbid")
+    late = [list(cron_5_forbids_a_second_job(FIRST, forbids, (one, two), n)) for n in (1, 2)]
+    assert late == [[words], []]
 
 
 @pytest.mark.parametrize("law", [cron_laws.runs_each_time_once, cron_laws.forbids_a_second_job])

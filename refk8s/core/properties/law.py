@@ -111,6 +111,11 @@ def _instance(component: Component) -> int:
     return component.life + state.starts - 1 + (state.lease.spec.lease_transitions or 0)
 
 
+def earlier_instances(cluster: Cluster) -> int:
+    """How many instances of components have ended. A request of each may be in transit still."""
+    return sum(_instance(component) - 1 for component in cluster.components.values())
+
+
 # --- decisions ------------------------------------------------------------------------------------
 
 

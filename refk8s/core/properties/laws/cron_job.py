@@ -6,7 +6,7 @@ from typing import Any
 from refk8s.core.api.resources import CRON_JOBS, JOBS
 from refk8s.core.cluster.state import Cluster
 from refk8s.core.loop.view import controller_of
-from refk8s.core.properties.law import SERVICE_ACCOUNTS, Arrived, Law, objects
+from refk8s.core.properties.law import SERVICE_ACCOUNTS, Arrived, Law, earlier_instances, objects
 from refk8s.core.properties.predicates.cron_job import (
     cron_3_deletes_what_is_written,
     cron_3_keeps_the_last_time,
@@ -17,10 +17,12 @@ from refk8s.core.properties.predicates.cron_job import (
 from refk8s.core.properties.predicates.owners import controlled
 from refk8s.core.store import Change
 
-Predicate = Callable[[Any, Any, Iterable[Any]], Iterator[str]]
+Predicate = Callable[[Any, Any, Iterable[Any], int], Iterator[str]]
 
 
-def _created(change: Change[Any], before: Cluster, predicate: Predicate) -> Iterable[str] | None:
+def _created(
+    change: Change[Any], before: Cluster, after: Cluster, predicate: Predicate
+) -> Iterable[str] | None:
     """The predicate of a Job that the controller of a CronJob has created; else None."""
     if change.previous is not None or change.record is None:
         return None
@@ -32,7 +34,7 @@ def _created(change: Change[Any], before: Cluster, predicate: Predicate) -> Iter
     if cron_job is None:
         return None
     others = controlled(objects(before, JOBS.prefix), reference.uid)
-    return list(predicate(job, cron_job, list(others)))
+    return list(predicate(job, cron_job, list(others), earlier_instances(after)))
 
 
 def _owner(job: Any, cluster: Cluster) -> Any | None:
@@ -50,14 +52,14 @@ def runs_each_time_once(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
     """CRON-3."""
-    return _created(change, before, cron_3_runs_each_time_once)
+    return _created(change, before, after, cron_3_runs_each_time_once)
 
 
 def forbids_a_second_job(
     change: Change[Any], before: Cluster, after: Cluster
 ) -> Iterable[str] | None:
     """CRON-5, if the policy is Forbid."""
-    return _created(change, before, cron_5_forbids_a_second_job)
+    return _created(change, before, after, cron_5_forbids_a_second_job)
 
 
 def keeps_the_last_time(arrived: Arrived, before: Cluster, after: Cluster) -> Iterable[str] | None:
