@@ -133,14 +133,17 @@ class Component:
         leads = GaugeMetricFamily(
             "leader_election_master_status", "Whether this instance leads.", labels=("name",)
         )
+        due = Counter[str]()  # of the nodes of this process together
         for driver in self.drivers:
             state = inner_state(driver.state)
+            machine: Any = getattr(driver.machine, "inner", driver.machine)
             if isinstance(state, LoopState):
-                due = Counter(name for name, _ in state.due)
-                for name, count in sorted(due.items()):
-                    depth.add_metric((name,), count)
+                due.update(dict.fromkeys(machine.reconcilers, 0))
+                due.update(name for name, _ in state.due)
             if state is not driver.state:
                 leads.add_metric((driver.machine.name,), 0 if state is None else 1)
+        for name, count in sorted(due.items()):
+            depth.add_metric((name,), count)
         yield depth
         yield leads
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import ssl
 from pathlib import Path
 from urllib.error import HTTPError
@@ -278,7 +279,9 @@ def test_proc_6_a_component_tells_its_health_and_its_metrics(
     flags = ("--kubeconfig", kubeconfig, "--secure-port", str(taken))
     scheduler = processes("scheduler", "scheduler", *flags).start()
     kubelet = processes("kubelet", *CLIENTS["kubelet"], "--kubeconfig", kubeconfig).start()
-    urls = [each.said().split("health at ")[1].split()[0] for each in (scheduler, kubelet)]
+    manager = processes("controller-manager", *CLIENTS["controller-manager"], "--secure-port", "0", *flags[:2]).start()  # fmt: skip
+    started = (scheduler, kubelet, manager)
+    urls = [each.said().split("health at ")[1].split()[0] for each in started]
     assert urls[0] == f"https://127.0.0.1:{taken}/healthz" and urls[1].startswith("http://")
 
     def ask(url: str) -> tuple[int, str]:
@@ -296,8 +299,9 @@ def test_proc_6_a_component_tells_its_health_and_its_metrics(
         metrics = ask(base + "/metrics")[1]
         assert 'rest_client_requests_total{code="200"' in metrics
         assert "process_resident_memory_bytes" in metrics
-        leads = 'leader_election_master_status{name="kube-scheduler"} 1.0' in metrics
-        assert leads == (url == urls[0])
+        assert 'workqueue_depth{name="' in metrics
+        leader = re.findall(r'leader_election_master_status{name="(.*)"} 1.0', metrics)
+        assert leader == [["kube-scheduler"], [], ["kube-controller-manager"]][urls.index(url)]
     failed = processes("other", "scheduler", *flags).begin()
     assert failed.process.wait(60) == 2 and "--secure-port" in failed.said()
     server.kill()
