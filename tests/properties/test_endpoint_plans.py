@@ -456,6 +456,15 @@ def test_slice_4_only_what_differs_is_written():
     assert found == [deletion, made(tuple(some(1)), P), made(None, None)]
 
 
+def test_slice_4_only_what_changes_is_written():
+    same, other = a_slice("a", endpoint(1)), a_slice("b", endpoint(2))
+    kept = ((same, (), (endpoint(1),)), (other, (), (endpoint(3),)), (same, (), (endpoint(1),)))
+    layout = slices.Layout("IPv4", kept, (), ())
+    template = same.metadata
+    [request] = slices.writes([layout], template, "s")
+    assert (request.verb, request.name, request.body.endpoints) == ("update", "b", (endpoint(3),))
+
+
 # --- mirrors
 
 
@@ -521,6 +530,28 @@ def test_slice_5_a_mirror():
         made = reconciled(controller, *gone, *kept)
         assert [(one.verb, one.name) for one in made] == [("delete", "a"), ("delete", "b")]
     assert reconciled(controller, bare) == []
+
+
+def test_slice_5_slice_9_what_a_mirror_shows_of_an_address():
+    controller = EndpointSliceMirroringController(endpoints_max=2)
+    known = EndpointAddress(ip="10.0.0.1", hostname="h", node_name="n", target_ref=REFERENCE)
+    unnamed = EndpointAddress(ip="10.0.0.2", hostname="")
+    port = EndpointPort(name="p", port=1, protocol="UDP", app_protocol="x")
+    subset = EndpointSubset(addresses=(known, unnamed, *addresses("10.0.0.3")), ports=(port,))
+    first, second = reconciled(controller, by_hand(subset), service(selector=None))
+    ready = EndpointConditions(ready=True)
+    assert first.body.endpoints == (
+        Endpoint(
+            addresses=("10.0.0.1",),
+            conditions=ready,
+            hostname="h",
+            node_name="n",
+            target_ref=REFERENCE,
+        ),
+        Endpoint(addresses=("10.0.0.2",), conditions=ready),
+    )
+    assert first.body.ports == (SlicePort(name="p", port=1, protocol="UDP", app_protocol="x"),)
+    assert [one.addresses for one in second.body.endpoints] == [("10.0.0.3",)]
 
 
 @pytest.mark.parametrize(
@@ -612,6 +643,24 @@ def test_ep_5_endpoints_of_a_service():
     assert request.body.metadata.labels == {**OURS, HEADLESS: ""}
     [request] = reconciled(CONTROLLER, change(given, labels={HEADLESS: "stale"}))
     assert request.body.metadata.labels == OURS
+
+
+def test_ep_4_ep_5_one_address():
+    one = backend("a", "10.0.0.1", hostname="h", subdomain="s")
+    full = EndpointAddress(ip="10.0.0.1", hostname="h", node_name="n", target_ref=REFERENCE)
+    assert plain.compute_address(service(), one, "10.0.0.1") == full
+    lost = plain.compute_address(service(), backend("a", "10.0.0.1", on=""), "10.0.0.1")
+    assert (lost.node_name, lost.hostname) == (None, None)
+    [subset], _ = plain.compute_subsets(view_of(CONTROLLER, one), service())
+    assert subset.addresses == (full,)
+    with_uid = [replace(full, target_ref=replace(REFERENCE, uid=uid)) for uid in ("2", "1", None)]
+    earlier = replace(full, ip="10.0.0.0")
+    bare = replace(full, target_ref=None)
+    found = plain._sorted([*with_uid, earlier, bare])
+    assert found == (earlier, with_uid[2], bare, with_uid[1], with_uid[0])
+    assert plain._sorted([bare, with_uid[1]]) == (bare, with_uid[1]) and plain._sorted([]) is None
+    ports = [EndpointPort(port=1, protocol=each) for each in ("UDP", "TCP", None)]
+    assert sorted(ports, key=plain._order) == [ports[2], ports[1], ports[0]]
 
 
 def test_ep_7_endpoints_without_a_service():

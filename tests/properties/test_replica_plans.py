@@ -466,6 +466,13 @@ def test_rs_5_a_cost_that_is_none_is_0(cost):
     assert deletion_order._cost(pod("a", **odd)) == 0
 
 
+def test_rs_5_an_unknown_phase_is_as_running():
+    for one, other in (("Odd", "Running"), ("Running", "Odd")):
+        pods = [pod("b", uid="b", phase=one), pod("a", uid="a", phase=other)]
+        assert ranked(*pods) == ["a", "b"]
+        assert [each.metadata.name for each in sorted(pods, key=active_key)] == ["a", "b"]
+
+
 def test_rs_5_neighbours_and_ages():
     on = {"node_name": "n"}
     relatives = [

@@ -152,11 +152,10 @@ class EndpointSliceController(Reconciler):
 def compute_endpoints(view: View, service: Service, family: str) -> Wanted:
     """The endpoints of this family by their resolved ports, each pod once, in the order of pods
     (SLICE-1, SLICE-9)."""
-    assert service.spec is not None
     found: Wanted = {}
     for pod in selected_pods(view, service):
         address = address_of(pod, family)
-        node: Node | None = view.get(NODES, pod.spec.node_name) if pod.spec.node_name else None
+        node: Node | None = view.get(NODES, pod.spec.node_name or "")
         if address is None or (node is None and not service.spec.publish_not_ready_addresses):
             # SLICE-6: its node does not exist, so its zone is unknown
             continue
@@ -168,7 +167,6 @@ def compute_endpoints(view: View, service: Service, family: str) -> Wanted:
 
 def compute_ports(service: Service, pod: Pod) -> Ports:
     """The service's ports as resolved in this pod, without those that it does not have (EP-3)."""
-    assert service.spec is not None
     found = []
     for port in service.spec.ports or ():
         number = target_port(pod, port)
@@ -187,7 +185,6 @@ def compute_ports(service: Service, pod: Pod) -> Ports:
 def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None) -> Endpoint:
     """SLICE-3: `serving` is the pod's readiness, `terminating` its deletion, and `ready` follows
     from both, or from publishNotReadyAddresses."""
-    assert service.spec is not None and pod.spec is not None
     serving = is_ready(pod)
     terminating = pod.metadata.deletion_timestamp is not None
     ready = bool(service.spec.publish_not_ready_addresses) or (serving and not terminating)
@@ -208,7 +205,6 @@ def compute_endpoint(service: Service, pod: Pod, address: str, node: Node | None
 
 def compute_hints(service: Service, zone: str | None, node_name: str) -> EndpointHints | None:
     """SLICE-8: for which clients a ready endpoint is; None for all."""
-    assert service.spec is not None
     distribution = service.spec.traffic_distribution
     if distribution not in (PREFER_CLOSE, PREFER_SAME_ZONE, PREFER_SAME_NODE):
         return None

@@ -57,7 +57,7 @@ class EndpointSliceMirroringController(Reconciler):
         if endpoints is None:
             if not slices:
                 return NOTHING
-            endpoints = Endpoints(metadata=ObjectMeta(namespace=slices[0].metadata.namespace))
+            endpoints = Endpoints(metadata=ObjectMeta())
 
         # Decide
         wanted = (
@@ -74,12 +74,7 @@ def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
     """SLICE-5: the service has no selector, and the Endpoints are neither excluded by label nor the
     lock of a leader election."""
     labels, annotations = endpoints.metadata.labels or {}, endpoints.metadata.annotations or {}
-    if (
-        labels.get(SKIP) == "true"
-        or LEADER in annotations
-        or service is None
-        or service.spec is None
-    ):
+    if labels.get(SKIP) == "true" or LEADER in annotations or service is None:
         return False
     return not service.spec.selector
 

@@ -165,7 +165,6 @@ def _may_be_left_over(endpoints: Endpoints | None) -> bool:
 
 def compute_subsets(view: View, service: Service) -> tuple[tuple[EndpointSubset, ...], bool]:
     """The subsets, and whether some addresses were left out (EP-6). O(pods x ports)."""
-    assert service.spec is not None
     publish = bool(service.spec.publish_not_ready_addresses)
     primary = families_of(service)[0]  # EP-2
     found: list[tuple[EndpointAddress, bool]] = []
@@ -221,7 +220,6 @@ def _truncated(subsets: list[EndpointSubset]) -> tuple[tuple[EndpointSubset, ...
 def compute_ports(service: Service, pod: Pod) -> list[EndpointPort | None]:
     """The service's ports as resolved in this pod, without those that it does not have (EP-3);
     [None] for a service without ports."""
-    assert service.spec is not None
     found: list[EndpointPort | None] = []
     for port in service.spec.ports or ():
         number = target_port(pod, port)
@@ -238,7 +236,6 @@ def compute_ports(service: Service, pod: Pod) -> list[EndpointPort | None]:
 
 
 def compute_address(service: Service, pod: Pod, ip: str) -> EndpointAddress:
-    assert pod.spec is not None
     reference = ObjectReference(
         kind="Pod", namespace=pod.metadata.namespace, name=pod.metadata.name, uid=pod.metadata.uid
     )

@@ -30,11 +30,11 @@ HEADLESS = "service.kubernetes.io/headless"
 def has_selector(service: Service) -> bool:
     """Whether the controllers write the service's Endpoints and slices, and not a user (EP-1)."""
     spec = service.spec
-    return spec is not None and bool(spec.selector) and spec.type != "ExternalName"
+    return bool(spec.selector) and spec.type != "ExternalName"
 
 
 def is_headless(service: Service) -> bool:
-    return service.spec is not None and service.spec.cluster_ip == "None"
+    return service.spec.cluster_ip == "None"
 
 
 # --- indexes
@@ -54,7 +54,7 @@ def selected_pods(view: View, service: Service) -> list[Pod]:
     """The pods that the selector selects, in the order of their keys. O(pods that have one of its
     labels)."""
     [pair] = selector_pair(service)
-    assert service.spec is not None and service.spec.selector
+    assert service.spec.selector
     return [
         pod
         for pod in view.indexed(PODS, "label", pair)
@@ -92,13 +92,7 @@ def _differs(old: Pod, new: Pod) -> bool:
     if a.uid != b.uid or a.labels != b.labels or a.deletion_timestamp != b.deletion_timestamp:
         return True
     x, y = old.status, new.status
-    if (
-        x is None
-        or y is None
-        or x.pod_ips != y.pod_ips
-        or x.pod_ip != y.pod_ip
-        or is_finished(old) != is_finished(new)
-    ):
+    if x.pod_ips != y.pod_ips or x.pod_ip != y.pod_ip or is_finished(old) != is_finished(new):
         return True
     return old.spec != new.spec or is_ready(old) != is_ready(new)
 
@@ -123,13 +117,12 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
 def families_of(service: Service) -> tuple[str, ...]:
     """The families of the service's endpoints. A service without `ipFamilies`, from before it had
     them, has that of its cluster IP."""
-    assert service.spec is not None
     return service.spec.ip_families or (family_of(service.spec.cluster_ip or ""),)
 
 
 def address_of(pod: Pod, family: str) -> str | None:
     """The pod's address of this family, if it has one and has not finished (EP-2)."""
-    if pod.status is None or is_finished(pod):
+    if is_finished(pod):
         return None
     return address_of_family(pod, family) or None
 
@@ -137,8 +130,4 @@ def address_of(pod: Pod, family: str) -> str | None:
 def hostname_of(pod: Pod, service: Service) -> str | None:
     """The pod's hostname in the DNS of a service that is its subdomain (EP-4)."""
     spec = pod.spec
-    return (
-        spec.hostname
-        if spec is not None and spec.hostname and spec.subdomain == service.metadata.name
-        else None
-    )
+    return spec.hostname if spec.hostname and spec.subdomain == service.metadata.name else None

@@ -57,7 +57,7 @@ def node_facts(node: Node | None) -> tuple[str, int] | None:
     labels = node.metadata.labels or {}
     if any(label in labels for label in EXCLUDED):
         return None
-    allocatable = (node.status.allocatable if node.status is not None else None) or {}
+    allocatable = node.status.allocatable or {}
     try:
         cpus = milli_value(allocatable.get("cpu", "0"))
     except QuantityError:
