@@ -37,6 +37,7 @@ def write(path: Path, setup: Setup, script: Sequence[Entry], words: str = "") ->
         "apiservers": setup.apiservers,
         **({"lists_servers": True} if setup.lists_servers else {}),
         **({"dual_stack": True} if setup.is_dual_stack else {}),
+        **({"gangs": True} if setup.has_gangs else {}),
         **({"other_server": seconds} if (seconds := setup.other_server_seconds) else {}),
         "because": words,
     }
@@ -65,6 +66,7 @@ def read(path: Path) -> tuple[Setup, list[Entry]]:
             instances=int(head.get("instances", 1)),
             apiservers=int(head.get("apiservers", 1)),
             other_server_seconds=int(head.get("other_server", 0)),
+            has_gangs=bool(head.get("gangs", False)),
             lists_servers=bool(head.get("lists_servers", False)),
             is_dual_stack=bool(head.get("dual_stack", False)),
             faults={},

@@ -232,6 +232,7 @@ def remove(path: str | None) -> None:
             "quota",
             "autoscaler",
             "stabilization",
+            "gang",
             "disruption",
         ]
     ),

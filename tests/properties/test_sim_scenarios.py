@@ -9,11 +9,14 @@ from functools import cache
 import pytest
 import sim_trials
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from refk8s.checking import actions_file
 from refk8s.checking.simulator import patterns
+from refk8s.checking.simulator.gang import GROUP, SIZE
 from refk8s.checking.simulator.pattern_scenarios import SCENARIOS
-from refk8s.checking.simulator.simulate import Setup, replay
+from refk8s.checking.simulator.scenario import deployment, read_manifests
+from refk8s.checking.simulator.simulate import Setup, replay, simulate
 from refk8s.cli import main as cli
 from refk8s.core.actions import Submit
 from refk8s.core.api.resources import DEPLOYMENTS, JOBS, PODS
@@ -43,6 +46,7 @@ REACHED = {
     "quota": {"QUOTA-1", "QUOTA-7", "QUOTA-8"},
     "autoscaler": {"HPA-10", "DEP-19"},
     "stabilization": {"HPA-8", "HPA-10"},
+    "gang": {"SCHED-1", "SCHED-28", "DEP-19"},
     "disruption": {"PDB-6", "RS-1", "DEP-19"},
 }
 """The rules whose premise each scenario must reach."""
@@ -84,6 +88,45 @@ def test_sim_5_the_scenarios_end_as_they_are_meant_to():
     ]  # fmt: skip
 
 
+def bindings(history):
+    """How many pods there were at each binding of one, without those that are being deleted."""
+    there = set()
+    for change in history.changes(PODS.prefix, history.compacted):
+        if change.record is None or change.record.value.metadata.deletion_timestamp is not None:
+            there.discard(change.key)
+            continue
+        there.add(change.key)
+        before = change.previous.value.spec.node_name if change.previous is not None else None
+        if change.record.value.spec.node_name and not before:
+            yield len(there)
+
+
+def test_sched_63_no_pod_of_a_group_is_bound_before_the_others_have_a_node():
+    """Two of three wait, for as long as the user does."""
+    history = undisturbed("gang").run.cluster.history
+    assert list(bindings(history)) == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sched_63_groups_are_bound_together_with_every_fault(seed):
+    requests = [
+        replace(request, body=with_labels(request.body, {GROUP: "web", SIZE: "3"}))
+        for request in read_manifests([deployment("web", 3)])
+    ]
+    run = simulate(
+        Setup(seed=seed, steps=1_500, requests=tuple(requests), user=False, has_gangs=True)
+    )
+    assert not run.broken, run.broken
+    pods = [record.value for record in run.cluster.history.list(PODS.prefix).records]
+    assert len(pods) == 3 and all(pod.spec.node_name for pod in pods)
+
+
+def with_labels(owner, labels):
+    template = owner.spec.template
+    metadata = replace(template.metadata, labels={**template.metadata.labels, **labels})
+    return replace(owner, spec=replace(owner.spec, template=replace(template, metadata=metadata)))
+
+
 def test_sim_5_the_command_has_every_scenario():
     option = next(one for one in cli.sim.params if one.name == "scenario")
     assert list(option.type.choices) == list(SCENARIOS)
@@ -93,9 +136,9 @@ def test_sim_5_the_command_has_every_scenario():
         assert bad.exit_code == 2 and len(bad.output.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["autoscaler", "disruption"])
+@pytest.mark.parametrize("name", ["autoscaler", "gang", "disruption"])
 def test_sim_1_a_run_of_a_scenario_is_replayed_from_its_file(name, tmp_path):
-    """With another API server, and with evictions."""
+    """With another API server, with a plugin of the scheduler, and with evictions."""
     run = undisturbed(name).run
     path = tmp_path / "one.run"
     actions_file.write(path, run.setup, run.actions)

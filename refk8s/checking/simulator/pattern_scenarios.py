@@ -14,6 +14,7 @@ from attrs import frozen
 
 from refk8s.checking.simulator.admission_user import quota
 from refk8s.checking.simulator.api_servers import registration
+from refk8s.checking.simulator.gang import GROUP, SIZE
 from refk8s.checking.simulator.scenario import (
     cron_job,
     daemon_set,
@@ -58,6 +59,7 @@ class Scenario:
     pause_seconds: int = PAUSE_SECONDS
     # another API server with a metric is there, which is reliable from this second on; 0: none
     other_server_seconds: int = 0
+    has_gangs: bool = False  # the scheduler binds the pods of a group together
 
 
 def scenario_of(requests: Sequence[Request]) -> Story:
@@ -239,6 +241,21 @@ def _stabilization() -> Scenario:
     )
 
 
+def _gang() -> Scenario:
+    group = deployment("group", 2, surge=0, unavailable=1)
+    group["spec"]["template"]["metadata"]["labels"] |= {GROUP: "group", SIZE: "3"}
+    return Scenario(
+        "two pods of a group of three, then all three; one of them is deleted",
+        (
+            _create(group),
+            (_patch(DEPLOYMENTS, "group", {"spec": {"replicas": 3}}),),
+            (_delete_pod(1),),
+        ),
+        nodes=2,
+        has_gangs=True,
+    )
+
+
 def _disruption() -> Scenario:
     return Scenario(
         "a budget for a Deployment of 2, whose pods are evicted at once, and again",
@@ -259,6 +276,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "quota": _quota,
     "autoscaler": _autoscaler,
     "stabilization": _stabilization,
+    "gang": _gang,
     "disruption": _disruption,
 }
 """Every scenario by name."""

@@ -209,7 +209,12 @@ class Base:
 def begin_scenario(name: str, setup: Setup) -> Base:
     """Run the scenario of this name on the cluster that it needs."""
     scenario = SCENARIOS[name]()
-    setup = evolve(setup, nodes=scenario.nodes, other_server_seconds=scenario.other_server_seconds)
+    setup = evolve(
+        setup,
+        nodes=scenario.nodes,
+        other_server_seconds=scenario.other_server_seconds,
+        has_gangs=scenario.has_gangs,
+    )
     return begin(setup, scenario.story, scenario.pause_seconds)
 
 

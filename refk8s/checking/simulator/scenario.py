@@ -59,14 +59,15 @@ def new_cluster(
     has_api_services: bool = False,
     is_dual_stack: bool = False,
     extender: ExtenderServer | None = None,
+    has_gangs: bool = False,
     lists_servers: bool = False,
 ) -> Cluster:
     """A cluster whose components have just started; only their first requests are in transit.
 
     `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
     `has_api_services`: there is the component of an API server that follows APIServices.
-    `extender`: the scheduler asks it (CLUSTER-19). `is_dual_stack`: Services and pods have
-    addresses of both families. `lists_servers`: each API server keeps a Lease (HOST-20).
+    `extender`: the scheduler asks it (CLUSTER-19). `has_gangs`: it binds the pods of a group
+    together (`gang.py`). `is_dual_stack`: Services and pods have addresses of both families. `lists_servers`: each API server keeps a Lease (HOST-20).
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig(simulates_devices=True)) for name in names]
@@ -82,6 +83,11 @@ def new_cluster(
         machines = machines | components.server_machines(SERVERS[:apiservers])
     if extender is not None:
         machine = scheduler(extenders=(EXTENDER,))
+        machines = machines | {machine.name: machine}
+    if has_gangs:
+        from refk8s.checking.simulator.gang import profile
+
+        machine = scheduler((profile(),))
         machines = machines | {machine.name: machine}
     worlds = {
         components.kubelet_name(name): make_world(name, index, cpu_milli=cpu_milli)

@@ -78,6 +78,7 @@ class Setup:
     # is none
     other_server_seconds: int = 0
     extender: bool = False  # whether the scheduler has one
+    has_gangs: bool = False  # whether the scheduler binds the pods of a group together
     lists_servers: bool = False  # whether the API servers keep Leases (HOST-20)
     is_dual_stack: bool = False  # whether Services and pods may have addresses of both families
 
@@ -92,7 +93,7 @@ class Setup:
         return new_cluster(
             self.nodes, seed, self.cpu_milli, self.instances, self.apiservers, servers,
             has_api_services=has_other, is_dual_stack=self.is_dual_stack,
-            extender=SimulatedExtender() if self.extender else None,
+            extender=SimulatedExtender() if self.extender else None, has_gangs=self.has_gangs,
             lists_servers=self.lists_servers,
         )  # fmt: skip
 
