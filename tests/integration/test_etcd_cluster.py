@@ -125,7 +125,7 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 def test_host_20_the_service_kubernetes_leads_to_the_servers_that_live(
     servers: tuple[Server, Server], tmp_path: Path, etcd: EtcdServer
 ) -> None:
-    # Shows HOST-20.a HOST-20.c HOST-20.e.
+    # Shows HOST-20.a HOST-20.c HOST-20.f HOST-20.g.
     first, second = servers
 
     def listed() -> set[int]:

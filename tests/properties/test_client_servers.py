@@ -506,3 +506,18 @@ def test_client_17_one_server_is_not_checked(monkeypatch):
             assert world.doors[0].asked == 0
 
     asyncio.run(test())
+
+
+def test_client_17_a_server_that_refuses_the_question_counts_as_ready(monkeypatch):
+    # Shows CLIENT-17.i.
+    monkeypatch.setattr("refk8s.components.client.readiness.PATH", "/not-served")
+
+    async def test():
+        async with doors(2, monkeypatch) as world:
+            world.doors[0].problem = "no quorum"
+            for n in range(5):
+                assert (await world.client.call(create(f"a{n}"))).code == 503
+                await asyncio.sleep(0.1)
+            assert world.client.server == world.urls[0]
+
+    asyncio.run(test())

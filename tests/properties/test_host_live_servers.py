@@ -122,7 +122,7 @@ STEPS = st.one_of(
 @example(2, [("go", 12), ("suspend", 5), ("go", 16), ("skew", 12), ("go", 3)], {0, 1}, 0)
 @settings(max_examples=20, deadline=None)
 def test_host_20_the_endpoints_become_exactly_the_servers_that_live(count, steps, alive, seed):
-    # Shows HOST-20.b HOST-20.c HOST-20.d HOST-20.e.
+    # Shows HOST-20.b HOST-20.c HOST-20.d HOST-20.f.
     run = new_run(count, seed)
     for what, number in steps:
         if what == "go":
@@ -179,6 +179,7 @@ def test_host_20_the_last_server_stays_listed_while_it_cannot_write():
 @pytest.mark.parametrize("seed", [4, 17])
 def test_host_20_runs_of_the_whole_cluster(seed):
     """Seed 17: two servers disagreed, and corrected each other without an end."""
+    # Shows HOST-20.e.
     requests = read_manifests(default_manifests())
     setup = Setup(seed=seed, steps=1_500, apiservers=3, requests=requests, lists_servers=True)
     run = simulate(setup)

@@ -41,7 +41,7 @@ def lease_of(server: Server, renewed: int, identity: str = "a"):
 @example([{Server("192.0.2.7", 6443), Server("192.0.2.7", 6444)}, {Server("192.0.2.7", 6444)}])
 @settings(max_examples=40, deadline=None)
 def test_host_20_the_objects_contain_exactly_the_servers(steps):
-    # Shows HOST-20.c HOST-20.f HOST-20.g.
+    # Shows HOST-20.c HOST-20.h.
     world = Cluster()
     for obj in bootstrap_objects("127.0.0.1", 6443):
         assert world.create(obj, obj.metadata.namespace or "").code == 201
@@ -118,6 +118,6 @@ def test_host_20_a_lease_that_is_malformed_is_no_server():
 
 
 def test_host_20_at_most_a_hundred_servers_are_listed():
-    # Shows HOST-20.h.
+    # Shows HOST-20.i.
     leases = [lease_of(Server(f"192.0.2.{n}", 6443), 1) for n in range(1, 120)]
     assert len(find_live(leases, {}, 0)[0]) == 100
