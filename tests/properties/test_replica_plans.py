@@ -627,6 +627,20 @@ def test_own_1_labels_are_compared_for_each_map():
     assert [one.metadata.name for one in found.release] == ["c", "d", "e"]
 
 
+def test_own_1_members_and_objects_without_labels():
+    pods = [mine("a"), mine("b"), mine("c", labels=None)]
+    orphans = [pod("d"), pod("e")]
+    found = owners.claim(OURS, pods, orphans, owners.selects(OURS.spec.selector), lambda one: one.metadata.name in ("b", "e"))  # fmt: skip
+    assert [one.metadata.name for one in found.owned] == ["b"]
+    assert [one.metadata.name for one in found.release] == ["a", "c"]
+    assert [one.metadata.name for one in found.adopt] == ["e"]
+    without = LabelSelectorRequirement(key="app", operator="DoesNotExist")
+    selector = LabelSelector(match_expressions=(without,))
+    bare = [mine("c", labels=None), mine("d", labels=None), mine("a")]
+    found = owners.claim(OURS, bare, [], owners.selects(selector))
+    assert [one.metadata.name for one in found.owned] == ["c", "d"]
+
+
 @pytest.mark.parametrize("finalizer", ["", "a.b/c"])
 @pytest.mark.parametrize(("adopt", "release"), [(("a", "b"), ()), ((), ("c",)), (("a",), ("c",))])
 def test_own_5_the_requests_of_a_claim(finalizer, adopt, release):
