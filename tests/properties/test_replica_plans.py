@@ -213,6 +213,8 @@ def test_own_8_no_pod_is_created_that_would_not_be_owned():
     assert found.waves == ()
     assert found.notes == (Note(stray, "FailedCreate", f"Error creating: {words}", "Warning"),)
     assert report_of(found) == [reported(stray, status_of(0, conditions=(condition,)))]
+    [note] = plan(change(stray, replicas=1)).notes
+    assert note.message == f"Error creating: {words}"
     enough = change(stray, replicas=0)
     assert plan(enough).notes == ()
 
@@ -402,6 +404,8 @@ def test_rs_7_the_numbers_of_groups():
     stray = mine("g", labels={"app": "db"})
     assert known(owner, stray) is None
     assert known(change(owner, deletion_timestamp=ago(1)), stray) == Replicas(4, 2, 2, 2, 1)
+    more = mine("h", labels=wanted, deletion_timestamp=ago(1))
+    assert known(owner, more) == Replicas(4, 2, 2, 2, 2)
     assert known(change(owner, uid="other")) == Replicas(0, 0, 0, 0, 0)
 
 
