@@ -67,10 +67,9 @@ class Replicated(Application):
                 line = f"refk8s {name} {ranges.get(name, '')} --kubeconfig {data}/kubeconfig"
                 self.parts[name, number] = machine.process(name, line).begin()
         self.processes += self.parts.values()
-        # The nodes join at the first API server, which lives on: that requests are answered does not
-        # depend on how soon a node goes on at another server (test_several_servers.py).
+        # All nodes join at the second API server, which is killed first (CLIENT-15).
         addresses = [machine.node.node_ip for machine in self.machines]
-        line = self.first.run(commands()[1]).replace(addresses[1], addresses[0])
+        line = self.first.run(commands()[1]).replace(addresses[0], addresses[1])
         joined = [machine.process("join", line).begin() for machine in self.machines]
         self.processes += joined
         for process in joined:
@@ -149,5 +148,8 @@ def test_the_death_of_any_part_of_the_control_plane_fails_no_request(
             leader.start()
     finally:
         stream.stop()
+    killed = f"https://{addresses[1]}:6443"
+    joined = [each for each in application.processes if each.name == "join"]
+    assert all(f"cannot reach the API server {killed}" in each.said() for each in joined)
     assert stream.count(begin) >= 100
     assert stream.failures(begin) == []
