@@ -66,7 +66,7 @@ def a_random_node(rng, name):
     elif rng.random() < 0.15:
         node = replace(node, metadata=replace(node.metadata, labels={**node.metadata.labels, HOST: "shared"}))  # fmt: skip
     preferred = (Taint(key="p", effect="PreferNoSchedule"),) if rng.random() < 0.3 else ()
-    images = tuple([ContainerImage(names=(name,), size_bytes=300 << 20) for name in "xy" if rng.random() < 0.3])  # fmt: skip
+    images = tuple([ContainerImage(names=(f"{name}:latest",), size_bytes=300 << 20) for name in "xy" if rng.random() < 0.3])  # fmt: skip
     allocatable = {**node.status.allocatable, "cpu": rng.choice(["1", "2", "4"]), "pods": rng.choice(["2", "9"])}  # fmt: skip
     return change(node, taints=(*(node.spec.taints or ()), *preferred) or None, images=images, allocatable=allocatable)  # fmt: skip
 

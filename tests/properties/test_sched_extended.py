@@ -10,7 +10,7 @@ import pytest
 from immutables import Map
 from msgspec.structs import replace
 from sched_worlds import a_node, a_pod, placed
-from test_sched_choices import Claims, plainly
+from test_sched_choices import Claims, Odd, plainly
 from test_sched_extenders_by_hand import GPU, POD, URL, posted
 from test_sched_relations import ZONE
 from workload_helpers import change, view_of
@@ -30,7 +30,7 @@ from refk8s.core.scheduler import extended as module
 from refk8s.core.scheduler.arguments import Arguments
 from refk8s.core.scheduler.binder import after_reply, ask_binder, binder_of
 from refk8s.core.scheduler.claimed import NOTHING_CLAIMED
-from refk8s.core.scheduler.consult import Needed
+from refk8s.core.scheduler.consult import Needed, Question
 from refk8s.core.scheduler.cycle import Scheduler
 from refk8s.core.scheduler.extended import NO_CANDIDATE, ExtendedBatch, consult_of
 from refk8s.core.scheduler.extenders import BadAnswer, Extender, ask_to_bind
@@ -38,6 +38,7 @@ from refk8s.core.scheduler.hints import SCHEDULE
 from refk8s.core.scheduler.memory import Decision, Memory
 from refk8s.core.scheduler.nominated import Nominated, Nomination
 from refk8s.core.scheduler.placement import Chooser
+from refk8s.core.scheduler.plugin import Denied, ExternalPlugins
 from refk8s.core.scheduler.preempt import Eviction, rank_of
 from refk8s.core.scheduler.profile import DEFAULT_PROFILE, make_profile
 from refk8s.core.scheduler.queue import Backoff, Queue
@@ -55,6 +56,7 @@ def decided(pod=POD, node="a", **parts):
     """A memory with a decision about the pod, which is assumed on the node."""
     info = info_of(pod)
     waiting = Queue().admit("default/p", info).pods["default/p"]
+    waiting = replace(waiting, blocked="before", seen=Change("x", None, 1))
     decision = Decision(waiting, node, None, **parts)
     memory = Memory(
         decisions=Map({"default/p": decision}), assumed=Map({node: Map({info.uid: info})})
@@ -127,6 +129,8 @@ def test_sched_61_after_an_error_the_pod_waits_with_it_as_the_reason(result, why
     )  # fmt: skip
     assert plan.enqueue == ((NAME, "default/p"), (NAME, SCHEDULE)) and plan.wake_at is None
     assert decision.waiting.message == ""
+    managing = replace(BINDER, managed=frozenset({GPU}))
+    assert replied(result, (managing,))[1].wake_at  # it is not interested in this pod
     ignorable = replace(BINDER, is_ignorable=True)
     assert replied(result, (ignorable,))[1] is None  # the scheduler binds it itself
     assert replied(posted({}), (ignorable,))[1] == replied(posted({}))[1]
@@ -156,9 +160,11 @@ class Asked:
         self.calls = []
 
     def concerned(self, pod):
+        assert pod.metadata.name == "p"
         return [(0, BINDER)] if self.concerns else []
 
     def is_turn_of(self, waiting):
+        assert waiting.key == "default/p"
         return self.turn
 
     def filter(self, concerned, pod, names):
@@ -274,6 +280,7 @@ def test_sched_41_points_and_refusals_of_claims_count_with_extenders():
     batch = decide(blocked, THREE, (), pod, waiting, claimed=claims)
     (refused,) = batch.refused
     assert refused.blocked == "unbound" and not batch.placed and blocked.calls == [("end",)]
+    assert batch.failures == [(pod, info, refused.message)]
     claims.blocked, claims.release, claims.outcome = "", ("default/c",), "claims were freed"
     freed = decide(Asked("ab"), THREE, (), pod, waiting, claimed=claims)
     assert freed.refused[0].release == ("default/c",)
@@ -315,6 +322,8 @@ def test_sched_37_a_node_must_suit_the_pod_without_the_nominated_ones_too():
     assert not batch.placed and asked.calls[0] == ("filter", CONCERNED, "p", [])
     (refused,) = batch.refused
     assert refused.message.startswith("0/3 nodes are available: 3 node(s) didn't match pod affinity rules")  # fmt: skip
+    (only,) = decide(Asked(), nodes[1:2], (), near, nominations=nominations).refused
+    assert only.message.startswith("0/1 nodes are available: 1 node(s) didn't match pod affinity")
     there = placed(a_pod("r"), "c", "u-r", labels={"app": "x"})
     asked = Asked()
     assert node_of(decide(asked, nodes, [there], near, nominations=nominations)) == "c"
@@ -360,6 +369,11 @@ def test_sched_58_a_pod_that_no_node_can_run_has_all_reasons():
     assert refused.message.endswith(why) and explain({rejected: 2, short: 1}, 3, "")[:50] == refused.message[:50]  # fmt: skip
     assert (refused.blocked, refused.release, refused.is_error) == ("", (), False)
     assert refused.seen is TRUTH and batch.failures == [(pod, refused.pod, refused.message)]
+    before = waiting_for(pod, blocked="before", is_error=True)
+    (after,) = decide(Asked("bc"), nodes, (), pod, before).refused
+    assert (after.blocked, after.is_error) == ("", False)
+    unconcerned = decide(Asked(concerns=False), nodes[:1], (), pod)
+    assert unconcerned.failures == [(pod, unconcerned.refused[0].pod, unconcerned.refused[0].message)]  # fmt: skip
     again = decide(Asked("bc"), nodes, (), pod, waiting_for(pod, message=refused.message))
     assert len(again.refused) == 1 and again.failures == []
     alone = decide(Asked(), [a_node("a", cpu="1m")], (), pod, waiting_for(pod, seen=TRUTH))
@@ -449,8 +463,55 @@ def test_sched_60_the_best_of_what_is_left_is_chosen_by_rank():
 
 def test_sched_57_the_questions_of_a_view():
     view = view_of(Scheduler(), *THREE, POD)
+    question = Question("default/p", "u")
+    assert consult_of((BINDER,), question, view).question is question
     consult = consult_of((BINDER,), None, view)
     assert consult.question is None and consult.concerned(POD) == [(0, BINDER)]
     assert consult._pod_of("default/p") is POD and consult._node_of("b") is THREE[1]
     assert consult._pod_of("default/x") is consult._node_of("x") is None
     assert module.NO_CANDIDATE
+
+
+def test_sched_56_sched_62_plugins_of_other_packages_take_part():
+    pod = placed(a_pod("p", {"cpu": "1"}, priority=5), "", "u-p")
+    scoring = make_profile(weights={"Odd": 3}, plugins=ExternalPlugins(score=(Odd("Odd"),)))
+    full_of = [placed(a_pod(f"q{n}"), "b", f"u-q{n}") for n in range(3)]
+    assert node_of(decide(Asked(), THREE, full_of, pod, profile=scoring)) == "b"
+
+    class Denies:
+        name = "Denies"
+
+        def reserve(self, pod, node, reserved):
+            return Denied("full")
+
+    denying = make_profile(plugins=ExternalPlugins(reserve=(Denies(),)))
+    batch = decide(Asked(), THREE, (), pod, profile=denying)
+    assert batch.failures == [(pod, batch.refused[0].pod, batch.refused[0].message)]
+
+
+def test_sched_58_sched_60_a_decision_knows_namespaces_claims_and_budgets(monkeypatch):
+    """What is handed on when every node is surveyed, judged and emptied."""
+    pod = placed(a_pod("p", {"cpu": "1"}, priority=5), "", "u-p")
+    surveys, refusing, tried, judged = [], [], [], []
+    real = Chooser.survey, Chooser.refusing, module.evictions, module.judge
+    monkeypatch.setattr(Chooser, "survey", lambda self, *given: surveys.append(given) or real[0](self, *given))  # fmt: skip
+    monkeypatch.setattr(Chooser, "refusing", lambda self, *given: refusing.append(given) or real[1](self, *given))  # fmt: skip
+    monkeypatch.setattr(module, "evictions", lambda *given: tried.append(given) or real[2](*given))
+    monkeypatch.setattr(module, "judge", lambda *given: judged.append(given) or real[3](*given))
+    nominated = {"default/q": Nomination(info_of(placed(a_pod("q", priority=9), "", "u-q")), "b")}
+    near = change(pod, affinity=needing("x"))
+    there = placed(a_pod("r"), "c", "u-r", labels={"app": "x"})
+    nodes = [a_node(name, labels={ZONE: name}) for name in "abc"]
+    names, budgets = {"default": None}, ()
+    batch = a_batch(Asked(), nodes, [there], nominated, budgets=budgets)
+    batch._namespaces = names
+    batch.decide(waiting_for(near), near)
+    assert surveys[0][2] is names and surveys[0][3] is batch._claimed
+    assert [given[3] is names for given in judged] == [True]
+    assert judged[0][4] is DEFAULT_PROFILE
+    batch = a_batch(Asked(), THREE, full("a", "b", "c"), budgets=budgets)
+    batch._namespaces = names
+    batch.decide(waiting_for(pod), pod)
+    assert refusing[0][2] is names and refusing[0][3] is NOTHING_CLAIMED and len(refusing[0]) == 4
+    assert tried[0][3] is names and tried[0][5] is budgets
+    assert tried[0][6] is DEFAULT_PROFILE and tried[0][7] is NOTHING_CLAIMED

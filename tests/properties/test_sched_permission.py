@@ -52,7 +52,8 @@ def remembering(*pods, node="a", permits=NOT_ASKED, released=(), nodes=None, **p
         queue = queue.admit(key, info)
         place = (nodes or {}).get(pod.metadata.name, node)
         given = {"permitted": False, "reserves": True, **parts}
-        decisions[key] = Decision(queue.pods[key], place, None, **given)
+        waiting = replace(queue.pods[key], blocked="before", release=("c",), seen=TRUTH.last_change)
+        decisions[key] = Decision(waiting, place, None, **given)
         assumed[place] = assumed.get(place, Map()).set(info.uid, info)
         assert queue.pods[key].number == number + 1
     waits = dict.fromkeys(decisions, permits)
@@ -119,6 +120,9 @@ def test_sched_63_a_pod_waits_for_each_plugin_that_says_so():
     changed = planned(plan.memory, plugins, now=NOW + SECOND)
     assert changed.memory.waits["default/p"].waits["B"] == Waits("other words", NOW + MINUTE, MINUTE)  # fmt: skip
     assert changed.enqueue == due("p")
+    plugins[1].answer = {"q": Wait("longer", 3 * MINUTE), "p": Wait("not yet", MINUTE)}
+    both = planned(remembering(pod_named("p"), pod_named("q")), plugins[:2])
+    assert both.wake_at == NOW + MINUTE and len(both.memory.waits) == 2
     plugins[1].answer = None
     fewer = planned(plan.memory, plugins, now=NOW + SECOND)
     assert fewer.memory.waits["default/p"] == Permits(("A", "B"), {"C": waits["C"]})
@@ -357,6 +361,8 @@ class Writes:
         return self.bind(pod, node)
 
     def bind(self, pod, node):
+        if pod is not POD or node not in ("a", "n"):
+            return ["another pod or node"]
         if isinstance(self.found, Exception):
             raise self.found
         return self.found
