@@ -43,11 +43,13 @@ from refk8s.core.api.resources import (
     PODS,
 )
 from refk8s.core.api.token_secret import DAY
-from refk8s.core.api.user import ADMIN
+from refk8s.core.api.user import ADMIN, AUTHENTICATED
 from refk8s.core.apiserver.admission.configuration import BadConfiguration, read_admission
 from refk8s.core.apiserver.authorize.configuration import TYPES
 from refk8s.core.apiserver.http import WireRequest, receive
 from refk8s.core.apiserver.lifecycle import stamp
+from refk8s.core.apiserver.oidc.issuers import Attribute, Issuer, Trusted
+from refk8s.core.apiserver.oidc.tokens import Token, user_of_token
 from refk8s.core.apiserver.openapi import openapi
 from refk8s.core.apiserver.respond import Reply
 from refk8s.core.context import SECOND, micro_timestamp
@@ -378,6 +380,25 @@ def test_d_491_these_controllers_are_missing():
 def test_d_603_these_paths_and_metrics_are_not_there(path):
     reply = receive(WireRequest("GET", path), ADMIN)
     assert isinstance(reply, Reply) and reply.code == 404
+
+
+def test_d_604_distributed_claims_are_ignored():
+    """A token whose groups are at another server is that of a user without groups."""
+
+    class Signed:
+        def is_signed(self, header, data, signature):
+            return True
+
+    issuer = Issuer("https://i", ("a",), Attribute("sub"), Attribute("groups"))
+    claims = {
+        "sub": "jane",
+        "aud": "a",
+        "exp": 10,
+        "_claim_names": {"groups": "source"},
+        "_claim_sources": {"source": {"endpoint": "https://i/groups"}},
+    }
+    user = user_of_token(Trusted(issuer, Signed()), Token({"alg": "RS256"}, claims, b"", b""), 1)
+    assert (user.name, user.groups) == ("jane", (AUTHENTICATED,))
 
 
 def test_d_602_what_authorizers_there_are():
