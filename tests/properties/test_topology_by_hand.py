@@ -215,6 +215,18 @@ def test_slice_10_the_hints_of_a_family():
     assert (why, plain) == (hints.NO_NODE_INFO, layout([(odd, [one(1), one(2)])]))
 
 
+def test_slice_10_what_unchanged_slices_have_counts():
+    kept = [[one(number, for_zones="a")] for number in (1, 2)]
+    slices = [(a_slice(*each), each) for each in kept]
+    found, why = hints.add_hints(layout(slices, [[one(3), one(4)]]), CPUS)
+    given = [one(3, for_zones="b"), one(4, for_zones="b")]
+    assert why == "" and found == layout(slices, [given]), "two of four are in zone a already"
+    new = [one(number, "a" if number < 5 else "b") for number in range(2, 8)]
+    found, why = hints.add_hints(layout(slices[:1], [new]), CPUS)
+    own = [replace(each, hints=one(1, for_zones=each.zone).hints) for each in new]
+    assert why == "" and found == layout(slices[:1], [own]), "four and three are near enough"
+
+
 def test_slice_10_events_of_hints():
     nodes = [node("a"), node("b")]
     empty, made = layout(deleted=[a_slice()]), layout(created=[[one(1), one(2, "b")]])
