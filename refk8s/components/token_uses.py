@@ -29,7 +29,8 @@ class TokenUses:
             return None
         if user is not None and not wire.impersonation and not _may_have_secret(user):
             return None  # nearly every request
-        return legacy_use_of(authorization, self._api.config, self._api.store)
+        config, store = self._api.config, self._api.store
+        return legacy_use_of(authorization, config, store, is_refused=user is None)
 
     def note(self, use: LegacyUse, meter: Meter) -> None:
         """Warn the client with the answer, and record the day."""

@@ -354,7 +354,8 @@ def test_http_19_forged_tokens_do_not_push_good_ones_out_of_what_is_remembered()
     assert name_of(good, watched) == ROBOT and len(seen) == 3_001
 
 
-def test_http_19_a_request_with_a_forged_token_costs_one_verification() -> None:
+@pytest.mark.parametrize("secret", [None, {"name": "a", "uid": "u"}, ["a"], "a", {"name": [1]}])
+def test_http_19_a_request_with_a_forged_token_costs_one_verification(secret: Any) -> None:
     async def test() -> None:
         config, seen = config_of("EC"), []
         front = Front(
@@ -367,7 +368,11 @@ def test_http_19_a_request_with_a_forged_token_costs_one_verification() -> None:
                 )
             )
         )
-        token = a_bound_token(config)
+        head, payload, mark = a_bound_token(config).split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        claims["kubernetes.io"]["secret"] = secret
+        forged = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+        token = f"{head}.{forged}.{mark}"
         codes = []
 
         async def send(message: Any) -> None:
