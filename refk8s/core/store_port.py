@@ -38,6 +38,11 @@ class StoreUnknown(Exception):
     will (STORE-26). If it does, the reads and the listeners show it."""
 
 
+class StoreFull(StoreUnknown):
+    """The store has no room for more. The transaction with which the limit was passed may have
+    taken effect."""
+
+
 class TxnRefused(Exception):
     """The store can never commit this transaction (for example, it is too large). No part of it is
     in effect, and other transactions are not affected."""

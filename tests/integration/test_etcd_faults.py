@@ -34,7 +34,7 @@ from refk8s.core.api.resources import SERVICES
 from refk8s.core.api.user import API_SERVER
 from refk8s.core.properties.predicates import store as must
 from refk8s.core.store import ABSENT, Committed, Compare, Conflict, Delete, Put, Txn
-from refk8s.core.store_port import StoreUnavailable, StoreUnknown
+from refk8s.core.store_port import StoreFull, StoreUnavailable, StoreUnknown
 from refk8s.store.errors import StoreRefused
 from refk8s.store.etcd import store as etcd_store
 from refk8s.store.etcd.address import EtcdAddress
@@ -262,14 +262,23 @@ def test_etcd_10_a_full_etcd_takes_no_writes_until_it_has_room(
     async def act(etcd: EtcdServer) -> None:
         store = await opened([etcd])
         outcome: Any = None
+        at = ABSENT
         for number in range(200):
-            outcome = await outcome_of(store, put(KEYS[0], {"n": number, "text": "x" * 100_000}))
+            write = Put(KEYS[0], {"n": number, "text": "x" * 100_000})
+            outcome = await outcome_of(store, Txn((Compare(KEYS[0], at),), (write,)))
             if not isinstance(outcome, Committed):
                 break
+            at = outcome.revision
         assert isinstance(outcome, StoreUnavailable) and "space exceeded" in str(outcome)
         assert await refreshed(store) is None
         record = store.get(KEYS[0])
         assert record is not None and record.value["n"] == number - 1
+        outcome = await outcome_of(
+            store, Txn((Compare(KEYS[1], ABSENT),), (Put(KEYS[1], write.value),))
+        )
+        assert isinstance(outcome, StoreUnavailable) and store.get(KEYS[1]) is None
+        # without a comparison nothing shows whether it took effect
+        assert isinstance(await outcome_of(store, put(KEYS[0], write.value)), StoreFull)
         etcd.ctl("compact", str(store.revision))
         etcd.ctl("defrag")
         etcd.ctl("alarm", "disarm")

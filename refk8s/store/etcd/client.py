@@ -22,7 +22,7 @@ import grpc.aio
 
 from refk8s.core.durations import Durations
 from refk8s.core.store import Revision
-from refk8s.core.store_port import StoreUnavailable, StoreUnknown, TxnRefused
+from refk8s.core.store_port import StoreFull, StoreUnavailable, StoreUnknown, TxnRefused
 from refk8s.store.errors import StoreRefused
 from refk8s.store.etcd.address import EtcdAddress
 from refk8s.store.etcd.messages import (
@@ -70,13 +70,16 @@ _UNSENT: Final = (
     "failed to connect to all addresses",
     "etcdserver: no leader",
     "etcdserver: too many requests",
-    "etcdserver: mvcc: database space exceeded",
     "etcdserver: requested lease not found",
     "etcdserver: invalid auth token",
     "etcdserver: permission denied",
     "etcdserver: user name is empty",
 )
 """The beginnings of errors after which the call certainly has no effect."""
+
+_FULL: Final = "etcdserver: mvcc: database space exceeded"
+"""The beginning of the error of a full etcd. The transaction that passes the quota takes effect, and
+etcd answers this all the same."""
 
 _REFUSED: Final = (
     "etcdserver: request is too large",
@@ -206,6 +209,8 @@ class EtcdClient:
                 raise TxnRefused(words) from error
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 self._leave(channel)
+            if details.startswith(_FULL):
+                raise StoreFull(words) from error
             kind = StoreUnavailable if details.startswith(_UNSENT) else StoreUnknown
             raise kind(words) from error
         except asyncio.CancelledError:

@@ -33,7 +33,7 @@ from refk8s.core.store import (
     Txn,
     resource_prefix,
 )
-from refk8s.core.store_port import Failed, StoreUnavailable, StoreUnknown, TxnRefused
+from refk8s.core.store_port import Failed, StoreFull, StoreUnavailable, StoreUnknown, TxnRefused
 from refk8s.store.errors import StoreRefused
 from refk8s.store.etcd.address import EtcdAddress
 from refk8s.store.etcd.client import EtcdClient, RevisionCompacted
@@ -148,14 +148,19 @@ class EtcdStore(Reads[V]):
         base = self.revision
         end = asyncio.get_running_loop().time() + WRITE_SECONDS
         guard = guard_of(txn)
-        if guard is not None and guard.mod_revision == ABSENT:
-            answer, found = await self._create(txn, base, end)
-            if found is not None:
-                return found
-            lost = None
-        else:
-            request = request_of(txn, self._keys, self._encode)
-            answer, lost = await self._answer(txn, request, end, guard is not None)
+        try:
+            if guard is not None and guard.mod_revision == ABSENT:
+                answer, found = await self._create(txn, base, end)
+                if found is not None:
+                    return found
+                lost = None
+            else:
+                request = request_of(txn, self._keys, self._encode)
+                answer, lost = await self._answer(txn, request, end, guard is not None)
+        except StoreFull as error:
+            if guard is None:
+                raise
+            return await self._outcome_when_full(txn, base, end, error)
         revision: Revision = answer.header.revision
         if revision < base:
             raise StoreUnknown(self._fell(base, revision))
@@ -167,6 +172,19 @@ class EtcdStore(Reads[V]):
         if lost is not None and (found := outcome_of_lost(engine, txn, base, self._is_value)):
             return found
         return Conflict(revision, failed_keys(txn, answer))
+
+    async def _outcome_when_full(
+        self, txn: Txn[V], base: Revision, end: float, error: StoreFull
+    ) -> Committed[V] | Conflict:
+        """The outcome of a transaction that etcd answered with "no space" (ETCD-5). No attempt is
+        on its way, so the state shows it. Raises StoreUnavailable if it took no effect."""
+        await self._show(await self._ask(end), end, is_awaited=False)
+        engine = self._mirror.engine
+        if base < engine.compacted:
+            raise error
+        if found := outcome_of_lost(engine, txn, base, self._is_value):
+            return found
+        raise StoreUnavailable(str(error)) from error
 
     async def _create(
         self, txn: Txn[V], base: Revision, end: float
@@ -182,6 +200,8 @@ class EtcdStore(Reads[V]):
             add_fence(request, self._keys.fence, fence)
             try:
                 answer, _ = await self._answer(txn, request, end, can_be_repeated=False)
+            except StoreFull:
+                raise
             except StoreUnknown:
                 await self._raise_fence(fence, end)
                 await self._show(self._fence, end, is_awaited=True)
@@ -229,6 +249,8 @@ class EtcdStore(Reads[V]):
                 failed: StoreUnavailable | StoreUnknown = lost or error
                 for leases in self._leases.values():
                     leases.forget()
+            except StoreFull as error:
+                raise lost or error from None  # a lost attempt may still be on its way
             except StoreUnknown as error:
                 failed = lost = error
                 if not can_be_repeated:
