@@ -69,8 +69,10 @@ class AuthorizationWebhook:
         return self._reviews.find(self._key(question))
 
     async def review(self, question: bytes) -> None:
-        """Ask, unless the answer is known. Afterwards it is, or too much is asked at a time."""
-        await self._reviews.review(self._key(question), lambda: self._ask(question))
+        """Ask, unless the answer is known. Afterwards it is."""
+        key = self._key(question)
+        if await self._reviews.review(key, lambda: self._ask(question)) is None:
+            self._reviews.keep(key, *self._failure("too many questions are asked at a time"))
 
     def _key(self, question: bytes) -> bytes:
         return self._reviews.key(question.decode())
@@ -97,6 +99,9 @@ class AuthorizationWebhook:
 
     def _failed(self, why: str) -> tuple[Decision, float]:
         log.warning("the authorization webhook %s cannot be asked: %s", self._entry.name, why[:300])
+        return self._failure(why)
+
+    def _failure(self, why: str) -> tuple[Decision, float]:
         problem = f'Post "{self._server}": {why}'[:PROBLEM_CHARACTERS_MAX]
         return Decision(False, is_denied=self._entry.fails_closed, problem=problem), 0.0
 

@@ -29,7 +29,7 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 KEPT_MAX: Final = 4096
 """How many answers are kept."""
 ASKED_MAX: Final = 256
-"""How many questions are asked at the same time. A further one is not answered."""
+"""How many questions are asked at the same time. A further one is not asked."""
 ATTEMPTS: Final = 5
 KEPT_SECONDS_MIN: Final = 1.0
 """How long an answer holds at least: the request that has asked is decided by it."""
@@ -82,7 +82,10 @@ class KeptReviews(Generic[T]):
         answer = await ask()
         if answer is None:
             return
-        found, seconds = answer
+        self.keep(key, *answer)
+
+    def keep(self, key: bytes, found: T, seconds: float) -> None:
+        """Let this answer hold for so many seconds."""
         self._kept.pop(key, None)
         if len(self._kept) >= KEPT_MAX:
             del self._kept[next(iter(self._kept))]

@@ -477,12 +477,13 @@ def test_authz_11_nothing_else_allows_so_it_is_an_error() -> None:
 
 
 def test_authz_11_too_many_questions_at_a_time_end_in_an_error(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test() -> None:
         monkeypatch.setattr(review_webhook, "ASKED_MAX", 0)
         api = await Webhook(allow("list")).server()
         assert (await asked(Front(api), "GET", MAPS))[0] == 500
+        assert sum("too many questions" in one.message for one in caplog.records) == 1
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Response | None] = loop.create_future()
         api.submit(Request("list", CONFIG_MAPS, "default", user=JANE), answered.set_result)

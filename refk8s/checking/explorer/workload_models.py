@@ -42,7 +42,7 @@ from refk8s.core.controllers.daemon_set import DaemonSetReconciler
 from refk8s.core.controllers.job import JobReconciler
 from refk8s.core.controllers.resource_quota import ResourceQuotaController
 from refk8s.core.controllers.stateful_set import StatefulSetReconciler
-from refk8s.core.properties.law import Law, objects
+from refk8s.core.properties.law import Law, earlier_instances, objects
 from refk8s.core.properties.predicates.daemon_set import pinned_to
 from refk8s.core.scheduler.plugin_writes import default_binding
 from refk8s.core.store import Change
@@ -95,7 +95,7 @@ def one_daemon_pod_on_a_node(change: Change[Any], before: Any, after: Any) -> It
     """DS-5 for stored objects, without a surge: no create makes a second pod of a node that is
     not being deleted.
 
-    Requests in transit at a crash of the controller may (one for each further life).
+    Requests in transit at a crash of the controller may (one for each earlier instance).
     """
     if change.previous is not None or change.record is None:
         return None
@@ -105,8 +105,7 @@ def one_daemon_pod_on_a_node(change: Change[Any], before: Any, after: Any) -> It
         for pod in objects(after, PODS.prefix)
         if pod.metadata.deletion_timestamp is None and pinned_to(pod) == where
     ]
-    lives = sum(component.life for component in after.components.values())
-    return [f"{len(pods)} pods for {where}"] if len(pods) > lives else []
+    return [f"{len(pods)} pods for {where}"] if len(pods) > 1 + earlier_instances(after) else []
 
 
 def _daemonset() -> Model:

@@ -67,7 +67,8 @@ def new_cluster(
     `instances`: of the controller manager and of the scheduler (SIM-11); `apiservers`: SIM-12.
     `has_api_services`: there is the component of an API server that follows APIServices.
     `extender`: the scheduler asks it (CLUSTER-19). `has_gangs`: it binds the pods of a group
-    together (`gang.py`). `is_dual_stack`: Services and pods have addresses of both families. `lists_servers`: each API server keeps a Lease (HOST-20).
+    together (`gang.py`). `is_dual_stack`: Services and pods have addresses of both families.
+    `lists_servers`: each API server keeps a Lease (HOST-20).
     """
     names = node_names(nodes)
     configs = [(name, KubeletConfig(simulates_devices=True)) for name in names]

@@ -27,7 +27,7 @@ from refk8s.core.client.shared_watch import (
 )
 
 GET_SECONDS: Final = 0.02
-"""The least time between two requests for one object, which every pod of a burst has to wait for."""
+"""The least time between two requests for one object that many pods of a burst wait for."""
 
 
 class SharedApi:

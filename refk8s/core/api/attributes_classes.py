@@ -1,5 +1,5 @@
-"""The VolumeAttributesClasses that claims and volumes use. Rules PROT-6 (spec/workloads/protection.md),
-QUOTA-3 (spec/quota.md).
+"""The VolumeAttributesClasses that claims and volumes use. Rules PROT-6
+(spec/workloads/protection.md), QUOTA-3 (spec/quota.md).
 
 Source: Kubernetes documentation, "Volume Attributes Classes".
 """

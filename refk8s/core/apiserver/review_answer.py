@@ -1,5 +1,5 @@
-"""The answer of a webhook to a review: JSON of another program. Rules OIDC-7 (spec/oidc.md), AUTHZ-10
-(spec/authorization.md)."""
+"""The answer of a webhook to a review: JSON of another program. Rules OIDC-7 (spec/oidc.md),
+AUTHZ-10 (spec/authorization.md)."""
 
 import json
 from collections.abc import Mapping

@@ -78,8 +78,8 @@ _UNSENT: Final = (
 """The beginnings of errors after which the call certainly has no effect."""
 
 _FULL: Final = "etcdserver: mvcc: database space exceeded"
-"""The beginning of the error of a full etcd. The transaction that passes the quota takes effect, and
-etcd answers this all the same."""
+"""The beginning of the error of a full etcd. The transaction that passes the quota takes effect,
+and etcd answers this all the same."""
 
 _REFUSED: Final = (
     "etcdserver: request is too large",
